@@ -1,0 +1,69 @@
+/**
+ * The committed state of one array: what the master makes durable and every node applies.
+ *
+ * A commit carries the whole record, not a change to it, so a node that missed ten commits needs only the newest one.
+ * The same facts stand on the members: roles, events and resync offset in the v1.2 superblocks, the rest in the mesh area.
+ */
+import { z } from 'zod';
+
+/** A node of the static list, 1…N. */
+export const NodeId = z.int().min(1).max(64);
+export type NodeId = z.infer<typeof NodeId>;
+
+/** Canonical lower-case UUID text, 8-4-4-4-12. */
+export const Uuid = z.string().regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'not a UUID in lower case');
+
+/** (term, index): orders the commits of one array. Index grows by one a commit and never restarts; term never shrinks. */
+export const Version = z.object({ term: z.int().min(0), index: z.int().min(0) });
+export type Version = z.infer<typeof Version>;
+
+export function compareVersions(a: Version, b: Version): number {
+  return a.term - b.term || a.index - b.index;
+}
+
+export const MemberRecord = z.object({
+  /** device_uuid of the member's superblock: the only name a disk has across nodes. */
+  uuid: Uuid,
+  /** dev_number in the superblock: index into dev_roles, never reused while the member is listed. */
+  devNumber: z.int().min(0).max(383),
+  /** `spare` waits without a slot; `faulty` keeps its slot number here for display, but no data is read from it. */
+  role: z.enum(['active', 'spare', 'faulty']),
+  slot: z.int().min(0).nullable(),
+  dataOffsetSectors: z.int().min(0),
+  /** Sectors of this member that may hold data, from dataOffsetSectors on. */
+  dataSizeSectors: z.int().min(0),
+});
+export type MemberRecord = z.infer<typeof MemberRecord>;
+
+export const ArrayRecord = z.object({
+  uuid: Uuid,
+  /** Name in the superblock, at most 32 bytes, e.g. `demo:md0`. */
+  name: z.string().max(32),
+  /** Kernel name on every node, e.g. `md0`. */
+  md: z.string().regex(/^md[0-9]{1,4}$/),
+  level: z.enum(['linear', 'raid0', 'raid1', 'raid4', 'raid5', 'raid6', 'raid10']),
+  layout: z.int(),
+  chunkSectors: z.int().min(0),
+  raidDisks: z.int().min(1),
+  /** Sectors of each member that hold data (mdadm's "Used Dev Size" × 2). */
+  componentSectors: z.int().min(0),
+  ctimeSeconds: z.int().min(0),
+  access: z.enum(['shared', 'exclusive']),
+  /** Exclusive arrays: the one node that runs and writes it. Shared arrays: null. */
+  owner: NodeId.nullable(),
+  /** `stopped`: no node has it assembled. */
+  run: z.enum(['started', 'stopped']),
+  /**
+   * Nodes that may have writes in flight. A node enters by a commit before its first write and leaves by a commit only
+   * after it said that its writes are held, or after a fencing method said that it surely stopped. A commit is released
+   * when each of them has applied it.
+   */
+  writers: z.array(NodeId),
+  /** Not null: legs may differ from this sector of the component on; one node (`by`) copies, all others hold writes. */
+  resync: z.object({ fromSector: z.int().min(0), by: NodeId }).nullable(),
+  events: z.int().min(0),
+  utimeSeconds: z.int().min(0),
+  members: z.array(MemberRecord),
+  version: Version,
+});
+export type ArrayRecord = z.infer<typeof ArrayRecord>;

@@ -1,0 +1,68 @@
+/**
+ * config: the file, parsed and checked once, as a frozen value. All errors are found at once; each names file, line, key,
+ * value and remedy. No other room reads a file of settings or knows a default.
+ */
+import type { NodeId } from '../arrays/record.ts';
+import type { FencingMethod } from '../fencing/index.ts';
+
+export interface NodeConfig {
+  id: NodeId;
+  /** IP address (v4 or v6); no names: a cluster must not depend on DNS to agree on its disks. */
+  address: string;
+  port: number;
+  peerId: string;
+}
+
+/** All in ms unless the name says otherwise. */
+export interface Timing {
+  probeIntervalMs: number;
+  probeTimeoutMs: number;
+  indirectProbes: number;
+  renewMs: number;
+  /** R */
+  holderMs: number;
+  /** L */
+  voterMs: number;
+  /** W */
+  watchdogMs: number;
+  failbackAfterMs: number;
+  settleMs: number;
+  candidacyTimeoutMs: number;
+}
+
+export interface Config {
+  /** Path it was read from, for messages. */
+  file: string;
+  cluster: { name: string; uuid: string };
+  self: NodeId;
+  nodes: readonly NodeConfig[];
+  keyFile: string;
+  stateDir: string;
+  socket: { path: string; modeOctal: number };
+  timing: Timing;
+  profile: 'lan' | 'wan';
+  fencing: {
+    methods: readonly FencingMethod[];
+    /** Run with the node on standard input (`key=value` lines: action=off, nodeid, address, cluster); exit 0 = surely stopped. */
+    command: { argv: readonly string[]; timeoutMs: number } | null;
+    watchdog: { device: string } | null;
+    acceptDataLoss: boolean;
+  };
+  arrays: {
+    /** Assemble every array of this cluster at start. */
+    autoAssemble: boolean;
+    /** Globs of devices that may be members. */
+    devices: readonly string[];
+  };
+  driver: 'real' | 'simulated';
+  log: { level: 'debug' | 'info' | 'warn' | 'error' };
+}
+
+export interface ConfigProblem {
+  file: string;
+  line: number | null;
+  key: string;
+  value: string;
+  text: string;
+  remedy: string;
+}

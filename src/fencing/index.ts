@@ -1,0 +1,30 @@
+/**
+ * fencing: makes sure that a silent node has stopped. In comes a node to fence; out comes `stopped` with the method that
+ * vouches for it, or why none could. Nobody counts a silent node as stopped before.
+ */
+import type { NodeId } from '../arrays/record.ts';
+
+export type FencingMethod = 'command' | 'watchdog' | 'manual';
+
+export interface FencingVerdict {
+  node: NodeId;
+  stopped: boolean;
+  method: FencingMethod | null;
+  text: string;
+}
+
+export interface FenceRequest {
+  node: NodeId;
+  address: string;
+  /** This node's BOOTTIME ms of the last moment at which the silent node may have had a live grant by the master's count. */
+  lastGrantMs: number;
+}
+
+export interface Fencing {
+  /** Tries the configured methods in order. Resolves with the first that vouches, or with stopped=false after all failed. */
+  fence(request: FenceRequest): Promise<FencingVerdict>;
+  /** The operator's word (`mdmesh node confirm-dead N`), twice asked for by the CLI. */
+  confirm(node: NodeId): void;
+  /** The node came back by itself (it answers): forget what is under way. */
+  cancel(node: NodeId): void;
+}

@@ -1,0 +1,215 @@
+/**
+ * What the rest of mdmesh asks of md and of the member disks. Two drivers keep this contract: the real one (sysfs, ioctls
+ * and O_DIRECT through the native addon) and the simulated one (the same gates, suspends and bytes in memory). One
+ * compliance suite runs against both.
+ *
+ * Every array here is `external:mdmesh`: the kernel writes no metadata, it holds writes at a *gate* until it is answered.
+ */
+import type { ArrayRecord } from '../arrays/record.ts';
+
+/** A v1.2 superblock as it stands on one member. Sizes in 512-byte sectors; field names as in the kernel's md_p.h. */
+export interface Superblock {
+  featureMap: number;
+  setUuid: string;
+  setName: string;
+  ctimeSeconds: number;
+  /** Kernel level number: -1 linear, 0, 1, 4, 5, 6, 10. */
+  level: number;
+  layout: number;
+  sizeSectors: number;
+  chunkSectors: number;
+  raidDisks: number;
+  /** Sectors from the superblock, signed; 0 = none. */
+  bitmapOffsetSectors: number;
+  dataOffsetSectors: number;
+  dataSizeSectors: number;
+  superOffsetSectors: number;
+  recoveryOffsetSectors: number;
+  devNumber: number;
+  deviceUuid: string;
+  devFlags: number;
+  bblogShift: number;
+  bblogSizeSectors: number;
+  bblogOffsetSectors: number;
+  utimeSeconds: number;
+  events: number;
+  /** null = clean (all ones on disk). */
+  resyncOffsetSectors: number | null;
+  /** Indexed by dev_number: slot, 0xffff spare, 0xfffe faulty. */
+  roles: number[];
+  maxDev: number;
+  checksum: number;
+}
+
+/** The mesh area's header: what the superblock has no place for. One copy is always whole: two are written in turn. */
+export interface MeshHeader {
+  clusterUuid: string;
+  clusterName: string;
+  /** Everything in the record: with the superblocks' roles and events it is checked against them on read. */
+  record: ArrayRecord;
+  nodeSlots: number;
+}
+
+/** Where the mesh area lies on a member, in sectors from the member's start. */
+export interface MeshGeometry {
+  startSector: number;
+  lengthSectors: number;
+  headerSectors: [number, number];
+  /** First sector of the 4 KiB block of node 1; node n is at + 8·(n-1). */
+  nodeBlocksSector: number;
+  /** First sector of node 1's bitmap; each `bitmapSectorsPerNode` long. */
+  bitmapsSector: number;
+  bitmapSectorsPerNode: number;
+  nodeSlots: number;
+}
+
+/** One block device that this node sees. `superblock`/`mesh` null: none there. `problem`: there, but not sound (words for people). */
+export interface Disk {
+  path: string;
+  /** major:minor */
+  devno: string;
+  sizeSectors: number;
+  logicalBlockBytes: number;
+  superblock: Superblock | null;
+  mesh: MeshHeader | null;
+  problem: string | null;
+  /** Names of holders (e.g. an md or dm device on top), from /sys/class/block/X/holders. */
+  holders: string[];
+}
+
+export interface MemberObservation {
+  /** device_uuid; null if the device's superblock could not be read. */
+  uuid: string | null;
+  /** Kernel name on this node, e.g. `sdb`. */
+  device: string;
+  slot: number | null;
+  inSync: boolean;
+  faulty: boolean;
+  /** Gate B: a failure that user space has not answered yet. */
+  blocked: boolean;
+}
+
+export interface ArrayObservation {
+  md: string;
+  /** From the members' superblocks; null if none could be read. */
+  arrayUuid: string | null;
+  /** As in sysfs: inactive, readonly, clean, active, write-pending, broken, … */
+  arrayState: string;
+  /** Gate A closed: writes wait for an answer. */
+  writePending: boolean;
+  /** suspend_lo/hi cover the whole array: no write passes. */
+  held: boolean;
+  syncAction: string;
+  /** Component sectors; null when idle. */
+  syncCompleted: { doneSectors: number; totalSectors: number } | null;
+  /** Component sectors; null = none (in sync). */
+  resyncStartSector: number | null;
+  degraded: number;
+  members: MemberObservation[];
+}
+
+export interface MetadataWrite {
+  path: string;
+  offsetBytes: number;
+  bytes: Uint8Array;
+}
+
+export interface MetadataResult {
+  path: string;
+  /** null: durable. `code`: errno name, or `ELEASE` when the guard refused because the lease had ended. */
+  error: { code: string; text: string } | null;
+}
+
+/** Raised by driver calls. `code`: errno name, `EGRANT`/`ELEASE` (guard refused), `ETIMEDOUT` (a suspend did not return). */
+export class MdError extends Error {
+  readonly code: string;
+  constructor(code: string, text: string) {
+    super(text);
+    this.name = 'MdError';
+    this.code = code;
+  }
+}
+
+export type GuardEvent =
+  | { type: 'grant-expired'; atMs: number }
+  | { type: 'lease-expired'; atMs: number }
+  /** All registered arrays are held now. */
+  | { type: 'drop-completed'; atMs: number }
+  | { type: 'drop-failed'; atMs: number; md: string; code: string };
+
+/**
+ * The deadlines that must hold although JavaScript stalls. Times are this node's BOOTTIME in ms, as `now()` gives.
+ * At the end of the grant the guard itself holds every open array (suspend; an array whose gate is closed is held already);
+ * at the end of the lease metadata writes are refused. Only a later call with a later time ends that.
+ */
+export interface Guard {
+  /** Earlier times than the present deadline are ignored. */
+  extendLease(untilMs: number): void;
+  extendGrant(untilMs: number): void;
+  /** End both at once, and hold the arrays. Resolves when they are held. */
+  drop(): Promise<void>;
+  /** End the lease alone at once (hand-over): metadata writes are refused from now on. */
+  endLease(): void;
+  state(): { leaseUntilMs: number; grantUntilMs: number; dropping: boolean };
+  onEvent(listener: (event: GuardEvent) => void): void;
+}
+
+export interface MdDriver {
+  readonly kind: 'real' | 'simulated';
+  /** CLOCK_BOOTTIME in ms. */
+  now(): number;
+  /** Identity of this boot of the kernel. */
+  kernelBoot(): string;
+  readonly guard: Guard;
+
+  /** All block devices that could be members, with what stands on them. O_DIRECT reads. */
+  scan(): Promise<Disk[]>;
+  /** One device. Throws MdError (ENOENT, ENOTBLK, EIO …). */
+  examine(path: string): Promise<Disk>;
+  /** Size and digest over the first 4 MiB and last 1 MiB, to recognise one disk from two nodes before it has a superblock. */
+  fingerprint(path: string): Promise<{ sizeSectors: number; digest: string; blank: boolean }>;
+
+  /** Write to members; each device's writes in the order given, devices in parallel; O_DIRECT + DSYNC; refused without a live lease. */
+  writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]>;
+  /** O_DIRECT read. Offset and length: multiples of 4096. */
+  readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array>;
+
+  /** Names of all md arrays running on this node (any metadata), e.g. to refuse `adopt` of a running one. */
+  running(): { md: string; metadata: string; devices: string[] }[];
+  /** null: not running here. Never throws for an array that vanishes meanwhile. */
+  observe(md: string): ArrayObservation | null;
+  /** Called (often spuriously) when an observation may have changed. Returns the way to stop it. */
+  watch(listener: (md: string) => void): () => void;
+
+  /**
+   * Assemble by the record from these devices (member uuid → path), frozen and held: `array_state` active or clean, no write passes.
+   * Members that the record calls faulty are left out; spares are attached without a slot. `resync` set → resync_start there.
+   * Degraded is fine; fewer than the level needs is MdError('EINVAL').
+   */
+  assemble(record: ArrayRecord, devices: ReadonlyMap<string, string>): Promise<void>;
+  /** EBUSY if in use (mounted, held by another device). */
+  stop(md: string): Promise<void>;
+  /** Let no write pass: suspend all. Done already, or a gate is closed: resolves at once without a suspend (KERNEL: never suspend under a closed gate). */
+  hold(md: string): Promise<void>;
+  /** Let writes pass. Refused (EGRANT) without a live grant. */
+  open(md: string): Promise<void>;
+  /** Answer both gates: `active`, then `-blocked` to every blocked member. Refused (EGRANT) without a live grant. */
+  answerGates(md: string): Promise<void>;
+  setFaulty(md: string, memberUuid: string): Promise<void>;
+  /** Take a faulty or spare member out of the kernel's array. EBUSY while blocked. */
+  remove(md: string, memberUuid: string): Promise<void>;
+  /** Attach as spare without a slot. */
+  addSpare(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void>;
+  /** While frozen only. null = in sync. */
+  setResyncStart(md: string, sector: number | null): Promise<void>;
+  /** Copy from `fromSector` to the end; the end shows as sync_action idle and resyncStartSector null. */
+  startResync(md: string, fromSector: number): Promise<void>;
+  /** Interrupt any copy and let none start. resync_start is its checkpoint. */
+  freeze(md: string): Promise<void>;
+
+  /** Start petting: the node is reset `timeoutSeconds` after the guard could not drop or the process died. */
+  startWatchdog(path: string, timeoutSeconds: number): Promise<void>;
+  /** Disarm (magic close) on an orderly end. */
+  stopWatchdog(): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,36 @@
+/**
+ * members: SWIM with Lifeguard over the static list, as a pure core. It knows who answers probes; in come ticks, messages
+ * and lost connections; out go messages and changes of status. Its view only *proposes* a master: nothing is safe because
+ * of it, and nothing unsafe can come of its being wrong.
+ */
+import type { NodeId } from '../arrays/record.ts';
+import type { SwimMessage } from '../wire/messages.ts';
+
+export interface MembersConfig {
+  self: NodeId;
+  nodes: readonly NodeId[];
+  probeIntervalMs: number;
+  probeTimeoutMs: number;
+  indirectProbes: number;
+  /** Suspicion lasts between min and max × probe interval, shorter with each independent confirmation (Lifeguard). */
+  suspicionMinIntervals: number;
+  suspicionMaxIntervals: number;
+  /** Greatest local-health multiplier (Lifeguard's S). */
+  awarenessMax: number;
+}
+
+export type MemberStatus = 'unknown' | 'alive' | 'suspect' | 'dead' | 'left';
+
+export type MembersInput =
+  | { type: 'tick' }
+  | { type: 'message'; from: NodeId; message: SwimMessage }
+  /** The transport lost its connection: probe that node now instead of at its turn. */
+  | { type: 'disconnected'; node: NodeId }
+  | { type: 'eligible'; eligible: boolean }
+  /** Say goodbye: status `left` is spread. */
+  | { type: 'leave' };
+
+export type MembersEffect =
+  | { type: 'send'; to: NodeId; message: SwimMessage }
+  | { type: 'status'; node: NodeId; status: MemberStatus; was: MemberStatus; incarnation: number }
+  | { type: 'eligible'; node: NodeId; eligible: boolean };

@@ -1,0 +1,287 @@
+/**
+ * Everything two agents say to each other, as schemas. What does not parse here is refused, counted and journaled.
+ *
+ * Two kinds travel. *Frames* go over the one kept stream a pair of nodes has in each direction; the stream's peer ID,
+ * proved by Noise, says who sent them. *Events* are sealed in signed envelopes (see envelope.ts), because they are passed
+ * on by others, kept in journals and checked years later by an auditor who has only the node list's public keys.
+ */
+import { z } from 'zod';
+import { ArrayRecord, NodeId, Uuid, Version } from '../arrays/record.ts';
+
+/** base64 of a sealed envelope. */
+export const Sealed = z.base64().max(256 * 1024);
+
+// --- events -----------------------------------------------------------------------------------------------------------
+
+/** What a node saw on its own md. */
+export const Observation = z.discriminatedUnion('what', [
+  /** md on this node marked the member faulty: by an I/O error or by `mdadm --fail` typed there. */
+  z.object({ what: z.literal('member-faulty'), array: Uuid, member: Uuid }),
+  /** The copy that the record asks this node for has ended with every member in sync. */
+  z.object({ what: z.literal('resync-done'), array: Uuid }),
+  /** The copy stopped at this sector (checkpoint) and has not finished. */
+  z.object({ what: z.literal('resync-stopped'), array: Uuid, atSector: z.int().min(0) }),
+]);
+export type Observation = z.infer<typeof Observation>;
+
+/** What an operator asks for. Device paths are the asking node's; the master finds the same disks by their content. */
+export const Request = z.discriminatedUnion('verb', [
+  z.object({
+    verb: z.literal('create'),
+    md: z.string(),
+    name: z.string().optional(),
+    level: ArrayRecord.shape.level,
+    raidDisks: z.int(),
+    chunkKib: z.int().optional(),
+    layout: z.int().optional(),
+    access: ArrayRecord.shape.access,
+    owner: NodeId.optional(),
+    devices: z.array(z.string()),
+    spares: z.int().default(0),
+    assumeClean: z.boolean().default(false),
+    force: z.boolean().default(false),
+  }),
+  z.object({
+    verb: z.literal('adopt'),
+    md: z.string(),
+    uuid: Uuid,
+    access: ArrayRecord.shape.access,
+    owner: NodeId.optional(),
+  }),
+  z.object({ verb: z.literal('release'), array: z.string() }),
+  z.object({ verb: z.literal('assemble'), array: z.string().nullable() }),
+  z.object({ verb: z.literal('stop'), array: z.string() }),
+  z.object({ verb: z.literal('fail'), array: z.string(), device: z.string() }),
+  z.object({ verb: z.literal('remove'), array: z.string(), device: z.string() }),
+  z.object({ verb: z.literal('add'), array: z.string(), device: z.string(), force: z.boolean().default(false) }),
+  z.object({ verb: z.literal('confirm-dead'), node: NodeId }),
+]);
+export type Request = z.infer<typeof Request>;
+
+/**
+ * The asking node resolves its device paths before it sends: a member by its superblock's UUID, a disk without one by
+ * size and content digest. `path` is kept for the words of an error message.
+ */
+export const ResolvedDevice = z.object({
+  path: z.string(),
+  memberUuid: Uuid.nullable(),
+  sizeSectors: z.int(),
+  /** SHA-256 (hex) over the first 4 MiB and the last 1 MiB. */
+  digest: z.string(),
+  /** All of the bytes under `digest` are zero. */
+  blank: z.boolean(),
+});
+export type ResolvedDevice = z.infer<typeof ResolvedDevice>;
+
+export const CommitKind = z.enum([
+  'create',
+  'adopt',
+  'release',
+  'start',
+  'stop',
+  'fail',
+  'remove',
+  'add',
+  'admit',
+  'leave',
+  'evict',
+  'resync-start',
+  'resync-done',
+  'resync-checkpoint',
+  'new-term',
+  'move',
+]);
+export type CommitKind = z.infer<typeof CommitKind>;
+
+export const EventBody = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('observation'), observation: Observation }),
+  z.object({ type: z.literal('request'), requestId: Uuid, request: Request, devices: z.array(ResolvedDevice) }),
+  /**
+   * A commit, already durable on the members. `certificate`: the majority's sealed votes for `record.version.term`.
+   * `cause`: (origin, boot, sequence) of the event that led here, if one did. `before`: version of the record it replaces.
+   */
+  z.object({
+    type: z.literal('commit'),
+    kind: CommitKind,
+    record: ArrayRecord,
+    before: Version.nullable(),
+    detail: z.object({ member: Uuid.optional(), node: NodeId.optional(), requestId: Uuid.optional() }),
+    certificate: z.array(Sealed).max(64),
+  }),
+  /** One a term a voter; stored with fsync before it is sealed. */
+  z.object({ type: z.literal('vote'), term: z.int().min(1), candidate: NodeId }),
+  /** The holder gives up its lease of `term`; voters' promises to it end at once. `to`: who should be voted in next. */
+  z.object({ type: z.literal('lease-release'), term: z.int().min(1), to: NodeId.nullable() }),
+  /** The node says goodbye: its writes are held, or its arrays are stopped. */
+  z.object({ type: z.literal('leave'), reason: z.string().max(200) }),
+  /**
+   * Anything else worth telling and journaling: membership, lease, fencing, refusals. `name` is the event's catalogue
+   * name, e.g. `NodeDead`; `subject` an array's md name, `node/3`, or the cluster's name.
+   */
+  z.object({
+    type: z.literal('notice'),
+    name: z.string().max(60),
+    severity: z.enum(['info', 'notice', 'warning', 'critical']),
+    subject: z.string().max(100),
+    detail: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
+  }),
+]);
+export type EventBody = z.infer<typeof EventBody>;
+
+/** The signed payload: JSON of this, UTF-8. (origin, boot, sequence) is unique; sequence starts at 1 at each boot of the agent. */
+export const Event = z.object({
+  cluster: Uuid,
+  origin: NodeId,
+  /** Random per start of the agent; later starts of one origin have a greater `bootNumber`. */
+  boot: Uuid,
+  bootNumber: z.int().min(1),
+  sequence: z.int().min(1),
+  /** Wall clock of the origin, RFC 3339 UTC with milliseconds. For people; never used to decide. */
+  time: z.iso.datetime(),
+  /** Highest term that the origin knew. */
+  term: z.int().min(0),
+  body: EventBody,
+});
+export type Event = z.infer<typeof Event>;
+
+// --- frames -----------------------------------------------------------------------------------------------------------
+
+const MemberUpdate = z.object({
+  node: NodeId,
+  status: z.enum(['alive', 'suspect', 'dead', 'left']),
+  incarnation: z.int().min(0),
+});
+export type MemberUpdate = z.infer<typeof MemberUpdate>;
+
+/** SWIM with piggybacked updates. `eligible`: the sender's driver works and it sees the members (may lead). */
+export const SwimMessage = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('ping'),
+    sequence: z.int(),
+    eligible: z.boolean(),
+    updates: z.array(MemberUpdate).max(64),
+  }),
+  z.object({
+    kind: z.literal('ack'),
+    sequence: z.int(),
+    eligible: z.boolean(),
+    updates: z.array(MemberUpdate).max(64),
+  }),
+  z.object({
+    kind: z.literal('ping-request'),
+    sequence: z.int(),
+    target: NodeId,
+    updates: z.array(MemberUpdate).max(64),
+  }),
+  z.object({ kind: z.literal('nack'), sequence: z.int(), updates: z.array(MemberUpdate).max(64) }),
+]);
+export type SwimMessage = z.infer<typeof SwimMessage>;
+
+/** `sentAtMs` and `echo…` are readings of one node's own BOOTTIME, given back to it untouched: clocks are never compared. */
+export const LeaseMessage = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('vote-request'), term: z.int().min(1), sentAtMs: z.number() }),
+  z.object({ kind: z.literal('vote-granted'), term: z.int().min(1), echoSentAtMs: z.number(), vote: Sealed }),
+  z.object({
+    kind: z.literal('vote-refused'),
+    term: z.int().min(1),
+    reason: z.enum(['promised', 'voted', 'stale-term', 'lower-alive', 'abstaining']),
+    /** Highest term the refuser knows. */
+    knownTerm: z.int().min(0),
+  }),
+  /** Holder → all. `echoAckSentAtMs`: the receiver's own clock when it sent the ack that is answered here: its grant runs from then. */
+  z.object({
+    kind: z.literal('renew'),
+    term: z.int().min(1),
+    sentAtMs: z.number(),
+    echoAckSentAtMs: z.number().nullable(),
+    /** False: no grant (the node is evicted, or has not caught up). */
+    grant: z.boolean(),
+    certificate: z.array(Sealed).max(64),
+  }),
+  z.object({ kind: z.literal('renew-ack'), term: z.int().min(1), echoSentAtMs: z.number(), sentAtMs: z.number() }),
+  /** Told to a holder or candidate of an old term. */
+  z.object({ kind: z.literal('stale-term'), knownTerm: z.int().min(0) }),
+  /** Asked by a voter whose vote file was lost, answered by anyone: highest term seen. */
+  z.object({ kind: z.literal('term-query') }),
+  z.object({ kind: z.literal('term-answer'), knownTerm: z.int().min(0) }),
+  /** Sealed `lease-release` event. */
+  z.object({ kind: z.literal('released'), event: Sealed }),
+]);
+export type LeaseMessage = z.infer<typeof LeaseMessage>;
+
+/** How an array stands on a node: `absent` not assembled; `held` assembled, no write can pass; `open` writes pass. */
+export const LocalState = z.enum(['absent', 'held', 'open']);
+export type LocalState = z.infer<typeof LocalState>;
+
+/** A node's account of one array. */
+export const ArrayReport = z.object({
+  array: Uuid,
+  /** Newest record that is fully applied here; null if none. */
+  applied: Version.nullable(),
+  /** Newest record known here, applied or not. */
+  known: Version.nullable(),
+  state: LocalState,
+  /** Members this node can read and write, by device UUID. */
+  visible: z.array(Uuid).max(384),
+  /** Set when the array cannot be brought to the record here; words for people. */
+  trouble: z.string().max(500).nullable(),
+});
+export type ArrayReport = z.infer<typeof ArrayReport>;
+
+export const ArrayMessage = z.discriminatedUnion('kind', [
+  /** Node → master: after each change, and at least each second. */
+  z.object({
+    kind: z.literal('report'),
+    term: z.int().min(0),
+    kernelBoot: Uuid,
+    reports: z.array(ArrayReport).max(256),
+  }),
+  /** Master → node: sealed `commit` event. */
+  z.object({ kind: z.literal('commit'), event: Sealed }),
+  /** Node → master: the record of this version is applied. */
+  z.object({ kind: z.literal('applied'), array: Uuid, version: Version, report: ArrayReport }),
+  /** Master → node: every writer has applied this version; gates that waited for it may be answered. */
+  z.object({ kind: z.literal('released'), array: Uuid, version: Version }),
+  /** Node → master: a sealed `observation` or `request` event. */
+  z.object({ kind: z.literal('submit'), event: Sealed }),
+  /** Master → node: outcome of a request. */
+  z.object({ kind: z.literal('result'), requestId: Uuid, ok: z.boolean(), text: z.string().max(4000) }),
+  /** Master → node: read these bytes again: does the disk at your path carry this superblock now? And its answer. */
+  z.object({
+    kind: z.literal('sees-query'),
+    queryId: Uuid,
+    members: z.array(z.object({ path: z.string().nullable(), uuid: Uuid })),
+  }),
+  z.object({ kind: z.literal('sees-answer'), queryId: Uuid, seen: z.array(Uuid), wrong: z.array(z.string()) }),
+]);
+export type ArrayMessage = z.infer<typeof ArrayMessage>;
+
+/** First frame on each stream. Two boots under one node ID at a time: both refuse to go on. */
+export const Hello = z.object({
+  protocol: z.int().min(1),
+  cluster: Uuid,
+  node: NodeId,
+  boot: Uuid,
+  bootNumber: z.int().min(1),
+  version: z.string().max(40),
+});
+export type Hello = z.infer<typeof Hello>;
+
+export const Frame = z.discriminatedUnion('room', [
+  z.object({ room: z.literal('hello'), message: Hello }),
+  z.object({ room: z.literal('duplicate-id'), message: z.object({ boots: z.array(Uuid).max(8) }) }),
+  z.object({ room: z.literal('members'), message: SwimMessage }),
+  z.object({ room: z.literal('lease'), message: LeaseMessage }),
+  z.object({ room: z.literal('arrays'), message: ArrayMessage }),
+]);
+export type Frame = z.infer<typeof Frame>;
+
+// --- catch-up -----------------------------------------------------------------------------------------------------------
+
+/** Asked on a stream of its own: everything after these cursors, oldest first, in pages. */
+export const CatchupRequest = z.object({
+  have: z.array(z.object({ origin: NodeId, bootNumber: z.int(), sequence: z.int() })).max(1024),
+});
+export type CatchupRequest = z.infer<typeof CatchupRequest>;
+export const CatchupPage = z.object({ events: z.array(Sealed).max(512), more: z.boolean() });
+export type CatchupPage = z.infer<typeof CatchupPage>;
