@@ -59,8 +59,16 @@ export const ArrayRecord = z.object({
    * when each of them has applied it.
    */
   writers: z.array(NodeId),
-  /** Not null: legs may differ from this sector of the component on; one node (`by`) copies, all others hold writes. */
-  resync: z.object({ fromSector: z.int().min(0), by: NodeId }).nullable(),
+  /**
+   * The boot of the kernel under which each writer was admitted (boot_id). A writer that reports another one has crashed
+   * since, whatever its array looks like now: its last writes may stand on one leg only.
+   */
+  writerBoots: z.array(z.object({ node: NodeId, kernelBoot: Uuid })),
+  /**
+   * Not null: legs may differ from this sector of the component on; one node (`by`) copies, all others hold writes.
+   * `since`: index of the commit that asked for it, so that the end of an older copy is not taken for the end of this one.
+   */
+  resync: z.object({ fromSector: z.int().min(0), by: NodeId, since: z.int().min(0) }).nullable(),
   events: z.int().min(0),
   utimeSeconds: z.int().min(0),
   members: z.array(MemberRecord),

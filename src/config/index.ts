@@ -66,3 +66,10 @@ export interface ConfigProblem {
   text: string;
   remedy: string;
 }
+
+export { checkConfig } from './check_config.ts';
+export { DEFAULT_FILE } from './defaults.ts';
+export { type LoadOptions, loadConfig } from './load.ts';
+export { type ParseOptions, type ParseResult, parseConfig } from './parse.ts';
+export { formatProblems } from './problems.ts';
+export { LAN, PROFILES, WAN } from './profiles.ts';

@@ -23,7 +23,9 @@ export type NetEvent =
   | { type: 'connected'; node: NodeId }
   | { type: 'disconnected'; node: NodeId }
   /** A frame that did not parse, an oversized one, a stranger: refused already; for the journal. */
-  | { type: 'refused'; from: NodeId | null; peer: string | null; reason: string };
+  | { type: 'refused'; from: NodeId | null; peer: string | null; reason: string }
+  /** A peer has proof that two agents run under this node's ID: `boots` names this one's boot and the other's. */
+  | { type: 'duplicate-id'; boots: string[] };
 
 export interface Net {
   start(): Promise<void>;
@@ -41,3 +43,7 @@ export interface Net {
   reset(node: NodeId): void;
   counters(): NetCounters;
 }
+
+export { createNet } from './libp2p_net.ts';
+export { type MemoryHub, type MemoryHubOptions, memoryHub, memoryNet } from './memory_net.ts';
+export type { NetOptions, NetTuning, PeerEntry, Schedule } from './options.ts';

@@ -18,9 +18,7 @@ export const Observation = z.discriminatedUnion('what', [
   /** md on this node marked the member faulty: by an I/O error or by `mdadm --fail` typed there. */
   z.object({ what: z.literal('member-faulty'), array: Uuid, member: Uuid }),
   /** The copy that the record asks this node for has ended with every member in sync. */
-  z.object({ what: z.literal('resync-done'), array: Uuid }),
-  /** The copy stopped at this sector (checkpoint) and has not finished. */
-  z.object({ what: z.literal('resync-stopped'), array: Uuid, atSector: z.int().min(0) }),
+  z.object({ what: z.literal('resync-done'), array: Uuid, since: z.int().min(0) }),
 ]);
 export type Observation = z.infer<typeof Observation>;
 

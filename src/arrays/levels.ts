@@ -1,0 +1,83 @@
+/** What each RAID level can lose, and whether its legs can differ. */
+import type { ArrayRecord, MemberRecord } from './record.ts';
+
+export function activeMembers(record: ArrayRecord): MemberRecord[] {
+  return record.members.filter((member) => member.role === 'active');
+}
+
+/** Whether the data is whole with exactly these slots in sync. */
+export function survives(record: ArrayRecord, slots: ReadonlySet<number>): boolean {
+  const missing = record.raidDisks - slots.size;
+  switch (record.level) {
+    case 'linear':
+    case 'raid0':
+      return missing === 0;
+    case 'raid1':
+      return slots.size >= 1;
+    case 'raid4':
+    case 'raid5':
+      return missing <= 1;
+    case 'raid6':
+      return missing <= 2;
+    case 'raid10': {
+      // near layout: copy c of chunk k lies in slot (k * near + c) mod raidDisks (drivers/md/raid10.c, setup_geo).
+      const near = record.layout & 0xff;
+      for (let first = 0; first < record.raidDisks; first += 1) {
+        const start = (first * near) % record.raidDisks;
+        let copies = 0;
+        for (let copy = 0; copy < near; copy += 1) if (slots.has((start + copy) % record.raidDisks)) copies += 1;
+        if (copies === 0) return false;
+      }
+      return true;
+    }
+  }
+}
+
+export function survivesWithout(record: ArrayRecord, memberUuid: string): boolean {
+  const slots = new Set<number>();
+  for (const member of activeMembers(record)) {
+    if (member.uuid !== memberUuid && member.slot !== null) slots.add(member.slot);
+  }
+  return survives(record, slots);
+}
+
+/** Whether two copies, or data and parity, can disagree after a crash, so that a resync means something. */
+export function canDiffer(record: ArrayRecord): boolean {
+  const active = activeMembers(record).length;
+  switch (record.level) {
+    case 'linear':
+    case 'raid0':
+      return false;
+    case 'raid1':
+      return active >= 2;
+    default:
+      // A degraded parity array has nothing left to compare with; the kernel would refuse the resync.
+      return record.level === 'raid10' ? active >= 2 : active === record.raidDisks;
+  }
+}
+
+/** Nodes that may have I/O of their own on the members: those that write, and the one that copies. */
+export function mayTouch(record: ArrayRecord): number[] {
+  const nodes = new Set(record.writers);
+  if (record.resync !== null) nodes.add(record.resync.by);
+  return [...nodes].sort((a, b) => a - b);
+}
+
+/** Sectors that the array offers to its users. */
+export function arraySectors(record: ArrayRecord): number {
+  const size = record.componentSectors;
+  switch (record.level) {
+    case 'raid1':
+      return size;
+    case 'raid0':
+    case 'linear':
+      return activeMembers(record).reduce((sum, member) => sum + (size === 0 ? member.dataSizeSectors : size), 0);
+    case 'raid4':
+    case 'raid5':
+      return size * (record.raidDisks - 1);
+    case 'raid6':
+      return size * (record.raidDisks - 2);
+    case 'raid10':
+      return Math.floor((size * record.raidDisks) / Math.max(1, record.layout & 0xff));
+  }
+}

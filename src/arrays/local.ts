@@ -1,0 +1,398 @@
+/**
+ * The node's side of every array: brings this node's md to the newest record and answers its gates.
+ *
+ * It is level-triggered: each input is folded in, then `plan` looks at record and observation together and names the first
+ * thing that differs. Nothing depends on having seen every step, so a node that restarted, or missed ten commits, gets to
+ * the same place.
+ *
+ * Rules kept here (each has a test that goes red without it):
+ * - A gate is answered only when every locally faulty member is faulty in a *released* record: all writers have stopped
+ *   reading it by then. Before that, an answered gate would acknowledge writes that another node cannot see.
+ * - Writes pass only with a live grant, as a writer of the newest record, once that record is released.
+ * - While another node copies, this node's writes are suspended (drained), not only gated: a write in flight beside the
+ *   copier would leave the legs different.
+ * - Only the node that the record names copies, and only after the release: by then all others hold.
+ */
+import type { ArrayObservation } from '../md/driver.ts';
+import type { ArrayReport, LocalState, Observation } from '../wire/messages.ts';
+import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
+
+export type LocalOp =
+  | { op: 'assemble'; record: ArrayRecord }
+  | { op: 'stop' }
+  | { op: 'hold' }
+  | { op: 'open' }
+  | { op: 'set-faulty'; member: string }
+  | { op: 'remove'; member: string }
+  | { op: 'add-spare'; member: string; record: ArrayRecord }
+  | { op: 'resync-start'; sector: number | null }
+  | { op: 'start-resync'; fromSector: number; since: number }
+  | { op: 'freeze' };
+
+export interface LocalArray {
+  /** Newest record known here. */
+  record: ArrayRecord;
+  applied: Version | null;
+  /** Newest record of which the master said that every writer has applied it. */
+  released: ArrayRecord | null;
+  /** undefined: not looked at yet. */
+  observation: ArrayObservation | null | undefined;
+  /** The operation under way; one at a time. */
+  busy: LocalOp | null;
+  gateBusy: boolean;
+  retryAtMs: number;
+  trouble: string | null;
+  /** `since` of the resync that this node's md was started on; null: none. */
+  copying: number | null;
+  /** Observations told to the master: key → when. Told again after a second, or to a new master. */
+  told: ReadonlyMap<string, number>;
+  reportedAtMs: number;
+  reportedState: LocalState | null;
+}
+
+export interface NodeArrays {
+  self: NodeId;
+  grantUntilMs: number;
+  term: number;
+  master: NodeId | null;
+  /** Member uuid → path on this node. */
+  paths: ReadonlyMap<string, string>;
+  arrays: ReadonlyMap<string, LocalArray>;
+  /** No write is let through any more: the agent is ending. */
+  leaving: boolean;
+}
+
+export type LocalInput =
+  | { type: 'tick' }
+  /** A commit whose signature and certificate have been checked. */
+  | { type: 'commit'; record: ArrayRecord; forgotten: boolean }
+  | { type: 'released'; array: string; version: Version }
+  | { type: 'observed'; array: string; observation: ArrayObservation | null }
+  | { type: 'grant'; untilMs: number }
+  | { type: 'master'; term: number; node: NodeId | null }
+  | { type: 'paths'; paths: ReadonlyMap<string, string> }
+  | { type: 'done'; array: string; op: LocalOp; error: { code: string; text: string } | null }
+  | { type: 'gates-done'; array: string; error: { code: string; text: string } | null }
+  | { type: 'leave' };
+
+export type LocalEffect =
+  | { type: 'perform'; array: string; md: string; op: LocalOp }
+  | { type: 'answer-gates'; array: string; md: string }
+  | { type: 'applied'; array: string; version: Version; report: ArrayReport }
+  | { type: 'report' }
+  | { type: 'submit'; observation: Observation }
+  /** A member of a record has no path here: look at the disks again. */
+  | { type: 'rescan' }
+  | { type: 'trouble'; array: string; md: string; text: string | null };
+
+export function localStart(self: NodeId): NodeArrays {
+  return { self, grantUntilMs: 0, term: 0, master: null, paths: new Map(), arrays: new Map(), leaving: false };
+}
+
+const RETRY_MS = 200;
+const REPEAT_MS = 1000;
+
+export function gateClosed(observation: ArrayObservation): boolean {
+  return observation.writePending || observation.members.some((member) => member.blocked);
+}
+
+/** The kernel is moving data between members. */
+export function copyRuns(observation: ArrayObservation): boolean {
+  return !['idle', 'frozen', ''].includes(observation.syncAction);
+}
+
+function wantedHere(record: ArrayRecord, self: NodeId): boolean {
+  return record.run === 'started' && (record.access === 'shared' || record.owner === self);
+}
+
+function isReleased(array: LocalArray): boolean {
+  return array.released !== null && compareVersions(array.released.version, array.record.version) >= 0;
+}
+
+/** Members that md calls faulty here and the record does not. */
+function diverged(observation: ArrayObservation, record: ArrayRecord): string[] {
+  const found: string[] = [];
+  for (const member of observation.members) {
+    if (!member.faulty || member.uuid === null) continue;
+    const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
+    if (recorded !== undefined && recorded.role !== 'faulty') found.push(member.uuid);
+  }
+  return found;
+}
+
+function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
+  const { record } = array;
+  if (state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self)) return true;
+  return record.resync !== null && record.resync.by !== state.self;
+}
+
+interface Plan {
+  op: LocalOp | null;
+  /** The record is applied: what the other writers wait for is done here. */
+  settled: boolean;
+  rescan?: boolean;
+  trouble?: string;
+  copyDone?: boolean;
+}
+
+/** The first thing that differs between record and observation, in the order in which differences are dangerous. */
+export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
+  const { record, observation } = array;
+  if (observation === undefined) return { op: null, settled: false };
+  if (!wantedHere(record, state.self)) {
+    if (observation === null) return { op: null, settled: true };
+    // Drained before it is stopped: `stop` must not cut a write in two.
+    if (!observation.held && !gateClosed(observation)) return { op: { op: 'hold' }, settled: false };
+    return { op: { op: 'stop' }, settled: false };
+  }
+  if (observation === null) {
+    const missing = record.members.filter((member) => member.role === 'active' && !state.paths.has(member.uuid));
+    if (missing.length > 0) {
+      const names = missing.map((member) => member.uuid).join(', ');
+      return {
+        op: null,
+        settled: false,
+        rescan: true,
+        trouble: `${record.md}: this node sees no disk with member ${names}; check its path to the storage`,
+      };
+    }
+    return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
+  }
+  for (const member of observation.members) {
+    if (member.uuid === null) continue;
+    const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
+    if (recorded?.role === 'faulty' && !member.faulty && member.slot !== null) {
+      return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
+    }
+    if (recorded === undefined) {
+      if (!member.faulty && member.slot !== null) {
+        return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
+      }
+      if (!member.blocked) return { op: { op: 'remove', member: member.uuid }, settled: false };
+    }
+  }
+  const copierHere = record.resync !== null && record.resync.by === state.self;
+  const runs = copyRuns(observation);
+  if (runs && !copierHere) return { op: { op: 'freeze' }, settled: false };
+  const hold = mustHold(state, array, now);
+  if (hold && !observation.held) {
+    // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.
+    return { op: gateClosed(observation) ? null : { op: 'hold' }, settled: false };
+  }
+  if (!copierHere) {
+    const start = record.resync?.fromSector ?? null;
+    if (observation.resyncStartSector !== start) return { op: { op: 'resync-start', sector: start }, settled: false };
+  }
+  const released = isReleased(array);
+  const parted = diverged(observation, record).length > 0;
+  if (copierHere && released && !runs && record.resync !== null) {
+    const started = array.copying === record.resync.since;
+    if (started && observation.resyncStartSector === null) {
+      if (observation.syncAction !== 'frozen') return { op: { op: 'freeze' }, settled: true };
+      return { op: null, settled: true, copyDone: true };
+    }
+    // An interrupted copy goes on from the kernel's own checkpoint.
+    const from = started ? (observation.resyncStartSector ?? record.resync.fromSector) : record.resync.fromSector;
+    if (!parted && !gateClosed(observation) && now < state.grantUntilMs)
+      return { op: { op: 'start-resync', fromSector: from, since: record.resync.since }, settled: true };
+  }
+  if (!hold && observation.held && released && !parted) return { op: { op: 'open' }, settled: true };
+  if (!copierHere) {
+    const spare = record.members.find(
+      (member) =>
+        member.role === 'spare' &&
+        state.paths.has(member.uuid) &&
+        !observation.members.some((seen) => seen.uuid === member.uuid),
+    );
+    if (spare !== undefined) return { op: { op: 'add-spare', member: spare.uuid, record }, settled: true };
+  }
+  return { op: null, settled: true };
+}
+
+/** Whether the gates of this array may be answered now. */
+export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: number): boolean {
+  const { observation, released, record } = array;
+  if (observation == null || released === null || !gateClosed(observation)) return false;
+  if (state.leaving || now >= state.grantUntilMs) return false;
+  if (!released.writers.includes(state.self) && !observation.held) return false;
+  return diverged(observation, released).length === 0 && diverged(observation, record).length === 0;
+}
+
+export function localState(array: LocalArray): LocalState {
+  if (array.observation == null) return 'absent';
+  return array.observation.held ? 'held' : 'open';
+}
+
+export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
+  const visible = array.record.members.map((member) => member.uuid).filter((uuid) => state.paths.has(uuid));
+  return {
+    array: array.record.uuid,
+    applied: array.applied,
+    known: array.record.version,
+    state: localState(array),
+    visible,
+    trouble: array.trouble,
+  };
+}
+
+export function localStep(
+  previous: NodeArrays,
+  input: LocalInput,
+  now: number,
+): { state: NodeArrays; effects: LocalEffect[] } {
+  const effects: LocalEffect[] = [];
+  const arrays = new Map(previous.arrays);
+  const state: NodeArrays = { ...previous, arrays };
+  const change = (uuid: string, fields: Partial<LocalArray>): void => {
+    const array = arrays.get(uuid);
+    if (array !== undefined) arrays.set(uuid, { ...array, ...fields });
+  };
+  switch (input.type) {
+    case 'tick':
+      break;
+    case 'grant':
+      state.grantUntilMs = Math.max(state.grantUntilMs, input.untilMs);
+      break;
+    case 'master':
+      if (input.node !== state.master || input.term !== state.term) {
+        for (const uuid of arrays.keys()) change(uuid, { told: new Map(), reportedAtMs: Number.NEGATIVE_INFINITY });
+        effects.push({ type: 'report' });
+      }
+      state.master = input.node;
+      state.term = input.term;
+      break;
+    case 'paths':
+      state.paths = input.paths;
+      break;
+    case 'leave':
+      state.leaving = true;
+      break;
+    case 'commit': {
+      const { record } = input;
+      const known = arrays.get(record.uuid);
+      if (known !== undefined && compareVersions(record.version, known.record.version) <= 0) break;
+      if (known === undefined) {
+        arrays.set(record.uuid, {
+          record,
+          applied: null,
+          released: null,
+          observation: undefined,
+          busy: null,
+          gateBusy: false,
+          retryAtMs: 0,
+          trouble: null,
+          copying: null,
+          told: new Map(),
+          reportedAtMs: Number.NEGATIVE_INFINITY,
+          reportedState: null,
+        });
+      } else {
+        change(record.uuid, { record, retryAtMs: 0, trouble: null });
+      }
+      if (input.forgotten) arrays.delete(record.uuid);
+      break;
+    }
+    case 'released': {
+      const array = arrays.get(input.array);
+      // Only the record at hand can be called released: an older release says nothing about the newer record.
+      if (array !== undefined && compareVersions(input.version, array.record.version) === 0) {
+        change(input.array, { released: array.record });
+      }
+      break;
+    }
+    case 'observed':
+      change(input.array, { observation: input.observation });
+      break;
+    case 'done': {
+      const array = arrays.get(input.array);
+      if (array === undefined) break;
+      const failed = input.error !== null;
+      change(input.array, {
+        busy: null,
+        retryAtMs: failed ? now + RETRY_MS : 0,
+        copying: !failed && input.op.op === 'start-resync' ? input.op.since : array.copying,
+      });
+      if (input.error !== null) {
+        const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
+        if (array.trouble !== text) effects.push({ type: 'trouble', array: input.array, md: array.record.md, text });
+        change(input.array, { trouble: text });
+        if (input.op.op === 'assemble') effects.push({ type: 'rescan' });
+        effects.push({ type: 'report' });
+      } else if (array.trouble !== null) {
+        change(input.array, { trouble: null });
+        effects.push({ type: 'trouble', array: input.array, md: array.record.md, text: null });
+      }
+      break;
+    }
+    case 'gates-done':
+      change(input.array, { gateBusy: false, retryAtMs: input.error === null ? 0 : now + RETRY_MS });
+      break;
+  }
+  for (const uuid of arrays.keys()) advance(state, arrays, uuid, now, effects);
+  return { state, effects };
+}
+
+function advance(
+  state: NodeArrays,
+  arrays: Map<string, LocalArray>,
+  uuid: string,
+  now: number,
+  effects: LocalEffect[],
+): void {
+  let array = arrays.get(uuid);
+  if (array === undefined) return;
+  const { md } = array.record;
+  const replace = (fields: Partial<LocalArray>): LocalArray => {
+    const next = { ...(array as LocalArray), ...fields };
+    arrays.set(uuid, next);
+    return next;
+  };
+  const tell = (key: string, observation: Observation): void => {
+    const told = array?.told ?? new Map<string, number>();
+    if (state.master === null || now - (told.get(key) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
+    effects.push({ type: 'submit', observation });
+    array = replace({ told: new Map(told).set(key, now) });
+  };
+  if (array.observation === undefined) return;
+  if (array.observation !== null) {
+    for (const member of diverged(array.observation, array.record)) {
+      tell(`faulty ${member}`, { what: 'member-faulty', array: uuid, member });
+    }
+  }
+  if (!array.gateBusy && gatesAnswerable(state, array, now)) {
+    array = replace({ gateBusy: true });
+    effects.push({ type: 'answer-gates', array: uuid, md });
+  }
+  const next = plan(state, array, now);
+  if (next.trouble !== undefined && array.trouble !== next.trouble) {
+    array = replace({ trouble: next.trouble });
+    effects.push({ type: 'trouble', array: uuid, md, text: next.trouble }, { type: 'report' });
+  }
+  if (next.rescan === true && now >= array.retryAtMs) {
+    array = replace({ retryAtMs: now + REPEAT_MS });
+    effects.push({ type: 'rescan' });
+  }
+  if (next.settled && array.busy === null) {
+    if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
+      array = replace({
+        applied: array.record.version,
+        reportedAtMs: now,
+        reportedState: localState(array),
+        trouble: null,
+      });
+      effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
+    }
+    if (next.copyDone === true && array.copying !== null) {
+      tell(`copied ${array.copying}`, { what: 'resync-done', array: uuid, since: array.copying });
+    }
+  }
+  if (next.op !== null && array.busy === null && now >= array.retryAtMs) {
+    array = replace({ busy: next.op });
+    effects.push({ type: 'perform', array: uuid, md, op: next.op });
+  }
+  const stands = localState(array);
+  if (state.master !== null && (stands !== array.reportedState || now - array.reportedAtMs >= REPEAT_MS)) {
+    array = replace({ reportedAtMs: now, reportedState: stands });
+    effects.push({ type: 'report' });
+  }
+}

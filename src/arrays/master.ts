@@ -1,0 +1,845 @@
+/**
+ * The master's side of every array: turns observations, reports and requests into commits, one at a time for each array.
+ *
+ * A commit goes persist → broadcast → applied by every node that may touch the array → released. It waits for a silent node
+ * until fencing says that the node surely stopped; nothing else shortens the wait.
+ *
+ * Like the node's side it is level-triggered: when an array has no commit under way, `nextChange` looks at the record, the
+ * reports and what is asked for, and names the most urgent difference.
+ *
+ * Rules kept here (each has a test that goes red without it):
+ * - A new master commits nothing before it has read the members and re-committed what stands there under its own term.
+ * - It refuses to go on from disks that may be older than what a writer has seen.
+ * - A node leaves `writers` only after it said that its writes are held, or that the array is gone from its kernel, or after
+ *   fencing vouched for it; in the last two cases the legs may differ and a resync is committed with it.
+ * - The last members that hold the data are never committed as faulty.
+ */
+import type { MemberStatus } from '../members/index.ts';
+import type { ArrayReport, CommitKind, Observation } from '../wire/messages.ts';
+import { canDiffer, mayTouch, survivesWithout } from './levels.ts';
+import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId, type Version } from './record.ts';
+
+/** A change asked for by an operator, checked and resolved by the agent as far as disks are concerned. */
+export type Change =
+  | { what: 'introduce'; kind: 'create' | 'adopt'; record: ArrayRecord }
+  | { what: 'start' }
+  | { what: 'stop' }
+  | { what: 'forget' }
+  | { what: 'fail'; member: string }
+  | { what: 'remove'; member: string }
+  | { what: 'add'; member: MemberRecord };
+
+export interface PendingCommit {
+  record: ArrayRecord;
+  before: Version | null;
+  kind: CommitKind;
+  detail: { member?: string; node?: number; requestId?: string };
+  stage: 'persisting' | 'applying';
+  /** Persisting again only after this time. */
+  retryAtMs: number;
+  /** Whose `applied` is still missing. */
+  waiting: readonly NodeId[];
+}
+
+interface AskedChange {
+  change: Change;
+  requestId: string | null;
+}
+
+export interface MasterArray {
+  /** Newest durable record; null while it is being introduced. */
+  record: ArrayRecord | null;
+  pending: PendingCommit | null;
+  /** Members that a node's md, or a failed metadata write, calls faulty. */
+  faults: readonly string[];
+  copied: boolean;
+  asked: readonly AskedChange[];
+  /** A `stop` waits for everybody to be gone before its request is answered. */
+  stopRequest: string | null;
+  trouble: string | null;
+  /** Found on disk, not committed under this term yet. */
+  found: { record: ArrayRecord; complete: boolean; problem: string | null } | null;
+}
+
+export interface MasterNode {
+  status: MemberStatus;
+  reports: ReadonlyMap<string, ArrayReport>;
+  /** From its newest report in this term; null: none has come yet. */
+  kernelBoot: string | null;
+  fencing: 'no' | 'asked' | 'stopped';
+  leaving: boolean;
+}
+
+export interface MasterState {
+  self: NodeId;
+  nodes: ReadonlyMap<NodeId, MasterNode>;
+  term: number;
+  electedAtMs: number;
+  leading: boolean;
+  scanned: boolean;
+  scanAtMs: number;
+  arrays: ReadonlyMap<string, MasterArray>;
+  /** A node that was never seen in this term is fenced only after this long: it may be booting. */
+  graceMs: number;
+  grantable: readonly NodeId[];
+}
+
+export type MasterInput =
+  | { type: 'tick' }
+  | { type: 'elected'; term: number }
+  | { type: 'lost' }
+  | { type: 'disks'; found: { record: ArrayRecord; complete: boolean; problem: string | null }[] }
+  | { type: 'status'; node: NodeId; status: MemberStatus }
+  | { type: 'report'; from: NodeId; kernelBoot: string; reports: readonly ArrayReport[] }
+  | { type: 'applied'; from: NodeId; array: string; version: Version; report: ArrayReport }
+  | { type: 'observation'; from: NodeId; observation: Observation }
+  | { type: 'leaving'; node: NodeId }
+  | { type: 'fenced'; node: NodeId; stopped: boolean; text: string }
+  | { type: 'ask'; array: string; change: Change; requestId: string | null }
+  /** `written`: at least one member is durable with the new record. */
+  | { type: 'persisted'; array: string; version: Version; written: boolean; failed: readonly string[]; text: string };
+
+export type MasterEffect =
+  | { type: 'scan' }
+  | { type: 'persist'; record: ArrayRecord; kind: CommitKind }
+  | { type: 'commit'; record: ArrayRecord; before: Version | null; kind: CommitKind; detail: PendingCommit['detail'] }
+  | { type: 'send-commit'; to: NodeId; array: string }
+  | { type: 'released'; to: readonly NodeId[]; array: string; version: Version }
+  | { type: 'fence'; node: NodeId }
+  | { type: 'cancel-fence'; node: NodeId }
+  | { type: 'grantable'; nodes: readonly NodeId[] }
+  | { type: 'answer'; requestId: string; ok: boolean; text: string }
+  | {
+      type: 'notice';
+      name: string;
+      severity: 'info' | 'warning' | 'critical';
+      subject: string;
+      detail: Record<string, string | number>;
+    };
+
+export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: number): MasterState {
+  const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
+  return {
+    self,
+    nodes: new Map(nodes.map((node) => [node, blank])),
+    term: 0,
+    electedAtMs: 0,
+    leading: false,
+    scanned: false,
+    scanAtMs: 0,
+    arrays: new Map(),
+    graceMs,
+    grantable: [],
+  };
+}
+
+const RETRY_MS = 250;
+const RESCAN_MS = 500;
+
+const emptyArray: MasterArray = {
+  record: null,
+  pending: null,
+  faults: [],
+  copied: false,
+  asked: [],
+  stopRequest: null,
+  trouble: null,
+  found: null,
+};
+
+interface NextChange {
+  kind: CommitKind;
+  record: ArrayRecord;
+  detail: PendingCommit['detail'];
+  fields: Partial<MasterArray>;
+}
+
+function without(nodes: readonly NodeId[], gone: readonly NodeId[]): NodeId[] {
+  return nodes.filter((node) => !gone.includes(node));
+}
+
+function withResync(record: ArrayRecord, by: NodeId): ArrayRecord {
+  const since = record.version.index + 1;
+  return { ...record, resync: canDiffer(record) ? { fromSector: 0, by, since } : null };
+}
+
+function withWriters(record: ArrayRecord, writers: readonly NodeId[]): ArrayRecord {
+  return {
+    ...record,
+    writers: [...writers],
+    writerBoots: record.writerBoots.filter((boot) => writers.includes(boot.node)),
+  };
+}
+
+/** The nodes of `touching` that may be counted as not touching the array any more, and whether the legs may differ. */
+function goneFrom(
+  state: MasterState,
+  record: ArrayRecord,
+  touching: readonly NodeId[],
+): { clean: NodeId[]; dirty: NodeId[] } {
+  const clean: NodeId[] = [];
+  const dirty: NodeId[] = [];
+  for (const id of touching) {
+    const node = state.nodes.get(id);
+    if (node === undefined || node.fencing === 'stopped') {
+      dirty.push(id);
+      continue;
+    }
+    const admittedUnder = record.writerBoots.find((boot) => boot.node === id)?.kernelBoot;
+    if (node.kernelBoot === null) continue;
+    if (record.writers.includes(id) && node.kernelBoot !== admittedUnder) {
+      dirty.push(id);
+      continue;
+    }
+    const report = node.reports.get(record.uuid);
+    if (report === undefined || report.applied === null) continue;
+    const current = compareVersions(report.applied, record.version) === 0;
+    if (current && report.state === 'absent' && record.run === 'stopped') clean.push(id);
+    else if (report.state === 'held' && node.leaving) clean.push(id);
+  }
+  return { clean, dirty };
+}
+
+function copierFor(state: MasterState, record: ArrayRecord): NodeId {
+  return record.access === 'exclusive' && record.owner !== null ? record.owner : state.self;
+}
+
+/** Exclusive arrays follow a living owner; the master takes over from one that is gone. */
+function ownerAfter(state: MasterState, record: ArrayRecord, gone: readonly NodeId[]): NodeId | null {
+  if (record.access === 'shared') return null;
+  return record.owner === null || gone.includes(record.owner) ? state.self : record.owner;
+}
+
+/** The owner left without ever having been a writer of this record: nothing of it can be in flight. */
+function ownerIsGone(state: MasterState, record: ArrayRecord, now: number): boolean {
+  const { owner } = record;
+  if (record.access === 'shared' || owner === null || mayTouch(record).includes(owner)) return false;
+  const status = state.nodes.get(owner)?.status ?? 'dead';
+  if (owner === state.self) return false;
+  return status === 'dead' || status === 'left' || (status === 'unknown' && now - state.electedAtMs >= state.graceMs);
+}
+
+function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
+  const failed: ArrayRecord = {
+    ...record,
+    // Two, because assembly by stock mdadm tolerates a lag of one: the failed leg must look older than that.
+    events: record.events + 2,
+    members: record.members.map((member) => (member.uuid === uuid ? { ...member, role: 'faulty' as const } : member)),
+  };
+  if (failed.resync === null) return failed;
+  return canDiffer(failed) ? failed : { ...failed, resync: null };
+}
+
+function nextChange(
+  state: MasterState,
+  array: MasterArray,
+  now: number,
+): NextChange | { refuse: AskedChange; text: string } | null {
+  const { record } = array;
+  if (record === null) {
+    const first = array.asked[0];
+    if (first === undefined || first.change.what !== 'introduce') return null;
+    return {
+      kind: first.change.kind,
+      record: { ...first.change.record, version: { term: state.term, index: 0 } },
+      detail: first.requestId === null ? {} : { requestId: first.requestId },
+      fields: { asked: array.asked.slice(1) },
+    };
+  }
+  const gone = goneFrom(state, record, mayTouch(record));
+  if (gone.dirty.length > 0) {
+    const all = [...gone.dirty, ...gone.clean];
+    const left: ArrayRecord = {
+      ...withWriters(record, without(record.writers, all)),
+      owner: ownerAfter(state, record, gone.dirty),
+      events: record.events + 1,
+    };
+    const node = gone.dirty[0];
+    return {
+      kind: 'evict',
+      record: withResync(left, copierFor(state, left)),
+      detail: node === undefined ? {} : { node },
+      fields: { copied: false },
+    };
+  }
+  const faulty = array.faults.find((uuid) => record.members.some((m) => m.uuid === uuid && m.role !== 'faulty'));
+  if (faulty !== undefined && allowed(record, faulty)) {
+    return {
+      kind: 'fail',
+      record: failMember(record, faulty),
+      detail: { member: faulty },
+      fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
+    };
+  }
+  if (array.copied && record.resync !== null) {
+    return {
+      kind: 'resync-done',
+      record: { ...record, resync: null, events: record.events + 1 },
+      detail: {},
+      fields: { copied: false },
+    };
+  }
+  if (gone.clean.length > 0) {
+    const writers = without(record.writers, gone.clean);
+    const node = gone.clean[0];
+    return {
+      kind: 'leave',
+      record: { ...withWriters(record, writers), events: record.events + (writers.length === 0 ? 1 : 0) },
+      detail: node === undefined ? {} : { node },
+      fields: {},
+    };
+  }
+  const asked = array.asked[0];
+  if (asked !== undefined) return changeFor(array, record, asked);
+  if (ownerIsGone(state, record, now)) {
+    return {
+      kind: 'move',
+      record: { ...record, owner: state.self, events: record.events + 1 },
+      detail: { node: state.self },
+      fields: {},
+    };
+  }
+  if (record.resync !== null && record.resync.by !== copierFor(state, record)) {
+    return {
+      kind: 'resync-start',
+      record: {
+        ...record,
+        resync: { ...record.resync, by: copierFor(state, record), since: record.version.index + 1 },
+      },
+      detail: {},
+      fields: {},
+    };
+  }
+  if (record.run === 'started') {
+    const admitted = [...state.nodes].filter(([id, node]) => mayAdmit(state, record, id, node)).map(([id]) => id);
+    if (admitted.length > 0) {
+      const writers = [...record.writers, ...admitted].sort((a, b) => a - b);
+      const node = admitted[0];
+      const writerBoots = [...record.writerBoots];
+      for (const id of admitted) {
+        const kernelBoot = state.nodes.get(id)?.kernelBoot;
+        if (kernelBoot != null) writerBoots.push({ node: id, kernelBoot });
+      }
+      return {
+        kind: 'admit',
+        // The first writer makes the superblocks dirty; later ones change the mesh area only.
+        record: { ...record, writers, writerBoots, events: record.events + (record.writers.length === 0 ? 1 : 0) },
+        detail: node === undefined ? {} : { node },
+        fields: {},
+      };
+    }
+  }
+  return null;
+}
+
+function allowed(record: ArrayRecord, uuid: string): boolean {
+  const member = record.members.find((candidate) => candidate.uuid === uuid);
+  return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid));
+}
+
+function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: MasterNode): boolean {
+  if (record.writers.includes(id) || node.fencing !== 'no' || node.leaving || node.kernelBoot === null) return false;
+  if (id !== state.self && node.status !== 'alive') return false;
+  if (record.access === 'exclusive' && record.owner !== id) return false;
+  const report = node.reports.get(record.uuid);
+  if (report === undefined || report.applied === null || report.trouble !== null) return false;
+  if (compareVersions(report.applied, record.version) !== 0 || report.state !== 'held') return false;
+  return record.members.every((member) => member.role !== 'active' || report.visible.includes(member.uuid));
+}
+
+function changeFor(
+  array: MasterArray,
+  record: ArrayRecord,
+  asked: AskedChange,
+): NextChange | { refuse: AskedChange; text: string } {
+  const { change, requestId } = asked;
+  const detail = requestId === null ? {} : { requestId };
+  const fields = { asked: array.asked.slice(1) };
+  const refuse = (text: string): { refuse: AskedChange; text: string } => ({ refuse: asked, text });
+  const next = (kind: CommitKind, fresh: ArrayRecord, more: Partial<MasterArray> = {}, told = {}): NextChange => ({
+    kind,
+    record: fresh,
+    detail: { ...detail, ...told },
+    fields: { ...fields, ...more },
+  });
+  switch (change.what) {
+    case 'introduce':
+      return refuse(`${record.md}: an array with UUID ${record.uuid} is known already`);
+    case 'start':
+      if (record.run === 'started') return refuse(`${record.md} is started already`);
+      return next('start', { ...record, run: 'started', events: record.events + 1 });
+    case 'stop':
+      if (record.run === 'stopped') return refuse(`${record.md} is stopped already`);
+      return next('stop', { ...record, run: 'stopped' }, { stopRequest: requestId });
+    case 'forget':
+      if (record.run !== 'stopped' || record.writers.length > 0) return refuse(`${record.md} must be stopped first`);
+      return next('release', { ...record, events: record.events + 1 });
+    case 'fail': {
+      const member = record.members.find((candidate) => candidate.uuid === change.member);
+      if (member === undefined) return refuse(`${record.md} has no member ${change.member}`);
+      if (member.role === 'faulty') return refuse(`${record.md}: member ${change.member} is faulty already`);
+      if (!allowed(record, change.member)) {
+        return refuse(`${record.md}: member ${change.member} holds the only copy of some data; it cannot be failed`);
+      }
+      return next('fail', failMember(record, change.member), {}, { member: change.member });
+    }
+    case 'remove': {
+      const member = record.members.find((candidate) => candidate.uuid === change.member);
+      if (member === undefined) return refuse(`${record.md} has no member ${change.member}`);
+      if (member.role === 'active') return refuse(`${record.md}: member ${change.member} is in use; fail it first`);
+      const members = record.members.filter((candidate) => candidate.uuid !== change.member);
+      return next('remove', { ...record, members, events: record.events + 1 }, {}, { member: change.member });
+    }
+    case 'add': {
+      if (record.members.some((candidate) => candidate.uuid === change.member.uuid)) {
+        return refuse(`${record.md} has member ${change.member.uuid} already`);
+      }
+      const members = [...record.members, change.member];
+      return next('add', { ...record, members, events: record.events + 1 }, {}, { member: change.member.uuid });
+    }
+  }
+}
+
+export function masterStep(
+  previous: MasterState,
+  input: MasterInput,
+  now: number,
+): { state: MasterState; effects: MasterEffect[] } {
+  const effects: MasterEffect[] = [];
+  const nodes = new Map(previous.nodes);
+  const arrays = new Map(previous.arrays);
+  const state: MasterState = { ...previous, nodes, arrays };
+  const changeNode = (id: NodeId, fields: Partial<MasterNode>): void => {
+    const node = nodes.get(id);
+    if (node !== undefined) nodes.set(id, { ...node, ...fields });
+  };
+  const changeArray = (uuid: string, fields: Partial<MasterArray>): void => {
+    arrays.set(uuid, { ...(arrays.get(uuid) ?? emptyArray), ...fields });
+  };
+  const keepReport = (from: NodeId, report: ArrayReport): void => {
+    changeNode(from, { reports: new Map(nodes.get(from)?.reports).set(report.array, report) });
+  };
+
+  switch (input.type) {
+    case 'tick':
+      break;
+    case 'elected':
+      for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
+      arrays.clear();
+      for (const id of nodes.keys()) changeNode(id, { reports: new Map(), kernelBoot: null, fencing: 'no' });
+      Object.assign(state, {
+        term: input.term,
+        electedAtMs: now,
+        leading: true,
+        scanned: false,
+        scanAtMs: now,
+        grantable: [],
+      });
+      effects.push({ type: 'scan' });
+      break;
+    case 'lost':
+      if (state.leading) {
+        for (const array of arrays.values()) refuseAll(array, effects, 'this node is no longer the master; ask again');
+        for (const [id, node] of nodes) if (node.fencing === 'asked') effects.push({ type: 'cancel-fence', node: id });
+      }
+      arrays.clear();
+      Object.assign(state, { leading: false, scanned: false, grantable: [] });
+      break;
+    case 'status': {
+      const node = nodes.get(input.node);
+      changeNode(input.node, { status: input.status });
+      if (input.status === 'alive' && node?.fencing === 'asked') {
+        changeNode(input.node, { fencing: 'no' });
+        effects.push({ type: 'cancel-fence', node: input.node });
+      }
+      if (input.status !== 'alive' && input.status !== 'suspect') {
+        changeNode(input.node, { kernelBoot: null, reports: new Map() });
+      }
+      if (input.status === 'alive' && node?.status === 'left') changeNode(input.node, { leaving: false });
+      break;
+    }
+    case 'leaving':
+      changeNode(input.node, { leaving: true });
+      break;
+    case 'disks':
+      state.scanned = true;
+      for (const found of input.found) {
+        const known = arrays.get(found.record.uuid);
+        if (known === undefined || known.record === null) changeArray(found.record.uuid, { found });
+      }
+      break;
+    case 'report': {
+      changeNode(input.from, {
+        reports: new Map(input.reports.map((report) => [report.array, report])),
+        kernelBoot: input.kernelBoot,
+      });
+      if (nodes.get(input.from)?.leaving === true && input.reports.some((report) => report.state === 'open')) {
+        changeNode(input.from, { leaving: false });
+      }
+      break;
+    }
+    case 'applied': {
+      keepReport(input.from, input.report);
+      const array = arrays.get(input.array);
+      const pending = array?.pending;
+      if (pending?.stage === 'applying' && compareVersions(input.version, pending.record.version) === 0) {
+        changeArray(input.array, { pending: { ...pending, waiting: without(pending.waiting, [input.from]) } });
+      } else if (
+        array?.record != null &&
+        compareVersions(input.version, array.record.version) === 0 &&
+        pending == null
+      ) {
+        effects.push({ type: 'released', to: [input.from], array: input.array, version: input.version });
+      }
+      break;
+    }
+    case 'observation': {
+      const { observation } = input;
+      const array = arrays.get(observation.array);
+      if (array === undefined) break;
+      if (observation.what === 'member-faulty') {
+        const base = array.pending?.record ?? array.record;
+        if (base === null || array.faults.includes(observation.member)) break;
+        if (allowed(base, observation.member)) {
+          changeArray(observation.array, { faults: [...array.faults, observation.member] });
+        } else {
+          effects.push({
+            type: 'notice',
+            name: 'LastMemberFaulty',
+            severity: 'critical',
+            subject: base.md,
+            detail: { member: observation.member, node: input.from },
+          });
+        }
+      } else if (observation.what === 'resync-done') {
+        const resync = (array.pending?.record ?? array.record)?.resync;
+        if (resync?.by === input.from && resync.since === observation.since) {
+          changeArray(observation.array, { copied: true });
+        }
+      }
+      break;
+    }
+    case 'fenced':
+      if (nodes.get(input.node)?.fencing === 'asked') {
+        changeNode(input.node, { fencing: input.stopped ? 'stopped' : 'no' });
+      } else if (input.stopped && nodes.get(input.node)?.status !== 'alive') {
+        changeNode(input.node, { fencing: 'stopped' });
+      }
+      if (input.stopped) {
+        effects.push({
+          type: 'notice',
+          name: 'NodeEvicted',
+          severity: 'warning',
+          subject: `node/${input.node}`,
+          detail: { node: input.node, why: input.text },
+        });
+      }
+      break;
+    case 'ask': {
+      const array = arrays.get(input.array);
+      if (!state.leading) {
+        if (input.requestId !== null) {
+          effects.push({ type: 'answer', requestId: input.requestId, ok: false, text: 'this node is not the master' });
+        }
+      } else if (array === undefined && input.change.what !== 'introduce') {
+        if (input.requestId !== null) {
+          effects.push({ type: 'answer', requestId: input.requestId, ok: false, text: `no array ${input.array} here` });
+        }
+      } else {
+        changeArray(input.array, {
+          asked: [...(array?.asked ?? []), { change: input.change, requestId: input.requestId }],
+        });
+      }
+      break;
+    }
+    case 'persisted': {
+      const array = arrays.get(input.array);
+      const pending = array?.pending;
+      if (array === undefined || pending?.stage !== 'persisting') break;
+      if (compareVersions(input.version, pending.record.version) !== 0) break;
+      const faults = [...new Set([...array.faults, ...input.failed])];
+      if (!input.written) {
+        changeArray(input.array, {
+          pending: { ...pending, retryAtMs: now + RETRY_MS },
+          trouble: `${pending.record.md}: the commit reached no member: ${input.text}`,
+        });
+        effects.push({
+          type: 'notice',
+          name: 'CommitNotDurable',
+          severity: 'critical',
+          subject: pending.record.md,
+          detail: { why: input.text },
+        });
+        break;
+      }
+      const touching = [
+        ...mayTouch(pending.record),
+        ...(array.record === null ? [] : mayTouch(array.record)),
+        ...(array.found === null ? [] : mayTouch(array.found.record)),
+      ];
+      const waiting = [...new Set(touching)].filter((id) => nodes.get(id)?.fencing !== 'stopped');
+      changeArray(input.array, {
+        record: pending.record,
+        found: null,
+        faults,
+        trouble: null,
+        pending: { ...pending, stage: 'applying', waiting },
+      });
+      effects.push({
+        type: 'commit',
+        record: pending.record,
+        before: pending.before,
+        kind: pending.kind,
+        detail: pending.detail,
+      });
+      break;
+    }
+  }
+
+  if (state.leading) {
+    for (const uuid of arrays.keys()) advance(state, arrays, uuid, now, effects);
+    if (input.type === 'report' || input.type === 'applied') resend(state, input.from, effects);
+    watchNodes(state, nodes, now, effects);
+    const unresolved = [...arrays.values()].some((array) => array.found !== null && array.record === null);
+    if (state.scanned && unresolved && now - state.scanAtMs >= RESCAN_MS) {
+      state.scanAtMs = now;
+      effects.push({ type: 'scan' });
+    }
+  }
+  return { state, effects };
+}
+
+function refuseAll(array: MasterArray, effects: MasterEffect[], text: string): void {
+  const requestIds = [
+    ...array.asked.map((asked) => asked.requestId),
+    array.pending?.detail.requestId,
+    array.stopRequest,
+  ];
+  for (const requestId of requestIds) {
+    if (requestId != null) effects.push({ type: 'answer', requestId, ok: false, text });
+  }
+}
+
+/** Who does not know the newest commit is sent it again. */
+function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
+  const node = state.nodes.get(to);
+  for (const [uuid, array] of state.arrays) {
+    if (array.record === null || array.pending?.stage === 'persisting') continue;
+    const known = node?.reports.get(uuid)?.known ?? null;
+    if (known === null || compareVersions(known, array.record.version) < 0) {
+      effects.push({ type: 'send-commit', to, array: uuid });
+    } else {
+      const applied = node?.reports.get(uuid)?.applied ?? null;
+      const current = applied !== null && compareVersions(applied, array.record.version) === 0;
+      if (current && array.pending === null) {
+        effects.push({ type: 'released', to: [to], array: uuid, version: array.record.version });
+      }
+    }
+  }
+}
+
+/** A record found on disk may be continued when nothing newer can have been released. */
+function provenNewest(state: MasterState, found: NonNullable<MasterArray['found']>): string | null {
+  const { record } = found;
+  if (found.problem !== null) return found.problem;
+  for (const [id, node] of state.nodes) {
+    const known = node.reports.get(record.uuid)?.known ?? null;
+    if (known !== null && compareVersions(known, record.version) > 0) {
+      return `${record.md}: node ${id} knows commit ${known.term}.${known.index}, the disks seen here only ${record.version.term}.${record.version.index}; members are missing on this node`;
+    }
+  }
+  if (found.complete) return null;
+  // Every writer of this record says that it knows nothing newer: then no write was acknowledged past it.
+  const silent = mayTouch(record).filter((id) => state.nodes.get(id)?.reports.get(record.uuid)?.known == null);
+  if (silent.length === 0 && record.writers.length > 0) return null;
+  return `${record.md}: not every active member is seen here, and node ${silent.join(', ') || 'list'} has not said what it knows; the missing member may be newer`;
+}
+
+function advance(
+  state: MasterState,
+  arrays: Map<string, MasterArray>,
+  uuid: string,
+  now: number,
+  effects: MasterEffect[],
+): void {
+  let array = arrays.get(uuid);
+  if (array === undefined) return;
+  const replace = (fields: Partial<MasterArray>): MasterArray => {
+    const next = { ...(arrays.get(uuid) ?? emptyArray), ...fields };
+    arrays.set(uuid, next);
+    return next;
+  };
+  const propose = (
+    kind: CommitKind,
+    record: ArrayRecord,
+    before: Version | null,
+    detail: PendingCommit['detail'],
+  ): void => {
+    const pending: PendingCommit = {
+      record,
+      before,
+      kind,
+      detail,
+      stage: 'persisting',
+      retryAtMs: Number.POSITIVE_INFINITY,
+      waiting: [],
+    };
+    array = replace({ pending });
+    effects.push({ type: 'persist', record, kind });
+  };
+
+  if (array.record === null && array.found !== null && array.pending === null) {
+    const trouble = provenNewest(state, array.found);
+    if (trouble !== null) {
+      if (trouble !== array.trouble) {
+        replace({ trouble });
+        effects.push({
+          type: 'notice',
+          name: 'ArrayHeld',
+          severity: 'critical',
+          subject: array.found.record.md,
+          detail: { why: trouble },
+        });
+      }
+      return;
+    }
+    const { record } = array.found;
+    const since = record.version.index + 1;
+    const resync = record.resync === null ? null : { ...record.resync, by: copierFor(state, record), since };
+    propose(
+      'new-term',
+      { ...record, resync, version: { term: state.term, index: record.version.index + 1 } },
+      record.version,
+      {},
+    );
+    return;
+  }
+  const { pending } = array;
+  if (pending?.stage === 'persisting' && now >= pending.retryAtMs) {
+    array = replace({ pending: { ...pending, retryAtMs: Number.POSITIVE_INFINITY } });
+    effects.push({ type: 'persist', record: pending.record, kind: pending.kind });
+    return;
+  }
+  if (pending?.stage === 'applying') {
+    const gone = goneFrom(state, pending.record, pending.waiting);
+    const waiting = without(pending.waiting, gone.dirty);
+    if (waiting.length > 0) {
+      if (waiting.length !== pending.waiting.length) array = replace({ pending: { ...pending, waiting } });
+      revertBusyStop(state, array, pending, effects, replace);
+      return;
+    }
+    array = replace({ pending: null });
+    const to = [...state.nodes.keys()];
+    effects.push({ type: 'released', to, array: uuid, version: pending.record.version });
+    const { requestId } = pending.detail;
+    if (requestId !== undefined && pending.kind !== 'stop') {
+      effects.push({ type: 'answer', requestId, ok: true, text: outcomeText(pending) });
+    }
+    if (pending.kind === 'release') {
+      arrays.delete(uuid);
+      return;
+    }
+  }
+  if (array.pending !== null) return;
+  const { record } = array;
+  if (record !== null && record.run === 'stopped' && record.writers.length === 0 && array.stopRequest !== null) {
+    effects.push({ type: 'answer', requestId: array.stopRequest, ok: true, text: `${record.md} stopped on all nodes` });
+    array = replace({ stopRequest: null });
+  }
+  for (;;) {
+    const next = nextChange(state, array, now);
+    if (next === null) return;
+    if ('refuse' in next) {
+      const { refuse } = next;
+      array = replace({ asked: array.asked.filter((asked) => asked !== refuse) });
+      if (refuse.requestId !== null) {
+        effects.push({ type: 'answer', requestId: refuse.requestId, ok: false, text: next.text });
+      }
+      continue;
+    }
+    replace(next.fields);
+    const index = record === null ? 0 : record.version.index + 1;
+    const stamped = { ...next.record, version: { term: state.term, index } };
+    propose(next.kind, stamped, record?.version ?? null, next.detail);
+    return;
+  }
+}
+
+/** A node that cannot stop (the array is mounted there) turns the stop back on all nodes, and its request is answered so. */
+function revertBusyStop(
+  state: MasterState,
+  array: MasterArray,
+  pending: PendingCommit,
+  effects: MasterEffect[],
+  replace: (fields: Partial<MasterArray>) => MasterArray,
+): void {
+  if (pending.kind !== 'stop') return;
+  for (const id of pending.waiting) {
+    const report = state.nodes.get(id)?.reports.get(pending.record.uuid);
+    if (report?.trouble == null || report.known === null) continue;
+    if (compareVersions(report.known, pending.record.version) !== 0) continue;
+    if (array.stopRequest !== null) {
+      const text = `${pending.record.md} cannot be stopped: node ${id}: ${report.trouble}`;
+      effects.push({ type: 'answer', requestId: array.stopRequest, ok: false, text });
+    }
+    const record: ArrayRecord = {
+      ...pending.record,
+      run: 'started',
+      version: { term: state.term, index: pending.record.version.index + 1 },
+    };
+    replace({
+      stopRequest: null,
+      pending: {
+        ...pending,
+        record,
+        before: pending.record.version,
+        kind: 'start',
+        detail: {},
+        stage: 'persisting',
+        retryAtMs: Number.POSITIVE_INFINITY,
+        waiting: [],
+      },
+    });
+    effects.push({ type: 'persist', record, kind: 'start' });
+    return;
+  }
+}
+
+function outcomeText(pending: PendingCommit): string {
+  const { record, kind, detail } = pending;
+  const words: Partial<Record<CommitKind, string>> = {
+    create: `${record.md} created (UUID ${record.uuid})`,
+    adopt: `${record.md} is a cluster array now`,
+    release: `${record.md} is a plain md array again`,
+    start: `${record.md} started`,
+    fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
+    remove: `member ${detail.member ?? ''} removed from ${record.md}`,
+    add: `member ${detail.member ?? ''} added to ${record.md} as a spare`,
+  };
+  return words[kind] ?? `${record.md}: done`;
+}
+
+/** Fence who is dead and may touch an array; grant to who is not being fenced. */
+function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: number, effects: MasterEffect[]): void {
+  const touching = new Set<NodeId>();
+  for (const array of state.arrays.values()) {
+    const records = [array.record, array.pending?.record ?? null, array.found?.record ?? null];
+    for (const record of records) if (record !== null) for (const id of mayTouch(record)) touching.add(id);
+  }
+  for (const [id, node] of nodes) {
+    // Counted as stopped until its eviction is committed everywhere; then it may come back as a new boot.
+    if (node.fencing === 'stopped' && !touching.has(id)) nodes.set(id, { ...node, fencing: 'no' });
+    if (id === state.self || node.fencing !== 'no' || !touching.has(id)) continue;
+    const silent = node.status === 'dead' || node.status === 'left';
+    const absent = node.status === 'unknown' && now - state.electedAtMs >= state.graceMs;
+    if (silent || absent) {
+      nodes.set(id, { ...node, fencing: 'asked' });
+      effects.push({ type: 'fence', node: id });
+    }
+  }
+  const grantable = [...nodes].filter(([id, node]) => id === state.self || node.fencing === 'no').map(([id]) => id);
+  if (grantable.join() !== state.grantable.join()) {
+    state.grantable = grantable;
+    effects.push({ type: 'grantable', nodes: grantable });
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * `mdmesh drop-writes`: holds the writes of every mdmesh array of this machine although no agent runs; for ExecStopPost.
+ *
+ * - An array whose gate is closed (`write-pending`, a `blocked` member) is held already, and must not be suspended: the
+ *   store would wait, with the array's mutex, for the very write that the gate holds.
+ * - A store drains the array's I/O and may hang in the kernel where no signal reaches it. So each runs in a process of its
+ *   own that is waited for only so long; this one never touches the file itself.
+ */
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Context } from './context.ts';
+
+export interface DropOptions {
+  /** @default /sys/block */
+  sysBlock?: string;
+  /** @default 3000 */
+  withinMs?: number;
+  json?: boolean;
+}
+
+export interface Drop {
+  md: string;
+  held: boolean;
+  text: string;
+}
+
+export async function dropWrites({ terminal }: Context, options: DropOptions): Promise<number> {
+  const drops = await dropAll(options.sysBlock ?? '/sys/block', options.withinMs ?? 3000);
+  if (options.json) terminal.out(`${JSON.stringify(drops)}\n`);
+  for (const { md, held, text } of options.json ? [] : drops) {
+    if (held) terminal.out(`${md}: ${text}\n`);
+    else terminal.err(`mdmesh: drop-writes: ${md}: ${text}\n`);
+  }
+  return drops.every(({ held }) => held) ? 0 : 1;
+}
+
+/** One entry for each started array of mdmesh. Takes at most `withinMs` and a little. */
+export async function dropAll(sysBlock: string, withinMs: number): Promise<Drop[]> {
+  const names = readdirSync(sysBlock).filter((name) => /^md[0-9]+$/.test(name) && isOurs(join(sysBlock, name)));
+  const drops = await Promise.all(names.map((md) => dropOne(join(sysBlock, md), md, withinMs)));
+  return drops.filter((drop) => drop !== null);
+}
+
+/** A dash (`external:-mdmesh`) is mdadm's mark for "leave it alone"; the array is ours all the same. */
+function isOurs(block: string): boolean {
+  return /^external:-?mdmesh$/.test(attribute(block, 'md/metadata_version') ?? '');
+}
+
+async function dropOne(block: string, md: string, withinMs: number): Promise<Drop | null> {
+  const state = attribute(block, 'md/array_state');
+  if (state === null || state === 'clear' || state === 'inactive') return null;
+  if (state === 'readonly') return { md, held: true, text: 'is read-only' };
+  if (gateClosed(block, state)) return { md, held: true, text: 'its gate holds the writes' };
+  const sizeSectors = Number(attribute(block, 'size') ?? Number.NaN);
+  if (!Number.isSafeInteger(sizeSectors) || sizeSectors <= 0) {
+    return { md, held: false, text: `size ${attribute(block, 'size')} is no number of sectors; stop it by hand` };
+  }
+  if (suspendedWhole(block, sizeSectors)) return { md, held: true, text: 'is suspended already' };
+  // hi first: a window that a resync holds grows, and never has a hole.
+  const stores: [string, number][] = [
+    ['md/suspend_hi', sizeSectors],
+    ['md/suspend_lo', 0],
+  ];
+  const startedMs = performance.now();
+  for (const [name, value] of stores) {
+    const leftMs = Math.max(0, withinMs - (performance.now() - startedMs));
+    const trouble = await store(join(block, name), value, leftMs);
+    if (trouble !== null) return { md, held: false, text: `${name} = ${value}: ${trouble}; fence this node` };
+  }
+  return suspendedWhole(block, sizeSectors)
+    ? { md, held: true, text: 'writes are held' }
+    : { md, held: false, text: 'suspend_lo and suspend_hi do not read as written; fence this node' };
+}
+
+function gateClosed(block: string, state: string): boolean {
+  if (state === 'write-pending') return true;
+  return readdirSync(join(block, 'md'))
+    .filter((name) => name.startsWith('dev-'))
+    .some((name) => (attribute(block, `md/${name}/state`) ?? '').split(',').includes('blocked'));
+}
+
+function suspendedWhole(block: string, sizeSectors: number): boolean {
+  const lo = attribute(block, 'md/suspend_lo');
+  const hi = attribute(block, 'md/suspend_hi');
+  return lo === '0' && hi !== null && Number(hi) >= sizeSectors;
+}
+
+/** null: no such attribute, or it could not be read. */
+function attribute(block: string, name: string): string | null {
+  try {
+    return readFileSync(join(block, name), 'utf8').trim();
+  } catch {
+    return null;
+  }
+}
+
+/** null: the kernel took it. A store that hangs is left to its own process. */
+async function store(path: string, value: number, withinMs: number): Promise<string | null> {
+  const child = spawn('/bin/sh', ['-c', 'printf %s "$1" > "$2"', 'sh', String(value), path], {
+    detached: true,
+    stdio: 'ignore',
+  });
+  const ended = new Promise<string | null>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code) => resolve(code === 0 ? null : 'the kernel refused it'));
+  });
+  const timer = new AbortController();
+  const late = sleep(withinMs, `did not return within ${Math.round(withinMs)} ms`, { signal: timer.signal });
+  const result = await Promise.race([ended, late.catch(() => null)]);
+  timer.abort();
+  child.unref();
+  return result;
+}

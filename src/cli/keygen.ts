@@ -1,0 +1,73 @@
+/**
+ * `mdmesh keygen`: a node's identity, and beside it a vote file that says "never voted", so that the new node need not
+ * abstain. The vote file is laid only for a key made just now, and after it: a fresh one under an old key would let that
+ * node vote twice in a term.
+ */
+import { mkdir, open } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { StoredVote } from '../lease/index.ts';
+import type { Context } from './context.ts';
+import { codeOf, Failure, textOf } from './failure.ts';
+
+export interface KeygenOptions {
+  out: string;
+  stateDir: string;
+  json?: boolean;
+}
+
+const freshVote: StoredVote = { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } };
+
+export async function keygen({ terminal }: Context, options: KeygenOptions): Promise<number> {
+  const { generateIdentity, saveIdentity } = await import('../wire/identity.ts');
+  const identity = await generateIdentity();
+  await makeDirectory(dirname(options.out));
+  await makeDirectory(options.stateDir);
+  try {
+    await saveIdentity(options.out, identity);
+  } catch (error) {
+    if (codeOf(error) === null) throw new Failure(textOf(error));
+    throw new Failure(`keygen: key file ${options.out}: ${textOf(error)}; choose another with --out`);
+  }
+  const voteFile = join(options.stateDir, 'vote.json');
+  const voteLaid = await layVote(voteFile);
+  if (options.json) {
+    terminal.out(`${JSON.stringify({ peerId: identity.peerId, keyFile: options.out, voteFile, voteLaid })}\n`);
+    return 0;
+  }
+  terminal.out(`Peer ID:   ${identity.peerId}\nKey file:  ${options.out} (secret; never copy it to another node)\n`);
+  terminal.out(`Vote file: ${voteFile}${voteLaid ? '' : ' (was there; left as it is)'}\n\n`);
+  terminal.out('Paste this line under nodes: in the config of every node, with this node’s number and address:\n');
+  terminal.out(`  - { id: N, address: ADDRESS, peer_id: ${identity.peerId} }\n`);
+  return 0;
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new Failure(`keygen: directory ${path}: ${textOf(error)}; make it, or run as root`);
+  }
+}
+
+/** False: one was there, and what it remembers is worth more than a fresh one. */
+async function layVote(path: string): Promise<boolean> {
+  try {
+    const file = await open(path, 'wx', 0o600);
+    try {
+      await file.writeFile(`${JSON.stringify(freshVote)}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    const directory = await open(dirname(path), 'r');
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+    return true;
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return false;
+    throw new Failure(`keygen: vote file ${path}: ${textOf(error)}; the node will abstain for a while at its first start`);
+  }
+}

@@ -1,0 +1,92 @@
+/** `mdmesh status` and `mdmesh nodes`: what this node's agent knows, as tables. */
+import { printable } from '../outlets/cloud_event.ts';
+import type { ArrayStatus, NodeStatus, Status } from '../outlets/index.ts';
+import { slotPicture, stateWords } from './array_condition.ts';
+import type { Context } from './context.ts';
+import type { Spoken } from './requests.ts';
+import { type Paint, painter, table } from './table.ts';
+import { wantsColour } from './terminal.ts';
+
+export async function status(context: Context, options: Spoken): Promise<number> {
+  const seen = await (await context.agent()).status();
+  const paint = painter(wantsColour(context.terminal));
+  context.terminal.out(options.json ? `${JSON.stringify(seen)}\n` : statusText(seen, paint));
+  return 0;
+}
+
+export async function nodes(context: Context, options: Spoken): Promise<number> {
+  const agent = await context.agent();
+  if (options.json) {
+    context.terminal.out(`${JSON.stringify(await agent.nodes())}\n`);
+    return 0;
+  }
+  const seen = await agent.status();
+  context.terminal.out(nodeTable(seen, painter(wantsColour(context.terminal))));
+  return 0;
+}
+
+export function statusText(seen: Status, paint: Paint): string {
+  const { cluster, lease } = seen;
+  const master = lease.master === null ? 'no master known' : `master is node ${lease.master}`;
+  const writes = lease.grantLeftMs > 0 ? 'may write' : paint('yellow', 'may not write');
+  const driver = seen.driver === 'real' ? '' : `, ${paint('yellow', `${seen.driver} driver`)}`;
+  const troubles = seen.arrays.flatMap(({ record, trouble }) =>
+    trouble === null ? [] : [`${paint('red', `${record.md}:`)} ${printable(trouble)}\n`],
+  );
+  return [
+    `Cluster ${paint('bold', cluster.name)} (${cluster.uuid}), mdmesh ${seen.version}${driver}\n`,
+    `Term ${lease.term}, ${master}; this is node ${seen.self} (${lease.role}), it ${writes}\n\n`,
+    nodeTable(seen, paint),
+    '\n',
+    seen.arrays.length === 0 ? 'No arrays.\n' : arrayTable(seen.arrays, paint),
+    ...(troubles.length === 0 ? [] : ['\n', ...troubles]),
+  ].join('');
+}
+
+function nodeTable(seen: Status, paint: Paint): string {
+  const rows = seen.nodes.map((node) => [
+    `${node.node}${node.self ? '*' : ''}`,
+    node.address,
+    paintedStatus(node, paint),
+    node.self ? '-' : yesNo(node.connected),
+    yesNo(node.eligible),
+    node.granted === null ? '?' : yesNo(node.granted),
+    seen.lease.master === node.node ? 'master' : '',
+  ]);
+  return table(['NODE', 'ADDRESS', 'STATUS', 'CONNECTED', 'ELIGIBLE', 'WRITES', 'ROLE'], rows, paint);
+}
+
+function paintedStatus({ status: word }: NodeStatus, paint: Paint): string {
+  if (word === 'alive') return paint('green', word);
+  return paint(word === 'dead' ? 'red' : 'yellow', word);
+}
+
+function arrayTable(arrays: ArrayStatus[], paint: Paint): string {
+  const rows = arrays.map((array) => {
+    const { record } = array;
+    const state = stateWords(array);
+    const colour = state.startsWith('failed') ? 'red' : state === 'clean' ? 'green' : 'yellow';
+    return [
+      record.md,
+      record.level,
+      paint(colour, state),
+      slotPicture(record),
+      copyWords(array),
+      record.owner === null ? record.access : `${record.access} (node ${record.owner})`,
+      record.writers.join(',') || '-',
+      `${record.version.term}.${record.version.index}`,
+      record.uuid,
+    ];
+  });
+  return table(['ARRAY', 'LEVEL', 'STATE', 'DISKS', 'COPY', 'ACCESS', 'WRITERS', 'VERSION', 'UUID'], rows, paint);
+}
+
+function copyWords({ sync }: ArrayStatus): string {
+  if (sync === null) return '-';
+  const percent = sync.totalSectors === 0 ? 0 : (100 * sync.doneSectors) / sync.totalSectors;
+  return `${sync.action} ${percent.toFixed(1)} % by node ${sync.by}`;
+}
+
+function yesNo(value: boolean): string {
+  return value ? 'yes' : 'no';
+}

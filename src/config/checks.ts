@@ -1,0 +1,186 @@
+/** Relations between values: each on what parsed, so that one run names every mistake. Each returns its advice as notices. */
+import { isIP } from 'node:net';
+import { isAbsolute } from 'node:path';
+import { peerIdFromString } from '@libp2p/peer-id';
+import { SHOW_PEER_ID } from './commands.ts';
+import { formatDuration } from './durations.ts';
+import type { ConfigProblem, NodeConfig, Timing } from './index.ts';
+import type { FencingSection } from './schema.ts';
+import type { Source } from './source.ts';
+
+/** A node together with the way to complain about one of its keys: it stands in the YAML, or on a line of a list file. */
+export interface PlacedNode extends NodeConfig {
+  complain: (key: 'id' | 'address' | 'peer_id', text: string, remedy: string) => void;
+}
+
+export function checkNodes(source: Source, nodes: readonly PlacedNode[]): void {
+  const seen = new Map<string, number>();
+  const once = (kind: string, value: string, node: PlacedNode, key: 'id' | 'address' | 'peer_id', remedy: string) => {
+    const first = seen.get(`${kind} ${value}`);
+    if (first === undefined) seen.set(`${kind} ${value}`, node.id);
+    else node.complain(key, `${kind} ${value} of node ${node.id} is node ${first}'s already`, remedy);
+  };
+  for (const node of nodes) {
+    once('ID', String(node.id), node, 'id', 'give each node an ID of its own: two nodes under one ID must not run');
+    const address = checkAddress(node);
+    if (address !== null) {
+      once(
+        'address',
+        `${address} port ${node.port}`,
+        node,
+        'address',
+        'give each node an address or a port of its own',
+      );
+    }
+    if (node.peerId !== '' && checkPeerId(node)) {
+      once('peer ID', node.peerId, node, 'peer_id', `keys are never copied between nodes: ${SHOW_PEER_ID}`);
+    }
+  }
+  if (nodes.length > 64) source.problem(['nodes'], `lists ${nodes.length} nodes`, 'list at most 64');
+}
+
+/** The address in its one canonical form, to compare; null if it is none. */
+function checkAddress(node: PlacedNode): string | null {
+  const remedy = "write the node's own IPv4 or IPv6 address: the cluster must not depend on DNS to agree on its disks";
+  const version = isIP(node.address);
+  if (version === 0) {
+    node.complain('address', `address ${node.address} of node ${node.id} is no IP address`, remedy);
+    return null;
+  }
+  if (node.address.includes('%')) {
+    node.complain(
+      'address',
+      `address ${node.address} of node ${node.id} has a zone, which means nothing to other nodes`,
+      remedy,
+    );
+    return null;
+  }
+  const canonical = version === 4 ? node.address : new URL(`http://[${node.address}]`).hostname;
+  if (
+    canonical === '[::]' ||
+    canonical.startsWith('0.') ||
+    /^(22[4-9]|2[3-5]\d)\./.test(canonical) ||
+    canonical.startsWith('[ff')
+  ) {
+    node.complain('address', `address ${node.address} of node ${node.id} is not the address of one host`, remedy);
+    return null;
+  }
+  return canonical;
+}
+
+function checkPeerId(node: PlacedNode): boolean {
+  try {
+    if (peerIdFromString(node.peerId).type === 'Ed25519') return true;
+  } catch {
+    // falls through to the one message for all kinds of wrong text
+  }
+  node.complain(
+    'peer_id',
+    `peer ID ${node.peerId} of node ${node.id} is not an Ed25519 key's (12D3KooW…)`,
+    SHOW_PEER_ID,
+  );
+  return false;
+}
+
+export function checkTiming(source: Source, timing: Timing): ConfigProblem[] {
+  const show = formatDuration;
+  const wrong = (key: string, text: string, remedy: string) => source.problem(['timing', key], text, remedy);
+  if (timing.holderMs >= timing.voterMs) {
+    wrong(
+      'holder',
+      `holder (R, ${show(timing.holderMs)}) is not below voter (L, ${show(timing.voterMs)}): two masters could write at once`,
+      `raise voter to ${show(timing.holderMs * 1.5)} or more, or lower holder`,
+    );
+  }
+  if (timing.renewMs * 2 >= timing.holderMs) {
+    wrong(
+      'renew',
+      `renew (${show(timing.renewMs)}) is not below half of holder (R, ${show(timing.holderMs)}): one lost message ends the lease`,
+      `lower renew to ${show(Math.floor(timing.holderMs / 5))}, or raise holder and voter`,
+    );
+  }
+  if (timing.probeTimeoutMs >= timing.probeIntervalMs) {
+    wrong(
+      'probe_timeout',
+      `probe_timeout (${show(timing.probeTimeoutMs)}) is not below probe_interval (${show(timing.probeIntervalMs)}): no time is left for indirect probes`,
+      `lower probe_timeout to ${show(Math.floor((timing.probeIntervalMs * 2) / 3))}, or raise probe_interval`,
+    );
+  }
+  if (timing.watchdogMs < 1000 || timing.watchdogMs % 1000 !== 0) {
+    wrong(
+      'watchdog',
+      `watchdog (W, ${show(timing.watchdogMs)}) is not a whole number of seconds, 1s or more, which is what watchdog drivers count in`,
+      `write ${Math.max(1, Math.ceil(timing.watchdogMs / 1000))}s`,
+    );
+  }
+  const notices: ConfigProblem[] = [];
+  const ratio = timing.voterMs / timing.holderMs;
+  if (ratio > 1 && ratio < 1.5) {
+    notices.push(
+      source.notice(
+        ['timing', 'voter'],
+        `voter (L) is only ${ratio.toFixed(2)} times holder (R): two masters are ruled out only while clocks run within ${Math.floor((ratio - 1) * 100)} % of each other`,
+        `raise voter to ${show(timing.holderMs * 1.5)}, unless you know the clocks of all nodes`,
+      ),
+    );
+  }
+  if (timing.settleMs < timing.probeIntervalMs * 2) {
+    notices.push(
+      source.notice(
+        ['timing', 'settle'],
+        `settle (${show(timing.settleMs)}) is below two probe intervals: a starting node may stand before it heard of a lower one`,
+        `raise settle to ${show(timing.probeIntervalMs * 2)} or more`,
+      ),
+    );
+  }
+  return notices;
+}
+
+export function checkFencing(source: Source, fencing: FencingSection): ConfigProblem[] {
+  const { methods, command, watchdog } = fencing;
+  for (const [index, method] of methods.entries()) {
+    if (methods.indexOf(method) !== index)
+      source.problem(['fencing', 'methods', index], `${method} is listed twice`, 'list it once');
+  }
+  if (methods.includes('command') && command === undefined) {
+    source.problem(
+      ['fencing', 'methods'],
+      'lists command, but fencing.command is missing',
+      'add fencing.command with its argv',
+    );
+  }
+  if (command !== undefined && !methods.includes('command')) {
+    source.problem(
+      ['fencing', 'command'],
+      'is set, but fencing.methods does not list command',
+      'add command to methods, or remove it',
+    );
+  }
+  if (watchdog !== undefined && !methods.includes('watchdog')) {
+    source.problem(
+      ['fencing', 'watchdog'],
+      'is set, but fencing.methods does not list watchdog',
+      'add watchdog to methods, or remove it',
+    );
+  }
+  const program = command?.argv[0];
+  if (program !== undefined && !isAbsolute(program)) {
+    source.problem(['fencing', 'command', 'argv', 0], 'is not an absolute path', 'write the full path of the program');
+  }
+  if (methods.length > 0) return [];
+  if (!fencing.accept_data_loss) {
+    source.problem(
+      ['fencing', 'methods'],
+      'is empty: nothing vouches that a silent node has stopped writing, so its writes could be lost in shared arrays',
+      'list watchdog, command or manual; or state accept_data_loss: true',
+    );
+    return [];
+  }
+  return [
+    source.notice(
+      ['fencing', 'accept_data_loss'],
+      'lets the cluster go on although a silent node may still be writing: acknowledged writes can be lost',
+      'list watchdog, command or manual in fencing.methods',
+    ),
+  ];
+}

@@ -1,0 +1,76 @@
+/** Reads the file, finds this node's own key, and asks the machine what only it can answer. */
+import { constants, readFileSync } from 'node:fs';
+import { access, readFile, stat } from 'node:fs/promises';
+import type { Config } from './index.ts';
+import { type Draft, draft, finish, type ParseResult } from './parse.ts';
+
+export interface LoadOptions {
+  /** Peer ID of this node's key, when the caller has read it. */
+  selfPeerId?: string;
+  /** Else: reads the key file that the configuration names. Throws with words for people. */
+  peerIdOf?: (keyFile: string) => Promise<string>;
+}
+
+export async function loadConfig(path: string, options: LoadOptions = {}): Promise<ParseResult> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    const why = `cannot be read: ${wordsOf(error)}`;
+    const remedy = 'create it from config/mdmesh.example.yaml, or name another with --config';
+    return { problems: [{ file: path, line: null, key: '', value: '', text: why, remedy }] };
+  }
+  const drafted = draft(text, path, (nodeFile) => readFileSync(nodeFile, 'utf8'));
+  const selfPeerId = options.selfPeerId ?? (await ownPeerId(drafted, options.peerIdOf));
+  if (drafted.config !== null) await checkMachine(drafted, drafted.config);
+  return finish(drafted, selfPeerId);
+}
+
+async function ownPeerId(drafted: Draft, peerIdOf: LoadOptions['peerIdOf']): Promise<string | null> {
+  if (peerIdOf === undefined) return null;
+  try {
+    return await peerIdOf(drafted.keyFile);
+  } catch (error) {
+    drafted.source.problem(['key_file'], `${drafted.keyFile}: ${wordsOf(error)}`, 'create the key with `mdmesh key`');
+    return null;
+  }
+}
+
+async function checkMachine({ source }: Draft, config: Omit<Config, 'self'>): Promise<void> {
+  const { command, watchdog } = config.fencing;
+  const program = command?.argv[0];
+  if (program !== undefined) {
+    const isFile = await stat(program).then(
+      (found) => found.isFile(),
+      () => false,
+    );
+    const runs = await access(program, constants.X_OK).then(
+      () => isFile,
+      () => false,
+    );
+    if (!runs)
+      source.problem(
+        ['fencing', 'command', 'argv', 0],
+        'is no program that can be run here',
+        'install it, or correct the path',
+      );
+  }
+  if (watchdog !== null && config.driver === 'real') {
+    const isDevice = await stat(watchdog.device).then(
+      (found) => found.isCharacterDevice(),
+      () => false,
+    );
+    if (!isDevice) {
+      source.problem(
+        ['fencing', 'watchdog', 'device'],
+        `${watchdog.device} is no device here: this node could not promise to reset itself`,
+        'load the watchdog driver of this hardware (softdog if it has none), or take watchdog out of fencing.methods on every node',
+      );
+    }
+  }
+}
+
+/** The agent's own words for an error of the file system: `ENOENT` alone tells an operator little. */
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

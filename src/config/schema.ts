@@ -1,0 +1,119 @@
+/**
+ * The file's sections, one schema each, so that a mistake in one does not hide the mistakes in the others. Keys are as in
+ * the file; parse.ts turns them into a Config. Relations between values are checked in checks.ts. An error's text is in two
+ * halves: `what is wrong; what to do`.
+ */
+import { isAbsolute } from 'node:path';
+import { z } from 'zod';
+import { NodeId, Uuid } from '../arrays/record.ts';
+import * as defaults from './defaults.ts';
+import { Duration } from './durations.ts';
+
+const AbsolutePath = z.string().refine((path) => isAbsolute(path) && !path.includes('\0'), {
+  error: 'is not an absolute path; start it with /: the agent runs in no particular directory',
+});
+
+/** sockaddr_un holds 108 bytes, the last one zero (unix(7)). */
+const SocketPath = AbsolutePath.refine((path) => Buffer.byteLength(path) <= 107, {
+  error: 'is longer than the 107 bytes that a Unix socket address holds; choose a shorter path below /run',
+});
+
+/** With `:md1234` behind it, it must fit into the 32 bytes of a superblock's name. */
+export const ClusterName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,23}$/, {
+  error: 'is not a cluster name; use up to 24 letters, digits, dots, underscores and dashes',
+});
+
+export const ClusterSection = z.strictObject({
+  name: ClusterName,
+  uuid: z.string().refine((text) => Uuid.safeParse(text).success, {
+    error: 'is not a UUID in lower case; take one from /proc/sys/kernel/random/uuid, the same for every node',
+  }),
+});
+
+export const NodeSection = z.strictObject({
+  id: NodeId,
+  address: z.string(),
+  port: z.int().min(1).max(65535).default(defaults.DEFAULT_PORT),
+  peer_id: z.string(),
+});
+export type NodeSection = z.infer<typeof NodeSection>;
+
+export const SocketSection = z.strictObject({
+  path: SocketPath.default(defaults.DEFAULT_SOCKET_PATH),
+  mode: z
+    .string({
+      error: 'is not text: YAML reads 0600 without quotes as the number six hundred; quote it: "0600"',
+    })
+    .regex(/^0?[0-7]{3}$/, { error: 'is not a file mode; write for example "0600" or "0660"' })
+    .default(defaults.DEFAULT_SOCKET_MODE),
+});
+
+export const TimingSection = z.strictObject({
+  probe_interval: Duration.optional(),
+  probe_timeout: Duration.optional(),
+  indirect_probes: z.int().min(0).max(16).optional(),
+  renew: Duration.optional(),
+  holder: Duration.optional(),
+  voter: Duration.optional(),
+  watchdog: Duration.optional(),
+  failback_after: Duration.optional(),
+  settle: Duration.optional(),
+  candidacy_timeout: Duration.optional(),
+});
+export type TimingSection = z.infer<typeof TimingSection>;
+
+export const FencingSection = z.strictObject({
+  methods: z
+    .union([z.array(z.enum(['command', 'watchdog', 'manual'])), z.literal('none')], {
+      error:
+        'is not a list of fencing methods; list command, watchdog or manual in the order to try them, or write none',
+    })
+    .transform((methods) => (methods === 'none' ? [] : methods))
+    .default([...defaults.DEFAULT_FENCING_METHODS]),
+  command: z
+    .strictObject({
+      argv: z.array(z.string()).min(1),
+      timeout: Duration.default(defaults.DEFAULT_COMMAND_TIMEOUT_MS),
+    })
+    .optional(),
+  watchdog: z.strictObject({ device: AbsolutePath.default(defaults.DEFAULT_WATCHDOG_DEVICE) }).optional(),
+  accept_data_loss: z.boolean().default(false),
+});
+export type FencingSection = z.infer<typeof FencingSection>;
+
+export const ArraysSection = z.strictObject({
+  auto_assemble: z.boolean().default(true),
+  devices: z
+    .array(
+      z.string().startsWith('/dev/', {
+        error: 'is not below /dev; write device globs with their full path, for example /dev/sd*',
+      }),
+    )
+    .min(1)
+    .default([...defaults.DEFAULT_DEVICES]),
+});
+
+export const LogSection = z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') });
+
+/** With `nodes:` naming a bare address list: the pins that the list itself does not carry, by node ID. */
+export const PeerIdsSection = z.record(
+  z.string().regex(/^[1-9][0-9]?$/, { error: 'is not a node ID; write 1 to 64' }),
+  z.string(),
+);
+
+export const SECTIONS = {
+  cluster: ClusterSection,
+  self: NodeId,
+  key_file: AbsolutePath,
+  state_dir: AbsolutePath,
+  socket: SocketSection,
+  profile: z.enum(['lan', 'wan']),
+  timing: TimingSection,
+  fencing: FencingSection,
+  arrays: ArraysSection,
+  driver: z.enum(['real', 'simulated']),
+  log: LogSection,
+} as const;
+
+/** Every key at the top of the file. */
+export const TOP_KEYS: readonly string[] = ['nodes', 'peer_ids', ...Object.keys(SECTIONS)];

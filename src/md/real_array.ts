@@ -1,0 +1,179 @@
+/**
+ * What can be done to one running array through sysfs. Each call is one operation of the contract in driver.ts, without
+ * lanes and without the guard: those are the driver's.
+ */
+import { readFileSync } from 'node:fs';
+import type { MemberRecord } from '../arrays/record.ts';
+import { MdError } from './driver.ts';
+import { attach, clearArray, hasRedundancy } from './real_assembly.ts';
+import type { BlockDevice } from './real_disks.ts';
+import {
+  arrayDirectory,
+  copying,
+  type FileReader,
+  gateClosed,
+  memberDirectory,
+  namesIn,
+  readArray,
+  type SysfsArray,
+  type SysfsMember,
+} from './sysfs_array.ts';
+import { comesTrue, type SysfsStore } from './sysfs_store.ts';
+
+/** md's thread needs a moment after `-blocked` before it lets a member go. */
+const REMOVE_PATIENCE_MS = 2000;
+const FREEZE_PATIENCE_MS = 5000;
+const SYNC_START_PATIENCE_MS = 1000;
+
+export class RealArray {
+  readonly md: string;
+  readonly #readFiles: FileReader;
+  readonly #store: SysfsStore;
+
+  constructor(md: string, readFiles: FileReader, store: SysfsStore) {
+    this.md = md;
+    this.#readFiles = readFiles;
+    this.#store = store;
+  }
+
+  /** @throws MdError ENODEV when it does not run here */
+  read(): SysfsArray {
+    const array = readArray(this.md, this.#readFiles);
+    if (array === null) throw new MdError('ENODEV', `${this.md} does not run on this node; assemble it first`);
+    return array;
+  }
+
+  async stop(): Promise<void> {
+    const array = readArray(this.md, this.#readFiles);
+    if (array === null) return;
+    if (copying(array)) await this.freeze();
+    try {
+      await clearArray(this.md, this.#readFiles, this.#store);
+    } catch (error) {
+      if (!(error instanceof MdError) || error.code !== 'EBUSY') throw error;
+      throw new MdError('EBUSY', `${this.md} is in use (${this.#users().join(', ') || 'some process has it open'}); end that first`);
+    }
+  }
+
+  async setFaulty(device: string): Promise<void> {
+    const array = this.read();
+    const member = this.#member(array, device);
+    if (member.states.has('faulty')) return;
+    if (!hasRedundancy(array.level)) {
+      // The kernel would answer EBUSY and call the array broken, for good.
+      throw new MdError('EBUSY', `${this.md}: ${device} cannot fail alone: ${array.level} has no copy of its data`);
+    }
+    const inSync = array.members.filter((other) => other.states.has('in_sync'));
+    if (array.level === 'raid1' && member.states.has('in_sync') && inSync.length === 1) {
+      // The kernel would refuse too, but also never again rebuild on this array (raid1_error, recovery_disabled).
+      throw new MdError('EBUSY', `${this.md}: ${device} is the last member in sync; nothing would be left`);
+    }
+    await this.#write(`${memberDirectory(this.md, device)}/state`, 'faulty', 'failing a member');
+  }
+
+  async remove(device: string): Promise<void> {
+    const member = this.#member(this.read(), device);
+    if (member.states.has('blocked')) {
+      // `remove` would itself clear the block (state_store, drivers/md/md.c): writes held for the failure would go through.
+      throw new MdError('EBUSY', `${this.md}: ${device} failed and its gate is closed; it is answered first`);
+    }
+    const path = `${memberDirectory(this.md, device)}/state`;
+    await this.#store.writePatiently(`${this.md}: removing ${device}`, path, 'remove', REMOVE_PATIENCE_MS);
+    const gone = () => !namesIn(arrayDirectory(this.md)).includes(`dev-${device}`);
+    if (!(await comesTrue(gone, REMOVE_PATIENCE_MS))) {
+      throw new MdError('EBUSY', `${this.md}: ${device} was removed, but sysfs still lists it`);
+    }
+  }
+
+  async addSpare(record: MemberRecord, device: BlockDevice): Promise<void> {
+    const array = this.read();
+    if (!hasRedundancy(array.level)) throw new MdError('EINVAL', `${this.md}: ${array.level} has no use for a spare`);
+    const present = array.members.find((member) => member.devno === device.devno);
+    if (present !== undefined) {
+      if (present.slot === null && present.states.has('spare')) return;
+      const states = [...present.states].join(',');
+      throw new MdError('EBUSY', `${this.md}: ${device.path} is attached already, as ${states}; remove it first`);
+    }
+    if (copying(array)) {
+      // At its end md would take the spare into an empty slot and start to rebuild it by itself.
+      throw new MdError('EBUSY', `${this.md}: ${array.syncAction} is under way; freeze it before a spare is attached`);
+    }
+    await this.freeze();
+    try {
+      await attach(this.#store, this.md, { record, device }, null);
+    } catch (error) {
+      const path = `${memberDirectory(this.md, device.name)}/state`;
+      await this.#store.write('', path, 'remove').catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async setResyncStart(sector: number | null): Promise<void> {
+    await this.#set('resync_start', sector === null ? 'none' : String(sector), 'marking what is in sync');
+  }
+
+  async startResync(fromSector: number): Promise<void> {
+    const before = this.read();
+    if (!hasRedundancy(before.level)) throw new MdError('EINVAL', `${this.md}: ${before.level} has nothing to resync`);
+    await this.freeze();
+    const array = this.read();
+    if (gateClosed(array)) throw new MdError('EBUSY', `${this.md}: a gate is closed; answer it before the resync`);
+    for (const member of array.members) {
+      if (member.slot !== null && !member.states.has('in_sync') && !member.states.has('faulty')) {
+        throw new MdError('EBUSY', `${this.md}: ${member.device} is being rebuilt; md would do that instead of the resync`);
+      }
+      // md prefers the rebuilding of a spare to a resync (md_check_recovery).
+      if (member.slot === null && member.states.has('spare')) await this.remove(member.device);
+    }
+    await this.setResyncStart(fromSector);
+    await this.#set('sync_max', 'max', 'starting the resync');
+    await this.#set('sync_min', '0', 'starting the resync');
+    await this.#set('sync_action', 'resync', 'starting the resync');
+    // md's thread starts it; until then sync_action may still read idle. It may also be over already.
+    const started = () => {
+      const seen = readArray(this.md, this.#readFiles);
+      return seen === null || copying(seen) || seen.resyncStartSector === null;
+    };
+    await comesTrue(started, SYNC_START_PATIENCE_MS);
+  }
+
+  /** raid0 and linear copy nothing: done at once. */
+  async freeze(): Promise<void> {
+    const array = this.read();
+    if (array.syncAction === null || (array.syncAction === 'frozen' && array.syncCompleted === null)) return;
+    await this.#set('sync_action', 'frozen', 'freezing');
+    const still = () => {
+      const seen = readArray(this.md, this.#readFiles);
+      return seen === null || (seen.syncAction === 'frozen' && seen.syncCompleted === null);
+    };
+    if (!(await comesTrue(still, FREEZE_PATIENCE_MS))) {
+      const seen = this.read();
+      throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but still ${seen.syncAction} after ${FREEZE_PATIENCE_MS} ms`);
+    }
+  }
+
+  #member(array: SysfsArray, device: string): SysfsMember {
+    const member = array.members.find((candidate) => candidate.device === device);
+    if (member === undefined) throw new MdError('ENOENT', `${this.md} has no member ${device} on this node`);
+    return member;
+  }
+
+  #set(name: string, value: string, step: string): Promise<void> {
+    return this.#write(`${arrayDirectory(this.md)}/${name}`, value, step);
+  }
+
+  #write(path: string, value: string, step: string): Promise<void> {
+    return this.#store.write(`${this.md}: ${step}`, path, value);
+  }
+
+  /** Mount points and devices on top. */
+  #users(): string[] {
+    const devno = this.#readFiles([`/sys/block/${this.md}/dev`])[0]?.trim();
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' '))
+      .filter((fields) => fields[2] === devno)
+      .map((fields) => `mounted on ${fields[4]}`);
+    return [...mounts, ...namesIn(`/sys/block/${this.md}/holders`).map((name) => `held by ${name}`)];
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * Starting an array from a record, without the kernel touching metadata, and ending it again.
+ *
+ * The order of the writes is the safety: the array is started `readonly`, frozen so that nothing is ever copied, suspended
+ * so that no write passes, and only then made writable. A step that fails undoes all before it.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { survives } from '../arrays/levels.ts';
+import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
+import { MdError } from './driver.ts';
+import { type BlockDevice, errorText } from './real_disks.ts';
+import { arrayDirectory, type FileReader, memberDirectory, METADATA_VERSION, readArray } from './sysfs_array.ts';
+import { comesTrue, type SysfsStore } from './sysfs_store.ts';
+
+export interface PlannedMember {
+  record: MemberRecord;
+  device: BlockDevice;
+}
+
+const MODULES: Record<ArrayRecord['level'], string> = {
+  linear: 'linear',
+  raid0: 'raid0',
+  raid1: 'raid1',
+  raid4: 'raid456',
+  raid5: 'raid456',
+  raid6: 'raid456',
+  raid10: 'raid10',
+};
+
+const NEW_ARRAY = '/sys/module/md_mod/parameters/new_array';
+const CLEAR_PATIENCE_MS = 2000;
+const NODE_PATIENCE_MS = 5000;
+
+/** raid0 and linear: no copies, hence no gates, no suspends, no resync, no spares. */
+export function hasRedundancy(level: string): boolean {
+  return level !== 'raid0' && level !== 'linear';
+}
+
+/**
+ * Who is to be attached where. Faulty members and those without a path are left out.
+ * @throws MdError EINVAL when too few are left, or a size cannot be said to sysfs
+ */
+export function planAssembly(record: ArrayRecord, devices: ReadonlyMap<string, BlockDevice>): PlannedMember[] {
+  const planned: PlannedMember[] = [];
+  for (const member of record.members) {
+    const device = devices.get(member.uuid);
+    if (device !== undefined && member.role !== 'faulty') planned.push({ record: member, device });
+  }
+  const slots = new Set<number>();
+  for (const { record: member } of planned) if (member.role === 'active' && member.slot !== null) slots.add(member.slot);
+  if (!survives(record, slots)) {
+    const absent = record.members.filter((member) => member.role === 'active' && !devices.has(member.uuid));
+    throw new MdError(
+      'EINVAL',
+      `${record.md}: ${slots.size} of ${record.raidDisks} members are too few for ${record.level}; ` +
+        `attach ${absent.map((member) => member.uuid).join(', ') || 'more members'}`,
+    );
+  }
+  if (record.componentSectors % 2 !== 0) {
+    throw new MdError('EINVAL', `${record.md}: component size of ${record.componentSectors} sectors is not whole KiB`);
+  }
+  return planned.filter(({ record: member }) => member.role === 'active' || hasRedundancy(record.level));
+}
+
+/** Loads what the level needs, once. @throws MdError ENOENT, EIO */
+export async function loadModules(level: ArrayRecord['level']): Promise<void> {
+  const missing = ['md_mod', MODULES[level]].filter((name) => !existsSync(`/sys/module/${name}`));
+  if (missing.length === 0) return;
+  try {
+    await promisify(execFile)('/sbin/modprobe', ['-a', ...missing]);
+  } catch (error) {
+    throw new MdError('ENOENT', `kernel modules ${missing.join(', ')}: ${errorText(error).trim()}; install or load them`);
+  }
+}
+
+/** Attaches one device, with or without a slot. */
+export async function attach(store: SysfsStore, md: string, member: PlannedMember, slot: number | null): Promise<void> {
+  const step = `${md}: attaching member ${member.record.uuid} (${member.device.path})`;
+  const directory = memberDirectory(md, member.device.name);
+  await store.write(step, `${arrayDirectory(md)}/new_dev`, member.device.devno);
+  // Offset before size: the kernel checks the size against what is left behind the offset.
+  await store.write(step, `${directory}/offset`, String(member.record.dataOffsetSectors));
+  await store.write(step, `${directory}/size`, String(Math.floor(member.record.dataSizeSectors / 2)));
+  if (slot !== null) await store.write(step, `${directory}/slot`, String(slot));
+}
+
+/**
+ * Frozen and held at the end: suspended as a whole or, for levels without suspend, `readonly`.
+ * @throws MdError naming the step, the file and the value; nothing of the array is left then
+ */
+export async function startArray(
+  record: ArrayRecord,
+  members: readonly PlannedMember[],
+  readFiles: FileReader,
+  store: SysfsStore,
+): Promise<void> {
+  const { md } = record;
+  await makeDevice(md, readFiles, store);
+  try {
+    await configure(record, members, store);
+    await run(record, members, readFiles, store);
+  } catch (error) {
+    await clearArray(md, readFiles, store).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** A fresh md device; remains of an assembly that its agent did not live to end are cleared away. */
+async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore): Promise<void> {
+  const before = readArray(md, readFiles);
+  if (before !== null) {
+    const remains = before.metadata === METADATA_VERSION && before.arrayState === 'inactive';
+    if (!remains && before.arrayState !== 'clear') {
+      const text = `${md} is there already (metadata ${before.metadata}, ${before.arrayState}); stop it first`;
+      throw new MdError('EEXIST', text);
+    }
+    await clearArray(md, readFiles, store);
+    // Not used again: a cleared device goes away by itself as soon as nobody looks at it.
+    await comesTrue(() => readArray(md, readFiles) === null, CLEAR_PATIENCE_MS);
+  }
+  await store.writePatiently(`${md}: making the device`, NEW_ARRAY, md, CLEAR_PATIENCE_MS);
+}
+
+async function configure(record: ArrayRecord, members: readonly PlannedMember[], store: SysfsStore): Promise<void> {
+  const { md } = record;
+  const set = (name: string, value: string) => store.write(`${md}: describing the array`, `${arrayDirectory(md)}/${name}`, value);
+  await set('metadata_version', METADATA_VERSION);
+  await set('level', record.level);
+  await set('raid_disks', String(record.raidDisks));
+  if (record.level !== 'raid1' && record.level !== 'linear') await set('layout', String(record.layout));
+  if (record.chunkSectors > 0) await set('chunk_size', String(record.chunkSectors * 512));
+  for (const member of members) await attach(store, md, member, member.record.role === 'active' ? member.record.slot : null);
+  if (record.componentSectors > 0) await set('component_size', String(record.componentSectors / 2));
+}
+
+async function run(
+  record: ArrayRecord,
+  members: readonly PlannedMember[],
+  readFiles: FileReader,
+  store: SysfsStore,
+): Promise<void> {
+  const { md } = record;
+  const set = (name: string, value: string) => store.write(`${md}: starting the array`, `${arrayDirectory(md)}/${name}`, value);
+  const resyncStart = record.resync === null ? 'none' : String(record.resync.fromSector);
+  const present = members.filter((member) => member.record.role === 'active').length;
+  // A parity array that is both degraded and dirty does not start (raid5_run); it takes the mark once it is started and frozen.
+  const markLater = ['raid4', 'raid5', 'raid6'].includes(record.level) && present < record.raidDisks;
+  await set('resync_start', markLater ? 'none' : resyncStart);
+  // The first state of an array whose data is there. Nothing is written, no copy starts.
+  await set('array_state', 'readonly');
+  if (hasRedundancy(record.level)) {
+    await set('sync_action', 'frozen');
+    if (markLater && record.resync !== null) await set('resync_start', resyncStart);
+    const sizeSectors = readArray(md, readFiles)?.sizeSectors ?? 0;
+    if (sizeSectors === 0) throw new MdError('EIO', `${md}: starting the array: it has no size; the kernel log may say why`);
+    await set('suspend_lo', '0');
+    await set('suspend_hi', String(sizeSectors));
+    await set('array_state', 'active');
+    // Else the array turns clean after each idle 200 ms, and its next write waits for an answer again.
+    await set('safe_mode_delay', '0');
+  }
+  const node = `/dev/${md}`;
+  if (!(await comesTrue(() => existsSync(node), NODE_PATIENCE_MS))) {
+    throw new MdError('ENOENT', `${md}: ${node} did not appear in ${NODE_PATIENCE_MS} ms; is devtmpfs mounted on /dev?`);
+  }
+}
+
+/** Ends an array and everything the kernel knows of it. @throws MdError EBUSY while it is open somewhere */
+export async function clearArray(md: string, readFiles: FileReader, store: SysfsStore): Promise<void> {
+  const state = `${arrayDirectory(md)}/array_state`;
+  if (!existsSync(state)) return;
+  await store.writePatiently(`${md}: stopping the array`, state, 'clear', CLEAR_PATIENCE_MS);
+  const gone = () => {
+    const array = readArray(md, readFiles);
+    return array === null || array.arrayState === 'clear';
+  };
+  if (!(await comesTrue(gone, CLEAR_PATIENCE_MS))) {
+    const seen = readArray(md, readFiles)?.arrayState ?? 'gone';
+    throw new MdError('EBUSY', `${md}: stopped, but sysfs still shows it as ${seen}; close what holds /dev/${md}`);
+  }
+}

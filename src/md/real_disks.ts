@@ -1,0 +1,259 @@
+/**
+ * The block devices of this node: which there are, and what stands on them. Reads are O_DIRECT, so that another node's
+ * write is seen; the page cache of this node is never asked.
+ *
+ * Everything but the superblocks themselves comes from sysfs by device number, so that /dev/disk/by-id links, partitions
+ * and /dev/mapper names all lead to the same disk.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, globSync, readlinkSync, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { type Disk, MdError, type MeshHeader, type Superblock } from './driver.ts';
+import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
+import { decodeSuperblockIfAny, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from './superblock.ts';
+import { type FileReader, namesIn } from './sysfs_array.ts';
+
+/** O_DIRECT read; offset and length are multiples of 4096. Rejects with an errno in `code`. */
+export type DirectReader = (path: string, offsetBytes: number, lengthBytes: number) => Promise<Uint8Array>;
+
+export interface BlockDevice {
+  path: string;
+  /** major:minor */
+  devno: string;
+  /** Kernel name, `!` for `/`. */
+  name: string;
+  /** `/sys/devices/…/block/NAME` */
+  sysPath: string;
+}
+
+export interface Identity {
+  member: string;
+  array: string;
+}
+
+const SECTOR_BYTES = 512;
+const BLOCK_BYTES = 4096;
+const SUPERBLOCK_OFFSET = SUPERBLOCK_SECTOR * SECTOR_BYTES;
+/** From the superblock to the end of both header copies where the mesh area lies first possible: one read finds all. */
+const HEAD_BYTES = 60 * 1024;
+const FINGERPRINT_HEAD_BYTES = 4 * 1024 * 1024;
+const FINGERPRINT_TAIL_BYTES = 1024 * 1024;
+
+export class Disks {
+  readonly #globs: readonly string[];
+  readonly #readFiles: FileReader;
+  readonly #readDirect: DirectReader;
+  /** What was last read on each device number. Never taken for an answer about a disk's content: only for names in observations. */
+  readonly #identities = new Map<string, Identity>();
+
+  constructor(globs: readonly string[], readFiles: FileReader, readDirect: DirectReader) {
+    this.#globs = globs;
+    this.#readFiles = readFiles;
+    this.#readDirect = readDirect;
+  }
+
+  /** Member and array that were last read on this device number; null if none was. */
+  identity(devno: string): Identity | null {
+    return this.#identities.get(devno) ?? null;
+  }
+
+  async scan(): Promise<Disk[]> {
+    const seen = new Map<string, BlockDevice>();
+    for (const path of this.#globs.flatMap((pattern) => globSync(pattern)).sort()) {
+      const device = tryResolve(path);
+      if (device !== null && !seen.has(device.devno) && couldBeMember(device)) seen.set(device.devno, device);
+    }
+    const disks = await Promise.all(
+      [...seen.values()].map((device) =>
+        this.#look(device).catch((error: unknown) => ({ ...this.#bare(device), problem: errorText(error) })),
+      ),
+    );
+    return disks.filter((disk) => disk.sizeSectors > 0);
+  }
+
+  /** @throws MdError ENOENT, ENOTBLK, EIO… An unsound superblock is no error: it stands in `problem`. */
+  async examine(path: string): Promise<Disk> {
+    return this.#look(resolveDevice(path));
+  }
+
+  /** Reads the superblocks behind these device numbers, so that observations can name their members. Never rejects. */
+  async identify(devnos: readonly string[]): Promise<void> {
+    await Promise.all(
+      devnos.map(async (devno) => {
+        const device = deviceByNumber(devno);
+        if (device !== null) await this.#look(device).catch(() => undefined);
+      }),
+    );
+  }
+
+  async fingerprint(path: string): Promise<{ sizeSectors: number; digest: string; blank: boolean }> {
+    const device = resolveDevice(path);
+    const sizeSectors = this.#facts(device).sizeSectors;
+    const whole = Math.floor((sizeSectors * SECTOR_BYTES) / BLOCK_BYTES) * BLOCK_BYTES;
+    const head = Math.min(whole, FINGERPRINT_HEAD_BYTES);
+    const tail = Math.min(whole, FINGERPRINT_TAIL_BYTES);
+    if (whole === 0) throw new MdError('ENXIO', `disk ${path} has ${sizeSectors} sectors; insert a medium`);
+    const parts = await Promise.all([this.#read(device.path, 0, head), this.#read(device.path, whole - tail, tail)]);
+    const hash = createHash('sha256');
+    for (const part of parts) hash.update(part);
+    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every(isZero) };
+  }
+
+  /** As the contract's readMetadata. @throws MdError */
+  readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
+    if (offsetBytes % BLOCK_BYTES !== 0 || lengthBytes % BLOCK_BYTES !== 0) {
+      const text = `disk ${path}: ${lengthBytes} bytes at ${offsetBytes}: O_DIRECT wants multiples of ${BLOCK_BYTES}`;
+      return Promise.reject(new MdError('EINVAL', text));
+    }
+    return this.#read(path, offsetBytes, lengthBytes);
+  }
+
+  async #read(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
+    try {
+      return await this.#readDirect(path, offsetBytes, lengthBytes);
+    } catch (error) {
+      throw readError(path, error);
+    }
+  }
+
+  #facts(device: BlockDevice): { sizeSectors: number; logicalBlockBytes: number } {
+    const isPartition = this.#readFiles([`${device.sysPath}/partition`])[0] !== null;
+    const queue = `${isPartition ? dirname(device.sysPath) : device.sysPath}/queue/logical_block_size`;
+    const [size, block] = this.#readFiles([`${device.sysPath}/size`, queue]);
+    return { sizeSectors: Number(size ?? 0), logicalBlockBytes: Number(block ?? SECTOR_BYTES) };
+  }
+
+  #bare(device: BlockDevice): Disk {
+    return {
+      path: device.path,
+      devno: device.devno,
+      ...this.#facts(device),
+      superblock: null,
+      mesh: null,
+      problem: null,
+      holders: namesIn(`${device.sysPath}/holders`),
+    };
+  }
+
+  async #look(device: BlockDevice): Promise<Disk> {
+    const disk = this.#bare(device);
+    if (disk.sizeSectors === 0) return disk;
+    // An unreadable disk keeps the identity it had: a failing member is still called by its name.
+    const head = await this.#head(device.path, disk.sizeSectors);
+    try {
+      disk.superblock = decodeSuperblockIfAny(head.subarray(0, SUPERBLOCK_BYTES), device.path);
+      if (disk.superblock !== null) disk.mesh = await this.#mesh(device.path, disk.superblock, head);
+    } catch (error) {
+      if (error instanceof MdError) throw error;
+      disk.problem = errorText(error);
+    }
+    if (disk.superblock !== null) {
+      this.#identities.set(device.devno, { member: disk.superblock.deviceUuid, array: disk.superblock.setUuid });
+    } else if (disk.problem === null) {
+      this.#identities.delete(device.devno);
+      disk.problem = partitionsProblem(device);
+    }
+    return disk;
+  }
+
+  /** The bytes from the superblock on. */
+  #head(path: string, sizeSectors: number): Promise<Uint8Array> {
+    const room = Math.floor((sizeSectors * SECTOR_BYTES - SUPERBLOCK_OFFSET) / BLOCK_BYTES) * BLOCK_BYTES;
+    if (room < SUPERBLOCK_BYTES) return Promise.resolve(new Uint8Array(SUPERBLOCK_BYTES));
+    return this.#read(path, SUPERBLOCK_OFFSET, Math.min(room, HEAD_BYTES));
+  }
+
+  async #mesh(path: string, superblock: Superblock, head: Uint8Array): Promise<MeshHeader | null> {
+    const sectors = meshHeaderSectors(superblock);
+    if (sectors === null) return null;
+    const copies = await Promise.all(
+      sectors.map((sector) => {
+        const from = sector * SECTOR_BYTES - SUPERBLOCK_OFFSET;
+        if (from >= 0 && from + MESH_HEADER_BYTES <= head.length) return head.subarray(from, from + MESH_HEADER_BYTES);
+        return this.#read(path, sector * SECTOR_BYTES, MESH_HEADER_BYTES);
+      }),
+    );
+    const [zero, one] = copies;
+    if (zero === undefined || one === undefined) return null;
+    return decodeMeshHeaders(zero, one, path)?.header ?? null;
+  }
+}
+
+/**
+ * The device behind a path, links followed.
+ * @throws MdError ENOENT, ENOTBLK
+ */
+export function resolveDevice(path: string): BlockDevice {
+  let rdev: bigint;
+  try {
+    const stat = statSync(path, { bigint: true });
+    if (!stat.isBlockDevice()) throw new MdError('ENOTBLK', `${path} is not a block device; name a disk or a partition`);
+    rdev = stat.rdev;
+  } catch (error) {
+    throw readError(path, error);
+  }
+  // glibc's gnu_dev_major and gnu_dev_minor.
+  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n);
+  const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
+  return describe(path, `${major}:${minor}`);
+}
+
+/** null: no such device number any more. */
+function deviceByNumber(devno: string): BlockDevice | null {
+  try {
+    const name = basename(readlinkSync(`/sys/dev/block/${devno}`));
+    return tryResolve(`/dev/${name.replaceAll('!', '/')}`);
+  } catch {
+    return null;
+  }
+}
+
+function tryResolve(path: string): BlockDevice | null {
+  try {
+    return resolveDevice(path);
+  } catch {
+    return null;
+  }
+}
+
+function describe(path: string, devno: string): BlockDevice {
+  let link: string;
+  try {
+    link = readlinkSync(`/sys/dev/block/${devno}`);
+  } catch {
+    throw new MdError('ENXIO', `${path}: the kernel knows no block device ${devno}; remove the stale node`);
+  }
+  return { path, devno, name: basename(link), sysPath: `/sys/dev/block/${link}` };
+}
+
+function partitionsProblem(device: BlockDevice): string | null {
+  const partitions = namesIn(device.sysPath).filter((name) => existsSync(`${device.sysPath}/${name}/partition`));
+  return partitions.length === 0 ? null : `it is partitioned (${partitions.join(', ')}); use a partition or wipe it`;
+}
+
+/** Not an md array or a partition of one, and not memory. */
+function couldBeMember(device: BlockDevice): boolean {
+  return !/\/block\/(md[_\d]|ram\d|zram\d)/.test(device.sysPath);
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  const words = new BigUint64Array(bytes.byteLength / 8);
+  new Uint8Array(words.buffer).set(bytes.subarray(0, words.byteLength));
+  return words.every((word) => word === 0n);
+}
+
+function readError(path: string, error: unknown): MdError {
+  if (error instanceof MdError) return error;
+  const code = errorCode(error);
+  return new MdError(code, `disk ${path}: ${code}: ${errorText(error)}; check the disk and its path to the storage`);
+}
+
+/** errno name of what a system call or the addon threw; EIO where it names none. */
+export function errorCode(error: unknown): string {
+  if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string') return error.code;
+  return 'EIO';
+}
+
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,245 @@
+/**
+ * The names under which events are told: md's vocabulary from `mdadm --monitor` where it has a word, the cluster's own where
+ * it has none. One event of the wire gives one telling, or two where mdadm's users listen for a second word (a failed
+ * member also makes a degraded array).
+ */
+import type { ArrayRecord } from '../arrays/record.ts';
+import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
+import type { Status } from './index.ts';
+
+export type Severity = 'info' | 'notice' | 'warning' | 'critical';
+
+/** One event as people and tools are told of it. */
+export interface Telling {
+  /** Catalogue name, e.g. `Fail`. */
+  name: string;
+  /** CloudEvents type, e.g. `io.mdmesh.array.fail`. */
+  type: string;
+  severity: Severity;
+  /** `md0`, `node/3` or the cluster's name. */
+  subject: string;
+  /** The rest of the line for people; may be empty. */
+  text: string;
+  /** Device UUID of the member it is about. */
+  member: string | null;
+}
+
+/** What this node calls things that an event names by UUID only. null: not known here. */
+export interface Names {
+  cluster: string;
+  array(uuid: string): string | null;
+  /** This node's device path of a member. */
+  member(uuid: string): string | null;
+}
+
+export function namesFrom(status: Status): Names {
+  return {
+    cluster: status.cluster.name,
+    array: (uuid) => status.arrays.find((array) => array.record.uuid === uuid)?.record.md ?? null,
+    member: (uuid) => {
+      for (const array of status.arrays) {
+        const path = array.paths[uuid];
+        if (path !== undefined) return path;
+      }
+      return null;
+    },
+  };
+}
+
+export const noNames: Names = { cluster: 'cluster', array: () => null, member: () => null };
+
+interface Entry {
+  type: string;
+  severity: Severity;
+}
+
+/** Every name that mdmesh itself gives; a notice with another name is told under a type made from its subject and name. */
+export const catalogue = {
+  NewArray: { type: 'io.mdmesh.array.new', severity: 'notice' },
+  DegradedArray: { type: 'io.mdmesh.array.degraded', severity: 'critical' },
+  DeviceDisappeared: { type: 'io.mdmesh.array.disappeared', severity: 'notice' },
+  Fail: { type: 'io.mdmesh.array.fail', severity: 'critical' },
+  FailSpare: { type: 'io.mdmesh.array.fail-spare', severity: 'warning' },
+  SpareAdded: { type: 'io.mdmesh.array.spare-added', severity: 'notice' },
+  SpareActive: { type: 'io.mdmesh.array.spare-active', severity: 'notice' },
+  SparesMissing: { type: 'io.mdmesh.array.spares-missing', severity: 'warning' },
+  MoveSpare: { type: 'io.mdmesh.array.move-spare', severity: 'notice' },
+  MemberRemoved: { type: 'io.mdmesh.array.member-removed', severity: 'notice' },
+  RebuildStarted: { type: 'io.mdmesh.array.rebuild-started', severity: 'notice' },
+  RebuildFinished: { type: 'io.mdmesh.array.rebuild-finished', severity: 'notice' },
+  ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
+  ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
+  ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
+  TermStarted: { type: 'io.mdmesh.array.term-started', severity: 'info' },
+  WritesEnabled: { type: 'io.mdmesh.array.writes-enabled', severity: 'notice' },
+  WritesDisabled: { type: 'io.mdmesh.array.writes-disabled', severity: 'notice' },
+  FaultSeen: { type: 'io.mdmesh.array.fault-seen', severity: 'warning' },
+  ResyncEndSeen: { type: 'io.mdmesh.array.resync-end-seen', severity: 'info' },
+  ResyncStopSeen: { type: 'io.mdmesh.array.resync-stop-seen', severity: 'info' },
+  Requested: { type: 'io.mdmesh.cluster.requested', severity: 'info' },
+  Voted: { type: 'io.mdmesh.cluster.voted', severity: 'info' },
+  MasterElected: { type: 'io.mdmesh.cluster.master-elected', severity: 'notice' },
+  MasterReleased: { type: 'io.mdmesh.cluster.master-released', severity: 'notice' },
+  NodeJoined: { type: 'io.mdmesh.node.joined', severity: 'notice' },
+  NodeSuspect: { type: 'io.mdmesh.node.suspect', severity: 'warning' },
+  NodeDead: { type: 'io.mdmesh.node.dead', severity: 'critical' },
+  NodeEvicted: { type: 'io.mdmesh.node.evicted', severity: 'critical' },
+  NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
+  TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
+} as const satisfies Record<string, Entry>;
+
+type Name = keyof typeof catalogue;
+
+const rebuildProgressType = 'io.mdmesh.array.rebuild-progress';
+
+function tell(name: Name, subject: string, text: string, member: string | null = null): Telling {
+  return { name, ...catalogue[name], subject, text, member };
+}
+
+/** `NodeDead` about `node/3` → `io.mdmesh.node.dead`; the word that repeats the kind of subject is left out. */
+function typeOf(name: string, subject: string): string {
+  if (isCatalogueName(name)) return catalogue[name].type;
+  const kind = subject.startsWith('node/') ? 'node' : /^md[0-9]+$/.test(subject) ? 'array' : 'cluster';
+  const words = name
+    .replace(/([a-z0-9])([A-Z])/g, '$1-$2')
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-');
+  const short = words.startsWith(`${kind}-`) ? words.slice(kind.length + 1) : words;
+  return `io.mdmesh.${kind}.${short}`;
+}
+
+function isCatalogueName(name: string): name is Name {
+  return Object.hasOwn(catalogue, name);
+}
+
+/** What one event is told as: the first is its principal name. Never empty. */
+export function tellings(event: Event, names: Names = noNames): [Telling, ...Telling[]] {
+  const body = event.body;
+  switch (body.type) {
+    case 'commit':
+      return commitTellings(body, names);
+    case 'observation':
+      return [observationTelling(body.observation, names)];
+    case 'request':
+      return [requestTelling(body, names)];
+    case 'vote':
+      return [tell('Voted', names.cluster, `for node ${body.candidate} in term ${body.term}`)];
+    case 'lease-release': {
+      const heir = body.to === null ? '' : ` to node ${body.to}`;
+      return [tell('MasterReleased', names.cluster, `term ${body.term}${heir}`)];
+    }
+    case 'leave':
+      return [tell('NodeLeft', `node/${event.origin}`, body.reason)];
+    case 'notice':
+      return [
+        {
+          name: body.name,
+          type: typeOf(body.name, body.subject),
+          severity: body.severity,
+          subject: body.subject,
+          text: Object.entries(body.detail)
+            .map(([key, value]) => `${key}=${value}`)
+            .join(' '),
+          member: null,
+        },
+      ];
+  }
+}
+
+type CommitBody = Extract<EventBody, { type: 'commit' }>;
+
+function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]] {
+  const { record, detail } = body;
+  const md = record.md;
+  const uuid = detail.member ?? null;
+  const member = uuid === null ? '' : `member ${memberName(uuid, names)}`;
+  const node = detail.node === undefined ? '' : `node ${detail.node}`;
+  const kinds: Record<CommitKind, () => [Telling, ...Telling[]]> = {
+    create: () => [tell('NewArray', md, arrayText(record)), ...degradedTelling(record)],
+    // mdadm's monitor calls an array new whenever it appears, created or assembled.
+    start: () => [tell('NewArray', md, arrayText(record)), ...degradedTelling(record)],
+    adopt: () => [tell('ArrayAdopted', md, arrayText(record)), ...degradedTelling(record)],
+    release: () => [tell('ArrayReleased', md, '')],
+    stop: () => [tell('DeviceDisappeared', md, 'stopped')],
+    fail: () => {
+      // A faulty member keeps its slot in the record; one that had none was a spare.
+      const failed = record.members.find((each) => each.uuid === uuid);
+      if (failed !== undefined && failed.slot === null) return [tell('FailSpare', md, member, uuid)];
+      return [tell('Fail', md, member, uuid), ...degradedTelling(record)];
+    },
+    remove: () => [tell('MemberRemoved', md, member, uuid)],
+    add: () => [tell('SpareAdded', md, member, uuid)],
+    admit: () => [tell('WritesEnabled', md, node)],
+    leave: () => [tell('WritesDisabled', md, node)],
+    evict: () => [tell('NodeEvicted', `node/${detail.node ?? '?'}`, `from ${md}`)],
+    'resync-start': () => [tell('RebuildStarted', md, resyncText(record), uuid)],
+    'resync-done': () => [
+      tell('RebuildFinished', md, member, uuid),
+      ...(uuid === null ? [] : [tell('SpareActive', md, member, uuid)]),
+    ],
+    'resync-checkpoint': () => [progressTelling(record)],
+    'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
+    move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
+  };
+  return kinds[body.kind]();
+}
+
+function observationTelling(
+  observation: Extract<EventBody, { type: 'observation' }>['observation'],
+  names: Names,
+): Telling {
+  const subject = names.array(observation.array) ?? observation.array;
+  switch (observation.what) {
+    case 'member-faulty':
+      return tell('FaultSeen', subject, `member ${memberName(observation.member, names)}`, observation.member);
+    case 'resync-done':
+      return tell('ResyncEndSeen', subject, '');
+    case 'resync-stopped':
+      return tell('ResyncStopSeen', subject, `at sector ${observation.atSector}`);
+  }
+}
+
+function requestTelling(body: Extract<EventBody, { type: 'request' }>, names: Names): Telling {
+  const request = body.request;
+  const words: string[] = [request.verb];
+  if ('device' in request) words.push(request.device);
+  if ('devices' in request) words.push(...request.devices);
+  if ('node' in request) return tell('Requested', `node/${request.node}`, words.join(' '));
+  const array = 'md' in request ? request.md : request.array;
+  const subject = array === null ? names.cluster : (names.array(array) ?? array);
+  return { ...tell('Requested', subject, words.join(' ')), type: 'io.mdmesh.array.requested' };
+}
+
+function progressTelling(record: ArrayRecord): Telling {
+  const done = record.resync?.fromSector ?? 0;
+  const percent = record.componentSectors === 0 ? 0 : Math.floor((100 * done) / record.componentSectors);
+  return {
+    name: `Rebuild${String(percent).padStart(2, '0')}`,
+    type: rebuildProgressType,
+    severity: 'info',
+    subject: record.md,
+    text: resyncText(record),
+    member: null,
+  };
+}
+
+function degradedTelling(record: ArrayRecord): Telling[] {
+  if (record.level === 'linear' || record.level === 'raid0') return [];
+  const active = record.members.filter((member) => member.role === 'active').length;
+  if (active >= record.raidDisks) return [];
+  return [tell('DegradedArray', record.md, `${active} of ${record.raidDisks} members active`)];
+}
+
+function arrayText(record: ArrayRecord): string {
+  return `${record.level}, ${record.raidDisks} disks, ${record.access}`;
+}
+
+function resyncText(record: ArrayRecord): string {
+  if (record.resync === null) return '';
+  return `by node ${record.resync.by} from sector ${record.resync.fromSector}`;
+}
+
+function memberName(uuid: string, names: Names): string {
+  const path = names.member(uuid);
+  return path === null ? uuid : `${path.replace(/^\/dev\//, '')} (${uuid})`;
+}

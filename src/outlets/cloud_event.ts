@@ -1,0 +1,90 @@
+/**
+ * Journal entries as CloudEvents 1.0 in JSON, and as a line for people. The `sequence` attribute follows the CloudEvents
+ * extension of that name (a string, `sequencetype` Integer); `cursor` is this node's journal position, to resume from.
+ */
+import type { Event } from '../wire/messages.ts';
+import { type Names, noNames, type Severity, type Telling, tellings } from './catalogue.ts';
+
+export interface CloudEvent {
+  specversion: '1.0';
+  /** `<origin>/<boot>/<sequence>`; the second telling of one event has its name behind that. */
+  id: string;
+  source: string;
+  type: string;
+  subject: string;
+  time: string;
+  datacontenttype: 'application/json';
+  sequence: string;
+  sequencetype: 'Integer';
+  severity: Severity;
+  /** Journal position on the node that answers; absent where there is no journal. */
+  cursor?: number;
+  data: {
+    name: string;
+    text: string;
+    origin: number;
+    term: number;
+    /** Member's device UUID, and this node's path of it. */
+    member: string | null;
+    device: string | null;
+    /** The signed event's body, without the certificate: an auditor takes that from the journal. */
+    body: object;
+  };
+}
+
+/** All tellings of one event. `cursor`: its place in this node's journal. */
+export function cloudEvents(event: Event, names: Names = noNames, cursor?: number): CloudEvent[] {
+  const id = `${event.origin}/${event.boot}/${event.sequence}`;
+  return tellings(event, names).map((telling, index) => ({
+    specversion: '1.0',
+    id: index === 0 ? id : `${id}/${telling.name}`,
+    source: `/mdmesh/${encodeURIComponent(names.cluster)}/node/${event.origin}`,
+    type: telling.type,
+    subject: telling.subject,
+    time: event.time,
+    datacontenttype: 'application/json',
+    sequence: String(event.sequence),
+    sequencetype: 'Integer',
+    severity: telling.severity,
+    ...(cursor === undefined ? {} : { cursor }),
+    data: {
+      name: telling.name,
+      text: telling.text,
+      origin: event.origin,
+      term: event.term,
+      member: telling.member,
+      device: telling.member === null ? null : names.member(telling.member),
+      body: withoutCertificate(event),
+    },
+  }));
+}
+
+function withoutCertificate(event: Event): object {
+  if (event.body.type !== 'commit') return event.body;
+  const { certificate: _, ...rest } = event.body;
+  return rest;
+}
+
+/**
+ * One line for people, without a newline: `12:01:02.345  n2  Fail              md0       member ubdb (…)`. Times are UTC, as
+ * the origin's clock had them. Takes a wire event (its principal name is used) or what the API sent.
+ */
+export function eventLine(event: Event | CloudEvent, names: Names = noNames): string {
+  if ('specversion' in event) {
+    const { name, text, origin } = event.data;
+    return line(event.time, origin, { name, subject: event.subject, text });
+  }
+  return line(event.time, event.origin, tellings(event, names)[0]);
+}
+
+function line(time: string, origin: number, telling: Pick<Telling, 'name' | 'subject' | 'text'>): string {
+  const columns = [time.slice(11, 23), `n${origin}`.padEnd(3), telling.name.padEnd(17), telling.subject.padEnd(8)];
+  // Words that came from a peer must not move the reader's cursor or colour his terminal.
+  return printable([...columns, telling.text].join('  ').trimEnd());
+}
+
+/** Control characters (ANSI escapes, newlines) become `?`. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is searched for
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}

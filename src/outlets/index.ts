@@ -1,0 +1,72 @@
+/**
+ * outlets: how people and tools see the agent. They read the journal and the status only, and hand requests to the agent;
+ * they decide nothing. All of them stand behind one local HTTP API on a unix socket.
+ */
+import type { ArrayRecord, NodeId } from '../arrays/record.ts';
+import type { ArrayObservation } from '../md/driver.ts';
+import type { MemberStatus } from '../members/index.ts';
+import type { ArrayReport, Request } from '../wire/messages.ts';
+
+/** One node as this node sees it. */
+export interface NodeStatus {
+  node: NodeId;
+  address: string;
+  self: boolean;
+  status: MemberStatus;
+  connected: boolean;
+  eligible: boolean;
+  /** By the master's account; null where this node does not know. */
+  granted: boolean | null;
+}
+
+/** One array as this node sees it. */
+export interface ArrayStatus {
+  /** Newest committed record known here. */
+  record: ArrayRecord;
+  /** Newest version applied here, and newest released (gates may be answered up to it). */
+  applied: ArrayRecord['version'] | null;
+  released: ArrayRecord['version'] | null;
+  /** This node's md; null: not assembled here. */
+  local: ArrayObservation | null;
+  /** This node's device paths of the members: uuid → path. */
+  paths: Record<string, string>;
+  /** What each node reports (on the master; elsewhere only this node's own). */
+  reports: { node: NodeId; report: ArrayReport }[];
+  /** The copy under way, by whoever makes it; null if none. */
+  sync: { action: string; doneSectors: number; totalSectors: number; by: NodeId } | null;
+  trouble: string | null;
+}
+
+export interface Status {
+  cluster: { name: string; uuid: string };
+  self: NodeId;
+  version: string;
+  startedAt: string;
+  driver: 'real' | 'simulated';
+  lease: {
+    role: 'follower' | 'candidate' | 'master';
+    term: number;
+    master: NodeId | null;
+    /** ms left of this node's own lease (0 if none) and grant. */
+    leaseLeftMs: number;
+    grantLeftMs: number;
+  };
+  nodes: NodeStatus[];
+  arrays: ArrayStatus[];
+  journal: { head: number };
+  counters: Record<string, number>;
+}
+
+/** What outlets may ask of the agent. */
+export interface AgentFace {
+  status(): Status;
+  /** Carries a request to the master and waits for its outcome. Never throws; bad input gives ok=false and words. */
+  request(request: Request): Promise<{ ok: boolean; text: string }>;
+  /** This node's own disks, with what stands on them. */
+  scan(): Promise<import('../md/driver.ts').Disk[]>;
+}
+
+export { type ApiLog, type ApiOptions, serveApi } from './api.ts';
+export { catalogue, type Names, namesFrom, type Severity, type Telling, tellings } from './catalogue.ts';
+export { type CloudEvent, cloudEvents, eventLine } from './cloud_event.ts';
+export type { StreamMark } from './event_stream.ts';

@@ -1,0 +1,18 @@
+// mdio: writes that can be proved. It runs in a guest on a device, or on the host on a disk image.
+//   mdio write      --device D --log F [--node N] [--start-block B] [--blocks K] [--block-bytes 4096] [--rate PER_SECOND] [--jobs J]
+//                   [--random] [--seconds S] [--count WRITES_A_JOB] [--pause-ms 5] [--buffered]     until SIGTERM or the end
+//   mdio verify     --device D | --image I [--offset-bytes X]   --log F [--log F …]
+//   mdio read-check --device D --log F [--log F …] [--seconds S] [--rate PER_SECOND]
+//   mdio bench      --device D [--bs 4096] [--pattern seq|random] [--seconds 5] [--jobs J] [--read] [--offset-bytes X] [--size-bytes Y]
+#include "options.h"
+#include "verbs.h"
+
+int main(int count, char **words) {
+  std::string verb = count > 1 ? words[1] : "";
+  Options options(count, words);
+  if (verb == "write") return write_verb(options);
+  if (verb == "verify") return verify_verb(options);
+  if (verb == "read-check") return read_check_verb(options);
+  if (verb == "bench") return bench_verb(options);
+  Options::refuse(verb, "is not one of write, verify, read-check, bench");
+}

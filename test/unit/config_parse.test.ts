@@ -1,0 +1,259 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Config, type ConfigProblem, formatProblems, LAN, parseConfig, WAN } from '#src/config/index.ts';
+
+const PEERS = [
+  '12D3KooWFQJwC8sqPNqD8kWvxnuLuuBfFGLA2G7cAJuk8YwbtVPZ',
+  '12D3KooWEtSZtoR5xR3cZZkbByQrdLcWNbnVccUk3GUc6rrvmroX',
+  '12D3KooWMPHbQaszzuBpefQsbVwLMpMyePNxS6B98zw8upkrNS2A',
+  '12D3KooWJdgdJnmNGXC8Fdn3A661thAYb4sAbhVCwRDUaSJUgRWu',
+] as const;
+const CLUSTER = 'cluster: { name: demo, uuid: 5c9e6c1f-6f0d-4f0b-9a55-0d9b1a3c7e42 }';
+const node = (id: number, address = `10.77.0.${id}`, peer: string = PEERS[id - 1] ?? '') =>
+  `  - { id: ${id}, address: "${address}", peer_id: ${peer} }`;
+const BASE = [CLUSTER, 'nodes:', node(1), node(2), node(3)].join('\n');
+
+function good(text: string, options: Parameters<typeof parseConfig>[2] = { selfPeerId: PEERS[1] }): Config {
+  const result = parseConfig(text, 'test.yaml', options);
+  if ('problems' in result) assert.fail(formatProblems(result.problems));
+  return result.config;
+}
+
+function notices(text: string): ConfigProblem[] {
+  const result = parseConfig(text, 'test.yaml', { selfPeerId: PEERS[1] });
+  if ('problems' in result) assert.fail(formatProblems(result.problems));
+  return result.notices;
+}
+
+function bad(text: string, options: Parameters<typeof parseConfig>[2] = { selfPeerId: PEERS[1] }): ConfigProblem[] {
+  const result = parseConfig(text, 'test.yaml', options);
+  if ('config' in result) assert.fail('was accepted');
+  return result.problems;
+}
+
+/** Exactly one problem, whose one-line form matches. */
+function oneProblem(text: string, expected: RegExp, options?: Parameters<typeof parseConfig>[2]): void {
+  const said = formatProblems(bad(text, options));
+  assert.match(said, expected);
+  assert.equal(said.split('\n').length, 1, said);
+}
+
+test('a cluster and its nodes are enough; the key says which node this is', () => {
+  const config = good(BASE);
+  assert.equal(config.self, 2);
+  assert.deepEqual(config.timing, LAN);
+  assert.equal(config.nodes[0]?.port, 7946);
+  assert.deepEqual(config.fencing, { methods: ['manual'], command: null, watchdog: null, acceptDataLoss: false });
+  assert.equal(config.socket.modeOctal, 0o600);
+});
+
+test('the value is frozen through and through', () => {
+  const config = good(BASE);
+  assert.throws(() => Object.assign(config.timing, { holderMs: 1 }), TypeError);
+  assert.throws(() => Object.assign(config.nodes[0] ?? {}, { id: 9 }), TypeError);
+});
+
+test('a profile is taken as a whole, and single times override it', () => {
+  const config = good(`${BASE}\nprofile: wan\ntiming: { failback_after: 2m, probe_timeout: 0.5s }\n`);
+  assert.deepEqual(config.timing, { ...WAN, failbackAfterMs: 120_000, probeTimeoutMs: 500 });
+});
+
+test('all mistakes are told at once, each with its line and a remedy, in the order of the file', () => {
+  const text = [
+    'cluster: { name: "no spaces please", uuid: 5c9e6c1f-6f0d-4f0b-9a55-0d9b1a3c7e42 }', // 1
+    'nodes:', // 2
+    node(1, 'storage-1.example'), // 3
+    '  - { id: 2, address: 10.77.0.2 }', // 4
+    '  - { id: 3, adress: 10.77.0.3, address: 10.77.0.3, peer_id: nonsense }', // 5
+    'timming: { holder: 2s }', // 6
+    'timing:', // 7
+    '  holder: 2', // 8
+    '  renew: fast', // 9
+    '  watchdog: 1500ms', // 10
+    'arrays: { auto_assemble: maybe }', // 11
+    'fencing: { methods: [] }', // 12
+    'socket: { mode: 0600 }', // 13
+  ].join('\n');
+  const problems = bad(text);
+  assert.deepEqual(
+    problems.map((p) => [p.line, p.key]),
+    [
+      [1, 'cluster.name'],
+      [3, 'nodes[0].address'],
+      [4, 'nodes[1].peer_id'],
+      [5, 'nodes[2].adress'],
+      [6, 'timming'],
+      [8, 'timing.holder'],
+      [9, 'timing.renew'],
+      [11, 'arrays.auto_assemble'],
+      [12, 'fencing.methods'],
+      [13, 'socket.mode'],
+    ].toSorted((a, b) => Number(a[0]) - Number(b[0])),
+  );
+  for (const problem of problems) assert.notEqual(problem.remedy, '', formatProblems([problem]));
+  const said = formatProblems(problems);
+  assert.match(said, /^test\.yaml:4: nodes\[1\]\.peer_id: is missing; run `mdmesh key` on that node/m);
+  assert.match(
+    said,
+    /^test\.yaml:5: nodes\[2\]\.adress = 10\.77\.0\.3: is no key that mdmesh knows; did you mean address\?/m,
+  );
+  assert.match(said, /^test\.yaml:6: timming = .*did you mean timing\?/m);
+  assert.match(said, /^test\.yaml:8: timing\.holder = 2: is not a time with its unit; write a number and ms/m);
+  assert.match(said, /^test\.yaml:13: socket\.mode = 600: .*quote it/m);
+});
+
+test('an unknown key with no near one lists the keys known at its place', () => {
+  oneProblem(`${BASE}\nlog: { colour: red }`, /log\.colour = red: .*; the keys known here are: level$/);
+});
+
+test('broken YAML is told with its line', () => {
+  const problems = bad(`${BASE}\nlog: { level: [ }\n`);
+  assert.equal(problems[0]?.line, 6);
+  assert.match(formatProblems(problems), /is not valid YAML/);
+  assert.match(formatProblems(bad(`${BASE}\nprofile: lan\nprofile: wan`)), /test\.yaml:7: .*unique/i);
+});
+
+test('an empty file says what belongs in it', () => {
+  assert.match(formatProblems(bad('# nothing yet\n')), /holds no settings; write at least cluster and nodes/);
+});
+
+test('two nodes never share an ID, an address with port, or a key', () => {
+  const three = (last: string) => [CLUSTER, 'nodes:', node(1), node(2), last].join('\n');
+  oneProblem(three(node(2, '10.77.0.9', PEERS[2])), /ID 2 of node 2 is node 2's already; .*must not run/);
+  oneProblem(three(node(3, '10.77.0.1')), /address 10\.77\.0\.1 port 7946 of node 3 is node 1's already/);
+  oneProblem(
+    three(node(3, '10.77.0.3', PEERS[0])),
+    /peer ID 12D3\S+ of node 3 is node 1's already; keys are never copied/,
+  );
+  const sixes = [CLUSTER, 'nodes:', node(1, 'fd00::1'), node(2, 'fd00:0:0::1')].join('\n');
+  oneProblem(sixes, /address \[fd00::1\] port 7946 of node 2 is node 1's already/);
+});
+
+test('one address may serve two nodes on two ports', () => {
+  const shared = (id: number, port: number) =>
+    `  - { id: ${id}, address: 127.0.0.1, port: ${port}, peer_id: ${PEERS[id - 1]} }`;
+  assert.equal(good([CLUSTER, 'nodes:', shared(1, 7001), shared(2, 7002)].join('\n')).nodes.length, 2);
+});
+
+test('names, zones and addresses of many hosts are refused', () => {
+  for (const address of ['db1', '10.0.0.256', '0.0.0.0', '224.0.0.1', '::', 'ff02::1', 'fe80::1%eth0']) {
+    oneProblem(
+      [CLUSTER, 'nodes:', node(1, address), node(2)].join('\n'),
+      /address .* of node 1 .*must not depend on DNS/,
+    );
+  }
+});
+
+test('a peer ID of another kind of key is refused', () => {
+  const rsa = 'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N';
+  oneProblem([CLUSTER, 'nodes:', node(1, '10.77.0.1', rsa), node(2)].join('\n'), /is not an Ed25519 key's/);
+});
+
+test('the times that safety rests on are held to their relations', () => {
+  const timing = (body: string) => `${BASE}\ntiming: { ${body} }`;
+  oneProblem(
+    timing('holder: 3s'),
+    /holder \(R, 3s\) is not below voter \(L, 3s\): two masters could write at once; raise voter to 4500ms/,
+  );
+  oneProblem(timing('renew: 1s'), /renew \(1s\) is not below half of holder \(R, 2s\)/);
+  oneProblem(timing('probe_timeout: 300ms'), /probe_timeout \(300ms\) is not below probe_interval \(300ms\)/);
+  oneProblem(timing('watchdog: 500ms'), /watchdog \(W, 500ms\) is not a whole number of seconds.*; write 1s/);
+});
+
+test('a thin margin between R and L is advised against, not refused', () => {
+  assert.match(formatProblems(notices(`${BASE}\ntiming: { voter: 2500ms }`)), /only 1\.25 times holder.*within 25 %/);
+  assert.deepEqual(notices(BASE), []);
+});
+
+test('no fencing at all is refused unless the loss is accepted in words', () => {
+  for (const methods of ['[]', 'none']) {
+    oneProblem(`${BASE}\nfencing: { methods: ${methods} }`, /nothing vouches that a silent node has stopped/);
+    assert.match(
+      formatProblems(notices(`${BASE}\nfencing: { methods: ${methods}, accept_data_loss: true }`)),
+      /can be lost/,
+    );
+  }
+});
+
+test('fencing methods and their settings belong together', () => {
+  oneProblem(`${BASE}\nfencing: { methods: [command] }`, /lists command, but fencing\.command is missing/);
+  oneProblem(`${BASE}\nfencing: { command: { argv: [/bin/true] } }`, /methods does not list command/);
+  oneProblem(`${BASE}\nfencing: { watchdog: { device: /dev/watchdog1 } }`, /methods does not list watchdog/);
+  oneProblem(
+    `${BASE}\nfencing: { methods: [command], command: { argv: [fence-node] } }`,
+    /argv\[0\] = fence-node: is not an absolute path/,
+  );
+  oneProblem(`${BASE}\nfencing: { methods: [manual, manual] }`, /manual is listed twice/);
+  oneProblem(`${BASE}\nfencing: { methods: [prayer] }`, /methods\[0\]|is not a list of fencing methods/);
+  assert.deepEqual(good(`${BASE}\nfencing: { methods: [watchdog] }`).fencing.watchdog, { device: '/dev/watchdog' });
+});
+
+test('a stated self must agree with the key: two nodes under one ID must not run', () => {
+  assert.equal(good(`${BASE}\nself: 2`).self, 2);
+  oneProblem(
+    `${BASE}\nself: 3`,
+    /self = 3: does not agree with the key \/etc\/mdmesh\/key, which is node 2's: two nodes configured with one ID must not run/,
+  );
+  oneProblem(`${BASE}\nself: 7`, /self = 7: is no node of the list \(1, 2, 3\)/, {});
+  oneProblem(BASE, /self: is not stated, and the key \/etc\/mdmesh\/key was not read/, {});
+  assert.equal(good(`${BASE}\nself: 3`, {}).self, 3);
+});
+
+test('a key that no node is pinned to is refused', () => {
+  oneProblem(BASE, /no node has the peer ID of this node's key .*WJdgd/, { selfPeerId: PEERS[3] });
+});
+
+test('a bare list file may stand for the nodes; IDs count its address lines', () => {
+  const list = `# storage network\n10.77.0.1 ${PEERS[0]}\n\n10.77.0.2   # pinned in the YAML\n10.77.0.3 ${PEERS[2]}\n`;
+  const readNodeFile = (path: string) => {
+    assert.equal(path, '/etc/clusterips');
+    return list;
+  };
+  const text = `${CLUSTER}\nnodes: /etc/clusterips\npeer_ids: { 2: ${PEERS[1]} }\n`;
+  const config = good(text, { selfPeerId: PEERS[1], readNodeFile });
+  assert.deepEqual(
+    config.nodes.map((n) => [n.id, n.address, n.peerId]),
+    [1, 2, 3].map((id) => [id, `10.77.0.${id}`, PEERS[id - 1]]),
+  );
+  assert.equal(config.self, 2);
+  const unpinned = formatProblems(bad(`${CLUSTER}\nnodes: /etc/clusterips\n`, { selfPeerId: PEERS[0], readNodeFile }));
+  assert.match(
+    unpinned,
+    /^\/etc\/clusterips:4: 10\.77\.0\.2: node 2 has no peer ID.*; run `mdmesh key` on that node.*peer_ids\.2/,
+  );
+  const beyond = `${text.trimEnd().replace('}', `, 4: ${PEERS[3]} }`)}`;
+  assert.match(
+    formatProblems(bad(beyond, { selfPeerId: PEERS[0], readNodeFile })),
+    /peer_ids\.4 .*pins a node that \/etc\/clusterips does not have/,
+  );
+  const gone = () => {
+    throw new Error('ENOENT: no such file');
+  };
+  oneProblem(`${CLUSTER}\nnodes: /etc/clusterips\nself: 1`, /nodes = \/etc\/clusterips: cannot be read: ENOENT/, {
+    readNodeFile: gone,
+  });
+});
+
+test('mistakes in a list file are told at its own lines', () => {
+  const list = `10.77.0.1 ${PEERS[0]}\n10.77.0.1 ${PEERS[1]}\n10.77.0.3 ${PEERS[1]} spare\n10.77.0.400 ${PEERS[3]}\n`;
+  const said = formatProblems(bad(list, { selfPeerId: PEERS[0] }));
+  assert.match(said, /^test\.yaml:2: .*is node 1's already/m);
+  assert.match(said, /^test\.yaml:3: .*peer ID .* of node 3 is node 2's already/m);
+  assert.match(said, /^test\.yaml:3: spare: is more than an address and a peer ID/m);
+  assert.match(said, /^test\.yaml:4: .*10\.77\.0\.400 of node 4 is no IP address/m);
+});
+
+test('a file that is nothing but such a list is a whole configuration, once its nodes are pinned', () => {
+  const list = [1, 2, 3].map((id) => `10.77.0.${id} ${PEERS[id - 1]}`).join('\n');
+  const config = good(`# my cluster\n${list}\n`);
+  assert.equal(config.cluster.name, 'mdmesh');
+  assert.match(config.cluster.uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.equal(
+    good(`${list}\n10.77.0.4 ${PEERS[3]}\n`).cluster.uuid,
+    config.cluster.uuid,
+    'a node added at the end changes nothing',
+  );
+  const unpinned = bad('10.77.0.1\n10.77.0.2\n10.77.0.3\n');
+  assert.equal(unpinned.filter((p) => /has no peer ID/.test(p.text)).length, 3);
+  assert.match(formatProblems(unpinned), /run `mdmesh key` on that node/);
+});
