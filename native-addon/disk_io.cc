@@ -159,6 +159,8 @@ struct DiskWriter::Device {
 
 DiskWriter::DiskWriter(Refuse refuse) : refuse_(std::move(refuse)) {}
 
+DiskWriter::~DiskWriter() = default;
+
 DiskWriter::Device& DiskWriter::device(const std::string& path) {
   const std::lock_guard lock(mutex_);
   auto& device = devices_[path];

@@ -60,6 +60,7 @@ class DiskWriter {
   using Done = std::function<void(std::vector<Outcome>)>;
 
   explicit DiskWriter(Refuse refuse);
+  ~DiskWriter();
 
   void write(std::vector<DiskWrite> writes, Done done);
   /** Closes what is open on the device, after the writes that wait for it. It is closed by itself after five idle seconds. */

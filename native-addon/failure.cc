@@ -6,8 +6,8 @@
 namespace mdmesh {
 
 std::string errno_name(int error) {
-  const char* name = strerrorname_np(error);
-  return name != nullptr ? name : "E" + std::to_string(error);
+  if (const char* name = strerrorname_np(error)) return name;
+  return std::string("E").append(std::to_string(error));
 }
 
 Failure errno_failure(int error, std::string_view what) {

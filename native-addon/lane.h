@@ -18,7 +18,7 @@ class Lane {
     bool realtime = false;
     /** What poke() asks for; runs before queued tasks. Must hold weak references only. */
     std::function<void()> urgent{};
-    /** Runs once after `idle_after` without a task. Must hold weak references only. */
+    /** Runs after each `idle_after` without a task. Must hold weak references only. */
     std::function<void()> idle{};
     std::chrono::milliseconds idle_after{0};
   };

@@ -62,22 +62,3 @@ export function mayTouch(record: ArrayRecord): number[] {
   if (record.resync !== null) nodes.add(record.resync.by);
   return [...nodes].sort((a, b) => a - b);
 }
-
-/** Sectors that the array offers to its users. */
-export function arraySectors(record: ArrayRecord): number {
-  const size = record.componentSectors;
-  switch (record.level) {
-    case 'raid1':
-      return size;
-    case 'raid0':
-    case 'linear':
-      return activeMembers(record).reduce((sum, member) => sum + (size === 0 ? member.dataSizeSectors : size), 0);
-    case 'raid4':
-    case 'raid5':
-      return size * (record.raidDisks - 1);
-    case 'raid6':
-      return size * (record.raidDisks - 2);
-    case 'raid10':
-      return Math.floor((size * record.raidDisks) / Math.max(1, record.layout & 0xff));
-  }
-}

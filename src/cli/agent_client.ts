@@ -1,7 +1,7 @@
 /** The agent's API from the caller's side. Uses node:http alone: a command has to start fast on small machines. */
-import { type IncomingMessage, request as httpRequest } from 'node:http';
-import type { ArrayStatus, NodeStatus, Status } from '../outlets/index.ts';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Disk } from '../md/driver.ts';
+import type { ArrayStatus, NodeStatus, Status } from '../outlets/index.ts';
 import type { Request } from '../wire/messages.ts';
 import { codeOf, Failure, textOf } from './failure.ts';
 

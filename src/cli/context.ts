@@ -1,7 +1,8 @@
 /** What every command is given: the terminal, and the way to the config and to the agent, looked up only when asked for. */
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { DEFAULT_FILE, DEFAULT_SOCKET_PATH } from '../config/defaults.ts';
 import { AgentClient } from './agent_client.ts';
+import { Failure, textOf } from './failure.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface Context {
@@ -16,7 +17,7 @@ export interface GlobalOptions {
 }
 
 export function createContext(terminal: Terminal, options: () => GlobalOptions): Context {
-  const configNamed = () => options().config ?? terminal.env['MDMESH_CONFIG'];
+  const configNamed = () => options().config ?? terminal.env.MDMESH_CONFIG;
   const configFile = () => configNamed() ?? DEFAULT_FILE;
   return {
     terminal,
@@ -32,6 +33,20 @@ async function socketOf(named: string | undefined, file: string): Promise<string
     const configured = statSync(file, { throwIfNoEntry: false });
     if (usual?.isSocket() || configured === undefined) return DEFAULT_SOCKET_PATH;
   }
-  const { loadConfig } = await import('../config/index.ts');
-  return (await loadConfig(file)).socket.path;
+  // The draft is enough: who this node is takes its key, which a caller need not be able to read.
+  const { draft } = await import('../config/parse.ts');
+  const { config, source } = draft(readText(file), file, readText);
+  if (config !== null) return config.socket.path;
+  const count = source.problems.length;
+  throw new Failure(
+    `config ${file}: has ${count === 1 ? 'a problem' : `${count} problems`}; see them with \`mdmesh config check\`, or name the agent's socket with --socket`,
+  );
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new Failure(`config ${path}: cannot be read: ${textOf(error)}; name another with --config`);
+  }
 }

@@ -68,6 +68,8 @@ async function layVote(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (codeOf(error) === 'EEXIST') return false;
-    throw new Failure(`keygen: vote file ${path}: ${textOf(error)}; the node will abstain for a while at its first start`);
+    throw new Failure(
+      `keygen: vote file ${path}: ${textOf(error)}; the node will abstain for a while at its first start`,
+    );
   }
 }

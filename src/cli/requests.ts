@@ -80,7 +80,8 @@ export interface AdoptOptions extends Spoken {
 export async function adopt(context: Context, what: string, options: AdoptOptions): Promise<number> {
   const agent = await context.agent();
   const { superblock, holders } = await findSuperblock(agent, what);
-  const md = options.as ?? mdIfAny(what) ?? holders.map(mdIfAny).find((name) => name !== null) ?? nameInside(superblock);
+  const md =
+    options.as ?? mdIfAny(what) ?? holders.map(mdIfAny).find((name) => name !== null) ?? nameInside(superblock);
   if (md === null) {
     throw new UsageFailure(
       `adopt ${what}: its name "${superblock.setName}" says no md number; choose one that is free on every node with --as md0`,

@@ -34,7 +34,10 @@ export function table(head: string[], rows: string[][], paint: Paint): string {
     // The library's own colours follow its own idea of the terminal: off.
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
   });
-  drawn.push(head.map((word) => paint('bold', word)), ...rows);
+  drawn.push(
+    head.map((word) => paint('bold', word)),
+    ...rows,
+  );
   const lines = drawn.toString().split('\n');
   return lines.map((line) => `${line.trimEnd()}\n`).join('');
 }

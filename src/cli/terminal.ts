@@ -17,7 +17,7 @@ export interface Terminal {
 
 /** Colour on a terminal alone, and never against NO_COLOR (https://no-color.org: any value but the empty one). */
 export function wantsColour(terminal: Terminal): boolean {
-  return terminal.tty && (terminal.env['NO_COLOR'] ?? '') === '' && terminal.env['TERM'] !== 'dumb';
+  return terminal.tty && (terminal.env.NO_COLOR ?? '') === '' && terminal.env.TERM !== 'dumb';
 }
 
 export function processTerminal(): Terminal {

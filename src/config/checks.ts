@@ -106,7 +106,7 @@ export function checkTiming(source: Source, timing: Timing): ConfigProblem[] {
       `lower probe_timeout to ${show(Math.floor((timing.probeIntervalMs * 2) / 3))}, or raise probe_interval`,
     );
   }
-  if (timing.watchdogMs < 1000 || timing.watchdogMs % 1000 !== 0) {
+  if (timing.watchdogMs % 1000 !== 0) {
     wrong(
       'watchdog',
       `watchdog (W, ${show(timing.watchdogMs)}) is not a whole number of seconds, 1s or more, which is what watchdog drivers count in`,

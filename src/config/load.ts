@@ -27,11 +27,15 @@ export async function loadConfig(path: string, options: LoadOptions = {}): Promi
 }
 
 async function ownPeerId(drafted: Draft, peerIdOf: LoadOptions['peerIdOf']): Promise<string | null> {
-  if (peerIdOf === undefined) return null;
+  if (peerIdOf === undefined || drafted.unreadable) return null;
   try {
     return await peerIdOf(drafted.keyFile);
   } catch (error) {
-    drafted.source.problem(['key_file'], `${drafted.keyFile}: ${wordsOf(error)}`, 'create the key with `mdmesh key`');
+    drafted.source.problem(
+      ['key_file'],
+      `${drafted.keyFile}: ${wordsOf(error)}`,
+      'create the key with `mdmesh keygen`',
+    );
     return null;
   }
 }

@@ -32,6 +32,8 @@ export interface Draft {
   keyFile: string;
   nodes: NodeConfig[];
   selfStated: number | null;
+  /** No YAML, or no settings in it: nothing more can be said. */
+  unreadable: boolean;
   /** null: problems were found. */
   config: Omit<Config, 'self'> | null;
 }
@@ -40,7 +42,9 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   const bare = isClusterIps(text);
   const source = new Source(bare ? '' : text, file);
   const notices: ConfigProblem[] = [];
-  if (!bare) checkTop(source);
+  if (!bare && !checkTop(source)) {
+    return { source, notices, keyFile: '', nodes: [], selfStated: null, config: null, unreadable: true };
+  }
   const nodes = bare ? listedNodes(source, text, file, {}) : readNodes(source, readNodeFile);
   const cluster = bare ? clusterOfList(nodes) : section(source, 'cluster', SECTIONS.cluster, {});
   const profile = section(source, 'profile', SECTIONS.profile, 'lan');
@@ -90,13 +94,14 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
     nodes,
     selfStated: selfStated ?? null,
     config,
+    unreadable: false,
   };
 }
 
 /** Finds out which node this is, and freezes the result. */
 export function finish(drafted: Draft, selfPeerId: string | null): ParseResult {
   const { source, config, notices } = drafted;
-  const self = findSelf(drafted, selfPeerId);
+  const self = drafted.unreadable ? null : findSelf(drafted, selfPeerId);
   if (config === null || self === null || source.problems.length > 0)
     return { problems: sortProblems(source.problems) };
   return { config: deepFreeze({ ...config, self }), notices: sortProblems(notices) };
@@ -142,18 +147,20 @@ function findSelf({ source, nodes, selfStated, keyFile }: Draft, selfPeerId: str
   return byKey.id;
 }
 
-function checkTop(source: Source): void {
+/** False: there is nothing whose parts could be checked. */
+function checkTop(source: Source): boolean {
   const settings = source.settings;
-  if (source.problems.length > 0) return;
+  if (source.problems.length > 0) return false;
   if (typeof settings !== 'object' || settings === null || Array.isArray(settings)) {
     source.problem(
       [],
       'holds no settings',
       'write at least cluster and nodes; config/mdmesh.example.yaml has every key',
     );
-    return;
+    return false;
   }
   for (const key of Object.keys(settings)) if (!TOP_KEYS.includes(key)) unknownKey(source, [key], TOP_KEYS);
+  return true;
 }
 
 /** Checks one section. Missing or empty: `absent` stands in its place. undefined: problems were found and noted. */
@@ -240,13 +247,11 @@ function readNodes(source: Source, readNodeFile: ((path: string) => string) | un
     );
   }
   if (!Array.isArray(listed) || listed.length === 0) {
-    if (source.settings !== null) {
-      source.problem(
-        ['nodes'],
-        'is not a list of nodes',
-        'list every node with id, address and peer_id, or name a list file',
-      );
-    }
+    source.problem(
+      ['nodes'],
+      'is not a list of nodes',
+      'list every node with id, address and peer_id, or name a list file',
+    );
     return [];
   }
   const nodes: PlacedNode[] = [];

@@ -37,3 +37,15 @@ export interface Journal {
   onAppend(listener: (entry: JournalEntry) => void): () => void;
   close(): Promise<void>;
 }
+
+export type { AppendableFile } from './append_file.ts';
+export { GENESIS_HASH, hashOf } from './chain.ts';
+export { type ChainVerdict, verifyChain } from './chain_scan.ts';
+export {
+  JOURNAL_FILE,
+  type JournalFinding,
+  type JournalOptions,
+  type OpenedJournal,
+  openJournal,
+} from './file_journal.ts';
+export { memoryJournal } from './memory_journal.ts';

@@ -38,7 +38,20 @@ export interface StoredVote {
 
 export type LeaseStart =
   /** `vote` null: file lost or corrupt. `fresh`: the key was made with it and it has never voted. */
-  { vote: StoredVote | null; kernelBoot: string };
+  {
+    vote: StoredVote | null;
+    kernelBoot: string;
+    /** Highest term found anywhere durable (journal, mesh areas). Optional help after a lost vote file, N = 1 above all. */
+    termFloor?: number;
+  };
+
+/** What a sealed lease-release says, after its signature, its origin and its cluster have been checked. */
+export interface VerifiedRelease {
+  /** Who sealed it; the frame may have been passed on by another node. */
+  holder: NodeId;
+  term: number;
+  to: NodeId | null;
+}
 
 export interface LeaseView {
   /** Alive (not suspect, dead or left) nodes, self included, as members sees them, with eligibility. */
@@ -48,7 +61,12 @@ export interface LeaseView {
 export type LeaseInput =
   | { type: 'tick' }
   | { type: 'view'; view: LeaseView }
-  | { type: 'message'; from: NodeId; message: LeaseMessage }
+  /**
+   * The shell has verified what is sealed in it: a vote is `from`'s own for this node in that term; a renewal's certificate
+   * is a majority's votes for (from, term), or empty when that certificate was seen before. `release` goes with a
+   * `released` message, which is ignored without it: the core cannot open envelopes.
+   */
+  | { type: 'message'; from: NodeId; message: LeaseMessage; release?: VerifiedRelease }
   /** The vote asked for by a `store-vote` effect is on disk and sealed. */
   | { type: 'vote-stored'; term: number; candidate: NodeId; sealed: string }
   /** Which nodes may be granted writes now (caught up, not evicted): decided by arrays on the master. */
@@ -76,3 +94,8 @@ export type LeaseEffect =
   | { type: 'master'; term: number; node: NodeId | null }
   /** Word for journal and log: a refused vote, an abstention, a stale term. */
   | { type: 'note'; name: string; text: string };
+
+export { leaseStart, storedVoteForStop } from './start.ts';
+export type { LeaseState, VoterPromise } from './state.ts';
+export { leaseStep } from './step.ts';
+export { certificate, grantMayLastUntilMs, type LeaseSummary, leaseSummary } from './summary.ts';

@@ -211,5 +211,7 @@ export interface MdDriver {
   startWatchdog(path: string, timeoutSeconds: number): Promise<void>;
   /** Disarm (magic close) on an orderly end. */
   stopWatchdog(): Promise<void>;
+  /** sd_notify: `READY=1`, `WATCHDOG=1`, …; nothing where no service manager listens. */
+  notify(state: string): void;
   close(): Promise<void>;
 }

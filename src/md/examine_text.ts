@@ -83,7 +83,8 @@ function unusedSpace(sb: Superblock, deviceSectors: number): { before: number; a
     earliest = Math.max(earliest, sb.superOffsetSectors + sb.bblogOffsetSectors + sb.bblogSizeSectors);
   const before = Math.max(0, sb.dataOffsetSectors - earliest);
   const after = deviceSectors - used - sb.dataOffsetSectors;
-  return before === 0 && after === 0 ? null : { before, after };
+  // mdadm marks "no room at all" by after=1, and so hides a true 1 too.
+  return (before === 0 && after === 0) || after === 1 ? null : { before, after };
 }
 
 function arrayBytes(sb: Superblock): number | null {
@@ -159,8 +160,10 @@ export function examineText(
   if (sb.dataOffsetSectors !== 0) field('Data Offset', `${sb.dataOffsetSectors} sectors`);
   field('Super Offset', `${sb.superOffsetSectors} sectors`);
   if (sb.featureMap & FEATURE_RECOVERY_OFFSET) field('Recovery Offset', `${sb.recoveryOffsetSectors} sectors`);
+  // A device smaller than its data shows as mdadm shows it: wrapped round.
   const unused = unusedSpace(sb, disk.sizeSectors);
-  if (unused !== null) field('Unused Space', `before=${unused.before} sectors, after=${unused.after} sectors`);
+  if (unused !== null)
+    field('Unused Space', `before=${unused.before} sectors, after=${BigInt.asUintN(64, BigInt(unused.after))} sectors`);
   field('State', sb.resyncOffsetSectors === null ? 'clean' : 'active');
   field('Device UUID', mdadmUuid(sb.deviceUuid));
   lines.push('');
@@ -169,7 +172,7 @@ export function examineText(
   if (sb.devFlags !== 0) {
     const writeMostly = sb.devFlags & DEVFLAG_WRITE_MOSTLY ? ' write-mostly' : '';
     const failFast = sb.devFlags & DEVFLAG_FAIL_FAST ? ' failfast' : '';
-    lines.push(`          Flags :${writeMostly}${failFast}`, '');
+    lines.push(`          Flags :${writeMostly}${failFast}`);
   }
   field('Update Time', ctimeText(sb.utimeSeconds));
   if (sb.bblogSizeSectors !== 0 && sb.bblogOffsetSectors !== 0) {

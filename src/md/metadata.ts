@@ -63,50 +63,38 @@ export function dataOffsetSectorsFor(deviceSectors: number): number {
 
 /**
  * Sectors of each member in use, from the smallest member's room for data: whole KiB, then whole chunks where the level
- * has chunks, as `mdadm --create` rounds.
+ * has chunks, as `mdadm --create` rounds. 0 for raid0 and linear, which use each member to its own end.
  */
 export function componentSectorsFor(level: Level, chunkSectors: number, smallestDataSectors: number): number {
   const wholeKib = smallestDataSectors - (smallestDataSectors % 2);
-  if (level === 'raid1' || level === 'linear' || chunkSectors === 0) return wholeKib;
+  if (!isRedundant(level)) return 0;
+  if (level === 'raid1' || chunkSectors === 0) return wholeKib;
   return wholeKib - (wholeKib % chunkSectors);
 }
 
-/** Members' worth of data in an array; raid10's may be a fraction. */
-export function dataDisks(record: Pick<ArrayRecord, 'level' | 'layout' | 'raidDisks'>): number {
-  switch (record.level) {
+/** Size of /dev/mdX as the kernel computes it: raid0 and linear use each member to its own end, in whole chunks. */
+export function arraySectors(record: ArrayRecord): number {
+  const { level, componentSectors, raidDisks, chunkSectors } = record;
+  switch (level) {
+    case 'linear':
+    case 'raid0': {
+      const unit = Math.max(1, chunkSectors);
+      const active = record.members.filter((member) => member.role === 'active');
+      return active.reduce((sum, { dataSizeSectors }) => sum + dataSizeSectors - (dataSizeSectors % unit), 0);
+    }
     case 'raid1':
-      return 1;
+      return componentSectors;
     case 'raid4':
     case 'raid5':
-      return record.raidDisks - 1;
+      return componentSectors * (raidDisks - 1);
     case 'raid6':
-      return record.raidDisks - 2;
-    case 'raid10':
-      return record.raidDisks / ((record.layout & 0xff) * ((record.layout >> 8) & 0xff));
-    case 'raid0':
-    case 'linear':
-      return record.raidDisks;
-  }
-}
-
-/** Size of /dev/mdX, as the kernel computes it: raid0 and linear use each member to its own end. */
-export function arraySectors(record: ArrayRecord): number {
-  if (record.level === 'linear' || record.level === 'raid0') {
-    let sum = 0;
-    for (const member of record.members) {
-      if (member.role !== 'active') continue;
-      const unit = Math.max(1, record.chunkSectors);
-      sum += member.dataSizeSectors - (member.dataSizeSectors % unit);
+      return componentSectors * (raidDisks - 2);
+    case 'raid10': {
+      // raid10_size(): whole chunks at each step.
+      const each = Math.floor(componentSectors / chunkSectors / ((record.layout >> 8) & 0xff));
+      return Math.floor((each * raidDisks) / (record.layout & 0xff)) * chunkSectors;
     }
-    return sum;
   }
-  if (record.level === 'raid10') {
-    // raid10_size(): whole chunks at each step.
-    const chunks = Math.floor(record.componentSectors / record.chunkSectors);
-    const each = Math.floor(chunks / ((record.layout >> 8) & 0xff));
-    return Math.floor((each * record.raidDisks) / (record.layout & 0xff)) * record.chunkSectors;
-  }
-  return record.componentSectors * dataDisks(record);
 }
 
 /** Has copies or parity, so that legs can differ and a resync means something. */
@@ -161,7 +149,6 @@ export function superblocksFor(
       ctimeSeconds: record.ctimeSeconds,
       level: levelNumber(record.level),
       layout: record.layout,
-      // mdadm writes 0 where each member is used to its own end.
       sizeSectors: isRedundant(record.level) ? record.componentSectors : 0,
       chunkSectors: record.chunkSectors,
       raidDisks: record.raidDisks,
@@ -468,7 +455,6 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
       dataSizeSectors: sb.dataSizeSectors,
     });
   }
-  const smallest = Math.min(...members.map((member) => member.dataSizeSectors));
   return {
     uuid: newest.setUuid,
     name: newest.setName,
@@ -477,17 +463,17 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
     layout: newest.layout,
     chunkSectors: newest.chunkSectors,
     raidDisks: newest.raidDisks,
-    componentSectors: isRedundant(level)
-      ? newest.sizeSectors
-      : componentSectorsFor(level, newest.chunkSectors, smallest),
+    // 0, as on disk, where each member is used to its own end.
+    componentSectors: newest.sizeSectors,
     ctimeSeconds: newest.ctimeSeconds,
     access: adoption.access,
     owner: adoption.owner,
     run: 'stopped',
     writers: [],
+    writerBoots: [],
     resync:
       isRedundant(level) && newest.resyncOffsetSectors !== null
-        ? { fromSector: newest.resyncOffsetSectors, by: adoption.resyncBy }
+        ? { fromSector: newest.resyncOffsetSectors, by: adoption.resyncBy, since: 1 }
         : null,
     events: newest.events + 2,
     utimeSeconds: newest.utimeSeconds,

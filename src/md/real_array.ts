@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { MemberRecord } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
-import { attach, clearArray, hasRedundancy } from './real_assembly.ts';
+import { attach, clearArray } from './real_assembly.ts';
 import type { BlockDevice } from './real_disks.ts';
 import {
   arrayDirectory,
@@ -24,6 +24,11 @@ import { comesTrue, type SysfsStore } from './sysfs_store.ts';
 const REMOVE_PATIENCE_MS = 2000;
 const FREEZE_PATIENCE_MS = 5000;
 const SYNC_START_PATIENCE_MS = 1000;
+
+/** raid0 and linear know neither failed members, nor spares, nor resync: sysfs has no such files for them. */
+function copies(array: SysfsArray): boolean {
+  return array.syncAction !== null;
+}
 
 export class RealArray {
   readonly md: string;
@@ -51,7 +56,10 @@ export class RealArray {
       await clearArray(this.md, this.#readFiles, this.#store);
     } catch (error) {
       if (!(error instanceof MdError) || error.code !== 'EBUSY') throw error;
-      throw new MdError('EBUSY', `${this.md} is in use (${this.#users().join(', ') || 'some process has it open'}); end that first`);
+      throw new MdError(
+        'EBUSY',
+        `${this.md} is in use (${this.#users().join(', ') || 'some process has it open'}); end that first`,
+      );
     }
   }
 
@@ -59,7 +67,7 @@ export class RealArray {
     const array = this.read();
     const member = this.#member(array, device);
     if (member.states.has('faulty')) return;
-    if (!hasRedundancy(array.level)) {
+    if (!copies(array)) {
       // The kernel would answer EBUSY and call the array broken, for good.
       throw new MdError('EBUSY', `${this.md}: ${device} cannot fail alone: ${array.level} has no copy of its data`);
     }
@@ -77,6 +85,9 @@ export class RealArray {
       // `remove` would itself clear the block (state_store, drivers/md/md.c): writes held for the failure would go through.
       throw new MdError('EBUSY', `${this.md}: ${device} failed and its gate is closed; it is answered first`);
     }
+    if (member.states.has('in_sync') && member.slot !== null) {
+      throw new MdError('EBUSY', `${this.md}: ${device} is in sync in slot ${member.slot}; set it faulty first`);
+    }
     const path = `${memberDirectory(this.md, device)}/state`;
     await this.#store.writePatiently(`${this.md}: removing ${device}`, path, 'remove', REMOVE_PATIENCE_MS);
     const gone = () => !namesIn(arrayDirectory(this.md)).includes(`dev-${device}`);
@@ -87,7 +98,7 @@ export class RealArray {
 
   async addSpare(record: MemberRecord, device: BlockDevice): Promise<void> {
     const array = this.read();
-    if (!hasRedundancy(array.level)) throw new MdError('EINVAL', `${this.md}: ${array.level} has no use for a spare`);
+    if (!copies(array)) throw new MdError('EINVAL', `${this.md}: ${array.level} has no use for a spare`);
     const present = array.members.find((member) => member.devno === device.devno);
     if (present !== undefined) {
       if (present.slot === null && present.states.has('spare')) return;
@@ -114,13 +125,16 @@ export class RealArray {
 
   async startResync(fromSector: number): Promise<void> {
     const before = this.read();
-    if (!hasRedundancy(before.level)) throw new MdError('EINVAL', `${this.md}: ${before.level} has nothing to resync`);
+    if (!copies(before)) throw new MdError('EINVAL', `${this.md}: ${before.level} has nothing to resync`);
     await this.freeze();
     const array = this.read();
     if (gateClosed(array)) throw new MdError('EBUSY', `${this.md}: a gate is closed; answer it before the resync`);
     for (const member of array.members) {
       if (member.slot !== null && !member.states.has('in_sync') && !member.states.has('faulty')) {
-        throw new MdError('EBUSY', `${this.md}: ${member.device} is being rebuilt; md would do that instead of the resync`);
+        throw new MdError(
+          'EBUSY',
+          `${this.md}: ${member.device} is being rebuilt; md would do that instead of the resync`,
+        );
       }
       // md prefers the rebuilding of a spare to a resync (md_check_recovery).
       if (member.slot === null && member.states.has('spare')) await this.remove(member.device);
@@ -148,7 +162,10 @@ export class RealArray {
     };
     if (!(await comesTrue(still, FREEZE_PATIENCE_MS))) {
       const seen = this.read();
-      throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but still ${seen.syncAction} after ${FREEZE_PATIENCE_MS} ms`);
+      throw new MdError(
+        'ETIMEDOUT',
+        `${this.md}: told to freeze, but still ${seen.syncAction} after ${FREEZE_PATIENCE_MS} ms`,
+      );
     }
   }
 

@@ -10,8 +10,9 @@ import { promisify } from 'node:util';
 import { survives } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
+import { isRedundant } from './metadata.ts';
 import { type BlockDevice, errorText } from './real_disks.ts';
-import { arrayDirectory, type FileReader, memberDirectory, METADATA_VERSION, readArray } from './sysfs_array.ts';
+import { arrayDirectory, type FileReader, METADATA_VERSION, memberDirectory, readArray } from './sysfs_array.ts';
 import { comesTrue, type SysfsStore } from './sysfs_store.ts';
 
 export interface PlannedMember {
@@ -33,11 +34,6 @@ const NEW_ARRAY = '/sys/module/md_mod/parameters/new_array';
 const CLEAR_PATIENCE_MS = 2000;
 const NODE_PATIENCE_MS = 5000;
 
-/** raid0 and linear: no copies, hence no gates, no suspends, no resync, no spares. */
-export function hasRedundancy(level: string): boolean {
-  return level !== 'raid0' && level !== 'linear';
-}
-
 /**
  * Who is to be attached where. Faulty members and those without a path are left out.
  * @throws MdError EINVAL when too few are left, or a size cannot be said to sysfs
@@ -49,7 +45,8 @@ export function planAssembly(record: ArrayRecord, devices: ReadonlyMap<string, B
     if (device !== undefined && member.role !== 'faulty') planned.push({ record: member, device });
   }
   const slots = new Set<number>();
-  for (const { record: member } of planned) if (member.role === 'active' && member.slot !== null) slots.add(member.slot);
+  for (const { record: member } of planned)
+    if (member.role === 'active' && member.slot !== null) slots.add(member.slot);
   if (!survives(record, slots)) {
     const absent = record.members.filter((member) => member.role === 'active' && !devices.has(member.uuid));
     throw new MdError(
@@ -61,7 +58,7 @@ export function planAssembly(record: ArrayRecord, devices: ReadonlyMap<string, B
   if (record.componentSectors % 2 !== 0) {
     throw new MdError('EINVAL', `${record.md}: component size of ${record.componentSectors} sectors is not whole KiB`);
   }
-  return planned.filter(({ record: member }) => member.role === 'active' || hasRedundancy(record.level));
+  return planned.filter(({ record: member }) => member.role === 'active' || isRedundant(record.level));
 }
 
 /** Loads what the level needs, once. @throws MdError ENOENT, EIO */
@@ -71,7 +68,10 @@ export async function loadModules(level: ArrayRecord['level']): Promise<void> {
   try {
     await promisify(execFile)('/sbin/modprobe', ['-a', ...missing]);
   } catch (error) {
-    throw new MdError('ENOENT', `kernel modules ${missing.join(', ')}: ${errorText(error).trim()}; install or load them`);
+    throw new MdError(
+      'ENOENT',
+      `kernel modules ${missing.join(', ')}: ${errorText(error).trim()}; install or load them`,
+    );
   }
 }
 
@@ -125,13 +125,15 @@ async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore):
 
 async function configure(record: ArrayRecord, members: readonly PlannedMember[], store: SysfsStore): Promise<void> {
   const { md } = record;
-  const set = (name: string, value: string) => store.write(`${md}: describing the array`, `${arrayDirectory(md)}/${name}`, value);
+  const set = (name: string, value: string) =>
+    store.write(`${md}: describing the array`, `${arrayDirectory(md)}/${name}`, value);
   await set('metadata_version', METADATA_VERSION);
   await set('level', record.level);
   await set('raid_disks', String(record.raidDisks));
   if (record.level !== 'raid1' && record.level !== 'linear') await set('layout', String(record.layout));
   if (record.chunkSectors > 0) await set('chunk_size', String(record.chunkSectors * 512));
-  for (const member of members) await attach(store, md, member, member.record.role === 'active' ? member.record.slot : null);
+  for (const member of members)
+    await attach(store, md, member, member.record.role === 'active' ? member.record.slot : null);
   if (record.componentSectors > 0) await set('component_size', String(record.componentSectors / 2));
 }
 
@@ -142,7 +144,8 @@ async function run(
   store: SysfsStore,
 ): Promise<void> {
   const { md } = record;
-  const set = (name: string, value: string) => store.write(`${md}: starting the array`, `${arrayDirectory(md)}/${name}`, value);
+  const set = (name: string, value: string) =>
+    store.write(`${md}: starting the array`, `${arrayDirectory(md)}/${name}`, value);
   const resyncStart = record.resync === null ? 'none' : String(record.resync.fromSector);
   const present = members.filter((member) => member.record.role === 'active').length;
   // A parity array that is both degraded and dirty does not start (raid5_run); it takes the mark once it is started and frozen.
@@ -150,11 +153,12 @@ async function run(
   await set('resync_start', markLater ? 'none' : resyncStart);
   // The first state of an array whose data is there. Nothing is written, no copy starts.
   await set('array_state', 'readonly');
-  if (hasRedundancy(record.level)) {
+  if (isRedundant(record.level)) {
     await set('sync_action', 'frozen');
     if (markLater && record.resync !== null) await set('resync_start', resyncStart);
     const sizeSectors = readArray(md, readFiles)?.sizeSectors ?? 0;
-    if (sizeSectors === 0) throw new MdError('EIO', `${md}: starting the array: it has no size; the kernel log may say why`);
+    if (sizeSectors === 0)
+      throw new MdError('EIO', `${md}: starting the array: it has no size; the kernel log may say why`);
     await set('suspend_lo', '0');
     await set('suspend_hi', String(sizeSectors));
     await set('array_state', 'active');
@@ -163,7 +167,10 @@ async function run(
   }
   const node = `/dev/${md}`;
   if (!(await comesTrue(() => existsSync(node), NODE_PATIENCE_MS))) {
-    throw new MdError('ENOENT', `${md}: ${node} did not appear in ${NODE_PATIENCE_MS} ms; is devtmpfs mounted on /dev?`);
+    throw new MdError(
+      'ENOENT',
+      `${md}: ${node} did not appear in ${NODE_PATIENCE_MS} ms; is devtmpfs mounted on /dev?`,
+    );
   }
 }
 

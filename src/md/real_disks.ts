@@ -187,7 +187,8 @@ export function resolveDevice(path: string): BlockDevice {
   let rdev: bigint;
   try {
     const stat = statSync(path, { bigint: true });
-    if (!stat.isBlockDevice()) throw new MdError('ENOTBLK', `${path} is not a block device; name a disk or a partition`);
+    if (!stat.isBlockDevice())
+      throw new MdError('ENOTBLK', `${path} is not a block device; name a disk or a partition`);
     rdev = stat.rdev;
   } catch (error) {
     throw readError(path, error);
@@ -250,7 +251,8 @@ function readError(path: string, error: unknown): MdError {
 
 /** errno name of what a system call or the addon threw; EIO where it names none. */
 export function errorCode(error: unknown): string {
-  if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string') return error.code;
+  if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string')
+    return error.code;
   return 'EIO';
 }
 

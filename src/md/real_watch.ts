@@ -4,16 +4,16 @@
  * A member's I/O error and the end of a copy do not notify array_state (drivers/md/md.c), so every file that may tell is
  * watched, and any wake means: look at the whole array again. The listener is called often without need, never too seldom.
  */
-import { arrayDirectory, type FileReader, mdNames, memberDirectory, METADATA_VERSION, namesIn, readArray } from './sysfs_array.ts';
-
-export interface PathWatcher {
-  add(paths: readonly string[]): void;
-  remove(paths: readonly string[]): void;
-  close(): void;
-}
-
-/** Calls back with the paths that changed. A path that vanishes is forgotten after one last call. */
-export type WatchPaths = (paths: readonly string[], changed: (paths: readonly string[]) => void) => PathWatcher;
+import type { NativeAddon, NativeWatcher } from './native.ts';
+import {
+  arrayDirectory,
+  type FileReader,
+  METADATA_VERSION,
+  mdNames,
+  memberDirectory,
+  namesIn,
+  readArray,
+} from './sysfs_array.ts';
 
 const MDSTAT = '/proc/mdstat';
 const SLOW_LOOK_MS = 1000;
@@ -21,16 +21,16 @@ const SLOW_LOOK_MS = 1000;
 export class ArrayWatch {
   readonly #readFiles: FileReader;
   readonly #listeners = new Set<(md: string) => void>();
-  readonly #watcher: PathWatcher;
+  readonly #watcher: NativeWatcher;
   readonly #timer: NodeJS.Timeout;
   /** Watched path → array; only arrays of ours. */
   readonly #paths = new Map<string, string>();
   /** What the last look saw, as text. */
   readonly #seen = new Map<string, string>();
 
-  constructor(watchPaths: WatchPaths, readFiles: FileReader) {
+  constructor(native: Pick<NativeAddon, 'watch'>, readFiles: FileReader) {
     this.#readFiles = readFiles;
-    this.#watcher = watchPaths([MDSTAT], (paths) => this.#changed(paths));
+    this.#watcher = native.watch([MDSTAT], (paths) => this.#changed(paths));
     this.#timer = setInterval(() => this.refresh(), SLOW_LOOK_MS);
     this.#timer.unref();
     this.refresh();
@@ -63,7 +63,13 @@ export class ArrayWatch {
       if (this.#seen.delete(md)) this.tell(md);
       return;
     }
-    this.#watch(md, watchedPaths(md, array.members.map((member) => member.device)));
+    this.#watch(
+      md,
+      watchedPaths(
+        md,
+        array.members.map((member) => member.device),
+      ),
+    );
     const members = array.members.map((member) => [member.device, member.slot, [...member.states].join()]);
     const text = JSON.stringify({ ...array, members });
     if (this.#seen.get(md) === text) return;
@@ -81,6 +87,8 @@ export class ArrayWatch {
   }
 
   #changed(paths: readonly string[]): void {
+    // A member that left and came back under its name has a new file; the old one was forgotten with this call.
+    this.#watcher.add(paths.filter((path) => this.#paths.has(path)));
     const arrays = new Set<string>();
     for (const path of paths) {
       const md = this.#paths.get(path);
@@ -100,5 +108,8 @@ function watchedPaths(md: string, devices: readonly string[]): string[] {
   const directory = arrayDirectory(md);
   const present = new Set(namesIn(directory));
   const files = ['array_state', 'sync_action', 'sync_completed', 'degraded'].filter((name) => present.has(name));
-  return [...files.map((name) => `${directory}/${name}`), ...devices.map((device) => `${memberDirectory(md, device)}/state`)];
+  return [
+    ...files.map((name) => `${directory}/${name}`),
+    ...devices.map((device) => `${memberDirectory(md, device)}/state`),
+  ];
 }

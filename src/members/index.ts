@@ -34,3 +34,6 @@ export type MembersEffect =
   | { type: 'send'; to: NodeId; message: SwimMessage }
   | { type: 'status'; node: NodeId; status: MemberStatus; was: MemberStatus; incarnation: number }
   | { type: 'eligible'; node: NodeId; eligible: boolean };
+
+export type { MembersState } from './state.ts';
+export { membersStart, membersStep, statuses, view } from './step.ts';

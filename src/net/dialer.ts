@@ -5,6 +5,12 @@
 import type { NodeId } from '../arrays/record.ts';
 import type { NetTuning, Schedule } from './options.ts';
 
+/**
+ * Calls `done` once, when the dial is over, one way or the other; whether it led to a connection is learnt from
+ * `connected`. A callback and no promise: a simulated cluster must not depend on when promises settle.
+ */
+export type Dial = (node: NodeId, signal: AbortSignal, done: () => void) => void;
+
 interface Target {
   attempts: number;
   connected: boolean;
@@ -19,8 +25,7 @@ export interface DialerOptions {
   schedule: Schedule;
   /** In [0, 1). */
   random(): number;
-  /** Settles when the dial is over, one way or the other; whether it led to a connection is learnt from `connected`. */
-  dial(node: NodeId, signal: AbortSignal): Promise<void>;
+  dial: Dial;
 }
 
 export class Dialer {
@@ -75,7 +80,7 @@ export class Dialer {
     if (target.cancelTimer !== null || target.dialling !== null) return;
     target.cancelTimer = this.#options.schedule(this.#delayMs(node, target.attempts), () => {
       target.cancelTimer = null;
-      void this.#dial(node, target);
+      this.#dial(node, target);
     });
   }
 
@@ -87,12 +92,14 @@ export class Dialer {
     return Math.max(headStartMs, fullMs * (1 - random() / 2));
   }
 
-  async #dial(node: NodeId, target: Target): Promise<void> {
+  #dial(node: NodeId, target: Target): void {
     const control = new AbortController();
     target.dialling = control;
     target.attempts += 1;
-    await this.#options.dial(node, control.signal).catch(() => undefined);
-    if (target.dialling === control) target.dialling = null;
-    this.#arm(node);
+    this.#options.dial(node, control.signal, () => {
+      if (target.dialling !== control) return;
+      target.dialling = null;
+      this.#arm(node);
+    });
   }
 }

@@ -6,11 +6,18 @@
 import type { NodeId } from '../arrays/record.ts';
 import type { Frame } from '../wire/messages.ts';
 import { BootWitness } from './boot_witness.ts';
-import { Dialer } from './dialer.ts';
+import { type Dial, Dialer } from './dialer.ts';
 import { encodeFrame, FrameIntake, oversizedReason } from './frame_intake.ts';
 import type { NetCounters, NetEvent } from './index.ts';
 import { newcomerStays, type Opening } from './one_connection.ts';
-import { defaultTuning, frameBytesMax, type NetOptions, type NetTuning, protocolVersion, type Schedule } from './options.ts';
+import {
+  defaultTuning,
+  frameBytesMax,
+  type NetOptions,
+  type NetTuning,
+  protocolVersion,
+  type Schedule,
+} from './options.ts';
 import { Refusals } from './refusals.ts';
 import { TokenBucket } from './token_bucket.ts';
 
@@ -34,10 +41,10 @@ interface Link {
 }
 
 export interface SwitchboardOptions {
-  net: NetOptions;
+  net: Omit<NetOptions, 'identity'>;
   schedule: Schedule;
   random(): number;
-  dial(node: NodeId, signal: AbortSignal): Promise<void>;
+  dial: Dial;
 }
 
 export class Switchboard {
@@ -50,7 +57,7 @@ export class Switchboard {
     gossipIn: 0,
     gossipOut: 0,
   };
-  readonly #net: NetOptions;
+  readonly #net: Omit<NetOptions, 'identity'>;
   readonly #schedule: Schedule;
   readonly #links = new Map<NodeId, Link>();
   readonly #frameRates = new Map<NodeId, TokenBucket>();
@@ -142,7 +149,14 @@ export class Switchboard {
     const { boot, bootNumber, version } = this.#net.hello;
     const hello: Frame = {
       room: 'hello',
-      message: { protocol: protocolVersion, cluster: this.#net.cluster, node: this.#net.self, boot, bootNumber, version },
+      message: {
+        protocol: protocolVersion,
+        cluster: this.#net.cluster,
+        node: this.#net.self,
+        boot,
+        bootNumber,
+        version,
+      },
     };
     link.greeting = true;
     wire.send(encodeFrame(hello));
@@ -286,7 +300,9 @@ export class Switchboard {
         listener(event);
       } catch (error) {
         // A listener's fault must not be taken for the peer's: its frame would be lost and its connection cut.
-        this.#net.log?.(`listener of net failed at ${event.type}: ${error instanceof Error ? error.stack : String(error)}`);
+        this.#net.log?.(
+          `listener of net failed at ${event.type}: ${error instanceof Error ? error.stack : String(error)}`,
+        );
       }
     }
   }

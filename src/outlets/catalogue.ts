@@ -75,7 +75,6 @@ export const catalogue = {
   WritesDisabled: { type: 'io.mdmesh.array.writes-disabled', severity: 'notice' },
   FaultSeen: { type: 'io.mdmesh.array.fault-seen', severity: 'warning' },
   ResyncEndSeen: { type: 'io.mdmesh.array.resync-end-seen', severity: 'info' },
-  ResyncStopSeen: { type: 'io.mdmesh.array.resync-stop-seen', severity: 'info' },
   Requested: { type: 'io.mdmesh.cluster.requested', severity: 'info' },
   Voted: { type: 'io.mdmesh.cluster.voted', severity: 'info' },
   MasterElected: { type: 'io.mdmesh.cluster.master-elected', severity: 'notice' },
@@ -194,8 +193,6 @@ function observationTelling(
       return tell('FaultSeen', subject, `member ${memberName(observation.member, names)}`, observation.member);
     case 'resync-done':
       return tell('ResyncEndSeen', subject, '');
-    case 'resync-stopped':
-      return tell('ResyncStopSeen', subject, `at sector ${observation.atSector}`);
   }
 }
 

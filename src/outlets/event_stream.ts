@@ -38,22 +38,22 @@ export async function streamEvents(
 ): Promise<void> {
   let gone = response.destroyed;
   let wake: () => void = () => {};
-  response.on('close', () => {
+  const leave = () => {
     gone = true;
     wake();
-  });
-  response.on('error', () => {
-    gone = true;
-    wake();
-  });
+  };
+  response.on('close', leave);
+  response.on('error', leave);
+  response.on('drain', () => wake());
   const stopListening = journal.onAppend(() => wake());
-  const nextWake = () => new Promise<void>((resolve) => (wake = resolve));
-  const send = async (text: string) => {
-    if (gone || response.write(text)) return;
-    await new Promise<void>((resolve) => {
-      response.once('drain', resolve);
-      response.once('close', resolve);
+  const nextWake = () =>
+    new Promise<void>((resolve) => {
+      wake = resolve;
     });
+  const send = async (text: string) => {
+    if (gone) return;
+    response.write(text);
+    while (!gone && response.writableNeedDrain) await nextWake();
   };
   const mark = (mark: StreamMark) => send(framed(request.format, mark.type, mark, mark.cursor));
   const snapshot = async (): Promise<Cursor> => {

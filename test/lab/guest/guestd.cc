@@ -7,6 +7,7 @@
 #include "frame.h"
 #include "init.h"
 #include <arpa/inet.h>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
@@ -262,6 +263,45 @@ Fields wait_for_text(const std::string &path, const std::string &wanted, int64_t
   }
 }
 
+uint16_t internet_checksum(const uint16_t *words, size_t count) {
+  uint32_t sum = 0;
+  for (size_t i = 0; i < count; i++) sum += words[i];
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return ~sum;
+}
+
+// One echo request, because a host need not have a ping program.
+Fields ping(const std::string &address, int64_t timeout_ms) {
+  static std::atomic<uint16_t> next_sequence = 1;
+  int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+  if (fd < 0) return {"error", number(errno)};
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  inet_pton(AF_INET, address.c_str(), &to.sin_addr);
+  uint16_t sequence = next_sequence++;
+  uint16_t echo[4] = {htons(0x0800), 0, htons(0x6d64), sequence};
+  echo[1] = internet_checksum(echo, 4);
+  int64_t began = clock_ns(CLOCK_MONOTONIC), deadline = began + timeout_ms * 1000000;
+  Fields answer = {"silence"};
+  // EHOSTUNREACH and the like are silence too: that is what a cut node's neighbours see after a while.
+  sendto(fd, echo, sizeof echo, 0, reinterpret_cast<sockaddr *>(&to), sizeof to);
+  for (int64_t left; (left = deadline - clock_ns(CLOCK_MONOTONIC)) > 0;) {
+    pollfd polled = {fd, POLLIN, 0};
+    if (poll(&polled, 1, int(left / 1000000) + 1) <= 0) continue;
+    uint8_t packet[256];
+    ssize_t n = recv(fd, packet, sizeof packet, 0);
+    size_t header = (packet[0] & 15) * 4;
+    uint16_t reply[4];
+    if (n < ssize_t(header + sizeof reply)) continue;
+    memcpy(reply, packet + header, sizeof reply);
+    if (reply[0] != 0 || reply[2] != echo[2] || reply[3] != sequence) continue;
+    answer = {"pong", number(clock_ns(CLOCK_MONOTONIC) - began)};
+    break;
+  }
+  close(fd);
+  return answer;
+}
+
 Fields device_mapper(const Fields &request) {
   const std::string &verb = request[2], &name = request[3];
   int error = verb == "create" ? dm_create(name, request[4])
@@ -279,6 +319,7 @@ Fields answer_to(const Fields &request) {
   if (verb == "write") return write_whole(request[2], request[3], request[4]);
   if (verb == "until") return wait_for_text(request[2], request[3], std::stoll(request[4]));
   if (verb == "now") return {"now", number(clock_ns(CLOCK_BOOTTIME)), number(clock_ns(CLOCK_REALTIME))};
+  if (verb == "ping") return ping(request[2], std::stoll(request[3]));
   if (verb == "dm") return device_mapper(request);
   if (verb == "signal") {
     if (kill(std::stoi(request[2]), std::stoi(request[3])) < 0) return {"error", number(errno)};

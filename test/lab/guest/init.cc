@@ -134,6 +134,6 @@ void become_init() {
   interface_up("eth0", "10.77.0." + node);
   interface_up("eth1", "10.78.0." + node);
   load_modules(setting("lab_modules"));
-  for (const char *unwanted : {"lab_node", "lab_dir", "lab_modules"}) unsetenv(unwanted);
+  for (const char *unwanted : {"lab_node", "lab_dir", "lab_modules", "lab_netns"}) unsetenv(unwanted);
   chdir("/root");
 }

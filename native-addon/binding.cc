@@ -1,0 +1,616 @@
+// Translation only: JavaScript values to the calls of the other files, their answers to promises and callbacks.
+#include <napi.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "clock.h"
+#include "disk_io.h"
+#include "guard.h"
+#include "lane.h"
+#include "md_ioctl.h"
+#include "md_sysfs.h"
+#include "notify.h"
+
+namespace {
+
+using mdmesh::Failure;
+using mdmesh::Outcome;
+
+constexpr int kApiVersion = 1;
+constexpr std::size_t kPoolThreadsMax = 32;
+/** A deadline further away than this is a mistake of unit or clock, and would switch the guard off. */
+constexpr double kDeadlineAheadMsMax = 600'000;
+constexpr double kReadBytesMax = 1024.0 * 1024 * 1024;
+
+/** Brings work to the JavaScript thread. Answers that come after the environment's end are thrown away. */
+class Mailbox {
+ public:
+  explicit Mailbox(Napi::Env env)
+      : to_loop_(Napi::ThreadSafeFunction::New(env, Napi::Function(), "mdmesh", 0, 1)) {
+    to_loop_.Unref(env);
+  }
+
+  void post(std::function<void(Napi::Env)> letter) {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return;
+    to_loop_.NonBlockingCall([letter = std::move(letter)](Napi::Env env, Napi::Function) { letter(env); });
+  }
+
+  /** A promise under way keeps the process alive; watchers and the guard do not. JavaScript thread only. */
+  void expect(Napi::Env env) {
+    if (expected_++ == 0) to_loop_.Ref(env);
+  }
+  void arrived(Napi::Env env) {
+    if (--expected_ == 0) to_loop_.Unref(env);
+  }
+
+  void close() {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+    to_loop_.Abort();
+  }
+
+ private:
+  std::mutex mutex_;
+  bool closed_ = false;
+  std::size_t expected_ = 0;
+  Napi::ThreadSafeFunction to_loop_;
+};
+
+Napi::Error to_error(Napi::Env env, const Failure& failure) {
+  auto error = Napi::Error::New(env, failure.text);
+  error.Set("code", Napi::String::New(env, failure.code));
+  return error;
+}
+
+void throw_if(Napi::Env env, const Outcome& outcome) {
+  if (outcome) throw to_error(env, *outcome);
+}
+
+/** A promise that any thread may settle, once. `value` runs on the JavaScript thread. */
+class Pending {
+ public:
+  using Value = std::function<Napi::Value(Napi::Env)>;
+
+  Pending(Napi::Env env, std::shared_ptr<Mailbox> mailbox)
+      : deferred_(Napi::Promise::Deferred::New(env)), mailbox_(std::move(mailbox)) {
+    mailbox_->expect(env);
+  }
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void resolve(Value value) const {
+    mailbox_->post([deferred = deferred_, mailbox = mailbox_.get(), value = std::move(value)](Napi::Env env) {
+      mailbox->arrived(env);
+      deferred.Resolve(value(env));
+    });
+  }
+  void settle(const Outcome& outcome) const {
+    if (!outcome) return resolve([](Napi::Env env) { return env.Undefined(); });
+    mailbox_->post([deferred = deferred_, mailbox = mailbox_.get(), failure = *outcome](Napi::Env env) {
+      mailbox->arrived(env);
+      deferred.Reject(to_error(env, failure).Value());
+    });
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  std::shared_ptr<Mailbox> mailbox_;
+};
+
+std::string text_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
+  if (!info[at].IsString()) throw Napi::TypeError::New(info.Env(), std::string(name) + ": a string is needed");
+  return info[at].As<Napi::String>().Utf8Value();
+}
+
+double number_of(Napi::Env env, const Napi::Value& value, const char* name, double least, double most) {
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+  if (number >= least && number <= most) return number;
+  throw Napi::RangeError::New(env, std::string(name) + ": a number from " + std::to_string(least) + " to " +
+                                       std::to_string(most) + " is needed, not " + value.ToString().Utf8Value());
+}
+
+double number_at(const Napi::CallbackInfo& info, std::size_t at, const char* name, double least, double most) {
+  return number_of(info.Env(), info[at], name, least, most);
+}
+
+std::uint64_t whole_of(Napi::Env env, const Napi::Value& value, const char* name) {
+  const double number = number_of(env, value, name, 0, 9007199254740991.0);
+  if (number != std::floor(number)) throw Napi::RangeError::New(env, std::string(name) + ": a whole number is needed");
+  return static_cast<std::uint64_t>(number);
+}
+
+std::uint64_t whole_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
+  return whole_of(info.Env(), info[at], name);
+}
+
+std::vector<std::string> texts_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
+  if (!info[at].IsArray()) throw Napi::TypeError::New(info.Env(), std::string(name) + ": an array of strings is needed");
+  const auto array = info[at].As<Napi::Array>();
+  std::vector<std::string> texts;
+  texts.reserve(array.Length());
+  for (std::uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::Value one = array.Get(i);
+    if (!one.IsString()) throw Napi::TypeError::New(info.Env(), std::string(name) + ": an array of strings is needed");
+    texts.push_back(one.As<Napi::String>().Utf8Value());
+  }
+  return texts;
+}
+
+Napi::Function function_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
+  if (!info[at].IsFunction()) throw Napi::TypeError::New(info.Env(), std::string(name) + ": a function is needed");
+  return info[at].As<Napi::Function>();
+}
+
+Napi::Array to_array(Napi::Env env, const std::vector<std::string>& texts) {
+  auto array = Napi::Array::New(env, texts.size());
+  for (std::uint32_t i = 0; i < texts.size(); i++) array.Set(i, Napi::String::New(env, texts[i]));
+  return array;
+}
+
+class Addon : public Napi::Addon<Addon> {
+ public:
+  Addon(Napi::Env env, Napi::Object exports);
+
+  const std::shared_ptr<Mailbox>& mailbox() const { return mailbox_; }
+  /** Work to stop before the environment goes. */
+  void at_end(std::weak_ptr<mdmesh::Watcher> watcher) { watchers_.push_back(std::move(watcher)); }
+  void at_end(std::weak_ptr<mdmesh::Guard> guard) { guard_ = std::move(guard); }
+  bool has_guard() const { return !guard_.expired(); }
+
+  Napi::FunctionReference watcher_class;
+  Napi::FunctionReference guard_class;
+
+ private:
+  void end();
+
+  Napi::Value boot_time_ms(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), mdmesh::ms_from_ns(mdmesh::boot_time_ns()));
+  }
+
+  Napi::Value read_files(const Napi::CallbackInfo& info) {
+    const auto paths = texts_at(info, 0, "paths");
+    auto texts = Napi::Array::New(info.Env(), paths.size());
+    for (std::uint32_t i = 0; i < paths.size(); i++) {
+      const auto text = mdmesh::read_text(paths[i]);
+      texts.Set(i, text ? Napi::Value(Napi::String::New(info.Env(), *text)) : info.Env().Null());
+    }
+    return texts;
+  }
+
+  Napi::Value write_file(const Napi::CallbackInfo& info) {
+    auto path = text_at(info, 0, "path");
+    auto value = text_at(info, 1, "value");
+    const Pending pending(info.Env(), mailbox_);
+    sysfs_pool_.run([pending, path = std::move(path), value = std::move(value)] {
+      pending.settle(mdmesh::write_text(path, value));
+    });
+    return pending.promise();
+  }
+
+  Napi::Value watch(const Napi::CallbackInfo& info) { return watcher_class.New({info[0], info[1]}); }
+  Napi::Value start_guard(const Napi::CallbackInfo& info) { return guard_class.New({info[0], info[1]}); }
+
+  Napi::Value read_direct(const Napi::CallbackInfo& info) {
+    auto path = text_at(info, 0, "path");
+    const std::uint64_t offset_bytes = whole_at(info, 1, "offsetBytes");
+    const auto length_bytes = static_cast<std::size_t>(number_at(info, 2, "lengthBytes", 1, kReadBytesMax));
+    const Pending pending(info.Env(), mailbox_);
+    disk_pool_.run([pending, path = std::move(path), offset_bytes, length_bytes] {
+      const auto buffer = std::make_shared<mdmesh::AlignedBuffer>(length_bytes);
+      if (auto failure = mdmesh::read_direct(path, offset_bytes, *buffer)) return pending.settle(failure);
+      pending.resolve([buffer](Napi::Env env) {
+        const std::size_t size_bytes = buffer->size_bytes();
+        return Napi::Buffer<std::uint8_t>::NewOrCopy(env, buffer->release(), size_bytes,
+                                                     [](Napi::Env, std::uint8_t* bytes) { std::free(bytes); });
+      });
+    });
+    return pending.promise();
+  }
+
+  Napi::Value device_size(const Napi::CallbackInfo& info) {
+    mdmesh::DeviceSize size;
+    throw_if(info.Env(), mdmesh::device_size(text_at(info, 0, "path"), size));
+    auto object = Napi::Object::New(info.Env());
+    object.Set("sizeSectors", static_cast<double>(size.size_sectors));
+    object.Set("logicalBlockBytes", size.logical_block_bytes);
+    return object;
+  }
+
+  Napi::Value array_info(const Napi::CallbackInfo& info) {
+    mdmesh::ArrayInfo found;
+    throw_if(info.Env(), mdmesh::get_array_info(text_at(info, 0, "md"), found));
+    auto object = Napi::Object::New(info.Env());
+    object.Set("level", found.level);
+    object.Set("raidDisks", found.raid_disks);
+    object.Set("activeDisks", found.active_disks);
+    object.Set("workingDisks", found.working_disks);
+    object.Set("failedDisks", found.failed_disks);
+    object.Set("spareDisks", found.spare_disks);
+    return object;
+  }
+
+  Napi::Value stop_array(const Napi::CallbackInfo& info) {
+    auto md = text_at(info, 0, "md");
+    const Pending pending(info.Env(), mailbox_);
+    sysfs_pool_.run([pending, md = std::move(md)] { pending.settle(mdmesh::stop_array(md)); });
+    return pending.promise();
+  }
+
+  Napi::Value set_disk_faulty(const Napi::CallbackInfo& info) {
+    auto md = text_at(info, 0, "md");
+    const auto major = static_cast<std::uint32_t>(number_at(info, 1, "major", 0, 4095));
+    const auto minor = static_cast<std::uint32_t>(number_at(info, 2, "minor", 0, 1048575));
+    const Pending pending(info.Env(), mailbox_);
+    sysfs_pool_.run([pending, md = std::move(md), major, minor] {
+      pending.settle(mdmesh::set_disk_faulty(md, major, minor));
+    });
+    return pending.promise();
+  }
+
+  Napi::Value sd_notify(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), mdmesh::sd_notify_state(text_at(info, 0, "state")));
+  }
+
+  std::shared_ptr<Mailbox> mailbox_;
+  mdmesh::Pool sysfs_pool_{"mdmesh-sysfs", kPoolThreadsMax};
+  mdmesh::Pool disk_pool_{"mdmesh-read", kPoolThreadsMax};
+  std::vector<std::weak_ptr<mdmesh::Watcher>> watchers_;
+  std::weak_ptr<mdmesh::Guard> guard_;
+};
+
+Addon& addon_of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
+
+class WatcherObject : public Napi::ObjectWrap<WatcherObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Watcher",
+                       {InstanceMethod<&WatcherObject::add>("add"), InstanceMethod<&WatcherObject::remove>("remove"),
+                        InstanceMethod<&WatcherObject::close>("close")});
+  }
+
+  explicit WatcherObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    const auto paths = texts_at(info, 0, "paths");
+    heard_ = std::make_shared<Heard>();
+    heard_->callback = Napi::Persistent(function_at(info, 1, "callback"));
+    auto& addon = addon_of(info.Env());
+    heard_->watcher = std::make_shared<mdmesh::Watcher>([weak = std::weak_ptr(heard_), mailbox = addon.mailbox()] {
+      mailbox->post([weak](Napi::Env env) {
+        const auto heard = weak.lock();
+        if (heard == nullptr || heard->closed) return;
+        heard->callback.Call({to_array(env, heard->watcher->take())});
+      });
+    });
+    addon.at_end(std::weak_ptr(heard_->watcher));
+    heard_->watcher->add(paths);
+    // Until close() it watches, referenced by the caller or not.
+    Ref();
+  }
+
+  ~WatcherObject() override { heard_->watcher->close(); }
+
+ private:
+  struct Heard {
+    Napi::FunctionReference callback;
+    std::shared_ptr<mdmesh::Watcher> watcher;
+    bool closed = false;
+  };
+
+  Napi::Value add(const Napi::CallbackInfo& info) {
+    return to_array(info.Env(), heard_->watcher->add(texts_at(info, 0, "paths")));
+  }
+  void remove(const Napi::CallbackInfo& info) { heard_->watcher->remove(texts_at(info, 0, "paths")); }
+  void close(const Napi::CallbackInfo&) {
+    if (std::exchange(heard_->closed, true)) return;
+    heard_->watcher->close();
+    Unref();
+  }
+
+  std::shared_ptr<Heard> heard_;
+};
+
+class GuardObject : public Napi::ObjectWrap<GuardObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(
+        env, "Guard",
+        {InstanceMethod<&GuardObject::extend_lease>("extendLease"), InstanceMethod<&GuardObject::extend_grant>("extendGrant"),
+         InstanceMethod<&GuardObject::end_lease>("endLease"), InstanceMethod<&GuardObject::drop>("drop"),
+         InstanceMethod<&GuardObject::state>("state"), InstanceMethod<&GuardObject::loop_alive>("loopAlive"),
+         InstanceMethod<&GuardObject::register_array>("registerArray"),
+         InstanceMethod<&GuardObject::unregister_array>("unregisterArray"),
+         InstanceMethod<&GuardObject::register_member>("registerMember"),
+         InstanceMethod<&GuardObject::unregister_member>("unregisterMember"), InstanceMethod<&GuardObject::hold>("hold"),
+         InstanceMethod<&GuardObject::open>("open"), InstanceMethod<&GuardObject::suspend_range>("suspendRange"),
+         InstanceMethod<&GuardObject::answer_gates>("answerGates"),
+         InstanceMethod<&GuardObject::write_metadata>("writeMetadata"),
+         InstanceMethod<&GuardObject::release_device>("releaseDevice"),
+         InstanceMethod<&GuardObject::start_watchdog>("startWatchdog"),
+         InstanceMethod<&GuardObject::stop_watchdog>("stopWatchdog"), InstanceMethod<&GuardObject::close>("close")});
+  }
+
+  explicit GuardObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    auto& addon = addon_of(info.Env());
+    if (addon.has_guard()) throw to_error(info.Env(), {"EEXIST", "a guard runs in this process already; close it first"});
+    told_ = std::make_shared<Told>();
+    told_->callback = Napi::Persistent(function_at(info, 0, "onEvent"));
+    mdmesh::Guard::Options options;
+    if (info[1].IsObject()) {
+      const auto given = info[1].As<Napi::Object>();
+      if (given.Has("lockMemory")) options.lock_memory = given.Get("lockMemory").ToBoolean();
+      if (given.Has("dropLimitMs")) {
+        options.drop_limit_ns = mdmesh::ns_from_ms(number_of(info.Env(), given.Get("dropLimitMs"), "dropLimitMs", 1, 60'000));
+      }
+    }
+    mailbox_ = addon.mailbox();
+    guard_ = mdmesh::Guard::start(options, [weak = std::weak_ptr(told_), mailbox = mailbox_](const mdmesh::GuardEvent& event) {
+      mailbox->post([weak, event](Napi::Env env) {
+        if (const auto told = weak.lock()) tell(env, *told, event);
+      });
+    });
+    addon.at_end(std::weak_ptr(guard_));
+    Ref();
+  }
+
+  ~GuardObject() override {
+    if (guard_ != nullptr) guard_->close();
+  }
+
+ private:
+  struct Told {
+    Napi::FunctionReference callback;
+    /** Promises of drop(), by the number that the answering event carries. */
+    std::multimap<std::uint64_t, Pending> drops;
+  };
+
+  static void tell(Napi::Env env, Told& told, const mdmesh::GuardEvent& event) {
+    using Type = mdmesh::GuardEvent::Type;
+    auto object = Napi::Object::New(env);
+    object.Set("atMs", mdmesh::ms_from_ns(event.at_ns));
+    Outcome outcome;
+    switch (event.type) {
+      case Type::grant_expired:
+        object.Set("type", "grant-expired");
+        break;
+      case Type::lease_expired:
+        object.Set("type", "lease-expired");
+        break;
+      case Type::drop_completed:
+        object.Set("type", "drop-completed");
+        break;
+      case Type::drop_failed:
+        outcome = mdmesh::errno_failure(event.error, std::string(event.md.data()) + ": its writes could not be held");
+        object.Set("type", "drop-failed");
+        object.Set("md", std::string(event.md.data()));
+        object.Set("code", outcome->code);
+        break;
+    }
+    if (event.type == Type::drop_completed || event.type == Type::drop_failed) {
+      const auto end = told.drops.upper_bound(event.drop_request);
+      for (auto one = told.drops.begin(); one != end; ++one) one->second.settle(outcome);
+      told.drops.erase(told.drops.begin(), end);
+    }
+    told.callback.Call({object});
+  }
+
+  mdmesh::Guard& guard(const Napi::CallbackInfo& info) const {
+    if (guard_ == nullptr) throw to_error(info.Env(), {"ESHUTDOWN", "the guard has been closed"});
+    return *guard_;
+  }
+
+  static std::int64_t deadline_at(const Napi::CallbackInfo& info) {
+    const double now_ms = mdmesh::ms_from_ns(mdmesh::boot_time_ns());
+    return mdmesh::ns_from_ms(number_at(info, 0, "untilMs (BOOTTIME)", 0, now_ms + kDeadlineAheadMsMax));
+  }
+
+  void extend_lease(const Napi::CallbackInfo& info) { guard(info).extend_lease(deadline_at(info)); }
+  void extend_grant(const Napi::CallbackInfo& info) { guard(info).extend_grant(deadline_at(info)); }
+  void end_lease(const Napi::CallbackInfo& info) { guard(info).end_lease(); }
+  void loop_alive(const Napi::CallbackInfo& info) { guard(info).loop_alive(); }
+
+  Napi::Value drop(const Napi::CallbackInfo& info) {
+    const Pending pending(info.Env(), mailbox_);
+    told_->drops.emplace(guard(info).drop(), pending);
+    return pending.promise();
+  }
+
+  Napi::Value state(const Napi::CallbackInfo& info) {
+    const auto env = info.Env();
+    auto& guard = this->guard(info);
+    auto object = Napi::Object::New(env);
+    object.Set("leaseUntilMs", mdmesh::ms_from_ns(guard.deadlines().lease_until_ns()));
+    object.Set("grantUntilMs", mdmesh::ms_from_ns(guard.deadlines().grant_until_ns()));
+    object.Set("dropping", guard.dropping());
+    object.Set("realtime", guard.realtime());
+    object.Set("locked", guard.memory_locked());
+    auto arrays = Napi::Array::New(env);
+    for (const auto& [md, standing] : guard.arrays()) {
+      auto one = Napi::Object::New(env);
+      one.Set("md", md);
+      one.Set("standing", std::string(mdmesh::GatedArray::name_of(standing)));
+      arrays.Set(arrays.Length(), one);
+    }
+    object.Set("arrays", arrays);
+    return object;
+  }
+
+  void register_array(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    const std::string directory = info[2].IsUndefined() ? "/sys/block/" + md + "/md" : text_at(info, 2, "mdDirectory");
+    throw_if(info.Env(), guard(info).register_array(md, whole_at(info, 1, "sizeSectors"), directory));
+  }
+  void unregister_array(const Napi::CallbackInfo& info) {
+    throw_if(info.Env(), guard(info).unregister_array(text_at(info, 0, "md")));
+  }
+  void register_member(const Napi::CallbackInfo& info) {
+    throw_if(info.Env(), guard(info).register_member(text_at(info, 0, "md"), text_at(info, 1, "device")));
+  }
+  void unregister_member(const Napi::CallbackInfo& info) {
+    throw_if(info.Env(), guard(info).unregister_member(text_at(info, 0, "md"), text_at(info, 1, "device")));
+  }
+
+  Napi::Value hold(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.hold(md, [pending](const Outcome& outcome, mdmesh::GatedArray::Standing standing) {
+      if (outcome) return pending.settle(outcome);
+      pending.resolve([standing](Napi::Env env) {
+        return Napi::String::New(env, std::string(mdmesh::GatedArray::name_of(standing)));
+      });
+    });
+    return pending.promise();
+  }
+
+  Napi::Value open(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.suspend_range(md, 0, 0, [pending](const Outcome& outcome) { pending.settle(outcome); });
+    return pending.promise();
+  }
+
+  Napi::Value suspend_range(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    const std::uint64_t lo_sector = whole_at(info, 1, "loSector");
+    const std::uint64_t hi_sector = whole_at(info, 2, "hiSector");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.suspend_range(md, lo_sector, hi_sector, [pending](const Outcome& outcome) { pending.settle(outcome); });
+    return pending.promise();
+  }
+
+  Napi::Value answer_gates(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    auto devices = texts_at(info, 1, "blockedDevices");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.answer_gates(md, std::move(devices), [pending](const Outcome& outcome) { pending.settle(outcome); });
+    return pending.promise();
+  }
+
+  Napi::Value write_metadata(const Napi::CallbackInfo& info) {
+    const auto env = info.Env();
+    if (!info[0].IsArray()) throw Napi::TypeError::New(env, "writes: an array is needed");
+    const auto given = info[0].As<Napi::Array>();
+    std::vector<mdmesh::DiskWrite> writes;
+    std::vector<std::string> paths;
+    for (std::uint32_t i = 0; i < given.Length(); i++) {
+      const Napi::Value one = given.Get(i);
+      if (!one.IsObject()) throw Napi::TypeError::New(env, "writes: {path, offsetBytes, bytes} is needed");
+      const auto object = one.As<Napi::Object>();
+      const Napi::Value path = object.Get("path");
+      const Napi::Value bytes = object.Get("bytes");
+      if (!path.IsString() || !bytes.IsTypedArray() || bytes.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+        throw Napi::TypeError::New(env, "writes: {path: string, offsetBytes: number, bytes: Uint8Array} is needed");
+      }
+      const auto source = bytes.As<Napi::Uint8Array>();
+      mdmesh::DiskWrite write{path.As<Napi::String>().Utf8Value(), whole_of(env, object.Get("offsetBytes"), "offsetBytes"),
+                              mdmesh::AlignedBuffer(source.ByteLength())};
+      if (source.ByteLength() > 0) std::memcpy(write.bytes.bytes(), source.Data(), source.ByteLength());
+      paths.push_back(write.path);
+      writes.push_back(std::move(write));
+    }
+    auto& guard = this->guard(info);
+    const Pending pending(env, mailbox_);
+    guard.write_metadata(std::move(writes), [pending, paths = std::move(paths)](std::vector<Outcome> outcomes) {
+      pending.resolve([paths, outcomes = std::move(outcomes)](Napi::Env env) {
+        auto results = Napi::Array::New(env, outcomes.size());
+        for (std::uint32_t i = 0; i < outcomes.size(); i++) {
+          auto result = Napi::Object::New(env);
+          result.Set("path", paths[i]);
+          result.Set("error", env.Null());
+          if (outcomes[i]) {
+            auto error = Napi::Object::New(env);
+            error.Set("code", outcomes[i]->code);
+            error.Set("text", outcomes[i]->text);
+            result.Set("error", error);
+          }
+          results.Set(i, result);
+        }
+        return results;
+      });
+    });
+    return pending.promise();
+  }
+
+  Napi::Value release_device(const Napi::CallbackInfo& info) {
+    const auto path = text_at(info, 0, "path");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.release_device(path, [pending] { pending.settle({}); });
+    return pending.promise();
+  }
+
+  Napi::Value start_watchdog(const Napi::CallbackInfo& info) {
+    auto path = text_at(info, 0, "path");
+    const auto timeout_seconds = static_cast<int>(number_at(info, 1, "timeoutSeconds", 1, 3600));
+    const double loop_late_ms = number_at(info, 2, "loopLateMs", 1, 600'000);
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.start_watchdog(std::move(path), timeout_seconds, mdmesh::ns_from_ms(loop_late_ms),
+                         [pending](const Outcome& outcome) { pending.settle(outcome); });
+    return pending.promise();
+  }
+
+  Napi::Value stop_watchdog(const Napi::CallbackInfo& info) {
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.stop_watchdog([pending](const Outcome& outcome) { pending.settle(outcome); });
+    return pending.promise();
+  }
+
+  void close(const Napi::CallbackInfo&) {
+    if (guard_ == nullptr) return;
+    guard_->close();
+    guard_.reset();
+    for (auto& [request, pending] : told_->drops) pending.settle(Failure{"ESHUTDOWN", "the guard was closed before the arrays were held"});
+    told_->drops.clear();
+    Unref();
+  }
+
+  std::shared_ptr<Told> told_;
+  std::shared_ptr<Mailbox> mailbox_;
+  std::shared_ptr<mdmesh::Guard> guard_;
+};
+
+Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Mailbox>(env)) {
+  watcher_class = Napi::Persistent(WatcherObject::define(env));
+  guard_class = Napi::Persistent(GuardObject::define(env));
+  DefineAddon(exports, {
+                           InstanceValue("apiVersion", Napi::Number::New(env, kApiVersion), napi_enumerable),
+                           InstanceMethod("bootTimeMs", &Addon::boot_time_ms),
+                           InstanceMethod("readFiles", &Addon::read_files),
+                           InstanceMethod("writeFile", &Addon::write_file),
+                           InstanceMethod("watch", &Addon::watch),
+                           InstanceMethod("readDirect", &Addon::read_direct),
+                           InstanceMethod("deviceSize", &Addon::device_size),
+                           InstanceMethod("arrayInfo", &Addon::array_info),
+                           InstanceMethod("stopArray", &Addon::stop_array),
+                           InstanceMethod("setDiskFaulty", &Addon::set_disk_faulty),
+                           InstanceMethod("sdNotify", &Addon::sd_notify),
+                           InstanceMethod("startGuard", &Addon::start_guard),
+                       });
+  // Registered after the mailbox's own hook, hence run before it: nobody posts into a function that is gone.
+  env.AddCleanupHook([this] { end(); });
+}
+
+void Addon::end() {
+  mailbox_->close();
+  if (const auto guard = guard_.lock()) guard->close();
+  for (const auto& one : watchers_) {
+    if (const auto watcher = one.lock()) watcher->close();
+  }
+}
+
+}  // namespace
+
+NODE_API_ADDON(Addon)

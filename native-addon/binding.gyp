@@ -1,0 +1,18 @@
+{
+  'targets': [
+    {
+      'target_name': 'mdmesh',
+      'sources': [
+        'binding.cc', 'clock.cc', 'disk_io.cc', 'failure.cc', 'gated_array.cc', 'guard.cc', 'lane.cc', 'md_ioctl.cc',
+        'md_sysfs.cc', 'notify.cc', 'realtime.cc', 'watchdog.cc',
+      ],
+      # node-addon-api as a system directory: its warnings are not ours.
+      'cflags_cc': [
+        '-std=gnu++20', '-Wall', '-Wextra', '-Werror', '-fexceptions', '-fvisibility=hidden',
+        "-isystem <!(node -p \"require('path').dirname(require.resolve('node-addon-api'))\")",
+      ],
+      'cflags_cc!': ['-fno-exceptions'],
+      'defines': ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', '_FILE_OFFSET_BITS=64'],
+    },
+  ],
+}

@@ -1,0 +1,277 @@
+#include "gated_array.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
+namespace mdmesh {
+namespace {
+
+using Line = std::array<char, 256>;
+
+/** First line of a sysfs file, in the caller's buffer; empty when it cannot be read (the array or the member is gone). */
+std::string_view first_line(const Fd& fd, Line& buffer) noexcept {
+  const ssize_t count = pread(fd.get(), buffer.data(), buffer.size(), 0);
+  if (count <= 0) return {};
+  const std::string_view text(buffer.data(), static_cast<std::size_t>(count));
+  return text.substr(0, text.find('\n'));
+}
+
+bool read_sector(const Fd& fd, std::uint64_t& sector) noexcept {
+  Line buffer;
+  const auto line = first_line(fd, buffer);
+  return std::from_chars(line.data(), line.data() + line.size(), sector).ec == std::errc{};
+}
+
+/** 0 or an errno. A pipe (in tests) cannot be written at an offset. */
+int store(const Fd& fd, std::string_view value) noexcept {
+  while (true) {
+    ssize_t count = pwrite(fd.get(), value.data(), value.size(), 0);
+    if (count < 0 && errno == ESPIPE) count = write(fd.get(), value.data(), value.size());
+    if (count >= 0) return 0;
+    if (errno != EINTR) return errno;
+  }
+}
+
+int store_sector(const Fd& fd, std::uint64_t sector) noexcept {
+  std::array<char, 24> text;
+  char* end = std::to_chars(text.data(), text.data() + text.size() - 1, sector).ptr;
+  *end++ = '\n';
+  return store(fd, {text.data(), static_cast<std::size_t>(end - text.data())});
+}
+
+/** `state` of a member is a list of words; `-blocked` is never among them. */
+bool says_blocked(std::string_view words) noexcept {
+  while (!words.empty()) {
+    const auto comma = words.find(',');
+    if (words.substr(0, comma) == "blocked") return true;
+    if (comma == std::string_view::npos) break;
+    words.remove_prefix(comma + 1);
+  }
+  return false;
+}
+
+Outcome open_file(const std::string& path, int flags, Fd& fd) {
+  fd.reset(open(path.c_str(), flags | O_CLOEXEC));
+  if (!fd) return errno_failure(errno, path + ": open");
+  return {};
+}
+
+}  // namespace
+
+std::string_view GatedArray::name_of(Standing standing) {
+  switch (standing) {
+    case Standing::open:
+      return "open";
+    case Standing::held:
+      return "held";
+    case Standing::gate_closed:
+      return "gate-closed";
+    case Standing::gone:
+      return "gone";
+  }
+  return "open";
+}
+
+GatedArray::GatedArray(std::string md, std::uint64_t size_sectors, std::string directory,
+                       std::shared_ptr<Deadlines> deadlines, std::function<void()> settled)
+    : md_(std::move(md)),
+      size_sectors_(size_sectors),
+      directory_(std::move(directory)),
+      deadlines_(std::move(deadlines)),
+      settled_(std::move(settled)) {}
+
+Outcome GatedArray::make(std::string md, std::uint64_t size_sectors, std::string directory,
+                         std::shared_ptr<Deadlines> deadlines, std::function<void()> settled,
+                         std::shared_ptr<GatedArray>& made) {
+  auto array = std::make_shared<GatedArray>(std::move(md), size_sectors, std::move(directory), std::move(deadlines),
+                                            std::move(settled));
+  if (auto failure = array->open_files()) return failure;
+  array->start_thread();
+  made = std::move(array);
+  return {};
+}
+
+Outcome GatedArray::open_files() {
+  if (auto failure = open_file(directory_ + "/suspend_lo", O_RDWR, suspend_lo_)) return failure;
+  if (auto failure = open_file(directory_ + "/suspend_hi", O_RDWR, suspend_hi_)) return failure;
+  if (auto failure = open_file(directory_ + "/array_state", O_RDONLY, array_state_)) return failure;
+  // A descriptor of its own: kernfs serialises stores on one open file.
+  return open_file(directory_ + "/array_state", O_WRONLY, answer_);
+}
+
+void GatedArray::start_thread() {
+  lane_ = std::make_unique<Lane>("hold-" + md_, Lane::Traits{.realtime = true, .urgent = [weak = weak_from_this()] {
+                                                               if (const auto alive = weak.lock()) alive->enforce_on_thread();
+                                                             }});
+}
+
+Outcome GatedArray::add_member(const std::string& device) {
+  Member added;
+  if (device.empty() || device.size() >= added.device.size()) return errno_failure(EINVAL, md_ + ": member name \"" + device + "\"");
+  std::memcpy(added.device.data(), device.data(), device.size());
+  const std::string path = directory_ + "/dev-" + device + "/state";
+  if (auto failure = open_file(path, O_RDONLY, added.state)) return failure;
+  if (auto failure = open_file(path, O_WRONLY, added.answer)) return failure;
+  const std::lock_guard lock(members_mutex_);
+  Member* free = nullptr;
+  for (auto& member : members_) {
+    // The same name again: the disk left the array and came back, with new files.
+    if (device == member.device.data()) {
+      free = &member;
+      break;
+    }
+    if (free == nullptr && member.device[0] == '\0') free = &member;
+  }
+  if (free == nullptr) return errno_failure(ENOSPC, md_ + ": more than " + std::to_string(kMembersMax) + " members; " + device);
+  *free = std::move(added);
+  return {};
+}
+
+bool GatedArray::remove_member(const std::string& device) {
+  const std::lock_guard lock(members_mutex_);
+  for (auto& member : members_) {
+    if (device != member.device.data()) continue;
+    member = Member{};
+    return true;
+  }
+  return false;
+}
+
+bool GatedArray::covered() const noexcept {
+  std::uint64_t lo_sector = 0;
+  std::uint64_t hi_sector = 0;
+  return read_sector(suspend_lo_, lo_sector) && read_sector(suspend_hi_, hi_sector) && lo_sector == 0 && hi_sector >= size_sectors_;
+}
+
+bool GatedArray::gate_is_closed() noexcept {
+  Line buffer;
+  if (first_line(array_state_, buffer) == "write-pending") return true;
+  const std::lock_guard lock(members_mutex_);
+  for (const auto& member : members_) {
+    if (member.state && says_blocked(first_line(member.state, buffer))) return true;
+  }
+  return false;
+}
+
+bool GatedArray::running() const noexcept {
+  Line buffer;
+  const auto state = first_line(array_state_, buffer);
+  return !state.empty() && state != "clear" && state != "inactive";
+}
+
+int GatedArray::hold_now() noexcept {
+  if (covered()) {
+    stand(Standing::held);
+    return 0;
+  }
+  {
+    const std::lock_guard lock(gate_mutex_);
+    if (gate_is_closed()) {
+      stand(Standing::gate_closed);
+      return 0;
+    }
+    stand(Standing::open);
+  }
+  // lo first: what was suspended stays so, and the range only grows.
+  int error = store_sector(suspend_lo_, 0);
+  if (error == 0) error = store_sector(suspend_hi_, size_sectors_);
+  std::uint64_t hi_sector = 0;
+  if (error == 0 && read_sector(suspend_hi_, hi_sector) && !covered()) error = EIO;
+  if (error != 0 && !running()) {
+    stand(Standing::gone);
+    return 0;
+  }
+  if (error == 0) stand(Standing::held);
+  return error;
+}
+
+void GatedArray::enforce_on_thread() noexcept {
+  const std::uint64_t drop = deadlines_->drop_number();
+  if (deadlines_->writes_allowed()) return;
+  hold_errno_ = hold_now();
+  tried_drop_ = drop;
+  if (hold_errno_ == 0) settled_drop_ = drop;
+  settled_();
+}
+
+void GatedArray::enforce() noexcept { lane_->poke(); }
+
+void GatedArray::hold(HoldDone done) {
+  lane_->run([self = shared_from_this(), done = std::move(done)] {
+    const int error = self->hold_now();
+    if (error != 0) {
+      done(errno_failure(error, self->directory_ + ": suspend 0.." + std::to_string(self->size_sectors_)), self->standing());
+    } else {
+      done({}, self->standing());
+    }
+  });
+}
+
+Outcome GatedArray::open_refused(std::string_view what) const {
+  if (deadlines_->writes_allowed()) return {};
+  const char* why = deadlines_->dropping() ? "a drop is under way" : "this node's grant has ended";
+  return Failure{"EGRANT", md_ + ": " + std::string(what) + " refused: " + why};
+}
+
+Outcome GatedArray::range_now(std::uint64_t lo_sector, std::uint64_t hi_sector) {
+  std::uint64_t present_lo = 0;
+  read_sector(suspend_lo_, present_lo);
+  struct Step {
+    const Fd& file;
+    const char* name;
+    std::uint64_t sector;
+  };
+  const Step lo{suspend_lo_, "suspend_lo", lo_sector};
+  const Step hi{suspend_hi_, "suspend_hi", hi_sector};
+  const std::array<Step, 2> steps = lo_sector < present_lo ? std::array<Step, 2>{lo, hi} : std::array<Step, 2>{hi, lo};
+  for (const auto& step : steps) {
+    if (auto refused = open_refused("suspend of " + std::to_string(lo_sector) + ".." + std::to_string(hi_sector))) return refused;
+    stand(Standing::open);
+    if (const int error = store_sector(step.file, step.sector); error != 0) {
+      return errno_failure(error, directory_ + "/" + step.name + ": write \"" + std::to_string(step.sector) + "\"");
+    }
+  }
+  return open_refused("suspend range made, then taken back");
+}
+
+void GatedArray::suspend_range(std::uint64_t lo_sector, std::uint64_t hi_sector, Done done) {
+  lane_->run([self = shared_from_this(), lo_sector, hi_sector, done = std::move(done)] {
+    auto outcome = self->range_now(lo_sector, hi_sector);
+    if (!self->deadlines_->writes_allowed()) self->enforce_on_thread();
+    done(std::move(outcome));
+  });
+}
+
+Outcome GatedArray::answer_gates(const std::vector<std::string>& devices) {
+  const auto answer = [this](const Fd& file, const char* value, const std::string& path) -> Outcome {
+    const std::lock_guard lock(gate_mutex_);
+    if (auto refused = open_refused(std::string("answer \"") + value + "\"")) return refused;
+    int gate_closed = static_cast<int>(Standing::gate_closed);
+    standing_.compare_exchange_strong(gate_closed, static_cast<int>(Standing::open));
+    if (const int error = store(file, value); error != 0) return errno_failure(error, path + ": write \"" + value + "\"");
+    return {};
+  };
+  auto outcome = answer(answer_, "active", directory_ + "/array_state");
+  for (const auto& device : devices) {
+    if (outcome) break;
+    const std::string path = directory_ + "/dev-" + device + "/state";
+    Fd file;
+    {
+      const std::lock_guard lock(members_mutex_);
+      for (const auto& member : members_) {
+        if (device == member.device.data()) file.reset(dup(member.answer.get()));
+      }
+    }
+    if (!file) outcome = open_file(path, O_WRONLY, file);
+    if (!outcome) outcome = answer(file, "-blocked", path);
+  }
+  if (!deadlines_->writes_allowed()) enforce();
+  return outcome;
+}
+
+}  // namespace mdmesh

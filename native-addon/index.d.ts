@@ -1,0 +1,127 @@
+/**
+ * The native addon (build/Release/mdmesh.node). Times are CLOCK_BOOTTIME in milliseconds, with a fraction. Whatever may
+ * block runs on threads of the addon's own, never on libuv's pool. Rejections and throws are Errors with a `code`: an errno
+ * name, or `EGRANT` / `ELEASE` when the guard refused, or `ESHUTDOWN` after `close()`.
+ */
+
+export interface NativeAddon {
+  readonly apiVersion: 1;
+  bootTimeMs(): number;
+  /** For small files (sysfs, procfs), synchronously. Text without the newline at its end; null: missing or unreadable. */
+  readFiles(paths: readonly string[]): (string | null)[];
+  /** One store in a single write; the file must exist. May take as long as md drains; no other call waits for it. */
+  writeFile(path: string, value: string): Promise<void>;
+  /**
+   * Tells which of the files changed (sysfs_notify; events of /proc/mdstat), many at once if they came meanwhile. Files that
+   * cannot be opened now are left out; a file that vanishes is told once and forgotten.
+   */
+  watch(paths: readonly string[], changed: (paths: string[]) => void): NativeWatcher;
+  /** O_DIRECT. Offset and length in multiples of the device's logical block. `EIO` when the device ends before. */
+  readDirect(path: string, offsetBytes: number, lengthBytes: number): Promise<Buffer>;
+  /** Block device or regular file (512-byte blocks). Throws `ENOENT`, `ENOTBLK`, … */
+  deviceSize(path: string): { sizeSectors: number; logicalBlockBytes: number };
+  /** GET_ARRAY_INFO on /dev/<md>. Throws `ENODEV` when it does not run. */
+  arrayInfo(md: string): NativeArrayInfo;
+  /** STOP_ARRAY on /dev/<md>. `EBUSY`: in use. Unregister it from the guard first. */
+  stopArray(md: string): Promise<void>;
+  /** SET_DISK_FAULTY: works while a suspend drains, which a store to dev-X/state does not. */
+  setDiskFaulty(md: string, major: number, minor: number): Promise<void>;
+  /** sd_notify(3), e.g. `READY=1`. False: not started by systemd, or not taken. */
+  sdNotify(state: string): boolean;
+  /** One a process (`EEXIST`). */
+  startGuard(onEvent: (event: NativeGuardEvent) => void, options?: NativeGuardOptions): NativeGuard;
+}
+
+export interface NativeArrayInfo {
+  level: number;
+  raidDisks: number;
+  activeDisks: number;
+  workingDisks: number;
+  failedDisks: number;
+  spareDisks: number;
+}
+
+export interface NativeWatcher {
+  /** Returns the paths that could not be opened. */
+  add(paths: readonly string[]): string[];
+  remove(paths: readonly string[]): void;
+  close(): void;
+}
+
+export type NativeGuardEvent =
+  | { type: 'grant-expired'; atMs: number }
+  | { type: 'lease-expired'; atMs: number }
+  | { type: 'drop-completed'; atMs: number }
+  | { type: 'drop-failed'; atMs: number; md: string; code: string };
+
+export interface NativeGuardOptions {
+  /** @default true: mlockall, if RLIMIT_MEMLOCK can be unlimited */
+  lockMemory?: boolean;
+  /** How long holding the arrays may take before `drop-failed` (`ETIMEDOUT`); the guard goes on trying. @default 1000 */
+  dropLimitMs?: number;
+}
+
+/**
+ * `open`: writes may pass. `held`: suspended. `gate-closed`: md holds the writes at a gate; no suspend was made.
+ * `gone`: not running.
+ */
+export type NativeStanding = 'open' | 'held' | 'gate-closed' | 'gone';
+
+/**
+ * The deadlines, kept by a thread of their own. When the grant ends every registered array is held; while it is dead each is
+ * looked at again every 100 ms. A drop that began is carried through even if the grant comes back meanwhile: until
+ * `drop-completed` arrays cannot be opened (`EGRANT`), and after it they must be opened again.
+ */
+export interface NativeGuard {
+  /** Earlier times than the present deadline are ignored; throws RangeError more than ten minutes ahead (wrong clock). */
+  extendLease(untilMs: number): void;
+  extendGrant(untilMs: number): void;
+  endLease(): void;
+  /** Ends both. Resolves when all arrays are held; rejects when one could not be (the guard goes on trying). */
+  drop(): Promise<void>;
+  state(): {
+    leaseUntilMs: number;
+    grantUntilMs: number;
+    dropping: boolean;
+    /** SCHED_FIFO was permitted. */
+    realtime: boolean;
+    /** The process was locked into memory. */
+    locked: boolean;
+    arrays: { md: string; standing: NativeStanding }[];
+  };
+  /**
+   * Once the array runs (the kernel takes no suspend before). Without a live grant it is held at once.
+   * Throws `ENOENT` for raid0 and linear: md gives them no suspend range. `mdDirectory`: /sys/block/<md>/md by default.
+   */
+  registerArray(md: string, sizeSectors: number, mdDirectory?: string): void;
+  /** Before the array is stopped. */
+  unregisterArray(md: string): void;
+  /** A member whose `blocked` counts as a closed gate. Again after it left and came back. */
+  registerMember(md: string, device: string): void;
+  unregisterMember(md: string, device: string): void;
+  /** Suspends the whole array, unless it is or a gate is closed. */
+  hold(md: string): Promise<Exclude<NativeStanding, 'open'>>;
+  /** `EGRANT` without a grant at the moment of the store; if it ends meanwhile the array is held again. */
+  open(md: string): Promise<void>;
+  /** Suspends exactly [loSector, hiSector), as `open` does otherwise. Windows must go through here, or a drop could be undone. */
+  suspendRange(md: string, loSector: number, hiSector: number): Promise<void>;
+  /** `active`, then `-blocked` to each device, on a thread that never suspends. `EGRANT` when the grant ended before a store. */
+  answerGates(md: string, blockedDevices: readonly string[]): Promise<void>;
+  /**
+   * Durable on return (O_DIRECT, RWF_DSYNC). Devices in parallel, a device's writes in order. `ELEASE` when the lease had
+   * ended before the write; after a failed write the rest of its device is `ECANCELED`. Whole logical blocks only.
+   */
+  writeMetadata(
+    writes: readonly { path: string; offsetBytes: number; bytes: Uint8Array }[],
+  ): Promise<{ path: string; error: { code: string; text: string } | null }[]>;
+  /** Closes the device's descriptor, which is kept for five idle seconds. */
+  releaseDevice(path: string): Promise<void>;
+  /** Every 100 ms or so, from the event loop. */
+  loopAlive(): void;
+  /** Petted only while `loopAlive` came within `loopLateMs` and (the grant lives or every array is held). */
+  startWatchdog(path: string, timeoutSeconds: number, loopLateMs: number): Promise<void>;
+  /** Disarms. `EBUSY` while a registered array is not held. */
+  stopWatchdog(): Promise<void>;
+  /** Ends the guard. Holds nothing and leaves an armed watchdog armed: `drop()` and `stopWatchdog()` come before. */
+  close(): void;
+}

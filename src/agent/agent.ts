@@ -1,0 +1,1161 @@
+/**
+ * The one loop that owns all state of a node. Inputs (frames, gossip, md, clock, requests) are folded into the pure cores
+ * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
+ */
+import {
+  type LocalArray,
+  type LocalEffect,
+  type LocalInput,
+  type LocalOp,
+  localStart,
+  localStep,
+  type NodeArrays,
+  reportOf,
+} from '../arrays/local.ts';
+import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
+import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
+import {
+  grantMayLastUntilMs,
+  type LeaseEffect,
+  type LeaseInput,
+  type LeaseState,
+  leaseStart,
+  leaseStep,
+  leaseSummary,
+  storedVoteForStop,
+} from '../lease/index.ts';
+import { type Disk, MdError } from '../md/driver.ts';
+import { releaseWrites, writesFor } from '../md/metadata.ts';
+import {
+  type MembersEffect,
+  type MembersInput,
+  type MembersState,
+  memberStatuses,
+  membersStart,
+  membersStep,
+} from '../members/index.ts';
+import type { AgentFace, ArrayStatus, Status } from '../outlets/index.ts';
+import {
+  type AcceptanceState,
+  accept,
+  cursorsOf,
+  initialAcceptance,
+  isAccepted,
+  open,
+  publicKeyOfPeerId,
+  seal,
+  staleTerm,
+  WireRefusal,
+} from '../wire/index.ts';
+import type {
+  ArrayMessage,
+  ArrayReport,
+  CommitKind,
+  Event,
+  EventBody,
+  Frame,
+  LeaseMessage,
+  Request,
+} from '../wire/messages.ts';
+import { Certificates } from './certificates.ts';
+import { DiskView } from './disk_view.ts';
+import { type AgentParts, NODE_SLOTS } from './parts.ts';
+import { type Procedures, procedures } from './procedures.ts';
+import { resolveDevices } from './resolve_devices.ts';
+
+const TICK_MS = 50;
+const CATCHUP_EVERY_MS = 5000;
+const REQUEST_TIMEOUT_MS = 60_000;
+
+export interface SealedEvent {
+  event: Event;
+  sealed: string;
+}
+
+type NoticeDetail = Record<string, string | number | boolean | null>;
+
+export class Agent implements AgentFace {
+  readonly parts: AgentParts;
+  readonly disks: DiskView;
+  readonly #certificates: Certificates;
+  readonly #procedures: Procedures;
+  #members: MembersState;
+  #lease: LeaseState;
+  #local: NodeArrays;
+  #master: MasterState;
+  #acceptance: AcceptanceState;
+  #sequence = 0;
+  #sealing: Promise<unknown> = Promise.resolve();
+  #inbox: Promise<unknown> = Promise.resolve();
+  readonly #queue: (() => void)[] = [];
+  #draining = false;
+  readonly #stops: (() => void)[] = [];
+  #stopped = false;
+  /** Own newest commit of each array, sealed, to send again. */
+  readonly #commits = new Map<string, string>();
+  /** Newest version of each array that the journal knows from before this start. */
+  readonly #remembered = new Map<string, Version>();
+  readonly #waiting = new Map<string, (outcome: { ok: boolean; text: string }) => void>();
+  readonly #askers = new Map<string, NodeId>();
+  #persisting = 0;
+  #certificate: string[] = [];
+  readonly #opened = new Map<string, boolean>();
+  readonly #counters: Record<string, number> = { refused: 0, duplicates: 0, staleTerms: 0, commits: 0, catchups: 0 };
+  readonly #startedAt: string;
+  #catchingUp = new Set<NodeId>();
+  #reportQueued = false;
+
+  private constructor(parts: AgentParts, lease: LeaseState) {
+    const { config } = parts;
+    const nodes = config.nodes.map((node) => node.id);
+    this.parts = parts;
+    this.disks = new DiskView(parts.driver, config.cluster.uuid);
+    this.#lease = lease;
+    this.#members = membersStart({
+      self: config.self,
+      nodes,
+      probeIntervalMs: config.timing.probeIntervalMs,
+      probeTimeoutMs: config.timing.probeTimeoutMs,
+      indirectProbes: config.timing.indirectProbes,
+      suspicionMinIntervals: 3,
+      suspicionMaxIntervals: 6,
+      awarenessMax: 4,
+    });
+    this.#local = localStart(config.self);
+    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs);
+    this.#acceptance = initialAcceptance(parts.journal.vector());
+    this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
+    this.#procedures = procedures(this);
+    this.#startedAt = parts.timers.wall().toISOString();
+  }
+
+  static async create(parts: AgentParts): Promise<Agent> {
+    const { config, driver, files } = parts;
+    const lease = leaseStart(
+      {
+        self: config.self,
+        nodes: config.nodes.map((node) => node.id),
+        holderMs: config.timing.holderMs,
+        voterMs: config.timing.voterMs,
+        renewMs: config.timing.renewMs,
+        failbackAfterMs: config.timing.failbackAfterMs,
+        settleMs: config.timing.settleMs,
+        candidacyTimeoutMs: config.timing.candidacyTimeoutMs,
+      },
+      { vote: await files.loadVote(), kernelBoot: driver.kernelBoot() },
+      driver.now(),
+    );
+    return new Agent(parts, lease);
+  }
+
+  get self(): NodeId {
+    return this.parts.config.self;
+  }
+
+  get leading(): boolean {
+    return this.#master.leading;
+  }
+
+  get term(): number {
+    return leaseSummary(this.#lease).term;
+  }
+
+  now(): number {
+    return this.parts.driver.now();
+  }
+
+  // --- start and stop -------------------------------------------------------------------------------------------------
+
+  async start(): Promise<void> {
+    const { driver, net, timers, journal } = this.parts;
+    this.#remember();
+    // Before anything else: arrays that outlived an earlier agent have no grant behind them now.
+    for (const { md, metadata } of driver.running()) {
+      if (metadata === 'external:mdmesh') await this.#tryTo(`hold ${md}`, () => driver.hold(md));
+    }
+    await this.#rescan();
+    driver.guard.onEvent((event) => {
+      this.parts.log.warn({ guard: event }, `guard: ${event.type}`);
+      if (event.type === 'drop-failed') {
+        this.notice('WritesNotDropped', 'critical', event.md, { code: event.code });
+      }
+    });
+    this.#stops.push(driver.watch((md) => this.#observeMd(md)));
+    net.serveCatchup(async (_from, request) => {
+      const { sealed, more } = journal.missing(request.have, 256);
+      return { events: sealed, more };
+    });
+    net.on((event) => {
+      switch (event.type) {
+        case 'frame':
+          this.#receive(event.from, event.frame);
+          break;
+        case 'gossip':
+          this.#receiveSealed(event.sealed, 'gossip');
+          break;
+        case 'connected':
+          this.#catchUpWith(event.node);
+          break;
+        case 'disconnected':
+          this.#feedMembers({ type: 'disconnected', node: event.node });
+          break;
+        case 'refused':
+          this.#refused(event.reason, event.from, event.peer);
+          break;
+        case 'duplicate-id':
+          this.#duplicateId(event.boots);
+          break;
+      }
+    });
+    await net.start();
+    this.#feedMembers({ type: 'eligible', eligible: true });
+    this.#stops.push(timers.every(TICK_MS, () => this.#tick()));
+    let turn = 0;
+    this.#stops.push(
+      timers.every(CATCHUP_EVERY_MS, () => {
+        const peers = net.connected();
+        const peer = peers[turn % Math.max(1, peers.length)];
+        turn += 1;
+        if (peer !== undefined) this.#catchUpWith(peer);
+      }),
+    );
+  }
+
+  /** Says goodbye: writes are held, the master is told, a lease is released, the vote file says what is still promised. */
+  async stop(reason: string): Promise<void> {
+    if (this.#stopped) return;
+    const { driver, files, net } = this.parts;
+    this.#feedLocal({ type: 'leave' });
+    const allHeld = (): boolean => [...this.#local.arrays.values()].every((array) => array.observation?.held !== false);
+    await this.#until(allHeld, 2000);
+    await this.sealEvent({ type: 'leave', reason }).then(({ sealed }) => {
+      this.#toAll({ room: 'arrays', message: { kind: 'submit', event: sealed } });
+      if (this.leading) this.#feedMaster({ type: 'leaving', node: this.self });
+    });
+    const noWriter = (): boolean =>
+      [...this.#local.arrays.values()].every((array) => !array.record.writers.includes(this.self));
+    await this.#until(noWriter, 1500);
+    this.#feedLease({ type: 'leave' });
+    await this.#until(() => leaseSummary(this.#lease).role !== 'master', 1000);
+    this.#feedMembers({ type: 'leave' });
+    await this.#until(() => false, 50);
+    this.#stopped = true;
+    for (const stop of this.#stops) stop();
+    await this.#tryTo('drop writes', () => driver.guard.drop());
+    const vote = storedVoteForStop(this.#lease, driver.kernelBoot(), this.now());
+    if (vote !== null) await this.#tryTo('store the vote', () => files.storeVote(vote));
+    await this.#sealing;
+    await this.#inbox;
+    await net.stop();
+  }
+
+  /** Ends where it stands, as a kill would. For simulation. */
+  async crash(): Promise<void> {
+    this.#stopped = true;
+    for (const stop of this.#stops) stop();
+    await this.parts.net.stop();
+  }
+
+  /** What the journal says about arrays, from before this start: a floor under what a master may take from the disks. */
+  #remember(): void {
+    let after = 0;
+    for (;;) {
+      const { entries } = this.parts.journal.read(after, 1000);
+      if (entries.length === 0) return;
+      for (const entry of entries) {
+        after = entry.cursor;
+        const { body } = entry.event;
+        if (body.type !== 'commit') continue;
+        const known = this.#remembered.get(body.record.uuid);
+        if (body.kind === 'release') this.#remembered.delete(body.record.uuid);
+        else if (known === undefined || compareVersions(known, body.record.version) < 0) {
+          this.#remembered.set(body.record.uuid, body.record.version);
+        }
+      }
+    }
+  }
+
+  async #until(done: () => boolean, patienceMs: number): Promise<void> {
+    const end = this.now() + patienceMs;
+    while (!done() && this.now() < end) {
+      await new Promise<void>((resolve) => {
+        this.parts.timers.after(10, resolve);
+      });
+    }
+  }
+
+  async #tryTo(what: string, act: () => Promise<unknown>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      this.parts.log.error({ err: error }, `${what}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  // --- the loop -------------------------------------------------------------------------------------------------------
+
+  #run(task: () => void): void {
+    this.#queue.push(task);
+    if (this.#draining) return;
+    this.#draining = true;
+    try {
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) next();
+    } finally {
+      this.#draining = false;
+    }
+  }
+
+  #tick(): void {
+    this.#feedMembers({ type: 'tick' });
+    this.#feedLease({ type: 'tick' });
+    this.#feedLocal({ type: 'tick' });
+    this.#feedMaster({ type: 'tick' });
+  }
+
+  #feedMembers(input: MembersInput): void {
+    this.#run(() => {
+      const { state, effects } = membersStep(this.#members, input, this.now());
+      this.#members = state;
+      for (const effect of effects) this.#doMembers(effect);
+    });
+  }
+
+  #feedLease(input: LeaseInput): void {
+    this.#run(() => {
+      const { state, effects } = leaseStep(this.#lease, input, this.now());
+      this.#lease = state;
+      for (const effect of effects) this.#doLease(effect);
+    });
+  }
+
+  #feedLocal(input: LocalInput): void {
+    this.#run(() => {
+      if (this.#stopped) return;
+      const before = this.#local;
+      const { state, effects } = localStep(before, input, this.now());
+      this.#local = state;
+      // A record that was not known yet: what md has of it is looked at before anything is decided about it.
+      if (input.type === 'commit' && !before.arrays.has(input.record.uuid)) this.#observe(input.record.uuid);
+      for (const effect of effects) this.#doLocal(effect);
+      this.#watchOpen();
+    });
+  }
+
+  #feedMaster(input: MasterInput): void {
+    this.#run(() => {
+      const { state, effects } = masterStep(this.#master, input, this.now());
+      this.#master = state;
+      for (const effect of effects) this.#doMaster(effect);
+    });
+  }
+
+  ask(array: string, change: Extract<MasterInput, { type: 'ask' }>['change'], requestId: string | null): void {
+    this.#feedMaster({ type: 'ask', array, change, requestId });
+  }
+
+  /** The newest committed record of each array, as known here. */
+  records(): ArrayRecord[] {
+    return [...this.#local.arrays.values()].map((array) => array.record);
+  }
+
+  // --- members --------------------------------------------------------------------------------------------------------
+
+  #doMembers(effect: MembersEffect): void {
+    switch (effect.type) {
+      case 'send':
+        this.parts.net.send(effect.to, { room: 'members', message: effect.message });
+        break;
+      case 'status': {
+        this.#feedMaster({ type: 'status', node: effect.node, status: effect.status });
+        this.#feedView();
+        const names = {
+          alive: 'NodeJoined',
+          suspect: 'NodeSuspect',
+          dead: 'NodeDead',
+          left: 'NodeLeft',
+          unknown: null,
+        };
+        const name = effect.status === 'alive' && effect.was === 'suspect' ? 'NodeCleared' : names[effect.status];
+        if (name !== null && effect.node !== this.self) {
+          this.notice(name, effect.status === 'dead' ? 'warning' : 'info', `node/${effect.node}`, {
+            node: effect.node,
+            was: effect.was,
+          });
+        }
+        if (effect.status === 'dead') this.parts.net.reset(effect.node);
+        break;
+      }
+      case 'eligible':
+        this.#feedView();
+        break;
+    }
+  }
+
+  #feedView(): void {
+    const alive = memberStatuses(this.#members)
+      .filter((member) => member.status === 'alive')
+      .map(({ node, eligible }) => ({ node, eligible }));
+    this.#feedLease({ type: 'view', view: { alive } });
+  }
+
+  // --- lease ----------------------------------------------------------------------------------------------------------
+
+  #doLease(effect: LeaseEffect): void {
+    const { driver, net, files } = this.parts;
+    switch (effect.type) {
+      case 'send':
+        net.send(effect.to, { room: 'lease', message: effect.message });
+        break;
+      case 'store-vote': {
+        const { term, candidate } = effect.vote;
+        const store = files.storeVote(effect.vote);
+        if (candidate === null) {
+          this.#tryTo('store the vote', () => store);
+          break;
+        }
+        store
+          .then(() => this.sealEvent({ type: 'vote', term, candidate }))
+          .then(({ sealed }) => this.#feedLease({ type: 'vote-stored', term, candidate, sealed }))
+          .catch((error: unknown) => {
+            // A vote that is not on disk is not given.
+            this.parts.log.error({ err: error, term }, `vote of term ${term} could not be stored; it is not given`);
+          });
+        break;
+      }
+      case 'elected':
+        this.#certificate = effect.certificate;
+        driver.guard.extendLease(effect.untilMs);
+        this.#feedMaster({ type: 'elected', term: effect.term });
+        for (const { node, status } of memberStatuses(this.#members))
+          this.#feedMaster({ type: 'status', node, status });
+        this.notice('MasterElected', 'info', this.parts.config.cluster.name, { node: this.self, term: effect.term });
+        break;
+      case 'lease-extended':
+        driver.guard.extendLease(effect.untilMs);
+        break;
+      case 'grant':
+        driver.guard.extendGrant(effect.untilMs);
+        this.#feedLocal({ type: 'grant', untilMs: effect.untilMs });
+        break;
+      case 'lost':
+        driver.guard.endLease();
+        this.#certificate = [];
+        this.#feedMaster({ type: 'lost' });
+        this.notice('MasterReleased', 'info', this.parts.config.cluster.name, {
+          node: this.self,
+          term: effect.term,
+          why: effect.reason,
+        });
+        break;
+      case 'hand-over':
+        this.#handOver(effect.term, effect.to);
+        break;
+      case 'master':
+        this.#feedLocal({ type: 'master', term: effect.term, node: effect.node });
+        for (const answer of this.#waiting.values()) {
+          answer({ ok: false, text: 'the master changed meanwhile; see `mdmesh status` for what became of it' });
+        }
+        this.#waiting.clear();
+        break;
+      case 'note':
+        this.parts.log.info({ note: effect.name, term: this.term }, `lease: ${effect.text}`);
+        if (effect.name === 'duplicate-id')
+          this.notice('DuplicateId', 'critical', `node/${this.self}`, { why: effect.text });
+        break;
+    }
+  }
+
+  async #handOver(term: number, to: NodeId | null): Promise<void> {
+    await this.#until(() => this.#persisting === 0, 1000);
+    if (this.#persisting > 0) return;
+    this.parts.driver.guard.endLease();
+    const { sealed } = await this.sealEvent({ type: 'lease-release', term, to });
+    this.parts.net.publish(Buffer.from(sealed, 'base64'));
+    this.#feedLease({ type: 'released', term, sealed });
+  }
+
+  // --- this node's arrays ---------------------------------------------------------------------------------------------
+
+  #doLocal(effect: LocalEffect): void {
+    const { driver, log } = this.parts;
+    switch (effect.type) {
+      case 'perform':
+        this.#perform(effect.array, effect.md, effect.op);
+        break;
+      case 'answer-gates':
+        driver.answerGates(effect.md).then(
+          () => this.#gatesDone(effect.array, null),
+          (error: unknown) => this.#gatesDone(effect.array, errorOf(error)),
+        );
+        break;
+      case 'applied':
+        this.#toMaster({ kind: 'applied', array: effect.array, version: effect.version, report: effect.report });
+        break;
+      case 'report':
+        this.#queueReport();
+        break;
+      case 'submit':
+        this.sealEvent({ type: 'observation', observation: effect.observation }).then(({ sealed }) => {
+          this.#toMaster({ kind: 'submit', event: sealed });
+          this.parts.net.publish(Buffer.from(sealed, 'base64'));
+        });
+        break;
+      case 'rescan':
+        this.#rescan();
+        break;
+      case 'trouble':
+        if (effect.text === null) log.info({ array: effect.md }, `${effect.md}: trouble is over`);
+        else log.warn({ array: effect.md }, effect.text);
+        break;
+    }
+  }
+
+  #gatesDone(array: string, error: { code: string; text: string } | null): void {
+    if (error !== null) this.parts.log.warn({ array, code: error.code }, `gates not answered: ${error.text}`);
+    this.#observe(array);
+    this.#feedLocal({ type: 'gates-done', array, error });
+  }
+
+  #perform(array: string, md: string, op: LocalOp): void {
+    const { driver } = this.parts;
+    const act = (): Promise<void> => {
+      switch (op.op) {
+        case 'assemble':
+          return driver.assemble(op.record, this.disks.paths);
+        case 'stop':
+          return driver.stop(md);
+        case 'hold':
+          return driver.hold(md);
+        case 'open':
+          return driver.open(md);
+        case 'set-faulty':
+          return driver.setFaulty(md, op.member);
+        case 'remove':
+          return driver.remove(md, op.member);
+        case 'add-spare': {
+          const path = this.disks.paths.get(op.member);
+          if (path === undefined) return Promise.reject(new MdError('ENOENT', `no disk here with member ${op.member}`));
+          return driver.addSpare(md, op.member, path, op.record);
+        }
+        case 'resync-start':
+          return driver.setResyncStart(md, op.sector);
+        case 'start-resync':
+          return driver.startResync(md, op.fromSector);
+        case 'freeze':
+          return driver.freeze(md);
+      }
+    };
+    const finish = (error: { code: string; text: string } | null): void => {
+      this.parts.log.debug({ md, op: op.op, error }, `${md}: ${op.op}`);
+      this.#observe(array);
+      this.#feedLocal({ type: 'done', array, op, error });
+    };
+    act().then(
+      () => finish(null),
+      (error: unknown) => finish(errorOf(error)),
+    );
+  }
+
+  #observeMd(md: string): void {
+    for (const [uuid, array] of this.#local.arrays) if (array.record.md === md) this.#observe(uuid);
+  }
+
+  #observe(uuid: string): void {
+    const array = this.#local.arrays.get(uuid);
+    if (array === undefined || this.#stopped) return;
+    const seen = this.parts.driver.observe(array.record.md);
+    // Another array under the same kernel name is none of ours.
+    const ours = seen !== null && (seen.arrayUuid === null || seen.arrayUuid === uuid) ? seen : null;
+    this.#feedLocal({ type: 'observed', array: uuid, observation: ours });
+  }
+
+  /** WritesEnabled and WritesDisabled, when an array here begins or ceases to let writes pass. */
+  #watchOpen(): void {
+    for (const [uuid, array] of this.#local.arrays) {
+      const isOpen = array.observation != null && !array.observation.held;
+      if ((this.#opened.get(uuid) ?? false) === isOpen) continue;
+      this.#opened.set(uuid, isOpen);
+      this.notice(isOpen ? 'WritesEnabled' : 'WritesDisabled', 'info', array.record.md, {
+        node: this.self,
+        term: this.term,
+      });
+    }
+  }
+
+  async #rescan(): Promise<void> {
+    await this.#tryTo('look at the disks', () => this.disks.refresh());
+    this.#feedLocal({ type: 'paths', paths: this.disks.paths });
+  }
+
+  /** Looks at the disks again and lets the arrays know. */
+  async rescan(): Promise<readonly Disk[]> {
+    await this.#rescan();
+    return this.disks.disks;
+  }
+
+  #queueReport(): void {
+    if (this.#reportQueued) return;
+    this.#reportQueued = true;
+    this.#run(() => {
+      this.#reportQueued = false;
+      const reports: ArrayReport[] = [];
+      for (const array of this.#local.arrays.values()) {
+        if (array.observation !== undefined) reports.push(reportOf(this.#local, array));
+      }
+      for (const [array, known] of this.#remembered) {
+        if (this.#local.arrays.has(array)) continue;
+        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null });
+      }
+      this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
+    });
+  }
+
+  // --- the master's side ----------------------------------------------------------------------------------------------
+
+  #doMaster(effect: MasterEffect): void {
+    switch (effect.type) {
+      case 'scan':
+        this.#scanAsMaster();
+        break;
+      case 'persist':
+        this.#persist(effect.record, effect.kind);
+        break;
+      case 'commit':
+        this.#commit(effect);
+        break;
+      case 'send-commit': {
+        const sealed = this.#commits.get(effect.array);
+        if (sealed !== undefined) this.#toNode(effect.to, { kind: 'commit', event: sealed });
+        break;
+      }
+      case 'released':
+        for (const to of effect.to)
+          this.#toNode(to, { kind: 'released', array: effect.array, version: effect.version });
+        break;
+      case 'fence':
+        this.#fence(effect.node);
+        break;
+      case 'cancel-fence':
+        this.parts.fencing.cancel(effect.node);
+        break;
+      case 'grantable':
+        this.#feedLease({ type: 'grantable', nodes: effect.nodes });
+        break;
+      case 'answer':
+        this.answer(effect.requestId, effect.ok, effect.text);
+        break;
+      case 'notice':
+        this.notice(effect.name, effect.severity, effect.subject, effect.detail);
+        break;
+    }
+  }
+
+  async #scanAsMaster(): Promise<void> {
+    await this.#rescan();
+    const found = this.disks.arrays().map(({ record, members, problems }) => {
+      const missing = record.members.filter((member) => member.role === 'active' && !members.has(member.uuid));
+      // A member that is not seen is judged by `complete`; anything else that does not fit together stops here.
+      const others = problems.filter((problem) => !missing.some((member) => problem.includes(member.uuid)));
+      return { record, complete: missing.length === 0, problem: others.length === 0 ? null : others.join('; ') };
+    });
+    this.#feedMaster({ type: 'disks', found });
+  }
+
+  async #persist(record: ArrayRecord, kind: CommitKind): Promise<void> {
+    this.#persisting += 1;
+    const { config, driver } = this.parts;
+    const stamped = { ...record, utimeSeconds: Math.floor(this.parts.timers.wall().getTime() / 1000) };
+    let written = false;
+    const failed: string[] = [];
+    const words: string[] = [];
+    try {
+      const devices = this.disks.paths;
+      const writes =
+        kind === 'release'
+          ? releaseWrites(stamped, devices, this.disks.superblocks)
+          : writesFor({
+              record: stamped,
+              clusterUuid: config.cluster.uuid,
+              clusterName: config.cluster.name,
+              nodeSlots: NODE_SLOTS,
+              devices,
+              existing: this.disks.superblocks,
+              meshSequence: stamped.version.index,
+            });
+      const results = await driver.writeMetadata(writes);
+      for (const member of stamped.members) {
+        if (member.role === 'faulty') continue;
+        const path = devices.get(member.uuid);
+        const errors = results.filter((result) => result.path === path && result.error !== null);
+        const lease = errors.find((result) => result.error?.code === 'ELEASE');
+        if (lease !== undefined) {
+          words.push('the lease has ended');
+          this.#feedLease({ type: 'step-down', reason: 'the guard refused a metadata write: the lease has ended' });
+          break;
+        }
+        if (path === undefined || errors.length > 0) {
+          failed.push(member.uuid);
+          words.push(`${path ?? member.uuid}: ${errors[0]?.error?.text ?? 'no such disk on this node'}`);
+        } else if (member.role === 'active') written = true;
+      }
+    } catch (error) {
+      words.push(error instanceof Error ? error.message : String(error));
+    } finally {
+      this.#persisting -= 1;
+    }
+    const text = words.join('; ');
+    this.#feedMaster({ type: 'persisted', array: record.uuid, version: record.version, written, failed, text });
+  }
+
+  async #commit(effect: Extract<MasterEffect, { type: 'commit' }>): Promise<void> {
+    const { record, kind, before, detail } = effect;
+    this.#counters.commits = (this.#counters.commits ?? 0) + 1;
+    const body: EventBody = { type: 'commit', kind, record, before, detail, certificate: this.#certificate };
+    const { sealed } = await this.sealEvent(body);
+    this.#commits.set(record.uuid, sealed);
+    this.#toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
+    this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
+    this.parts.net.publish(Buffer.from(sealed, 'base64'));
+  }
+
+  async #fence(node: NodeId): Promise<void> {
+    const address = this.parts.config.nodes.find((entry) => entry.id === node)?.address ?? '';
+    this.notice('NodeFencing', 'warning', `node/${node}`, { node, term: this.term });
+    try {
+      const lastGrantMs = grantMayLastUntilMs(this.#lease, node) ?? this.now();
+      const verdict = await this.parts.fencing.fence({ node, address, lastGrantMs });
+      this.#feedMaster({
+        type: 'fenced',
+        node,
+        stopped: verdict.stopped,
+        text: `${verdict.method ?? 'nobody'}: ${verdict.text}`,
+      });
+    } catch (error) {
+      this.#feedMaster({
+        type: 'fenced',
+        node,
+        stopped: false,
+        text: error instanceof Error ? error.message : String(error),
+      });
+    }
+  }
+
+  answer(requestId: string, ok: boolean, text: string): void {
+    const asker = this.#askers.get(requestId);
+    this.#askers.delete(requestId);
+    if (asker === undefined || asker === this.self) {
+      this.#waiting.get(requestId)?.({ ok, text });
+      this.#waiting.delete(requestId);
+    } else this.#toNode(asker, { kind: 'result', requestId, ok, text: text.slice(0, 4000) });
+  }
+
+  // --- sending --------------------------------------------------------------------------------------------------------
+
+  #toNode(to: NodeId, message: ArrayMessage): void {
+    if (to === this.self) this.#run(() => this.#takeArrays(this.self, message));
+    else this.parts.net.send(to, { room: 'arrays', message });
+  }
+
+  toNode(to: NodeId, message: ArrayMessage): void {
+    this.#toNode(to, message);
+  }
+
+  #toMaster(message: ArrayMessage): void {
+    const { master } = leaseSummary(this.#lease);
+    if (master !== null) this.#toNode(master, message);
+  }
+
+  #toAll(frame: Frame): void {
+    for (const node of this.parts.config.nodes) if (node.id !== this.self) this.parts.net.send(node.id, frame);
+  }
+
+  /** Seals one event after the other, so that sequence numbers leave in order, and journals it. */
+  sealEvent(body: EventBody): Promise<SealedEvent> {
+    const sealing = this.#sealing.then(async () => {
+      const { config, identity, boot, timers, journal } = this.parts;
+      this.#sequence += 1;
+      const event: Event = {
+        cluster: config.cluster.uuid,
+        origin: this.self,
+        boot: boot.boot,
+        bootNumber: boot.bootNumber,
+        sequence: this.#sequence,
+        time: timers.wall().toISOString(),
+        term: this.term,
+        body,
+      };
+      const bytes = await seal(identity, event);
+      const sealed = Buffer.from(bytes).toString('base64');
+      this.#acceptance = accept(this.#acceptance, event).state;
+      journal.append(event, sealed);
+      return { event, sealed };
+    });
+    this.#sealing = sealing.catch(() => undefined);
+    return sealing;
+  }
+
+  notice(
+    name: string,
+    severity: 'info' | 'notice' | 'warning' | 'critical',
+    subject: string,
+    detail: NoticeDetail,
+  ): void {
+    const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
+    this.parts.log[log]({ event: name, subject, ...detail }, `${name} ${subject}`);
+    this.sealEvent({ type: 'notice', name, severity, subject, detail }).then(
+      ({ sealed }) => this.parts.net.publish(Buffer.from(sealed, 'base64')),
+      (error: unknown) => this.parts.log.error({ err: error }, `event ${name} could not be sealed`),
+    );
+  }
+
+  // --- receiving ------------------------------------------------------------------------------------------------------
+
+  /** One at a time, in the order of arrival: a release must not overtake the commit that it is about. */
+  #enqueue(handle: () => Promise<void>): void {
+    this.#inbox = this.#inbox.then(async () => {
+      if (this.#stopped) return;
+      try {
+        await handle();
+      } catch (error) {
+        const reason = error instanceof WireRefusal ? error.reason : 'error';
+        this.#refused(`${reason}: ${error instanceof Error ? error.message : String(error)}`, null, null);
+      }
+    });
+  }
+
+  #receive(from: NodeId, frame: Frame): void {
+    switch (frame.room) {
+      case 'members':
+        this.#feedMembers({ type: 'message', from, message: frame.message });
+        break;
+      case 'lease':
+        this.#enqueue(() => this.#takeLease(from, frame.message));
+        break;
+      case 'arrays': {
+        const { message } = frame;
+        this.#enqueue(async () => {
+          if (message.kind === 'commit') {
+            const bytes = Buffer.from(message.event, 'base64');
+            await this.#takeSealed(bytes, 'frame');
+          } else if (message.kind === 'submit') {
+            const event = await this.#takeSealed(Buffer.from(message.event, 'base64'), 'frame');
+            if (event === null) return;
+            if (event.origin !== from) throw new Error(`node ${from} submitted an event of node ${event.origin}`);
+            this.#takeSubmitted(event);
+          } else this.#takeArrays(from, message);
+        });
+        break;
+      }
+      case 'hello':
+      case 'duplicate-id':
+        break;
+    }
+  }
+
+  openSealed(sealed: string): Promise<Event> {
+    return this.#open(Buffer.from(sealed, 'base64'));
+  }
+
+  #open(bytes: Uint8Array): Promise<Event> {
+    return open(bytes, (node) => this.#publicKey(node), this.parts.config.cluster.uuid);
+  }
+
+  readonly #publicKeys = new Map<NodeId, ReturnType<typeof publicKeyOfPeerId>>();
+  #publicKey(node: NodeId): ReturnType<typeof publicKeyOfPeerId> | null {
+    const entry = this.parts.config.nodes.find((candidate) => candidate.id === node);
+    if (entry === undefined) return null;
+    const known = this.#publicKeys.get(node) ?? publicKeyOfPeerId(entry.peerId);
+    this.#publicKeys.set(node, known);
+    return known;
+  }
+
+  #receiveSealed(bytes: Uint8Array, via: 'gossip' | 'catchup'): void {
+    this.#enqueue(async () => {
+      await this.#takeSealed(bytes, via);
+    });
+  }
+
+  /** Verifies, refuses what was seen, journals, and lets commits act. null: seen before, or history. */
+  async #takeSealed(bytes: Uint8Array, via: 'gossip' | 'catchup' | 'frame'): Promise<Event | null> {
+    const event = await this.#open(bytes);
+    const { verdict, state } = accept(this.#acceptance, event, via === 'catchup' ? 'catchup' : 'gossip');
+    this.#acceptance = state;
+    if (verdict === 'duplicate') {
+      this.#counters.duplicates = (this.#counters.duplicates ?? 0) + 1;
+      // A commit sent again by the master acts again if it was only journaled before; records make that harmless.
+      if (event.body.type === 'commit') await this.#takeCommit(event);
+      // What reached us by gossip first is submitted by its origin all the same.
+      return via === 'frame' ? event : null;
+    }
+    if (!isAccepted(verdict)) {
+      this.#refused(`${verdict}: event ${event.origin}/${event.bootNumber}/${event.sequence}`, event.origin, null);
+      return null;
+    }
+    this.parts.journal.append(event, Buffer.from(bytes).toString('base64'));
+    if (verdict === 'gap' && via === 'gossip') this.#catchUpWith(event.origin);
+    if (event.body.type === 'commit') await this.#takeCommit(event);
+    return event;
+  }
+
+  async #takeCommit(event: Event): Promise<void> {
+    const { body } = event;
+    if (body.type !== 'commit' || event.origin === this.self) return;
+    const { term } = body.record.version;
+    if (staleTerm(event, this.term)) {
+      this.#counters.staleTerms = (this.#counters.staleTerms ?? 0) + 1;
+      return;
+    }
+    const refusal = await this.#certificates.refusal(term, event.origin, body.certificate);
+    if (refusal !== null) {
+      this.#refused(`commit of ${body.record.md} refused: ${refusal}`, event.origin, null);
+      return;
+    }
+    const known = this.#local.arrays.get(body.record.uuid);
+    if (known !== undefined && compareVersions(known.record.version, body.record.version) >= 0) return;
+    const missing = body.record.members.some((member) => !this.disks.paths.has(member.uuid));
+    this.#feedLocal({ type: 'commit', record: body.record, forgotten: body.kind === 'release' });
+    if (body.kind === 'release') this.#remembered.delete(body.record.uuid);
+    if (missing) this.#rescan();
+  }
+
+  async #takeLease(from: NodeId, message: LeaseMessage): Promise<void> {
+    switch (message.kind) {
+      case 'vote-granted': {
+        const event = await this.openSealed(message.vote);
+        const { body } = event;
+        const sound =
+          body.type === 'vote' && event.origin === from && body.term === message.term && body.candidate === this.self;
+        if (!sound)
+          throw new Error(`node ${from} sent a vote of term ${message.term} that is not its own for this node`);
+        break;
+      }
+      case 'renew': {
+        const refusal = await this.#certificates.refusal(message.term, from, message.certificate);
+        if (refusal !== null) throw new Error(`renewal by node ${from} refused: ${refusal}`);
+        break;
+      }
+      case 'released': {
+        const event = await this.openSealed(message.event);
+        const { body } = event;
+        if (body.type !== 'lease-release' || event.origin !== from) {
+          throw new Error(`node ${from} sent a lease release that is not its own`);
+        }
+        break;
+      }
+      default:
+        break;
+    }
+    this.#feedLease({ type: 'message', from, message });
+  }
+
+  #takeSubmitted(event: Event): void {
+    const { body, origin } = event;
+    if (body.type === 'leave') {
+      this.#feedMaster({ type: 'leaving', node: origin });
+    } else if (body.type === 'observation') {
+      if (this.leading) this.#feedMaster({ type: 'observation', from: origin, observation: body.observation });
+    } else if (body.type === 'request') {
+      this.#askers.set(body.requestId, origin);
+      if (!this.leading) this.answer(body.requestId, false, `node ${this.self} is not the master; ask again`);
+      else this.#procedures.handle(origin, body.requestId, body.request, body.devices);
+    }
+  }
+
+  #takeArrays(from: NodeId, message: ArrayMessage): void {
+    switch (message.kind) {
+      case 'report':
+        if (this.leading) {
+          this.#feedMaster({ type: 'report', from, kernelBoot: message.kernelBoot, reports: message.reports });
+        }
+        break;
+      case 'applied': {
+        const { array, version, report } = message;
+        if (this.leading) this.#feedMaster({ type: 'applied', from, array, version, report });
+        break;
+      }
+      case 'released':
+        if (from === leaseSummary(this.#lease).master) {
+          this.#feedLocal({ type: 'released', array: message.array, version: message.version });
+        }
+        break;
+      case 'commit':
+      case 'submit':
+        // From this node to itself only; others' come through `#receive`.
+        break;
+      case 'result':
+        this.#waiting.get(message.requestId)?.({ ok: message.ok, text: message.text });
+        this.#waiting.delete(message.requestId);
+        break;
+      case 'sees-query':
+        this.#procedures.look(from, message);
+        break;
+      case 'sees-answer':
+        this.#procedures.looked(from, message);
+        break;
+    }
+  }
+
+  #refused(reason: string, from: NodeId | null, peer: string | null): void {
+    this.#counters.refused = (this.#counters.refused ?? 0) + 1;
+    this.parts.log.warn({ from, peer }, `refused: ${reason}`);
+    // One line a second in the journal at most: a flood must not fill the disk.
+    const now = this.now();
+    if (now - this.#refusalToldAtMs < 1000) return;
+    this.#refusalToldAtMs = now;
+    this.sealEvent({
+      type: 'notice',
+      name: 'MessageRefused',
+      severity: 'warning',
+      subject: from === null ? 'network' : `node/${from}`,
+      detail: { reason: reason.slice(0, 300), peer, total: this.#counters.refused ?? 0 },
+    }).catch(() => undefined);
+  }
+  #refusalToldAtMs = Number.NEGATIVE_INFINITY;
+
+  #duplicateId(boots: readonly string[]): void {
+    const { log, boot } = this.parts;
+    log.error(
+      { boots },
+      `another agent runs as node ${this.self} (boots ${boots.join(', ')}; this one is ${boot.boot}): stopping; give each node its own key`,
+    );
+    this.notice('DuplicateId', 'critical', `node/${this.self}`, { boots: boots.join(' ') });
+    this.stop('another agent runs with this node ID').finally(() =>
+      this.onFatal?.(`two agents run as node ${this.self}`),
+    );
+  }
+
+  /** Called when the agent had to stop by itself. */
+  onFatal: ((why: string) => void) | null = null;
+
+  #catchUpWith(node: NodeId): void {
+    if (this.#catchingUp.has(node) || !this.parts.net.connected().includes(node)) return;
+    this.#catchingUp.add(node);
+    const loop = async (): Promise<void> => {
+      for (;;) {
+        const page = await this.parts.net.catchup(node, { have: cursorsOf(this.#acceptance) });
+        this.#counters.catchups = (this.#counters.catchups ?? 0) + 1;
+        for (const sealed of page.events) this.#receiveSealed(Buffer.from(sealed, 'base64'), 'catchup');
+        await this.#inbox;
+        if (!page.more || this.#stopped) return;
+      }
+    };
+    loop()
+      .catch((error: unknown) => this.parts.log.debug({ err: error, node }, `catch-up with node ${node} failed`))
+      .finally(() => this.#catchingUp.delete(node));
+  }
+
+  // --- what outlets ask -----------------------------------------------------------------------------------------------
+
+  scan(): Promise<Disk[]> {
+    return this.parts.driver.scan();
+  }
+
+  async request(request: Request): Promise<{ ok: boolean; text: string }> {
+    const resolved = await resolveDevices(this.parts.driver, this.disks, this.records(), request);
+    if ('error' in resolved) return { ok: false, text: resolved.error };
+    await this.#until(() => leaseSummary(this.#lease).master !== null, 5000);
+    const { master } = leaseSummary(this.#lease);
+    if (master === null) {
+      return { ok: false, text: 'the cluster has no master now (no majority of nodes?); see `mdmesh status`' };
+    }
+    const requestId = this.parts.uuid();
+    const outcome = new Promise<{ ok: boolean; text: string }>((resolve) => {
+      this.#waiting.set(requestId, resolve);
+      this.parts.timers.after(REQUEST_TIMEOUT_MS, () => {
+        this.#waiting.delete(requestId);
+        resolve({
+          ok: false,
+          text: `no answer from the master (node ${master}) within ${REQUEST_TIMEOUT_MS / 1000} s; see \`mdmesh status\` for what became of it`,
+        });
+      });
+    });
+    const { event, sealed } = await this.sealEvent({
+      type: 'request',
+      requestId,
+      request: resolved.request,
+      devices: resolved.devices,
+    });
+    this.parts.net.publish(Buffer.from(sealed, 'base64'));
+    if (master === this.self) this.#takeSubmitted(event);
+    else if (!this.parts.net.send(master, { room: 'arrays', message: { kind: 'submit', event: sealed } })) {
+      this.#waiting.delete(requestId);
+      return { ok: false, text: `the master (node ${master}) cannot be reached from here; try again` };
+    }
+    return outcome;
+  }
+
+  status(): Status {
+    const { config, net, journal, driver, version } = this.parts;
+    const now = this.now();
+    const lease = leaseSummary(this.#lease);
+    const connected = net.connected();
+    const statuses = memberStatuses(this.#members);
+    return {
+      cluster: config.cluster,
+      self: this.self,
+      version,
+      startedAt: this.#startedAt,
+      driver: driver.kind,
+      lease: {
+        role: lease.role,
+        term: lease.term,
+        master: lease.master,
+        leaseLeftMs: Math.max(0, Math.round((lease.leaseUntilMs ?? now) - now)),
+        grantLeftMs: Math.max(0, Math.round((lease.grantUntilMs ?? now) - now)),
+      },
+      nodes: config.nodes.map((node) => {
+        const member = statuses.find((candidate) => candidate.node === node.id);
+        const self = node.id === this.self;
+        return {
+          node: node.id,
+          address: node.address,
+          self,
+          status: self ? 'alive' : (member?.status ?? 'unknown'),
+          connected: self || connected.includes(node.id),
+          eligible: member?.eligible ?? false,
+          granted: this.leading
+            ? this.#master.grantable.includes(node.id)
+            : self
+              ? (lease.grantUntilMs ?? 0) > now
+              : null,
+        };
+      }),
+      arrays: [...this.#local.arrays.values()].map((array) => this.#arrayStatus(array)),
+      journal: { head: journal.head() },
+      counters: { ...this.#counters, ...net.counters() },
+    };
+  }
+
+  #arrayStatus(array: LocalArray): ArrayStatus {
+    const { record } = array;
+    const paths: Record<string, string> = {};
+    for (const member of record.members) {
+      const path = this.disks.paths.get(member.uuid);
+      if (path !== undefined) paths[member.uuid] = path;
+    }
+    const reports: ArrayStatus['reports'] = [];
+    if (this.leading) {
+      for (const [node, { reports: of }] of this.#master.nodes) {
+        const report = of.get(record.uuid);
+        if (report !== undefined) reports.push({ node, report });
+      }
+    } else reports.push({ node: this.self, report: reportOf(this.#local, array) });
+    const local = array.observation ?? null;
+    const done = local?.syncCompleted ?? null;
+    return {
+      record,
+      applied: array.applied,
+      released: array.released?.version ?? null,
+      local,
+      paths,
+      reports,
+      sync: local !== null && done !== null ? { action: local.syncAction, ...done, by: this.self } : null,
+      trouble: array.trouble ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
+    };
+  }
+}
+
+function errorOf(error: unknown): { code: string; text: string } {
+  if (error instanceof MdError) return { code: error.code, text: error.message };
+  return { code: 'EIO', text: error instanceof Error ? error.message : String(error) };
+}

@@ -1,0 +1,67 @@
+/** What this node sees on its disks: kept from the last scan, so that a commit needs no reading. */
+
+import type { Disk, MdDriver, Superblock } from '../md/driver.ts';
+import { type FoundArray, recordFromDisks } from '../md/metadata.ts';
+
+export class DiskView {
+  readonly #driver: MdDriver;
+  readonly #cluster: string;
+  #disks: Disk[] = [];
+  #paths: ReadonlyMap<string, string> = new Map();
+  #superblocks: ReadonlyMap<string, Superblock> = new Map();
+  #running: Promise<void> | null = null;
+  #again = false;
+
+  constructor(driver: MdDriver, cluster: string) {
+    this.#driver = driver;
+    this.#cluster = cluster;
+  }
+
+  get disks(): readonly Disk[] {
+    return this.#disks;
+  }
+
+  /** Member uuid → path. */
+  get paths(): ReadonlyMap<string, string> {
+    return this.#paths;
+  }
+
+  /** Member uuid → superblock as last read. */
+  get superblocks(): ReadonlyMap<string, Superblock> {
+    return this.#superblocks;
+  }
+
+  arrays(): FoundArray[] {
+    return recordFromDisks(this.#disks, this.#cluster);
+  }
+
+  /** One scan at a time; a call during a scan gets a later one, because the one under way may have read too early. */
+  async refresh(): Promise<void> {
+    if (this.#running !== null) {
+      this.#again = true;
+      await this.#running;
+      if (!this.#again) return this.#running ?? undefined;
+      this.#again = false;
+    }
+    this.#running = this.#scan().finally(() => {
+      this.#running = null;
+    });
+    await this.#running;
+  }
+
+  async #scan(): Promise<void> {
+    const disks = await this.#driver.scan();
+    const paths = new Map<string, string>();
+    const superblocks = new Map<string, Superblock>();
+    for (const disk of disks) {
+      if (disk.superblock === null) continue;
+      // A dm device over a disk shows the same superblock twice; the one nobody holds is the one to use.
+      if (paths.has(disk.superblock.deviceUuid) && disk.holders.some((holder) => !holder.startsWith('md'))) continue;
+      paths.set(disk.superblock.deviceUuid, disk.path);
+      superblocks.set(disk.superblock.deviceUuid, disk.superblock);
+    }
+    this.#disks = disks;
+    this.#paths = paths;
+    this.#superblocks = superblocks;
+  }
+}

@@ -1,0 +1,7 @@
+/**
+ * agent: the one loop that owns all state of a node. It knows nothing by itself: it folds inputs into the cores (members,
+ * lease, arrays) and performs their effects on net, md, journal and fencing. Outlets see it as an `AgentFace`.
+ */
+export { Agent } from './agent.ts';
+export { type AgentLog, type AgentParts, NODE_SLOTS, type Timers } from './parts.ts';
+export { openStateFiles, type StateFiles, writeDurably } from './state_files.ts';

@@ -1,0 +1,42 @@
+/** What an agent is built from. The simulation builds the same agent from simulated parts. */
+import type { Config } from '../config/index.ts';
+import type { Fencing } from '../fencing/index.ts';
+import type { Journal } from '../journal/index.ts';
+import type { MdDriver } from '../md/driver.ts';
+import type { Net } from '../net/index.ts';
+import type { Identity } from '../wire/identity.ts';
+import type { StateFiles } from './state_files.ts';
+
+export interface Timers {
+  /** Calls again and again until the returned function is called. */
+  every(intervalMs: number, run: () => void): () => void;
+  after(delayMs: number, run: () => void): () => void;
+  /** Wall clock, for people only. */
+  wall(): Date;
+}
+
+export interface AgentLog {
+  debug(fields: object, text: string): void;
+  info(fields: object, text: string): void;
+  warn(fields: object, text: string): void;
+  error(fields: object, text: string): void;
+}
+
+export interface AgentParts {
+  config: Config;
+  identity: Identity;
+  driver: MdDriver;
+  net: Net;
+  journal: Journal;
+  fencing: Fencing;
+  files: StateFiles;
+  boot: { boot: string; bootNumber: number };
+  timers: Timers;
+  /** A random UUID. */
+  uuid(): string;
+  log: AgentLog;
+  version: string;
+}
+
+/** Node slots laid out in the mesh area of a new array: bitmaps and blocks for that many nodes. */
+export const NODE_SLOTS = 16;

@@ -1,0 +1,469 @@
+/**
+ * What operators ask the master for, as far as disks must be found and checked before the arrays core can commit it.
+ *
+ * A disk is named differently on each node, and a new one has no superblock to know it by. So the asking node sends size
+ * and content digest; the master finds the disk with the same content among its own, writes the superblocks, and every
+ * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the superblocks are wiped
+ * again and the request is refused with the name of the node that does not see the disk.
+ */
+import { mayTouch } from '../arrays/levels.ts';
+import type { ArrayRecord, MemberRecord, NodeId } from '../arrays/record.ts';
+import type { Disk, MetadataWrite } from '../md/driver.ts';
+import { meshGeometry } from '../md/mesh_area.ts';
+import {
+  componentSectorsFor,
+  dataOffsetSectorsFor,
+  defaultChunkSectors,
+  defaultLayout,
+  isRedundant,
+  recordFromSuperblocks,
+  superblocksFor,
+  writesFor,
+} from '../md/metadata.ts';
+import { adoptable, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '../md/superblock.ts';
+import type { ArrayMessage, Request, ResolvedDevice } from '../wire/messages.ts';
+import type { Agent } from './agent.ts';
+import { NODE_SLOTS } from './parts.ts';
+import { findArray } from './resolve_devices.ts';
+
+const ANSWER_MS = 5000;
+
+type Look = Extract<ArrayMessage, { kind: 'sees-query' }>;
+type Looked = Extract<ArrayMessage, { kind: 'sees-answer' }>;
+
+export interface Procedures {
+  handle(from: NodeId, requestId: string, request: Request, devices: readonly ResolvedDevice[]): void;
+  look(from: NodeId, query: Look): void;
+  looked(from: NodeId, answer: Looked): void;
+}
+
+/** Ends a procedure with words for the one who asked. */
+class Refusal extends Error {}
+
+const leastDisks: Record<ArrayRecord['level'], number> = {
+  linear: 1,
+  raid0: 1,
+  raid1: 1,
+  raid10: 2,
+  raid4: 3,
+  raid5: 3,
+  raid6: 4,
+};
+
+/** Levels whose data is right although several nodes write at once: every write goes to whole copies, none to shared parity. */
+function mayBeShared(level: ArrayRecord['level'], layout: number): boolean {
+  return level === 'raid1' || (level === 'raid10' && layout >> 8 === 1);
+}
+
+export function procedures(agent: Agent): Procedures {
+  const { driver, config, timers, uuid: newUuid } = agent.parts;
+  const looks = new Map<string, { from: NodeId; answer: Looked }[]>();
+
+  function arrayOf(word: string): ArrayRecord {
+    const record = findArray(agent.records(), word);
+    if (record !== null) return record;
+    const known = agent.records().map((candidate) => candidate.md);
+    throw new Refusal(`no array ${word} in this cluster (it has: ${known.join(', ') || 'none'})`);
+  }
+
+  function connectedNodes(): NodeId[] {
+    return [agent.self, ...agent.parts.net.connected()];
+  }
+
+  async function write(writes: MetadataWrite[]): Promise<void> {
+    const results = await driver.writeMetadata(writes);
+    for (const { path, error } of results) if (error !== null) throw new Refusal(`${path}: ${error.text}`);
+  }
+
+  async function wipe(paths: Iterable<string>): Promise<void> {
+    const bytes = new Uint8Array(SUPERBLOCK_BYTES);
+    const offsetBytes = SUPERBLOCK_SECTOR * 512;
+    await driver.writeMetadata([...paths].map((path) => ({ path, offsetBytes, bytes })));
+    await agent.rescan();
+  }
+
+  /** The same disk here as the one that was resolved on the asking node, by content. */
+  async function match(device: ResolvedDevice, taken: ReadonlySet<string>, disks: readonly Disk[]): Promise<Disk> {
+    const fitting = disks
+      .filter((disk) => disk.sizeSectors === device.sizeSectors && !taken.has(disk.path))
+      .sort((a, b) => Number(b.path === device.path) - Number(a.path === device.path));
+    const same: Disk[] = [];
+    for (const disk of fitting) {
+      const { digest } = await driver.fingerprint(disk.path);
+      if (digest !== device.digest) continue;
+      // Blank disks of one size look alike; the path decides, and every node is asked afterwards what it sees.
+      if (disk.path === device.path || !device.blank) return disk;
+      same.push(disk);
+    }
+    const [only] = same;
+    if (only !== undefined && same.length === 1) return only;
+    const why = same.length === 0 ? 'no disk with that size and content is seen by' : 'several blank disks fit it on';
+    throw new Refusal(`${device.path}: ${why} the master (node ${agent.self}); check the paths to the shared storage`);
+  }
+
+  function mayTake(disk: Disk, device: ResolvedDevice, force: boolean): void {
+    if (disk.holders.length > 0)
+      throw new Refusal(`${disk.path} on node ${agent.self} is in use by ${disk.holders.join(', ')}`);
+    for (const record of agent.records()) {
+      const uuid = disk.superblock?.deviceUuid;
+      if (record.members.some((member) => member.uuid === uuid)) {
+        throw new Refusal(`${device.path} is a member of ${record.md}; remove it there first`);
+      }
+    }
+    if (force) return;
+    if (disk.superblock !== null) {
+      throw new Refusal(
+        `${device.path} carries a superblock of array ${disk.superblock.setName} (${disk.superblock.setUuid}); use --force to overwrite it`,
+      );
+    }
+    if (!device.blank)
+      throw new Refusal(`${device.path} is not blank; wipe it (wipefs -a) or use --force to overwrite it`);
+  }
+
+  /** Asks every connected node whether it sees these members. `typed`: the asking node's own paths of them. */
+  async function allSee(asker: NodeId, members: ReadonlyMap<string, string>): Promise<void> {
+    const queryId = newUuid();
+    const nodes = connectedNodes();
+    const answers: { from: NodeId; answer: Looked }[] = [];
+    looks.set(queryId, answers);
+    for (const node of nodes) {
+      const asked = [...members].map(([uuid, path]) => ({ uuid, path: node === asker ? path : null }));
+      agent.toNode(node, { kind: 'sees-query', queryId, members: asked });
+    }
+    const end = agent.now() + ANSWER_MS;
+    while (answers.length < nodes.length && agent.now() < end) {
+      await new Promise<void>((resolve) => {
+        timers.after(10, resolve);
+      });
+    }
+    looks.delete(queryId);
+    for (const node of nodes) {
+      const answer = answers.find((candidate) => candidate.from === node)?.answer;
+      if (answer === undefined) throw new Refusal(`node ${node} did not say whether it sees the disks`);
+      const [wrong] = answer.wrong;
+      if (wrong !== undefined) throw new Refusal(`node ${node}: ${wrong}`);
+      const missing = [...members].filter(([uuid]) => !answer.seen.includes(uuid)).map(([, path]) => path);
+      if (missing.length > 0) {
+        throw new Refusal(
+          `node ${node} does not see the disk that is ${missing.join(', ')} on node ${asker}; check its path to the storage`,
+        );
+      }
+    }
+  }
+
+  function ownerFor(access: ArrayRecord['access'], owner: NodeId | undefined): NodeId | null {
+    if (access === 'shared') {
+      if (owner !== undefined)
+        throw new Refusal('a shared array has no owner; leave --owner out or use --access exclusive');
+      return null;
+    }
+    if (owner !== undefined && !config.nodes.some((node) => node.id === owner))
+      throw new Refusal(`no node ${owner} in the list`);
+    return owner ?? agent.self;
+  }
+
+  function checkAccess(access: ArrayRecord['access'], level: ArrayRecord['level'], layout: number): void {
+    if (access === 'exclusive' || mayBeShared(level, layout)) return;
+    throw new Refusal(`${level} cannot be written by several nodes at once; use --access exclusive`);
+  }
+
+  async function create(
+    asker: NodeId,
+    requestId: string,
+    request: Extract<Request, { verb: 'create' }>,
+    devices: readonly ResolvedDevice[],
+  ): Promise<void> {
+    const md = request.md.replace(/^\/dev\//, '');
+    if (!/^md[0-9]{1,4}$/.test(md))
+      throw new Refusal(`${request.md} is not the name of an md device; use md0 … md9999`);
+    if (agent.records().some((record) => record.md === md)) throw new Refusal(`${md} exists in this cluster already`);
+    const { level, raidDisks } = request;
+    const layout = request.layout ?? defaultLayout(level);
+    checkAccess(request.access, level, layout);
+    const owner = ownerFor(request.access, request.owner);
+    if (raidDisks < leastDisks[level])
+      throw new Refusal(`${level} needs at least ${leastDisks[level]} devices, ${raidDisks} given`);
+    if (devices.length !== raidDisks + request.spares) {
+      throw new Refusal(
+        `${raidDisks} devices and ${request.spares} spares were asked for, but ${devices.length} given`,
+      );
+    }
+    const disks = await agent.rescan();
+    const taken = new Set<string>();
+    const found: { disk: Disk; device: ResolvedDevice }[] = [];
+    for (const device of devices) {
+      const disk = await match(device, taken, disks);
+      mayTake(disk, device, request.force);
+      taken.add(disk.path);
+      found.push({ disk, device });
+    }
+    const members: MemberRecord[] = found.map(({ disk }, index) => {
+      const dataOffsetSectors = dataOffsetSectorsFor(disk.sizeSectors);
+      return {
+        uuid: newUuid(),
+        devNumber: index,
+        role: index < raidDisks ? ('active' as const) : ('spare' as const),
+        slot: index < raidDisks ? index : null,
+        dataOffsetSectors,
+        dataSizeSectors: disk.sizeSectors - dataOffsetSectors,
+      };
+    });
+    const chunkSectors = request.chunkKib === undefined ? defaultChunkSectors(level) : request.chunkKib * 2;
+    const smallest = Math.min(...members.map((member) => member.dataSizeSectors));
+    const componentSectors = componentSectorsFor(level, chunkSectors, smallest);
+    if (componentSectors <= 0)
+      throw new Refusal(`the smallest disk leaves ${smallest} sectors for data, which is too few`);
+    const seconds = Math.floor(timers.wall().getTime() / 1000);
+    const record: ArrayRecord = {
+      uuid: newUuid(),
+      name: request.name ?? `${config.cluster.name}:${md.slice(2)}`,
+      md,
+      level,
+      layout,
+      chunkSectors,
+      raidDisks,
+      componentSectors,
+      ctimeSeconds: seconds,
+      access: request.access,
+      owner,
+      run: 'started',
+      writers: [],
+      writerBoots: [],
+      resync: isRedundant(level) && !request.assumeClean ? { fromSector: 0, by: owner ?? agent.self, since: 0 } : null,
+      events: 1,
+      utimeSeconds: seconds,
+      members,
+      version: { term: agent.term, index: 0 },
+    };
+    const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
+    const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
+    await layDown(asker, record, paths, typed);
+    agent.ask(record.uuid, { what: 'introduce', kind: 'create', record }, requestId);
+  }
+
+  /** Writes superblocks and a fresh mesh area, and has every node look; wiped again if one does not see them. */
+  async function layDown(
+    asker: NodeId,
+    record: ArrayRecord,
+    paths: ReadonlyMap<string, string>,
+    typed: ReadonlyMap<string, string>,
+  ): Promise<void> {
+    await write(
+      writesFor({
+        record,
+        clusterUuid: config.cluster.uuid,
+        clusterName: config.cluster.name,
+        nodeSlots: NODE_SLOTS,
+        devices: paths,
+        meshSequence: record.version.index,
+        fresh: new Set(paths.keys()),
+      }),
+    );
+    try {
+      await allSee(asker, typed);
+    } catch (error) {
+      await wipe(paths.values());
+      throw error;
+    }
+  }
+
+  async function adopt(asker: NodeId, requestId: string, request: Extract<Request, { verb: 'adopt' }>): Promise<void> {
+    const md = request.md.replace(/^\/dev\//, '');
+    if (agent.records().some((record) => record.md === md || record.uuid === request.uuid)) {
+      throw new Refusal(`${md} (${request.uuid}) is in this cluster already`);
+    }
+    const disks = (await agent.rescan()).filter((disk) => disk.superblock?.setUuid === request.uuid);
+    if (disks.length === 0)
+      throw new Refusal(`no disk here belongs to an array ${request.uuid}; see mdadm --examine --scan`);
+    const existing = new Map<string, NonNullable<Disk['superblock']>>();
+    const paths = new Map<string, string>();
+    for (const disk of disks) {
+      const sb = disk.superblock;
+      if (sb === null) continue;
+      if (disk.holders.length > 0)
+        throw new Refusal(
+          `${disk.path} is in use by ${disk.holders.join(', ')} on node ${agent.self}; stop it first (mdadm --stop)`,
+        );
+      const bytes = await driver.readMetadata(disk.path, SUPERBLOCK_SECTOR * 512, SUPERBLOCK_BYTES);
+      const why = adoptable(sb, disk.path, bytes);
+      if (why !== null) throw new Refusal(why);
+      existing.set(sb.deviceUuid, sb);
+      paths.set(sb.deviceUuid, disk.path);
+    }
+    const owner = ownerFor(request.access, request.owner);
+    const base = recordFromSuperblocks([...existing.values()], {
+      md,
+      access: request.access,
+      owner,
+      term: agent.term,
+      resyncBy: owner ?? agent.self,
+    });
+    checkAccess(request.access, base.level, base.layout);
+    const active = base.members.filter((member) => member.role === 'active').length;
+    if (active < base.raidDisks)
+      throw new Refusal(
+        `${md} is degraded (${active} of ${base.raidDisks} members in sync); make it whole with mdadm before it is adopted`,
+      );
+    for (const [memberUuid, sb] of superblocksFor(base, true, existing)) {
+      const geometry = meshGeometry(sb, NODE_SLOTS);
+      if ('error' in geometry) throw new Refusal(`${paths.get(memberUuid) ?? memberUuid}: ${geometry.error}`);
+    }
+    await allSee(asker, paths);
+    const resync = base.resync === null ? null : { ...base.resync, fromSector: 0, since: 0 };
+    const record: ArrayRecord = { ...base, run: 'started', resync, version: { term: agent.term, index: 0 } };
+    await write(
+      writesFor({
+        record,
+        clusterUuid: config.cluster.uuid,
+        clusterName: config.cluster.name,
+        nodeSlots: NODE_SLOTS,
+        devices: paths,
+        existing,
+        meshSequence: 0,
+        fresh: new Set(paths.keys()),
+      }),
+    );
+    await agent.rescan();
+    agent.ask(record.uuid, { what: 'introduce', kind: 'adopt', record }, requestId);
+  }
+
+  async function add(
+    asker: NodeId,
+    requestId: string,
+    request: Extract<Request, { verb: 'add' }>,
+    device: ResolvedDevice,
+  ): Promise<void> {
+    const record = arrayOf(request.array);
+    if (record.run !== 'started') throw new Refusal(`${record.md} is stopped; assemble it first`);
+    const disks = await agent.rescan();
+    const disk = await match(device, new Set(), disks);
+    // A disk that was a member of this very array carries nothing else that could be lost.
+    const own = disk.superblock?.setUuid === record.uuid;
+    mayTake(disk, device, request.force || own);
+    const dataOffsetSectors = dataOffsetSectorsFor(disk.sizeSectors);
+    const member: MemberRecord = {
+      uuid: newUuid(),
+      devNumber: Math.max(...record.members.map((candidate) => candidate.devNumber)) + 1,
+      role: 'spare',
+      slot: null,
+      dataOffsetSectors,
+      dataSizeSectors: disk.sizeSectors - dataOffsetSectors,
+    };
+    if (member.dataSizeSectors < record.componentSectors) {
+      throw new Refusal(
+        `${device.path} is too small for ${record.md}: ${member.dataSizeSectors} sectors for data, ${record.componentSectors} needed`,
+      );
+    }
+    const next: ArrayRecord = { ...record, members: [...record.members, member] };
+    await layDown(asker, next, new Map([[member.uuid, disk.path]]), new Map([[member.uuid, device.path]]));
+    agent.ask(record.uuid, { what: 'add', member }, requestId);
+  }
+
+  function memberFor(record: ArrayRecord, device: ResolvedDevice): string {
+    const { memberUuid } = device;
+    if (memberUuid !== null && record.members.some((member) => member.uuid === memberUuid)) return memberUuid;
+    throw new Refusal(`${device.path} is not a member of ${record.md}`);
+  }
+
+  async function perform(
+    from: NodeId,
+    requestId: string,
+    request: Request,
+    devices: readonly ResolvedDevice[],
+  ): Promise<void> {
+    const [device] = devices;
+    switch (request.verb) {
+      case 'create':
+        return create(from, requestId, request, devices);
+      case 'adopt':
+        return adopt(from, requestId, request);
+      case 'add':
+        if (device === undefined) throw new Refusal('no device given');
+        return add(from, requestId, request, device);
+      case 'fail':
+      case 'remove': {
+        if (device === undefined) throw new Refusal('no device given');
+        const record = arrayOf(request.array);
+        agent.ask(record.uuid, { what: request.verb, member: memberFor(record, device) }, requestId);
+        return;
+      }
+      case 'assemble': {
+        const stopped = agent.records().filter((record) => record.run === 'stopped');
+        if (request.array !== null) {
+          const record = arrayOf(request.array);
+          agent.ask(record.uuid, { what: 'start' }, requestId);
+          return;
+        }
+        for (const record of stopped) agent.ask(record.uuid, { what: 'start' }, null);
+        const names = stopped.map((record) => record.md).join(', ');
+        agent.answer(requestId, true, names === '' ? 'every array of this cluster is started' : `starting ${names}`);
+        return;
+      }
+      case 'stop':
+        agent.ask(arrayOf(request.array).uuid, { what: 'stop' }, requestId);
+        return;
+      case 'release': {
+        const record = arrayOf(request.array);
+        if (record.run === 'started' || mayTouch(record).length > 0) {
+          throw new Refusal(`${record.md} is started; stop it first (mdmesh stop ${record.md})`);
+        }
+        agent.ask(record.uuid, { what: 'forget' }, requestId);
+        return;
+      }
+      case 'confirm-dead':
+        if (request.node === agent.self)
+          throw new Refusal(`node ${request.node} is the master that answers here: it lives`);
+        if (agent.parts.net.connected().includes(request.node))
+          throw new Refusal(`node ${request.node} is connected: it lives`);
+        agent.parts.fencing.confirm(request.node);
+        agent.notice('NodeConfirmedDead', 'warning', `node/${request.node}`, { node: request.node, by: from });
+        agent.answer(requestId, true, `node ${request.node} is taken as stopped, on your word`);
+        return;
+    }
+  }
+
+  async function look(from: NodeId, query: Look): Promise<void> {
+    const disks = await agent.rescan();
+    const seen: string[] = [];
+    const wrong: string[] = [];
+    for (const { uuid, path } of query.members) {
+      const disk = disks.find((candidate) => candidate.superblock?.deviceUuid === uuid);
+      if (disk === undefined) continue;
+      const foreign = driver
+        .running()
+        .find(
+          (array) => array.metadata !== 'external:mdmesh' && array.devices.includes(disk.path.replace(/^\/dev\//, '')),
+        );
+      if (foreign !== undefined)
+        wrong.push(`${disk.path} is in use by ${foreign.md}; stop it there first (mdadm --stop /dev/${foreign.md})`);
+      if (path !== null) {
+        const typed = await driver.examine(path).catch(() => null);
+        if (typed?.superblock?.deviceUuid !== uuid) {
+          wrong.push(
+            `${path} is not the disk that the master took for it; give it another size or content, or a path that is the same on all nodes`,
+          );
+          continue;
+        }
+      }
+      seen.push(uuid);
+    }
+    agent.toNode(from, { kind: 'sees-answer', queryId: query.queryId, seen, wrong });
+  }
+
+  return {
+    handle(from, requestId, request, devices) {
+      perform(from, requestId, request, devices).catch((error: unknown) => {
+        const text = error instanceof Error ? error.message : String(error);
+        if (!(error instanceof Refusal))
+          agent.parts.log.error({ err: error, verb: request.verb }, `${request.verb}: ${text}`);
+        agent.answer(requestId, false, text);
+      });
+    },
+    look(from, query) {
+      look(from, query).catch((error: unknown) => agent.parts.log.warn({ err: error }, 'disks could not be looked at'));
+    },
+    looked(from, answer) {
+      looks.get(answer.queryId)?.push({ from, answer });
+    },
+  };
+}

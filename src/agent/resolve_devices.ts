@@ -1,0 +1,70 @@
+/**
+ * What a person typed, made into what another node can find: member UUIDs and disk contents instead of this node's paths.
+ */
+import { activeMembers } from '../arrays/levels.ts';
+import type { ArrayRecord } from '../arrays/record.ts';
+import type { MdDriver } from '../md/driver.ts';
+import type { Request, ResolvedDevice } from '../wire/messages.ts';
+import type { DiskView } from './disk_view.ts';
+
+export function findArray(records: readonly ArrayRecord[], word: string): ArrayRecord | null {
+  const md = word.replace(/^\/dev\//, '').replace(/^md\//, '');
+  return records.find((record) => record.md === md || record.uuid === word || record.name === word) ?? null;
+}
+
+function devicesOf(request: Request): readonly string[] {
+  switch (request.verb) {
+    case 'create':
+      return request.devices;
+    case 'fail':
+    case 'remove':
+    case 'add':
+      return [request.device];
+    default:
+      return [];
+  }
+}
+
+async function resolve(driver: MdDriver, disks: DiskView, path: string, content: boolean): Promise<ResolvedDevice> {
+  // A member that has failed may not be readable any more: what the last scan saw of it is enough to name it.
+  for (const [uuid, known] of disks.paths) {
+    if (!content && (known === path || uuid === path)) {
+      return { path, memberUuid: uuid, sizeSectors: 0, digest: '', blank: false };
+    }
+  }
+  const disk = await driver.examine(path);
+  const memberUuid = disk.superblock?.deviceUuid ?? null;
+  if (!content) return { path, memberUuid, sizeSectors: disk.sizeSectors, digest: '', blank: false };
+  const { sizeSectors, digest, blank } = await driver.fingerprint(path);
+  return { path, memberUuid, sizeSectors, digest, blank };
+}
+
+/** The request with each device resolved; or words about the first that cannot be. */
+export async function resolveDevices(
+  driver: MdDriver,
+  disks: DiskView,
+  records: readonly ArrayRecord[],
+  request: Request,
+): Promise<{ request: Request; devices: ResolvedDevice[] } | { error: string }> {
+  const content = request.verb === 'create' || request.verb === 'add';
+  const devices: ResolvedDevice[] = [];
+  for (const path of devicesOf(request)) {
+    if (content && disks.disks.some((disk) => disk.path === path && disk.holders.length > 0)) {
+      const holders = disks.disks.find((disk) => disk.path === path)?.holders.join(', ');
+      return { error: `${path} is in use by ${holders}; stop that first` };
+    }
+    try {
+      devices.push(await resolve(driver, disks, path, content));
+    } catch (error) {
+      const array = 'array' in request && request.array !== null ? findArray(records, request.array) : null;
+      const members =
+        array === null
+          ? ''
+          : ` (active members: ${activeMembers(array)
+              .map((m) => m.uuid)
+              .join(', ')})`;
+      return { error: `${path}: ${error instanceof Error ? error.message : String(error)}${members}` };
+    }
+  }
+  return { request, devices };
+}

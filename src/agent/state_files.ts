@@ -1,0 +1,66 @@
+/** The few bytes that a node must not forget: its vote, and how many times its agent has started. */
+import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import type { StoredVote } from '../lease/index.ts';
+
+const VoteFile = z.object({
+  term: z.int().min(0),
+  candidate: z.int().nullable(),
+  promise: z.object({ holder: z.int().nullable(), untilMs: z.number(), kernelBoot: z.string() }).nullable(),
+});
+
+const BootFile = z.object({ bootNumber: z.int().min(0) });
+
+export interface StateFiles {
+  /** null: lost, or not readable as what was written: the node then cannot know what it promised. */
+  loadVote(): Promise<StoredVote | null>;
+  /** Resolves when it would survive a power cut. */
+  storeVote(vote: StoredVote): Promise<void>;
+  /** One more than at any start before. */
+  nextBootNumber(atLeast: number): Promise<number>;
+}
+
+/** Written beside the old file, synced, renamed over it, and the folder synced: a crash leaves the old or the new one. */
+export async function writeDurably(path: string, text: string): Promise<void> {
+  const temporary = `${path}.new`;
+  const file = await open(temporary, 'w', 0o600);
+  try {
+    await file.writeFile(text);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, path);
+  const folder = await open(dirname(path), 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function readAs<T>(path: string, schema: z.ZodType<T>): Promise<T | null> {
+  try {
+    const parsed = schema.safeParse(JSON.parse(await readFile(path, 'utf8')));
+    return parsed.success ? parsed.data : null;
+  } catch {
+    return null;
+  }
+}
+
+export async function openStateFiles(directory: string): Promise<StateFiles> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const votePath = join(directory, 'vote.json');
+  const bootPath = join(directory, 'boot.json');
+  return {
+    loadVote: () => readAs(votePath, VoteFile),
+    storeVote: (vote) => writeDurably(votePath, `${JSON.stringify(vote)}\n`),
+    async nextBootNumber(atLeast) {
+      const before = (await readAs(bootPath, BootFile))?.bootNumber ?? 0;
+      const bootNumber = Math.max(before + 1, atLeast);
+      await writeDurably(bootPath, `${JSON.stringify({ bootNumber })}\n`);
+      return bootNumber;
+    },
+  };
+}

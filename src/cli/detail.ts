@@ -1,0 +1,60 @@
+/** `mdmesh detail`: one array as `mdadm --detail` prints it, and what only the cluster knows below. */
+import { statSync } from 'node:fs';
+import { detailText } from '../md/detail_text.ts';
+import { printable } from '../outlets/cloud_event.ts';
+import type { ArrayStatus } from '../outlets/index.ts';
+import { conditionOf, stateWords } from './array_condition.ts';
+import type { Context } from './context.ts';
+import type { Spoken } from './requests.ts';
+
+export interface DetailOptions extends Spoken {
+  test?: boolean;
+}
+
+export async function detail(context: Context, name: string, options: DetailOptions): Promise<number> {
+  const array = await (await context.agent()).array(name);
+  if (options.json) {
+    context.terminal.out(`${JSON.stringify(array)}\n`);
+  } else {
+    const devices = new Map(Object.entries(array.paths).map(([uuid, path]) => [uuid, { path, devno: devnoOf(path) }]));
+    context.terminal.out(detailText({ record: array.record, observation: array.local, devices }));
+    context.terminal.out(meshPart(array));
+  }
+  if (!options.test) return 0;
+  return { clean: 0, degraded: 1, failed: 2 }[conditionOf(array.record)];
+}
+
+function meshPart(array: ArrayStatus): string {
+  const { record, sync, trouble, reports } = array;
+  const lines: string[] = [''];
+  const field = (label: string, value: string) => lines.push(`${label.padStart(18)} : ${value}`);
+  const owner = record.owner === null ? '' : ` (node ${record.owner})`;
+  field('Mesh State', stateWords(array));
+  field('Access', `${record.access}${owner}`);
+  field('Writers', record.writers.map((node) => `node ${node}`).join(', ') || 'none');
+  field('Commit', versionText(record.version));
+  field('Applied Here', array.applied === null ? 'nothing yet' : versionText(array.applied));
+  if (record.resync !== null) {
+    const done = sync === null ? '' : `, ${sync.doneSectors} of ${sync.totalSectors} sectors`;
+    field('Copy', `by node ${record.resync.by}${done}`);
+  }
+  for (const { node, report } of reports) {
+    const words = report.trouble === null ? report.state : `${report.state}: ${printable(report.trouble)}`;
+    field(`Node ${node}`, words);
+  }
+  if (trouble !== null) field('Trouble', printable(trouble));
+  return `${lines.join('\n')}\n`;
+}
+
+function versionText({ term, index }: ArrayStatus['record']['version']): string {
+  return `term ${term}, index ${index}`;
+}
+
+/** major:minor; 0:0, as mdadm prints for what it cannot find, when the device is gone. */
+function devnoOf(path: string): string {
+  const rdev = statSync(path, { bigint: true, throwIfNoEntry: false })?.rdev ?? 0n;
+  // glibc's gnu_dev_major and gnu_dev_minor.
+  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n);
+  const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
+  return `${major}:${minor}`;
+}

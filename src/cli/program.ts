@@ -1,0 +1,363 @@
+/** The commands, their options and their help. What a command does is loaded when it is called: starting has to be quick. */
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
+import { DEFAULT_FILE, DEFAULT_KEY_FILE, DEFAULT_SOCKET_PATH, DEFAULT_STATE_DIR } from '../config/defaults.ts';
+import { createContext, type GlobalOptions } from './context.ts';
+import { UsageFailure } from './failure.ts';
+import type { Step } from './manage.ts';
+import { arrayName, chunkKibOf, countOf, levelOf, mdName, WordError } from './mdadm_words.ts';
+import type { AdoptOptions, CreateOptions, Spoken } from './requests.ts';
+import type { Terminal } from './terminal.ts';
+
+/** `finish` is called with the exit code of the command that ran. */
+export function buildProgram(terminal: Terminal, finish: (exitCode: number) => void): Command {
+  const program = new Command('mdmesh')
+    .description('Cluster-aware Linux md: one RAID array on several nodes over shared disks.')
+    .version(packageJson.version, '-V, --version')
+    .option('--config <file>', `configuration file (default: $MDMESH_CONFIG, or ${DEFAULT_FILE})`)
+    .option('--socket <path>', `the agent's socket (default: the configuration's, or ${DEFAULT_SOCKET_PATH})`)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.out(text),
+      writeErr: (text) => terminal.err(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'mdmesh: ')),
+    })
+    .showHelpAfterError('(add --help for usage and examples)');
+  const context = createContext(terminal, () => program.opts<GlobalOptions>());
+  /** Wraps an action: commander drops results, the exit code must not be. */
+  const run =
+    <A extends unknown[]>(action: (...args: A) => Promise<number>) =>
+    async (...args: A) =>
+      finish(await action(...args));
+  const json = () => new Option('--json', 'print JSON');
+  const access = () => new Option('--access <who>', 'who writes: all nodes, or one').choices(['shared', 'exclusive']);
+  const owner = () =>
+    new Option('--owner <node>', 'the one node that runs an exclusive array').argParser(
+      read((word) => countOf(word, 1)),
+    );
+  const md = () => new Argument('<md>', 'the md device: md0 or /dev/md0').argParser(read(mdName));
+  const array = () => new Argument('<array>', 'md0, /dev/md0 or its UUID').argParser(read(arrayName));
+
+  program
+    .command('agent')
+    .description('run the agent of this node in the foreground')
+    .addHelpText('after', examples('mdmesh agent --config /etc/mdmesh/mdmesh.yaml'))
+    .action(
+      run(async () => {
+        const { runAgent } = await import('../main.ts');
+        return runAgent(context.configFile());
+      }),
+    );
+
+  program
+    .command('keygen')
+    .description("make this node's identity and an unused vote file; never overwrites")
+    .option('--out <file>', 'key file', DEFAULT_KEY_FILE)
+    .option('--state-dir <dir>', 'where the vote file goes', DEFAULT_STATE_DIR)
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1'))
+    .action(
+      run(async (options: { out: string; stateDir: string; json?: boolean }) => {
+        const { keygen } = await import('./keygen.ts');
+        return keygen(context, options);
+      }),
+    );
+
+  program
+    .command('key')
+    .description("print the peer ID of this node's key")
+    .argument('[file]', 'key file', DEFAULT_KEY_FILE)
+    .addHelpText('after', examples('mdmesh key', 'mdmesh key ./n1.key'))
+    .action(
+      run(async (file: string) => {
+        terminal.out(`${await peerIdOf(file)}\n`);
+        return 0;
+      }),
+    );
+
+  program
+    .command('config')
+    .description('work with the configuration file')
+    .addHelpText('after', examples('mdmesh config check'))
+    .command('check')
+    .description('check the configuration and say every problem in it')
+    .argument('[file]', 'configuration file (default: as --config)')
+    .addHelpText('after', examples('mdmesh config check', 'mdmesh config check ./mdmesh.yaml'))
+    .action(
+      run(async (file: string | undefined) => {
+        const { checkConfig } = await import('../config/index.ts');
+        const { exitCode, text } = await checkConfig(file ?? context.configFile(), { peerIdOf });
+        if (exitCode === 0) terminal.out(text);
+        else terminal.err(text);
+        return exitCode;
+      }),
+    );
+
+  program
+    .command('create')
+    .description('create an array over shared disks and start it on all nodes')
+    .addArgument(md())
+    .argument('<devices...>', 'member devices, by their paths on this node')
+    .addOption(
+      new Option('-l, --level <level>', 'linear, 0, 1, 4, 5, 6 or 10').argParser(read(levelOf)).makeOptionMandatory(),
+    )
+    .addOption(
+      new Option('-n, --raid-devices <count>', 'active members')
+        .argParser(read((word) => countOf(word, 1)))
+        .makeOptionMandatory(),
+    )
+    .addOption(
+      new Option('-x, --spare-devices <count>', 'spares; they come last in the list')
+        .argParser(read((word) => countOf(word, 0)))
+        .default(0),
+    )
+    .addOption(new Option('-c, --chunk <size>', 'KiB, or with K, M or G').argParser(read(chunkKibOf)))
+    .option('-p, --layout <layout>', 'n2 (raid10), left-symmetric (raid5, raid6), …')
+    .addOption(access())
+    .addOption(owner())
+    .option('-N, --name <name>', "name in the superblock (default: the cluster's and the md name)")
+    .option('--assume-clean', 'skip the first resync: the members are known to be equal')
+    .option('-f, --force', 'take disks that carry something')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      examples(
+        'mdmesh create md0 --level 1 --raid-devices 2 /dev/sdb /dev/sdc',
+        'mdmesh create /dev/md1 -l10 -n4 -c 512K --layout=n2 /dev/sd[b-e]',
+        'mdmesh create md2 -l5 -n3 -x1 --owner 2 /dev/sd[b-e]',
+      ),
+    )
+    .action(
+      run(async (name: string, devices: string[], options: CreateOptions) => {
+        const { create } = await import('./requests.ts');
+        return create(context, name, devices, options);
+      }),
+    );
+
+  program
+    .command('adopt')
+    .description("take over an existing mdadm array (v1.2), in place; 'release' gives it back")
+    .argument('<what>', 'its UUID, one of its devices, or the md device that runs it')
+    .addOption(new Option('--as <md>', 'md name on every node').argParser(read(mdName)))
+    .addOption(access())
+    .addOption(owner())
+    .addOption(json())
+    .addHelpText(
+      'after',
+      examples('mdmesh adopt /dev/sdb', 'mdmesh adopt 3c1c0f5e-7b1a-4a9e-9d55-0c9f3c8f7a11 --as md0'),
+    )
+    .action(
+      run(async (what: string, options: AdoptOptions) => {
+        const { adopt } = await import('./requests.ts');
+        return adopt(context, what, options);
+      }),
+    );
+
+  program
+    .command('release')
+    .description('stop an array and give it back to mdadm')
+    .addArgument(array())
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh release md0 && mdadm --assemble --scan'))
+    .action(
+      run(async (name: string, options: Spoken) => {
+        const { ask } = await import('./requests.ts');
+        return ask(context, { verb: 'release', array: name }, options);
+      }),
+    );
+
+  program
+    .command('assemble')
+    .description('start an array of this cluster on all nodes')
+    .argument('[array]', 'md0, /dev/md0 or its UUID', read(arrayName))
+    .option('-s, --scan', 'all arrays that the disks carry')
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh assemble md0', 'mdmesh assemble --scan'))
+    .action(
+      run(async (name: string | undefined, options: Spoken & { scan?: boolean }) => {
+        if ((name === undefined) === (options.scan !== true)) {
+          throw new UsageFailure('assemble: name one array, or give --scan for all of them');
+        }
+        const { ask } = await import('./requests.ts');
+        return ask(context, { verb: 'assemble', array: name ?? null }, options);
+      }),
+    );
+
+  program
+    .command('stop')
+    .description('stop an array on all nodes')
+    .addArgument(array())
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh stop md0'))
+    .action(
+      run(async (name: string, options: Spoken) => {
+        const { ask } = await import('./requests.ts');
+        return ask(context, { verb: 'stop', array: name }, options);
+      }),
+    );
+
+  // Repeated and mixed options keep their order here, which one list per option would lose.
+  const steps: Step[] = [];
+  const step = (verb: Step['verb']) => (device: string) => {
+    steps.push({ verb, device });
+    return device;
+  };
+  program
+    .command('manage')
+    .description('fail, remove and add members, in the order given')
+    .addArgument(array())
+    .addOption(new Option('-f, --fail <device...>', 'mark as faulty').argParser(step('fail')))
+    .addOption(
+      new Option('-r, --remove <device...>', "take out; the word 'faulty' means every faulty one").argParser(
+        step('remove'),
+      ),
+    )
+    .addOption(new Option('-a, --add <device...>', 'add; rebuilt if a slot is free').argParser(step('add')))
+    .option('--force', 'add a disk that carries something')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      examples(
+        'mdmesh manage md0 --fail /dev/sdb --remove /dev/sdb --add /dev/sdd',
+        'mdmesh manage /dev/md0 -f /dev/sdb -r /dev/sdb',
+        'mdmesh manage md0 --remove faulty',
+      ),
+    )
+    .action(
+      run(async (name: string, options: Spoken & { force?: boolean }) => {
+        const { manage } = await import('./manage.ts');
+        return manage(context, name, steps, options);
+      }),
+    );
+
+  program
+    .command('status')
+    .description('the cluster as this node sees it: nodes and arrays')
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh status', "mdmesh status --json | jq '.arrays[].record.md'"))
+    .action(
+      run(async (options: Spoken) => {
+        const { status } = await import('./status.ts');
+        return status(context, options);
+      }),
+    );
+
+  program
+    .command('nodes')
+    .description('the nodes as this node sees them')
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh nodes', 'mdmesh nodes --json'))
+    .action(
+      run(async (options: Spoken) => {
+        const { nodes } = await import('./status.ts');
+        return nodes(context, options);
+      }),
+    );
+
+  program
+    .command('detail')
+    .description('one array, as mdadm --detail prints it')
+    .addArgument(array())
+    .option('-t, --test', 'tell the condition by exit code: 0 whole, 1 degraded, 2 failed')
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh detail md0', 'mdmesh detail --test /dev/md0; echo $?'))
+    .action(
+      run(async (name: string, options: Spoken & { test?: boolean }) => {
+        const { detail } = await import('./detail.ts');
+        return detail(context, name, options);
+      }),
+    );
+
+  program
+    .command('examine')
+    .description("members' superblocks, as mdadm --examine prints them, and mesh areas; needs no agent")
+    .argument('<devices...>', 'member devices')
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh examine /dev/sdb', 'mdmesh examine --json /dev/sd[bc]'))
+    .action(
+      run(async (devices: string[], options: Spoken) => {
+        const { examine } = await import('./examine.ts');
+        return examine(context, devices, options);
+      }),
+    );
+
+  program
+    .command('node')
+    .description('tell the cluster about a node')
+    .addHelpText('after', examples('mdmesh node confirm-dead 3'))
+    .command('confirm-dead')
+    .description('vouch that a silent node has stopped; asks twice')
+    .addArgument(new Argument('<node>', "the node's number").argParser(read((word) => countOf(word, 1))))
+    .addOption(
+      new Option('--confirm <node>', 'for scripts: the number once more').argParser(read((word) => countOf(word, 1))),
+    )
+    .option('--really', 'for scripts: it is powered off, or cut off from the disks')
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh node confirm-dead 3', 'mdmesh node confirm-dead 3 --confirm 3 --really'))
+    .action(
+      run(async (node: number, options: Spoken & { confirm?: number; really?: boolean }) => {
+        const { confirmDead } = await import('./confirm_dead.ts');
+        return confirmDead(context, node, options);
+      }),
+    );
+
+  program
+    .command('watch')
+    .description('events as they happen, until interrupted')
+    .addOption(
+      new Option('--after <cursor>', 'first those behind this cursor; 0: all in the journal').argParser(read(cursorOf)),
+    )
+    .option('--json', 'print CloudEvents, one a line')
+    .addHelpText('after', examples('mdmesh watch', 'mdmesh watch --after 0', 'mdmesh watch --json | jq .type'))
+    .action(
+      run(async (options: { after?: number; json?: boolean }) => {
+        const { watch } = await import('./watch.ts');
+        return watch(context, options);
+      }),
+    );
+
+  program
+    .command('drop-writes')
+    .description("hold the writes of this machine's mesh arrays when no agent runs (for ExecStopPost)")
+    .addOption(new Option('--sys-block <dir>', 'instead of /sys/block').default('/sys/block').hideHelp())
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh drop-writes', 'ExecStopPost=-/usr/bin/mdmesh drop-writes'))
+    .action(
+      run(async (options: Spoken & { sysBlock: string }) => {
+        const { dropWrites } = await import('./drop_writes.ts');
+        return dropWrites(context, options);
+      }),
+    );
+
+  program.addHelpText(
+    'after',
+    `${examples('mdmesh status', 'mdmesh create md0 --level 1 --raid-devices 2 /dev/sdb /dev/sdc', 'mdmesh watch')}
+Exit codes: 0 done, 1 not done, 2 wrong usage. Errors go to standard error.`,
+  );
+  return program;
+}
+
+function examples(...lines: string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
+
+/** Words that cannot be read become commander's own complaint, which names the option. */
+function read<T>(parse: (word: string) => T): (word: string) => T {
+  return (word) => {
+    try {
+      return parse(word);
+    } catch (error) {
+      throw error instanceof WordError ? new InvalidArgumentError(error.message) : error;
+    }
+  };
+}
+
+function cursorOf(word: string): number {
+  if (/^[0-9]{1,15}$/.test(word)) return Number(word);
+  throw new WordError(`${word}: not a cursor; a whole number from 0 on, as in the events' "cursor"`);
+}
+
+async function peerIdOf(keyFile: string): Promise<string> {
+  const { loadIdentity } = await import('../wire/identity.ts');
+  return (await loadIdentity(keyFile)).peerId;
+}

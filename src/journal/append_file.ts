@@ -1,0 +1,189 @@
+/**
+ * A file that only grows: lines are queued in memory, written in batches, and each batch is fsynced before it counts as
+ * stored; one batch is in flight while the next one gathers. When the disk is full or broken, lines wait (up to a bound)
+ * and are tried again: the caller never blocks and never crashes, but learns of it from `durable`.
+ */
+import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** The few calls that are made of a file: in tests one that fails on purpose. */
+export interface AppendableFile {
+  write(bytes: Uint8Array, offsetBytes: number): Promise<void>;
+  sync(): Promise<void>;
+  truncate(sizeBytes: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface AppendFileOptions {
+  path: string;
+  /** Bytes that are there and good. */
+  sizeBytes: number;
+  fsync: boolean;
+  retryMs: number;
+  pendingBytesMax: number;
+  openFile: (path: string) => Promise<AppendableFile>;
+  /** Called in order, once a line is on disk. */
+  onStored: (cursor: number, offsetBytes: number, lengthBytes: number) => void;
+  /** Once at the start of an outage and once (null) at its end. */
+  onOutage: (error: Error | null) => void;
+}
+
+interface PendingLine {
+  cursor: number;
+  bytes: Buffer;
+}
+
+/** An fsync takes as long for one line as for many; beyond this the write itself would hold it up. */
+const BATCH_BYTES = 4 * 1024 * 1024;
+
+export class AppendFile {
+  readonly #options: AppendFileOptions;
+  #file: AppendableFile | null = null;
+  #sizeBytes: number;
+  #pending: PendingLine[] = [];
+  #pendingBytes = 0;
+  #lastAdded = 0;
+  #stored = 0;
+  #waiting: { cursor: number; resolve: () => void; reject: (error: Error) => void }[] = [];
+  #outage: Error | null = null;
+  #running: Promise<void> | null = null;
+  #retry: NodeJS.Timeout | null = null;
+
+  constructor(options: AppendFileOptions) {
+    this.#options = options;
+    this.#sizeBytes = options.sizeBytes;
+  }
+
+  /** False: so much waits already for a disk that takes nothing that no more may be added. */
+  hasRoom(): boolean {
+    return this.#pendingBytes < this.#options.pendingBytesMax;
+  }
+
+  add(cursor: number, line: string): void {
+    const bytes = Buffer.from(line, 'utf8');
+    this.#pending.push({ cursor, bytes });
+    this.#pendingBytes += bytes.byteLength;
+    this.#lastAdded = cursor;
+    if (this.#retry === null) this.#start();
+  }
+
+  /** Resolves when all that was added so far is on disk; rejects at once while the disk takes nothing. */
+  durable(): Promise<void> {
+    if (this.#outage !== null) return Promise.reject(this.#outage);
+    if (this.#stored >= this.#lastAdded) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#waiting.push({ cursor: this.#lastAdded, resolve, reject }));
+  }
+
+  /** Writes what it can. @returns how many lines could not be stored. */
+  async close(): Promise<number> {
+    await this.#running;
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#retry = null;
+    await this.#start();
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    await this.#file?.close().catch(() => undefined);
+    this.#file = null;
+    return this.#pending.length;
+  }
+
+  #start(): Promise<void> {
+    this.#running ??= this.#drain().finally(() => {
+      this.#running = null;
+      // Added between the last look at the queue and here.
+      if (this.#pending.length > 0 && this.#retry === null) void this.#start();
+    });
+    return this.#running;
+  }
+
+  async #drain(): Promise<void> {
+    // All that is added in this turn of the loop becomes one batch.
+    await Promise.resolve();
+    while (this.#pending.length > 0) {
+      const batch = this.#nextBatch();
+      try {
+        await this.#store(batch);
+      } catch (error) {
+        await this.#fail(error instanceof Error ? error : new Error(String(error)));
+        return;
+      }
+      this.#pending.splice(0, batch.length);
+      for (const { cursor, bytes } of batch) {
+        this.#options.onStored(cursor, this.#sizeBytes, bytes.byteLength);
+        this.#sizeBytes += bytes.byteLength;
+        this.#pendingBytes -= bytes.byteLength;
+        this.#stored = cursor;
+      }
+      if (this.#outage !== null) {
+        this.#outage = null;
+        this.#options.onOutage(null);
+      }
+      const ready = this.#waiting.filter(({ cursor }) => cursor <= this.#stored);
+      this.#waiting = this.#waiting.filter(({ cursor }) => cursor > this.#stored);
+      for (const { resolve } of ready) resolve();
+    }
+  }
+
+  #nextBatch(): PendingLine[] {
+    let bytes = 0;
+    const end = this.#pending.findIndex((line) => {
+      bytes += line.bytes.byteLength;
+      return bytes > BATCH_BYTES;
+    });
+    return this.#pending.slice(0, end < 0 ? this.#pending.length : Math.max(1, end));
+  }
+
+  async #store(batch: readonly PendingLine[]): Promise<void> {
+    const reopened = this.#file === null;
+    this.#file ??= await this.#options.openFile(this.#options.path);
+    // What a failed attempt left behind must not stand between two entries.
+    if (reopened) await this.#file.truncate(this.#sizeBytes);
+    await this.#file.write(Buffer.concat(batch.map(({ bytes }) => bytes)), this.#sizeBytes);
+    if (this.#options.fsync) await this.#file.sync();
+  }
+
+  async #fail(cause: Error): Promise<void> {
+    const { path, retryMs } = this.#options;
+    const text = `journal ${path}: ${this.#pending.length} entries are not on disk: ${cause.message}; free space or repair its disk, it is tried again each ${retryMs} ms`;
+    const first = this.#outage === null;
+    this.#outage = new Error(text, { cause });
+    if (first) this.#options.onOutage(this.#outage);
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#outage);
+    // After a failed fsync the kernel may have dropped the pages and call the next fsync good: write them all again.
+    await this.#file?.close().catch(() => undefined);
+    this.#file = null;
+    this.#retry = setTimeout(() => {
+      this.#retry = null;
+      void this.#start();
+    }, retryMs);
+    this.#retry.unref();
+  }
+}
+
+/** The real thing. A new file's name is made durable too: fsync of a file alone does not keep its directory entry. */
+export async function openAppendable(path: string): Promise<AppendableFile> {
+  const handle = await open(path, 'r+').catch(async (error: unknown) => {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    return await open(path, 'wx+', 0o600);
+  });
+  await syncDirectory(dirname(path));
+  return {
+    write: async (bytes, offsetBytes) => {
+      let written = 0;
+      while (written < bytes.byteLength) {
+        written += (await handle.write(bytes, written, bytes.byteLength - written, offsetBytes + written)).bytesWritten;
+      }
+    },
+    sync: () => handle.datasync(),
+    truncate: (sizeBytes) => handle.truncate(sizeBytes),
+    close: () => handle.close(),
+  };
+}
+
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

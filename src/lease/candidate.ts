@@ -1,0 +1,100 @@
+/** Standing for election. The view proposes the candidate; only stored votes of a majority elect it. */
+import type { NodeId } from '../arrays/record.ts';
+import type { LeaseMessage } from '../wire/messages.ts';
+import { becomeMaster } from './master.ts';
+import { boundToOther, change, knowTerm, lowestEligible, majority, note, others, send, type Turn } from './state.ts';
+import { storeVote } from './voter.ts';
+
+export function standIfDue(turn: Turn): void {
+  const { state, now } = turn;
+  const { config, view, master } = state;
+  if (state.role.kind !== 'follower' || state.leaving || state.abstention !== null || state.pendingVote !== null)
+    return;
+  if (lowestEligible(view) !== config.self || boundToOther(turn, config.self) !== null) return;
+  // Without a majority in sight it cannot win; trying would only raise terms.
+  if (view.alive.length < majority(config)) return;
+  // A live master is never pre-empted, also by a node that may not yet follow it.
+  if (master !== null && master.node !== config.self && now < master.heardMs + config.voterMs) return;
+  if (!state.standAtOnce) {
+    const settled = now >= state.startedMs + config.settleMs || config.nodes.every((node) => seen(view, node));
+    if (!settled || now < state.standNotBeforeMs) return;
+  }
+  const term = Math.max(state.knownTerm, state.floorTerm, state.vote.term) + 1;
+  change(turn, {
+    knownTerm: term,
+    standAtOnce: false,
+    role: { kind: 'candidate', term, sentAtMs: now, votes: new Map() },
+  });
+  for (const node of others(config)) send(turn, node, { kind: 'vote-request', term, sentAtMs: now });
+  voteForItselfIfEnough(turn);
+}
+
+function seen(view: Turn['state']['view'], node: NodeId): boolean {
+  return view.alive.some((each) => each.node === node);
+}
+
+export function onVoteGranted(
+  turn: Turn,
+  from: NodeId,
+  granted: Extract<LeaseMessage, { kind: 'vote-granted' }>,
+): void {
+  const { role } = turn.state;
+  if (role.kind === 'master' && role.term === granted.term && role.requestSentAtMs === granted.echoSentAtMs) {
+    if (role.answeredSentAtMs.has(from)) return;
+    const answeredSentAtMs = new Map(role.answeredSentAtMs).set(from, granted.echoSentAtMs);
+    change(turn, { role: { ...role, answeredSentAtMs } });
+    return;
+  }
+  if (role.kind !== 'candidate' || role.term !== granted.term || role.sentAtMs !== granted.echoSentAtMs) return;
+  change(turn, { role: { ...role, votes: new Map(role.votes).set(from, granted.vote) } });
+  voteForItselfIfEnough(turn);
+}
+
+/**
+ * The candidate votes last. Refused by the others it has then neither spent its vote nor raised its floor, and can follow
+ * a master of an older term at once.
+ */
+function voteForItselfIfEnough(turn: Turn): void {
+  const { role, config, pendingVote } = turn.state;
+  if (role.kind !== 'candidate' || pendingVote !== null || role.votes.size < majority(config) - 1) return;
+  storeVote(turn, role.term, config.self, role.sentAtMs);
+}
+
+export function onVoteRefused(
+  turn: Turn,
+  from: NodeId,
+  refused: Extract<LeaseMessage, { kind: 'vote-refused' }>,
+): void {
+  knowTerm(turn, refused.knownTerm);
+  const { role, pendingVote } = turn.state;
+  if (role.kind !== 'candidate' || role.term !== refused.term || pendingVote !== null) return;
+  if (refused.reason !== 'stale-term' || turn.state.knownTerm < role.term) return;
+  giveUpCandidacy(turn, `node ${from} knows term ${refused.knownTerm}`);
+  // The next try has a term that this refuser has not seen: no reason to wait.
+  if (turn.state.knownTerm >= role.term) change(turn, { standNotBeforeMs: turn.now });
+}
+
+export function giveUpCandidacy(turn: Turn, why: string): void {
+  const { role, config } = turn.state;
+  if (role.kind !== 'candidate') return;
+  change(turn, { role: { kind: 'follower' }, standNotBeforeMs: role.sentAtMs + config.candidacyTimeoutMs });
+  note(turn, 'CandidacyFailed', `stood in term ${role.term} with ${role.votes.size} votes of others: ${why}`);
+}
+
+export function timeOutCandidacy(turn: Turn): void {
+  const { role, config, pendingVote } = turn.state;
+  if (role.kind !== 'candidate' || pendingVote !== null) return;
+  if (turn.now >= role.sentAtMs + config.candidacyTimeoutMs) giveUpCandidacy(turn, 'no majority answered in time');
+}
+
+/** Its own vote is on disk: the last one missing. */
+export function elect(turn: Turn, term: number, sealed: string): void {
+  const { role, config } = turn.state;
+  if (role.kind !== 'candidate' || role.term !== term) return;
+  const bound = boundToOther(turn, config.self);
+  if (bound !== null || turn.now >= role.sentAtMs + config.holderMs) {
+    giveUpCandidacy(turn, bound === null ? 'its own vote came too late' : `promised to node ${bound}`);
+    return;
+  }
+  becomeMaster(turn, role, sealed);
+}

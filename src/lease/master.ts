@@ -1,0 +1,187 @@
+/** The holder of the lease: renews it, hands out grants, gives it away or loses it (invariants 3 and 4). */
+import type { NodeId } from '../arrays/record.ts';
+import type { LeaseMessage } from '../wire/messages.ts';
+import {
+  type Candidate,
+  change,
+  lowestEligible,
+  type Master,
+  majority,
+  note,
+  others,
+  send,
+  setMaster,
+  type Turn,
+} from './state.ts';
+import { extendGrant } from './voter.ts';
+
+export function becomeMaster(turn: Turn, candidate: Candidate, ownVote: string): void {
+  const { now } = turn;
+  const { config } = turn.state;
+  const { term, sentAtMs } = candidate;
+  const leaseUntilMs = sentAtMs + config.holderMs;
+  const certificate = [ownVote, ...candidate.votes.values()];
+  change(turn, {
+    floorTerm: term,
+    lastHeldTerm: term,
+    promise: { holder: config.self, term, untilMs: now + config.voterMs },
+    grantable: [],
+    role: {
+      kind: 'master',
+      term,
+      certificate,
+      electedMs: now,
+      requestSentAtMs: sentAtMs,
+      leaseUntilMs,
+      lastRenewMs: now,
+      answeredSentAtMs: new Map([...candidate.votes.keys()].map((node) => [node, sentAtMs])),
+      acks: new Map(),
+      grantedAckMs: new Map(),
+      lowerSinceMs: new Map(),
+      handOverAskedMs: null,
+    },
+  });
+  turn.effects.push({ type: 'elected', term, certificate: [...certificate], untilMs: leaseUntilMs });
+  setMaster(turn, { node: config.self, term, heardMs: now });
+  watchLowerNodes(turn);
+  renewAll(turn);
+}
+
+export function renewIfDue(turn: Turn): void {
+  const { role, config } = turn.state;
+  if (role.kind === 'master' && turn.now - role.lastRenewMs >= config.renewMs) renewAll(turn);
+}
+
+function renewAll(turn: Turn): void {
+  const { role, config } = turn.state;
+  if (role.kind !== 'master') return;
+  change(turn, { role: { ...role, lastRenewMs: turn.now } });
+  for (const node of others(config)) renew(turn, node);
+  extendLease(turn);
+}
+
+function renew(turn: Turn, node: NodeId): void {
+  const { role, grantable } = turn.state;
+  if (role.kind !== 'master') return;
+  const ack = role.acks.get(node);
+  const grant = grantable.includes(node);
+  if (grant && ack !== undefined) {
+    change(turn, { role: { ...role, grantedAckMs: new Map(role.grantedAckMs).set(node, ack.receivedMs) } });
+  }
+  send(turn, node, {
+    kind: 'renew',
+    term: role.term,
+    sentAtMs: turn.now,
+    echoAckSentAtMs: ack?.theirSentAtMs ?? null,
+    grant,
+    certificate: [...role.certificate],
+  });
+}
+
+export function onRenewAck(turn: Turn, from: NodeId, ack: Extract<LeaseMessage, { kind: 'renew-ack' }>): void {
+  const { role, grantable } = turn.state;
+  if (role.kind !== 'master' || role.term !== ack.term) return;
+  if (ack.echoSentAtMs > turn.now || ack.echoSentAtMs < role.requestSentAtMs) return;
+  const newest = Math.max(ack.echoSentAtMs, role.answeredSentAtMs.get(from) ?? ack.echoSentAtMs);
+  const grantedBefore = role.grantedAckMs.has(from);
+  change(turn, {
+    role: {
+      ...role,
+      answeredSentAtMs: new Map(role.answeredSentAtMs).set(from, newest),
+      acks: new Map(role.acks).set(from, { theirSentAtMs: ack.sentAtMs, receivedMs: turn.now }),
+    },
+  });
+  extendLease(turn);
+  // A grant thus takes two round trips, not a renewal interval.
+  if (grantable.includes(from) && !grantedBefore) renew(turn, from);
+}
+
+/** Invariant 3: R after the newest sending that a majority, this node included, has answered. */
+function extendLease(turn: Turn): void {
+  const { role, config } = turn.state;
+  if (role.kind !== 'master') return;
+  const newestFirst = [turn.now, ...role.answeredSentAtMs.values()].sort((a, b) => b - a);
+  const answeredByMajority = newestFirst[majority(config) - 1];
+  if (answeredByMajority === undefined) return;
+  const leaseUntilMs = answeredByMajority + config.holderMs;
+  if (leaseUntilMs <= role.leaseUntilMs) return;
+  change(turn, {
+    role: { ...role, leaseUntilMs },
+    promise: { holder: config.self, term: role.term, untilMs: turn.now + config.voterMs },
+  });
+  turn.effects.push({ type: 'lease-extended', term: role.term, untilMs: leaseUntilMs });
+  grantItself(turn);
+}
+
+function grantItself(turn: Turn): void {
+  const { role, config, grantable } = turn.state;
+  if (role.kind === 'master' && grantable.includes(config.self)) extendGrant(turn, role.term, role.leaseUntilMs);
+}
+
+export function onGrantable(turn: Turn, nodes: readonly NodeId[]): void {
+  const before = turn.state.grantable;
+  const { role } = turn.state;
+  change(turn, { grantable: [...nodes] });
+  if (role.kind !== 'master') return;
+  grantItself(turn);
+  for (const node of others(turn.state.config)) {
+    if (nodes.includes(node) !== before.includes(node)) renew(turn, node);
+  }
+}
+
+export function watchLowerNodes(turn: Turn): void {
+  const { role, config, view } = turn.state;
+  if (role.kind !== 'master') return;
+  const lower = view.alive.filter((each) => each.eligible && each.node < config.self);
+  const lowerSinceMs = new Map(lower.map(({ node }) => [node, role.lowerSinceMs.get(node) ?? turn.now]));
+  change(turn, { role: { ...role, lowerSinceMs } });
+}
+
+export function handOverIfDue(turn: Turn): void {
+  const { role, config, view } = turn.state;
+  if (role.kind !== 'master') return;
+  const to = lowestEligible(view);
+  const sinceMs = to === null ? undefined : role.lowerSinceMs.get(to);
+  if (to === null || sinceMs === undefined || turn.now - sinceMs < config.failbackAfterMs) return;
+  // An agent that could not release is asked again, not hurried.
+  if (role.handOverAskedMs !== null && turn.now - role.handOverAskedMs < config.failbackAfterMs) return;
+  askHandOver(turn, role, to);
+}
+
+function askHandOver(turn: Turn, role: Master, to: NodeId | null): void {
+  change(turn, { role: { ...role, handOverAskedMs: turn.now } });
+  turn.effects.push({ type: 'hand-over', term: role.term, to });
+}
+
+export function handOverOnLeave(turn: Turn): void {
+  const { role, config, view } = turn.state;
+  if (role.kind !== 'master') return;
+  askHandOver(turn, role, lowestEligible({ alive: view.alive.filter((each) => each.node !== config.self) }));
+}
+
+/** Also after a step-down: the voters then need not wait for their promises to end. */
+export function onReleased(turn: Turn, term: number, sealed: string): void {
+  const { role, config, lastHeldTerm, releasedTerm } = turn.state;
+  if (term !== lastHeldTerm || term <= releasedTerm) {
+    note(turn, 'ReleaseIgnored', `term ${term} is not this node's to release: it last held term ${lastHeldTerm}`);
+    return;
+  }
+  if (role.kind === 'master') loseLease(turn, 'released');
+  change(turn, { releasedTerm: term });
+  for (const node of others(config)) send(turn, node, { kind: 'released', event: sealed });
+}
+
+export function loseLease(turn: Turn, reason: string): void {
+  const { role, config, promise } = turn.state;
+  if (role.kind !== 'master') return;
+  change(turn, { role: { kind: 'follower' } });
+  // The promise to itself served this lease only.
+  if (promise?.holder === config.self) change(turn, { promise: null });
+  turn.effects.push({ type: 'lost', term: role.term, reason });
+  setMaster(turn, null);
+}
+
+export function loseIfExpired(turn: Turn): void {
+  const { role } = turn.state;
+  if (role.kind === 'master' && turn.now >= role.leaseUntilMs) loseLease(turn, 'expired: no majority answered in time');
+}

@@ -1,0 +1,121 @@
+/** Starting and stopping: what the vote file proves, and what a voter must wait for when it proves nothing (invariant 5). */
+import type { LeaseConfig, LeaseStart, StoredVote } from './index.ts';
+import {
+  type Abstention,
+  change,
+  type LeaseState,
+  majority,
+  note,
+  others,
+  send,
+  type Turn,
+  type VoterPromise,
+} from './state.ts';
+
+const TERM_QUERY_EVERY_MS = 1000;
+
+/**
+ * Throws on timings that cannot be safe.
+ *
+ * With the file of an orderly stop on the same boot of the kernel the promise in it is known to the millisecond, so it is
+ * taken up again as it stood. Any other start abstains for L: whatever was promised has run out then.
+ */
+export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number): LeaseState {
+  if (config.holderMs >= config.voterMs) {
+    throw new Error(
+      `lease: holderMs ${config.holderMs} ≥ voterMs ${config.voterMs}; a voter must wait longer than a holder holds`,
+    );
+  }
+  if (!config.nodes.includes(config.self) || new Set(config.nodes).size !== config.nodes.length) {
+    throw new Error(
+      `lease: node ${config.self} with node list ${config.nodes.join(', ')}; list each node once, self included`,
+    );
+  }
+  const { vote } = start;
+  const proof = vote?.promise?.kernelBoot === start.kernelBoot ? vote.promise : null;
+  const term = vote?.term ?? 0;
+  return {
+    config,
+    startedMs: now,
+    lastNowMs: now,
+    view: { alive: [] },
+    knownTerm: Math.max(term, start.termFloor ?? 0),
+    floorTerm: 0,
+    vote: { term, candidate: vote?.candidate ?? null, sealed: null },
+    pendingVote: null,
+    proofOnDisk: proof !== null,
+    promise: takenUp(proof, term, now),
+    releasedTerm: 0,
+    abstention: proof !== null ? null : abstention(config, vote, now),
+    role: { kind: 'follower' },
+    master: null,
+    standNotBeforeMs: now,
+    standAtOnce: false,
+    leaving: false,
+    lastHeldTerm: 0,
+    grantable: [],
+    grantUntilMs: null,
+    acksSentMs: [],
+  };
+}
+
+function takenUp(proof: StoredVote['promise'], term: number, now: number): VoterPromise | null {
+  return proof !== null && proof.holder !== null && proof.untilMs > now
+    ? { holder: proof.holder, term, untilMs: proof.untilMs }
+    : null;
+}
+
+/**
+ * A lost file forgot in which terms this node voted. A master of such a term was elected by this node and majority − 1
+ * others. Of the N − 1 others at most N − majority did not vote for it, so one more than that, asked, must include a node
+ * that knows the term. They are asked only after L: until then an old vote of this node may still be completing a
+ * majority whose other voters know nothing of the term yet.
+ */
+function abstention(config: LeaseConfig, vote: StoredVote | null, now: number): Abstention {
+  const count = config.nodes.length;
+  const untilMs = now + config.voterMs;
+  const answersNeeded = vote !== null ? 0 : Math.min(count - 1, count - majority(config) + 1);
+  return { untilMs, answersNeeded, answered: [], nextQueryMs: untilMs };
+}
+
+export function abstain(turn: Turn): void {
+  const { abstention, config } = turn.state;
+  if (abstention === null || turn.now < abstention.untilMs) return;
+  if (abstention.answered.length >= abstention.answersNeeded) {
+    const { vote, knownTerm } = turn.state;
+    const forgotten = abstention.answersNeeded > 0 && vote.term < knownTerm;
+    change(turn, { abstention: null, vote: forgotten ? { term: knownTerm, candidate: null, sealed: null } : vote });
+    note(turn, 'VoterReady', `abstained since the start; votes again in terms after ${turn.state.vote.term}`);
+    return;
+  }
+  if (turn.now < abstention.nextQueryMs) return;
+  change(turn, { abstention: { ...abstention, nextQueryMs: turn.now + TERM_QUERY_EVERY_MS } });
+  for (const node of others(config)) send(turn, node, { kind: 'term-query' });
+}
+
+export function onTermAnswer(turn: Turn, from: number): void {
+  const { abstention } = turn.state;
+  if (abstention === null || turn.now < abstention.untilMs || abstention.nextQueryMs === abstention.untilMs) return;
+  if (abstention.answered.includes(from)) return;
+  change(turn, { abstention: { ...abstention, answered: [...abstention.answered, from] } });
+  abstain(turn);
+}
+
+/**
+ * What an orderly stop writes to the vote file, as its last act: no step may follow. Null: leave the file as it is (it was
+ * lost, and this node has not learned enough to vouch for a new one).
+ */
+export function storedVoteForStop(state: LeaseState, kernelBoot: string, now: number): StoredVote | null {
+  const { vote, pendingVote, floorTerm, promise, abstention } = state;
+  if (abstention !== null) {
+    if (abstention.answersNeeded > 0) return null;
+    return { term: vote.term, candidate: vote.candidate, promise: null };
+  }
+  const live = promise !== null && promise.untilMs > now ? promise : null;
+  const untilMs = live?.untilMs ?? now;
+  const written = { promise: { holder: live?.holder ?? null, untilMs, kernelBoot } };
+  // A pending vote may be on the disk already: the file never goes back.
+  const last = pendingVote !== null && pendingVote.term >= vote.term ? pendingVote : vote;
+  if (floorTerm > last.term) return { term: floorTerm, candidate: null, ...written };
+  return { term: last.term, candidate: last.candidate, ...written };
+}

@@ -1,0 +1,160 @@
+/**
+ * What one node knows of terms, promises and leases. Every reading of time is of this node's own BOOTTIME, except the ones
+ * named `their…`, which belong to the node they came from and are only ever given back to it.
+ */
+import type { NodeId } from '../arrays/record.ts';
+import type { LeaseMessage } from '../wire/messages.ts';
+import type { LeaseConfig, LeaseEffect, LeaseView } from './index.ts';
+
+export type RenewMessage = Extract<LeaseMessage, { kind: 'renew' }>;
+
+/**
+ * As a voter: nobody but `holder` gets this node's vote or its renew-ack before `untilMs`. There is one promise at a time,
+ * whatever the terms. This alone makes two live leases impossible: each needs a majority of promises, two majorities
+ * share a voter, and that voter has made only one of the two.
+ */
+export interface VoterPromise {
+  holder: NodeId;
+  term: number;
+  untilMs: number;
+}
+
+/** The vote on its way to the disk. While it is, nothing else is promised. */
+export interface PendingVote {
+  term: number;
+  candidate: NodeId;
+  /** Clock of the candidate in its request; null: no vote is asked for, the file only has to lose its proof. */
+  theirSentAtMs: number | null;
+  /** Newest renewal that came meanwhile; looked at when the file is written. */
+  renew: { from: NodeId; message: RenewMessage } | null;
+}
+
+/** Invariant 5: a voter that cannot know what it promised. */
+export interface Abstention {
+  untilMs: number;
+  /** How many other nodes must still say which terms they know; 0 if the vote file told this node its own terms. */
+  answersNeeded: number;
+  answered: readonly NodeId[];
+  nextQueryMs: number;
+}
+
+export interface Candidate {
+  kind: 'candidate';
+  term: number;
+  /** Of the vote request; the lease is counted from here. */
+  sentAtMs: number;
+  /** Sealed votes of others. One a node: who sends two is counted once. */
+  votes: ReadonlyMap<NodeId, string>;
+}
+
+export interface Master {
+  kind: 'master';
+  term: number;
+  certificate: readonly string[];
+  electedMs: number;
+  requestSentAtMs: number;
+  leaseUntilMs: number;
+  lastRenewMs: number;
+  /** Newest of this node's sendings that each other node has answered. */
+  answeredSentAtMs: ReadonlyMap<NodeId, number>;
+  /** Newest ack of each other node. */
+  acks: ReadonlyMap<NodeId, { theirSentAtMs: number; receivedMs: number }>;
+  /** When the ack was received that the newest grant sent to a node answers. */
+  grantedAckMs: ReadonlyMap<NodeId, number>;
+  /** Since when each lower eligible ID has been alive without a break. */
+  lowerSinceMs: ReadonlyMap<NodeId, number>;
+  handOverAskedMs: number | null;
+}
+
+export interface LeaseState {
+  readonly config: LeaseConfig;
+  readonly startedMs: number;
+  readonly lastNowMs: number;
+  readonly view: LeaseView;
+  /** Highest term heard of; only numbers the next candidacy. */
+  readonly knownTerm: number;
+  /** Highest term followed or held since the start: no vote and no ack below it. */
+  readonly floorTerm: number;
+  /**
+   * Last vote on disk. `sealed` is lost in a restart. Candidate null: nobody had this node's vote in that term, or it is
+   * forgotten who; no vote in that term or before.
+   */
+  readonly vote: { readonly term: number; readonly candidate: NodeId | null; readonly sealed: string | null };
+  readonly pendingVote: PendingVote | null;
+  /**
+   * The vote file still says what was promised at the last orderly stop. Before anything new is promised it must lose
+   * that proof, else a crash now and a restart would believe it.
+   */
+  readonly proofOnDisk: boolean;
+  readonly promise: VoterPromise | null;
+  readonly releasedTerm: number;
+  readonly abstention: Abstention | null;
+  readonly role: { kind: 'follower' } | Candidate | Master;
+  /** Who sent the last valid renewal. */
+  readonly master: { node: NodeId; term: number; heardMs: number } | null;
+  readonly standNotBeforeMs: number;
+  /** A holder released its lease in favour of this node. */
+  readonly standAtOnce: boolean;
+  readonly leaving: boolean;
+  readonly lastHeldTerm: number;
+  readonly grantable: readonly NodeId[];
+  readonly grantUntilMs: number | null;
+  /** When this start of the agent sent its recent acks: a grant that answers none of them is not for it (invariant 4). */
+  readonly acksSentMs: readonly number[];
+}
+
+/** One step under way: `state` is replaced piece by piece, `effects` grows. */
+export interface Turn {
+  state: LeaseState;
+  readonly effects: LeaseEffect[];
+  readonly now: number;
+}
+
+export function change(turn: Turn, part: Partial<LeaseState>): void {
+  turn.state = { ...turn.state, ...part };
+}
+
+export function note(turn: Turn, name: string, text: string): void {
+  turn.effects.push({ type: 'note', name, text });
+}
+
+export function majority(config: LeaseConfig): number {
+  return Math.floor(config.nodes.length / 2) + 1;
+}
+
+export function others(config: LeaseConfig): NodeId[] {
+  return config.nodes.filter((node) => node !== config.self);
+}
+
+export function send(turn: Turn, to: NodeId, message: LeaseMessage): void {
+  turn.effects.push({ type: 'send', to, message });
+}
+
+export function lowestEligible(view: LeaseView): NodeId | null {
+  return view.alive.reduce<NodeId | null>(
+    (lowest, each) => (each.eligible && (lowest === null || each.node < lowest) ? each.node : lowest),
+    null,
+  );
+}
+
+export function knowTerm(turn: Turn, term: number): void {
+  if (term > turn.state.knownTerm) change(turn, { knownTerm: term });
+}
+
+/** The holder that this voter is bound to now, if it is another than `candidate`. */
+export function boundToOther(turn: Turn, candidate: NodeId): NodeId | null {
+  const { promise } = turn.state;
+  return promise !== null && promise.holder !== candidate && turn.now < promise.untilMs ? promise.holder : null;
+}
+
+export function setMaster(turn: Turn, master: LeaseState['master']): void {
+  const was = turn.state.master;
+  change(turn, { master });
+  if (was?.node !== master?.node || was?.term !== master?.term) {
+    turn.effects.push({
+      type: 'master',
+      term: master?.term ?? turn.state.knownTerm,
+      node: master?.node ?? null,
+    });
+  }
+}

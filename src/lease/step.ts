@@ -1,0 +1,128 @@
+/** One input in, the next state and effects out. */
+import type { NodeId } from '../arrays/record.ts';
+import type { LeaseMessage } from '../wire/messages.ts';
+import { giveUpCandidacy, onVoteGranted, onVoteRefused, standIfDue, timeOutCandidacy } from './candidate.ts';
+import type { LeaseEffect, LeaseInput, VerifiedRelease } from './index.ts';
+import {
+  handOverIfDue,
+  handOverOnLeave,
+  loseIfExpired,
+  loseLease,
+  onGrantable,
+  onReleased,
+  onRenewAck,
+  renewIfDue,
+  watchLowerNodes,
+} from './master.ts';
+import { abstain, onTermAnswer } from './start.ts';
+import { change, knowTerm, type LeaseState, note, send, setMaster, type Turn } from './state.ts';
+import { onRelease, onRenew, onVoteRequest, onVoteStored } from './voter.ts';
+
+/**
+ * `now`: BOOTTIME in ms, read when the input is taken up, before any effect of the step is performed. Throws when it goes
+ * back: every promise rests on it.
+ */
+export function leaseStep(
+  state: LeaseState,
+  input: LeaseInput,
+  now: number,
+): { state: LeaseState; effects: LeaseEffect[] } {
+  if (!(now >= state.lastNowMs)) {
+    throw new Error(
+      `lease: clock went from ${state.lastNowMs} ms to ${now} ms; BOOTTIME cannot, so stop this node's writes`,
+    );
+  }
+  const turn: Turn = { state: { ...state, lastNowMs: now }, effects: [], now };
+  // First of all, so that nothing below acts on a lease, promise or master of before a suspend.
+  loseIfExpired(turn);
+  forgetSilentMaster(turn);
+  timeOutCandidacy(turn);
+  take(turn, input);
+  standIfDue(turn);
+  return { state: turn.state, effects: turn.effects };
+}
+
+function take(turn: Turn, input: LeaseInput): void {
+  switch (input.type) {
+    case 'tick':
+      abstain(turn);
+      renewIfDue(turn);
+      handOverIfDue(turn);
+      return;
+    case 'view':
+      change(turn, { view: { alive: input.view.alive.map((each) => ({ ...each })) } });
+      watchLowerNodes(turn);
+      return;
+    case 'message':
+      takeMessage(turn, input.from, input.message, input.release);
+      return;
+    case 'vote-stored':
+      onVoteStored(turn, input.term, input.candidate, input.sealed);
+      return;
+    case 'grantable':
+      onGrantable(turn, input.nodes);
+      return;
+    case 'released':
+      onReleased(turn, input.term, input.sealed);
+      return;
+    case 'leave':
+      change(turn, { leaving: true });
+      giveUpCandidacy(turn, 'this node leaves');
+      handOverOnLeave(turn);
+      return;
+    case 'step-down':
+      giveUpCandidacy(turn, input.reason);
+      loseLease(turn, input.reason);
+      change(turn, { standNotBeforeMs: turn.now + turn.state.config.failbackAfterMs });
+      return;
+  }
+}
+
+function takeMessage(turn: Turn, from: NodeId, message: LeaseMessage, release: VerifiedRelease | undefined): void {
+  const { config } = turn.state;
+  if (from === config.self || !config.nodes.includes(from)) {
+    note(turn, 'StrangerIgnored', `${message.kind} from node ${from}, who is not another node of the list`);
+    return;
+  }
+  switch (message.kind) {
+    case 'vote-request':
+      onVoteRequest(turn, from, message);
+      return;
+    case 'vote-granted':
+      onVoteGranted(turn, from, message);
+      return;
+    case 'vote-refused':
+      onVoteRefused(turn, from, message);
+      return;
+    case 'renew':
+      onRenew(turn, from, message);
+      return;
+    case 'renew-ack':
+      onRenewAck(turn, from, message);
+      return;
+    case 'stale-term': {
+      knowTerm(turn, message.knownTerm);
+      const { role } = turn.state;
+      if (role.kind === 'master' && message.knownTerm > role.term) {
+        loseLease(turn, `node ${from} knows the later term ${message.knownTerm}`);
+      }
+      return;
+    }
+    case 'term-query':
+      send(turn, from, { kind: 'term-answer', knownTerm: turn.state.knownTerm });
+      return;
+    case 'term-answer':
+      knowTerm(turn, message.knownTerm);
+      onTermAnswer(turn, from);
+      return;
+    case 'released':
+      if (release !== undefined) onRelease(turn, release, message.event);
+      return;
+  }
+}
+
+function forgetSilentMaster(turn: Turn): void {
+  const { master, config } = turn.state;
+  if (master !== null && master.node !== config.self && turn.now >= master.heardMs + config.voterMs)
+    setMaster(turn, null);
+}

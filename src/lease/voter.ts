@@ -1,0 +1,143 @@
+/** The voter in each node: votes, follows renewals, and keeps what it promised (invariants 1, 2 and 4). */
+import type { NodeId } from '../arrays/record.ts';
+import type { LeaseMessage } from '../wire/messages.ts';
+import { elect, giveUpCandidacy } from './candidate.ts';
+import { loseLease } from './master.ts';
+import { boundToOther, change, knowTerm, note, type RenewMessage, send, setMaster, type Turn } from './state.ts';
+
+type VoteRequest = Extract<LeaseMessage, { kind: 'vote-request' }>;
+type Refusal = Extract<LeaseMessage, { kind: 'vote-refused' }>['reason'];
+
+export function onVoteRequest(turn: Turn, from: NodeId, request: VoteRequest): void {
+  knowTerm(turn, request.term);
+  const refusal = whyRefuse(turn, from, request.term);
+  if (refusal !== null) {
+    const { knownTerm } = turn.state;
+    send(turn, from, { kind: 'vote-refused', term: request.term, reason: refusal, knownTerm });
+    note(turn, 'VoteRefused', `no vote for node ${from} in term ${request.term}: ${refusal}`);
+    return;
+  }
+  const { pendingVote, vote } = turn.state;
+  if (pendingVote !== null) return; // The same vote is being stored already: whyRefuse let it pass for that.
+  if (turn.state.role.kind === 'candidate') {
+    giveUpCandidacy(turn, `node ${from} stands too, and goes before`);
+  }
+  if (vote.term === request.term && vote.candidate === from && vote.sealed !== null) {
+    promiseAndVote(turn, from, request.term, request.sentAtMs, vote.sealed);
+    return;
+  }
+  storeVote(turn, request.term, from, request.sentAtMs);
+}
+
+function whyRefuse(turn: Turn, candidate: NodeId, term: number): Refusal | null {
+  const { abstention, floorTerm, vote, pendingVote, view } = turn.state;
+  if (abstention !== null) return 'abstaining';
+  const again = term === vote.term && candidate === vote.candidate;
+  if (term === vote.term && !again) return 'voted';
+  if (term < vote.term || term < floorTerm || (term === floorTerm && !again)) return 'stale-term';
+  if (boundToOther(turn, candidate) !== null) return 'promised';
+  if (pendingVote !== null && (pendingVote.term !== term || pendingVote.candidate !== candidate)) return 'voted';
+  if (view.alive.some((each) => each.eligible && each.node < candidate)) return 'lower-alive';
+  return null;
+}
+
+export function storeVote(turn: Turn, term: number, candidate: NodeId, theirSentAtMs: number | null): void {
+  change(turn, { pendingVote: { term, candidate, theirSentAtMs, renew: null } });
+  turn.effects.push({ type: 'store-vote', vote: { term, candidate, promise: null } });
+}
+
+/** Invariant 1: only here, with the vote on disk, may it leave. Things may have changed while the disk was writing. */
+export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed: string): void {
+  const pending = turn.state.pendingVote;
+  if (pending === null || pending.term !== term || pending.candidate !== candidate) return;
+  change(turn, { pendingVote: null, proofOnDisk: false, vote: { term, candidate, sealed } });
+  knowTerm(turn, term);
+  if (candidate === turn.state.config.self) {
+    elect(turn, term, sealed);
+  } else if (pending.theirSentAtMs !== null) {
+    const bound = boundToOther(turn, candidate);
+    if (bound === null) promiseAndVote(turn, candidate, term, pending.theirSentAtMs, sealed);
+    else
+      note(turn, 'VoteRefused', `the vote for node ${candidate} in term ${term} stays here: promised to node ${bound}`);
+  }
+  if (pending.renew !== null) onRenew(turn, pending.renew.from, pending.renew.message);
+}
+
+function promiseAndVote(turn: Turn, candidate: NodeId, term: number, theirSentAtMs: number, sealed: string): void {
+  const { config, master } = turn.state;
+  change(turn, { promise: { holder: candidate, term, untilMs: turn.now + config.voterMs } });
+  if (master !== null && master.term < term) setMaster(turn, null);
+  send(turn, candidate, { kind: 'vote-granted', term, echoSentAtMs: theirSentAtMs, vote: sealed });
+}
+
+export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
+  const { config } = turn.state;
+  knowTerm(turn, renew.term);
+  const { vote, floorTerm, releasedTerm, pendingVote } = turn.state;
+  const votedTerm = vote.candidate === null ? 0 : vote.term;
+  if (renew.term < votedTerm || renew.term < floorTerm || renew.term <= releasedTerm) {
+    send(turn, from, { kind: 'stale-term', knownTerm: turn.state.knownTerm });
+    return;
+  }
+  if (turn.state.role.kind === 'master') {
+    if (renew.term <= turn.state.role.term) return;
+    loseLease(turn, `node ${from} holds the later term ${renew.term}`);
+  }
+  if (pendingVote !== null) {
+    change(turn, { pendingVote: { ...pendingVote, renew: { from, message: renew } } });
+    return;
+  }
+  if (turn.state.role.kind === 'candidate') giveUpCandidacy(turn, `node ${from} leads in term ${renew.term}`);
+  setMaster(turn, { node: from, term: renew.term, heardMs: turn.now });
+  if (turn.state.abstention !== null || boundToOther(turn, from) !== null) return;
+  if (turn.state.proofOnDisk) {
+    // To follow the winner of a term is recorded as a vote for it, unless the vote of that term was given to a loser.
+    const candidate = vote.term === renew.term && vote.candidate !== null ? vote.candidate : from;
+    storeVote(turn, renew.term, candidate, null);
+    const stored = turn.state.pendingVote;
+    if (stored !== null) change(turn, { pendingVote: { ...stored, renew: { from, message: renew } } });
+    return;
+  }
+  takeGrant(turn, renew);
+  change(turn, {
+    floorTerm: renew.term,
+    standAtOnce: false,
+    promise: { holder: from, term: renew.term, untilMs: turn.now + config.voterMs },
+    acksSentMs: [...turn.state.acksSentMs.filter((sentMs) => turn.now - sentMs < config.holderMs), turn.now],
+  });
+  send(turn, from, { kind: 'renew-ack', term: renew.term, echoSentAtMs: renew.sentAtMs, sentAtMs: turn.now });
+}
+
+/** Invariant 4. An echo of another start of this agent, perhaps on another boot's clock, is none of `acksSentMs`. */
+function takeGrant(turn: Turn, renew: RenewMessage): void {
+  const { config, acksSentMs } = turn.state;
+  if (!renew.grant || renew.echoAckSentAtMs === null || !acksSentMs.includes(renew.echoAckSentAtMs)) return;
+  extendGrant(turn, renew.term, renew.echoAckSentAtMs + config.holderMs);
+}
+
+export function extendGrant(turn: Turn, term: number, untilMs: number): void {
+  const { grantUntilMs } = turn.state;
+  if (untilMs <= turn.now || (grantUntilMs !== null && untilMs <= grantUntilMs)) return;
+  change(turn, { grantUntilMs: untilMs });
+  turn.effects.push({ type: 'grant', term, untilMs });
+}
+
+/** The holder has said, signed, that its lease of this term is over: what was promised for that term, or before, is free. */
+export function onRelease(
+  turn: Turn,
+  release: { holder: NodeId; term: number; to: NodeId | null },
+  sealed: string,
+): void {
+  const { config, promise, master, releasedTerm } = turn.state;
+  if (release.holder === config.self || release.term <= releasedTerm) return;
+  knowTerm(turn, release.term);
+  change(turn, { releasedTerm: release.term });
+  if (promise?.holder === release.holder && promise.term <= release.term) change(turn, { promise: null });
+  if (master !== null && master.node === release.holder && master.term <= release.term) setMaster(turn, null);
+  if (release.to !== config.self) return;
+  change(turn, { standAtOnce: true });
+  // On each stream the release then arrives before the vote request that needs it.
+  for (const node of config.nodes) {
+    if (node !== config.self && node !== release.holder) send(turn, node, { kind: 'released', event: sealed });
+  }
+}

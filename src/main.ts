@@ -1,0 +1,123 @@
+/**
+ * The composition root: reads the config, builds the rooms, joins them, and ends them in order.
+ *
+ *   config ─► identity ─► md driver ─► journal ─► net ─► agent ─► outlets
+ */
+import { randomUUID } from 'node:crypto';
+import pino from 'pino';
+import { Agent, openStateFiles, type Timers } from './agent/index.ts';
+import { type Config, formatProblems, loadConfig } from './config/index.ts';
+import { createFencing } from './fencing/index.ts';
+import { openJournal } from './journal/index.ts';
+import type { MdDriver } from './md/driver.ts';
+import { createNet } from './net/index.ts';
+import { serveApi } from './outlets/index.ts';
+import { VERSION } from './version.ts';
+import { decodeUnverified, loadIdentity } from './wire/index.ts';
+
+const timers: Timers = {
+  every(intervalMs, run) {
+    const timer = setInterval(run, intervalMs);
+    return () => clearInterval(timer);
+  },
+  after(delayMs, run) {
+    const timer = setTimeout(run, delayMs);
+    return () => clearTimeout(timer);
+  },
+  wall: () => new Date(),
+};
+
+async function buildDriver(config: Config): Promise<MdDriver> {
+  if (config.driver === 'simulated') {
+    throw new Error('driver: simulated runs inside one process only; use `make demo` without root to see it');
+  }
+  const { realDriver } = await import('./md/real.ts');
+  return realDriver({ deviceGlobs: [...config.arrays.devices] });
+}
+
+/** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */
+export async function runAgent(configFile: string): Promise<number> {
+  const loaded = await loadConfig(configFile, { peerIdOf: async (keyFile) => (await loadIdentity(keyFile)).peerId });
+  if ('problems' in loaded) {
+    process.stderr.write(`${formatProblems(loaded.problems)}\n`);
+    return 1;
+  }
+  const { config } = loaded;
+  const log = pino({ level: config.log.level, base: { node: config.self }, timestamp: pino.stdTimeFunctions.isoTime });
+  const identity = await loadIdentity(config.keyFile);
+  const files = await openStateFiles(config.stateDir);
+  const [driver, journal] = await Promise.all([
+    buildDriver(config),
+    openJournal({
+      dir: config.stateDir,
+      now: () => new Date(),
+      fsync: true,
+      decode: decodeUnverified,
+      log: (text) => log.warn(text),
+    }),
+  ]);
+  const own = journal.vector().filter((cursor) => cursor.origin === config.self);
+  const bootNumber = await files.nextBootNumber(Math.max(0, ...own.map((cursor) => cursor.bootNumber)) + 1);
+  const boot = { boot: randomUUID(), bootNumber };
+  const net = await createNet({
+    identity,
+    cluster: config.cluster.uuid,
+    self: config.self,
+    nodes: config.nodes,
+    hello: { ...boot, version: VERSION },
+    now: () => driver.now(),
+    log: (text) => log.debug(text),
+  });
+  const fencing = createFencing({
+    config,
+    clock: () => driver.now(),
+    schedule: (delayMs, run) => timers.after(delayMs, run),
+    onEvent: (text) => log.warn(text),
+  });
+  const agent = await Agent.create({
+    config,
+    identity,
+    driver,
+    net,
+    journal,
+    fencing,
+    files,
+    boot,
+    timers,
+    uuid: () => randomUUID(),
+    log,
+    version: VERSION,
+  });
+  const ended = new Promise<string>((resolve) => {
+    process.once('SIGTERM', () => resolve('SIGTERM'));
+    process.once('SIGINT', () => resolve('SIGINT'));
+    agent.onFatal = resolve;
+  });
+  if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
+    await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
+  }
+  const api = await serveApi({
+    face: agent,
+    journal,
+    socketPath: config.socket.path,
+    modeOctal: config.socket.modeOctal,
+    log,
+  });
+  await agent.start();
+  driver.notify('READY=1');
+  const beat = timers.every(1000, () => driver.notify('WATCHDOG=1'));
+  log.info(
+    { version: VERSION, cluster: config.cluster.name, bootNumber },
+    `node ${config.self} of ${config.cluster.name} runs`,
+  );
+  const why = await ended;
+  log.info({ why }, 'ending');
+  driver.notify('STOPPING=1');
+  beat();
+  await agent.stop(why);
+  await api.close();
+  await driver.stopWatchdog();
+  await journal.close();
+  await driver.close();
+  return why.startsWith('SIG') ? 0 : 1;
+}

@@ -1,0 +1,296 @@
+/**
+ * The driver over a real kernel: sysfs for the arrays, O_DIRECT for the disks, the native guard for everything that must
+ * hold although JavaScript stalls. See driver.ts for the contract; this file joins the pieces and keeps their order:
+ *
+ * - one lane an array: its operations never overlap. So a suspend and a member's removal never wait for each other.
+ * - gates are answered outside that lane, by the guard's own thread: a lane may be stuck in a drain that only the answer ends.
+ * - members are named by UUID outwards; the device names behind them are looked up at each call.
+ */
+import { readFileSync } from 'node:fs';
+import type { ArrayRecord } from '../arrays/record.ts';
+import {
+  type ArrayObservation,
+  type Disk,
+  type Guard,
+  type MdDriver,
+  MdError,
+  type MetadataResult,
+  type MetadataWrite,
+} from './driver.ts';
+import type { NativeAddon } from './native.ts';
+import { RealArray } from './real_array.ts';
+import { clearArray, loadModules, planAssembly, startArray } from './real_assembly.ts';
+import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
+import { RealGuard } from './real_guard.ts';
+import { Lanes } from './real_lanes.ts';
+import { ArrayWatch } from './real_watch.ts';
+import { type FileReader, isHeld, METADATA_VERSION, mdNames, readArray, type SysfsArray } from './sysfs_array.ts';
+import { SysfsStore } from './sysfs_store.ts';
+
+export interface RealDriverOptions {
+  /** What may be a member, e.g. `/dev/sd*`, `/dev/mapper/*`. */
+  deviceGlobs: readonly string[];
+  native: NativeAddon;
+}
+
+/** Also takes over every `external:mdmesh` array that runs already: its agent was restarted. Without a grant it is held then. */
+export async function realDriver(options: RealDriverOptions): Promise<MdDriver> {
+  const driver = new RealDriver(options);
+  await driver.takeOverAll();
+  return driver;
+}
+
+class RealDriver implements MdDriver {
+  readonly kind = 'real';
+  readonly guard: Guard;
+  readonly #native: NativeAddon;
+  readonly #guard: RealGuard;
+  readonly #readFiles: FileReader;
+  readonly #store: SysfsStore;
+  readonly #disks: Disks;
+  readonly #lanes = new Lanes();
+  readonly #watch: ArrayWatch;
+  readonly #boot: string;
+  /** Device numbers whose superblocks are being read, or could not be: not asked again for each observation. */
+  readonly #askedFor = new Set<string>();
+
+  constructor(options: RealDriverOptions) {
+    const { native } = options;
+    this.#native = native;
+    this.#readFiles = (paths) => native.readFiles(paths);
+    this.#store = new SysfsStore((path, value) => native.writeFile(path, value));
+    this.#disks = new Disks(options.deviceGlobs, this.#readFiles, (path, offset, length) =>
+      native.readDirect(path, offset, length),
+    );
+    this.#guard = new RealGuard(native, this.#readFiles, this.#store);
+    this.guard = this.#guard;
+    this.#boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    this.#watch = new ArrayWatch(native, this.#readFiles);
+    this.#watch.listen((md) => {
+      // Somebody else stopped it.
+      if (readArray(md, this.#readFiles) === null) this.#guard.forget(md);
+    });
+  }
+
+  async takeOverAll(): Promise<void> {
+    await Promise.all(mdNames().map((md) => this.#inLane(md, () => this.#takeOver(md))));
+  }
+
+  async #takeOver(md: string): Promise<void> {
+    const array = this.#ours(md);
+    if (array === null) return;
+    await this.#disks.identify(array.members.map((member) => member.devno));
+    await this.#guard.register(array);
+  }
+
+  now(): number {
+    return this.#native.bootTimeMs();
+  }
+
+  kernelBoot(): string {
+    return this.#boot;
+  }
+
+  scan(): Promise<Disk[]> {
+    return this.#disks.scan();
+  }
+
+  examine(path: string): Promise<Disk> {
+    return this.#disks.examine(path);
+  }
+
+  fingerprint(path: string): Promise<{ sizeSectors: number; digest: string; blank: boolean }> {
+    return this.#disks.fingerprint(path);
+  }
+
+  readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
+    return this.#disks.readMetadata(path, offsetBytes, lengthBytes);
+  }
+
+  writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
+    return this.#guard.writeMetadata(writes);
+  }
+
+  running(): { md: string; metadata: string; devices: string[] }[] {
+    const found = [];
+    for (const md of mdNames()) {
+      const array = readArray(md, this.#readFiles);
+      if (array === null || array.arrayState === 'clear') continue;
+      found.push({ md, metadata: array.metadata, devices: array.members.map((member) => member.device) });
+    }
+    return found;
+  }
+
+  observe(md: string): ArrayObservation | null {
+    const array = this.#ours(md);
+    if (array === null) return null;
+    this.#identifyMissing(array);
+    let arrayUuid: string | null = null;
+    const members = array.members.map((member) => {
+      const identity = this.#disks.identity(member.devno);
+      arrayUuid ??= identity?.array ?? null;
+      return {
+        uuid: identity?.member ?? null,
+        device: member.device.replaceAll('!', '/'),
+        slot: member.slot,
+        inSync: member.states.has('in_sync') && !member.states.has('faulty'),
+        faulty: member.states.has('faulty'),
+        blocked: member.states.has('blocked'),
+      };
+    });
+    return {
+      md,
+      arrayUuid,
+      arrayState: array.arrayState,
+      writePending: array.arrayState === 'write-pending',
+      held: isHeld(array),
+      syncAction: array.syncAction ?? 'idle',
+      syncCompleted: array.syncCompleted,
+      resyncStartSector: array.resyncStartSector,
+      degraded: array.degraded,
+      members,
+    };
+  }
+
+  watch(listener: (md: string) => void): () => void {
+    return this.#watch.listen(listener);
+  }
+
+  assemble(record: ArrayRecord, paths: ReadonlyMap<string, string>): Promise<void> {
+    const { md } = record;
+    return this.#inLane(md, async () => {
+      const devices = new Map<string, BlockDevice>();
+      await Promise.all(
+        record.members.map(async (member) => {
+          const path = paths.get(member.uuid);
+          if (path !== undefined && member.role !== 'faulty')
+            devices.set(member.uuid, await this.#memberAt(member.uuid, path));
+        }),
+      );
+      const members = planAssembly(record, devices);
+      await loadModules(record.level);
+      await startArray(record, members, this.#readFiles, this.#store);
+      try {
+        await this.#guard.register(this.#array(md).read());
+      } catch (error) {
+        await clearArray(md, this.#readFiles, this.#store).catch(() => undefined);
+        throw error;
+      }
+    });
+  }
+
+  stop(md: string): Promise<void> {
+    return this.#inLane(md, async () => {
+      await this.#array(md).stop();
+      this.#guard.forget(md);
+    });
+  }
+
+  hold(md: string): Promise<void> {
+    return this.#inLane(md, () => this.#guard.hold(this.#array(md).read()));
+  }
+
+  open(md: string): Promise<void> {
+    return this.#inLane(md, () => this.#guard.open(this.#array(md).read()));
+  }
+
+  async answerGates(md: string): Promise<void> {
+    await this.#guard.answerGates(this.#array(md).read());
+    this.#watch.refresh();
+  }
+
+  setFaulty(md: string, memberUuid: string): Promise<void> {
+    return this.#inLane(md, () => this.#array(md).setFaulty(this.#deviceOf(md, memberUuid)));
+  }
+
+  remove(md: string, memberUuid: string): Promise<void> {
+    return this.#inLane(md, async () => {
+      const device = this.#deviceOf(md, memberUuid);
+      await this.#array(md).remove(device);
+      this.#guard.forgetMember(md, device);
+    });
+  }
+
+  addSpare(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
+    return this.#inLane(md, async () => {
+      const member = record.members.find((candidate) => candidate.uuid === memberUuid);
+      if (member === undefined) throw new MdError('EINVAL', `${md}: the record lists no member ${memberUuid}`);
+      const device = await this.#memberAt(memberUuid, path);
+      await this.#array(md).addSpare(member, device);
+      this.#guard.registerMember(md, device.name);
+    });
+  }
+
+  setResyncStart(md: string, sector: number | null): Promise<void> {
+    return this.#inLane(md, () => this.#array(md).setResyncStart(sector));
+  }
+
+  startResync(md: string, fromSector: number): Promise<void> {
+    return this.#inLane(md, () => this.#array(md).startResync(fromSector));
+  }
+
+  freeze(md: string): Promise<void> {
+    return this.#inLane(md, () => this.#array(md).freeze());
+  }
+
+  startWatchdog(path: string, timeoutSeconds: number): Promise<void> {
+    return this.#guard.startWatchdog(path, timeoutSeconds);
+  }
+
+  stopWatchdog(): Promise<void> {
+    return this.#guard.stopWatchdog();
+  }
+
+  async close(): Promise<void> {
+    this.#watch.close();
+    await this.#guard.close();
+  }
+
+  /** null: not here, another's, or not started. */
+  #ours(md: string): SysfsArray | null {
+    const array = readArray(md, this.#readFiles);
+    if (array === null || array.metadata !== METADATA_VERSION) return null;
+    return ['clear', 'inactive'].includes(array.arrayState) ? null : array;
+  }
+
+  #array(md: string): RealArray {
+    return new RealArray(md, this.#readFiles, this.#store);
+  }
+
+  async #inLane<T>(md: string, operation: () => Promise<T>): Promise<T> {
+    try {
+      return await this.#lanes.run(md, operation);
+    } finally {
+      // md does not notify of everything: look at once.
+      this.#watch.refresh();
+    }
+  }
+
+  /** The device at this path, which must be the member that the caller believes it to be. */
+  async #memberAt(uuid: string, path: string): Promise<BlockDevice> {
+    const disk = await this.#disks.examine(path);
+    const found = disk.superblock?.deviceUuid;
+    if (found !== uuid) {
+      const seen = found === undefined ? (disk.problem ?? 'no superblock') : `member ${found}`;
+      throw new MdError('EINVAL', `${path} is not member ${uuid}: ${seen}; scan the disks again`);
+    }
+    return resolveDevice(path);
+  }
+
+  /** Kernel name of a member in this array. */
+  #deviceOf(md: string, memberUuid: string): string {
+    const array = this.#array(md).read();
+    const member = array.members.find((candidate) => this.#disks.identity(candidate.devno)?.member === memberUuid);
+    if (member === undefined) throw new MdError('ENOENT', `${md} has no member ${memberUuid} on this node`);
+    return member.device;
+  }
+
+  #identifyMissing(array: SysfsArray): void {
+    const unknown = array.members
+      .map((member) => member.devno)
+      .filter((devno) => this.#disks.identity(devno) === null && !this.#askedFor.has(devno));
+    if (unknown.length === 0) return;
+    for (const devno of unknown) this.#askedFor.add(devno);
+    void this.#disks.identify(unknown).then(() => this.#watch.tell(array.md));
+  }
+}

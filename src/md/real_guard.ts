@@ -1,0 +1,200 @@
+/**
+ * The native guard as the driver uses it: which arrays it watches over, and what lets their writes pass.
+ *
+ * raid0 and linear have no suspend range and no gates, so the guard cannot hold them: they are held by `readonly`, from
+ * here, and the kernel refuses that (EBUSY) while anybody has the array open. Such an array is safe against an expired
+ * grant only as far as its users can be ended; the failed hold is told as `drop-failed`.
+ */
+import type { Guard, GuardEvent, MetadataResult, MetadataWrite } from './driver.ts';
+import { MdError } from './driver.ts';
+import type { NativeAddon, NativeGuard } from './native.ts';
+import { errorCode, errorText } from './real_disks.ts';
+import { arrayDirectory, type FileReader, gateClosed, isHeld, readArray, type SysfsArray } from './sysfs_array.ts';
+import type { SysfsStore } from './sysfs_store.ts';
+
+/** Longer than any drain of sound disks; after it the agent is told, while the suspend goes on trying. */
+const HOLD_LIMIT_MS = 10_000;
+const LOOP_ALIVE_MS = 100;
+/** A loop that is silent for this long counts as dead: the watchdog is petted no more. */
+const LOOP_LATE_MS = 2000;
+
+export class RealGuard implements Guard {
+  readonly #native: NativeGuard;
+  readonly #now: () => number;
+  readonly #readFiles: FileReader;
+  readonly #store: SysfsStore;
+  /** Array → its members, as registered. */
+  readonly #registered = new Map<string, Set<string>>();
+  /** Arrays without a suspend range. */
+  readonly #plain = new Set<string>();
+  readonly #listeners = new Set<(event: GuardEvent) => void>();
+  #alive: NodeJS.Timeout | null = null;
+
+  constructor(native: NativeAddon, readFiles: FileReader, store: SysfsStore) {
+    this.#native = native.startGuard((event) => {
+      if (event.type === 'grant-expired') void this.#holdPlain();
+      this.#tell(event);
+    });
+    this.#now = () => native.bootTimeMs();
+    this.#readFiles = readFiles;
+    this.#store = store;
+  }
+
+  extendLease(untilMs: number): void {
+    this.#native.extendLease(untilMs);
+  }
+
+  extendGrant(untilMs: number): void {
+    this.#native.extendGrant(untilMs);
+  }
+
+  endLease(): void {
+    this.#native.endLease();
+  }
+
+  state(): { leaseUntilMs: number; grantUntilMs: number; dropping: boolean } {
+    return this.#native.state();
+  }
+
+  onEvent(listener: (event: GuardEvent) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  async drop(): Promise<void> {
+    await Promise.all([translated(this.#native.drop()), this.#holdPlain()]);
+  }
+
+  /** From now on the guard holds this array when the grant has ended; at once if there is none. */
+  async register(array: SysfsArray): Promise<void> {
+    const { md } = array;
+    this.forget(md);
+    if (array.suspend === null) {
+      this.#plain.add(md);
+      if (!this.#grantLives()) await this.#holdPlain();
+      return;
+    }
+    try {
+      this.#native.registerArray(md, array.sizeSectors, arrayDirectory(md));
+      this.#registered.set(md, new Set());
+      for (const member of array.members) this.registerMember(md, member.device);
+    } catch (error) {
+      this.forget(md);
+      throw new MdError(errorCode(error), `${md}: the guard cannot watch over it: ${errorText(error)}`);
+    }
+  }
+
+  registerMember(md: string, device: string): void {
+    const members = this.#registered.get(md);
+    if (members === undefined) return;
+    this.#native.registerMember(md, device);
+    members.add(device);
+  }
+
+  forget(md: string): void {
+    this.#plain.delete(md);
+    if (this.#registered.delete(md)) this.#native.unregisterArray(md);
+  }
+
+  forgetMember(md: string, device: string): void {
+    if (this.#registered.get(md)?.delete(device) === true) this.#native.unregisterMember(md, device);
+  }
+
+  async hold(array: SysfsArray): Promise<void> {
+    if (isHeld(array) || gateClosed(array)) return;
+    if (array.suspend === null) return this.#set(array.md, 'holding a level without suspend', 'readonly');
+    await withinLimit(array.md, translated(this.#native.hold(array.md)));
+  }
+
+  async open(array: SysfsArray): Promise<void> {
+    if (array.suspend !== null) return translated(this.#native.open(array.md));
+    this.#demandGrant(array.md);
+    await this.#set(array.md, 'opening', 'active');
+    if (!this.#grantLives()) {
+      await this.#holdPlain();
+      this.#demandGrant(array.md);
+    }
+  }
+
+  async answerGates(array: SysfsArray): Promise<void> {
+    // A level without gates, or an array that is not to be written at all: `active` would make it writable.
+    if (array.suspend === null || array.arrayState === 'readonly') return;
+    const blocked = array.members.filter((member) => member.states.has('blocked')).map((member) => member.device);
+    await translated(this.#native.answerGates(array.md, blocked));
+  }
+
+  writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
+    return this.#native.writeMetadata(writes);
+  }
+
+  async startWatchdog(path: string, timeoutSeconds: number): Promise<void> {
+    this.#native.loopAlive();
+    this.#alive ??= setInterval(() => this.#native.loopAlive(), LOOP_ALIVE_MS).unref();
+    await translated(this.#native.startWatchdog(path, timeoutSeconds, LOOP_LATE_MS));
+  }
+
+  async stopWatchdog(): Promise<void> {
+    await translated(this.#native.stopWatchdog());
+    if (this.#alive !== null) clearInterval(this.#alive);
+    this.#alive = null;
+  }
+
+  /** Arrays stay as they are; the watchdog, if armed, is not disarmed by this. */
+  close(): void {
+    this.#listeners.clear();
+    if (this.#alive !== null) clearInterval(this.#alive);
+    this.#native.close();
+  }
+
+  async #holdPlain(): Promise<void> {
+    await Promise.all(
+      [...this.#plain].map(async (md) => {
+        const array = readArray(md, this.#readFiles);
+        if (array === null || isHeld(array)) return;
+        try {
+          await this.#set(md, 'holding a level without suspend', 'readonly');
+        } catch (error) {
+          this.#tell({ type: 'drop-failed', atMs: this.#now(), md, code: errorCode(error) });
+        }
+      }),
+    );
+  }
+
+  #tell(event: GuardEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  #grantLives(): boolean {
+    const { grantUntilMs, dropping } = this.#native.state();
+    return !dropping && this.#now() < grantUntilMs;
+  }
+
+  #demandGrant(md: string): void {
+    if (!this.#grantLives()) throw new MdError('EGRANT', `${md}: not opened: this node's grant has ended`);
+  }
+
+  #set(md: string, step: string, state: string): Promise<void> {
+    return this.#store.write(`${md}: ${step}`, `${arrayDirectory(md)}/array_state`, state);
+  }
+}
+
+async function translated<T>(call: Promise<T>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    throw new MdError(errorCode(error), errorText(error));
+  }
+}
+
+async function withinLimit(md: string, call: Promise<void>): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    late.reject(
+      new MdError('ETIMEDOUT', `${md}: its suspend still drains after ${HOLD_LIMIT_MS} ms; a member may hang`),
+    );
+  }, HOLD_LIMIT_MS);
+  try {
+    await Promise.race([call, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * The shared disks of a simulated cluster: real bytes, in memory or in files, seen by every node, with faults on the way
+ * from one node to one disk.
+ */
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { MdError } from './driver.ts';
+
+interface Bytes {
+  readonly sizeBytes: number;
+  read(offset: number, length: number): Uint8Array;
+  write(offset: number, bytes: Uint8Array): void;
+}
+
+function inMemory(sizeBytes: number): Bytes {
+  const bytes = new Uint8Array(sizeBytes);
+  return {
+    sizeBytes,
+    read: (offset, length) => bytes.slice(offset, offset + length),
+    write: (offset, from) => bytes.set(from, offset),
+  };
+}
+
+function inFile(path: string): Bytes & { close(): void } {
+  const fd = openSync(path, 'r+');
+  return {
+    sizeBytes: fstatSync(fd).size,
+    read: (offset, length) => {
+      const bytes = new Uint8Array(length);
+      readSync(fd, bytes, 0, length, offset);
+      return bytes;
+    },
+    write: (offset, from) => {
+      writeSync(fd, from, 0, from.length, offset);
+    },
+    close: () => closeSync(fd),
+  };
+}
+
+export interface PathFault {
+  /** Node id, or null for every node: the disk itself. */
+  node: number | null;
+  disk: string;
+  kind: 'read' | 'write' | 'all' | 'slow';
+  /** Of a slow path: added to each I/O. */
+  delayMs?: number;
+}
+
+interface StoredDisk {
+  name: string;
+  number: number;
+  bytes: Bytes;
+}
+
+export class SimulatedStorage {
+  readonly #disks = new Map<string, StoredDisk>();
+  readonly #faults = new Set<PathFault>();
+  /** `node:disk` → path; disks have other names on other nodes, as on a real SAN. */
+  readonly #paths = new Map<string, string>();
+  readonly #open: { close(): void }[] = [];
+
+  addDisk(name: string, sizeSectors: number): void {
+    this.#add(name, inMemory(sizeSectors * 512));
+  }
+
+  /** A disk kept in a file of this size: other processes may share it. */
+  addFile(name: string, path: string): void {
+    const file = inFile(path);
+    this.#open.push(file);
+    this.#add(name, file);
+  }
+
+  #add(name: string, bytes: Bytes): void {
+    if (this.#disks.has(name)) throw new MdError('EEXIST', `simulated disk ${name} is there already; choose another name`);
+    this.#disks.set(name, { name, number: this.#disks.size, bytes });
+  }
+
+  close(): void {
+    for (const file of this.#open) file.close();
+    this.#open.length = 0;
+  }
+
+  names(): string[] {
+    return [...this.#disks.keys()];
+  }
+
+  /** `/dev/NAME` unless renamed for this node. */
+  pathOn(node: number, disk: string): string {
+    return this.#paths.get(`${node}:${disk}`) ?? `/dev/${disk}`;
+  }
+
+  rename(node: number, disk: string, path: string): void {
+    this.#paths.set(`${node}:${disk}`, path);
+  }
+
+  /** @throws MdError ENOENT */
+  at(node: number, path: string): string {
+    for (const name of this.#disks.keys()) if (this.pathOn(node, name) === path) return name;
+    throw new MdError('ENOENT', `${path}: no such disk on node ${node}; there are ${this.names().map((name) => this.pathOn(node, name)).join(', ')}`);
+  }
+
+  /** Returns the way to heal it. */
+  fault(fault: PathFault): () => void {
+    this.#disk(fault.disk);
+    this.#faults.add(fault);
+    return () => this.#faults.delete(fault);
+  }
+
+  delayMs(node: number, disk: string): number {
+    let delay = 0;
+    for (const fault of this.#faults)
+      if (fault.kind === 'slow' && fault.disk === disk && (fault.node === null || fault.node === node))
+        delay += fault.delayMs ?? 0;
+    return delay;
+  }
+
+  broken(node: number, disk: string, direction: 'read' | 'write'): boolean {
+    for (const fault of this.#faults) {
+      if (fault.disk !== disk || (fault.node !== null && fault.node !== node)) continue;
+      if (fault.kind === 'all' || fault.kind === direction) return true;
+    }
+    return false;
+  }
+
+  sizeSectors(disk: string): number {
+    return Math.floor(this.#disk(disk).bytes.sizeBytes / 512);
+  }
+
+  devno(disk: string): string {
+    return `259:${this.#disk(disk).number}`;
+  }
+
+  /** The bytes themselves, past every fault. */
+  peek(disk: string, offsetBytes: number, lengthBytes: number): Uint8Array {
+    return this.#disk(disk).bytes.read(offsetBytes, lengthBytes);
+  }
+
+  poke(disk: string, offsetBytes: number, bytes: Uint8Array): void {
+    const { bytes: target } = this.#disk(disk);
+    if (offsetBytes < 0 || offsetBytes + bytes.length > target.sizeBytes)
+      throw new MdError('ENOSPC', `disk ${disk}: ${bytes.length} bytes at ${offsetBytes} are beyond its ${target.sizeBytes}`);
+    target.write(offsetBytes, bytes);
+  }
+
+  #disk(name: string): StoredDisk {
+    const disk = this.#disks.get(name);
+    if (disk === undefined) throw new MdError('ENOENT', `no simulated disk ${name}; there are ${this.names().join(', ')}`);
+    return disk;
+  }
+}

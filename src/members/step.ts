@@ -1,0 +1,160 @@
+/** One input in, the next state and effects out. */
+import type { NodeId } from '../arrays/record.ts';
+import type { SwimMessage } from '../wire/messages.ts';
+import { announce, call, hear, updatesFor } from './gossip.ts';
+import type { MemberStatus, MembersConfig, MembersEffect, MembersInput } from './index.ts';
+import {
+  buryTheSilent,
+  callTheAbsent,
+  followUpProbes,
+  nackErrands,
+  onAck,
+  onNack,
+  probe,
+  probeInTurn,
+  runErrand,
+} from './probe.ts';
+import { change, changeMember, feel, type MembersState, send, type Turn } from './state.ts';
+
+export function membersStart(config: MembersConfig): MembersState {
+  if (config.probeTimeoutMs >= config.probeIntervalMs) {
+    throw new Error(
+      `members: probeTimeoutMs ${config.probeTimeoutMs} ≥ probeIntervalMs ${config.probeIntervalMs}; leave time for indirect probes`,
+    );
+  }
+  const absent = { status: 'unknown', incarnation: 0, eligible: false, suspicion: null } as const;
+  const peers = config.nodes.filter((node) => node !== config.self);
+  return {
+    config,
+    lastTickMs: null,
+    startedMs: 0,
+    incarnation: 0,
+    eligible: false,
+    left: false,
+    members: new Map(peers.map((node) => [node, { ...absent, calledMs: Number.NEGATIVE_INFINITY }])),
+    round: [],
+    nextProbeMs: 0,
+    probes: [],
+    errands: [],
+    gossip: [],
+    unhealth: 0,
+    sequence: 0,
+    seed: Math.imul(config.self, 2654435761) >>> 0,
+  };
+}
+
+/** `now`: BOOTTIME in ms. Ticks should come several times a probe timeout. */
+export function membersStep(
+  state: MembersState,
+  input: MembersInput,
+  now: number,
+): { state: MembersState; effects: MembersEffect[] } {
+  const turn: Turn = { state, effects: [], now };
+  switch (input.type) {
+    case 'tick':
+      tick(turn);
+      break;
+    case 'message':
+      takeMessage(turn, input.from, input.message);
+      break;
+    case 'disconnected': {
+      const status = turn.state.members.get(input.node)?.status;
+      if (status === 'alive' || status === 'suspect') probe(turn, input.node);
+      break;
+    }
+    case 'eligible':
+      if (turn.state.eligible !== input.eligible) {
+        change(turn, { eligible: input.eligible });
+        announce(turn, turn.state.config.self);
+      }
+      break;
+    case 'leave':
+      change(turn, { left: true, eligible: false });
+      for (const node of turn.state.members.keys()) call(turn, node);
+      break;
+  }
+  return { state: turn.state, effects: turn.effects };
+}
+
+function tick(turn: Turn): void {
+  const { lastTickMs, config } = turn.state;
+  if (lastTickMs === null) change(turn, { startedMs: turn.now, nextProbeMs: turn.now });
+  else if (turn.now - lastTickMs > config.probeTimeoutMs) forgiveOwnPause(turn, turn.now - lastTickMs);
+  change(turn, { lastTickMs: turn.now });
+  followUpProbes(turn);
+  buryTheSilent(turn);
+  nackErrands(turn);
+  if (turn.state.left) return;
+  probeInTurn(turn);
+  callTheAbsent(turn);
+}
+
+/** A stalled loop or a suspend: answers may lie unread. No other node pays for it. */
+function forgiveOwnPause(turn: Turn, pauseMs: number): void {
+  feel(turn, 1);
+  change(turn, {
+    probes: turn.state.probes.map((each) => ({
+      ...each,
+      askOthersMs: each.askOthersMs === null ? null : each.askOthersMs + pauseMs,
+      failsMs: each.failsMs + pauseMs,
+    })),
+  });
+  for (const [node, { suspicion }] of turn.state.members) {
+    if (suspicion !== null) {
+      changeMember(turn, node, { suspicion: { ...suspicion, sinceMs: suspicion.sinceMs + pauseMs } });
+    }
+  }
+}
+
+function takeMessage(turn: Turn, from: NodeId, message: SwimMessage): void {
+  if (!turn.state.members.has(from)) return;
+  const toProbe = message.updates.map((update) => hear(turn, from, update)).filter((node) => node !== null);
+  switch (message.kind) {
+    case 'ping':
+      heedEligible(turn, from, message.eligible);
+      send(turn, from, {
+        kind: 'ack',
+        sequence: message.sequence,
+        eligible: turn.state.eligible,
+        updates: updatesFor(turn, from),
+      });
+      break;
+    case 'ack':
+      heedEligible(turn, from, message.eligible);
+      onAck(turn, from, message.sequence);
+      break;
+    case 'ping-request':
+      runErrand(turn, from, message.sequence, message.target);
+      break;
+    case 'nack':
+      onNack(turn, from, message.sequence);
+      break;
+  }
+  for (const node of toProbe) probe(turn, node);
+}
+
+function heedEligible(turn: Turn, from: NodeId, eligible: boolean): void {
+  if (turn.state.members.get(from)?.eligible === eligible) return;
+  changeMember(turn, from, { eligible });
+  turn.effects.push({ type: 'eligible', node: from, eligible });
+}
+
+/** Status of every node of the list; this node itself is `alive` until it leaves. */
+export function statuses(
+  state: MembersState,
+): Map<NodeId, { status: MemberStatus; incarnation: number; eligible: boolean }> {
+  const all = [...state.members].map(([node, { status, incarnation, eligible }]) => {
+    return [node, { status, incarnation, eligible }] as const;
+  });
+  const { incarnation, eligible } = state;
+  const self = [state.config.self, { status: state.left ? 'left' : 'alive', incarnation, eligible }] as const;
+  return new Map<NodeId, { status: MemberStatus; incarnation: number; eligible: boolean }>(
+    [...all, self].sort(([a], [b]) => a - b),
+  );
+}
+
+/** The alive nodes, self included, as the lease room takes them. */
+export function view(state: MembersState): { alive: { node: NodeId; eligible: boolean }[] } {
+  const alive = [...statuses(state)].filter(([, { status }]) => status === 'alive');
+  return { alive: alive.map(([node, { eligible }]) => ({ node, eligible })) };
+}

@@ -1,0 +1,417 @@
+/**
+ * The net over TCP: libp2p with Noise and yamux, its own judgement about peers switched off. Who may connect is the
+ * static list's word, checked after Noise has proved the key and before the peer can say anything.
+ */
+import { type GossipSub, gossipsub } from '@chainsafe/libp2p-gossipsub';
+import { identify } from '@libp2p/identify';
+import type { Connection, Stream } from '@libp2p/interface';
+import { noise } from '@libp2p/noise';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
+import * as lp from 'it-length-prefixed';
+import { createLibp2p, type Libp2p } from 'libp2p';
+import type { NodeId } from '../arrays/record.ts';
+import { envelopeBytesMax } from '../wire/envelope.ts';
+import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
+import {
+  decodePage,
+  decodeRequest,
+  encodePage,
+  encodeRequest,
+  inboundStreamsMax,
+  pageBytesMax,
+  requestBytesMax,
+} from './catchup.ts';
+import { oversizedReason } from './frame_intake.ts';
+import { gossipOptions, gossipStands, listenToGossip, watchAfterMs, watchIntervalMs } from './gossip.ts';
+import type { Net, NetCounters, NetEvent } from './index.ts';
+import {
+  catchupProtocol,
+  frameBytesMax,
+  framesProtocol,
+  gossipTopic,
+  type NetOptions,
+  type PeerEntry,
+  type Schedule,
+} from './options.ts';
+import { Switchboard, type Wire } from './switchboard.ts';
+
+type Services = { gossip: GossipSub; identify: unknown };
+
+/** Makes the node; nothing is listened on or dialled before `start`. @throws when this node is not in its own list */
+export async function createNet(options: NetOptions): Promise<Net> {
+  const net = new Libp2pNet(options);
+  await net.prepare();
+  return net;
+}
+
+class Libp2pNet implements Net {
+  readonly #options: NetOptions;
+  readonly #switchboard: Switchboard;
+  readonly #topic: string;
+  readonly #nodeOfPeer = new Map<string, NodeId>();
+  readonly #entries = new Map<NodeId, PeerEntry>();
+  readonly #wires = new Map<Connection, TcpWire>();
+  #libp2p: Libp2p<Services> | null = null;
+  #watch: NodeJS.Timeout | null = null;
+  #answer: ((from: NodeId, request: CatchupRequest) => Promise<CatchupPage>) | null = null;
+
+  constructor(options: NetOptions) {
+    this.#options = options;
+    this.#topic = gossipTopic(options.cluster);
+    for (const entry of options.nodes) {
+      this.#entries.set(entry.id, entry);
+      if (entry.id !== options.self) this.#nodeOfPeer.set(entry.peerId, entry.id);
+    }
+    const own = this.#entries.get(options.self);
+    if (own === undefined) throw new Error(`node ${options.self} is not in its own node list; add it`);
+    if (own.peerId !== options.identity.peerId) {
+      throw new Error(
+        `node ${options.self}: the list pins ${own.peerId}, the key file holds ${options.identity.peerId}; correct one of them`,
+      );
+    }
+    this.#switchboard = new Switchboard({
+      net: options,
+      schedule: realSchedule,
+      random: Math.random,
+      dial: (node, signal, done) => void this.#dial(node, signal).finally(done),
+    });
+  }
+
+  async prepare(): Promise<void> {
+    const { identity, self, nodes } = this.#options;
+    const { tuning } = this.#switchboard;
+    const own = this.#entries.get(self);
+    const libp2p = await createLibp2p<Services>({
+      start: false,
+      privateKey: identity.privateKey,
+      addresses: { listen: own === undefined ? [] : [addressOf(own).toString()] },
+      transports: [tcp()],
+      connectionEncrypters: [noise()],
+      streamMuxers: [yamux()],
+      connectionGater: this.#gater(),
+      // Who is alive is decided by the probes of the members room.
+      connectionMonitor: { enabled: false },
+      connectionManager: {
+        // Defaults let five connections a second in from one host; after a power cut all come at once.
+        inboundConnectionThreshold: 500,
+        maxIncomingPendingConnections: 200,
+        maxParallelDials: 100,
+        dialTimeout: tuning.dialTimeoutMs,
+        addressDialTimeout: tuning.dialTimeoutMs,
+        inboundUpgradeTimeout: tuning.dialTimeoutMs,
+        inboundStreamProtocolNegotiationTimeout: tuning.dialTimeoutMs,
+        // gossipsub opens its streams one after the other: a frozen peer must not keep the others waiting.
+        outboundStreamProtocolNegotiationTimeout: tuning.dialTimeoutMs,
+        reconnectRetries: 0,
+      },
+      services: {
+        identify: identify(),
+        gossip: gossipsub(gossipOptions(this.#topic, nodes.length)),
+      },
+    });
+    this.#libp2p = libp2p;
+    // Registered before the start, and synchronous: a connection is culled before any service opens a stream on it.
+    libp2p.addEventListener('connection:open', (event) => this.#opened(event.detail));
+    libp2p.addEventListener('connection:close', (event) => this.#closed(event.detail));
+    await libp2p.handle(framesProtocol, (stream, connection) => this.#frames(stream, connection), {
+      maxInboundStreams: 1,
+      maxOutboundStreams: 1,
+    });
+    await libp2p.handle(catchupProtocol, (stream, connection) => this.#serve(stream, connection), {
+      maxInboundStreams: inboundStreamsMax,
+      maxOutboundStreams: inboundStreamsMax,
+    });
+  }
+
+  async start(): Promise<void> {
+    const libp2p = this.#started();
+    const own = this.#entries.get(this.#options.self);
+    try {
+      await libp2p.start();
+    } catch (error) {
+      throw new Error(
+        `cannot listen on ${own?.address} port ${own?.port} for node ${own?.id}: ${words(error)}; does another agent run here, is the address this machine's?`,
+        { cause: error },
+      );
+    }
+    listenToGossip(libp2p.services.gossip, {
+      topic: this.#topic,
+      received: (peer, sealed) => {
+        const node = this.#nodeOfPeer.get(peer);
+        return node !== undefined && this.#switchboard.gossiped(node, sealed);
+      },
+      refused: (peer, reason) => {
+        const node = this.#nodeOfPeer.get(peer);
+        if (node !== undefined) this.#switchboard.refused(node, reason);
+      },
+    });
+    this.#switchboard.start();
+    this.#watch = setInterval(() => this.#watchGossip(), watchIntervalMs);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#watch !== null) clearInterval(this.#watch);
+    this.#watch = null;
+    this.#switchboard.stop();
+    await this.#libp2p?.stop();
+  }
+
+  on(listener: (event: NetEvent) => void): void {
+    this.#switchboard.on(listener);
+  }
+
+  send(to: NodeId, frame: Frame): boolean {
+    return this.#switchboard.send(to, frame);
+  }
+
+  publish(sealed: Uint8Array): void {
+    if (sealed.byteLength > envelopeBytesMax) {
+      this.#options.log?.(`envelope of ${sealed.byteLength} bytes not gossiped, at most ${envelopeBytesMax} allowed`);
+      return;
+    }
+    this.#switchboard.counts.gossipOut += 1;
+    this.#started()
+      .services.gossip.publish(this.#topic, sealed)
+      // Nobody reached now: whoever missed it catches up.
+      .catch((error: unknown) => this.#options.log?.(`gossip: ${words(error)}`));
+  }
+
+  async catchup(from: NodeId, request: CatchupRequest): Promise<CatchupPage> {
+    const wire = this.#switchboard.wireOf(from);
+    if (!(wire instanceof TcpWire)) throw new Error(`catch-up from node ${from}: not connected`);
+    const signal = AbortSignal.timeout(this.#switchboard.tuning.catchupTimeoutMs);
+    try {
+      const stream = await wire.connection.newStream(catchupProtocol, { signal });
+      return await withStream(stream, signal, async () => {
+        stream.send(lp.encode.single(encodeRequest(request)));
+        return decodePage(await readOne(stream, pageBytesMax));
+      });
+    } catch (error) {
+      throw new Error(`catch-up from node ${from}: ${words(error)}`, { cause: error });
+    }
+  }
+
+  serveCatchup(handler: (from: NodeId, request: CatchupRequest) => Promise<CatchupPage>): void {
+    this.#answer = handler;
+  }
+
+  connected(): NodeId[] {
+    return this.#switchboard.connected();
+  }
+
+  reset(node: NodeId): void {
+    this.#switchboard.reset(node);
+  }
+
+  counters(): NetCounters {
+    return { ...this.#switchboard.counts };
+  }
+
+  // --- connections ----------------------------------------------------------------------------------------------------
+
+  #gater() {
+    const denies = (peer: { toString(): string }) => {
+      const id = peer.toString();
+      if (this.#nodeOfPeer.has(id)) return false;
+      this.#switchboard.refusedStranger(id, `peer ${id} is not in the node list`);
+      return true;
+    };
+    return {
+      denyDialMultiaddr: () => false,
+      denyDialPeer: denies,
+      denyInboundEncryptedConnection: denies,
+      denyOutboundEncryptedConnection: denies,
+    };
+  }
+
+  async #dial(node: NodeId, stop: AbortSignal): Promise<void> {
+    const entry = this.#entries.get(node);
+    if (entry === undefined) return;
+    const signal = AbortSignal.any([stop, AbortSignal.timeout(this.#switchboard.tuning.dialTimeoutMs)]);
+    try {
+      await this.#started().dial(addressOf(entry), { signal });
+    } catch (error) {
+      if (stop.aborted) return;
+      const text = words(error);
+      const answered = /identity key (\S+) does not match/.exec(text)?.[1];
+      if (answered === undefined) return;
+      this.#switchboard.refused(
+        node,
+        answered === this.#options.identity.peerId
+          ? `${entry.address} port ${entry.port}, node ${node} in the list, answers with this node's own key: a wrong address, or a second agent with this node's key`
+          : `${entry.address} port ${entry.port}, node ${node} in the list, answers with key ${answered}; the list pins ${entry.peerId}`,
+      );
+    }
+  }
+
+  #opened(connection: Connection): void {
+    const node = this.#nodeOfPeer.get(connection.remotePeer.toString());
+    if (node === undefined) {
+      connection.abort(new Error('not in the node list'));
+      return;
+    }
+    const opener = connection.direction === 'outbound' ? this.#options.self : node;
+    const wire = new TcpWire(connection, opener, this.#options.now(), this.#switchboard.tuning.sendBufferBytes);
+    this.#wires.set(connection, wire);
+    if (!this.#switchboard.opened(node, wire)) return;
+    const signal = AbortSignal.timeout(this.#switchboard.tuning.helloTimeoutMs);
+    connection.newStream(framesProtocol, { signal }).then(
+      (stream) => {
+        wire.stream = stream;
+        // The peer never writes on this stream; its end is the end of what we can say, and so of the connection.
+        stream.addEventListener('close', () => wire.abort('the frame stream ended'));
+        this.#switchboard.writable(node, wire);
+      },
+      // Refused by the far side, or gone: the dialler goes on.
+      (error: unknown) => wire.abort(`no frame stream: ${words(error)}`),
+    );
+  }
+
+  #closed(connection: Connection): void {
+    const wire = this.#wires.get(connection);
+    this.#wires.delete(connection);
+    const node = this.#nodeOfPeer.get(connection.remotePeer.toString());
+    if (wire !== undefined && node !== undefined) this.#switchboard.closed(node, wire);
+  }
+
+  async #frames(stream: Stream, connection: Connection): Promise<void> {
+    const wire = this.#wires.get(connection);
+    const node = this.#nodeOfPeer.get(connection.remotePeer.toString());
+    if (wire === undefined || node === undefined) {
+      stream.abort(new Error('not a connection of the node list'));
+      return;
+    }
+    try {
+      for await (const bytes of lp.decode(stream, { maxDataLength: frameBytesMax })) {
+        this.#switchboard.received(node, wire, bytes.subarray());
+      }
+      wire.abort('the peer ended its frame stream');
+    } catch (error) {
+      // Nothing can be read after a length that is not believed.
+      if (isLengthError(error)) this.#switchboard.broken(node, wire, oversizedReason(null));
+      else wire.abort(`frame stream: ${words(error)}`);
+    }
+  }
+
+  async #serve(stream: Stream, connection: Connection): Promise<void> {
+    const node = this.#nodeOfPeer.get(connection.remotePeer.toString());
+    const signal = AbortSignal.timeout(this.#switchboard.tuning.catchupTimeoutMs);
+    try {
+      if (node === undefined) throw new Error('not in the node list');
+      await withStream(stream, signal, async () => {
+        const request = decodeRequest(await readOne(stream, requestBytesMax));
+        if (this.#answer === null) throw new Error('this node answers no catch-up yet');
+        const page = await Promise.race([this.#answer(node, request), rejectsWhen(signal)]);
+        if (!stream.send(lp.encode.single(encodePage(page)))) await stream.onDrain({ signal });
+      });
+    } catch (error) {
+      if (node !== undefined) this.#switchboard.refused(node, `catch-up: ${words(error)}`);
+    }
+  }
+
+  #watchGossip(): void {
+    const nowMs = this.#options.now();
+    for (const wire of this.#wires.values()) {
+      const node = this.#nodeOfPeer.get(wire.connection.remotePeer.toString());
+      if (node === undefined || this.#switchboard.wireOf(node) !== wire) continue;
+      if (nowMs - wire.openedAtMs < watchAfterMs) continue;
+      const stands = gossipStands(this.#started().services.gossip, this.#topic, wire.connection);
+      wire.deafTimes = stands ? 0 : wire.deafTimes + 1;
+      if (wire.deafTimes < 2) continue;
+      this.#options.log?.(`node ${node}: gossip does not pass both ways on its connection; connecting anew`);
+      this.#switchboard.reset(node);
+    }
+  }
+
+  #started(): Libp2p<Services> {
+    if (this.#libp2p === null) throw new Error('net is not prepared');
+    return this.#libp2p;
+  }
+}
+
+class TcpWire implements Wire {
+  readonly connection: Connection;
+  readonly opener: NodeId;
+  readonly openedAtMs: number;
+  readonly #bufferBytesMax: number;
+  stream: Stream | null = null;
+  /** Looks in a row at which gossip did not stand. */
+  deafTimes = 0;
+
+  constructor(connection: Connection, opener: NodeId, openedAtMs: number, bufferBytesMax: number) {
+    this.connection = connection;
+    this.opener = opener;
+    this.openedAtMs = openedAtMs;
+    this.#bufferBytesMax = bufferBytesMax;
+  }
+
+  send(bytes: Uint8Array): boolean {
+    const { stream } = this;
+    if (stream === null || stream.status !== 'open') return false;
+    if (stream.writeBufferLength + bytes.byteLength > this.#bufferBytesMax) return false;
+    try {
+      // False means that it waits for the peer's window, not that it was dropped.
+      stream.send(lp.encode.single(bytes));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  abort(reason: string): void {
+    try {
+      this.connection.abort(new Error(reason));
+    } catch {
+      // Closed already, then.
+    }
+  }
+}
+
+const realSchedule: Schedule = (delayMs, run) => {
+  const timer = setTimeout(run, delayMs);
+  return () => clearTimeout(timer);
+};
+
+/** With the pinned peer ID in it: Noise fails when another key answers there. */
+function addressOf(entry: PeerEntry): Multiaddr {
+  const family = entry.address.includes(':') ? 'ip6' : 'ip4';
+  return multiaddr(`/${family}/${entry.address}/tcp/${entry.port}/p2p/${entry.peerId}`);
+}
+
+/** Runs `use`; the stream is aborted when the signal fires or `use` fails, and closed otherwise. */
+async function withStream<T>(stream: Stream, signal: AbortSignal, use: () => Promise<T>): Promise<T> {
+  const onAbort = () => stream.abort(new Error('took too long'));
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    const result = await use();
+    await stream.close({ signal });
+    return result;
+  } catch (error) {
+    stream.abort(error instanceof Error ? error : new Error(String(error)));
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+async function readOne(stream: Stream, bytesMax: number): Promise<Uint8Array> {
+  for await (const bytes of lp.decode(stream, { maxDataLength: bytesMax })) return bytes.subarray();
+  throw new Error('the stream ended before a message');
+}
+
+function rejectsWhen(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(new Error('took too long')), { once: true });
+  });
+}
+
+function isLengthError(error: unknown): boolean {
+  return error instanceof Error && /^Invalid(DataLength|MessageLength|DataLengthLength)Error$/.test(error.name);
+}
+
+function words(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(words).join('; ');
+  return error instanceof Error ? error.message : String(error);
+}

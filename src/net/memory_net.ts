@@ -1,0 +1,492 @@
+/**
+ * The net without sockets, for whole clusters in one process: the same Switchboard over connections of a hub that cuts,
+ * delays and loses as it is told. Time and timers are the caller's, so a run depends on its seed alone; no promise is
+ * involved, except in catch-up, which is one by contract.
+ *
+ * A cut is a partition as TCP sees it: nobody is told, what was written waits, and passes when the cut is healed unless
+ * an end has given up meanwhile. A lost frame is a late one (TCP repeats it); a lost piece of gossip is lost.
+ */
+import { createHash } from 'node:crypto';
+import type { NodeId } from '../arrays/record.ts';
+import { envelopeBytesMax } from '../wire/envelope.ts';
+import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
+import { decodePage, decodeRequest, encodePage, encodeRequest, inboundStreamsMax } from './catchup.ts';
+import type { Net, NetCounters, NetEvent } from './index.ts';
+import type { NetOptions, PeerEntry, Schedule } from './options.ts';
+import { Switchboard, type Wire } from './switchboard.ts';
+
+export interface MemoryHubOptions {
+  now(): number;
+  /** Equal delays must run in the order in which they were asked for. */
+  schedule: Schedule;
+  /** In [0, 1); default: 0.5 always. */
+  random?(): number;
+  /** One way, unless `delay` says otherwise for a pair. Default 0. */
+  delayMs?: number;
+}
+
+export interface MemoryHub {
+  cut(a: NodeId, b: NodeId): void;
+  heal(a: NodeId, b: NodeId): void;
+  delay(a: NodeId, b: NodeId, delayMs: number): void;
+  /** Fraction in [0, 1]. */
+  lose(a: NodeId, b: NodeId, fraction: number): void;
+  /** For tests: a connection of someone who keeps none of the rules. Null: it was refused. */
+  dialRaw(from: RawPeer, to: { address: string; port: number }): RawConnection | null;
+}
+
+export interface RawPeer {
+  node: NodeId;
+  peerId: string;
+  received(bytes: Uint8Array): void;
+  closed(): void;
+}
+
+export interface RawConnection {
+  send(bytes: Uint8Array): void;
+  close(): void;
+}
+
+export type MemoryNetOptions = Omit<NetOptions, 'identity' | 'now'>;
+
+/** What a repeat of TCP's costs. */
+const repeatMs = 200;
+/** Gossip remembered, so that it goes round once. */
+const gossipSeenMax = 4096;
+
+export function memoryHub(options: MemoryHubOptions): MemoryHub {
+  return new Hub(options);
+}
+
+/** @param hub one that `memoryHub` made */
+export function memoryNet(hub: MemoryHub, options: MemoryNetOptions): Net {
+  if (!(hub instanceof Hub)) throw new Error('memoryNet needs a hub of memoryHub');
+  return new MemoryNet(hub, options);
+}
+
+type Packet =
+  | { kind: 'frame' | 'gossip'; bytes: Uint8Array }
+  | { kind: 'catchup-request' | 'catchup-page'; id: number; bytes: Uint8Array }
+  | { kind: 'catchup-refused'; id: number; reason: string }
+  | { kind: 'close' };
+
+interface Endpoint {
+  readonly node: NodeId;
+  readonly peerId: string;
+  admits(peerId: string): boolean;
+  opened(end: End): void;
+}
+
+class Hub implements MemoryHub {
+  readonly now: () => number;
+  readonly schedule: Schedule;
+  readonly random: () => number;
+  readonly #endpoints = new Map<string, Endpoint>();
+  readonly #cuts = new Set<string>();
+  readonly #delays = new Map<string, number>();
+  readonly #losses = new Map<string, number>();
+  readonly #waiting = new Map<string, Set<End>>();
+  readonly #delayMs: number;
+
+  constructor(options: MemoryHubOptions) {
+    this.now = options.now;
+    this.schedule = options.schedule;
+    this.random = options.random ?? (() => 0.5);
+    this.#delayMs = options.delayMs ?? 0;
+  }
+
+  cut(a: NodeId, b: NodeId): void {
+    this.#cuts.add(pair(a, b));
+  }
+
+  heal(a: NodeId, b: NodeId): void {
+    const key = pair(a, b);
+    this.#cuts.delete(key);
+    const waiting = this.#waiting.get(key) ?? new Set();
+    this.#waiting.delete(key);
+    for (const end of waiting) end.pump();
+  }
+
+  delay(a: NodeId, b: NodeId, delayMs: number): void {
+    this.#delays.set(pair(a, b), delayMs);
+  }
+
+  lose(a: NodeId, b: NodeId, fraction: number): void {
+    this.#losses.set(pair(a, b), fraction);
+  }
+
+  isCut(a: NodeId, b: NodeId): boolean {
+    return this.#cuts.has(pair(a, b));
+  }
+
+  loses(a: NodeId, b: NodeId): boolean {
+    const fraction = this.#losses.get(pair(a, b)) ?? 0;
+    return fraction > 0 && this.random() < fraction;
+  }
+
+  delayOf(a: NodeId, b: NodeId): number {
+    return this.#delays.get(pair(a, b)) ?? this.#delayMs;
+  }
+
+  waitsForHeal(end: End): void {
+    const key = pair(end.local.node, end.remote.node);
+    const waiting = this.#waiting.get(key) ?? new Set();
+    this.#waiting.set(key, waiting.add(end));
+  }
+
+  listen(entry: PeerEntry, endpoint: Endpoint): void {
+    const key = place(entry);
+    if (this.#endpoints.has(key)) {
+      throw new Error(
+        `cannot listen on ${entry.address} port ${entry.port} for node ${entry.id}: in use; does another agent run here?`,
+      );
+    }
+    this.#endpoints.set(key, endpoint);
+  }
+
+  unlisten(entry: PeerEntry, endpoint: Endpoint): void {
+    if (this.#endpoints.get(place(entry)) === endpoint) this.#endpoints.delete(place(entry));
+  }
+
+  /** @param done null: connected; else the peer ID that answered and is not the wanted one, or why nobody did */
+  dial(
+    from: Endpoint,
+    to: PeerEntry,
+    signal: AbortSignal,
+    timeoutMs: number,
+    done: (other: string | null) => void,
+  ): void {
+    let over = false;
+    const end = (other: string | null) => {
+      if (over) return;
+      over = true;
+      cancelTimeout();
+      signal.removeEventListener('abort', onAbort);
+      done(other);
+    };
+    const onAbort = () => end('called off');
+    const cancelTimeout = this.schedule(timeoutMs, () => end('no answer'));
+    signal.addEventListener('abort', onAbort);
+    this.schedule(2 * this.delayOf(from.node, to.id), () => {
+      // A partition swallows the dial: only the timeout ends it.
+      if (over || this.isCut(from.node, to.id)) return;
+      const target = this.#endpoints.get(place(to));
+      if (target === undefined) return end('nobody listens');
+      if (target.peerId !== to.peerId) return end(target.peerId);
+      if (!target.admits(from.peerId)) return end('refused');
+      this.#join(from, target);
+      end(null);
+    });
+  }
+
+  dialRaw(from: RawPeer, to: { address: string; port: number }): RawConnection | null {
+    const target = this.#endpoints.get(place(to));
+    if (target === undefined || !target.admits(from.peerId)) return null;
+    let own: End | null = null;
+    this.#join(
+      {
+        node: from.node,
+        peerId: from.peerId,
+        admits: () => true,
+        opened: (end) => {
+          own = end;
+          end.onPacket = (packet) => {
+            if (packet.kind === 'frame') from.received(packet.bytes);
+          };
+          end.onClosed = () => from.closed();
+        },
+      },
+      target,
+    );
+    const connection: End | null = own;
+    if (connection === null) return null;
+    const end: End = connection;
+    return { send: (bytes) => void end.send(bytes), close: () => end.abort('closed') };
+  }
+
+  #join(from: Endpoint, to: Endpoint): void {
+    const near = new End(this, from, to, from.node);
+    const far = new End(this, to, from, from.node);
+    near.far = far;
+    far.far = near;
+    from.opened(near);
+    to.opened(far);
+  }
+}
+
+/** One end of a connection. */
+class End implements Wire {
+  readonly opener: NodeId;
+  readonly openedAtMs: number;
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  far: End | null = null;
+  onPacket: (packet: Packet) => void = () => undefined;
+  onClosed: () => void = () => undefined;
+  readonly #hub: Hub;
+  /** On their way to the other end, in order. */
+  readonly #queue: Packet[] = [];
+  /** Deliveries that fell due during a cut. */
+  #held = 0;
+  #closed = false;
+
+  constructor(hub: Hub, local: Endpoint, remote: Endpoint, opener: NodeId) {
+    this.#hub = hub;
+    this.local = local;
+    this.remote = remote;
+    this.opener = opener;
+    this.openedAtMs = hub.now();
+  }
+
+  send(bytes: Uint8Array): boolean {
+    return this.post({ kind: 'frame', bytes });
+  }
+
+  post(packet: Packet): boolean {
+    if (this.#closed) return false;
+    this.#enqueue(packet);
+    return true;
+  }
+
+  abort(_reason: string): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#enqueue({ kind: 'close' });
+    this.onClosed();
+  }
+
+  pump(): void {
+    for (; this.#held > 0; this.#held -= 1) this.#hub.schedule(0, () => this.#deliver());
+  }
+
+  #enqueue(packet: Packet): void {
+    const { local, remote } = this;
+    const lost = this.#hub.loses(local.node, remote.node);
+    if (lost && packet.kind === 'gossip') return;
+    this.#queue.push(packet);
+    const delayMs = this.#hub.delayOf(local.node, remote.node) + (lost ? repeatMs : 0);
+    this.#hub.schedule(delayMs, () => this.#deliver());
+  }
+
+  #deliver(): void {
+    if (this.#hub.isCut(this.local.node, this.remote.node)) {
+      this.#held += 1;
+      this.#hub.waitsForHeal(this);
+      return;
+    }
+    const packet = this.#queue.shift();
+    if (packet !== undefined) this.far?.arrive(packet);
+  }
+
+  arrive(packet: Packet): void {
+    if (this.#closed) return;
+    if (packet.kind !== 'close') {
+      this.onPacket(packet);
+      return;
+    }
+    this.#closed = true;
+    this.onClosed();
+  }
+}
+
+class MemoryNet implements Net, Endpoint {
+  readonly node: NodeId;
+  readonly peerId: string;
+  readonly #hub: Hub;
+  readonly #options: MemoryNetOptions;
+  readonly #own: PeerEntry;
+  readonly #switchboard: Switchboard;
+  readonly #seen = new Set<string>();
+  readonly #asked = new Map<number, { resolve(page: CatchupPage): void; reject(error: Error): void }>();
+  readonly #answering = new Map<NodeId, number>();
+  #nextId = 1;
+  #answer: ((from: NodeId, request: CatchupRequest) => Promise<CatchupPage>) | null = null;
+
+  constructor(hub: Hub, options: MemoryNetOptions) {
+    const own = options.nodes.find((entry) => entry.id === options.self);
+    if (own === undefined) throw new Error(`node ${options.self} is not in its own node list; add it`);
+    this.#hub = hub;
+    this.#options = options;
+    this.#own = own;
+    this.node = own.id;
+    this.peerId = own.peerId;
+    this.#switchboard = new Switchboard({
+      net: { ...options, now: hub.now },
+      schedule: hub.schedule,
+      random: hub.random,
+      dial: (node, signal, done) => {
+        const entry = options.nodes.find(({ id }) => id === node);
+        if (entry !== undefined) hub.dial(this, entry, signal, this.#switchboard.tuning.dialTimeoutMs, done);
+      },
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#hub.listen(this.#own, this);
+    this.#switchboard.start();
+  }
+
+  async stop(): Promise<void> {
+    this.#hub.unlisten(this.#own, this);
+    this.#switchboard.stop();
+  }
+
+  on(listener: (event: NetEvent) => void): void {
+    this.#switchboard.on(listener);
+  }
+
+  send(to: NodeId, frame: Frame): boolean {
+    return this.#switchboard.send(to, frame);
+  }
+
+  publish(sealed: Uint8Array): void {
+    if (sealed.byteLength > envelopeBytesMax || !this.#firstSight(sealed)) return;
+    this.#switchboard.counts.gossipOut += 1;
+    this.#spread(sealed, null);
+  }
+
+  catchup(from: NodeId, request: CatchupRequest): Promise<CatchupPage> {
+    return new Promise((resolve, reject) => {
+      const wire = this.#switchboard.wireOf(from);
+      const id = this.#nextId++;
+      const fail = (why: string) => reject(new Error(`catch-up from node ${from}: ${why}`));
+      if (!(wire instanceof End)) return fail('not connected');
+      const cancelTimeout = this.#hub.schedule(this.#switchboard.tuning.catchupTimeoutMs, () => {
+        this.#asked.delete(id);
+        fail('took too long');
+      });
+      this.#asked.set(id, {
+        resolve: (page) => {
+          cancelTimeout();
+          resolve(page);
+        },
+        reject: (error) => {
+          cancelTimeout();
+          fail(error.message);
+        },
+      });
+      wire.post({ kind: 'catchup-request', id, bytes: encodeRequest(request) });
+    });
+  }
+
+  serveCatchup(handler: (from: NodeId, request: CatchupRequest) => Promise<CatchupPage>): void {
+    this.#answer = handler;
+  }
+
+  connected(): NodeId[] {
+    return this.#switchboard.connected();
+  }
+
+  reset(node: NodeId): void {
+    this.#switchboard.reset(node);
+  }
+
+  counters(): NetCounters {
+    return { ...this.#switchboard.counts };
+  }
+
+  // --- Endpoint -------------------------------------------------------------------------------------------------------
+
+  admits(peerId: string): boolean {
+    if (this.#nodeOf(peerId) !== null) return true;
+    this.#switchboard.refusedStranger(peerId, `peer ${peerId} is not in the node list`);
+    return false;
+  }
+
+  opened(end: End): void {
+    const node = this.#nodeOf(end.remote.peerId);
+    if (node === null) {
+      end.abort('not in the node list');
+      return;
+    }
+    end.onPacket = (packet) => this.#arrived(node, end, packet);
+    end.onClosed = () => this.#switchboard.closed(node, end);
+    if (this.#switchboard.opened(node, end)) this.#switchboard.writable(node, end);
+  }
+
+  #nodeOf(peerId: string): NodeId | null {
+    const entry = this.#options.nodes.find((one) => one.peerId === peerId);
+    return entry === undefined || entry.id === this.node ? null : entry.id;
+  }
+
+  #arrived(node: NodeId, end: End, packet: Packet): void {
+    switch (packet.kind) {
+      case 'frame':
+        this.#switchboard.received(node, end, packet.bytes);
+        return;
+      case 'gossip':
+        if (this.#firstSight(packet.bytes) && this.#switchboard.gossiped(node, packet.bytes)) {
+          this.#spread(packet.bytes, node);
+        }
+        return;
+      case 'catchup-request':
+        void this.#serve(node, end, packet.id, packet.bytes);
+        return;
+      case 'catchup-page':
+        this.#settle(packet.id, (asked) => asked.resolve(decodePage(packet.bytes)));
+        return;
+      case 'catchup-refused':
+        this.#settle(packet.id, (asked) => asked.reject(new Error(packet.reason)));
+        return;
+      case 'close':
+        return;
+    }
+  }
+
+  #settle(id: number, how: (asked: { resolve(page: CatchupPage): void; reject(error: Error): void }) => void): void {
+    const asked = this.#asked.get(id);
+    this.#asked.delete(id);
+    if (asked === undefined) return;
+    try {
+      how(asked);
+    } catch (error) {
+      asked.reject(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  async #serve(node: NodeId, end: End, id: number, bytes: Uint8Array): Promise<void> {
+    const running = this.#answering.get(node) ?? 0;
+    if (running >= inboundStreamsMax) {
+      end.post({ kind: 'catchup-refused', id, reason: 'too many requests at a time' });
+      return;
+    }
+    this.#answering.set(node, running + 1);
+    try {
+      if (this.#answer === null) throw new Error('this node answers no catch-up yet');
+      const page = await this.#answer(node, decodeRequest(bytes));
+      end.post({ kind: 'catchup-page', id, bytes: encodePage(page) });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#switchboard.refused(node, `catch-up: ${reason}`);
+      end.post({ kind: 'catchup-refused', id, reason: 'refused by the peer' });
+    } finally {
+      this.#answering.set(node, (this.#answering.get(node) ?? 1) - 1);
+    }
+  }
+
+  #spread(sealed: Uint8Array, except: NodeId | null): void {
+    for (const node of this.#switchboard.connected()) {
+      const wire = node === except ? null : this.#switchboard.wireOf(node);
+      if (wire instanceof End) wire.post({ kind: 'gossip', bytes: sealed });
+    }
+  }
+
+  #firstSight(sealed: Uint8Array): boolean {
+    const name = createHash('sha256').update(sealed).digest('base64');
+    if (this.#seen.has(name)) return false;
+    this.#seen.add(name);
+    if (this.#seen.size > gossipSeenMax) {
+      const [oldest] = this.#seen;
+      if (oldest !== undefined) this.#seen.delete(oldest);
+    }
+    return true;
+  }
+}
+
+function pair(a: NodeId, b: NodeId): string {
+  return `${Math.min(a, b)}-${Math.max(a, b)}`;
+}
+
+function place(entry: { address: string; port: number }): string {
+  return `${entry.address} ${entry.port}`;
+}

@@ -1,0 +1,307 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import { openAppendable } from '#src/journal/append_file.ts';
+import { lineOf, makeLink, parseLine } from '#src/journal/chain.ts';
+import {
+  type AppendableFile,
+  type JournalOptions,
+  type OpenedJournal,
+  openJournal,
+  verifyChain,
+} from '#src/journal/index.ts';
+import { clock, decode, event, seal } from './journal_sample.ts';
+
+let dir = '';
+let log: string[] = [];
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'mdmesh-journal-'));
+  log = [];
+});
+afterEach(() => rmSync(dir, { recursive: true }));
+
+const path = () => join(dir, 'journal.jsonl');
+const lines = () => readFileSync(path(), 'utf8').split('\n').slice(0, -1);
+
+function open(options: Partial<JournalOptions> = {}): Promise<OpenedJournal> {
+  return openJournal({
+    dir,
+    now: clock(),
+    decode,
+    log: (level, text) => log.push(`${level}: ${text}`),
+    retryMs: 5,
+    ...options,
+  });
+}
+
+function append(journal: OpenedJournal, ...sequences: number[]): void {
+  for (const sequence of sequences) journal.append(event(1, 1, sequence), seal(event(1, 1, sequence)));
+}
+
+async function written(...sequences: number[]): Promise<void> {
+  const journal = await open();
+  append(journal, ...sequences);
+  await journal.close();
+}
+
+test('what was durable is there after a restart, and the chain goes on', async () => {
+  await written(1, 2, 3);
+  const journal = await open();
+  assert.deepEqual(journal.found, []);
+  assert.equal(journal.head(), 3);
+  assert.ok(journal.has(1, 1, 3));
+  append(journal, 3, 4);
+  await journal.close();
+  assert.deepEqual(await verifyChain(path()), { entries: 4, ok: true, firstBad: null, why: null });
+});
+
+test('durable resolves only when the entry can be read back from the file', async () => {
+  const journal = await open();
+  append(journal, 1, 2);
+  await journal.durable();
+  assert.deepEqual(
+    lines().map((line) => parseLine(line)?.cursor),
+    [1, 2],
+  );
+  append(journal, 3);
+  await journal.durable();
+  assert.equal(lines().length, 3);
+  await journal.close();
+});
+
+test('one fsync is in flight; what comes meanwhile shares the next one', async () => {
+  let syncs = 0;
+  let letGo = () => {};
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  const slow = async (file: string): Promise<AppendableFile> => {
+    const inner = await openAppendable(file);
+    return {
+      ...inner,
+      sync: async () => {
+        syncs++;
+        if (syncs === 1) await held;
+        await inner.sync();
+      },
+    };
+  };
+  const journal = await open({ openFile: slow });
+  append(journal, 1);
+  const first = journal.durable();
+  while (syncs === 0) await new Promise((resolve) => setImmediate(resolve));
+  append(journal, 2, 3, 4, 5);
+  const second = journal.durable();
+  letGo();
+  await Promise.all([first, second]);
+  assert.equal(syncs, 2);
+  await journal.close();
+});
+
+test('a last line cut off by a crash is moved aside and told; nothing else is lost', async () => {
+  await written(1, 2, 3);
+  const whole = readFileSync(path(), 'utf8');
+  writeFileSync(path(), whole.slice(0, -40));
+  const journal = await open();
+  assert.deepEqual(
+    journal.found.map(({ what }) => what),
+    ['torn'],
+  );
+  assert.match(
+    journal.found[0]?.text ?? '',
+    /journal\.jsonl: line 3 was cut off by a crash; moved to \S+torn-1\.jsonl/,
+  );
+  assert.equal(journal.head(), 2);
+  append(journal, 3, 4);
+  await journal.close();
+  assert.equal((await verifyChain(path())).entries, 4);
+  assert.equal(readFileSync(join(dir, 'journal.torn-1.jsonl'), 'utf8'), whole.split('\n')[2]?.slice(0, -39));
+});
+
+test('zeros behind the last entry, as a file system may leave them after a crash, are a torn tail too', async () => {
+  await written(1, 2);
+  writeFileSync(path(), Buffer.concat([readFileSync(path()), Buffer.alloc(5000)]));
+  const journal = await open();
+  assert.deepEqual(
+    journal.found.map(({ what }) => what),
+    ['torn'],
+  );
+  assert.equal(journal.head(), 2);
+  await journal.close();
+});
+
+test('a changed entry breaks the chain; the agent goes on with a new journal whose cursors go on', async () => {
+  await written(1, 2, 3, 4);
+  const link = parseLine(lines()[1] ?? '');
+  assert.ok(link);
+  const changed = lines();
+  changed[1] = lineOf({ ...link, sealed: seal(event(1, 1, 9)) }).trimEnd();
+  writeFileSync(path(), `${changed.join('\n')}\n`);
+  assert.deepEqual({ ...(await verifyChain(path())), why: '' }, { entries: 1, ok: false, firstBad: 2, why: '' });
+
+  const journal = await open();
+  assert.match(
+    journal.found[0]?.text ?? '',
+    /the chain is broken at line 2 \(cursor 2\): its bytes hash to .*; moved to \S+broken-1\.jsonl, a new journal goes on after cursor 4; keep that file/,
+  );
+  assert.equal(journal.head(), 4);
+  assert.equal(journal.read(0, 10).tooOld, true);
+  append(journal, 1);
+  assert.deepEqual(
+    journal.read(4, 10).entries.map((entry) => entry.cursor),
+    [5],
+  );
+  await journal.close();
+
+  const again = await open();
+  assert.deepEqual(again.found, []);
+  assert.equal(again.head(), 5);
+  assert.equal(again.read(0, 10).tooOld, true);
+  await again.close();
+  assert.deepEqual(readdirSync(dir).toSorted(), ['journal.broken-1.jsonl', 'journal.jsonl']);
+});
+
+test('an auditor finds every kind of tampering, and its place', async () => {
+  await written(1, 2, 3, 4);
+  const original = lines();
+  const links = original.map((line) => parseLine(line));
+  const second = links[1];
+  const third = links[2];
+  assert.ok(second && third);
+  const forged = makeLink(2, second.prev, second.appendedAt, seal(event(1, 1, 9)));
+  const at = (index: number, line: string) => original.with(index, line);
+  const kinds: [string, string[], number, RegExp][] = [
+    [
+      'time changed',
+      at(1, lineOf({ ...second, appendedAt: '2020-01-01T00:00:00.000Z' }).trimEnd()),
+      2,
+      /its bytes hash to/,
+    ],
+    ['entry forged with a hash of its own', at(1, lineOf(forged).trimEnd()), 3, /names .* as the entry before/],
+    ['entry taken out', original.toSpliced(1, 1), 2, /cursor 3 follows cursor 1: entries are missing/],
+    [
+      'taken out and renumbered',
+      original.toSpliced(1, 1, lineOf({ ...third, cursor: 2 }).trimEnd()),
+      2,
+      /names .* as the entry before/,
+    ],
+    ['two swapped', original.with(1, original[2] ?? '').with(2, original[1] ?? ''), 2, /out of order/],
+    ['beginning taken out', original.slice(1), 1, /names .* as the entry before, which is 000000000000/],
+    ['not an entry', at(2, '{"cursor":3}'), 3, /is no journal entry/],
+    ['end cut off', at(3, (original[3] ?? '').slice(0, -9)), 4, /no journal entry/],
+  ];
+  for (const [kind, tampered, firstBad, why] of kinds) {
+    writeFileSync(path(), `${tampered.join('\n')}\n`);
+    const verdict = await verifyChain(path());
+    assert.equal(verdict.ok, false, kind);
+    assert.equal(verdict.firstBad, firstBad, kind);
+    assert.match(verdict.why ?? '', why, kind);
+  }
+});
+
+test('two breaks leave two files: nothing moved aside is overwritten', async () => {
+  for (const round of [1, 2]) {
+    await written(1, 2, 3);
+    writeFileSync(path(), lines().toSpliced(0, 1).join('\n').concat('\n'));
+    const journal = await open();
+    assert.match(journal.found[0]?.text ?? '', new RegExp(`broken-${round}`));
+    await journal.close();
+  }
+});
+
+/** A disk that takes nothing while `full`, and leaves half of a write behind. */
+function failingDisk(state: { full: boolean }): (file: string) => Promise<AppendableFile> {
+  return async (file) => {
+    const inner = await openAppendable(file);
+    return {
+      ...inner,
+      write: async (bytes, offsetBytes) => {
+        if (!state.full) return inner.write(bytes, offsetBytes);
+        await inner.write(bytes.subarray(0, bytes.byteLength / 2), offsetBytes);
+        throw new Error('ENOSPC: no space left on device');
+      },
+    };
+  };
+}
+
+test('a full disk: entries wait, durable says why not, and all is well once there is room', async () => {
+  const state = { full: true };
+  const journal = await open({ openFile: failingDisk(state) });
+  append(journal, 1, 2);
+  await assert.rejects(journal.durable(), /journal \S+: 2 entries are not on disk: ENOSPC.*; free space/);
+  append(journal, 3);
+  await assert.rejects(journal.durable(), /ENOSPC/);
+  assert.equal(journal.read(0, 10).entries.length, 3, 'they can be read meanwhile');
+  state.full = false;
+  while (!log.some((line) => line.includes('on disk again'))) await new Promise((resolve) => setTimeout(resolve, 1));
+  await journal.durable();
+  await journal.close();
+  assert.deepEqual(await verifyChain(path()), { entries: 3, ok: true, firstBad: null, why: null });
+  assert.equal(log.filter((line) => line.startsWith('error')).length, 1, 'an outage is told once');
+});
+
+test('what waits for a full disk is bounded: beyond that events are refused, and welcome later', async () => {
+  const state = { full: true };
+  const journal = await open({ openFile: failingDisk(state), pendingBytesMax: 1000, recentMax: 1 });
+  append(journal, 1, 2, 3, 4, 5, 6);
+  const kept = journal.head();
+  assert.ok(kept >= 1 && kept < 6, `${kept} were kept`);
+  assert.equal(journal.has(1, 1, 6), false);
+  assert.equal(journal.read(0, 10).entries.length, kept, 'none that is not on disk has left memory');
+  state.full = false;
+  while (!log.some((line) => line.includes('on disk again'))) await new Promise((resolve) => setTimeout(resolve, 1));
+  append(journal, 1, 2, 3, 4, 5, 6);
+  await journal.close();
+  assert.ok((await verifyChain(path())).entries >= kept);
+});
+
+test('closed while the disk takes nothing: it says how much is lost, and does not hang', async () => {
+  const journal = await open({ openFile: failingDisk({ full: true }) });
+  append(journal, 1, 2);
+  await journal.close();
+  assert.match(log.at(-1) ?? '', /closed with 2 entries that its disk would not take/);
+  const again = await open();
+  assert.equal(again.head(), 0);
+  assert.deepEqual(
+    again.found.map(({ what }) => what),
+    ['torn'],
+  );
+  await again.close();
+});
+
+test('an entry of a newer version stays in the chain, unread', async () => {
+  await written(1, 2, 3);
+  const older = await open({
+    decode: (sealed) => {
+      const decoded = decode(sealed);
+      if (decoded.sequence === 2) throw new Error('unknown event type');
+      return decoded;
+    },
+  });
+  assert.match(
+    older.found[0]?.text ?? '',
+    /1 entries are in the chain but not understood \(cursor 2: unknown event type\)/,
+  );
+  assert.deepEqual(
+    older.read(0, 10).entries.map((entry) => entry.cursor),
+    [1, 3],
+  );
+  append(older, 4);
+  await older.close();
+  assert.deepEqual(await verifyChain(path()), { entries: 4, ok: true, firstBad: null, why: null });
+});
+
+test('a listener that throws harms neither the journal nor the other listeners', async () => {
+  const journal = await open();
+  const heard: number[] = [];
+  journal.onAppend(() => {
+    throw new Error('outlet broke');
+  });
+  journal.onAppend((entry) => heard.push(entry.cursor));
+  append(journal, 1, 2);
+  await journal.close();
+  assert.deepEqual(heard, [1, 2]);
+  assert.match(log[0] ?? '', /a listener failed: outlet broke/);
+});

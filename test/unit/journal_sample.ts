@@ -1,0 +1,31 @@
+/** Events and envelopes for the journal's tests; unsigned, because the journal leaves signatures to wire. */
+import { Event } from '#src/wire/messages.ts';
+
+const CLUSTER = '5c9e6c1f-6f0d-4f0b-9a55-0d9b1a3c7e42';
+
+export function event(origin: number, bootNumber: number, sequence: number): Event {
+  return {
+    cluster: CLUSTER,
+    origin,
+    boot: `00000000-0000-4000-8000-${String(bootNumber).padStart(12, '0')}`,
+    bootNumber,
+    sequence,
+    time: '2026-01-02T03:04:05.678Z',
+    term: 1,
+    body: { type: 'leave', reason: `event ${origin}/${bootNumber}/${sequence}` },
+  };
+}
+
+export function seal(sample: Event): string {
+  return Buffer.from(JSON.stringify(sample)).toString('base64');
+}
+
+export function decode(sealed: string): Event {
+  return Event.parse(JSON.parse(Buffer.from(sealed, 'base64').toString('utf8')));
+}
+
+/** A clock that moves on by a second each time it is read. */
+export function clock(): () => Date {
+  let ms = Date.UTC(2026, 0, 2, 3, 4, 5);
+  return () => new Date((ms += 1000));
+}

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ArrayRecord } from '#src/arrays/record.ts';
+import { cloudEvents, eventLine, namesFrom, tellings } from '#src/outlets/index.ts';
+import { CommitKind } from '#src/wire/messages.ts';
+import {
+  arrayUuid,
+  clusterStatus,
+  event,
+  failCommit,
+  memberB,
+  notice,
+  raid1,
+  withFaulty,
+} from './outlets_fake_agent.ts';
+
+const names = namesFrom(clusterStatus());
+
+function commit(kind: CommitKind, record: ArrayRecord, detail: { member?: string; node?: number } = {}) {
+  return event({ type: 'commit', kind, record, before: null, detail, certificate: [] });
+}
+
+const told = (kind: CommitKind, record: ArrayRecord, detail: { member?: string; node?: number } = {}) =>
+  tellings(commit(kind, record, detail), names).map(({ name, subject }) => `${name} ${subject}`);
+
+test('an array’s life is told in the words of mdadm --monitor', () => {
+  const degraded = withFaulty(raid1(), memberB);
+  const spare = raid1().members.map((member) => (member.uuid === memberB ? { ...member, slot: null } : member));
+  const copying = { ...raid1(), resync: { fromSector: 261120, by: 1, since: 7 } };
+  assert.deepEqual(told('create', raid1()), ['NewArray md0']);
+  assert.deepEqual(told('start', degraded), ['NewArray md0', 'DegradedArray md0']);
+  assert.deepEqual(told('fail', degraded, { member: memberB }), ['Fail md0', 'DegradedArray md0']);
+  assert.deepEqual(told('fail', { ...raid1(), members: spare }, { member: memberB }), ['FailSpare md0']);
+  assert.deepEqual(told('resync-start', copying), ['RebuildStarted md0']);
+  assert.deepEqual(told('resync-checkpoint', copying), ['Rebuild50 md0']);
+  assert.deepEqual(told('resync-done', raid1()), ['RebuildFinished md0']);
+  assert.deepEqual(told('resync-done', raid1(), { member: memberB }), ['RebuildFinished md0', 'SpareActive md0']);
+  assert.deepEqual(told('stop', raid1()), ['DeviceDisappeared md0']);
+});
+
+test('what mdadm has no word for has the cluster’s own', () => {
+  assert.deepEqual(told('admit', raid1(), { node: 2 }), ['WritesEnabled md0']);
+  assert.deepEqual(told('leave', raid1(), { node: 2 }), ['WritesDisabled md0']);
+  assert.deepEqual(told('evict', raid1(), { node: 3 }), ['NodeEvicted node/3']);
+  assert.deepEqual(told('new-term', raid1()), ['TermStarted md0']);
+});
+
+test('every kind of commit has a name and a type of ours', () => {
+  for (const kind of CommitKind.options) {
+    for (const telling of tellings(commit(kind, raid1(), { member: memberB, node: 1 }))) {
+      assert.match(telling.type, /^io\.mdmesh\.(array|node|cluster)\.[a-z-]+$/, kind);
+    }
+  }
+});
+
+test('observations name the array and the device as this node does; unknown ones keep their UUID', () => {
+  const seen = event({
+    type: 'observation',
+    observation: { what: 'member-faulty', array: arrayUuid, member: memberB },
+  });
+  assert.match(eventLine(seen, names), /^12:01:02\.345 {2}n2 {3}FaultSeen {10}md0 {7}member ubdb \(dddd/);
+  assert.match(eventLine(seen), new RegExp(`FaultSeen +${arrayUuid} +member ${memberB}`));
+});
+
+test('a notice is told under its own name, known or not', () => {
+  assert.equal(tellings(notice('NodeDead'))[0].type, 'io.mdmesh.node.dead');
+  assert.equal(tellings(notice('VoteRefused', 'demo'))[0].type, 'io.mdmesh.cluster.vote-refused');
+  assert.equal(tellings(notice('ApplyFailed', 'md0'))[0].type, 'io.mdmesh.array.apply-failed');
+  assert.match(eventLine(notice('NodeDead')), /NodeDead +node\/3 +reason=no ack$/);
+});
+
+test('an event line is the same from the wire event and from its CloudEvent', () => {
+  const fail = failCommit();
+  const line = `12:01:02.345  n2   Fail               md0       member ubdb (${memberB})`;
+  assert.equal(eventLine(fail, names), line);
+  assert.deepEqual(
+    cloudEvents(fail, names, 5).map((each) => eventLine(each)),
+    [line, '12:01:02.345  n2   DegradedArray      md0       1 of 2 members active'],
+  );
+});
+
+test('words from a peer cannot steer the terminal of whoever reads them', () => {
+  const line = eventLine(event({ type: 'leave', reason: 'bye\u001b[2J\nforged line' }));
+  assert.ok(!line.includes('\u001b') && !line.includes('\n'), line);
+});
+
+test('requests and votes are told too', () => {
+  const request = { verb: 'fail', array: 'md0', device: '/dev/sdb' } as const;
+  const asked = event({ type: 'request', requestId: arrayUuid, request, devices: [] });
+  assert.match(eventLine(asked, names), /Requested +md0 +fail \/dev\/sdb$/);
+  assert.match(eventLine(event({ type: 'vote', term: 4, candidate: 1 }), names), /Voted +demo +for node 1 in term 4$/);
+  assert.match(eventLine(event({ type: 'lease-release', term: 4, to: null }), names), /MasterReleased +demo +term 4$/);
+});

@@ -1,0 +1,242 @@
+/** An agent for the outlets' and the command's tests: a face that remembers what it was asked, and a journal in memory. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { ArrayRecord } from '#src/arrays/record.ts';
+import type { Journal, JournalEntry } from '#src/journal/index.ts';
+import type { Disk } from '#src/md/driver.ts';
+import { type AgentFace, type ArrayStatus, type Status, serveApi } from '#src/outlets/index.ts';
+import type { Event, EventBody, Request } from '#src/wire/messages.ts';
+
+export const clusterUuid = 'c1c1c1c1-0000-4000-8000-000000000001';
+export const boot = 'b0b0b0b0-0000-4000-8000-000000000002';
+export const arrayUuid = 'aaaaaaaa-0000-4000-8000-00000000000a';
+export const memberA = 'dddddddd-0000-4000-8000-00000000000a';
+export const memberB = 'dddddddd-0000-4000-8000-00000000000b';
+
+export function raid1(): ArrayRecord {
+  const member = (uuid: string, slot: number) => ({
+    uuid,
+    devNumber: slot,
+    role: 'active' as const,
+    slot,
+    dataOffsetSectors: 2048,
+    dataSizeSectors: 522240,
+  });
+  return {
+    uuid: arrayUuid,
+    name: 'demo:md0',
+    md: 'md0',
+    level: 'raid1',
+    layout: 0,
+    chunkSectors: 0,
+    raidDisks: 2,
+    componentSectors: 522240,
+    ctimeSeconds: 1_700_000_000,
+    access: 'shared',
+    owner: null,
+    run: 'started',
+    writers: [1, 2],
+    writerBoots: [],
+    resync: null,
+    events: 18,
+    utimeSeconds: 1_700_000_100,
+    members: [member(memberA, 0), member(memberB, 1)],
+    version: { term: 3, index: 7 },
+  };
+}
+
+export function withFaulty(record: ArrayRecord, ...uuids: string[]): ArrayRecord {
+  const members = record.members.map((each) =>
+    uuids.includes(each.uuid) ? { ...each, role: 'faulty' as const } : each,
+  );
+  return { ...record, members, version: { ...record.version, index: record.version.index + 1 } };
+}
+
+export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
+  return {
+    record,
+    applied: record.version,
+    released: record.version,
+    local: {
+      md: record.md,
+      arrayUuid: record.uuid,
+      arrayState: 'active',
+      writePending: false,
+      held: false,
+      syncAction: 'frozen',
+      syncCompleted: null,
+      resyncStartSector: null,
+      degraded: 0,
+      members: record.members.map(({ uuid, slot }, index) => ({
+        uuid,
+        device: `ubd${'ab'[index]}`,
+        slot,
+        inSync: true,
+        faulty: false,
+        blocked: false,
+      })),
+    },
+    paths: { [memberA]: '/dev/ubda', [memberB]: '/dev/ubdb' },
+    reports: [],
+    sync: null,
+    trouble: null,
+  };
+}
+
+export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
+  const node = (id: number) => ({
+    node: id,
+    address: `10.0.0.${id}`,
+    self: id === 2,
+    status: id === 3 ? ('dead' as const) : ('alive' as const),
+    connected: id !== 3,
+    eligible: id !== 3,
+    granted: id === 3 ? null : true,
+  });
+  return {
+    cluster: { name: 'demo', uuid: clusterUuid },
+    self: 2,
+    version: '0.1.0',
+    startedAt: '2026-01-01T12:00:00.000Z',
+    driver: 'real',
+    lease: { role: 'follower', term: 3, master: 1, leaseLeftMs: 0, grantLeftMs: 1800 },
+    nodes: [node(1), node(2), node(3)],
+    arrays,
+    journal: { head: 0 },
+    counters: {},
+  };
+}
+
+export class FakeFace implements AgentFace {
+  now: Status = clusterStatus();
+  disks: Disk[] = [];
+  readonly asked: Request[] = [];
+  /** What it answers, and what it changes meanwhile. */
+  answer: (request: Request) => { ok: boolean; text: string } = (request) => ({
+    ok: true,
+    text: `${request.verb} done`,
+  });
+
+  status(): Status {
+    return this.now;
+  }
+  async request(request: Request): Promise<{ ok: boolean; text: string }> {
+    this.asked.push(request);
+    return this.answer(request);
+  }
+  async scan(): Promise<Disk[]> {
+    return this.disks;
+  }
+}
+
+export class FakeJournal implements Journal {
+  readonly entries: JournalEntry[] = [];
+  /** Entries up to this cursor were rotated away. */
+  rotatedTo = 0;
+  readonly #listeners = new Set<(entry: JournalEntry) => void>();
+
+  append(event: Event, sealed: string): JournalEntry {
+    const entry = { cursor: this.entries.length + 1, hash: '', event, sealed, appendedAt: event.time };
+    this.entries.push(entry);
+    for (const listener of this.#listeners) listener(entry);
+    return entry;
+  }
+  read(after: number, limit: number): { entries: JournalEntry[]; tooOld: boolean } {
+    if (after < this.rotatedTo) return { entries: [], tooOld: true };
+    return { entries: this.entries.slice(after, after + limit), tooOld: false };
+  }
+  head(): number {
+    return this.entries.length;
+  }
+  onAppend(listener: (entry: JournalEntry) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+  listenerCount(): number {
+    return this.#listeners.size;
+  }
+  async durable(): Promise<void> {}
+  has(): boolean {
+    return false;
+  }
+  vector(): [] {
+    return [];
+  }
+  missing(): { sealed: string[]; more: boolean } {
+    return { sealed: [], more: false };
+  }
+  async close(): Promise<void> {}
+}
+
+let sequence = 0;
+export function event(body: EventBody, origin = 2): Event {
+  sequence += 1;
+  return {
+    cluster: clusterUuid,
+    origin,
+    boot,
+    bootNumber: 1,
+    sequence,
+    time: '2026-01-01T12:01:02.345Z',
+    term: 3,
+    body,
+  };
+}
+
+export function notice(name: string, subject = 'node/3'): Event {
+  return event({ type: 'notice', name, severity: 'warning', subject, detail: { reason: 'no ack' } });
+}
+
+export function failCommit(): Event {
+  const record = withFaulty(raid1(), memberB);
+  return event({
+    type: 'commit',
+    kind: 'fail',
+    record,
+    before: raid1().version,
+    detail: { member: memberB },
+    certificate: ['c2VhbGVk'],
+  });
+}
+
+export const silentLog = { info() {}, warn() {}, error() {} };
+
+export interface FakeAgent {
+  face: FakeFace;
+  journal: FakeJournal;
+  directory: string;
+  socketPath: string;
+  stop(): Promise<void>;
+  start(): Promise<void>;
+}
+
+/** Serves the real API on a real socket in a directory of its own; ends with the test. */
+export async function startFakeAgent(t: TestContext, backlogMax?: number): Promise<FakeAgent> {
+  const directory = mkdtempSync(join(tmpdir(), 'mdmesh-outlets-'));
+  const socketPath = join(directory, 'agent.sock');
+  const face = new FakeFace();
+  const journal = new FakeJournal();
+  const options = { face, journal, socketPath, modeOctal: 0o600, log: silentLog };
+  const serve = () => serveApi(backlogMax === undefined ? options : { ...options, backlogMax });
+  let served: { close(): Promise<void> } | null = await serve();
+  const agent: FakeAgent = {
+    face,
+    journal,
+    directory,
+    socketPath,
+    async stop() {
+      await served?.close();
+      served = null;
+    },
+    async start() {
+      served = await serve();
+    },
+  };
+  t.after(async () => {
+    await agent.stop();
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return agent;
+}
