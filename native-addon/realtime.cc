@@ -6,8 +6,10 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace mdmesh {
 namespace {
@@ -16,8 +18,8 @@ constexpr int kPriority = 20;
 constexpr std::size_t kStackBytes = 64 * 1024;
 
 void touch_stack() noexcept {
-  volatile char stack[kStackBytes];
-  for (std::size_t at = 0; at < kStackBytes; at += 4096) stack[at] = 0;
+  std::array<char, kStackBytes> stack;
+  explicit_bzero(stack.data(), stack.size());
 }
 
 int lock_module(dl_phdr_info* module, std::size_t, void*) {

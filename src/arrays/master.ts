@@ -598,7 +598,7 @@ export function masterStep(
 
   if (state.leading) {
     for (const uuid of arrays.keys()) advance(state, arrays, uuid, now, effects);
-    if (input.type === 'report' || input.type === 'applied') resend(state, input.from, effects);
+    if (input.type === 'report') resend(state, input.from, effects);
     watchNodes(state, nodes, now, effects);
     const unresolved = [...arrays.values()].some((array) => array.found !== null && array.record === null);
     if (state.scanned && unresolved && now - state.scanAtMs >= RESCAN_MS) {

@@ -82,9 +82,8 @@ function gateClosed(block: string, state: string): boolean {
 }
 
 function suspendedWhole(block: string, sizeSectors: number): boolean {
-  const lo = attribute(block, 'md/suspend_lo');
-  const hi = attribute(block, 'md/suspend_hi');
-  return lo === '0' && hi !== null && Number(hi) >= sizeSectors;
+  if (attribute(block, 'md/suspend_lo') !== '0') return false;
+  return Number(attribute(block, 'md/suspend_hi') ?? 0) >= sizeSectors;
 }
 
 /** null: no such attribute, or it could not be read. */

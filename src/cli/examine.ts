@@ -47,9 +47,21 @@ async function looker(context: Context): Promise<(device: string) => Promise<Dis
     };
   } catch (error) {
     if (!(error instanceof AgentAbsent)) throw error;
-    const { examineDevice } = await import('../md/index.ts');
-    return (device) => examineDevice(resolve(device));
+    return lookByItself();
   }
+}
+
+/** The driver's way of reading a disk, without a driver: nothing is watched, guarded or written. */
+async function lookByItself(): Promise<(device: string) => Promise<Disk>> {
+  const { loadNative } = await import('../md/native.ts');
+  const { Disks } = await import('../md/real_disks.ts');
+  const native = loadNative();
+  const disks = new Disks(
+    [],
+    (paths) => native.readFiles(paths),
+    (path, offsetBytes, lengthBytes) => native.readDirect(path, offsetBytes, lengthBytes),
+  );
+  return (device) => disks.examine(resolve(device));
 }
 
 export function meshText(mesh: MeshHeader | null): string {

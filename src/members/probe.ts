@@ -29,6 +29,7 @@ export function probe(turn: Turn, target: NodeId): void {
     sequence,
     askOthersMs: turn.now + scaled(turn.state, config.probeTimeoutMs),
     failsMs: turn.now + scaled(turn.state, config.probeIntervalMs),
+    helpers: 0,
     nacksMissing: new Set(),
   };
   change(turn, { probes: [...turn.state.probes, started] });
@@ -88,13 +89,20 @@ function askOthers(turn: Turn, { target, sequence }: Probe): void {
   for (const node of asked) {
     send(turn, node, { kind: 'ping-request', sequence, target, updates: updatesFor(turn, node) });
   }
-  replaceProbe(turn, sequence, (each) => ({ ...each, askOthersMs: null, nacksMissing: new Set(asked) }));
+  replaceProbe(turn, sequence, (each) => ({
+    ...each,
+    askOthersMs: null,
+    // Helpers get their share of the interval also when a late tick asked them late.
+    failsMs: Math.max(each.failsMs, turn.now + scaled(turn.state, config.probeIntervalMs - config.probeTimeoutMs)),
+    helpers: asked.length,
+    nacksMissing: new Set(asked),
+  }));
 }
 
-function fail(turn: Turn, { target, sequence, nacksMissing }: Probe): void {
+function fail(turn: Turn, { target, sequence, helpers, nacksMissing }: Probe): void {
   change(turn, { probes: turn.state.probes.filter((each) => each.sequence !== sequence) });
-  // Lifeguard: helpers that say neither yes nor no hint that this node is the slow one.
-  feel(turn, nacksMissing.size > 0 ? nacksMissing.size : 0);
+  // Lifeguard: helpers that say neither yes nor no hint that this node is the slow one; without helpers nobody knows.
+  feel(turn, helpers > 0 ? nacksMissing.size : 1);
   accuse(turn, target);
 }
 
@@ -128,7 +136,7 @@ export function runErrand(turn: Turn, client: NodeId, clientSequence: number, ta
   if (!turn.state.members.has(target)) return;
   const { config } = turn.state;
   const sequence = nextSequence(turn);
-  const nackMs = turn.now + (config.probeIntervalMs - config.probeTimeoutMs) / 2;
+  const nackMs = turn.now + (config.probeIntervalMs - config.probeTimeoutMs) / 4;
   change(turn, { errands: [...turn.state.errands, { target, sequence, client, clientSequence, nackMs }] });
   send(turn, target, { kind: 'ping', sequence, eligible: turn.state.eligible, updates: updatesFor(turn, target) });
 }

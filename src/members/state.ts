@@ -24,6 +24,7 @@ export interface Probe {
   /** Then others are asked to try. Null: they have been. */
   readonly askOthersMs: number | null;
   readonly failsMs: number;
+  readonly helpers: number;
   readonly nacksMissing: ReadonlySet<NodeId>;
 }
 

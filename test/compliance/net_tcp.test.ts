@@ -10,8 +10,8 @@ import * as lp from 'it-length-prefixed';
 import { createLibp2p } from 'libp2p';
 import { createNet, type PeerEntry } from '#src/net/index.ts';
 import type { Identity } from '#src/wire/index.ts';
-import { netCompliance, type Rogue } from './net.ts';
 import { standingConnections } from '../net/sockets.ts';
+import { netCompliance, type Rogue } from './net.ts';
 
 async function rogue(key: Identity, to: PeerEntry): Promise<Rogue | null> {
   const libp2p = await createLibp2p({
@@ -64,5 +64,5 @@ netCompliance({
     }
   },
   aWhile: () => sleep(150),
-  connectionsOf: standingConnections,
+  connections: standingConnections,
 });

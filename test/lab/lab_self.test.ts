@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeSync } from 'node:fs';
+import http from 'node:http';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { describeProcess, isAlive, writeRecord } from './guest/registry.ts';
 import { GuestErrno, Lab, labAvailable } from './lab.ts';
 
 const available = labAvailable();
@@ -98,12 +100,46 @@ suite('laboratory', { skip, timeout: 120_000 }, () => {
     await assert.rejects(lab.netem(1, 'delay soon'), /cannot read/);
   });
 
+  test('a server in a guest is reached from the host by a socket, past the cuts or not, as asked', async () => {
+    const n2 = lab.guest(2);
+    const source = `require('node:http').createServer((_, answer) => answer.end('I am n2')).listen(8080)`;
+    const server = await n2.spawn([process.execPath, '-e', source], { logFile: join(n2.dir, 'server.log') });
+    const ask = (socketPath: string): Promise<string> =>
+      new Promise((resolve) => {
+        const request = http.get({ socketPath, path: '/', timeout: 1000 }, async (answer) => {
+          let text = '';
+          for await (const part of answer) text += part;
+          resolve(text);
+        });
+        request.on('timeout', () => request.destroy()).on('error', () => resolve('silence'));
+      });
+    const [control, data] = [await lab.forward(2, 8080), await lab.forward(2, 8080, 'data')];
+    await eventually('the server answers', async () => (await ask(control)) === 'I am n2');
+    assert.equal(await ask(data), 'I am n2');
+    await lab.cut(2);
+    assert.deepEqual([await ask(control), await ask(data)], ['I am n2', 'silence']);
+    await lab.heal(2);
+    await server.signal('SIGKILL');
+    assert.equal((await server.exited).signal, 9);
+  });
+
   test('a frozen guest does nothing while its BOOTTIME goes on', async () => {
     const n1 = lab.guest(1);
+    const log = join(n1.dir, 'frozen-acks');
+    const writer = await n1.spawn([lab.mdio, 'write', '--device', '/dev/ubdc', '--log', log, '--rate', '200'], {
+      logFile: join(n1.dir, 'frozen-report'),
+    });
+    await n1.untilFile(log, '\nA ');
     const before = await n1.now();
     await n1.freeze();
+    const [claims, image] = [statSync(log).size, readFileSync(lab.diskImage(2))];
     await assert.rejects(n1.sh('true', { timeoutMs: 1 }), /no answer/);
+    assert.equal(statSync(log).size, claims, 'nothing was claimed in the freeze');
+    assert.ok(image.equals(readFileSync(lab.diskImage(2))), 'nothing reached the disk in the freeze');
     await n1.thaw();
+    await eventually('the writer goes on', () => statSync(log).size > claims);
+    await writer.signal('SIGTERM');
+    assert.equal((await writer.exited).code, 0);
     const after = await n1.now();
     assert.ok(
       after.bootMs - before.bootMs >= 2000,
@@ -251,4 +287,28 @@ test('a test that is killed outright leaves no guest and no namespace', { skip, 
   await eventually('the record is gone', () => !existsSync(`/run/mdmesh-lab/${netns}`));
   assert.equal(spawnSync('pgrep', ['-f', netns]).status, 1, 'no process names the laboratory any more');
   assert.ok(!readdirSync('/run/mdmesh-lab').includes(netns));
+});
+
+test('sweep ends what a dead owner left, and nobody who merely has its number', { skip }, async () => {
+  const [left, stranger] = [1, 2].map(() => spawn('sleep', ['60'], { detached: true, stdio: 'ignore' }));
+  assert.ok(left?.pid !== undefined && stranger?.pid !== undefined);
+  const [leftover, bystander] = [describeProcess(left.pid, 'leftover'), describeProcess(stranger.pid, 'bystander')];
+  const netns = `mdlab-${process.pid}-swept`;
+  const scratch = `/dev/shm/${netns}`;
+  mkdirSync(scratch);
+  const record = { netns, owner: describeProcess(process.pid, 'test'), processes: [leftover], scratchDirs: [scratch] };
+  try {
+    writeRecord({ ...record, processes: [leftover, { ...bystander, startTicks: '1' }] });
+    assert.ok(!Lab.sweep().includes(netns), 'its owner lives');
+    assert.ok(isAlive(leftover));
+    const owner = { ...record.owner, startTicks: '1' };
+    writeRecord({ ...record, owner, processes: [leftover, { ...bystander, startTicks: '1' }] });
+    assert.ok(Lab.sweep().includes(netns));
+    await eventually('the leftover is gone', () => !isAlive(leftover));
+    assert.ok(isAlive(bystander));
+    assert.ok(!existsSync(scratch));
+  } finally {
+    stranger.kill('SIGKILL');
+    left.kill('SIGKILL');
+  }
 });

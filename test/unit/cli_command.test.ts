@@ -4,8 +4,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
-import { main, type Terminal } from '#src/cli/index.ts';
+import { main } from '#src/cli/index.ts';
 import type { Disk } from '#src/md/driver.ts';
+import { FakeTerminal } from './cli_fake_terminal.ts';
 import {
   arrayStatus,
   arrayUuid,
@@ -25,32 +26,12 @@ interface Ran {
   err: string;
 }
 
-interface Setting {
-  tty?: boolean;
-  env?: Record<string, string>;
-  /** What a person answers; without it nobody can be asked. */
-  answers?: string[];
-}
+type Setting = ConstructorParameters<typeof FakeTerminal>[0];
 
 async function run(argv: string[], setting: Setting = {}): Promise<Ran> {
-  let out = '';
-  let err = '';
-  const answers = [...(setting.answers ?? [])];
-  const terminal: Terminal = {
-    out: (text) => {
-      out += text;
-    },
-    err: (text) => {
-      err += text;
-    },
-    env: setting.env ?? {},
-    tty: setting.tty ?? false,
-    interactive: setting.answers !== undefined,
-    ask: async () => answers.shift() ?? null,
-    onInterrupt: () => () => {},
-  };
+  const terminal = new FakeTerminal(setting);
   const code = await main(argv, terminal);
-  return { code, out, err };
+  return { code, out: terminal.written, err: terminal.complained };
 }
 
 async function agentAndRun(t: TestContext): Promise<{ agent: FakeAgent; run: typeof run }> {
@@ -158,11 +139,18 @@ test('without an agent the error names the socket and the remedy', async () => {
 
 test('create takes mdadm’s forms and asks with everything in place', async (t) => {
   const { agent, run } = await agentAndRun(t);
-  const { code, out } = await run(
-    ['create', '/dev/md/1', '-l10', '-n4', '-x', '1', '-c', '512K', '--layout=n2', ...'abcde'].map((word) =>
-      word.length === 1 ? `/dev/sd${word}` : word,
-    ),
-  );
+  const members = ['/dev/sda', '/dev/sdb', '/dev/sdc', '/dev/sdd', '/dev/sde'];
+  const { code, out } = await run([
+    'create',
+    '/dev/md/1',
+    '-l10',
+    '-n4',
+    '-x',
+    '1',
+    '-c512K',
+    '--layout=n2',
+    ...members,
+  ]);
   assert.equal(code, 0);
   assert.equal(out, 'create done\n');
   assert.deepEqual(agent.face.asked, [
@@ -177,7 +165,7 @@ test('create takes mdadm’s forms and asks with everything in place', async (t)
       access: 'shared',
       assumeClean: false,
       force: false,
-      devices: ['/dev/sda', '/dev/sdb', '/dev/sdc', '/dev/sdd', '/dev/sde'],
+      devices: members,
     },
   ]);
 });
@@ -351,10 +339,8 @@ test('colour on a terminal only, and not against NO_COLOR', async (t) => {
   const plain = (await run(['nodes'])).out.split('\n');
   const painted = (await run(['nodes'], { tty: true })).out.split('\n');
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes are what is taken away
-  assert.deepEqual(
-    painted.map((line) => line.replace(/\u001b\[[0-9]+m/g, '').trimEnd()),
-    plain,
-  );
+  const uncoloured = painted.map((line) => line.replace(/\u001b\[[0-9]+m/g, '').trimEnd());
+  assert.deepEqual(uncoloured, plain);
 });
 
 test('--json gives what the agent gave', async (t) => {

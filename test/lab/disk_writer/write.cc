@@ -47,7 +47,8 @@ void write_blocks(Work &work, Job &job, uint64_t number) {
     uint64_t block = work.first_block + number + work.jobs * (work.random ? (random >> 33) % own : i % own);
     uint64_t unit = block * units, sequence = work.sequence++;
     if (work.interval_ns) {
-      for (due += work.interval_ns; !work.stop && boot_ns() < due;) usleep(std::min<int64_t>(20000, (due - boot_ns()) / 1000 + 1));
+      due += work.interval_ns;
+      for (int64_t left_us; !work.stop && (left_us = (due - boot_ns()) / 1000) > 0;) usleep(std::min<int64_t>(20000, left_us));
       due = std::max(due, boot_ns() - work.interval_ns); // after a pause: go on at the rate, do not catch up
     }
     int64_t boot = boot_ns(), wall = wall_ns();

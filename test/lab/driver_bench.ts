@@ -1,0 +1,220 @@
+/**
+ * What the stories of the real driver share: a driver over the disks that MDMESH_TEST_DISKS names, arrays written on them,
+ * and an application that writes with O_DIRECT. Everything on those disks is overwritten.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ArrayRecord, MemberRecord } from '#src/arrays/record.ts';
+import type { ArrayObservation, MdDriver } from '#src/md/driver.ts';
+import { defaultLayout, isRedundant, writesFor } from '#src/md/metadata.ts';
+import { loadNative, type NativeAddon } from '#src/md/native.ts';
+import { realDriver } from '#src/md/real.ts';
+
+export const MD = 'md0';
+export const CLUSTER = '00000000-0000-4000-8000-00000000c1c1';
+/** Small, so that a whole resync is short. */
+export const COMPONENT_SECTORS = 65_536;
+export const DATA_OFFSET_SECTORS = 2048;
+export const CHUNK_SECTORS = 128;
+const GRANT_MS = 60_000;
+const PATIENCE_MS = 20_000;
+
+export function testDisks(): string[] {
+  return (process.env.MDMESH_TEST_DISKS ?? '').split(',').filter((path) => path !== '');
+}
+
+export interface Plan {
+  level: ArrayRecord['level'];
+  disks: string[];
+  spares?: string[];
+  resyncFrom?: number;
+}
+
+export interface WrittenArray {
+  record: ArrayRecord;
+  /** member uuid → path */
+  paths: Map<string, string>;
+}
+
+export class Bench {
+  readonly native: NativeAddon = loadNative();
+  readonly disks: string[];
+  driver: MdDriver;
+
+  private constructor(disks: string[], driver: MdDriver) {
+    this.disks = disks;
+    this.driver = driver;
+  }
+
+  static async start(disks: string[]): Promise<Bench> {
+    return new Bench(disks, await realDriver({ deviceGlobs: disks, native: loadNative() }));
+  }
+
+  /** As when the agent dies and is started again: no grant, no memory. */
+  async restart(): Promise<void> {
+    await this.driver.close();
+    this.driver = await realDriver({ deviceGlobs: this.disks, native: this.native });
+  }
+
+  /** Superblocks and mesh areas of a new array, on the disks. */
+  async write(plan: Plan): Promise<WrittenArray> {
+    const paths = new Map<string, string>();
+    const member = (path: string, devNumber: number, slot: number | null): MemberRecord => {
+      const uuid = randomUUID();
+      paths.set(uuid, path);
+      const role = slot === null ? 'spare' : 'active';
+      return {
+        uuid,
+        devNumber,
+        role,
+        slot,
+        dataOffsetSectors: DATA_OFFSET_SECTORS,
+        dataSizeSectors: COMPONENT_SECTORS,
+      };
+    };
+    const members = plan.disks.map((path, index) => member(path, index, index));
+    const spares = (plan.spares ?? []).map((path, index) => member(path, plan.disks.length + index, null));
+    const record: ArrayRecord = {
+      uuid: randomUUID(),
+      name: 'bench:0',
+      md: MD,
+      level: plan.level,
+      layout: defaultLayout(plan.level),
+      chunkSectors: plan.level === 'raid1' || plan.level === 'linear' ? 0 : CHUNK_SECTORS,
+      raidDisks: plan.disks.length,
+      componentSectors: isRedundant(plan.level) ? COMPONENT_SECTORS : 0,
+      ctimeSeconds: 1_700_000_000,
+      access: 'exclusive',
+      owner: 1,
+      run: 'started',
+      writers: [1],
+      resync: plan.resyncFrom === undefined ? null : { fromSector: plan.resyncFrom, by: 1 },
+      events: 2,
+      utimeSeconds: 1_700_000_000,
+      members: [...members, ...spares],
+      version: { term: 1, index: 1 },
+    };
+    this.driver.guard.extendLease(this.driver.now() + GRANT_MS);
+    const results = await this.driver.writeMetadata(
+      writesFor({
+        record,
+        clusterUuid: CLUSTER,
+        clusterName: 'bench',
+        nodeSlots: 3,
+        devices: paths,
+        meshSequence: 0,
+        fresh: new Set(paths.keys()),
+      }),
+    );
+    for (const result of results) {
+      if (result.error !== null) throw new Error(`${result.path}: ${result.error.code}: ${result.error.text}`);
+    }
+    return { record, paths };
+  }
+
+  async assembled(plan: Plan): Promise<WrittenArray> {
+    const written = await this.write(plan);
+    await this.driver.assemble(written.record, written.paths);
+    return written;
+  }
+
+  grant(): void {
+    this.driver.guard.extendGrant(this.driver.now() + GRANT_MS);
+  }
+
+  async open(): Promise<void> {
+    this.grant();
+    await this.driver.open(MD);
+  }
+
+  observe(): ArrayObservation {
+    const seen = this.driver.observe(MD);
+    if (seen === null) throw new Error(`${MD} does not run`);
+    return seen;
+  }
+
+  /** Waits for a condition that must come; a hang is a failure with a name. */
+  async until(what: string, condition: () => boolean): Promise<void> {
+    const endMs = performance.now() + PATIENCE_MS;
+    while (!condition()) {
+      if (performance.now() > endMs)
+        throw new Error(`waited ${PATIENCE_MS} ms for: ${what}; ${JSON.stringify(this.driver.observe(MD))}`);
+      await sleep(10);
+    }
+  }
+
+  /** Whatever a story left behind. */
+  async clean(): Promise<void> {
+    for (const { md, metadata } of this.driver.running()) {
+      if (metadata !== 'external:mdmesh') continue;
+      this.grant();
+      // What still writes there waits at a gate or a suspend; it must end before the array can.
+      await this.driver.open(md).catch(() => undefined);
+      await this.driver.answerGates(md).catch(() => undefined);
+      await this.until(`${md} stopped`, () => true);
+      await this.driver.stop(md);
+    }
+    this.driver.guard.endLease();
+    await this.driver.guard.drop();
+  }
+}
+
+export const BLOCK_BYTES = 4096;
+
+export function pattern(byte: number): Uint8Array {
+  return new Uint8Array(BLOCK_BYTES).fill(byte);
+}
+
+/** Writes to the array as an application does; `done` resolves with the exit code. */
+export class Application {
+  readonly child: ChildProcess;
+  readonly done: Promise<number>;
+  ended = false;
+
+  private constructor(args: string[]) {
+    this.child = spawn('dd', ['bs=4k', 'oflag=direct', 'conv=notrunc', ...args], { stdio: 'ignore' });
+    this.done = new Promise((resolve) => {
+      this.child.on('exit', (code) => {
+        this.ended = true;
+        resolve(code ?? -1);
+      });
+    });
+  }
+
+  static writeBlock(block: number, byte: number, path = `/dev/${MD}`): Application {
+    const file = `/tmp/pattern.${byte}`;
+    writeFileSync(file, pattern(byte));
+    return new Application([`if=${file}`, `of=${path}`, `seek=${block}`, 'count=1']);
+  }
+
+  /** Goes on until it is stopped or fails. */
+  static writeOn(): Application {
+    return new Application(['if=/dev/zero', `of=/dev/${MD}`, 'count=8000', `seek=${0}`]);
+  }
+
+  async stop(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.done;
+  }
+}
+
+/** Writes that the array has completed (field 5 of Documentation/block/stat.rst). */
+export function completedWrites(): number {
+  return Number(readFileSync(`/sys/block/${MD}/stat`, 'utf8').trim().split(/\s+/)[4]);
+}
+
+export function run(command: string, ...args: string[]): string {
+  return execFileSync(command, args, { encoding: 'utf8' });
+}
+
+export async function codeOf(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+    return 'none';
+  } catch (error) {
+    if (typeof error === 'object' && error !== null && 'code' in error) return String(error.code);
+    throw error;
+  }
+}

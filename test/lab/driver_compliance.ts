@@ -1,0 +1,16 @@
+/**
+ * The real driver on the kernel it runs on: as root, in a guest, never on a machine whose disks matter.
+ * MDMESH_TEST_DISKS=/dev/ubda,/dev/ubdb,… names at least four disks of 64 MiB or more; all on them is lost.
+ */
+import { test } from 'node:test';
+import { testDisks } from './driver_bench.ts';
+import { driverStories } from './driver_stories.ts';
+
+const disks = testDisks();
+if (disks.length < 4) {
+  test('the real driver', {
+    skip: 'NOT TESTED: MDMESH_TEST_DISKS must name four disks that may be overwritten',
+  }, () => {});
+} else {
+  driverStories(disks);
+}

@@ -1,0 +1,587 @@
+// The guard on directories laid out like md's sysfs: what it stores, what it refuses, and what it leaves alone. A pipe that
+// is full stands for a store that drains and does not come back.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <future>
+#include <iterator>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../../native-addon/clock.h"
+#include "../../native-addon/disk_io.h"
+#include "../../native-addon/guard.h"
+#include "../../native-addon/lane.h"
+#include "../../native-addon/md_sysfs.h"
+#include "../../native-addon/notify.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using mdmesh::Failure;
+using mdmesh::GatedArray;
+using mdmesh::Guard;
+using mdmesh::GuardEvent;
+using mdmesh::Outcome;
+using Standing = GatedArray::Standing;
+using Type = GuardEvent::Type;
+
+constexpr std::int64_t kSecondNs = 1'000'000'000;
+constexpr std::uint64_t kSizeSectors = 4096;
+
+int failures = 0;
+
+void check(bool good, const char* what, int line) {
+  if (good) return;
+  failures++;
+  std::fprintf(stderr, "  line %d: NOT TRUE: %s\n", line, what);
+}
+#define CHECK(condition) check((condition), #condition, __LINE__)
+
+/** Long enough for a sanitizer on a busy machine; only a failing test waits for it. */
+bool eventually(const std::function<bool()>& condition) {
+  for (int i = 0; i < 2000; i++) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
+}
+
+void put(const fs::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::trunc) << text << "\n";
+}
+
+std::string get(const fs::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+class Scratch {
+ public:
+  Scratch() {
+    const char* base = std::getenv("MDMESH_TEST_DIR");
+    std::string pattern = (fs::path(base != nullptr ? base : "/tmp") / "mdmesh-guard-XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr) std::abort();
+    path = pattern;
+  }
+  ~Scratch() { fs::remove_all(path); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  fs::path path;
+};
+
+/** An array as md shows it: running, nothing suspended, two members in sync. */
+class FakeMd {
+ public:
+  explicit FakeMd(const fs::path& in, const std::string& name = "md7") : name(name), directory(in / name) {
+    for (const char* member : {"dev-sda", "dev-sdb"}) {
+      fs::create_directories(directory / member);
+      put(directory / member / "state", "in_sync");
+    }
+    put(directory / "suspend_lo", "0");
+    put(directory / "suspend_hi", "0");
+    put(directory / "array_state", "active");
+  }
+
+  /** suspend_hi becomes a full pipe: a store to it blocks until release(). */
+  void block_suspend() {
+    const auto path = directory / "suspend_hi";
+    fs::remove(path);
+    if (mkfifo(path.c_str(), 0600) != 0) std::abort();
+    pipe_.reset(open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    const std::string filling(4096, 'x');
+    while (write(pipe_.get(), filling.data(), filling.size()) > 0) {
+    }
+  }
+  void release() {
+    std::array<char, 4096> buffer;
+    while (read(pipe_.get(), buffer.data(), buffer.size()) > 0) {
+    }
+  }
+
+  bool suspended() const {
+    return get(directory / "suspend_lo") == "0" && get(directory / "suspend_hi") == std::to_string(kSizeSectors);
+  }
+  void join(const std::shared_ptr<Guard>& guard) const {
+    CHECK(!guard->register_array(name, kSizeSectors, directory.string()));
+    CHECK(!guard->register_member(name, "sda"));
+    CHECK(!guard->register_member(name, "sdb"));
+  }
+
+  const std::string name;
+  const fs::path directory;
+
+ private:
+  mdmesh::Fd pipe_;
+};
+
+class Events {
+ public:
+  void add(const GuardEvent& event) {
+    const std::lock_guard lock(mutex_);
+    events_.push_back(event);
+  }
+  std::vector<GuardEvent> all() {
+    const std::lock_guard lock(mutex_);
+    return events_;
+  }
+  std::size_t count(Type type) {
+    const auto events = all();
+    std::size_t found = 0;
+    for (const auto& event : events) found += event.type == type ? 1 : 0;
+    return found;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<GuardEvent> events_;
+};
+
+struct World {
+  World() : World(Guard::Options{.lock_memory = false}) {}
+  explicit World(const Guard::Options& options)
+      : events(std::make_shared<Events>()),
+        guard(Guard::start(options, [events = events](const GuardEvent& event) { events->add(event); })) {}
+  ~World() { guard->close(); }
+
+  void grant(std::int64_t for_ns = 600 * kSecondNs) { guard->extend_grant(mdmesh::boot_time_ns() + for_ns); }
+  void lease(std::int64_t for_ns = 600 * kSecondNs) { guard->extend_lease(mdmesh::boot_time_ns() + for_ns); }
+
+  Outcome open(const std::string& md) { return range(md, 0, 0); }
+  Outcome range(const std::string& md, std::uint64_t lo_sector, std::uint64_t hi_sector) {
+    auto answer = std::make_shared<std::promise<Outcome>>();
+    auto future = answer->get_future();
+    guard->suspend_range(md, lo_sector, hi_sector, [answer](Outcome outcome) { answer->set_value(std::move(outcome)); });
+    return future.get();
+  }
+  std::pair<Outcome, Standing> hold(const std::string& md) {
+    auto answer = std::make_shared<std::promise<std::pair<Outcome, Standing>>>();
+    auto future = answer->get_future();
+    guard->hold(md, [answer](Outcome outcome, Standing standing) { answer->set_value({std::move(outcome), standing}); });
+    return future.get();
+  }
+  Outcome answer_gates(const std::string& md, const std::vector<std::string>& devices) {
+    auto answer = std::make_shared<std::promise<Outcome>>();
+    auto future = answer->get_future();
+    guard->answer_gates(md, devices, [answer](Outcome outcome) { answer->set_value(std::move(outcome)); });
+    return future.get();
+  }
+  std::vector<Outcome> write(const std::vector<std::pair<std::string, std::string>>& texts) {
+    std::vector<mdmesh::DiskWrite> writes;
+    std::uint64_t offset_bytes = 0;
+    for (const auto& [path, text] : texts) {
+      mdmesh::AlignedBuffer bytes(4096);
+      std::memset(bytes.bytes(), 0, 4096);
+      std::memcpy(bytes.bytes(), text.data(), text.size());
+      writes.push_back({path, offset_bytes, std::move(bytes)});
+      offset_bytes += 4096;
+    }
+    auto answer = std::make_shared<std::promise<std::vector<Outcome>>>();
+    auto future = answer->get_future();
+    guard->write_metadata(std::move(writes), [answer](std::vector<Outcome> outcomes) { answer->set_value(std::move(outcomes)); });
+    return future.get();
+  }
+  Standing standing(const std::string& md) {
+    for (const auto& [name, standing] : guard->arrays()) {
+      if (name == md) return standing;
+    }
+    return Standing::gone;
+  }
+
+  std::shared_ptr<Events> events;
+  std::shared_ptr<Guard> guard;
+};
+
+bool is(const Outcome& outcome, const char* code) { return outcome && outcome->code == code; }
+
+void grant_ends_and_the_array_is_held() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.join(world.guard);
+  CHECK(!world.open(md.name));
+  CHECK(!md.suspended());
+  world.guard->drop();
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  CHECK(md.suspended());
+  CHECK(is(world.open(md.name), "EGRANT"));
+  CHECK(is(world.answer_gates(md.name, {}), "EGRANT"));
+  CHECK(md.suspended());
+
+  // A new grant opens nothing by itself; asked, the array opens, and its end holds it again.
+  world.grant(kSecondNs / 4);
+  Outcome opened = world.open(md.name);
+  CHECK(!opened || is(opened, "EGRANT"));
+  CHECK(eventually([&] { return world.events->count(Type::grant_expired) == 1; }));
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 2; }));
+  CHECK(md.suspended());
+}
+
+void earlier_deadlines_do_not_shorten() {
+  World world;
+  world.grant();
+  const std::int64_t until_ns = world.guard->deadlines().grant_until_ns();
+  world.guard->extend_grant(until_ns - kSecondNs);
+  CHECK(world.guard->deadlines().grant_until_ns() == until_ns);
+}
+
+void a_closed_gate_is_not_suspended_and_not_answered() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.join(world.guard);
+  put(md.directory / "dev-sdb" / "state", "faulty,blocked");
+  world.guard->drop();
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  CHECK(get(md.directory / "suspend_hi") == "0");
+  CHECK(world.standing(md.name) == Standing::gate_closed);
+  CHECK(is(world.answer_gates(md.name, {"sdb"}), "EGRANT"));
+  CHECK(get(md.directory / "dev-sdb" / "state") == "faulty,blocked");
+
+  // Somebody answers the gate by hand: then only a suspend can hold the writes.
+  put(md.directory / "dev-sdb" / "state", "faulty");
+  CHECK(eventually([&] { return md.suspended(); }));
+  CHECK(eventually([&] { return world.standing(md.name) == Standing::held; }));
+}
+
+void write_pending_is_a_closed_gate() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.join(world.guard);
+  put(md.directory / "array_state", "write-pending");
+  const auto [outcome, standing] = world.hold(md.name);
+  CHECK(!outcome);
+  CHECK(standing == Standing::gate_closed);
+  CHECK(get(md.directory / "suspend_hi") == "0");
+}
+
+void gates_are_answered_active_first() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.join(world.guard);
+  put(md.directory / "array_state", "write-pending");
+  CHECK(is(world.answer_gates(md.name, {"no-such-member"}), "ENOENT"));
+  CHECK(get(md.directory / "array_state").starts_with("active"));
+  CHECK(!world.answer_gates(md.name, {"sda"}));
+  CHECK(get(md.directory / "dev-sda" / "state") == "-blocked");
+}
+
+void gates_are_answered_while_a_suspend_drains() {
+  const Scratch scratch;
+  FakeMd md(scratch.path);
+  md.block_suspend();
+  World world;
+  world.grant();
+  md.join(world.guard);
+  world.guard->hold(md.name, [](const Outcome&, Standing) {});
+  CHECK(!world.answer_gates(md.name, {"sdb"}));
+  CHECK(get(md.directory / "dev-sdb" / "state") == "-blocked");
+  md.release();
+}
+
+void one_blocked_suspend_does_not_delay_the_others() {
+  const Scratch scratch;
+  FakeMd stuck(scratch.path, "md1");
+  const FakeMd free(scratch.path, "md2");
+  stuck.block_suspend();
+  const fs::path dog = scratch.path / "watchdog";
+  put(dog, "");
+  World world(Guard::Options{.lock_memory = false, .drop_limit_ns = kSecondNs / 10});
+  world.grant();
+  stuck.join(world.guard);
+  free.join(world.guard);
+  std::promise<Outcome> armed;
+  world.guard->start_watchdog(dog.string(), 5, 3600 * kSecondNs, [&](Outcome outcome) { armed.set_value(std::move(outcome)); });
+  CHECK(!armed.get_future().get());
+  CHECK(eventually([&] { return fs::file_size(dog) > 1; }));
+
+  world.guard->drop();
+  CHECK(eventually([&] { return free.suspended(); }));
+  CHECK(eventually([&] { return world.events->count(Type::drop_failed) == 1; }));
+  const auto failed = world.events->all().back();
+  CHECK(std::string(failed.md.data()) == "md1");
+  CHECK(failed.error == ETIMEDOUT);
+  CHECK(world.events->count(Type::drop_completed) == 0);
+  CHECK(world.guard->dropping());
+  // The grant comes back while the drop is under way: still nothing may open, and nobody pets the dog.
+  world.grant();
+  CHECK(is(world.open("md2"), "EGRANT"));
+  const auto petted = fs::file_size(dog);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  CHECK(fs::file_size(dog) == petted);
+
+  stuck.release();
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  CHECK(eventually([&] { return fs::file_size(dog) > petted; }));
+  CHECK(!world.open("md2"));
+  CHECK(!free.suspended());
+}
+
+void grant_that_ends_while_an_array_opens_leaves_it_held() {
+  const Scratch scratch;
+  FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.block_suspend();
+  md.join(world.guard);
+  std::promise<Outcome> opened;
+  // The store of suspend_hi=0 is stuck; meanwhile the grant ends.
+  world.guard->suspend_range(md.name, 0, 0, [&](Outcome outcome) { opened.set_value(std::move(outcome)); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  world.guard->drop();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  md.release();
+  CHECK(is(opened.get_future().get(), "EGRANT"));
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  CHECK(world.standing(md.name) == Standing::held);
+}
+
+void a_window_slides_without_a_hole_and_a_drop_widens_it() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.join(world.guard);
+  CHECK(!world.range(md.name, 1024, 2048));
+  CHECK(get(md.directory / "suspend_lo") == "1024");
+  CHECK(get(md.directory / "suspend_hi") == "2048");
+  // Down again: were hi stored first, 512..1024 would be open in between. The second store is made to fail to see the first.
+  fs::permissions(md.directory / "suspend_hi", fs::perms::owner_read);
+  CHECK(!world.range(md.name, 512, 1024));
+  CHECK(get(md.directory / "suspend_lo") == "512");
+  world.guard->drop();
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  CHECK(md.suspended());
+  CHECK(is(world.range(md.name, 1024, 2048), "EGRANT"));
+  CHECK(md.suspended());
+}
+
+void an_array_without_a_grant_is_held_from_the_start() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  md.join(world.guard);
+  CHECK(eventually([&] { return md.suspended(); }));
+}
+
+void an_array_that_does_not_run_counts_as_held() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  put(md.directory / "array_state", "clear");
+  // A pipe nobody reads: stores give EPIPE, as a stopped array's give EINVAL.
+  fs::remove(md.directory / "suspend_lo");
+  fs::create_symlink("/dev/full", md.directory / "suspend_lo");
+  World world;
+  world.grant();
+  md.join(world.guard);
+  world.guard->drop();
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  CHECK(world.standing(md.name) == Standing::gone);
+}
+
+void a_store_that_fails_is_told_and_tried_again() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  fs::remove(md.directory / "suspend_lo");
+  fs::create_symlink("/dev/full", md.directory / "suspend_lo");
+  World world;
+  world.grant();
+  md.join(world.guard);
+  world.guard->drop();
+  CHECK(eventually([&] { return world.events->count(Type::drop_failed) == 1; }));
+  CHECK(world.events->all().back().error == ENOSPC);
+  CHECK(world.guard->dropping());
+  put(md.directory / "array_state", "clear");
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+}
+
+void metadata_needs_the_lease() {
+  const Scratch scratch;
+  const auto disk = (scratch.path / "disk").string();
+  put(disk, "");
+  fs::resize_file(disk, 65536);
+  World world;
+  auto outcomes = world.write({{disk, "early"}});
+  CHECK(is(outcomes[0], "ELEASE"));
+  world.lease();
+  outcomes = world.write({{disk, "first"}, {disk, "second"}});
+  if (is(outcomes[0], "EINVAL")) {
+    std::puts("  SKIPPED: no O_DIRECT on the file system of MDMESH_TEST_DIR; set it to a directory on a disk");
+    return;
+  }
+  CHECK(!outcomes[0] && !outcomes[1]);
+  const mdmesh::AlignedBuffer seen(8192);
+  CHECK(!mdmesh::read_direct(disk, 0, seen));
+  CHECK(std::memcmp(seen.bytes(), "first", 6) == 0 && std::memcmp(seen.bytes() + 4096, "second", 7) == 0);
+  CHECK(is(mdmesh::read_direct(disk, 65536 - 4096, seen), "EIO"));
+  CHECK(is(mdmesh::read_direct(disk, 7, seen), "EINVAL"));
+
+  outcomes = world.write({{"/nowhere/disk", "x"}, {disk, "third"}, {"/nowhere/disk", "y"}});
+  CHECK(is(outcomes[0], "ENOENT") && !outcomes[1] && is(outcomes[2], "ECANCELED"));
+
+  world.guard->end_lease();
+  outcomes = world.write({{disk, "late"}, {disk, "later"}});
+  CHECK(is(outcomes[0], "ELEASE") && is(outcomes[1], "ELEASE"));
+  CHECK(!mdmesh::read_direct(disk, 0, seen));
+  CHECK(std::memcmp(seen.bytes(), "first", 6) == 0);
+}
+
+void the_lease_that_expires_is_told_and_data_go_on() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  world.lease(kSecondNs / 20);
+  md.join(world.guard);
+  CHECK(!world.open(md.name));
+  CHECK(eventually([&] { return world.events->count(Type::lease_expired) == 1; }));
+  CHECK(!md.suspended());
+  CHECK(world.events->count(Type::grant_expired) == 0);
+}
+
+void the_dog_is_petted_while_the_loop_answers() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  const fs::path dog = scratch.path / "watchdog";
+  put(dog, "");
+  World world;
+  world.grant();
+  md.join(world.guard);
+  CHECK(!world.open(md.name));
+  std::promise<Outcome> armed;
+  world.guard->start_watchdog(dog.string(), 5, kSecondNs / 2, [&](Outcome outcome) { armed.set_value(std::move(outcome)); });
+  CHECK(!armed.get_future().get());
+  CHECK(eventually([&] { return fs::file_size(dog) > 1; }));
+  // The loop says no more: after half a second there are no more pets, although the grant lives.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  const auto petted = fs::file_size(dog);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  CHECK(fs::file_size(dog) == petted);
+  world.guard->loop_alive();
+  CHECK(eventually([&] { return fs::file_size(dog) > petted; }));
+
+  std::promise<Outcome> refused;
+  world.guard->stop_watchdog([&](Outcome outcome) { refused.set_value(std::move(outcome)); });
+  CHECK(is(refused.get_future().get(), "EBUSY"));
+  world.guard->drop();
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  std::promise<Outcome> stopped;
+  world.guard->stop_watchdog([&](Outcome outcome) { stopped.set_value(std::move(outcome)); });
+  CHECK(!stopped.get_future().get());
+  std::ifstream file(dog);
+  const std::string written{std::istreambuf_iterator<char>(file), {}};
+  CHECK(!written.empty() && written.back() == 'V');
+}
+
+void unregistered_names_are_refused() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  CHECK(is(world.open("md9"), "ENODEV"));
+  CHECK(is(world.guard->register_array("md9", kSizeSectors, (scratch.path / "md9").string()), "ENOENT"));
+  md.join(world.guard);
+  CHECK(is(world.guard->register_array(md.name, kSizeSectors, md.directory.string()), "EEXIST"));
+  CHECK(!world.guard->unregister_member(md.name, "sda"));
+  CHECK(is(world.guard->unregister_member(md.name, "sda"), "ENOENT"));
+  CHECK(!world.guard->unregister_array(md.name));
+  CHECK(is(world.guard->unregister_array(md.name), "ENODEV"));
+  world.guard->drop();
+  CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
+  CHECK(!md.suspended());
+}
+
+void a_stuck_store_does_not_stop_the_pool() {
+  std::promise<void> release;
+  const auto released = release.get_future().share();
+  mdmesh::Pool pool("test-pool", 4);
+  std::atomic<int> done{0};
+  for (int i = 0; i < 3; i++) pool.run([&done, released] { released.wait(); done++; });
+  pool.run([&done] { done += 10; });
+  CHECK(eventually([&] { return done == 10; }));
+  release.set_value();
+  CHECK(eventually([&] { return done == 13; }));
+}
+
+void stores_never_create_and_name_what_failed() {
+  const Scratch scratch;
+  const auto path = (scratch.path / "sync_action").string();
+  const auto outcome = mdmesh::write_text(path, "frozen");
+  CHECK(is(outcome, "ENOENT"));
+  CHECK(outcome && outcome->text.find(path) != std::string::npos && outcome->text.find("\"frozen\"") != std::string::npos);
+  CHECK(!mdmesh::read_text(path));
+  put(path, "idle");
+  CHECK(mdmesh::read_text(path) == "idle");
+}
+
+void notify_reaches_an_abstract_socket() {
+  const mdmesh::Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const std::string name = "mdmesh-notify-" + std::to_string(getpid());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path + 1, name.data(), name.size());
+  CHECK(bind(socket.get(), reinterpret_cast<sockaddr*>(&address), static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())) == 0);
+  unsetenv("NOTIFY_SOCKET");
+  CHECK(!mdmesh::sd_notify_state("READY=1"));
+  setenv("NOTIFY_SOCKET", ("@" + name).c_str(), 1);
+  CHECK(mdmesh::sd_notify_state("READY=1"));
+  std::array<char, 64> buffer;
+  const ssize_t count = recv(socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  CHECK(count == 7 && std::memcmp(buffer.data(), "READY=1", 7) == 0);
+}
+
+}  // namespace
+
+int main() {
+  const std::vector<std::pair<const char*, void (*)()>> tests = {
+#define TEST(name) {#name, name}
+      TEST(grant_ends_and_the_array_is_held),
+      TEST(earlier_deadlines_do_not_shorten),
+      TEST(a_closed_gate_is_not_suspended_and_not_answered),
+      TEST(write_pending_is_a_closed_gate),
+      TEST(gates_are_answered_active_first),
+      TEST(gates_are_answered_while_a_suspend_drains),
+      TEST(one_blocked_suspend_does_not_delay_the_others),
+      TEST(grant_that_ends_while_an_array_opens_leaves_it_held),
+      TEST(a_window_slides_without_a_hole_and_a_drop_widens_it),
+      TEST(an_array_without_a_grant_is_held_from_the_start),
+      TEST(an_array_that_does_not_run_counts_as_held),
+      TEST(a_store_that_fails_is_told_and_tried_again),
+      TEST(metadata_needs_the_lease),
+      TEST(the_lease_that_expires_is_told_and_data_go_on),
+      TEST(the_dog_is_petted_while_the_loop_answers),
+      TEST(unregistered_names_are_refused),
+      TEST(a_stuck_store_does_not_stop_the_pool),
+      TEST(stores_never_create_and_name_what_failed),
+      TEST(notify_reaches_an_abstract_socket),
+  };
+  for (const auto& [name, run] : tests) {
+    const int before = failures;
+    run();
+    std::printf("%s %s\n", failures == before ? "ok    " : "NOT OK", name);
+    std::fflush(stdout);
+  }
+  std::printf("%zu tests, %d checks failed\n", tests.size(), failures);
+  return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,603 @@
+/**
+ * A whole cluster of members and lease cores in one thread, driven by true time that none of its nodes can read: each has
+ * a clock of its own rate. It delays, drops and cuts messages, crashes and restarts agents, loses vote files, and checks
+ * with every step what must never happen. What the shell around the cores does (seal, verify, fsync, guard) is played here.
+ */
+import {
+  grantMayLastUntilMs,
+  type LeaseConfig,
+  type LeaseEffect,
+  type LeaseInput,
+  type LeaseState,
+  leaseStart,
+  leaseStep,
+  leaseSummary,
+  type StoredVote,
+  storedVoteForStop,
+  type VerifiedRelease,
+} from '../../src/lease/index.ts';
+import { type MembersInput, type MembersState, membersStart, membersStep, view } from '../../src/members/index.ts';
+import type { LeaseMessage, SwimMessage } from '../../src/wire/messages.ts';
+import { Queue } from './queue.ts';
+
+const TICK_MS = 50;
+/** True time is a float: instants that are equal by the design (R/0.8 = L/1.2) may differ in the last bits. */
+const EPSILON_MS = 1e-6;
+
+export const LAN = {
+  holderMs: 2000,
+  voterMs: 3000,
+  renewMs: 400,
+  failbackAfterMs: 10_000,
+  settleMs: 2000,
+  candidacyTimeoutMs: 600,
+} as const;
+
+export interface ClusterOptions {
+  nodes: number;
+  seed: number;
+  /** Rate of each node's clock against true time; 1 where not given. */
+  rates?: Readonly<Record<number, number>>;
+  delayMs?: { min: number; max: number };
+  dropShare?: number;
+  fsyncMs?: { min: number; max: number };
+  /** Views of the lease cores: what the members cores see, or lies drawn at random. */
+  views?: 'members' | 'lies';
+  /** Frames of one pair may overtake each other; a stream's never do. */
+  unordered?: boolean;
+  tickMs?: number;
+  narrate?: 'lease' | 'members' | 'none';
+  /** An agent that never answers `hand-over`. */
+  neverReleases?: boolean;
+}
+
+interface Clock {
+  trueMs: number;
+  readsMs: number;
+  rate: number;
+}
+
+interface Node {
+  id: number;
+  up: boolean;
+  frozen: boolean;
+  start: number;
+  kernelBoot: number;
+  clock: Clock;
+  members: MembersState;
+  lease: LeaseState;
+  shownView: string;
+  voteFile: StoredVote | null;
+  /** What the native guard was told; it outlives a crash of the agent. */
+  guard: { term: number; untilMs: number } | null;
+  grant: { term: number; untilMs: number } | null;
+  grantable: number[];
+  inbox: (() => void)[];
+}
+
+type Payload = { room: 'members'; message: SwimMessage } | { room: 'lease'; message: LeaseMessage };
+
+export class Violation extends Error {}
+
+/** mulberry32. */
+export function dice(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export class Cluster {
+  readonly lines: string[] = [];
+  readonly elections: { node: number; term: number; trueMs: number }[] = [];
+  readonly lapses: { node: number; trueMs: number }[] = [];
+  trueMs = 0;
+  dropShare: number;
+  #options: ClusterOptions;
+  #queue = new Queue();
+  #nodes = new Map<number, Node>();
+  #cuts = new Set<string>();
+  #votes = new Map<string, number>();
+  /** True time until which a node's grants of a term are accounted for by that term's master. */
+  #accounts = new Map<string, number>();
+  #lastArrival = new Map<string, number>();
+  #random: () => number;
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    this.#random = dice(options.seed);
+    this.dropShare = options.dropShare ?? 0;
+    for (let id = 1; id <= options.nodes; id++) {
+      const clock = { trueMs: 0, readsMs: 1000 * id, rate: options.rates?.[id] ?? 1 };
+      const kernelBoot = id * 100;
+      const promise = { holder: null, untilMs: clock.readsMs, kernelBoot: String(kernelBoot) };
+      // As `mdmesh key` leaves it: the key is new and has never voted.
+      const voteFile = { term: 0, candidate: null, promise };
+      const node: Node = {
+        id,
+        up: false,
+        frozen: false,
+        start: 0,
+        kernelBoot,
+        clock,
+        members: membersStart(this.#membersConfig(id)),
+        lease: leaseStart(this.#leaseConfig(id), { vote: voteFile, kernelBoot: String(kernelBoot) }, clock.readsMs),
+        shownView: '',
+        voteFile,
+        guard: null,
+        grant: null,
+        grantable: [],
+        inbox: [],
+      };
+      this.#nodes.set(id, node);
+    }
+  }
+
+  get ids(): number[] {
+    return [...this.#nodes.keys()];
+  }
+
+  // --- what a story does --------------------------------------------------------------------------------------------
+
+  start(...ids: number[]): void {
+    for (const id of ids) {
+      const node = this.#node(id);
+      if (node.up) continue;
+      node.up = true;
+      node.frozen = false;
+      node.start += 1;
+      node.inbox = [];
+      node.shownView = '';
+      node.members = membersStart(this.#membersConfig(id));
+      node.lease = leaseStart(
+        this.#leaseConfig(id),
+        { vote: node.voteFile, kernelBoot: String(node.kernelBoot) },
+        this.#clock(node),
+      );
+      this.#stepMembers(node, { type: 'eligible', eligible: true });
+      this.#queue.add(this.trueMs + id, () => this.#tick(node, node.start));
+    }
+    this.say(`-- ${list(ids)} ${ids.length > 1 ? 'start' : 'starts'}`);
+  }
+
+  /** kill -9 of the agent. The guard's deadlines run on. */
+  crash(id: number): void {
+    this.say(`-- node ${id}: the agent is killed`);
+    this.#node(id).up = false;
+    for (const other of this.#nodes.values()) this.#disconnected(other, id);
+  }
+
+  /** The whole machine: a new boot of the kernel, whose clock starts again; nothing of it writes any more. */
+  reboot(id: number): void {
+    this.say(`-- node ${id}: the machine is reset`);
+    const node = this.#node(id);
+    node.up = false;
+    node.guard = null;
+    node.grant = null;
+    node.kernelBoot += 1;
+    node.clock = { ...node.clock, trueMs: this.trueMs, readsMs: 10 };
+  }
+
+  stop(id: number): void {
+    const node = this.#node(id);
+    if (!node.up || node.frozen) return;
+    this.say(`-- node ${id}: orderly stop`);
+    this.#stepMembers(node, { type: 'leave' });
+    this.#stepLease(node, { type: 'leave' });
+    this.after(100, () => {
+      if (!node.up) return;
+      const stored = storedVoteForStop(node.lease, String(node.kernelBoot), this.#clock(node));
+      if (stored !== null) node.voteFile = stored;
+      node.up = false;
+      node.guard = null;
+      node.grant = null;
+      const held = stored?.promise?.holder;
+      const promised = stored?.promise == null ? 'nothing known' : held == null ? 'nothing' : `node ${held}`;
+      this.say(`   node ${id}: stopped; its vote file says term ${stored?.term}, promised to: ${promised}`);
+    });
+  }
+
+  loseVoteFile(id: number): void {
+    this.say(`-- node ${id}: its vote file is lost`);
+    this.#node(id).voteFile = null;
+    // A vote that elected nobody can be forgotten for good: nobody else knows its term. Masters' terms stay unique.
+    for (const key of this.#votes.keys()) if (key.startsWith(`${id}/`)) this.#votes.delete(key);
+  }
+
+  /** A suspend: the clock (BOOTTIME) runs, nothing else does. */
+  freeze(id: number): void {
+    this.say(`-- node ${id}: suspended`);
+    this.#node(id).frozen = true;
+  }
+
+  thaw(id: number): void {
+    const node = this.#node(id);
+    if (!node.frozen) return;
+    this.say(`-- node ${id}: wakes up`);
+    node.frozen = false;
+    const { inbox } = node;
+    node.inbox = [];
+    if (node.up) for (const open of inbox) open();
+  }
+
+  cut(side: readonly number[], otherSide: readonly number[]): void {
+    this.say(`-- the network between ${list(side)} and ${list(otherSide)} is cut`);
+    for (const a of side) for (const b of otherSide) this.#cuts.add(pair(a, b));
+  }
+
+  heal(): void {
+    this.say('-- the network is whole again');
+    this.#cuts.clear();
+  }
+
+  leave(id: number): void {
+    this.#stepLease(this.#node(id), { type: 'leave' });
+  }
+
+  stepDown(id: number, reason: string): void {
+    this.#stepLease(this.#node(id), { type: 'step-down', reason });
+  }
+
+  grantable(nodes: number[]): void {
+    for (const node of this.#nodes.values()) {
+      if (!node.up || leaseSummary(node.lease).role !== 'master') continue;
+      this.say(`-- node ${node.id}: may grant to ${list(nodes)}`);
+      this.#stepLease(node, { type: 'grantable', nodes });
+    }
+  }
+
+  /** A frame as from that node, whoever really sent it. */
+  inject(to: number, from: number, message: LeaseMessage): void {
+    this.#stepLease(this.#node(to), { type: 'message', from, message });
+  }
+
+  after(ms: number, act: () => void): void {
+    this.#queue.add(this.trueMs + ms, act);
+  }
+
+  run(ms: number): void {
+    const endMs = this.trueMs + ms;
+    for (;;) {
+      const next = this.#queue.takeUntil(endMs);
+      if (next === null) break;
+      this.trueMs = next.atMs;
+      next.act();
+    }
+    this.trueMs = endMs;
+  }
+
+  say(line: string): void {
+    if (this.#options.narrate !== 'none') this.lines.push(`${(this.trueMs / 1000).toFixed(3).padStart(8)} s ${line}`);
+  }
+
+  // --- what a test asks -----------------------------------------------------------------------------------------------
+
+  masters(): number[] {
+    return [...this.#nodes.values()].filter((node) => this.#leaseEndsMs(node) > this.trueMs).map((node) => node.id);
+  }
+
+  summary(id: number): ReturnType<typeof leaseSummary> {
+    return leaseSummary(this.#node(id).lease);
+  }
+
+  isUp(id: number): boolean {
+    return this.#node(id).up;
+  }
+
+  writes(id: number): boolean {
+    const { grant } = this.#node(id);
+    return grant !== null && this.#trueOf(this.#node(id), grant.untilMs) > this.trueMs;
+  }
+
+  // --- one node -------------------------------------------------------------------------------------------------------
+
+  #leaseConfig(self: number): LeaseConfig {
+    return { ...LAN, self, nodes: this.#list() };
+  }
+
+  #membersConfig(self: number): MembersState['config'] {
+    return {
+      self,
+      nodes: this.#list(),
+      probeIntervalMs: 300,
+      probeTimeoutMs: 200,
+      indirectProbes: 3,
+      suspicionMinIntervals: 3,
+      suspicionMaxIntervals: 6,
+      awarenessMax: 8,
+    };
+  }
+
+  #list(): number[] {
+    return Array.from({ length: this.#options.nodes }, (_, index) => index + 1);
+  }
+
+  #node(id: number): Node {
+    const node = this.#nodes.get(id);
+    if (node === undefined) throw new Error(`node ${id} is not in this cluster of ${this.#options.nodes}`);
+    return node;
+  }
+
+  #clock(node: Node): number {
+    return node.clock.readsMs + (this.trueMs - node.clock.trueMs) * node.clock.rate;
+  }
+
+  #trueOf(node: Node, readsMs: number): number {
+    return node.clock.trueMs + (readsMs - node.clock.readsMs) / node.clock.rate;
+  }
+
+  #leaseEndsMs(node: Node): number {
+    return node.guard === null ? Number.NEGATIVE_INFINITY : this.#trueOf(node, node.guard.untilMs);
+  }
+
+  #tick(node: Node, start: number): void {
+    if (node.start !== start) return;
+    this.#queue.add(this.trueMs + (this.#options.tickMs ?? TICK_MS), () => this.#tick(node, start));
+    if (node.grant !== null && this.#clock(node) >= node.grant.untilMs) {
+      this.say(`   node ${node.id}: its grant has run out`);
+      this.lapses.push({ node: node.id, trueMs: this.trueMs });
+      node.grant = null;
+    }
+    if (!node.up || node.frozen) return;
+    if (this.#options.views === 'lies') {
+      if (this.#random() < 0.1) this.#stepLease(node, { type: 'view', view: { alive: this.#lie() } });
+    } else {
+      this.#stepMembers(node, { type: 'tick' });
+    }
+    this.#stepLease(node, { type: 'tick' });
+  }
+
+  #lie(): { node: number; eligible: boolean }[] {
+    return this.ids.filter(() => this.#random() < 0.7).map((node) => ({ node, eligible: this.#random() < 0.8 }));
+  }
+
+  /** Lies end: everyone sees who is up. */
+  tellTruth(): void {
+    this.#options = { ...this.#options, views: 'members' };
+  }
+
+  #disconnected(node: Node, id: number): void {
+    if (node.id === id || !node.up) return;
+    this.after(10, () => {
+      if (node.up && !node.frozen) this.#stepMembers(node, { type: 'disconnected', node: id });
+    });
+  }
+
+  #stepMembers(node: Node, input: MembersInput): void {
+    const { state, effects } = membersStep(node.members, input, this.#clock(node));
+    node.members = state;
+    for (const effect of effects) {
+      if (effect.type === 'send') this.#send(node, effect.to, { room: 'members', message: effect.message });
+      else if (effect.type === 'status' && this.#options.narrate === 'members') {
+        this.say(`   node ${node.id}: node ${effect.node} is ${effect.status} (was ${effect.was})`);
+      }
+    }
+    const seen = view(node.members);
+    const shown = JSON.stringify(seen);
+    if (this.#options.views === 'lies' || shown === node.shownView) return;
+    node.shownView = shown;
+    this.#stepLease(node, { type: 'view', view: seen });
+  }
+
+  #stepLease(node: Node, input: LeaseInput): void {
+    const { state, effects } = leaseStep(node.lease, input, this.#clock(node));
+    node.lease = state;
+    for (const effect of effects) this.#perform(node, effect);
+    this.#checkPromise(node);
+  }
+
+  #perform(node: Node, effect: LeaseEffect): void {
+    const { id } = node;
+    switch (effect.type) {
+      case 'send':
+        this.#account(node, effect.to, effect.message);
+        this.#checkVote(node, effect.to, effect.message);
+        this.#send(node, effect.to, { room: 'lease', message: effect.message });
+        return;
+      case 'store-vote':
+        this.#store(node, effect.vote);
+        return;
+      case 'elected':
+        this.say(`   node ${id}: elected in term ${effect.term} by ${effect.certificate.length} votes`);
+        this.#checkElected(node, effect.term, effect.certificate);
+        node.guard = { term: effect.term, untilMs: effect.untilMs };
+        this.#checkOverlap(node);
+        this.#stepLease(node, { type: 'grantable', nodes: node.grantable.length > 0 ? node.grantable : this.#list() });
+        return;
+      case 'lease-extended':
+        node.guard = { term: effect.term, untilMs: effect.untilMs };
+        this.#checkOverlap(node);
+        return;
+      case 'grant':
+        if (node.grant === null) this.say(`   node ${id}: may write (term ${effect.term})`);
+        node.grant = { term: effect.term, untilMs: effect.untilMs };
+        this.#checkGrant(node, effect.term);
+        return;
+      case 'lost':
+        this.say(`   node ${id}: master of term ${effect.term} no more: ${effect.reason}`);
+        node.guard = null;
+        return;
+      case 'hand-over': {
+        const { start } = node;
+        this.say(`   node ${id}: hands over to ${effect.to === null ? 'nobody' : `node ${effect.to}`}`);
+        if (this.#options.neverReleases) return;
+        this.after(20, () => {
+          if (!node.up || node.start !== start) return;
+          this.#stepLease(node, {
+            type: 'released',
+            term: effect.term,
+            sealed: `release/${effect.term}/${id}/${effect.to}`,
+          });
+        });
+        return;
+      }
+      case 'master':
+        if (effect.node === id) return;
+        if (effect.node === null) this.say(`   node ${id}: knows no master`);
+        else this.say(`   node ${id}: the master is node ${effect.node} (term ${effect.term})`);
+        return;
+      case 'note':
+        this.say(`   node ${id}: ${effect.name}: ${effect.text}`);
+        return;
+    }
+  }
+
+  #store(node: Node, vote: StoredVote): void {
+    const { start } = node;
+    const { min, max } = this.#options.fsyncMs ?? { min: 5, max: 5 };
+    this.after(min + this.#random() * (max - min), () => {
+      const alive = node.up && node.start === start;
+      // Killed in mid-write: the file has the new vote or the old one. A later start may not be overwritten by it.
+      if (!alive && (node.start !== start || node.voteFile === null || this.#random() < 0.5)) return;
+      node.voteFile = vote;
+      if (!alive || vote.candidate === null) return;
+      const { term, candidate } = vote;
+      const sealed = `vote/${term}/${candidate}/${node.id}`;
+      const open = () => this.#stepLease(node, { type: 'vote-stored', term, candidate, sealed });
+      if (node.frozen) node.inbox.push(open);
+      else open();
+    });
+  }
+
+  // --- the wire -------------------------------------------------------------------------------------------------------
+
+  #send(node: Node, to: number, payload: Payload): void {
+    if (this.#random() < this.dropShare || this.#cuts.has(pair(node.id, to))) return;
+    const receiver = this.#node(to);
+    const { start } = receiver;
+    const { min, max } = this.#options.delayMs ?? { min: 1, max: 1 };
+    let atMs = this.trueMs + min + this.#random() ** 3 * (max - min);
+    if (!this.#options.unordered) {
+      const stream = `${node.id}>${to}`;
+      atMs = Math.max(atMs, this.#lastArrival.get(stream) ?? 0);
+      this.#lastArrival.set(stream, atMs);
+    }
+    const from = node.id;
+    this.#queue.add(atMs, () => {
+      // A restarted receiver has new streams.
+      if (!receiver.up || receiver.start !== start || this.#cuts.has(pair(from, to))) return;
+      const open = () => this.#deliver(receiver, from, payload);
+      if (receiver.frozen) receiver.inbox.push(open);
+      else open();
+    });
+  }
+
+  #deliver(node: Node, from: number, payload: Payload): void {
+    if (payload.room === 'members') {
+      this.#stepMembers(node, { type: 'message', from, message: payload.message });
+      return;
+    }
+    const { message } = payload;
+    if (message.kind === 'released') {
+      this.#stepLease(node, { type: 'message', from, message, release: verified(message.event) });
+      return;
+    }
+    if (message.kind === 'renew') this.#checkCertificate(from, message.term, message.certificate);
+    this.#stepLease(node, { type: 'message', from, message });
+  }
+
+  // --- what must never be ---------------------------------------------------------------------------------------------
+
+  #fail(text: string): never {
+    throw new Violation(`${text} (at ${(this.trueMs / 1000).toFixed(3)} s, seed ${this.#options.seed})`);
+  }
+
+  /** Invariant 1, at the wire: stored before sent, one a term. */
+  #checkVote(node: Node, to: number, message: LeaseMessage): void {
+    if (message.kind !== 'vote-granted') return;
+    const { term } = message;
+    if (node.voteFile?.term !== term || node.voteFile.candidate !== to) {
+      this.#fail(`node ${node.id} sends a vote for node ${to} in term ${term} that is not on its disk`);
+    }
+    this.#checkOneVote(node.id, term, to);
+  }
+
+  #checkOneVote(voter: number, term: number, candidate: number): void {
+    const key = `${voter}/${term}`;
+    const before = this.#votes.get(key) ?? candidate;
+    if (before !== candidate) {
+      this.#fail(`node ${voter} votes for node ${before} and for node ${candidate} in term ${term}`);
+    }
+    this.#votes.set(key, candidate);
+  }
+
+  #checkCertificate(holder: number, term: number, certificate: readonly string[]): void {
+    const voters = new Set(certificate.map((sealed) => sealed.split('/')[3]));
+    const fits = certificate.every((sealed) => sealed.startsWith(`vote/${term}/${holder}/`));
+    if (!fits || voters.size < Math.floor(this.#options.nodes / 2) + 1) {
+      this.#fail(`node ${holder} leads in term ${term} with the certificate ${certificate.join(', ')}`);
+    }
+  }
+
+  #checkElected(node: Node, term: number, certificate: readonly string[]): void {
+    this.#checkCertificate(node.id, term, certificate);
+    this.#checkOneVote(node.id, term, node.id);
+    const rival = this.elections.find((each) => each.term === term);
+    if (rival !== undefined) this.#fail(`nodes ${rival.node} and ${node.id} are both elected in term ${term}`);
+    this.elections.push({ node: node.id, term, trueMs: this.trueMs });
+    for (const other of this.#nodes.values()) {
+      const mayLastMs = grantMayLastUntilMs(node.lease, other.id);
+      if (other.grant === null || mayLastMs === null) continue;
+      const endsMs = this.#trueOf(other, other.grant.untilMs);
+      const accountedMs = this.#trueOf(node, mayLastMs);
+      if (endsMs > accountedMs + EPSILON_MS) {
+        this.#fail(`an older grant of node ${other.id} outlives what the new master, node ${node.id}, allows for`);
+      }
+    }
+  }
+
+  #checkOverlap(node: Node): void {
+    for (const other of this.#nodes.values()) {
+      if (other === node || this.#leaseEndsMs(other) <= this.trueMs + EPSILON_MS) continue;
+      if (this.#leaseEndsMs(node) <= this.trueMs) continue;
+      this.#fail(
+        `two masters: node ${other.id} (term ${other.guard?.term}) has a live lease while node ${node.id} (term ${node.guard?.term}) gets one`,
+      );
+    }
+  }
+
+  #account(node: Node, to: number, message: LeaseMessage): void {
+    if (message.kind !== 'renew' || !message.grant) return;
+    const mayLastMs = grantMayLastUntilMs(node.lease, to);
+    if (mayLastMs === null) this.#fail(`node ${node.id} grants without being master`);
+    this.#accounts.set(`${message.term}/${to}`, this.#trueOf(node, mayLastMs));
+  }
+
+  #checkGrant(node: Node, term: number): void {
+    const { grant } = node;
+    if (grant === null) return;
+    const endsMs = this.#trueOf(node, grant.untilMs);
+    const accountedMs =
+      node.guard?.term === term ? this.#leaseEndsMs(node) : (this.#accounts.get(`${term}/${node.id}`) ?? 0);
+    if (endsMs > accountedMs + EPSILON_MS) {
+      this.#fail(
+        `the grant of node ${node.id} lasts to ${endsMs.toFixed(1)} ms, the master of term ${term} allowed for ${accountedMs.toFixed(1)} ms`,
+      );
+    }
+  }
+
+  /** While it holds a lease it has promised itself to nobody else. */
+  #checkPromise(node: Node): void {
+    const { role, promise, leaseUntilMs } = leaseSummary(node.lease);
+    if (role !== 'master' || leaseUntilMs === null) return;
+    if (promise === null || promise.holder !== node.id || promise.untilMs < leaseUntilMs) {
+      this.#fail(`node ${node.id} holds a lease that its own promise does not cover`);
+    }
+  }
+}
+
+function verified(sealed: string): VerifiedRelease {
+  const [, term, holder, to] = sealed.split('/');
+  return { holder: Number(holder), term: Number(term), to: to === 'null' ? null : Number(to) };
+}
+
+function pair(a: number, b: number): string {
+  return `${Math.min(a, b)}|${Math.max(a, b)}`;
+}
+
+function list(ids: readonly number[]): string {
+  return ids.length === 1 ? `node ${ids[0]}` : `nodes ${ids.join(', ')}`;
+}

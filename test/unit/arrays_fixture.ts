@@ -1,0 +1,91 @@
+/** A mirror of two legs on three nodes, and md as each node sees it. */
+import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import type { ArrayObservation } from '../../src/md/driver.ts';
+import type { ArrayReport } from '../../src/wire/messages.ts';
+
+export const ARRAY = '00000000-0000-4000-8000-000000000001';
+export const LEG_A = '00000000-0000-4000-8000-00000000000a';
+export const LEG_B = '00000000-0000-4000-8000-00000000000b';
+export const SPARE = '00000000-0000-4000-8000-00000000000c';
+export const PATHS = new Map([
+  [LEG_A, '/dev/sda'],
+  [LEG_B, '/dev/sdb'],
+  [SPARE, '/dev/sdc'],
+]);
+
+export function bootOf(node: NodeId, boot = 1): string {
+  return `00000000-0000-4000-8000-0000000${boot}000${node}`;
+}
+
+export function mirror(fields: Partial<ArrayRecord> = {}): ArrayRecord {
+  const writers = fields.writers ?? [1, 2, 3];
+  return {
+    uuid: ARRAY,
+    name: 'demo:0',
+    md: 'md0',
+    level: 'raid1',
+    layout: 0,
+    chunkSectors: 0,
+    raidDisks: 2,
+    componentSectors: 1000,
+    ctimeSeconds: 1,
+    access: 'shared',
+    owner: null,
+    run: 'started',
+    writers,
+    writerBoots: writers.map((node) => ({ node, kernelBoot: bootOf(node) })),
+    resync: null,
+    events: 10,
+    utimeSeconds: 1,
+    members: [
+      { uuid: LEG_A, devNumber: 0, role: 'active', slot: 0, dataOffsetSectors: 2048, dataSizeSectors: 1000 },
+      { uuid: LEG_B, devNumber: 1, role: 'active', slot: 1, dataOffsetSectors: 2048, dataSizeSectors: 1000 },
+    ],
+    version: { term: 1, index: 5 },
+    ...fields,
+  };
+}
+
+export function withFaulty(record: ArrayRecord, leg: string): ArrayRecord {
+  return { ...record, members: record.members.map((m) => (m.uuid === leg ? { ...m, role: 'faulty' as const } : m)) };
+}
+
+export function newer(record: ArrayRecord, fields: Partial<ArrayRecord>): ArrayRecord {
+  return { ...record, ...fields, version: { ...record.version, index: record.version.index + 1 } };
+}
+
+/** md that runs the mirror; `faulty`: that leg has just failed, both gates are closed. */
+export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null = null): ArrayObservation {
+  return {
+    md: 'md0',
+    arrayUuid: ARRAY,
+    arrayState: faulty === null ? 'active' : 'write-pending',
+    writePending: faulty !== null,
+    held: false,
+    syncAction: 'frozen',
+    syncCompleted: null,
+    resyncStartSector: null,
+    degraded: faulty === null ? 0 : 1,
+    members: [LEG_A, LEG_B].map((uuid, slot) => ({
+      uuid,
+      device: uuid === LEG_A ? 'sda' : 'sdb',
+      slot,
+      inSync: uuid !== faulty,
+      faulty: uuid === faulty,
+      blocked: uuid === faulty,
+    })),
+    ...fields,
+  };
+}
+
+export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): ArrayReport {
+  return {
+    array: record.uuid,
+    applied: record.version,
+    known: record.version,
+    state: 'open',
+    visible: [LEG_A, LEG_B],
+    trouble: null,
+    ...fields,
+  };
+}

@@ -1,0 +1,225 @@
+/** The node's side: when gates are answered, when writes pass, who copies. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type LocalEffect, type LocalInput, localStart, localStep, type NodeArrays } from '../../src/arrays/local.ts';
+import { ARRAY, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
+
+class Node {
+  state: NodeArrays = localStart(2);
+  now = 1000;
+  feed(...inputs: LocalInput[]): LocalEffect[] {
+    return inputs.flatMap((input) => {
+      const { state, effects } = localStep(this.state, input, this.now);
+      this.state = state;
+      return effects;
+    });
+  }
+  ops(effects: LocalEffect[]): string[] {
+    return effects.flatMap((effect) =>
+      effect.type === 'perform' ? [effect.op.op] : effect.type === 'answer-gates' ? ['answer-gates'] : [],
+    );
+  }
+  /** Node 2, a writer of the mirror with a live grant, its array open under a released record. */
+  static writing(record = mirror(), seen = md()): Node {
+    const node = new Node();
+    node.feed(
+      { type: 'paths', paths: PATHS },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 10_000 },
+      { type: 'commit', record, forgotten: false },
+      { type: 'observed', array: ARRAY, observation: seen },
+      { type: 'released', array: ARRAY, version: record.version },
+    );
+    return node;
+  }
+}
+
+test('a leg fails here: it is told to the master, and the gates stay closed until the failure is released', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const seen = node.feed({ type: 'observed', array: ARRAY, observation: md({}, LEG_B) });
+  assert.deepEqual(
+    seen.filter((effect) => effect.type === 'submit').map((effect) => effect.observation),
+    [{ what: 'member-faulty', array: ARRAY, member: LEG_B }],
+  );
+  assert.deepEqual(node.ops(seen), []);
+
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(committed.some((effect) => effect.type === 'applied' && effect.version.index === 6));
+  assert.deepEqual(node.ops(committed), [], 'committed, but another node may still read the stale leg');
+
+  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(node.ops(released), ['answer-gates']);
+});
+
+test('a release of an older record opens nothing', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.feed({ type: 'observed', array: ARRAY, observation: md({}, LEG_B) });
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  node.feed({ type: 'commit', record: failed, forgotten: false });
+  const again = node.feed({ type: 'released', array: ARRAY, version: record.version });
+  assert.deepEqual(node.ops(again), []);
+});
+
+test('without a live grant no gate is answered, and an open array is held', () => {
+  const node = Node.writing();
+  node.now = 10_001;
+  const gate = node.feed({
+    type: 'observed',
+    array: ARRAY,
+    observation: md({ writePending: true, arrayState: 'write-pending' }),
+  });
+  assert.deepEqual(node.ops(gate), []);
+  const open = node.feed({ type: 'observed', array: ARRAY, observation: md() });
+  assert.deepEqual(node.ops(open), ['hold']);
+});
+
+test('the failure of another node reaches this md, and is acknowledged only once md shows it', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.deepEqual(node.ops(committed), ['set-faulty']);
+  assert.ok(!committed.some((effect) => effect.type === 'applied'));
+  const done = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({}, LEG_B) },
+    { type: 'done', array: ARRAY, op: { op: 'set-faulty', member: LEG_B }, error: null },
+  );
+  assert.ok(done.some((effect) => effect.type === 'applied' && effect.version.index === 6));
+  assert.deepEqual(node.ops(done), [], 'its own gates wait for the release too');
+});
+
+test('an array is opened only as a writer of a released record', () => {
+  const record = mirror({ writers: [1] });
+  const node = Node.writing(record, md({ held: true }));
+  const admitted = newer(record, mirror({ writers: [1, 2], version: { term: 1, index: 6 } }));
+  const committed = node.feed({ type: 'commit', record: admitted, forgotten: false });
+  assert.deepEqual(node.ops(committed), [], 'admitted, not released');
+  const released = node.feed({ type: 'released', array: ARRAY, version: admitted.version });
+  assert.deepEqual(node.ops(released), ['open']);
+});
+
+test('while another node copies, this one is suspended and says so only then', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const copying = newer(record, { resync: { fromSector: 0, by: 1, since: 6 } });
+  const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
+  assert.deepEqual(node.ops(committed), ['hold']);
+  assert.ok(!committed.some((effect) => effect.type === 'applied'));
+  const held = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+    { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
+  );
+  assert.deepEqual(node.ops(held), ['resync-start'], 'reads past the mark must come from one leg');
+  const marked = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ held: true, resyncStartSector: 0 }) },
+    { type: 'done', array: ARRAY, op: { op: 'resync-start', sector: 0 }, error: null },
+  );
+  assert.ok(marked.some((effect) => effect.type === 'applied'));
+  const done = newer(copying, { resync: null });
+  node.feed({ type: 'commit', record: done, forgotten: false });
+  const cleared = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+    { type: 'done', array: ARRAY, op: { op: 'resync-start', sector: null }, error: null },
+  );
+  assert.deepEqual(node.ops(cleared), [], 'held until the end of the copy is released');
+  assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: done.version })), ['open']);
+});
+
+test('a suspend is never asked for under a closed gate: the gate is answered first', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const pending = md({ writePending: true, arrayState: 'write-pending' });
+  const gate = node.feed({ type: 'observed', array: ARRAY, observation: pending });
+  assert.deepEqual(node.ops(gate), ['answer-gates']);
+  const copying = newer(record, { resync: { fromSector: 0, by: 1, since: 6 } });
+  const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
+  assert.deepEqual(node.ops(committed), []);
+  const answered = node.feed(
+    { type: 'observed', array: ARRAY, observation: md() },
+    { type: 'gates-done', array: ARRAY, error: null },
+  );
+  assert.deepEqual(node.ops(answered), ['hold']);
+});
+
+test('the named node copies after the release, tells its end once md is in sync, and freezes md again', () => {
+  const record = mirror({ resync: { fromSector: 0, by: 2, since: 5 } });
+  const node = new Node();
+  const before = node.feed(
+    { type: 'paths', paths: PATHS },
+    { type: 'master', term: 1, node: 2 },
+    { type: 'grant', untilMs: 10_000 },
+    { type: 'commit', record, forgotten: false },
+    { type: 'observed', array: ARRAY, observation: md({ resyncStartSector: 0 }) },
+  );
+  assert.deepEqual(node.ops(before), []);
+  const released = node.feed({ type: 'released', array: ARRAY, version: record.version });
+  assert.deepEqual(node.ops(released), ['start-resync']);
+  const running = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ syncAction: 'resync', resyncStartSector: 0 }) },
+    { type: 'done', array: ARRAY, op: { op: 'start-resync', fromSector: 0, since: 5 }, error: null },
+  );
+  assert.deepEqual(node.ops(running), []);
+  const ended = node.feed({ type: 'observed', array: ARRAY, observation: md({ syncAction: 'idle' }) });
+  assert.deepEqual(node.ops(ended), ['freeze']);
+  const frozen = node.feed(
+    { type: 'observed', array: ARRAY, observation: md() },
+    { type: 'done', array: ARRAY, op: { op: 'freeze' }, error: null },
+  );
+  assert.deepEqual(
+    frozen.filter((effect) => effect.type === 'submit').map((effect) => effect.observation),
+    [{ what: 'resync-done', array: ARRAY, since: 5 }],
+  );
+});
+
+test('a node that copies although the record names another is frozen first', () => {
+  const record = mirror({ resync: { fromSector: 0, by: 1, since: 5 } });
+  const node = Node.writing(record, md({ held: true, resyncStartSector: 0 }));
+  const seen = node.feed({
+    type: 'observed',
+    array: ARRAY,
+    observation: md({ held: true, syncAction: 'resync', resyncStartSector: 100 }),
+  });
+  assert.deepEqual(node.ops(seen), ['freeze']);
+});
+
+test('an array with a member that this node does not see is not assembled, and the node says which', () => {
+  const node = new Node();
+  const effects = node.feed(
+    { type: 'paths', paths: new Map([[SPARE, '/dev/sdc']]) },
+    { type: 'master', term: 1, node: 1 },
+    { type: 'commit', record: mirror(), forgotten: false },
+    { type: 'observed', array: ARRAY, observation: null },
+  );
+  assert.deepEqual(node.ops(effects), []);
+  const trouble = effects.find((effect) => effect.type === 'trouble');
+  assert.ok(trouble?.type === 'trouble' && trouble.text?.includes(LEG_B));
+});
+
+test('an older commit changes nothing', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const older = withFaulty(mirror({ version: { term: 1, index: 4 } }), LEG_B);
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: older, forgotten: false })), []);
+  assert.equal(node.state.arrays.get(ARRAY)?.record.version.index, 5);
+});
+
+test('stop: writes are drained before the array is taken apart', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const stopped = newer(record, { run: 'stopped' });
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: stopped, forgotten: false })), ['hold']);
+  const held = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+    { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
+  );
+  assert.deepEqual(node.ops(held), ['stop']);
+  const gone = node.feed(
+    { type: 'observed', array: ARRAY, observation: null },
+    { type: 'done', array: ARRAY, op: { op: 'stop' }, error: null },
+  );
+  const applied = gone.find((effect) => effect.type === 'applied');
+  assert.ok(applied?.type === 'applied' && applied.report.state === 'absent');
+});

@@ -1,0 +1,310 @@
+/** The master's side: what it commits, what it waits for, what it refuses. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  type MasterEffect,
+  type MasterInput,
+  type MasterState,
+  masterStart,
+  masterStep,
+} from '../../src/arrays/master.ts';
+import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import { ARRAY, bootOf, LEG_A, LEG_B, mirror, report, SPARE, withFaulty } from './arrays_fixture.ts';
+
+class Master {
+  state: MasterState = masterStart(1, [1, 2, 3], 10_000);
+  now = 1000;
+  readonly told: MasterEffect[] = [];
+
+  feed(...inputs: MasterInput[]): MasterEffect[] {
+    const effects = inputs.flatMap((input) => {
+      const { state, effects } = masterStep(this.state, input, this.now);
+      this.state = state;
+      return effects;
+    });
+    this.told.push(...effects);
+    return effects;
+  }
+  get record(): ArrayRecord | null {
+    return this.state.arrays.get(ARRAY)?.record ?? null;
+  }
+  get pending(): ArrayRecord | null {
+    return this.state.arrays.get(ARRAY)?.pending?.record ?? null;
+  }
+  /** The commit that is being persisted reaches the disks. */
+  durable(failed: string[] = []): MasterEffect[] {
+    const version = this.pending?.version ?? { term: 0, index: 0 };
+    return this.feed({ type: 'persisted', array: ARRAY, version, written: true, failed, text: '' });
+  }
+  applied(...nodes: NodeId[]): MasterEffect[] {
+    const record = this.pending ?? this.record ?? mirror();
+    return nodes.flatMap((from) =>
+      this.feed({ type: 'applied', from, array: ARRAY, version: record.version, report: report(record) }),
+    );
+  }
+  alive(...nodes: NodeId[]): void {
+    for (const node of nodes) this.feed({ type: 'status', node, status: 'alive' });
+  }
+  reports(record: ArrayRecord, ...nodes: NodeId[]): void {
+    for (const from of nodes) this.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [report(record)] });
+  }
+  /** Term 2 of node 1, the mirror taken over from the disks, all three nodes writing. */
+  static leading(found = mirror()): Master {
+    const master = new Master();
+    master.alive(1, 2, 3);
+    master.feed({ type: 'elected', term: 2 });
+    master.reports(found, 1, 2, 3);
+    master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
+    master.durable();
+    master.applied(1, 2, 3);
+    return master;
+  }
+}
+
+function kinds(effects: MasterEffect[]): string[] {
+  return effects.map((effect) =>
+    effect.type === 'persist' || effect.type === 'commit' ? `${effect.type} ${effect.kind}` : effect.type,
+  );
+}
+
+test('a new master re-commits what stands on the disks under its own term before anything else', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  assert.deepEqual(kinds(master.feed({ type: 'elected', term: 2 })), ['scan', 'grantable']);
+  const early = master.feed({
+    type: 'observation',
+    from: 2,
+    observation: { what: 'member-faulty', array: ARRAY, member: LEG_B },
+  });
+  assert.deepEqual(early, [], 'nothing is decided before the disks were read');
+  master.reports(mirror(), 1, 2, 3);
+  const scanned = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
+  assert.deepEqual(kinds(scanned), ['persist new-term']);
+  assert.deepEqual(master.pending?.version, { term: 2, index: 6 });
+  assert.deepEqual(kinds(master.durable()), ['commit new-term']);
+  assert.deepEqual(kinds(master.applied(1, 2)), []);
+  assert.deepEqual(kinds(master.applied(3)), ['released']);
+});
+
+test('a leg fails: survivors first, then everybody, then the release', () => {
+  const master = Master.leading();
+  const seen = master.feed({
+    type: 'observation',
+    from: 3,
+    observation: { what: 'member-faulty', array: ARRAY, member: LEG_B },
+  });
+  assert.deepEqual(kinds(seen), ['persist fail']);
+  assert.equal(master.pending?.events, 12, 'two more: stock mdadm forgives a lag of one');
+  assert.deepEqual(kinds(master.durable()), ['commit fail']);
+  assert.deepEqual(kinds(master.applied(1, 3)), [], 'node 2 may still read the stale leg');
+  assert.deepEqual(kinds(master.applied(2)), ['released']);
+});
+
+test('a silent node keeps a commit waiting until fencing vouches for it; then it is evicted and the legs are resynced', () => {
+  const master = Master.leading();
+  master.feed({ type: 'observation', from: 3, observation: { what: 'member-faulty', array: ARRAY, member: LEG_B } });
+  master.durable();
+  master.applied(1, 3);
+  assert.deepEqual(kinds(master.feed({ type: 'status', node: 2, status: 'suspect' })), []);
+  assert.deepEqual(kinds(master.feed({ type: 'status', node: 2, status: 'dead' })), ['fence', 'grantable']);
+  master.now += 60_000;
+  assert.deepEqual(kinds(master.feed({ type: 'tick' })), [], 'time alone says nothing');
+  assert.deepEqual(
+    kinds(master.feed({ type: 'fenced', node: 2, stopped: false, text: 'agent unreachable' })),
+    ['fence'],
+    'and it is tried again',
+  );
+  const fenced = master.feed({ type: 'fenced', node: 2, stopped: true, text: 'power off' });
+  assert.deepEqual(kinds(fenced), ['notice', 'released', 'persist evict']);
+  assert.deepEqual(master.pending?.writers, [1, 3]);
+  assert.equal(master.pending?.resync, null, 'one leg is left: nothing to compare it with');
+});
+
+test('a node that died while writing leaves legs that may differ', () => {
+  const master = Master.leading();
+  master.feed(
+    { type: 'status', node: 2, status: 'dead' },
+    { type: 'fenced', node: 2, stopped: true, text: 'power off' },
+  );
+  assert.deepEqual(master.pending?.resync, { fromSector: 0, by: 1, since: 7 });
+  master.durable();
+  master.applied(1, 3);
+  const stale = master.feed({
+    type: 'observation',
+    from: 1,
+    observation: { what: 'resync-done', array: ARRAY, since: 3 },
+  });
+  assert.deepEqual(kinds(stale), [], 'the end of an older copy');
+  const other = master.feed({
+    type: 'observation',
+    from: 3,
+    observation: { what: 'resync-done', array: ARRAY, since: 7 },
+  });
+  assert.deepEqual(kinds(other), [], 'not the node that copies');
+  const done = master.feed({
+    type: 'observation',
+    from: 1,
+    observation: { what: 'resync-done', array: ARRAY, since: 7 },
+  });
+  assert.deepEqual(kinds(done), ['persist resync-done']);
+});
+
+test('a writer whose kernel has booted anew has crashed, whatever its array looks like', () => {
+  const master = Master.leading();
+  const record = master.record ?? mirror();
+  const effects = master.feed({
+    type: 'report',
+    from: 2,
+    kernelBoot: bootOf(2, 2),
+    reports: [report(record, { state: 'held' })],
+  });
+  assert.deepEqual(kinds(effects), ['persist evict']);
+  assert.deepEqual(master.pending?.resync, { fromSector: 0, by: 1, since: 7 });
+});
+
+test('a node that says goodbye leaves the writers without a resync, but only once its writes are held', () => {
+  const master = Master.leading();
+  const record = master.record ?? mirror();
+  assert.deepEqual(kinds(master.feed({ type: 'leaving', node: 2 })), []);
+  const held = master.feed({
+    type: 'report',
+    from: 2,
+    kernelBoot: bootOf(2),
+    reports: [report(record, { state: 'held' })],
+  });
+  assert.deepEqual(kinds(held), ['persist leave']);
+  assert.deepEqual(master.pending?.writers, [1, 3]);
+  assert.equal(master.pending?.resync, null);
+});
+
+test('only a held, caught-up node that sees every member is admitted', () => {
+  const found = mirror({ writers: [] });
+  for (const [why, fields] of [
+    ['open without being a writer', { state: 'open' as const }],
+    ['behind', { applied: { term: 1, index: 4 } }],
+    ['blind for one leg', { visible: [LEG_A] }],
+    ['in trouble', { trouble: 'no' }],
+  ] as const) {
+    const master = Master.leading(found);
+    const record = master.record ?? found;
+    const effects = master.feed({
+      type: 'report',
+      from: 2,
+      kernelBoot: bootOf(2),
+      reports: [
+        report(record, {
+          state: 'held',
+          visible: record.members.map((member) => member.uuid),
+          ...fields,
+          ...('visible' in fields ? { visible: [...fields.visible] } : {}),
+        }),
+      ],
+    });
+    assert.ok(!kinds(effects).includes('persist admit'), why);
+  }
+  const master = Master.leading(found);
+  const record = master.record ?? found;
+  const effects = master.feed({
+    type: 'report',
+    from: 2,
+    kernelBoot: bootOf(2),
+    reports: [report(record, { state: 'held' })],
+  });
+  assert.ok(kinds(effects).includes('persist admit'));
+  assert.deepEqual(master.pending?.writers, [2]);
+});
+
+test('the last copy is never committed as faulty', () => {
+  const master = Master.leading(withFaulty(mirror(), LEG_B));
+  const seen = master.feed({
+    type: 'observation',
+    from: 2,
+    observation: { what: 'member-faulty', array: ARRAY, member: LEG_A },
+  });
+  assert.deepEqual(kinds(seen), ['notice']);
+  const asked = master.feed({ type: 'ask', array: ARRAY, change: { what: 'fail', member: LEG_A }, requestId: 'r' });
+  assert.ok(asked.some((effect) => effect.type === 'answer' && !effect.ok));
+  assert.equal(master.pending, null);
+});
+
+test('disks that are older than what a node knows are not believed', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  master.reports(mirror({ version: { term: 1, index: 9 } }), 2);
+  const scanned = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
+  assert.deepEqual(kinds(scanned), ['notice']);
+  assert.equal(master.pending, null);
+});
+
+test('with a leg out of sight the record is believed only if every writer knows nothing newer', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  const found = [{ record: mirror(), complete: false, problem: null }];
+  master.reports(mirror(), 1, 2);
+  assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice']);
+  master.reports(mirror(), 3);
+  assert.equal(master.pending?.version.term, 2);
+});
+
+test('a stop that one node cannot carry out is taken back, and the answer says why', () => {
+  const master = Master.leading();
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'stop' }, requestId: 'r' });
+  master.durable();
+  const record = master.record ?? mirror();
+  const busy = master.feed({
+    type: 'report',
+    from: 2,
+    kernelBoot: bootOf(2),
+    reports: [report(record, { applied: null, trouble: 'md0: stop: in use' })],
+  });
+  const answer = busy.find((effect) => effect.type === 'answer');
+  assert.ok(answer?.type === 'answer' && !answer.ok && answer.text.includes('node 2'));
+  assert.equal(master.pending?.run, 'started');
+});
+
+test('a stop is answered when every writer is gone, and then the record is clean', () => {
+  const master = Master.leading();
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'stop' }, requestId: 'r' });
+  master.durable();
+  const stopped = master.pending ?? mirror();
+  for (const from of [1, 2, 3]) {
+    master.feed({
+      type: 'applied',
+      from,
+      array: ARRAY,
+      version: stopped.version,
+      report: report(stopped, { state: 'absent' }),
+    });
+  }
+  assert.deepEqual(master.pending?.writers, []);
+  assert.ok(!master.told.some((effect) => effect.type === 'answer'));
+  master.durable();
+  master.applied(1, 2, 3);
+  assert.ok(master.told.some((effect) => effect.type === 'answer' && effect.ok));
+});
+
+test('an exclusive array moves to the master when its owner is gone', () => {
+  const found = mirror({ access: 'exclusive', owner: 2, writers: [2], level: 'raid1' });
+  const master = Master.leading(found);
+  master.feed({ type: 'status', node: 2, status: 'dead' }, { type: 'fenced', node: 2, stopped: true, text: 'off' });
+  assert.equal(master.pending?.owner, 1);
+  assert.deepEqual(master.pending?.resync, { fromSector: 0, by: 1, since: 7 });
+});
+
+test('a metadata write that fails on one leg makes that leg faulty', () => {
+  const master = Master.leading();
+  master.feed({
+    type: 'ask',
+    array: ARRAY,
+    change: {
+      what: 'add',
+      member: { uuid: SPARE, devNumber: 2, role: 'spare', slot: null, dataOffsetSectors: 2048, dataSizeSectors: 1000 },
+    },
+    requestId: null,
+  });
+  master.durable([LEG_B]);
+  const next = master.applied(1, 2, 3);
+  assert.ok(kinds(next).includes('persist fail'));
+});
