@@ -8,6 +8,8 @@
 #include <cstring>
 #include <utility>
 
+#include "realtime.h"
+
 namespace mdmesh {
 namespace {
 
@@ -105,6 +107,7 @@ Outcome GatedArray::open_files() {
 }
 
 void GatedArray::start_thread() {
+  lock_range(this, sizeof *this);
   lane_ = std::make_unique<Lane>("hold-" + md_, Lane::Traits{.realtime = true, .urgent = [weak = weak_from_this()] {
                                                                if (const auto alive = weak.lock()) alive->enforce_on_thread();
                                                              }});

@@ -52,7 +52,9 @@ std::shared_ptr<Guard> Guard::start(const Options& options, OnEvent on_event) {
 
 void Guard::run(const Options& options) {
   drop_limit_ns_ = options.drop_limit_ns;
-  if (options.lock_memory) memory_locked_ = lock_memory();
+  if (options.lock_memory) memory_locked_ = lock_code();
+  lock_range(this, sizeof *this);
+  lock_range(deadlines_.get(), sizeof *deadlines_);
   std::promise<void> ready;
   thread_ = std::thread([this, &ready] {
     realtime_ = become_realtime("mdmesh-guard");

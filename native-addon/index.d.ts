@@ -55,7 +55,7 @@ export type NativeGuardEvent =
   | { type: 'drop-failed'; atMs: number; md: string; code: string };
 
 export interface NativeGuardOptions {
-  /** @default true: mlockall, if RLIMIT_MEMLOCK can be unlimited */
+  /** Lock the code of the addon and its libraries into memory, as far as RLIMIT_MEMLOCK lets. @default true */
   lockMemory?: boolean;
   /** How long holding the arrays may take before `drop-failed` (`ETIMEDOUT`); the guard goes on trying. @default 1000 */
   dropLimitMs?: number;
@@ -85,7 +85,7 @@ export interface NativeGuard {
     dropping: boolean;
     /** SCHED_FIFO was permitted. */
     realtime: boolean;
-    /** The process was locked into memory. */
+    /** All that the guard runs is locked into memory. */
     locked: boolean;
     arrays: { md: string; standing: NativeStanding }[];
   };

@@ -82,6 +82,7 @@ struct Lane::State {
 Lane::Lane(std::string name, Traits traits) : state_(std::make_shared<State>(std::move(traits))) {
   std::thread([state = state_, name = thread_name(name)] {
     if (state->traits.realtime) {
+      lock_range(state.get(), sizeof *state);
       become_realtime(name.c_str());
     } else {
       pthread_setname_np(pthread_self(), name.c_str());

@@ -1,15 +1,19 @@
 #pragma once
+#include <cstddef>
 
 namespace mdmesh {
 
-/** SCHED_FIFO for the calling thread and its stack touched beforehand. False: not permitted, the thread stays ordinary. */
+/** SCHED_FIFO for the calling thread, its stack touched and locked beforehand. False: not permitted, the thread stays ordinary. */
 bool become_realtime(const char* thread_name) noexcept;
 
 /**
- * Keeps the process in memory (mlockall on fault) and brings the code of this addon and its libraries in now, so that a
- * deadline never waits for a page from a disk that is dying. Only with an unlimited RLIMIT_MEMLOCK: under a finite one
- * every later allocation of the process could fail. False: not done.
+ * Locks the code of this addon and its libraries into memory, so that a deadline never waits for a page from a disk that is
+ * dying. Not mlockall: V8 discards pages of its heaps by madvise, which the kernel refuses on locked memory, and then aborts
+ * (tried: a worker thread of Node dies at its start). False: not all was permitted (RLIMIT_MEMLOCK).
  */
-bool lock_memory() noexcept;
+bool lock_code() noexcept;
+
+/** The same for what the guard's threads touch. They allocate nothing, so their objects' own pages are all of it. */
+void lock_range(const void* start, std::size_t size_bytes) noexcept;
 
 }  // namespace mdmesh

@@ -32,7 +32,8 @@ async function buildDriver(config: Config): Promise<MdDriver> {
     throw new Error('driver: simulated runs inside one process only; use `make demo` without root to see it');
   }
   const { realDriver } = await import('./md/real.ts');
-  return realDriver({ deviceGlobs: [...config.arrays.devices] });
+  const { loadNative } = await import('./md/native.ts');
+  return realDriver({ deviceGlobs: config.arrays.devices, native: loadNative() });
 }
 
 /** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */
@@ -53,7 +54,7 @@ export async function runAgent(configFile: string): Promise<number> {
       now: () => new Date(),
       fsync: true,
       decode: decodeUnverified,
-      log: (text) => log.warn(text),
+      log: (level, text) => log[level](text),
     }),
   ]);
   const own = journal.vector().filter((cursor) => cursor.origin === config.self);

@@ -30,9 +30,10 @@ import {
   type MembersEffect,
   type MembersInput,
   type MembersState,
-  memberStatuses,
   membersStart,
   membersStep,
+  statuses,
+  view,
 } from '../members/index.ts';
 import type { AgentFace, ArrayStatus, Status } from '../outlets/index.ts';
 import {
@@ -392,10 +393,7 @@ export class Agent implements AgentFace {
   }
 
   #feedView(): void {
-    const alive = memberStatuses(this.#members)
-      .filter((member) => member.status === 'alive')
-      .map(({ node, eligible }) => ({ node, eligible }));
-    this.#feedLease({ type: 'view', view: { alive } });
+    this.#feedLease({ type: 'view', view: view(this.#members) });
   }
 
   // --- lease ----------------------------------------------------------------------------------------------------------
@@ -426,7 +424,7 @@ export class Agent implements AgentFace {
         this.#certificate = effect.certificate;
         driver.guard.extendLease(effect.untilMs);
         this.#feedMaster({ type: 'elected', term: effect.term });
-        for (const { node, status } of memberStatuses(this.#members))
+        for (const [node, { status }] of statuses(this.#members))
           this.#feedMaster({ type: 'status', node, status });
         this.notice('MasterElected', 'info', this.parts.config.cluster.name, { node: this.self, term: effect.term });
         break;
@@ -1089,7 +1087,7 @@ export class Agent implements AgentFace {
     const now = this.now();
     const lease = leaseSummary(this.#lease);
     const connected = net.connected();
-    const statuses = memberStatuses(this.#members);
+    const members = statuses(this.#members);
     return {
       cluster: config.cluster,
       self: this.self,
@@ -1104,7 +1102,7 @@ export class Agent implements AgentFace {
         grantLeftMs: Math.max(0, Math.round((lease.grantUntilMs ?? now) - now)),
       },
       nodes: config.nodes.map((node) => {
-        const member = statuses.find((candidate) => candidate.node === node.id);
+        const member = members.get(node.id);
         const self = node.id === this.self;
         return {
           node: node.id,

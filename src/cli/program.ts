@@ -1,7 +1,7 @@
 /** The commands, their options and their help. What a command does is loaded when it is called: starting has to be quick. */
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
-import packageJson from '../../package.json' with { type: 'json' };
 import { DEFAULT_FILE, DEFAULT_KEY_FILE, DEFAULT_SOCKET_PATH, DEFAULT_STATE_DIR } from '../config/defaults.ts';
+import { VERSION } from '../version.ts';
 import { createContext, type GlobalOptions } from './context.ts';
 import { UsageFailure } from './failure.ts';
 import type { Step } from './manage.ts';
@@ -13,7 +13,7 @@ import type { Terminal } from './terminal.ts';
 export function buildProgram(terminal: Terminal, finish: (exitCode: number) => void): Command {
   const program = new Command('mdmesh')
     .description('Cluster-aware Linux md: one RAID array on several nodes over shared disks.')
-    .version(packageJson.version, '-V, --version')
+    .version(VERSION, '-V, --version')
     .option('--config <file>', `configuration file (default: $MDMESH_CONFIG, or ${DEFAULT_FILE})`)
     .option('--socket <path>', `the agent's socket (default: the configuration's, or ${DEFAULT_SOCKET_PATH})`)
     .exitOverride()

@@ -72,6 +72,6 @@ function usualPlaces(): string[] {
 
 function isAddon(exports: unknown): exports is NativeAddon {
   if (typeof exports !== 'object' || exports === null) return false;
-  const found = new Map<string, unknown>(Object.entries(exports));
-  return found.get('apiVersion') === API_VERSION && FUNCTIONS.every((name) => typeof found.get(name) === 'function');
+  const named = (name: string): unknown => Reflect.get(exports, name);
+  return named('apiVersion') === API_VERSION && FUNCTIONS.every((name) => typeof named(name) === 'function');
 }

@@ -24,7 +24,15 @@ import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { ArrayWatch } from './real_watch.ts';
-import { type FileReader, isHeld, METADATA_VERSION, mdNames, readArray, type SysfsArray } from './sysfs_array.ts';
+import {
+  copying,
+  type FileReader,
+  isHeld,
+  METADATA_VERSION,
+  mdNames,
+  readArray,
+  type SysfsArray,
+} from './sysfs_array.ts';
 import { SysfsStore } from './sysfs_store.ts';
 
 export interface RealDriverOptions {
@@ -81,6 +89,8 @@ class RealDriver implements MdDriver {
     if (array === null) return;
     await this.#disks.identify(array.members.map((member) => member.devno));
     await this.#guard.register(array);
+    // Between copies an array is always frozen; the agent before may have died between the end of one and its freeze.
+    if (!copying(array)) await this.#array(md).freeze();
   }
 
   now(): number {
@@ -239,6 +249,10 @@ class RealDriver implements MdDriver {
 
   stopWatchdog(): Promise<void> {
     return this.#guard.stopWatchdog();
+  }
+
+  notify(state: string): void {
+    this.#native.sdNotify(state);
   }
 
   async close(): Promise<void> {

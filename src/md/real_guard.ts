@@ -31,10 +31,12 @@ export class RealGuard implements Guard {
   #alive: NodeJS.Timeout | null = null;
 
   constructor(native: NativeAddon, readFiles: FileReader, store: SysfsStore) {
-    this.#native = native.startGuard((event) => {
+    const heard = (event: GuardEvent): void => {
       if (event.type === 'grant-expired') void this.#holdPlain();
       this.#tell(event);
-    });
+    };
+    // V8 gives pages back with madvise(MADV_DONTNEED), which the kernel refuses on locked memory (EINVAL): V8 aborts then.
+    this.#native = native.startGuard(heard, { lockMemory: false });
     this.#now = () => native.bootTimeMs();
     this.#readFiles = readFiles;
     this.#store = store;

@@ -101,14 +101,20 @@ export class SimulatedKernel {
           }
         this.#enter(boot, () => (error === null ? resolve() : reject(error)));
       };
-      const cancel = this.#time.schedule(this.now() + this.#latencyMs() + this.storage.delayMs(this.node, disk), landed);
+      const cancel = this.#time.schedule(
+        this.now() + this.#latencyMs() + this.storage.delayMs(this.node, disk),
+        landed,
+      );
       const write: PendingWrite = { disk, offsetBytes, bytes: Uint8Array.from(bytes), cancel };
       this.#pending.add(write);
     });
   }
 
   #ioError(disk: string, doing: string): MdError {
-    return new MdError('EIO', `disk ${this.storage.pathOn(this.node, disk)}: I/O error ${doing}; check the path from node ${this.node}`);
+    return new MdError(
+      'EIO',
+      `disk ${this.storage.pathOn(this.node, disk)}: I/O error ${doing}; check the path from node ${this.node}`,
+    );
   }
 
   /** The power is gone: nothing of this boot is ever heard of again. */

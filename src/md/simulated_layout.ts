@@ -26,7 +26,9 @@ export function unknownLayout(record: ArrayRecord): string | null {
   if (level === 'raid10' && (layout & ~0xff) !== 0x100) return `raid10 layout 0x${layout.toString(16)}`;
   if (level !== 'raid1' && level !== 'linear' && chunkSectors === 0) return `${level} without a chunk size`;
   if (level === 'raid0' || level === 'linear') {
-    const sizes = new Set(record.members.filter((member) => member.role === 'active').map((member) => member.dataSizeSectors));
+    const sizes = new Set(
+      record.members.filter((member) => member.role === 'active').map((member) => member.dataSizeSectors),
+    );
     if (sizes.size > 1) return `${level} of members of different size`;
   }
   return null;

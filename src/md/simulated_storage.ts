@@ -70,7 +70,8 @@ export class SimulatedStorage {
   }
 
   #add(name: string, bytes: Bytes): void {
-    if (this.#disks.has(name)) throw new MdError('EEXIST', `simulated disk ${name} is there already; choose another name`);
+    if (this.#disks.has(name))
+      throw new MdError('EEXIST', `simulated disk ${name} is there already; choose another name`);
     this.#disks.set(name, { name, number: this.#disks.size, bytes });
   }
 
@@ -95,7 +96,12 @@ export class SimulatedStorage {
   /** @throws MdError ENOENT */
   at(node: number, path: string): string {
     for (const name of this.#disks.keys()) if (this.pathOn(node, name) === path) return name;
-    throw new MdError('ENOENT', `${path}: no such disk on node ${node}; there are ${this.names().map((name) => this.pathOn(node, name)).join(', ')}`);
+    throw new MdError(
+      'ENOENT',
+      `${path}: no such disk on node ${node}; there are ${this.names()
+        .map((name) => this.pathOn(node, name))
+        .join(', ')}`,
+    );
   }
 
   /** Returns the way to heal it. */
@@ -137,13 +143,17 @@ export class SimulatedStorage {
   poke(disk: string, offsetBytes: number, bytes: Uint8Array): void {
     const { bytes: target } = this.#disk(disk);
     if (offsetBytes < 0 || offsetBytes + bytes.length > target.sizeBytes)
-      throw new MdError('ENOSPC', `disk ${disk}: ${bytes.length} bytes at ${offsetBytes} are beyond its ${target.sizeBytes}`);
+      throw new MdError(
+        'ENOSPC',
+        `disk ${disk}: ${bytes.length} bytes at ${offsetBytes} are beyond its ${target.sizeBytes}`,
+      );
     target.write(offsetBytes, bytes);
   }
 
   #disk(name: string): StoredDisk {
     const disk = this.#disks.get(name);
-    if (disk === undefined) throw new MdError('ENOENT', `no simulated disk ${name}; there are ${this.names().join(', ')}`);
+    if (disk === undefined)
+      throw new MdError('ENOENT', `no simulated disk ${name}; there are ${this.names().join(', ')}`);
     return disk;
   }
 }

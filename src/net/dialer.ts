@@ -47,13 +47,19 @@ export class Dialer {
 
   stop(): void {
     this.#running = false;
-    for (const target of this.#targets.values()) this.#rest(target);
+    for (const target of this.#targets.values()) {
+      target.dialling?.abort();
+      this.#rest(target);
+    }
   }
 
-  connected(node: NodeId): void {
+  /** @param byUs the connection came of our own dial; else the dial under way is called off: it lost the race */
+  connected(node: NodeId, byUs: boolean): void {
     const target = this.#targets.get(node);
     if (target === undefined) return;
     target.connected = true;
+    // Never of our own: the signal of a dial stays tied to the socket that it made, and would take it down.
+    if (!byUs) target.dialling?.abort();
     this.#rest(target);
   }
 
@@ -69,8 +75,6 @@ export class Dialer {
   #rest(target: Target): void {
     target.cancelTimer?.();
     target.cancelTimer = null;
-    // A dial that lost the race with the peer's own would only make a second connection to be culled.
-    target.dialling?.abort();
     target.dialling = null;
   }
 

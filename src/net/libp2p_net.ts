@@ -229,9 +229,9 @@ class Libp2pNet implements Net {
   async #dial(node: NodeId, stop: AbortSignal): Promise<void> {
     const entry = this.#entries.get(node);
     if (entry === undefined) return;
-    const signal = AbortSignal.any([stop, AbortSignal.timeout(this.#switchboard.tuning.dialTimeoutMs)]);
     try {
-      await this.#started().dial(addressOf(entry), { signal });
+      // No timeout in this signal (libp2p's own dialTimeout ends the dial): it would fire on the finished connection.
+      await this.#started().dial(addressOf(entry), { signal: stop });
     } catch (error) {
       if (stop.aborted) return;
       const text = words(error);

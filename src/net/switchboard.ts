@@ -138,7 +138,7 @@ export class Switchboard {
       }),
     };
     this.#links.set(node, link);
-    this.#dialer.connected(node);
+    this.#dialer.connected(node, wire.opener === this.#net.self);
     return true;
   }
 

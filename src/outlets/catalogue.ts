@@ -71,6 +71,9 @@ export const catalogue = {
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
   ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
   TermStarted: { type: 'io.mdmesh.array.term-started', severity: 'info' },
+  WriterAdmitted: { type: 'io.mdmesh.array.writer-admitted', severity: 'info' },
+  WriterLeft: { type: 'io.mdmesh.array.writer-left', severity: 'info' },
+  WriterEvicted: { type: 'io.mdmesh.array.writer-evicted', severity: 'warning' },
   WritesEnabled: { type: 'io.mdmesh.array.writes-enabled', severity: 'notice' },
   WritesDisabled: { type: 'io.mdmesh.array.writes-disabled', severity: 'notice' },
   FaultSeen: { type: 'io.mdmesh.array.fault-seen', severity: 'warning' },
@@ -83,6 +86,9 @@ export const catalogue = {
   NodeSuspect: { type: 'io.mdmesh.node.suspect', severity: 'warning' },
   NodeDead: { type: 'io.mdmesh.node.dead', severity: 'critical' },
   NodeEvicted: { type: 'io.mdmesh.node.evicted', severity: 'critical' },
+  NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
+  NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
+  NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
   TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
 } as const satisfies Record<string, Entry>;
@@ -168,9 +174,10 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     },
     remove: () => [tell('MemberRemoved', md, member, uuid)],
     add: () => [tell('SpareAdded', md, member, uuid)],
-    admit: () => [tell('WritesEnabled', md, node)],
-    leave: () => [tell('WritesDisabled', md, node)],
-    evict: () => [tell('NodeEvicted', `node/${detail.node ?? '?'}`, `from ${md}`)],
+    // A node says WritesEnabled, and the master NodeEvicted, in notices of their own: these are the commits between.
+    admit: () => [tell('WriterAdmitted', md, node)],
+    leave: () => [tell('WriterLeft', md, node)],
+    evict: () => [tell('WriterEvicted', md, node)],
     'resync-start': () => [tell('RebuildStarted', md, resyncText(record), uuid)],
     'resync-done': () => [
       tell('RebuildFinished', md, member, uuid),

@@ -236,3 +236,14 @@ function firstIssue(error: { issues: readonly { path: PropertyKey[]; message: st
     ? 'does not fit its schema'
     : `${issue.path.map(String).join('.') || 'event'}: ${issue.message}`;
 }
+
+/**
+ * The event in an envelope that this node verified when it took it in, as its own journal gives it back.
+ * @throws WireRefusal
+ */
+export function decodeUnverified(sealed: string): Event {
+  const { payload } = decodeEnvelope(Buffer.from(sealed, 'base64'));
+  const event = Event.safeParse(JSON.parse(strictUtf8.decode(payload)));
+  if (!event.success) throw new WireRefusal('schema', `journaled event: ${firstIssue(event.error)}`);
+  return event.data;
+}

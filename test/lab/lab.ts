@@ -84,8 +84,8 @@ export interface LabOptions {
   bootTimeoutMs?: number;
 }
 
-/** raid456 is not among them: its module times its algorithms for over a second. md asks for it at the first raid4/5/6 array. */
-export const labModules = ['md_mod', 'raid1', 'raid10', 'raid0', 'linear', 'dm_mod', 'dm_flakey'] as const;
+/** Every level of md, and what failDisk needs. */
+export const labModules = ['md_mod', 'raid1', 'raid10', 'raid456', 'raid0', 'linear', 'dm_mod', 'dm_flakey'] as const;
 
 export interface ImageDifference {
   offsetBytes: number;

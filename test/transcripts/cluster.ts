@@ -71,7 +71,6 @@ interface Node {
   /** What the native guard was told; it outlives a crash of the agent. */
   guard: { term: number; untilMs: number } | null;
   grant: { term: number; untilMs: number } | null;
-  grantable: number[];
   inbox: (() => void)[];
 }
 
@@ -105,11 +104,14 @@ export class Cluster {
   #accounts = new Map<string, number>();
   #lastArrival = new Map<string, number>();
   #random: () => number;
+  /** Share of what a lying view gets right. */
+  #honesty: number;
 
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.#random = dice(options.seed);
     this.dropShare = options.dropShare ?? 0;
+    this.#honesty = 0.6 + 0.4 * this.#random();
     for (let id = 1; id <= options.nodes; id++) {
       const clock = { trueMs: 0, readsMs: 1000 * id, rate: options.rates?.[id] ?? 1 };
       const kernelBoot = id * 100;
@@ -129,7 +131,6 @@ export class Cluster {
         voteFile,
         guard: null,
         grant: null,
-        grantable: [],
         inbox: [],
       };
       this.#nodes.set(id, node);
@@ -154,7 +155,7 @@ export class Cluster {
       node.members = membersStart(this.#membersConfig(id));
       node.lease = leaseStart(
         this.#leaseConfig(id),
-        { vote: node.voteFile, kernelBoot: String(node.kernelBoot) },
+        { vote: node.voteFile, kernelBoot: String(node.kernelBoot), termFloor: this.#termOnDisks() },
         this.#clock(node),
       );
       this.#stepMembers(node, { type: 'eligible', eligible: true });
@@ -333,6 +334,11 @@ export class Cluster {
     return node.guard === null ? Number.NEGATIVE_INFINITY : this.#trueOf(node, node.guard.untilMs);
   }
 
+  /** A node alone has nobody to ask after its vote file is lost: its disks' mesh areas remember. Others get no such help. */
+  #termOnDisks(): number {
+    return this.#options.nodes === 1 ? Math.max(0, ...this.elections.map(({ term }) => term)) : 0;
+  }
+
   #tick(node: Node, start: number): void {
     if (node.start !== start) return;
     this.#queue.add(this.trueMs + (this.#options.tickMs ?? TICK_MS), () => this.#tick(node, start));
@@ -351,12 +357,19 @@ export class Cluster {
   }
 
   #lie(): { node: number; eligible: boolean }[] {
-    return this.ids.filter(() => this.#random() < 0.7).map((node) => ({ node, eligible: this.#random() < 0.8 }));
+    return this.ids.filter(() => this.#random() < this.#honesty).map((node) => ({ node, eligible: this.#random() < this.#honesty }));
   }
 
-  /** Lies end: everyone sees who is up. */
-  tellTruth(): void {
-    this.#options = { ...this.#options, views: 'members' };
+  /** From now on everyone is up, everyone hears everyone soon, and views tell the truth. */
+  makePeace(): void {
+    this.heal();
+    this.dropShare = 0;
+    const soon = { min: 1, max: 5 };
+    this.#options = { ...this.#options, views: 'members', delayMs: soon, fsyncMs: soon };
+    for (const node of this.#nodes.values()) {
+      this.thaw(node.id);
+      this.start(node.id);
+    }
   }
 
   #disconnected(node: Node, id: number): void {
@@ -389,6 +402,14 @@ export class Cluster {
     this.#checkPromise(node);
   }
 
+  /** As an agent does: all effects of a step are performed before the next input is taken up. */
+  #afterThisStep(node: Node, input: LeaseInput): void {
+    const { start } = node;
+    this.after(0, () => {
+      if (node.up && node.start === start) this.#stepLease(node, input);
+    });
+  }
+
   #perform(node: Node, effect: LeaseEffect): void {
     const { id } = node;
     switch (effect.type) {
@@ -405,7 +426,7 @@ export class Cluster {
         this.#checkElected(node, effect.term, effect.certificate);
         node.guard = { term: effect.term, untilMs: effect.untilMs };
         this.#checkOverlap(node);
-        this.#stepLease(node, { type: 'grantable', nodes: node.grantable.length > 0 ? node.grantable : this.#list() });
+        this.#afterThisStep(node, { type: 'grantable', nodes: this.#list() });
         return;
       case 'lease-extended':
         node.guard = { term: effect.term, untilMs: effect.untilMs };
@@ -469,7 +490,7 @@ export class Cluster {
     const receiver = this.#node(to);
     const { start } = receiver;
     const { min, max } = this.#options.delayMs ?? { min: 1, max: 1 };
-    let atMs = this.trueMs + min + this.#random() ** 3 * (max - min);
+    let atMs = this.trueMs + min + this.#random() ** 8 * (max - min);
     if (!this.#options.unordered) {
       const stream = `${node.id}>${to}`;
       atMs = Math.max(atMs, this.#lastArrival.get(stream) ?? 0);

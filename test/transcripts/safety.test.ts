@@ -9,7 +9,7 @@ import { Cluster, dice } from './cluster.ts';
 
 const SEEDS = Number(process.env.SEEDS ?? 200);
 const FIRST_SEED = Number(process.env.FIRST_SEED ?? 1);
-const WAR_MS = 15_000;
+const WAR_MS = 25_000;
 
 /** Only one node of an afternoon loses its file: a majority's memory lost at once is beyond any protocol. */
 function afternoon(seed: number): Cluster {
@@ -29,18 +29,19 @@ function afternoon(seed: number): Cluster {
     seed,
     rates,
     views: random() < 0.8 ? 'lies' : 'members',
-    delayMs: { min: 0.2, max: pick([5, 300, 2500, 2500]) },
+    delayMs: { min: 0.2, max: pick([5, 300, 1500, 4000]) },
     dropShare: pick([0, 0.05, 0.2]),
     fsyncMs: { min: 1, max: pick([10, 50, 900]) },
     unordered: random() < 0.5,
     neverReleases: random() < 0.2,
     narrate: process.env.FIRST_SEED === undefined ? 'none' : 'members',
   });
+  const calmMs = pick([1000, 3000, 5000]);
   const forgetful = pick(cluster.ids);
   const some = () => cluster.ids.filter(() => random() < 0.5);
   cluster.start(...cluster.ids);
   while (cluster.trueMs < WAR_MS) {
-    cluster.run(random() ** 2 * 1500);
+    cluster.run(random() * calmMs);
     const node = pick(cluster.ids);
     const event = pick(['kill', 'kill', 'reset', 'forget', 'stop', 'cut', 'heal', 'suspend', 'step-down', 'grantable']);
     const backMs = random() * 2500;
@@ -69,9 +70,15 @@ function afternoon(seed: number): Cluster {
     }
   }
   cluster.makePeace();
-  cluster.run(22_000);
-  cluster.start(...cluster.ids);
+  // Promises and abstentions run out; a hand-over may be under way at any one moment.
+  cluster.run(8000);
+  for (let patience = 0; patience < 20 && !agreed(cluster); patience++) cluster.run(500);
   return cluster;
+}
+
+function agreed(cluster: Cluster): boolean {
+  const [master, ...rivals] = cluster.masters();
+  return master !== undefined && rivals.length === 0 && cluster.ids.every((id) => cluster.summary(id).master === master);
 }
 
 test('no seed makes two masters, votes twice, or lets a grant outlive what its master allows for', () => {
@@ -82,11 +89,11 @@ test('no seed makes two masters, votes twice, or lets a grant outlive what its m
     if (process.env.FIRST_SEED !== undefined) console.log(cluster.lines.join('\n'));
     elections += cluster.elections.length;
     grants += cluster.ids.filter((id) => cluster.writes(id)).length;
-    const [master, ...rivals] = cluster.masters();
-    assert.ok(master !== undefined && rivals.length === 0, `seed ${seed}: in peace the masters are ${cluster.masters()}`);
-    for (const id of cluster.ids) {
-      assert.equal(cluster.summary(id).master, master, `seed ${seed}: node ${id} follows the master`);
-    }
+    const followed = cluster.ids.map((id) => cluster.summary(id).master);
+    assert.ok(
+      agreed(cluster),
+      `seed ${seed}: in peace nodes ${cluster.masters()} lead, and the nodes follow ${followed}`,
+    );
   }
   // The afternoons were not so bad that nothing was ever at stake.
   assert.ok(elections > SEEDS * 2, `only ${elections} elections in ${SEEDS} afternoons`);

@@ -39,9 +39,9 @@ test('an array’s life is told in the words of mdadm --monitor', () => {
 });
 
 test('what mdadm has no word for has the cluster’s own', () => {
-  assert.deepEqual(told('admit', raid1(), { node: 2 }), ['WritesEnabled md0']);
-  assert.deepEqual(told('leave', raid1(), { node: 2 }), ['WritesDisabled md0']);
-  assert.deepEqual(told('evict', raid1(), { node: 3 }), ['NodeEvicted node/3']);
+  assert.deepEqual(told('admit', raid1(), { node: 2 }), ['WriterAdmitted md0']);
+  assert.deepEqual(told('leave', raid1(), { node: 2 }), ['WriterLeft md0']);
+  assert.deepEqual(told('evict', raid1(), { node: 3 }), ['WriterEvicted md0']);
   assert.deepEqual(told('new-term', raid1()), ['TermStarted md0']);
 });
 

@@ -90,7 +90,7 @@ export class Guest {
     return this.#process !== null;
   }
 
-  /** Counts also the boots that the guest made by itself: a watchdog or `reboot -f` resets it in the same host process. */
+  /** Counts also the boots that the guest made by itself: a reset (tried with sysrq b) keeps the same host process. */
   get boots(): number {
     return this.#boots;
   }

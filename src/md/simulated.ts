@@ -1,0 +1,410 @@
+/**
+ * The simulated driver: md's gates, suspends and resync over shared real bytes, in the time that it is given. It keeps the
+ * contract in driver.ts; the compliance suite runs against it and against the real one.
+ *
+ * Beyond the contract a `SimulatedNode` is the rest of a machine: applications that read and write /dev/mdX, an operator
+ * who types `mdadm --fail`, a crash, a freeze. What it does not model: raid6 and the layouts named in simulated_layout.ts,
+ * write-intent bitmaps, rebuilding of a spare. `resync` of raid4/5 computes parity anew, chunk by chunk; it needs all
+ * members and otherwise ends at once, as does a mirror's with one leg.
+ */
+import { createHash } from 'node:crypto';
+import { survives } from '../arrays/levels.ts';
+import type { ArrayRecord } from '../arrays/record.ts';
+import {
+  type ArrayObservation,
+  type Disk,
+  type MdDriver,
+  MdError,
+  type MetadataResult,
+  type MetadataWrite,
+} from './driver.ts';
+import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
+import { type AttachedMember, SimulatedArray } from './simulated_array.ts';
+import { SimulatedGuard } from './simulated_guard.ts';
+import { SimulatedKernel } from './simulated_kernel.ts';
+import { unknownLayout } from './simulated_layout.ts';
+import type { SimulatedStorage } from './simulated_storage.ts';
+import { type Schedule, seededRandom } from './simulated_time.ts';
+import { decodeSuperblockIfAny, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from './superblock.ts';
+
+export { SimulatedStorage } from './simulated_storage.ts';
+export { realTime, seededRandom, VirtualTime } from './simulated_time.ts';
+
+export interface SimulatedOptions {
+  storage: SimulatedStorage;
+  /** Node id. */
+  node: number;
+  clock: () => number;
+  schedule: Schedule;
+  /** 0 ≤ x < 1. @default seeded by the node id */
+  random?: () => number;
+}
+
+const FINGERPRINT_HEAD_BYTES = 4 * 1024 * 1024;
+const FINGERPRINT_TAIL_BYTES = 1024 * 1024;
+const BLOCK_BYTES = 4096;
+
+function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export class SimulatedNode implements MdDriver {
+  readonly kind = 'simulated';
+  readonly node: number;
+  readonly #storage: SimulatedStorage;
+  readonly #kernel: SimulatedKernel;
+  readonly #random: () => number;
+  readonly #arrays = new Map<string, SimulatedArray>();
+  readonly #listeners = new Set<(md: string) => void>();
+  #guard: SimulatedGuard;
+  #watchdogMs: number | null = null;
+
+  constructor(options: SimulatedOptions) {
+    this.node = options.node;
+    this.#storage = options.storage;
+    this.#random = options.random ?? seededRandom(options.node);
+    this.#kernel = new SimulatedKernel(options.storage, options.node, options, this.#random);
+    this.#guard = this.#newGuard();
+  }
+
+  #newGuard(): SimulatedGuard {
+    return new SimulatedGuard(this.#kernel, () =>
+      [...this.#arrays].map(([md, array]) => ({ md, hold: () => array.hold() })),
+    );
+  }
+
+  get guard(): SimulatedGuard {
+    return this.#guard;
+  }
+
+  now(): number {
+    return this.#kernel.now();
+  }
+
+  kernelBoot(): string {
+    const hex = createHash('sha256').update(`${this.node} ${this.#kernel.boots}`).digest('hex');
+    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+  }
+
+  // --- disks ----------------------------------------------------------------------------------------------------------
+
+  async scan(): Promise<Disk[]> {
+    return Promise.all(
+      this.#storage
+        .names()
+        .map((name) =>
+          this.#look(name).catch((error: unknown): Disk => ({ ...this.#bare(name), problem: errorText(error) })),
+        ),
+    );
+  }
+
+  async examine(path: string): Promise<Disk> {
+    return this.#look(this.#storage.at(this.node, path));
+  }
+
+  #bare(disk: string): Disk {
+    const holders = [...this.#arrays].filter(([, array]) => array.members.some((member) => member.disk === disk));
+    return {
+      path: this.#storage.pathOn(this.node, disk),
+      devno: this.#storage.devno(disk),
+      sizeSectors: this.#storage.sizeSectors(disk),
+      logicalBlockBytes: 512,
+      superblock: null,
+      mesh: null,
+      problem: null,
+      holders: holders.map(([md]) => md),
+    };
+  }
+
+  async #look(name: string): Promise<Disk> {
+    const disk = this.#bare(name);
+    const bytes = await this.#kernel.read(name, SUPERBLOCK_SECTOR * 512, SUPERBLOCK_BYTES);
+    try {
+      disk.superblock = decodeSuperblockIfAny(bytes, disk.path);
+      const sectors = disk.superblock === null ? null : meshHeaderSectors(disk.superblock);
+      if (sectors !== null) {
+        const zero = await this.#kernel.read(name, sectors[0] * 512, MESH_HEADER_BYTES);
+        const one = await this.#kernel.read(name, sectors[1] * 512, MESH_HEADER_BYTES);
+        disk.mesh = decodeMeshHeaders(zero, one, disk.path)?.header ?? null;
+      }
+    } catch (error) {
+      if (error instanceof MdError) throw error;
+      disk.problem = errorText(error);
+    }
+    return disk;
+  }
+
+  async fingerprint(path: string): Promise<{ sizeSectors: number; digest: string; blank: boolean }> {
+    const disk = this.#storage.at(this.node, path);
+    const sizeSectors = this.#storage.sizeSectors(disk);
+    const whole = Math.floor((sizeSectors * 512) / BLOCK_BYTES) * BLOCK_BYTES;
+    const tail = Math.min(whole, FINGERPRINT_TAIL_BYTES);
+    const parts = [
+      await this.#kernel.read(disk, 0, Math.min(whole, FINGERPRINT_HEAD_BYTES)),
+      await this.#kernel.read(disk, whole - tail, tail),
+    ];
+    const hash = createHash('sha256');
+    for (const part of parts) hash.update(part);
+    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every((part) => part.every((byte) => byte === 0)) };
+  }
+
+  async writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
+    const byPath = new Map<string, MetadataWrite[]>();
+    for (const write of writes) byPath.set(write.path, [...(byPath.get(write.path) ?? []), write]);
+    return Promise.all([...byPath].map(([path, own]) => this.#writeInOrder(path, own)));
+  }
+
+  async #writeInOrder(path: string, writes: readonly MetadataWrite[]): Promise<MetadataResult> {
+    try {
+      const disk = this.#storage.at(this.node, path);
+      for (const { offsetBytes, bytes } of writes) {
+        if (offsetBytes % BLOCK_BYTES !== 0 || bytes.length % BLOCK_BYTES !== 0)
+          throw new MdError(
+            'EINVAL',
+            `disk ${path}: ${bytes.length} bytes at ${offsetBytes}: O_DIRECT wants multiples of ${BLOCK_BYTES}`,
+          );
+        // Immediately before each write, as the guard does.
+        if (!this.#guard.leaseLive)
+          throw new MdError('ELEASE', `disk ${path}: this node's lease has ended; metadata is not its to write`);
+        await this.#kernel.write(disk, offsetBytes, bytes);
+      }
+      return { path, error: null };
+    } catch (error) {
+      return { path, error: { code: error instanceof MdError ? error.code : 'EIO', text: errorText(error) } };
+    }
+  }
+
+  async readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
+    if (offsetBytes % BLOCK_BYTES !== 0 || lengthBytes % BLOCK_BYTES !== 0)
+      throw new MdError(
+        'EINVAL',
+        `disk ${path}: ${lengthBytes} bytes at ${offsetBytes}: O_DIRECT wants multiples of ${BLOCK_BYTES}`,
+      );
+    return this.#kernel.read(this.#storage.at(this.node, path), offsetBytes, lengthBytes);
+  }
+
+  // --- arrays ---------------------------------------------------------------------------------------------------------
+
+  running(): { md: string; metadata: string; devices: string[] }[] {
+    return [...this.#arrays].map(([md, array]) => ({
+      md,
+      metadata: 'external:mdmesh',
+      devices: array.members.map((member) => this.#storage.pathOn(this.node, member.disk)),
+    }));
+  }
+
+  observe(md: string): ArrayObservation | null {
+    return this.#arrays.get(md)?.observe() ?? null;
+  }
+
+  watch(listener: (md: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #changed(md: string): void {
+    this.#kernel.later(0, () => {
+      for (const listener of this.#listeners) listener(md);
+    });
+  }
+
+  #array(md: string): SimulatedArray {
+    const array = this.#arrays.get(md);
+    if (array === undefined) throw new MdError('ENODEV', `${md} does not run on this node; assemble it first`);
+    return array;
+  }
+
+  async assemble(record: ArrayRecord, devices: ReadonlyMap<string, string>): Promise<void> {
+    await this.#kernel.moment();
+    const { md } = record;
+    if (this.#arrays.has(md)) throw new MdError('EEXIST', `${md} is there already; stop it first`);
+    const unknown = unknownLayout(record);
+    if (unknown !== null)
+      throw new MdError('ENOTSUP', `${md}: ${unknown} is not simulated; use another level or the real driver`);
+    const members: AttachedMember[] = [];
+    const slots = new Set<number>();
+    for (const member of record.members) {
+      const path = devices.get(member.uuid);
+      if (path === undefined || member.role === 'faulty') continue;
+      const slot = member.role === 'active' ? member.slot : null;
+      members.push(this.#attach(md, member.uuid, path, record, slot));
+      if (slot !== null) slots.add(slot);
+    }
+    if (!survives(record, slots))
+      throw new MdError(
+        'EINVAL',
+        `${md}: ${slots.size} of ${record.raidDisks} members are too few for ${record.level}; attach more`,
+      );
+    this.#arrays.set(md, new SimulatedArray(this.#kernel, record, members, this.#random, () => this.#changed(md)));
+    this.#changed(md);
+  }
+
+  #attach(md: string, uuid: string, path: string, record: ArrayRecord, slot: number | null): AttachedMember {
+    const disk = this.#storage.at(this.node, path);
+    const member = record.members.find((candidate) => candidate.uuid === uuid);
+    if (member === undefined) throw new MdError('EINVAL', `${md}: its record knows no member ${uuid}`);
+    for (const [other, array] of this.#arrays)
+      if (other !== md && array.members.some((attached) => attached.disk === disk))
+        throw new MdError('EBUSY', `${md}: ${path} is in use by ${other}; stop that first`);
+    const end = member.dataOffsetSectors + Math.max(member.dataSizeSectors, record.componentSectors);
+    if (end > this.#storage.sizeSectors(disk))
+      throw new MdError(
+        'ENOSPC',
+        `${md}: ${path} has ${this.#storage.sizeSectors(disk)} sectors, member ${uuid} needs ${end}`,
+      );
+    return {
+      uuid,
+      disk,
+      slot,
+      dataOffsetSectors: member.dataOffsetSectors,
+      inSync: slot !== null,
+      faulty: false,
+      blocked: false,
+    };
+  }
+
+  async stop(md: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#arrays.get(md);
+    if (array === undefined) return;
+    if (array.busy) throw new MdError('EBUSY', `${md} is in use (some process has it open); end that first`);
+    await array.freeze();
+    this.#arrays.delete(md);
+    this.#changed(md);
+  }
+
+  async hold(md: string): Promise<void> {
+    await this.#kernel.moment();
+    await this.#array(md).hold();
+  }
+
+  async open(md: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    this.#needGrant(md);
+    array.open();
+  }
+
+  async answerGates(md: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    this.#needGrant(md);
+    array.answerGates();
+  }
+
+  #needGrant(md: string): void {
+    if (!this.#guard.grantLive) throw new MdError('EGRANT', `${md}: this node has no live grant; its writes stay held`);
+  }
+
+  async setFaulty(md: string, memberUuid: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    array.setFaulty(array.member(memberUuid));
+  }
+
+  async remove(md: string, memberUuid: string): Promise<void> {
+    await this.#kernel.moment();
+    this.#array(md).remove(memberUuid);
+  }
+
+  async addSpare(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
+    await this.#kernel.moment();
+    this.#array(md).addSpare(this.#attach(md, memberUuid, path, record, null));
+  }
+
+  async setResyncStart(md: string, sector: number | null): Promise<void> {
+    await this.#kernel.moment();
+    this.#array(md).setResyncStart(sector);
+  }
+
+  async startResync(md: string, fromSector: number): Promise<void> {
+    await this.#kernel.moment();
+    await this.#array(md).startResync(fromSector);
+  }
+
+  async freeze(md: string): Promise<void> {
+    await this.#kernel.moment();
+    await this.#array(md).freeze();
+  }
+
+  /** Resets the node when it is frozen for so long; a guard that cannot drop is not modelled. */
+  async startWatchdog(_path: string, timeoutSeconds: number): Promise<void> {
+    this.#watchdogMs = timeoutSeconds * 1000;
+  }
+
+  async stopWatchdog(): Promise<void> {
+    this.#watchdogMs = null;
+  }
+
+  notify(_state: string): void {}
+
+  async close(): Promise<void> {
+    this.#listeners.clear();
+  }
+
+  // --- the rest of the machine ----------------------------------------------------------------------------------------
+
+  /** An application's O_DIRECT write to /dev/MD; whole sectors. Resolves when it would be told so, waits as md makes it wait. */
+  async write(md: string, sector: number, bytes: Uint8Array): Promise<void> {
+    await this.#array(md).write(sector, bytes);
+  }
+
+  async read(md: string, sector: number, lengthBytes: number): Promise<Uint8Array> {
+    return this.#array(md).read(sector, lengthBytes);
+  }
+
+  /** Opens /dev/MD as a mount would. Returns the way to close it. */
+  use(md: string): () => void {
+    return this.#array(md).enter();
+  }
+
+  /** `mdadm --fail`, typed on this node. @throws MdError EBUSY for the last leg */
+  mdadmFail(md: string, path: string): void {
+    const array = this.#array(md);
+    const disk = this.#storage.at(this.node, path);
+    const member = array.members.find((candidate) => candidate.disk === disk);
+    if (member === undefined) throw new MdError('ENOENT', `${md} has no member ${path} on this node`);
+    array.setFaulty(member);
+  }
+
+  get down(): boolean {
+    return this.#kernel.down;
+  }
+
+  /** Power off: writes in flight may be torn, no promise of this boot is ever settled. */
+  crash(): void {
+    this.#kernel.crash();
+    this.#arrays.clear();
+    this.#listeners.clear();
+    this.#watchdogMs = null;
+  }
+
+  /** Power on again: a new boot, no array, no grant. */
+  boot(): void {
+    if (!this.#kernel.down) this.crash();
+    this.#kernel.boot();
+    this.#guard = this.#newGuard();
+  }
+
+  /** The whole machine stands still (SIGSTOP of a guest). Its I/O under way lands; an armed watchdog resets it. */
+  pause(): void {
+    this.#kernel.pause();
+    const boots = this.#kernel.boots;
+    if (this.#watchdogMs === null) return;
+    this.#cancelReset = this.#kernel.outside(this.#watchdogMs, () => {
+      if (this.#kernel.boots === boots) this.crash();
+    });
+  }
+
+  #cancelReset: () => void = () => {};
+
+  resume(): void {
+    this.#cancelReset();
+    this.#kernel.resume();
+  }
+}
+
+/** A node's driver over these disks, in this time. */
+export function simulatedDriver(options: SimulatedOptions): SimulatedNode {
+  return new SimulatedNode(options);
+}

@@ -1,0 +1,96 @@
+/**
+ * The native guard, modelled: deadlines by the injected clock, in a thread that a stalled agent does not stop. A frozen
+ * node stops it; what fell due then happens at the thaw, before anything else that came later.
+ */
+import type { Guard, GuardEvent } from './driver.ts';
+import type { SimulatedKernel } from './simulated_kernel.ts';
+
+export interface Droppable {
+  md: string;
+  /** Resolves when no write passes. */
+  hold(): Promise<void>;
+}
+
+export class SimulatedGuard implements Guard {
+  readonly #kernel: SimulatedKernel;
+  readonly #arrays: () => Droppable[];
+  readonly #listeners: ((event: GuardEvent) => void)[] = [];
+  #leaseUntilMs = 0;
+  #grantUntilMs = 0;
+  #dropping = false;
+  #cancelLease: () => void = () => {};
+  #cancelGrant: () => void = () => {};
+
+  constructor(kernel: SimulatedKernel, arrays: () => Droppable[]) {
+    this.#kernel = kernel;
+    this.#arrays = arrays;
+  }
+
+  get leaseLive(): boolean {
+    return this.#kernel.now() < this.#leaseUntilMs;
+  }
+
+  get grantLive(): boolean {
+    return this.#kernel.now() < this.#grantUntilMs;
+  }
+
+  extendLease(untilMs: number): void {
+    if (untilMs <= this.#leaseUntilMs) return;
+    this.#leaseUntilMs = untilMs;
+    this.#cancelLease();
+    this.#cancelLease = this.#kernel.later(untilMs - this.#kernel.now(), () =>
+      this.#tell({ type: 'lease-expired', atMs: this.#kernel.now() }),
+    );
+  }
+
+  extendGrant(untilMs: number): void {
+    if (untilMs <= this.#grantUntilMs) return;
+    this.#grantUntilMs = untilMs;
+    this.#cancelGrant();
+    this.#cancelGrant = this.#kernel.later(untilMs - this.#kernel.now(), () => {
+      this.#tell({ type: 'grant-expired', atMs: this.#kernel.now() });
+      void this.#holdAll();
+    });
+  }
+
+  async drop(): Promise<void> {
+    this.endLease();
+    this.#cancelGrant();
+    this.#grantUntilMs = Math.min(this.#grantUntilMs, this.#kernel.now());
+    await this.#holdAll();
+  }
+
+  endLease(): void {
+    this.#cancelLease();
+    this.#leaseUntilMs = Math.min(this.#leaseUntilMs, this.#kernel.now());
+  }
+
+  async #holdAll(): Promise<void> {
+    this.#dropping = true;
+    let failed = false;
+    await Promise.all(
+      this.#arrays().map(async (array) => {
+        try {
+          await array.hold();
+        } catch {
+          failed = true;
+          this.#tell({ type: 'drop-failed', atMs: this.#kernel.now(), md: array.md, code: 'ETIMEDOUT' });
+        }
+      }),
+    );
+    this.#dropping = false;
+    if (!failed) this.#tell({ type: 'drop-completed', atMs: this.#kernel.now() });
+  }
+
+  state(): { leaseUntilMs: number; grantUntilMs: number; dropping: boolean } {
+    return { leaseUntilMs: this.#leaseUntilMs, grantUntilMs: this.#grantUntilMs, dropping: this.#dropping };
+  }
+
+  onEvent(listener: (event: GuardEvent) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  #tell(event: GuardEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}

@@ -1,0 +1,570 @@
+/**
+ * What every md driver must keep, told as the agent would use it. Runs against the simulated driver here, and against the
+ * real one inside of a guest: so it uses MdDriver alone, and a fixture for the rest of the machine.
+ *
+ * Nothing here measures time. That something waits is shown by letting time pass and finding that it did not happen; that
+ * it happens, by waiting for it.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import type { ArrayRecord } from '#src/arrays/record.ts';
+import { type ArrayObservation, type MdDriver, MdError } from '#src/md/driver.ts';
+import { MESH_HEADER_BYTES, meshHeaderSectors } from '#src/md/mesh_area.ts';
+import { superblocksFor, writesFor } from '#src/md/metadata.ts';
+import { CLUSTER, member, memberUuid, record } from './records.ts';
+
+/** What a test needs of a machine besides the driver. One fixture a test; its disks are blank. */
+export interface DriverFixture {
+  readonly driver: MdDriver;
+  /** Paths of this many blank disks of 4096 sectors or more each. A real fixture may use loop or device-mapper devices. */
+  disks(count: number): Promise<string[]>;
+  /** Awaits what a driver or an application does; a simulated clock runs meanwhile. */
+  done<T>(promise: Promise<T>): Promise<T>;
+  /** Lets time pass: long enough that anything that does not wait for an answer has happened. */
+  pass(ms: number): Promise<void>;
+  /** Waits until it is true, for as long as a slow machine may need; fails with the words. */
+  until(condition: () => boolean, words: string): Promise<void>;
+  /** O_DIRECT on /dev/MD, from a process or thread of its own; whole sectors. */
+  write(md: string, sector: number, bytes: Uint8Array): Promise<void>;
+  read(md: string, sector: number, lengthBytes: number): Promise<Uint8Array>;
+  /** Keeps /dev/MD open as a mount would. Returns the way to close it. */
+  use(md: string): Promise<() => Promise<void>>;
+  /** As `mdadm MD --fail PATH` typed by an operator. */
+  operatorFails(md: string, path: string): Promise<void>;
+  /** From now on this disk answers every write with an I/O error. */
+  breakWrites(path: string): Promise<void>;
+  /** Straight to and from the disk, past md. */
+  readDisk(path: string, sector: number, lengthBytes: number): Promise<Uint8Array>;
+  writeDisk(path: string, sector: number, bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+const SECTOR_BYTES = 512;
+const BLOCK_BYTES = 4096;
+const FAR_MS = 3_600_000;
+/** More than any step of a driver takes by itself. */
+const LONG_ENOUGH_MS = 300;
+
+const filled = (value: number, lengthBytes = BLOCK_BYTES) => new Uint8Array(lengthBytes).fill(value);
+
+/** An array of members on blank disks, with superblocks, and the words to talk about it. */
+class Bench {
+  readonly fixture: DriverFixture;
+  readonly driver: MdDriver;
+  readonly record: ArrayRecord;
+  readonly paths: string[];
+  readonly devices: ReadonlyMap<string, string>;
+  readonly md: string;
+
+  constructor(fixture: DriverFixture, of: ArrayRecord, paths: string[]) {
+    this.fixture = fixture;
+    this.driver = fixture.driver;
+    this.record = of;
+    this.paths = paths;
+    this.md = of.md;
+    this.devices = new Map(of.members.map((each, index) => [each.uuid, this.path(index)]));
+  }
+
+  static async make(fixture: DriverFixture, change: Partial<ArrayRecord> = {}): Promise<Bench> {
+    const of = record(change);
+    const bench = new Bench(fixture, of, await fixture.disks(of.members.length));
+    fixture.driver.guard.extendLease(fixture.driver.now() + FAR_MS);
+    const writes = writesFor({
+      record: of,
+      clusterUuid: CLUSTER,
+      clusterName: 'demo',
+      nodeSlots: 3,
+      devices: bench.devices,
+      meshSequence: 1,
+      fresh: new Set(bench.devices.keys()),
+    });
+    for (const result of await fixture.done(fixture.driver.writeMetadata(writes))) assert.equal(result.error, null);
+    // A real driver knows members by what it last read of their disks.
+    await fixture.done(fixture.driver.scan());
+    return bench;
+  }
+
+  path(index: number): string {
+    const path = this.paths[index];
+    assert.ok(path !== undefined);
+    return path;
+  }
+
+  done<T>(promise: Promise<T>): Promise<T> {
+    return this.fixture.done(promise);
+  }
+
+  assemble(): Promise<void> {
+    return this.done(this.driver.assemble(this.record, this.devices));
+  }
+
+  grant(): void {
+    this.driver.guard.extendGrant(this.driver.now() + FAR_MS);
+  }
+
+  /** Assembled, granted, open; nothing written yet. */
+  async open(): Promise<void> {
+    await this.assemble();
+    this.grant();
+    await this.done(this.driver.open(this.md));
+  }
+
+  /** Open, and gate A answered once: writes pass. */
+  async writable(): Promise<void> {
+    await this.open();
+    const first = this.write(0, 1);
+    await this.closed('gate A after the first write');
+    await this.done(this.driver.answerGates(this.md));
+    await this.done(first.promise);
+  }
+
+  see(): ArrayObservation {
+    const observation = this.driver.observe(this.md);
+    assert.ok(observation !== null, `${this.md} runs`);
+    return observation;
+  }
+
+  gateClosed(): boolean {
+    const { writePending, members } = this.see();
+    return writePending || members.some((each) => each.blocked);
+  }
+
+  closed(words: string): Promise<void> {
+    return this.fixture.until(() => this.gateClosed(), words);
+  }
+
+  /** An application's write that may have to wait: `state` tells how it stands. */
+  write(block: number, value: number): { promise: Promise<void>; state: () => string } {
+    let state = 'waiting';
+    const promise = this.fixture.write(this.md, block * 8, filled(value));
+    const watched = promise.then(
+      () => {
+        state = 'done';
+      },
+      (error: unknown) => {
+        state = `failed: ${String(error)}`;
+        throw error;
+      },
+    );
+    watched.catch(() => undefined);
+    return { promise: watched, state: () => state };
+  }
+
+  async stillWaits(write: { state: () => string }, words: string): Promise<void> {
+    await this.fixture.pass(LONG_ENOUGH_MS);
+    assert.equal(write.state(), 'waiting', words);
+  }
+
+  /** First byte of a block as the disk has it. */
+  async onDisk(index: number, block: number): Promise<number | undefined> {
+    const sector = 2048 + block * 8;
+    return (await this.done(this.fixture.readDisk(this.path(index), sector, BLOCK_BYTES)))[0];
+  }
+
+  member(index: number) {
+    const found = this.see().members.find((each) => each.uuid === memberUuid(index));
+    assert.ok(found, `member ${index} is attached`);
+    return found;
+  }
+}
+
+async function refused(promise: Promise<unknown>, ...codes: string[]): Promise<void> {
+  await assert.rejects(promise, (error: unknown) => {
+    assert.ok(error instanceof MdError, `an MdError, not ${String(error)}`);
+    assert.ok(codes.includes(error.code), `${error.code} (${error.message}), expected ${codes.join(' or ')}`);
+    return true;
+  });
+}
+
+/** Runs the suite. `makeFixture` is called before each test. */
+export function driverCompliance(name: string, makeFixture: () => Promise<DriverFixture>): void {
+  describe(`driver: ${name}`, () => {
+    let fixture: DriverFixture;
+    beforeEach(async () => {
+      fixture = await makeFixture();
+    });
+    afterEach(async () => {
+      await fixture.close();
+    });
+
+    test('an array is assembled held and frozen: no write passes until it is opened', async () => {
+      const bench = await Bench.make(fixture);
+      assert.equal(bench.driver.observe(bench.md), null, 'absent before');
+      await bench.assemble();
+      const seen = bench.see();
+      assert.ok(seen.held);
+      assert.ok(['clean', 'active'].includes(seen.arrayState), seen.arrayState);
+      assert.equal(seen.syncAction, 'frozen');
+      assert.equal(seen.degraded, 0);
+      assert.equal(seen.arrayUuid, bench.record.uuid);
+      assert.deepEqual(
+        seen.members
+          .map(({ uuid, slot, inSync, faulty, blocked }) => ({ uuid, slot, inSync, faulty, blocked }))
+          .sort((a, b) => (a.slot ?? 0) - (b.slot ?? 0)),
+        [0, 1].map((slot) => ({ uuid: memberUuid(slot), slot, inSync: true, faulty: false, blocked: false })),
+      );
+      bench.grant();
+      const write = bench.write(0, 7);
+      await bench.stillWaits(write, 'held');
+      assert.notEqual(await bench.onDisk(0, 0), 7);
+      await bench.done(bench.driver.open(bench.md));
+      await bench.closed('gate A after the first write');
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(write.promise);
+      assert.deepEqual([await bench.onDisk(0, 0), await bench.onDisk(1, 0)], [7, 7]);
+      assert.equal((await bench.done(fixture.read(bench.md, 0, BLOCK_BYTES)))[0], 7);
+      assert.ok(bench.driver.running().some(({ md, metadata }) => md === bench.md && metadata === 'external:mdmesh'));
+    });
+
+    test('an array needs a live grant to be opened', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.assemble();
+      await refused(bench.done(bench.driver.open(bench.md)), 'EGRANT');
+      assert.ok(bench.see().held);
+      bench.grant();
+      await bench.done(bench.driver.open(bench.md));
+      assert.ok(!bench.see().held);
+      await bench.done(bench.driver.hold(bench.md));
+      assert.ok(bench.see().held);
+      await bench.done(bench.driver.hold(bench.md));
+    });
+
+    test('the first write closes gate A and waits until it is answered', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.open();
+      assert.ok(!bench.gateClosed());
+      const write = bench.write(3, 9);
+      await bench.closed('gate A');
+      assert.ok(bench.see().writePending);
+      assert.equal(bench.see().arrayState, 'write-pending');
+      await bench.stillWaits(write, 'gate A');
+      assert.notEqual(await bench.onDisk(0, 3), 9);
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(write.promise);
+      assert.ok(!bench.gateClosed());
+      await bench.done(bench.write(4, 10).promise);
+    });
+
+    test('watch tells that a gate has closed', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.open();
+      const told: string[] = [];
+      const stop = bench.driver.watch((md) => told.push(md));
+      const write = bench.write(0, 1);
+      await fixture.until(() => told.includes(bench.md) && bench.gateClosed(), 'watch tells of gate A');
+      stop();
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(write.promise);
+    });
+
+    test('a member that fails holds all writes until it is answered, and none of them fails', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      const before = [1, 2, 3].map((block) => bench.write(block, 20 + block));
+      await bench.done(fixture.operatorFails(bench.md, bench.path(1)));
+      const later = [4, 5].map((block) => bench.write(block, 20 + block));
+      await bench.closed('gate B');
+      assert.ok(bench.member(1).faulty && bench.member(1).blocked && !bench.member(1).inSync);
+      assert.equal(bench.see().degraded, 1);
+      for (const write of later) await bench.stillWaits(write, 'gate B');
+      assert.equal((await bench.done(fixture.read(bench.md, 0, BLOCK_BYTES)))[0], 1, 'reads go on');
+      await bench.done(bench.driver.answerGates(bench.md));
+      for (const write of [...before, ...later]) await bench.done(write.promise);
+      for (const block of [1, 2, 3, 4, 5]) assert.equal(await bench.onDisk(0, block), 20 + block);
+      assert.ok(!bench.member(1).blocked && bench.member(1).faulty);
+    });
+
+    test('a disk that breaks under a write is failed; the write waits for the answer and then succeeds', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await fixture.breakWrites(bench.path(1));
+      const write = bench.write(6, 33);
+      await bench.closed('gates after an I/O error');
+      await bench.stillWaits(write, 'its failed leg is not on record yet');
+      await fixture.until(() => bench.member(1).faulty, 'the broken leg is faulty');
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(write.promise);
+      assert.equal(await bench.onDisk(0, 6), 33);
+    });
+
+    test('gates are not answered without a live grant', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.assemble();
+      const { guard } = bench.driver;
+      guard.extendGrant(bench.driver.now() + 1000);
+      await bench.done(bench.driver.open(bench.md));
+      const write = bench.write(0, 5);
+      await bench.closed('gate A');
+      await fixture.until(() => bench.driver.now() > guard.state().grantUntilMs, 'the grant ends');
+      await refused(bench.done(bench.driver.answerGates(bench.md)), 'EGRANT');
+      await bench.stillWaits(write, 'no grant');
+      bench.grant();
+      await bench.done(bench.driver.answerGates(bench.md));
+      if (bench.see().held) await bench.done(bench.driver.open(bench.md));
+      await bench.done(write.promise);
+    });
+
+    test('when the grant ends the guard itself holds the writes, and a later grant alone does not let them pass', async () => {
+      const bench = await Bench.make(fixture);
+      const events: string[] = [];
+      bench.driver.guard.onEvent(({ type }) => events.push(type));
+      await bench.writable();
+      await bench.done(bench.driver.hold(bench.md));
+      await bench.done(bench.driver.open(bench.md));
+      // A grant cannot be shortened, only dropped: the same that an expiry does, at once.
+      await bench.done(bench.driver.guard.drop());
+      assert.ok(bench.see().held);
+      assert.ok(bench.driver.guard.state().grantUntilMs <= bench.driver.now());
+      await refused(bench.done(bench.driver.open(bench.md)), 'EGRANT');
+      bench.driver.guard.extendGrant(bench.driver.now() + 1000);
+      await bench.done(bench.driver.open(bench.md));
+      assert.ok(!bench.see().held);
+      await fixture.until(() => events.includes('grant-expired') && bench.see().held, 'the guard holds by itself');
+      await fixture.until(() => events.includes('drop-completed'), 'drop-completed is told');
+      const write = bench.write(7, 44);
+      await bench.stillWaits(write, 'grant ended');
+      bench.grant();
+      await bench.stillWaits(write, 'granted, not opened');
+      await bench.done(bench.driver.open(bench.md));
+      await bench.done(write.promise);
+    });
+
+    test('an earlier deadline does not shorten the one that stands', async () => {
+      const { guard } = fixture.driver;
+      const now = fixture.driver.now();
+      guard.extendGrant(now + FAR_MS);
+      guard.extendGrant(now + 1);
+      guard.extendLease(now + FAR_MS);
+      guard.extendLease(now + 1);
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.ok(guard.state().grantUntilMs >= now + FAR_MS && guard.state().leaseUntilMs >= now + FAR_MS);
+    });
+
+    test('metadata is written with a live lease only', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver } = bench;
+      const block = { path: bench.path(0), offsetBytes: 2048 * SECTOR_BYTES, bytes: filled(1) };
+      assert.deepEqual(await bench.done(driver.writeMetadata([block])), [{ path: block.path, error: null }]);
+      driver.guard.endLease();
+      const [result] = await bench.done(driver.writeMetadata([{ ...block, bytes: filled(2) }]));
+      assert.equal(result?.error?.code, 'ELEASE');
+      assert.equal((await bench.done(driver.readMetadata(block.path, block.offsetBytes, BLOCK_BYTES)))[0], 1);
+      driver.guard.extendLease(driver.now() + 1000);
+      const { leaseUntilMs } = driver.guard.state();
+      await fixture.until(() => driver.now() > leaseUntilMs, 'the lease ends');
+      const [late] = await bench.done(driver.writeMetadata([{ ...block, bytes: filled(3) }]));
+      assert.equal(late?.error?.code, 'ELEASE');
+      assert.equal((await bench.done(driver.readMetadata(block.path, block.offsetBytes, BLOCK_BYTES)))[0], 1);
+    });
+
+    test('under a closed gate hold suspends nothing, so that the gate can still be answered', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.open();
+      const write = bench.write(0, 6);
+      await bench.closed('gate A');
+      await bench.done(bench.driver.hold(bench.md));
+      assert.ok(!bench.see().held);
+      await bench.stillWaits(write, 'gate A');
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(write.promise);
+    });
+
+    test('a resync makes the legs equal from its mark on, leaves the rest alone, and ends with gate A closed', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      for (const block of [0, 100, 255]) {
+        await bench.done(fixture.writeDisk(bench.path(0), 2048 + block * 8, filled(50)));
+        await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+      }
+      await bench.done(bench.driver.startResync(bench.md, 256));
+      await fixture.until(
+        () => bench.see().resyncStartSector === null && bench.see().syncAction === 'idle',
+        'the resync ends',
+      );
+      assert.deepEqual(
+        [await bench.onDisk(1, 0), await bench.onDisk(1, 100), await bench.onDisk(1, 255)],
+        [60, 50, 50],
+      );
+      await bench.closed('gate A at the end of a resync');
+      const write = bench.write(1, 70);
+      await bench.stillWaits(write, 'gate A after the resync');
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(write.promise);
+      await bench.done(bench.driver.freeze(bench.md));
+      assert.equal(bench.see().syncAction, 'frozen');
+    });
+
+    test('a frozen resync keeps its checkpoint, and goes on from there to the end', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await bench.done(fixture.writeDisk(bench.path(0), 2048 + 255 * 8, filled(50)));
+      await bench.done(bench.driver.startResync(bench.md, 0));
+      await bench.done(bench.driver.freeze(bench.md));
+      const stopped = bench.see();
+      // A fast machine may be through before it can be stopped.
+      if (stopped.resyncStartSector !== null) {
+        assert.equal(stopped.syncAction, 'frozen');
+        await fixture.pass(LONG_ENOUGH_MS);
+        assert.equal(bench.see().resyncStartSector, stopped.resyncStartSector, 'nothing is copied while frozen');
+        if (bench.gateClosed()) await bench.done(bench.driver.answerGates(bench.md));
+        await bench.done(bench.driver.startResync(bench.md, stopped.resyncStartSector));
+      }
+      await fixture.until(
+        () => bench.see().resyncStartSector === null && !['resync'].includes(bench.see().syncAction),
+        'the resync ends',
+      );
+      assert.equal(await bench.onDisk(1, 255), 50);
+    });
+
+    test('resync_start is written only while frozen, and past it only the first leg is read', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await bench.done(bench.driver.setResyncStart(bench.md, 8));
+      assert.equal(bench.see().resyncStartSector, 8);
+      await bench.done(fixture.writeDisk(bench.path(0), 2048 + 30 * 8, filled(50)));
+      await bench.done(fixture.writeDisk(bench.path(1), 2048 + 30 * 8, filled(60)));
+      for (let time = 0; time < 20; time++)
+        assert.equal((await bench.done(fixture.read(bench.md, 30 * 8, BLOCK_BYTES)))[0], 50);
+      await bench.done(bench.driver.startResync(bench.md, 8));
+      await fixture.until(() => bench.see().syncAction === 'idle', 'the resync ends');
+      await bench.done(bench.driver.answerGates(bench.md));
+      await refused(bench.done(bench.driver.setResyncStart(bench.md, 0)), 'EBUSY');
+      await bench.done(bench.driver.freeze(bench.md));
+      await bench.done(bench.driver.setResyncStart(bench.md, 0));
+      await bench.done(bench.driver.setResyncStart(bench.md, null));
+      assert.equal(bench.see().resyncStartSector, null);
+    });
+
+    test('a record with a resync is assembled with that mark', async () => {
+      const bench = await Bench.make(fixture, { resync: { fromSector: 512, by: 2, since: 7 } });
+      await bench.assemble();
+      assert.equal(bench.see().resyncStartSector, 512);
+      assert.equal(bench.see().syncAction, 'frozen');
+    });
+
+    test('a failed member is removed after its gate was answered, not before', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await refused(bench.done(bench.driver.remove(bench.md, memberUuid(1))), 'EBUSY');
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(1)));
+      assert.ok(bench.member(1).blocked);
+      await refused(bench.done(bench.driver.remove(bench.md, memberUuid(1))), 'EBUSY');
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(bench.driver.remove(bench.md, memberUuid(1)));
+      assert.deepEqual(
+        bench.see().members.map(({ uuid }) => uuid),
+        [memberUuid(0)],
+      );
+      assert.equal(bench.see().degraded, 1);
+      await bench.done(bench.write(2, 8).promise);
+    });
+
+    test('the last leg is never made faulty', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(0)));
+      await bench.done(bench.driver.answerGates(bench.md));
+      await refused(bench.done(bench.driver.setFaulty(bench.md, memberUuid(1))), 'EBUSY');
+      assert.ok(!bench.member(1).faulty && bench.member(1).inSync);
+    });
+
+    test('a spare comes without a slot, is not written, and goes again', async () => {
+      const spare = member(2, { role: 'spare', slot: null });
+      const bench = await Bench.make(fixture, { members: [member(0), member(1), spare] });
+      await bench.writable();
+      const attached = bench.member(2);
+      assert.deepEqual([attached.slot, attached.inSync, attached.faulty], [null, false, false]);
+      assert.notEqual(await bench.onDisk(2, 0), 1);
+      await bench.done(bench.driver.remove(bench.md, memberUuid(2)));
+      assert.equal(bench.see().members.length, 2);
+      await bench.done(bench.driver.addSpare(bench.md, memberUuid(2), bench.path(2), bench.record));
+      assert.equal(bench.member(2).slot, null);
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.equal(bench.see().syncAction, 'frozen', 'no rebuild starts by itself');
+    });
+
+    test('a degraded array is assembled without its faulty member; too few members are refused', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), member(1, { role: 'faulty' })] });
+      await bench.assemble();
+      assert.deepEqual(
+        bench.see().members.map(({ uuid }) => uuid),
+        [memberUuid(0)],
+      );
+      assert.equal(bench.see().degraded, 1);
+      await bench.done(bench.driver.stop(bench.md));
+      await refused(
+        bench.done(bench.driver.assemble(bench.record, new Map([[memberUuid(1), bench.path(1)]]))),
+        'EINVAL',
+      );
+      assert.equal(bench.driver.observe(bench.md), null);
+    });
+
+    test('an array in use is not stopped; one that is not, is gone afterwards', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.assemble();
+      const leave = await fixture.use(bench.md);
+      await refused(bench.done(bench.driver.stop(bench.md)), 'EBUSY');
+      assert.notEqual(bench.driver.observe(bench.md), null);
+      await leave();
+      await bench.done(bench.driver.stop(bench.md));
+      assert.equal(bench.driver.observe(bench.md), null);
+      assert.ok(!bench.driver.running().some(({ md }) => md === bench.md));
+      await bench.assemble();
+      assert.ok(bench.see().held);
+    });
+
+    test('what was written as metadata is found by scan and examine', async () => {
+      const bench = await Bench.make(fixture);
+      const found = (await bench.done(bench.driver.scan())).filter(
+        (disk) => disk.superblock?.setUuid === bench.record.uuid,
+      );
+      assert.equal(found.length, 2);
+      const superblocks = superblocksFor(bench.record, true);
+      for (const disk of found) {
+        assert.equal(disk.problem, null);
+        assert.deepEqual(disk.mesh?.record, bench.record);
+        const expected = superblocks.get(disk.superblock?.deviceUuid ?? '');
+        assert.deepEqual({ ...disk.superblock, checksum: 0 }, expected);
+      }
+      const one = await bench.done(bench.driver.examine(bench.path(1)));
+      assert.equal(one.superblock?.deviceUuid, memberUuid(1));
+      await refused(bench.done(bench.driver.examine(`${bench.path(1)}-nothing`)), 'ENOENT');
+    });
+
+    test('an unsound superblock is a problem in words, not an exception', async () => {
+      const bench = await Bench.make(fixture);
+      const bytes = await bench.done(bench.driver.readMetadata(bench.path(0), 4096, 4096));
+      bytes[100] = 0xff;
+      await bench.done(bench.driver.writeMetadata([{ path: bench.path(0), offsetBytes: 4096, bytes }]));
+      const disk = await bench.done(bench.driver.examine(bench.path(0)));
+      assert.equal(disk.superblock, null);
+      assert.match(disk.problem ?? '', /superblock checksum 0x[0-9a-f]+ ≠ 0x[0-9a-f]+; run mdmesh examine/);
+    });
+
+    test('one torn header copy is passed over', async () => {
+      const bench = await Bench.make(fixture);
+      const sb = superblocksFor(bench.record, true).get(memberUuid(0));
+      assert.ok(sb);
+      const sectors = meshHeaderSectors(sb);
+      assert.ok(sectors);
+      const torn = {
+        path: bench.path(0),
+        offsetBytes: sectors[0] * SECTOR_BYTES,
+        bytes: filled(0x4d, MESH_HEADER_BYTES),
+      };
+      await bench.done(bench.driver.writeMetadata([torn]));
+      assert.deepEqual((await bench.done(bench.driver.examine(bench.path(0)))).mesh?.record, bench.record);
+    });
+
+    test('a disk has one fingerprint, which its content changes', async () => {
+      const [path = '', other = ''] = await fixture.disks(2);
+      const { driver } = fixture;
+      const blank = await fixture.done(driver.fingerprint(path));
+      assert.ok(blank.blank && blank.sizeSectors >= 4096);
+      assert.deepEqual(await fixture.done(driver.fingerprint(other)), blank);
+      await fixture.done(fixture.writeDisk(path, 0, filled(1)));
+      const written = await fixture.done(driver.fingerprint(path));
+      assert.ok(!written.blank && written.digest !== blank.digest);
+    });
+  });
+}

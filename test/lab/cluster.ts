@@ -1,0 +1,233 @@
+/**
+ * A cluster of real agents on real kernels: keys, configs, one agent a guest, and short ways to ask them things.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeDurably } from '../../src/agent/state_files.ts';
+import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import type { Status } from '../../src/outlets/index.ts';
+import { generateIdentity, saveIdentity } from '../../src/wire/index.ts';
+import { type GuestProcess, Lab, type LabOptions } from './lab.ts';
+
+const projectDir = join(import.meta.dirname, '..', '..');
+const PORT = 7946;
+
+export interface ClusterOptions extends LabOptions {
+  /** YAML of the `fencing:` value. @default the lab's fence command */
+  fencing?: (lab: Lab) => string;
+  /** More YAML at top level. */
+  config?: string;
+  /** Devices that agents look at. @default the shared disks */
+  devices?: readonly string[];
+}
+
+export interface Outcome {
+  rc: number;
+  out: string;
+  err: string;
+}
+
+/** `make demo BIN=…` and packaging tests run another build of the same program. */
+export const program = process.env.MDMESH_BIN ?? join(projectDir, 'out', 'mdmesh');
+
+export class Cluster {
+  readonly lab: Lab;
+  readonly nodes: readonly NodeId[];
+  readonly #agents = new Map<NodeId, GuestProcess>();
+
+  private constructor(lab: Lab) {
+    this.lab = lab;
+    this.nodes = lab.guests.map((_, index) => index + 1);
+  }
+
+  /** Boots the guests and writes keys and configs; starts no agent yet. */
+  static async prepare(options: ClusterOptions): Promise<Cluster> {
+    const lab = await Lab.start(options);
+    const cluster = new Cluster(lab);
+    const identities = await Promise.all(cluster.nodes.map(() => generateIdentity()));
+    const list = identities.map(
+      ({ peerId }, index) =>
+        `  - { id: ${index + 1}, address: 10.77.0.${index + 1}, port: ${PORT}, peer_id: ${peerId} }`,
+    );
+    const fencing =
+      options.fencing?.(lab) ??
+      `{ methods: [command, manual], command: { argv: ["${lab.fenceScript()}"], timeout: 10s } }`;
+    const letters = 'abcdefghij';
+    const disks = (options.diskMib ?? [256, 256, 256]).map((_, index) => `/dev/ubd${letters[index]}`);
+    const devices = options.devices ?? disks;
+    for (const node of cluster.nodes) {
+      const folder = cluster.folder(node);
+      mkdirSync(join(folder, 'state'), { recursive: true });
+      const identity = identities[node - 1];
+      if (identity !== undefined) await saveIdentity(join(folder, 'key'), identity);
+      await writeDurably(
+        join(folder, 'state', 'vote.json'),
+        '{"term":0,"candidate":null,"promise":{"holder":null,"untilMs":0,"kernelBoot":""}}\n',
+      );
+      writeFileSync(
+        join(folder, 'mdmesh.yaml'),
+        [
+          'cluster: { name: demo, uuid: 6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001 }',
+          'nodes:',
+          ...list,
+          `key_file: ${join(folder, 'key')}`,
+          `state_dir: ${join(folder, 'state')}`,
+          'socket: { path: /run/mdmesh/mdmesh.sock, mode: "0600" }',
+          `fencing: ${fencing}`,
+          `arrays: { auto_assemble: true, devices: [${devices.map((device) => `"${device}"`).join(', ')}] }`,
+          `log: { level: ${process.env.MDMESH_LAB_LOG ?? 'info'} }`,
+          options.config ?? '',
+          '',
+        ].join('\n'),
+      );
+    }
+    return cluster;
+  }
+
+  /** All agents running and one master elected. */
+  static async start(options: ClusterOptions): Promise<Cluster> {
+    const cluster = await Cluster.prepare(options);
+    try {
+      await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
+      await cluster.master();
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+    return cluster;
+  }
+
+  folder(node: NodeId): string {
+    return join(this.lab.workDir, `node${node}`);
+  }
+
+  configFile(node: NodeId): string {
+    return join(this.folder(node), 'mdmesh.yaml');
+  }
+
+  async startAgent(node: NodeId): Promise<void> {
+    const argv = [program, 'agent', '--config', this.configFile(node)];
+    this.#agents.set(node, await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') }));
+  }
+
+  agent(node: NodeId): GuestProcess {
+    const agent = this.#agents.get(node);
+    if (agent === undefined) throw new Error(`no agent was started on node ${node}`);
+    return agent;
+  }
+
+  /** Orderly: SIGTERM, and wait for the end. */
+  async stopAgent(node: NodeId): Promise<void> {
+    const agent = this.agent(node);
+    await agent.signal('SIGTERM');
+    await agent.exited;
+  }
+
+  agentLog(node: NodeId): string {
+    try {
+      return readFileSync(join(this.folder(node), 'agent.log'), 'utf8');
+    } catch {
+      return '';
+    }
+  }
+
+  async get<T>(node: NodeId, path: string): Promise<T> {
+    const { rc, out, err } = await this.lab
+      .guest(node)
+      .sh(`curl -s --max-time 5 --unix-socket /run/mdmesh/mdmesh.sock http://mdmesh${path}`, { timeoutMs: 10_000 });
+    if (rc !== 0) throw new Error(`GET ${path} on node ${node}: curl ended with ${rc} ${err}`);
+    return JSON.parse(out) as T;
+  }
+
+  status(node: NodeId): Promise<Status> {
+    return this.get<Status>(node, '/v1/status');
+  }
+
+  async array(node: NodeId, md = 'md0'): Promise<Status['arrays'][number] | undefined> {
+    return (await this.status(node)).arrays.find((array) => array.record.md === md);
+  }
+
+  /** The mdmesh command on a node. */
+  async mdmesh(node: NodeId, words: string, timeoutMs = 60_000): Promise<Outcome> {
+    return this.lab.guest(node).sh(`${program} --config ${this.configFile(node)} ${words}`, { timeoutMs });
+  }
+
+  /** As `mdmesh`, and it must succeed. */
+  async must(node: NodeId, words: string, timeoutMs?: number): Promise<string> {
+    const { rc, out, err } = await this.mdmesh(node, words, timeoutMs);
+    if (rc !== 0) throw new Error(`mdmesh ${words} on node ${node} ended with ${rc}: ${err}${out}\n${this.tail(node)}`);
+    return out;
+  }
+
+  /** Any request straight to the API: quicker than starting the command in a slow guest. */
+  async request(node: NodeId, request: object): Promise<{ ok: boolean; text: string }> {
+    const body = JSON.stringify(request).replaceAll("'", `'\\''`);
+    const { out, rc, err } = await this.lab
+      .guest(node)
+      .sh(
+        `curl -s --max-time 70 --unix-socket /run/mdmesh/mdmesh.sock -H 'content-type: application/json' -d '${body}' http://mdmesh/v1/requests`,
+        { timeoutMs: 80_000 },
+      );
+    if (rc !== 0) throw new Error(`request on node ${node}: curl ended with ${rc} ${err}\n${this.tail(node)}`);
+    return JSON.parse(out) as { ok: boolean; text: string };
+  }
+
+  /** Waits until a node that answers calls itself master, and every answering node of `nodes` follows it. */
+  async master(nodes: readonly NodeId[] = this.nodes, timeoutMs = 30_000): Promise<NodeId> {
+    return this.until(`one master among ${nodes.join(', ')}`, timeoutMs, async () => {
+      const seen = await Promise.all(nodes.map((node) => this.status(node).catch(() => null)));
+      const masters = new Set(seen.map((status) => status?.lease.master ?? null));
+      const [master] = masters;
+      if (masters.size !== 1 || master == null) return null;
+      return seen.some((status) => status?.self === master && status.lease.role === 'master') ? master : null;
+    });
+  }
+
+  /** Waits until the array is open for writes on these nodes and no copy is under way. */
+  async open(nodes: readonly NodeId[] = this.nodes, md = 'md0', timeoutMs = 60_000): Promise<ArrayRecord> {
+    return this.until(`${md} open on ${nodes.join(', ')}`, timeoutMs, async () => {
+      const arrays = await Promise.all(nodes.map((node) => this.array(node, md).catch(() => undefined)));
+      const first = arrays[0]?.record;
+      const settled = arrays.every(
+        (array) =>
+          array?.local != null &&
+          !array.local.held &&
+          array.record.resync === null &&
+          array.trouble === null &&
+          array.record.version.index === first?.version.index &&
+          nodes.every((node) => array.record.writers.includes(node)),
+      );
+      return settled && first !== undefined ? first : null;
+    });
+  }
+
+  async until<T>(what: string, timeoutMs: number, look: () => Promise<T | null | undefined | false>): Promise<T> {
+    const end = Date.now() + timeoutMs;
+    let last = '';
+    for (;;) {
+      try {
+        const seen = await look();
+        if (seen !== null && seen !== undefined && seen !== false) return seen;
+      } catch (error) {
+        last = error instanceof Error ? error.message : String(error);
+      }
+      if (Date.now() > end) {
+        const logs = this.nodes.map((node) => this.tail(node)).join('\n');
+        throw new Error(`after ${timeoutMs / 1000} s still not: ${what} ${last}\n${logs}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  tail(node: NodeId, lines = 25): string {
+    return `--- agent ${node} ---\n${this.agentLog(node).split('\n').slice(-lines).join('\n')}`;
+  }
+
+  async close(): Promise<void> {
+    await this.lab.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
