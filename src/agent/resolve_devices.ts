@@ -53,6 +53,11 @@ export async function resolveDevices(
       const holders = disks.disks.find((disk) => disk.path === path)?.holders.join(', ');
       return { error: `${path} is in use by ${holders}; stop that first` };
     }
+    // A disk that is gone can still be named by its UUID.
+    if (!content && records.some((record) => record.members.some((member) => member.uuid === path))) {
+      devices.push({ path, memberUuid: path, sizeSectors: 0, digest: '', blank: false });
+      continue;
+    }
     try {
       devices.push(await resolve(driver, disks, path, content));
     } catch (error) {

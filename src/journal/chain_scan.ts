@@ -8,6 +8,7 @@ const LINE_BYTES_MAX = 1024 * 1024;
 export interface ScannedLink {
   link: ChainLink;
   offsetBytes: number;
+  /** With its newline. */
   lengthBytes: number;
 }
 
@@ -41,7 +42,7 @@ export async function scanChain(path: string, onLink: (scanned: ScannedLink) => 
       end.fault = { line, cursor: link?.cursor ?? null, why: why ?? '', torn: link === null };
       continue;
     }
-    onLink({ link, offsetBytes: end.goodBytes, lengthBytes: bytes.byteLength });
+    onLink({ link, offsetBytes: end.goodBytes, lengthBytes: bytes.byteLength + 1 });
     previous = link;
     end.lastCursor = link.cursor;
     end.entries++;

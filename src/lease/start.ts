@@ -17,8 +17,9 @@ const TERM_QUERY_EVERY_MS = 1000;
 /**
  * Throws on timings that cannot be safe.
  *
- * With the file of an orderly stop on the same boot of the kernel the promise in it is known to the millisecond, so it is
- * taken up again as it stood. Any other start abstains for L: whatever was promised has run out then.
+ * The file of an orderly stop says what was promised then: nothing, which holds on any boot of the kernel, or something until
+ * a time of that boot, which is taken up again as it stood. Any other start abstains for L: whatever was promised has run
+ * out then.
  */
 export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number): LeaseState {
   if (config.holderMs >= config.voterMs) {
@@ -32,7 +33,7 @@ export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number):
     );
   }
   const { vote } = start;
-  const proof = vote?.promise?.kernelBoot === start.kernelBoot ? vote.promise : null;
+  const proof = proves(vote?.promise ?? null, start.kernelBoot) ? (vote?.promise ?? null) : null;
   const term = vote?.term ?? 0;
   return {
     config,
@@ -57,6 +58,11 @@ export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number):
     grantUntilMs: null,
     acksSentMs: [],
   };
+}
+
+/** That nothing was promised holds on any boot; until when something was, only on the boot whose clock it was read from. */
+function proves(promise: StoredVote['promise'], kernelBoot: string): boolean {
+  return promise !== null && (promise.holder === null || promise.kernelBoot === kernelBoot);
 }
 
 function takenUp(proof: StoredVote['promise'], term: number, now: number): VoterPromise | null {

@@ -174,7 +174,7 @@ class RealDriver implements MdDriver {
         record.members.map(async (member) => {
           const path = paths.get(member.uuid);
           if (path !== undefined && member.role !== 'faulty')
-            devices.set(member.uuid, await this.#memberAt(member.uuid, path));
+            devices.set(member.uuid, await this.#memberAt(md, member.uuid, path));
         }),
       );
       const members = planAssembly(record, devices);
@@ -225,7 +225,7 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, async () => {
       const member = record.members.find((candidate) => candidate.uuid === memberUuid);
       if (member === undefined) throw new MdError('EINVAL', `${md}: the record lists no member ${memberUuid}`);
-      const device = await this.#memberAt(memberUuid, path);
+      const device = await this.#memberAt(md, memberUuid, path);
       await this.#array(md).addSpare(member, device);
       this.#guard.registerMember(md, device.name);
     });
@@ -281,12 +281,17 @@ class RealDriver implements MdDriver {
   }
 
   /** The device at this path, which must be the member that the caller believes it to be. */
-  async #memberAt(uuid: string, path: string): Promise<BlockDevice> {
+  async #memberAt(md: string, uuid: string, path: string): Promise<BlockDevice> {
     const disk = await this.#disks.examine(path);
     const found = disk.superblock?.deviceUuid;
     if (found !== uuid) {
       const seen = found === undefined ? (disk.problem ?? 'no superblock') : `member ${found}`;
       throw new MdError('EINVAL', `${path} is not member ${uuid}: ${seen}; scan the disks again`);
+    }
+    const holders = disk.holders.filter((holder) => holder !== md);
+    if (holders.length > 0) {
+      // The kernel would not refuse: arrays with external metadata share their claim on a disk (lock_rdev, drivers/md/md.c).
+      throw new MdError('EBUSY', `${path} is in use by ${holders.join(', ')}; stop that first`);
     }
     return resolveDevice(path);
   }

@@ -11,7 +11,6 @@ import {
   arrayDirectory,
   copying,
   type FileReader,
-  gateClosed,
   memberDirectory,
   namesIn,
   readArray,
@@ -128,7 +127,6 @@ export class RealArray {
     if (!copies(before)) throw new MdError('EINVAL', `${this.md}: ${before.level} has nothing to resync`);
     await this.freeze();
     const array = this.read();
-    if (gateClosed(array)) throw new MdError('EBUSY', `${this.md}: a gate is closed; answer it before the resync`);
     for (const member of array.members) {
       if (member.slot !== null && !member.states.has('in_sync') && !member.states.has('faulty')) {
         throw new MdError(

@@ -426,7 +426,10 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       for (let time = 0; time < 20; time++)
         assert.equal((await bench.done(fixture.read(bench.md, 30 * 8, BLOCK_BYTES)))[0], 50);
       await bench.done(bench.driver.startResync(bench.md, 8));
-      await fixture.until(() => bench.see().syncAction === 'idle', 'the resync ends');
+      await fixture.until(
+        () => bench.see().syncAction === 'idle' && bench.see().resyncStartSector === null,
+        'the resync ends',
+      );
       await bench.done(bench.driver.answerGates(bench.md));
       await refused(bench.done(bench.driver.setResyncStart(bench.md, 0)), 'EBUSY');
       await bench.done(bench.driver.freeze(bench.md));

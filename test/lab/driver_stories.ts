@@ -1,6 +1,6 @@
 /** The real driver on a real kernel: what the shared suite cannot say because only sysfs, ioctls and real disks show it. */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ArrayRecord } from '#src/arrays/record.ts';
@@ -261,6 +261,7 @@ export function driverStories(disks: string[]): void {
       const checkpoint = seen.resyncStartSector ?? -1;
       assert.ok(checkpoint > 0 && checkpoint < COMPONENT_SECTORS, `checkpoint ${checkpoint}`);
       writeFileSync(`${SYSFS}/sync_speed_max`, 'system');
+      assert.equal(seen.writePending, true, 'an interrupted copy closes gate A too');
       await bench.driver.startResync(MD, checkpoint);
       await bench.until('the end of the resync', () => bench.observe().resyncStartSector === null);
       await bench.driver.freeze(MD);
@@ -314,19 +315,28 @@ export function driverStories(disks: string[]): void {
       await assert.rejects(bench.driver.assemble(odd, paths), (error: Error) => /md0/.test(error.message));
       assert.equal(existsSync(`/sys/block/${MD}`), false);
 
-      // A member in another array: only the second attachment fails.
+      // Claimed by somebody: only the second attachment fails.
+      const claim = openSync(disk(1), constants.O_RDWR | constants.O_EXCL);
+      await assert.rejects(bench.driver.assemble(record, paths), /attaching member .*new_dev gave EBUSY/);
+      closeSync(claim);
+      assert.equal(existsSync(`/sys/block/${MD}`), false);
+
+      // In another array with external metadata: the kernel itself would share the disk.
       writeFileSync('/sys/module/md_mod/parameters/new_array', 'md9');
       writeFileSync('/sys/block/md9/md/metadata_version', 'external:other');
       writeFileSync('/sys/block/md9/md/new_dev', (await bench.driver.examine(disk(1))).devno);
-      await assert.rejects(bench.driver.assemble(record, paths), (error: Error) => {
-        assert.match(error.message, /attaching member .*new_dev gave EBUSY/);
-        return true;
-      });
-      assert.equal(existsSync(`/sys/block/${MD}`), false);
-      assert.deepEqual(bench.driver.running(), [{ md: 'md9', metadata: 'external:other', devices: [name(disk(1))] }]);
-      assert.equal(await codeOf(bench.driver.assemble({ ...record, md: 'md9' }, paths)), 'EEXIST');
-      writeFileSync('/sys/block/md9/md/array_state', 'clear');
+      try {
+        await assert.rejects(bench.driver.assemble(record, paths), /is in use by md9/);
+        assert.equal(existsSync(`/sys/block/${MD}`), false);
+        assert.deepEqual(bench.driver.running(), [{ md: 'md9', metadata: 'external:other', devices: [name(disk(1))] }]);
+        assert.equal(bench.driver.observe('md9'), null);
+      } finally {
+        writeFileSync('/sys/block/md9/md/array_state', 'clear');
+      }
       await bench.until('md9 gone', () => !existsSync('/sys/block/md9'));
+      await bench.driver.assemble(record, paths);
+      assert.equal(await codeOf(bench.driver.assemble({ ...record, uuid: ARRAY_UUID_OF_NOBODY }, paths)), 'EEXIST');
+      await bench.driver.stop(MD);
 
       // An agent that died half-way: its remains are cleared away.
       writeFileSync('/sys/module/md_mod/parameters/new_array', MD);

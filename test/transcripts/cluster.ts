@@ -224,9 +224,15 @@ export class Cluster {
     if (node.up) for (const open of inbox) open();
   }
 
+  /** Frames of `from` no longer reach `to`; the way back stays. */
+  cutOneWay(from: number, to: number): void {
+    this.say(`-- node ${to} hears node ${from} no more`);
+    this.#cuts.add(`${from}>${to}`);
+  }
+
   cut(side: readonly number[], otherSide: readonly number[]): void {
     this.say(`-- the network between ${list(side)} and ${list(otherSide)} is cut`);
-    for (const a of side) for (const b of otherSide) this.#cuts.add(pair(a, b));
+    for (const a of side) for (const b of otherSide) for (const way of [`${a}>${b}`, `${b}>${a}`]) this.#cuts.add(way);
   }
 
   heal(): void {
@@ -357,7 +363,25 @@ export class Cluster {
   }
 
   #lie(): { node: number; eligible: boolean }[] {
-    return this.ids.filter(() => this.#random() < this.#honesty).map((node) => ({ node, eligible: this.#random() < this.#honesty }));
+    return this.ids
+      .filter(() => this.#random() < this.#honesty)
+      .map((node) => ({ node, eligible: this.#random() < this.#honesty }));
+  }
+
+  /**
+   * All nodes are told that nobody below `candidate` lives, and the candidate forgets the manners that keep elections rare
+   * (waiting, settling, hearing a master). What it and the voters have promised they keep: that alone must be enough.
+   */
+  rumour(candidate: number): void {
+    const alive = this.ids.filter((id) => id >= candidate).map((node) => ({ node, eligible: true }));
+    const enough = this.ids.map((node) => ({ node, eligible: node >= candidate }));
+    for (const node of this.#nodes.values()) {
+      if (!node.up || node.frozen) continue;
+      if (node.id === candidate) {
+        node.lease = { ...node.lease, master: null, standNotBeforeMs: 0, startedMs: Number.NEGATIVE_INFINITY };
+      }
+      this.#stepLease(node, { type: 'view', view: { alive: node.id === candidate ? enough : alive } });
+    }
   }
 
   /** From now on everyone is up, everyone hears everyone soon, and views tell the truth. */
@@ -429,6 +453,7 @@ export class Cluster {
         this.#afterThisStep(node, { type: 'grantable', nodes: this.#list() });
         return;
       case 'lease-extended':
+        if (this.#leaseEndsMs(node) <= this.trueMs) this.#fail(`node ${id} revives a lease that had run out`);
         node.guard = { term: effect.term, untilMs: effect.untilMs };
         this.#checkOverlap(node);
         return;
@@ -486,7 +511,7 @@ export class Cluster {
   // --- the wire -------------------------------------------------------------------------------------------------------
 
   #send(node: Node, to: number, payload: Payload): void {
-    if (this.#random() < this.dropShare || this.#cuts.has(pair(node.id, to))) return;
+    if (this.#random() < this.dropShare || this.#cuts.has(`${node.id}>${to}`)) return;
     const receiver = this.#node(to);
     const { start } = receiver;
     const { min, max } = this.#options.delayMs ?? { min: 1, max: 1 };
@@ -499,7 +524,7 @@ export class Cluster {
     const from = node.id;
     this.#queue.add(atMs, () => {
       // A restarted receiver has new streams.
-      if (!receiver.up || receiver.start !== start || this.#cuts.has(pair(from, to))) return;
+      if (!receiver.up || receiver.start !== start || this.#cuts.has(`${from}>${to}`)) return;
       const open = () => this.#deliver(receiver, from, payload);
       if (receiver.frozen) receiver.inbox.push(open);
       else open();
@@ -613,10 +638,6 @@ export class Cluster {
 function verified(sealed: string): VerifiedRelease {
   const [, term, holder, to] = sealed.split('/');
   return { holder: Number(holder), term: Number(term), to: to === 'null' ? null : Number(to) };
-}
-
-function pair(a: number, b: number): string {
-  return `${Math.min(a, b)}|${Math.max(a, b)}`;
 }
 
 function list(ids: readonly number[]): string {

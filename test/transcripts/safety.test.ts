@@ -40,10 +40,33 @@ function afternoon(seed: number): Cluster {
   const forgetful = pick(cluster.ids);
   const some = () => cluster.ids.filter(() => random() < 0.5);
   cluster.start(...cluster.ids);
+  const rumourEveryMs = pick([100, 200, 400, 5000]);
+  const rumours = () => {
+    if (cluster.trueMs >= WAR_MS) return;
+    cluster.rumour(pick(cluster.ids));
+    cluster.after(random() * 2 * rumourEveryMs, rumours);
+  };
+  rumours();
   while (cluster.trueMs < WAR_MS) {
     cluster.run(random() * calmMs);
     const node = pick(cluster.ids);
-    const event = pick(['kill', 'kill', 'reset', 'forget', 'stop', 'cut', 'heal', 'suspend', 'step-down', 'grantable']);
+    const event = pick([
+      'kill',
+      'kill',
+      'reset',
+      'forget',
+      'stop',
+      'cut',
+      'deafen',
+      'deafen',
+      'cut off the master',
+      'cut off the master',
+      'heal',
+      'heal',
+      'suspend',
+      'step-down',
+      'grantable',
+    ]);
     const backMs = random() * 2500;
     if (event === 'kill' || event === 'reset' || event === 'forget') {
       const victim = event === 'forget' ? forgetful : node;
@@ -58,6 +81,20 @@ function afternoon(seed: number): Cluster {
       const side = some();
       const otherSide = cluster.ids.filter((id) => !side.includes(id));
       if (side.length > 0 && otherSide.length > 0) cluster.cut(side, otherSide);
+    } else if (event === 'deafen') {
+      const other = pick(cluster.ids);
+      if (other !== node) cluster.cutOneWay(node, other);
+    } else if (event === 'cut off the master') {
+      const [master] = cluster.masters();
+      if (master !== undefined)
+        for (const other of some())
+          if (other !== master)
+            cluster.cutOneWay(
+              ...pick([
+                [master, other],
+                [other, master],
+              ] as const),
+            );
     } else if (event === 'heal') {
       cluster.heal();
     } else if (event === 'suspend') {
@@ -78,7 +115,9 @@ function afternoon(seed: number): Cluster {
 
 function agreed(cluster: Cluster): boolean {
   const [master, ...rivals] = cluster.masters();
-  return master !== undefined && rivals.length === 0 && cluster.ids.every((id) => cluster.summary(id).master === master);
+  return (
+    master !== undefined && rivals.length === 0 && cluster.ids.every((id) => cluster.summary(id).master === master)
+  );
 }
 
 test('no seed makes two masters, votes twice, or lets a grant outlive what its master allows for', () => {

@@ -440,3 +440,19 @@ test('the program itself runs, and ends with the command’s code', async (t) =>
   assert.match(stdout, /^NODE {2}ADDRESS/);
   await assert.rejects(start(process.execPath, [program, 'bogus']), { code: 2 });
 });
+
+test('commands that only talk to the agent load no server, no libp2p and no schemas: they start fast', async (t) => {
+  const { agent } = await agentAndRun(t);
+  const program = new URL('../../src/cli/mdmesh.ts', import.meta.url).pathname;
+  const hook = `import { registerHooks } from 'node:module';
+    registerHooks({ resolve: (name, context, next) => {
+      if (/^(fastify|zod|yaml|pino|libp2p|@libp2p)/.test(name)) process.stderr.write('loaded ' + name + ' for ' + context.parentURL + '\\n');
+      return next(name, context);
+    } });`;
+  const preload = `data:text/javascript,${encodeURIComponent(hook)}`;
+  for (const argv of [['--help'], ['status'], ['stop', 'md0'], ['drop-writes', '--sys-block', agent.directory]]) {
+    const words = ['--import', preload, program, ...argv, '--socket', agent.socketPath];
+    const { stderr } = await promisify(execFile)(process.execPath, words);
+    assert.equal(stderr, '', argv.join(' '));
+  }
+});

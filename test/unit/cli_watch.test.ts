@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { main } from '#src/cli/index.ts';
 import { FakeTerminal } from './cli_fake_terminal.ts';
@@ -80,4 +82,16 @@ test('a cursor that the journal no longer has is said, and a snapshot comes inst
   await watch.terminal.until('# events from cursor 3 on\n');
   assert.match(watch.terminal.written, /^# cursor 1 is not in the journal any more/);
   assert.equal(await watch.interrupt(), 0);
+});
+
+test('Ctrl-C on the real program ends it with 0', async (t) => {
+  const { socketPath } = await startFakeAgent(t);
+  const program = new URL('../../src/cli/mdmesh.ts', import.meta.url).pathname;
+  const child = spawn(process.execPath, [program, 'watch', '--socket', socketPath], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await once(child.stdout, 'data');
+  child.kill('SIGINT');
+  const [code, signal] = await once(child, 'exit');
+  assert.deepEqual([code, signal], [0, null]);
 });

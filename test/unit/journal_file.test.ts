@@ -211,6 +211,13 @@ test('two breaks leave two files: nothing moved aside is overwritten', async () 
   }
 });
 
+async function onDiskAgain(): Promise<void> {
+  for (let tries = 0; !log.some((line) => line.includes('on disk again')); tries++) {
+    assert.ok(tries < 5000, 'never tried again');
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
 /** A disk that takes nothing while `full`, and leaves half of a write behind. */
 function failingDisk(state: { full: boolean }): (file: string) => Promise<AppendableFile> {
   return async (file) => {
@@ -235,7 +242,7 @@ test('a full disk: entries wait, durable says why not, and all is well once ther
   await assert.rejects(journal.durable(), /ENOSPC/);
   assert.equal(journal.read(0, 10).entries.length, 3, 'they can be read meanwhile');
   state.full = false;
-  while (!log.some((line) => line.includes('on disk again'))) await new Promise((resolve) => setTimeout(resolve, 1));
+  await onDiskAgain();
   await journal.durable();
   await journal.close();
   assert.deepEqual(await verifyChain(path()), { entries: 3, ok: true, firstBad: null, why: null });
@@ -246,12 +253,13 @@ test('what waits for a full disk is bounded: beyond that events are refused, and
   const state = { full: true };
   const journal = await open({ openFile: failingDisk(state), pendingBytesMax: 1000, recentMax: 1 });
   append(journal, 1, 2, 3, 4, 5, 6);
+  await assert.rejects(journal.durable(), /ENOSPC/);
   const kept = journal.head();
   assert.ok(kept >= 1 && kept < 6, `${kept} were kept`);
   assert.equal(journal.has(1, 1, 6), false);
   assert.equal(journal.read(0, 10).entries.length, kept, 'none that is not on disk has left memory');
   state.full = false;
-  while (!log.some((line) => line.includes('on disk again'))) await new Promise((resolve) => setTimeout(resolve, 1));
+  await onDiskAgain();
   append(journal, 1, 2, 3, 4, 5, 6);
   await journal.close();
   assert.ok((await verifyChain(path())).entries >= kept);
@@ -259,9 +267,9 @@ test('what waits for a full disk is bounded: beyond that events are refused, and
 
 test('closed while the disk takes nothing: it says how much is lost, and does not hang', async () => {
   const journal = await open({ openFile: failingDisk({ full: true }) });
-  append(journal, 1, 2);
+  append(journal, 1);
   await journal.close();
-  assert.match(log.at(-1) ?? '', /closed with 2 entries that its disk would not take/);
+  assert.match(log.at(-1) ?? '', /closed with 1 entries that its disk would not take/);
   const again = await open();
   assert.equal(again.head(), 0);
   assert.deepEqual(

@@ -27,5 +27,8 @@ export function decode(sealed: string): Event {
 /** A clock that moves on by a second each time it is read. */
 export function clock(): () => Date {
   let ms = Date.UTC(2026, 0, 2, 3, 4, 5);
-  return () => new Date((ms += 1000));
+  return () => {
+    ms += 1000;
+    return new Date(ms);
+  };
 }

@@ -1,0 +1,352 @@
+/** What only the simulated machines do: several nodes, crashes, freezes, faults on one path, layouts over real bytes. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ArrayRecord } from '../../src/arrays/record.ts';
+import { MdError } from '../../src/md/driver.ts';
+import { arraySectors } from '../../src/md/metadata.ts';
+import {
+  type SimulatedNode,
+  SimulatedStorage,
+  seededRandom,
+  simulatedDriver,
+  VirtualTime,
+} from '../../src/md/simulated.ts';
+import { member, memberUuid, record } from '../compliance/records.ts';
+
+const DATA_SECTOR = 2048;
+const FAR_MS = 1e9;
+
+class Cluster {
+  readonly time = new VirtualTime();
+  readonly storage = new SimulatedStorage();
+  readonly nodes: SimulatedNode[] = [];
+  readonly record: ArrayRecord;
+
+  constructor(nodes: number, of: ArrayRecord, seed = 1) {
+    this.record = of;
+    of.members.forEach((_, index) => {
+      this.storage.addDisk(`d${index}`, 4096);
+    });
+    const random = seededRandom(seed);
+    for (let node = 1; node <= nodes; node++)
+      this.nodes.push(
+        simulatedDriver({ storage: this.storage, node, clock: this.time.clock, schedule: this.time.schedule, random }),
+      );
+  }
+
+  node(id: number): SimulatedNode {
+    const found = this.nodes[id - 1];
+    assert.ok(found);
+    return found;
+  }
+
+  async done<T>(promise: Promise<T>): Promise<T> {
+    let settled = false;
+    const mark = () => {
+      settled = true;
+    };
+    promise.then(mark, mark);
+    for (let step = 0; step < 100_000 && !settled; step++) await this.time.pass(0.1);
+    assert.ok(settled, 'a promise that never settles');
+    return promise;
+  }
+
+  devices(node: number): Map<string, string> {
+    return new Map(this.record.members.map(({ uuid }, index) => [uuid, this.storage.pathOn(node, `d${index}`)]));
+  }
+
+  /** Every node open, gate A answered as soon as it closes. */
+  async open(answer = true): Promise<void> {
+    for (const node of this.nodes) {
+      await this.done(node.assemble(this.record, this.devices(node.node)));
+      node.guard.extendGrant(FAR_MS);
+      node.guard.extendLease(FAR_MS);
+      if (answer)
+        node.watch((md) => {
+          if (node.observe(md)?.writePending) void node.answerGates(md).catch(() => undefined);
+        });
+      await this.done(node.open('md0'));
+    }
+  }
+
+  leg(index: number, sector: number, sectors: number): Uint8Array {
+    return this.storage.peek(`d${index}`, (DATA_SECTOR + sector) * 512, sectors * 512);
+  }
+}
+
+const block = (value: number, sectors = 8) => new Uint8Array(sectors * 512).fill(value);
+
+const raid10 = (raidDisks: number) =>
+  record({
+    level: 'raid10',
+    layout: 0x102,
+    chunkSectors: 16,
+    raidDisks,
+    members: Array.from({ length: raidDisks }, (_, index) => member(index)),
+  });
+const raid5 = () =>
+  record({
+    level: 'raid5',
+    layout: 2,
+    chunkSectors: 16,
+    raidDisks: 4,
+    members: [0, 1, 2, 3].map((index) => member(index)),
+  });
+
+test('random writes to every level are read back, from every node, whole and degraded', async () => {
+  const levels: ArrayRecord[] = [
+    record(),
+    raid10(4),
+    raid10(3),
+    raid5(),
+    { ...raid5(), level: 'raid4', layout: 0 },
+    record({ level: 'raid0', chunkSectors: 16, componentSectors: 0 }),
+    record({ level: 'linear', componentSectors: 0 }),
+  ];
+  for (const of of levels) {
+    const parity = of.level === 'raid4' || of.level === 'raid5';
+    const cluster = new Cluster(parity ? 1 : 2, of);
+    await cluster.open();
+    const random = seededRandom(of.raidDisks);
+    const sectors = arraySectors(of);
+    const model = new Uint8Array(sectors * 512);
+    const readAll = async (words: string) => {
+      for (const node of cluster.nodes)
+        assert.deepEqual(await cluster.done(node.read('md0', 0, model.length)), model, `${of.level} ${words}`);
+    };
+    const writeSome = async () => {
+      for (let round = 0; round < 25; round++) {
+        const length = 1 + Math.floor(random() * 60);
+        const sector = Math.floor(random() * (sectors - length));
+        const bytes = new Uint8Array(length * 512).map(() => Math.floor(random() * 256));
+        const node = cluster.node(1 + (round % cluster.nodes.length));
+        await cluster.done(node.write('md0', sector, bytes));
+        model.set(bytes, sector * 512);
+      }
+    };
+    await writeSome();
+    await readAll('whole');
+    if (of.level === 'raid0' || of.level === 'linear') continue;
+    for (const node of cluster.nodes) {
+      await cluster.done(node.setFaulty('md0', memberUuid(1)));
+      await cluster.done(node.answerGates('md0'));
+    }
+    await readAll('degraded');
+    await writeSome();
+    await readAll('written while degraded');
+  }
+});
+
+test('a node that writes while another copies leaves the legs different: the hazard is in the model', async () => {
+  let differed = 0;
+  for (let seed = 1; seed <= 12 && differed === 0; seed++) {
+    const cluster = new Cluster(2, record(), seed);
+    await cluster.open();
+    const random = seededRandom(seed);
+    cluster.storage.fault({ node: 2, disk: 'd0', kind: 'slow', delayMs: 0.4 });
+    await cluster.done(cluster.node(2).write('md0', 0, block(1)));
+    await cluster.done(cluster.node(1).startResync('md0', 0));
+    const writes: Promise<void>[] = [];
+    for (let round = 0; round < 256; round++) {
+      writes.push(cluster.node(2).write('md0', Math.floor(random() * 256) * 8, block(round)));
+      await cluster.time.pass(0.1);
+    }
+    await cluster.done(Promise.all(writes));
+    await cluster.time.pass(100);
+    if (Buffer.compare(cluster.leg(0, 0, 2048), cluster.leg(1, 0, 2048)) !== 0) differed += 1;
+  }
+  assert.ok(differed > 0, 'two nodes that do not hold must be able to corrupt');
+});
+
+test('while one node copies and the other holds, the legs end equal', async () => {
+  for (let seed = 1; seed <= 4; seed++) {
+    const cluster = new Cluster(2, record(), seed);
+    await cluster.open();
+    cluster.storage.fault({ node: null, disk: 'd1', kind: 'slow', delayMs: 0.4 });
+    cluster.storage.poke('d0', DATA_SECTOR * 512, block(99, 2048));
+    await cluster.done(cluster.node(2).hold('md0'));
+    const held = cluster.node(2).write('md0', 0, block(5));
+    await cluster.done(cluster.node(1).startResync('md0', 0));
+    const own: Promise<void>[] = [];
+    for (let round = 0; round < 64; round++) {
+      own.push(cluster.node(1).write('md0', (round * 64) % 2048, block(round)));
+      await cluster.time.pass(0.2);
+    }
+    await cluster.done(Promise.all(own));
+    for (let step = 0; step < 1000 && cluster.node(1).observe('md0')?.resyncStartSector !== null; step++)
+      await cluster.time.pass(1);
+    assert.deepEqual(cluster.leg(0, 0, 2048), cluster.leg(1, 0, 2048));
+    await cluster.done(cluster.node(2).open('md0'));
+    await cluster.done(held);
+    assert.deepEqual(cluster.leg(1, 0, 8), block(5));
+  }
+});
+
+test('a parity resync makes the parity right again', async () => {
+  const cluster = new Cluster(1, raid5());
+  await cluster.open();
+  const random = seededRandom(3);
+  for (let index = 0; index < 4; index++)
+    cluster.storage.poke(
+      `d${index}`,
+      DATA_SECTOR * 512,
+      new Uint8Array(2048 * 512).map(() => random() * 256),
+    );
+  const before = await cluster.done(cluster.node(1).read('md0', 0, 16 * 3 * 512));
+  await cluster.done(cluster.node(1).startResync('md0', 0));
+  for (let step = 0; step < 5000 && cluster.node(1).observe('md0')?.resyncStartSector !== null; step++)
+    await cluster.time.pass(1);
+  const legs = [0, 1, 2, 3].map((index) => cluster.leg(index, 0, 2048));
+  for (let at = 0; at < 2048 * 512; at += 97)
+    assert.equal(
+      legs.reduce((sum, leg) => sum ^ (leg[at] ?? 0), 0),
+      0,
+    );
+  assert.deepEqual(await cluster.done(cluster.node(1).read('md0', 0, 16 * 3 * 512)), before);
+});
+
+test('a crash tears what was in flight: legs may differ, in whole sectors; what was told as written stands on both', async () => {
+  let torn = 0;
+  for (let seed = 1; seed <= 30; seed++) {
+    const cluster = new Cluster(1, record(), seed);
+    await cluster.open();
+    const node = cluster.node(1);
+    await cluster.done(node.write('md0', 512, block(1, 64)));
+    let told = false;
+    void node.write('md0', 0, block(2, 64)).then(() => {
+      told = true;
+    });
+    await cluster.time.pass(0.05);
+    node.crash();
+    await cluster.time.pass(1000);
+    assert.ok(!told, 'nothing of a crashed boot is heard of');
+    for (const index of [0, 1]) {
+      assert.deepEqual(cluster.leg(index, 512, 64), block(1, 64));
+      const leg = cluster.leg(index, 0, 64);
+      for (let sector = 0; sector < 64; sector++)
+        assert.equal(new Set(leg.subarray(sector * 512, (sector + 1) * 512)).size, 1, 'a sector is never torn');
+    }
+    if (Buffer.compare(cluster.leg(0, 0, 64), cluster.leg(1, 0, 64)) !== 0) torn += 1;
+    const boot = node.kernelBoot();
+    node.boot();
+    assert.notEqual(node.kernelBoot(), boot);
+    assert.equal(node.observe('md0'), null);
+    assert.equal(node.guard.state().grantUntilMs, 0);
+  }
+  assert.ok(torn > 0);
+});
+
+test('a frozen node wakes with its deadlines first: nothing passes that was not on its way before', async () => {
+  const cluster = new Cluster(1, record());
+  await cluster.open();
+  const node = cluster.node(1);
+  await cluster.done(node.write('md0', 0, block(1)));
+  await cluster.done(node.guard.drop());
+  node.guard.extendGrant(cluster.time.clock() + 2000);
+  node.guard.extendLease(cluster.time.clock() + 2000);
+  await cluster.done(node.open('md0'));
+  node.pause();
+  await cluster.time.pass(10_000);
+  assert.equal(node.observe('md0')?.held, false, 'time stood still for it');
+  node.resume();
+  await cluster.time.pass(10);
+  assert.equal(node.observe('md0')?.held, true);
+  const write = node.write('md0', 0, block(9));
+  await cluster.time.pass(1000);
+  assert.deepEqual(cluster.leg(0, 0, 8), block(1));
+  const results = await cluster.done(node.writeMetadata([{ path: '/dev/d0', offsetBytes: 0, bytes: block(1) }]));
+  assert.equal(results[0]?.error?.code, 'ELEASE');
+  write.catch(() => undefined);
+});
+
+test('an armed watchdog resets a node that stays frozen', async () => {
+  const cluster = new Cluster(1, record());
+  await cluster.open();
+  await cluster.done(cluster.node(1).startWatchdog('/dev/watchdog', 5));
+  cluster.node(1).pause();
+  await cluster.time.pass(4000);
+  assert.ok(!cluster.node(1).down);
+  await cluster.time.pass(2000);
+  assert.ok(cluster.node(1).down);
+});
+
+test('a path may fail on one node alone', async () => {
+  const cluster = new Cluster(2, record());
+  await cluster.open();
+  cluster.storage.rename(2, 'd1', '/dev/mapper/other');
+  cluster.storage.fault({ node: 1, disk: 'd1', kind: 'all' });
+  await assert.rejects(
+    cluster.done(cluster.node(1).examine('/dev/d1')),
+    (error) => error instanceof MdError && error.code === 'EIO',
+  );
+  assert.equal((await cluster.done(cluster.node(2).examine('/dev/mapper/other'))).problem, null);
+  await assert.rejects(
+    cluster.done(cluster.node(2).examine('/dev/d1')),
+    (error) => error instanceof MdError && error.code === 'ENOENT',
+  );
+  assert.match(
+    (await cluster.done(cluster.node(1).scan())).find(({ path }) => path === '/dev/d1')?.problem ?? '',
+    /I\/O error/,
+  );
+});
+
+test('when every leg fails the application is told, and the last leg stays', async () => {
+  const cluster = new Cluster(1, record());
+  await cluster.open();
+  await cluster.done(cluster.node(1).write('md0', 0, block(1)));
+  for (const disk of ['d0', 'd1']) cluster.storage.fault({ node: null, disk, kind: 'write' });
+  await assert.rejects(
+    cluster.done(cluster.node(1).write('md0', 0, block(2))),
+    (error) => error instanceof MdError && error.code === 'EIO',
+  );
+  assert.equal(
+    cluster
+      .node(1)
+      .observe('md0')
+      ?.members.filter(({ faulty }) => !faulty).length,
+    1,
+  );
+});
+
+test('a suspend whose drain meets a closed gate does not return, and says so', async () => {
+  const cluster = new Cluster(1, record());
+  await cluster.open(false);
+  const node = cluster.node(1);
+  const first = node.write('md0', 0, block(1));
+  await cluster.time.pass(1);
+  await cluster.done(node.answerGates('md0'));
+  await cluster.done(first);
+  cluster.storage.fault({ node: null, disk: 'd1', kind: 'write' });
+  const write = node.write('md0', 0, block(2));
+  const hold = node.hold('md0');
+  await assert.rejects(cluster.done(hold), (error) => error instanceof MdError && error.code === 'ETIMEDOUT');
+  await cluster.done(node.answerGates('md0'));
+  await cluster.done(write);
+});
+
+test('one seed, one history', async () => {
+  const run = async (seed: number): Promise<string> => {
+    const cluster = new Cluster(2, raid10(4), seed);
+    await cluster.open();
+    const random = seededRandom(seed);
+    for (let round = 0; round < 40; round++) {
+      const node = cluster.node(1 + (round % 2));
+      void node.write('md0', Math.floor(random() * 500) * 8, block(round)).catch(() => undefined);
+      await cluster.time.pass(random());
+    }
+    cluster.node(2).crash();
+    await cluster.time.pass(10);
+    return Buffer.concat([0, 1, 2, 3].map((index) => cluster.leg(index, 0, 2048))).toString('base64');
+  };
+  assert.equal(await run(5), await run(5));
+  assert.notEqual(await run(5), await run(6));
+});
+
+test('what is not simulated is refused in words', async () => {
+  const of = { ...raid5(), level: 'raid6' } as const;
+  const cluster = new Cluster(1, of);
+  await assert.rejects(
+    cluster.done(cluster.node(1).assemble(of, cluster.devices(1))),
+    /raid6 is not simulated; use another level/,
+  );
+});
