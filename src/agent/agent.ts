@@ -289,7 +289,7 @@ export class Agent implements AgentFace {
     try {
       await act();
     } catch (error) {
-      this.parts.log.error({ err: error }, `${what}: ${error instanceof Error ? error.message : String(error)}`);
+      this.parts.log.error({ err: error }, `${what}: ${textOf(error)}`);
     }
   }
 
@@ -697,7 +697,7 @@ export class Agent implements AgentFace {
         } else if (member.role === 'active') written = true;
       }
     } catch (error) {
-      words.push(error instanceof Error ? error.message : String(error));
+      words.push(textOf(error));
     } finally {
       this.#persisting -= 1;
     }
@@ -733,7 +733,7 @@ export class Agent implements AgentFace {
         type: 'fenced',
         node,
         stopped: false,
-        text: error instanceof Error ? error.message : String(error),
+        text: textOf(error),
       });
     }
   }
@@ -816,7 +816,7 @@ export class Agent implements AgentFace {
         await handle();
       } catch (error) {
         const reason = error instanceof WireRefusal ? error.reason : 'error';
-        this.#refused(`${reason}: ${error instanceof Error ? error.message : String(error)}`, null, null);
+        this.#refused(`${reason}: ${textOf(error)}`, null, null);
       }
     });
   }
@@ -1153,7 +1153,11 @@ export class Agent implements AgentFace {
   }
 }
 
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 function errorOf(error: unknown): { code: string; text: string } {
   if (error instanceof MdError) return { code: error.code, text: error.message };
-  return { code: 'EIO', text: error instanceof Error ? error.message : String(error) };
+  return { code: 'EIO', text: textOf(error) };
 }

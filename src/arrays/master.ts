@@ -473,6 +473,13 @@ export function masterStep(
         reports: new Map(input.reports.map((report) => [report.array, report])),
         kernelBoot: input.kernelBoot,
       });
+      // An `applied` that was lost on the way is made up for by the next report.
+      for (const { array: uuid, applied } of input.reports) {
+        const pending = arrays.get(uuid)?.pending;
+        if (pending?.stage !== 'applying' || applied === null) continue;
+        if (compareVersions(applied, pending.record.version) !== 0) continue;
+        changeArray(uuid, { pending: { ...pending, waiting: without(pending.waiting, [input.from]) } });
+      }
       if (nodes.get(input.from)?.leaving === true && input.reports.some((report) => report.state === 'open')) {
         changeNode(input.from, { leaving: false });
       }

@@ -28,3 +28,6 @@ export interface Fencing {
   /** The node came back by itself (it answers): forget what is under way. */
   cancel(node: NodeId): void;
 }
+
+export { type CommandOutcome, type RunCommand, runCommand } from './command.ts';
+export { createFencing, type FencingNote, type FencingOptions } from './fencing.ts';

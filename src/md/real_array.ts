@@ -79,7 +79,8 @@ export class RealArray {
   }
 
   async remove(device: string): Promise<void> {
-    const member = this.#member(this.read(), device);
+    const array = this.read();
+    const member = this.#member(array, device);
     if (member.states.has('blocked')) {
       // `remove` would itself clear the block (state_store, drivers/md/md.c): writes held for the failure would go through.
       throw new MdError('EBUSY', `${this.md}: ${device} failed and its gate is closed; it is answered first`);
@@ -88,6 +89,11 @@ export class RealArray {
       throw new MdError('EBUSY', `${this.md}: ${device} is in sync in slot ${member.slot}; set it faulty first`);
     }
     const path = `${memberDirectory(this.md, device)}/state`;
+    if (member.slot === null && !member.states.has('faulty') && array.degraded > 0) {
+      // `remove` first lets the personality look for a use of the member (remove_and_add_spares): with a slot free, the spare
+      // would get it, and stay. A faulty one is not asked. Its block goes with it; gate A closes and is answered as always.
+      await this.#store.write(`${this.md}: removing ${device}`, path, 'faulty');
+    }
     await this.#store.writePatiently(`${this.md}: removing ${device}`, path, 'remove', REMOVE_PATIENCE_MS);
     const gone = () => !namesIn(arrayDirectory(this.md)).includes(`dev-${device}`);
     if (!(await comesTrue(gone, REMOVE_PATIENCE_MS))) {
@@ -95,6 +101,13 @@ export class RealArray {
     }
   }
 
+  /** Members without a slot that have not failed. */
+  idleSpares(): string[] {
+    const idle = this.read().members.filter((member) => member.slot === null && !member.states.has('faulty'));
+    return idle.map((member) => member.device);
+  }
+
+  /** @throws MdError EBUSY while something is copied, or the disk has another role here */
   async addSpare(record: MemberRecord, device: BlockDevice): Promise<void> {
     const array = this.read();
     if (!copies(array)) throw new MdError('EINVAL', `${this.md}: ${array.level} has no use for a spare`);
@@ -122,20 +135,14 @@ export class RealArray {
     await this.#set('resync_start', sector === null ? 'none' : String(sector), 'marking what is in sync');
   }
 
+  /** From the frozen state. @throws MdError EBUSY while a member is there that md would rebuild first */
   async startResync(fromSector: number): Promise<void> {
-    const before = this.read();
-    if (!copies(before)) throw new MdError('EINVAL', `${this.md}: ${before.level} has nothing to resync`);
-    await this.freeze();
     const array = this.read();
+    if (!copies(array)) throw new MdError('EINVAL', `${this.md}: ${array.level} has nothing to resync`);
     for (const member of array.members) {
-      if (member.slot !== null && !member.states.has('in_sync') && !member.states.has('faulty')) {
-        throw new MdError(
-          'EBUSY',
-          `${this.md}: ${member.device} is being rebuilt; md would do that instead of the resync`,
-        );
-      }
-      // md prefers the rebuilding of a spare to a resync (md_check_recovery).
-      if (member.slot === null && member.states.has('spare')) await this.remove(member.device);
+      if (member.states.has('in_sync') || member.states.has('faulty')) continue;
+      const text = `${this.md}: ${member.device} is not in sync; md would rebuild it instead of the resync`;
+      throw new MdError('EBUSY', text);
     }
     await this.setResyncStart(fromSector);
     await this.#set('sync_max', 'max', 'starting the resync');

@@ -35,8 +35,7 @@ export class RealGuard implements Guard {
       if (event.type === 'grant-expired') void this.#holdPlain();
       this.#tell(event);
     };
-    // V8 gives pages back with madvise(MADV_DONTNEED), which the kernel refuses on locked memory (EINVAL): V8 aborts then.
-    this.#native = native.startGuard(heard, { lockMemory: false });
+    this.#native = native.startGuard(heard);
     this.#now = () => native.bootTimeMs();
     this.#readFiles = readFiles;
     this.#store = store;

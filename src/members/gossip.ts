@@ -44,7 +44,7 @@ export function announce(turn: Turn, about: NodeId): void {
 
 function passOn(turn: Turn, update: MemberUpdate): void {
   const { config, gossip } = turn.state;
-  // SWIM: λ·log n sendings reach everybody with high probability. Twice that for small clusters' sake.
+  // SWIM: λ·log n sendings reach everybody with high probability.
   const sendsLeft = 4 + 4 * Math.ceil(Math.log2(config.nodes.length));
   change(turn, { gossip: [{ update, sendsLeft }, ...gossip.filter((each) => each.update.node !== update.node)] });
 }
@@ -100,9 +100,11 @@ export function hear(turn: Turn, from: NodeId, update: MemberUpdate): NodeId | n
   if (member === undefined) return null;
   const newer = incarnation > member.incarnation || member.status === 'unknown';
   const gone = member.status === 'dead' || member.status === 'left';
+  // After a partition the other side's dead are brought along. Here that is one more accusation, to be probed.
+  const accusation = status === 'suspect' || (status === 'dead' && member.status === 'alive');
   if (status === 'alive') {
     if (newer) setStatus(turn, node, 'alive', incarnation);
-  } else if (status === 'suspect') {
+  } else if (accusation) {
     const same = incarnation === member.incarnation && !gone;
     const confirms = same && member.suspicion?.accusers.has(from) !== true;
     if (!newer && !confirms) return null;

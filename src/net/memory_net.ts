@@ -31,6 +31,8 @@ export interface MemoryHub {
   delay(a: NodeId, b: NodeId, delayMs: number): void;
   /** Fraction in [0, 1]. */
   lose(a: NodeId, b: NodeId, fraction: number): void;
+  /** Connections that stand between two nodes, at both ends. */
+  standing(a: NodeId, b: NodeId): number;
   /** For tests: a connection of someone who keeps none of the rules. Null: it was refused. */
   dialRaw(from: RawPeer, to: { address: string; port: number }): RawConnection | null;
 }
@@ -65,6 +67,7 @@ export function memoryNet(hub: MemoryHub, options: MemoryNetOptions): Net {
 }
 
 type Packet =
+  | { kind: 'open' }
   | { kind: 'frame' | 'gossip'; bytes: Uint8Array }
   | { kind: 'catchup-request' | 'catchup-page'; id: number; bytes: Uint8Array }
   | { kind: 'catchup-refused'; id: number; reason: string }
@@ -85,6 +88,8 @@ class Hub implements MemoryHub {
   readonly #cuts = new Set<string>();
   readonly #delays = new Map<string, number>();
   readonly #losses = new Map<string, number>();
+  /** Of each connection the dialler's end, while it is open. */
+  readonly #ends = new Set<End>();
   readonly #waiting = new Map<string, Set<End>>();
   readonly #delayMs: number;
 
@@ -209,14 +214,30 @@ class Hub implements MemoryHub {
     const far = new End(this, to, from, from.node);
     near.far = far;
     far.far = near;
+    this.#ends.add(near);
     from.opened(near);
-    to.opened(far);
+  }
+
+  /** The dialler's side stands first; the other learns of it a trip later: so two dials at once do meet. */
+  arrived(far: End): void {
+    if ([...this.#endpoints.values()].includes(far.local)) far.local.opened(far);
+    else far.abort('nobody listens any more');
+  }
+
+  standing(a: NodeId, b: NodeId): number {
+    const between = [...this.#ends].filter((end) => pair(end.local.node, end.remote.node) === pair(a, b));
+    return between.filter((end) => end.isOpen() && end.far?.isOpen() === true).length;
+  }
+
+  forget(end: End): void {
+    this.#ends.delete(end);
   }
 }
 
 /** One end of a connection. */
 class End implements Wire {
   readonly opener: NodeId;
+  /** For the far end, a trip before it knows of the connection: clocks are not that exact either. */
   readonly openedAtMs: number;
   readonly local: Endpoint;
   readonly remote: Endpoint;
@@ -236,6 +257,11 @@ class End implements Wire {
     this.remote = remote;
     this.opener = opener;
     this.openedAtMs = hub.now();
+    if (opener === local.node) this.#enqueue({ kind: 'open' });
+  }
+
+  isOpen(): boolean {
+    return !this.#closed;
   }
 
   send(bytes: Uint8Array): boolean {
@@ -250,9 +276,8 @@ class End implements Wire {
 
   abort(_reason: string): void {
     if (this.#closed) return;
-    this.#closed = true;
     this.#enqueue({ kind: 'close' });
-    this.onClosed();
+    this.#close();
   }
 
   pump(): void {
@@ -280,11 +305,14 @@ class End implements Wire {
 
   arrive(packet: Packet): void {
     if (this.#closed) return;
-    if (packet.kind !== 'close') {
-      this.onPacket(packet);
-      return;
-    }
+    if (packet.kind === 'open') this.#hub.arrived(this);
+    else if (packet.kind === 'close') this.#close();
+    else this.onPacket(packet);
+  }
+
+  #close(): void {
     this.#closed = true;
+    this.#hub.forget(this);
     this.onClosed();
   }
 }
@@ -428,7 +456,7 @@ class MemoryNet implements Net, Endpoint {
       case 'catchup-refused':
         this.#settle(packet.id, (asked) => asked.reject(new Error(packet.reason)));
         return;
-      case 'close':
+      default:
         return;
     }
   }

@@ -33,5 +33,5 @@ netCompliance({
   },
   until: (condition, words) => time.until(condition, words),
   aWhile: () => time.pass(500),
-  connections: () => null,
+  connections: () => hub.standing(1, 2),
 });

@@ -132,14 +132,14 @@ test('catch-up: the first event goes even if it alone is longer than a page', ()
   assert.equal(page.more, true);
 });
 
-function smallCluster(random = () => 0.5) {
+function smallCluster(random = () => 0.5, tuning = {}) {
   const time = new VirtualTime();
   const hub = memoryHub({ now: time.now, schedule: time.schedule, random, delayMs: 1 });
   const nodes = [1, 2, 3].map((id) => ({ id, address: '10.0.0.1', port: id, peerId: `peer ${id}` }));
   const heard = new Map<number, NetEvent[]>();
   const make = (self: number, bootNumber = 1) => {
     const hello = { boot: uuid(self * 100 + bootNumber), bootNumber, version: 'test' };
-    const net = memoryNet(hub, { cluster: uuid(0), self, nodes, hello });
+    const net = memoryNet(hub, { cluster: uuid(0), self, nodes, hello, tuning });
     const events: NetEvent[] = [];
     heard.set(self, events);
     net.on((event) => events.push(event));
@@ -172,6 +172,19 @@ test('memory: a cut is silent; what was written waits, in order, and passes when
   c.hub.heal(1, 2);
   await c.time.pass(10);
   assert.deepEqual(c.frames(2), [1, 2, 3]);
+});
+
+test('memory: two dials that meet on the way leave one connection within a few trips, with no new dial', async () => {
+  const c = smallCluster(() => 0.5, { headStartMs: 0 });
+  const [one, two] = [c.make(1), c.make(2)];
+  await one.start();
+  await two.start();
+  await c.time.until(() => c.hub.standing(1, 2) === 2, 'the dials meet');
+  await c.time.pass(10);
+  assert.deepEqual([one.connected(), two.connected(), c.hub.standing(1, 2)], [[2], [1], 1]);
+  assert(one.send(2, ping(1)) && two.send(1, ping(2)));
+  await c.time.pass(10);
+  assert.deepEqual([c.frames(1), c.frames(2)], [[2], [1]]);
 });
 
 test('memory: an end that gives up during a cut is connected anew after it, and the old bytes are gone', async () => {

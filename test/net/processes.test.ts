@@ -132,13 +132,12 @@ test('rubbish on the port disturbs nobody', { timeout: 60_000 }, async () => {
   }
 });
 
-test('a peer whose gossip does not stand both ways is cut, to be dialled anew', { timeout: 60_000 }, async () => {
-  const one = await plan(2);
-  const events: NetEvent[] = [];
-  const net = await ownNet(one, 1, events);
-  // Says Hello as it should, and never opens a gossip stream: what a culled connection leaves behind.
-  const deaf = await createLibp2p({
-    ...(one.identities[1] === undefined ? {} : { privateKey: one.identities[1].privateKey }),
+/** A member's key in the hands of something that speaks only as far as this file makes it. */
+async function member(one: Plan, node: number) {
+  const privateKey = one.identities[node - 1]?.privateKey;
+  assert(privateKey);
+  const libp2p = await createLibp2p({
+    privateKey,
     transports: [tcp()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
@@ -146,15 +145,47 @@ test('a peer whose gossip does not stand both ways is cut, to be dialled anew', 
     connectionGater: { denyDialMultiaddr: () => false },
     services: { identify: identify() },
   });
-  await deaf.handle('/mdmesh/frames/1', async (stream) => {
+  await libp2p.handle('/mdmesh/frames/1', async (stream) => {
     for await (const _ of stream);
   });
+  const connection = await libp2p.dial(multiaddr(`/ip4/127.0.0.1/tcp/${one.nodes[0]?.port}`));
+  const stream = await connection.newStream('/mdmesh/frames/1');
+  const hello = { protocol: 1, cluster, node, boot: boot(node), bootNumber: 1, version: 'raw' };
+  stream.send(lp.encode.single(Buffer.from(JSON.stringify({ room: 'hello', message: hello }))));
+  return { libp2p, connection, stream };
+}
+
+test('a length beyond the limit is not waited for: its sender is cut before the bytes come', {
+  timeout: 60_000,
+}, async () => {
+  const one = await plan(2);
+  const events: NetEvent[] = [];
+  const net = await ownNet(one, 1, events);
+  await net.start();
+  const { libp2p, stream } = await member(one, 2);
   try {
-    await net.start();
-    const connection = await deaf.dial(multiaddr(`/ip4/127.0.0.1/tcp/${one.nodes[0]?.port}`));
-    const stream = await connection.newStream('/mdmesh/frames/1');
-    const hello = { protocol: 1, cluster, node: 2, boot: boot(2), bootNumber: 1, version: 'deaf' };
-    stream.send(lp.encode.single(Buffer.from(JSON.stringify({ room: 'hello', message: hello }))));
+    await until(() => events.some((event) => event.type === 'connected'), 'its Hello is good');
+    // 600 KiB as a varint.
+    stream.send(Uint8Array.of(0x80, 0xe0, 0x25, 0x7b));
+    await until(
+      () => events.some((event) => event.type === 'refused' && /at most 524288/.test(event.reason)),
+      'refused',
+    );
+    assert(events.some((event) => event.type === 'disconnected'));
+  } finally {
+    await libp2p.stop();
+    await net.stop();
+  }
+});
+
+test('a peer whose gossip does not stand both ways is cut, to be dialled anew', { timeout: 60_000 }, async () => {
+  const one = await plan(2);
+  const events: NetEvent[] = [];
+  const net = await ownNet(one, 1, events);
+  await net.start();
+  // Says Hello as it should, and never opens a gossip stream: what a culled connection leaves behind.
+  const { libp2p: deaf, connection } = await member(one, 2);
+  try {
     await until(() => events.some((event) => event.type === 'connected'), 'its Hello is good');
     await until(() => events.some((event) => event.type === 'disconnected'), 'it is cut');
     await until(() => connection.status !== 'open', 'it sees so');

@@ -248,6 +248,16 @@ export class Cluster {
     this.#stepLease(this.#node(id), { type: 'step-down', reason });
   }
 
+  eligible(id: number, eligible: boolean): void {
+    this.say(`-- node ${id}: says that it ${eligible ? 'may' : 'cannot'} lead`);
+    this.#stepMembers(this.#node(id), { type: 'eligible', eligible });
+  }
+
+  /** The agent seals a release of a term that its node held. */
+  release(id: number, term: number): void {
+    this.#stepLease(this.#node(id), { type: 'released', term, sealed: `release/${term}/${id}/null` });
+  }
+
   grantable(nodes: number[]): void {
     for (const node of this.#nodes.values()) {
       if (!node.up || leaseSummary(node.lease).role !== 'master') continue;
@@ -292,6 +302,10 @@ export class Cluster {
 
   isUp(id: number): boolean {
     return this.#node(id).up;
+  }
+
+  clockOf(id: number): number {
+    return this.#clock(this.#node(id));
   }
 
   writes(id: number): boolean {
@@ -377,7 +391,7 @@ export class Cluster {
     const enough = this.ids.map((node) => ({ node, eligible: node >= candidate }));
     for (const node of this.#nodes.values()) {
       if (!node.up || node.frozen) continue;
-      if (node.id === candidate) {
+      if (node.id === candidate && leaseSummary(node.lease).role === 'follower') {
         node.lease = { ...node.lease, master: null, standNotBeforeMs: 0, startedMs: Number.NEGATIVE_INFINITY };
       }
       this.#stepLease(node, { type: 'view', view: { alive: node.id === candidate ? enough : alive } });
@@ -391,6 +405,7 @@ export class Cluster {
     const soon = { min: 1, max: 5 };
     this.#options = { ...this.#options, views: 'members', delayMs: soon, fsyncMs: soon };
     for (const node of this.#nodes.values()) {
+      node.shownView = '';
       this.thaw(node.id);
       this.start(node.id);
     }
@@ -508,6 +523,11 @@ export class Cluster {
     });
   }
 
+  /** Links differ: of some the frames are late by seconds, while others are quick. */
+  #slowness(from: number, to: number): number {
+    return dice(this.#options.seed * 4096 + from * 64 + to)() ** 4;
+  }
+
   // --- the wire -------------------------------------------------------------------------------------------------------
 
   #send(node: Node, to: number, payload: Payload): void {
@@ -515,7 +535,7 @@ export class Cluster {
     const receiver = this.#node(to);
     const { start } = receiver;
     const { min, max } = this.#options.delayMs ?? { min: 1, max: 1 };
-    let atMs = this.trueMs + min + this.#random() ** 8 * (max - min);
+    let atMs = this.trueMs + min + this.#random() ** 4 * (max - min) * this.#slowness(node.id, to);
     if (!this.#options.unordered) {
       const stream = `${node.id}>${to}`;
       atMs = Math.max(atMs, this.#lastArrival.get(stream) ?? 0);

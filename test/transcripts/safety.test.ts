@@ -29,7 +29,7 @@ function afternoon(seed: number): Cluster {
     seed,
     rates,
     views: random() < 0.8 ? 'lies' : 'members',
-    delayMs: { min: 0.2, max: pick([5, 300, 1500, 4000]) },
+    delayMs: { min: 0.2, max: pick([5, 300, 3000, 3000]) },
     dropShare: pick([0, 0.05, 0.2]),
     fsyncMs: { min: 1, max: pick([10, 50, 900]) },
     unordered: random() < 0.5,

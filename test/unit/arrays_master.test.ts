@@ -302,3 +302,13 @@ test('a metadata write that fails on one leg makes that leg faulty', () => {
   const next = master.applied(1, 2, 3);
   assert.ok(kinds(next).includes('persist fail'));
 });
+
+test('an acknowledgement that was lost on the way is made up for by the next report', () => {
+  const master = Master.leading();
+  master.feed({ type: 'observation', from: 3, observation: { what: 'member-faulty', array: ARRAY, member: LEG_B } });
+  master.durable();
+  master.applied(1, 3);
+  const record = master.record ?? mirror();
+  const effects = master.feed({ type: 'report', from: 2, kernelBoot: bootOf(2), reports: [report(record)] });
+  assert.equal(kinds(effects)[0], 'released');
+});

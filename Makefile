@@ -1,0 +1,66 @@
+# mdmesh: `make` tells what there is to make.
+#
+# Node 24 comes as a package (node_modules/node-linux-*), and everything here runs with that one: the machine's own Node only
+# has to be good enough for its npm.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+MACHINE := $(shell uname -m)
+ARCH := $(if $(filter aarch64,$(MACHINE)),arm64,x64)
+NODE := $(CURDIR)/node_modules/node-linux-$(ARCH)/bin/node
+ADDON := native-addon/build/Release/mdmesh.node
+# Written by npm at the end of a whole installation.
+INSTALLED := node_modules/.package-lock.json
+SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
+ADDON_SOURCES := $(wildcard native-addon/*.cc native-addon/*.h native-addon/*.gyp native-addon/build.sh)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: packages
+packages: ## system packages for the build and for the kernels of the lab tests (needs root and apt)
+	@scripts/system_packages.sh
+
+.PHONY: install
+install: $(INSTALLED) ## npm packages, and the Node that everything runs with
+
+# No package needs its install script here; what does not run cannot surprise.
+$(INSTALLED): package-lock.json
+	npm ci --ignore-scripts
+	@test -x $(NODE) || { echo "make install: $(NODE) is missing; there is a runtime for x86_64 and aarch64 only, this is $(MACHINE)" >&2; exit 1; }
+	@touch $@
+
+.PHONY: addon
+addon: $(ADDON) ## the native addon
+
+$(ADDON): $(INSTALLED) $(ADDON_SOURCES)
+	native-addon/build.sh
+	@touch $@
+
+.PHONY: build
+build: out/mdmesh ## out/mdmesh: the program in one file, with addon and a script that starts it
+
+out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts package.json
+	$(NODE) scripts/bundle.ts out $(ADDON)
+
+.PHONY: test
+test: ## everything: packages, build, lint, unit and native tests, then the lab on real kernels
+	@scripts/test.sh
+
+.PHONY: quick
+quick: install ## unit tests and transcripts alone: seconds, no root
+	@scripts/test.sh unit transcripts
+
+.PHONY: lint
+lint: install ## types and style
+	$(NODE) node_modules/typescript/bin/tsc -p .
+	$(NODE) node_modules/@biomejs/biome/bin/biome check .
+
+.PHONY: clean
+clean: ## remove what was built; node_modules stays
+	rm -rf out dist native-addon/build

@@ -1,0 +1,48 @@
+/**
+ * `bundle.ts DIRECTORY ADDON`: lays the whole program into a directory: `mdmesh.mjs` (all of src and its packages in one
+ * file), the native addon beside it, and `mdmesh`, a script that runs it with the Node runtime found there or in the tree.
+ */
+import { chmodSync, copyFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+
+const [directory, addon] = process.argv.slice(2);
+if (directory === undefined || addon === undefined) throw new Error('usage: bundle.ts DIRECTORY ADDON');
+
+mkdirSync(directory, { recursive: true });
+await build({
+  entryPoints: ['src/cli/mdmesh.ts'],
+  outfile: join(directory, 'mdmesh.mjs'),
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  legalComments: 'linked',
+  logLevel: 'warning',
+  // CommonJS packages in the bundle ask for `require`, which an ES module does not have.
+  banner: {
+    js: [
+      "import { createRequire as mdmeshCreateRequire } from 'node:module';",
+      'const require = mdmeshCreateRequire(import.meta.url);',
+      'const __filename = import.meta.filename;',
+      'const __dirname = import.meta.dirname;',
+    ].join('\n'),
+  },
+});
+
+// Renamed into place: a running agent has the old one mapped, and writing into that would crash it.
+copyFileSync(addon, join(directory, 'mdmesh.node.new'));
+renameSync(join(directory, 'mdmesh.node.new'), join(directory, 'mdmesh.node'));
+
+const script = `#!/bin/sh
+# The runtime lies beside the program once it is installed, and in the tree while it is built there.
+here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+case $(uname -m) in aarch64) arch=arm64 ;; *) arch=x64 ;; esac
+for node in "$here/node" "$here/../node_modules/node-linux-$arch/bin/node"; do
+  [ -x "$node" ] && exec "$node" "$here/mdmesh.mjs" "$@"
+done
+echo "mdmesh: no Node runtime at $here/node; copy node_modules/node-linux-$arch/bin/node there" >&2
+exit 1
+`;
+writeFileSync(join(directory, 'mdmesh'), script);
+chmodSync(join(directory, 'mdmesh'), 0o755);

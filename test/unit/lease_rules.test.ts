@@ -1,0 +1,343 @@
+/** The rules of one voter or holder, each alone. How they work together is told in test/transcripts. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  certificate,
+  grantMayLastUntilMs,
+  type LeaseConfig,
+  type LeaseEffect,
+  type LeaseInput,
+  type LeaseStart,
+  leaseStart,
+  leaseStep,
+  leaseSummary,
+  type StoredVote,
+  storedVoteForStop,
+} from '../../src/lease/index.ts';
+import type { LeaseMessage } from '../../src/wire/messages.ts';
+
+const BOOT = 'this boot';
+const R = 2000;
+const L = 3000;
+
+const fresh: StoredVote = { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: BOOT } };
+
+class Lone {
+  state;
+  now = 10_000;
+  effects: LeaseEffect[] = [];
+
+  constructor(self: number, nodes: number, vote: StoredVote | null = fresh, more: Partial<LeaseStart> = {}) {
+    const config: LeaseConfig = {
+      self,
+      nodes: Array.from({ length: nodes }, (_, index) => index + 1),
+      holderMs: R,
+      voterMs: L,
+      renewMs: 400,
+      failbackAfterMs: 10_000,
+      settleMs: 2000,
+      candidacyTimeoutMs: 600,
+    };
+    this.state = leaseStart(config, { vote, kernelBoot: BOOT, ...more }, this.now);
+  }
+
+  do(input: LeaseInput, afterMs = 0): LeaseEffect[] {
+    this.now += afterMs;
+    const { state, effects } = leaseStep(this.state, input, this.now);
+    this.state = state;
+    this.effects = effects;
+    return effects;
+  }
+
+  hear(from: number, message: LeaseMessage, afterMs = 0): LeaseMessage[] {
+    return sent(this.do({ type: 'message', from, message }, afterMs));
+  }
+
+  see(...alive: number[]): LeaseMessage[] {
+    return sent(this.do({ type: 'view', view: { alive: alive.map((node) => ({ node, eligible: true })) } }));
+  }
+
+  stored(term: number, candidate: number, afterMs = 0): LeaseMessage[] {
+    const sealed = `${this.state.config.self} for ${candidate}`;
+    return sent(this.do({ type: 'vote-stored', term, candidate, sealed }, afterMs));
+  }
+
+  /** Node 1 of three, elected in term 1 by node 2's vote; its request was sent at 10 000. */
+  static master(): Lone {
+    const one = new Lone(1, 3);
+    one.see(1, 2, 3);
+    one.hear(2, { kind: 'vote-granted', term: 1, echoSentAtMs: 10_000, vote: '2 for 1' });
+    one.stored(1, 1);
+    return one;
+  }
+}
+
+function sent(effects: readonly LeaseEffect[]): LeaseMessage[] {
+  return effects.flatMap((effect) => (effect.type === 'send' ? [effect.message] : []));
+}
+
+function of(effects: readonly LeaseEffect[], type: LeaseEffect['type']): LeaseEffect[] {
+  return effects.filter((effect) => effect.type === type);
+}
+
+const request = (term: number, sentAtMs = 77): LeaseMessage => ({ kind: 'vote-request', term, sentAtMs });
+const renew = (term: number, echoAckSentAtMs: number | null = null, grant = true): LeaseMessage => {
+  return { kind: 'renew', term, sentAtMs: 500, echoAckSentAtMs, grant, certificate: [] };
+};
+const reasons = (messages: readonly LeaseMessage[]) =>
+  messages.map((message) => (message.kind === 'vote-refused' ? message.reason : message.kind));
+
+test('invariant 1: a vote leaves only when it is on disk, and a second candidate of the term gets none', () => {
+  const voter = new Lone(3, 3);
+  assert.deepEqual(voter.hear(1, request(4)), []);
+  assert.deepEqual(of(voter.effects, 'store-vote'), [
+    { type: 'store-vote', vote: { term: 4, candidate: 1, promise: null } },
+  ]);
+  assert.deepEqual(reasons(voter.hear(2, request(4))), ['voted'], 'while the disk writes');
+  assert.deepEqual(voter.stored(4, 1), [{ kind: 'vote-granted', term: 4, echoSentAtMs: 77, vote: '3 for 1' }]);
+  assert.deepEqual(reasons(voter.hear(2, request(4))), ['voted']);
+  assert.deepEqual(reasons(voter.hear(2, request(4), L + 1)), ['voted'], 'also when the promise is over');
+  assert.deepEqual(reasons(voter.hear(2, request(3))), ['stale-term']);
+  assert.deepEqual(reasons(voter.hear(1, request(4, 78))), ['vote-granted'], 'the same vote may be sent again');
+});
+
+test('invariant 1: the vote file of before a restart counts', () => {
+  const voter = new Lone(3, 3, { term: 4, candidate: 1, promise: { holder: null, untilMs: 0, kernelBoot: BOOT } });
+  assert.deepEqual(reasons(voter.hear(2, request(4))), ['voted']);
+  assert.deepEqual(reasons(voter.hear(2, request(3))), ['stale-term']);
+  voter.hear(1, request(4));
+  assert.equal(of(voter.effects, 'store-vote').length, 1, 'its seal is lost: stored again, the same vote');
+});
+
+test('invariant 2: a vote binds the voter until L after it was sent', () => {
+  const voter = new Lone(3, 3);
+  voter.hear(1, request(1));
+  voter.stored(1, 1, 700);
+  assert.deepEqual(reasons(voter.hear(2, request(2), L - 1)), ['promised']);
+  assert.deepEqual(reasons(voter.hear(2, request(2), 1)), []);
+  assert.equal(of(voter.effects, 'store-vote').length, 1);
+});
+
+test('invariant 2: each renewal received binds for L more, also against a holder of a later term', () => {
+  const voter = new Lone(4, 5);
+  assert.deepEqual(reasons(voter.hear(1, renew(1))), [], 'first the file must lose its proof');
+  assert.deepEqual(reasons(voter.stored(1, 1)), ['renew-ack']);
+  assert.deepEqual(reasons(voter.hear(1, renew(1), 2900)), ['renew-ack']);
+  assert.deepEqual(reasons(voter.hear(2, request(2), 2900)), ['promised']);
+  assert.deepEqual(reasons(voter.hear(2, renew(2))), [], 'one promise at a time, whatever the terms');
+  assert.deepEqual(reasons(voter.hear(2, renew(2), 100)), ['renew-ack']);
+  assert.deepEqual(voter.hear(1, renew(1)), [{ kind: 'stale-term', knownTerm: 2 }]);
+});
+
+test('invariant 2: only the release of the holder itself, of that term, sets the voter free', () => {
+  const release = (holder: number, term: number): LeaseInput => ({
+    type: 'message',
+    from: 1,
+    message: { kind: 'released', event: 'sealed' },
+    release: { holder, term, to: null },
+  });
+  const voter = new Lone(4, 5);
+  voter.hear(1, renew(5));
+  voter.stored(5, 1);
+  const stillBound = () => assert.deepEqual(reasons(voter.hear(2, request(6))), ['promised']);
+  voter.do({ type: 'message', from: 1, message: { kind: 'released', event: 'sealed' } });
+  stillBound();
+  voter.do(release(1, 3));
+  stillBound();
+  voter.do(release(2, 4));
+  stillBound();
+  voter.do(release(1, 5));
+  assert.equal(leaseSummary(voter.state).promise, null);
+  assert.deepEqual(reasons(voter.hear(1, renew(5))), ['stale-term'], 'a renewal that was overtaken binds nobody');
+  assert.deepEqual(reasons(voter.hear(2, request(6))), []);
+});
+
+test('a release of another holder than the one promised to changes nothing', () => {
+  const voter = new Lone(4, 5);
+  voter.hear(2, request(5));
+  voter.stored(5, 2);
+  const released = { kind: 'released', event: 'sealed' } as const;
+  voter.do({ type: 'message', from: 1, message: released, release: { holder: 1, term: 5, to: null } });
+  assert.equal(leaseSummary(voter.state).promise?.holder, 2);
+});
+
+test('a voter refuses a candidate while a lower eligible node lives', () => {
+  const voter = new Lone(3, 3);
+  voter.see(1, 2, 3);
+  assert.deepEqual(reasons(voter.hear(2, request(1))), ['lower-alive']);
+});
+
+test('invariant 3: the lease counts from the request, then from the renewals that a majority answered', () => {
+  const one = new Lone(1, 5);
+  one.see(1, 2, 3, 4, 5);
+  for (const node of [2, 3]) {
+    one.hear(node, { kind: 'vote-granted', term: 1, echoSentAtMs: 10_000, vote: `${node} for 1` }, 100);
+  }
+  one.stored(1, 1, 300);
+  assert.equal(leaseSummary(one.state).leaseUntilMs, 10_000 + R, 'not from the votes, nor from the disk');
+  assert.deepEqual(certificate(one.state), ['1 for 1', '2 for 1', '3 for 1']);
+  const renewedMs = one.now;
+  const ack = (node: number, afterMs: number) =>
+    one.hear(node, { kind: 'renew-ack', term: 1, echoSentAtMs: renewedMs, sentAtMs: 5 }, afterMs);
+  ack(4, 200);
+  assert.equal(leaseSummary(one.state).leaseUntilMs, 10_000 + R, 'two of five have answered the renewal');
+  ack(4, 10);
+  assert.equal(leaseSummary(one.state).leaseUntilMs, 10_000 + R, 'node 4 is still one node');
+  ack(5, 50);
+  assert.equal(leaseSummary(one.state).leaseUntilMs, renewedMs + R, 'from when it was sent');
+  one.do({ type: 'tick' }, R - 261);
+  assert.equal(leaseSummary(one.state).role, 'master');
+  ack(3, 1);
+  assert.equal(leaseSummary(one.state).leaseUntilMs, null, 'an ack at the end is too late');
+  assert.equal(of(one.effects, 'lost').length, 1);
+});
+
+test('invariant 3: votes for an earlier request do not count', () => {
+  const one = new Lone(1, 3);
+  one.see(1, 2, 3);
+  one.hear(2, { kind: 'vote-granted', term: 1, echoSentAtMs: 9000, vote: '2 for 1' });
+  assert.deepEqual(one.effects, []);
+});
+
+test('invariant 3: a majority that comes after R elects nobody', () => {
+  const one = new Lone(1, 3);
+  one.see(1, 2, 3);
+  one.hear(2, { kind: 'vote-granted', term: 1, echoSentAtMs: 10_000, vote: '2 for 1' });
+  one.stored(1, 1, R);
+  assert.equal(of(one.effects, 'elected').length, 0);
+});
+
+test('a holder votes for nobody else, and steps down when it learns of a later term', () => {
+  const one = Lone.master();
+  assert.deepEqual(reasons(one.hear(2, request(2))), ['promised']);
+  one.hear(3, { kind: 'stale-term', knownTerm: 7 });
+  assert.deepEqual(
+    of(one.effects, 'lost').map((effect) => effect.type),
+    ['lost'],
+  );
+  assert.equal(leaseSummary(one.state).term, 8, 'and stands again, after all terms it knows');
+});
+
+test('invariant 4: a grant ends R after the ack it answers was sent', () => {
+  const node = new Lone(3, 3, null, {});
+  node.do({ type: 'tick' }, L);
+  for (const other of [1, 2]) node.hear(other, { kind: 'term-answer', knownTerm: 0 });
+  node.hear(1, renew(1));
+  const ackedMs = node.now;
+  node.hear(1, renew(1, ackedMs), 900);
+  assert.deepEqual(of(node.effects, 'grant'), [{ type: 'grant', term: 1, untilMs: ackedMs + R }]);
+  node.hear(1, renew(1, ackedMs), 100);
+  assert.deepEqual(of(node.effects, 'grant'), [], 'the same ack gives nothing new');
+  node.hear(1, renew(1, ackedMs + 900, false), 100);
+  assert.deepEqual(of(node.effects, 'grant'), [], 'the master says no');
+  node.hear(1, renew(1, node.now - 50), 100);
+  assert.deepEqual(of(node.effects, 'grant'), [], 'an ack that this start of the agent never sent');
+});
+
+test('the master counts L from the newest ack it granted on, and at least from its election', () => {
+  const one = Lone.master();
+  one.do({ type: 'grantable', nodes: [1, 2, 3] });
+  assert.equal(grantMayLastUntilMs(one.state, 3), one.now + L, 'an earlier master may have granted just before');
+  const echoSentAtMs = one.now;
+  const answers = one.hear(3, { kind: 'renew-ack', term: 1, echoSentAtMs, sentAtMs: 123 }, 300);
+  assert.deepEqual(
+    answers.map((message) => message.kind === 'renew' && [message.grant, message.echoAckSentAtMs]),
+    [[true, 123]],
+    'answered at once',
+  );
+  assert.equal(grantMayLastUntilMs(one.state, 3), one.now + L);
+  const countedMs = one.now + L;
+  one.do({ type: 'tick' }, 500);
+  assert.equal(grantMayLastUntilMs(one.state, 3), countedMs, 'renewals to a silent node do not move it');
+});
+
+test('invariant 5: without a vote file a voter abstains for L and until it knows the terms it may have voted in', () => {
+  const voter = new Lone(3, 5, null);
+  assert.deepEqual(reasons(voter.hear(1, request(9))), ['abstaining']);
+  assert.deepEqual(reasons(voter.hear(1, renew(9))), [], 'to follow is to promise');
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
+  assert.deepEqual(
+    reasons(sent(voter.do({ type: 'tick' }, L))),
+    ['term-query', 'term-query', 'term-query', 'term-query'],
+    'asked after L: an old vote may complete a majority until then',
+  );
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
+  voter.hear(2, { kind: 'term-answer', knownTerm: 3 });
+  assert.deepEqual(leaseSummary(voter.state).abstains?.answersMissing, 1, 'three of the four others, each once');
+  assert.equal(storedVoteForStop(voter.state, BOOT, voter.now), null, 'it cannot vouch for a new file');
+  voter.hear(4, { kind: 'term-answer', knownTerm: 11 });
+  assert.equal(leaseSummary(voter.state).abstains, null);
+  assert.deepEqual(reasons(voter.hear(1, request(11))), ['voted']);
+  assert.deepEqual(reasons(voter.hear(1, request(12))), []);
+  assert.equal(of(voter.effects, 'store-vote').length, 1);
+});
+
+test('invariant 5: after a crash, or on another boot of the kernel, a voter abstains for L and does not stand', () => {
+  const ofAnotherBoot = { holder: 1, untilMs: 0, kernelBoot: 'an earlier boot' };
+  for (const promise of [null, ofAnotherBoot]) {
+    const voter = new Lone(1, 3, { term: 4, candidate: 2, promise });
+    assert.deepEqual(voter.see(1, 2, 3), []);
+    assert.deepEqual(reasons(voter.hear(2, request(5), L - 1)), ['abstaining']);
+    assert.deepEqual(reasons(sent(voter.do({ type: 'tick' }, 1))), ['vote-request', 'vote-request']);
+  }
+});
+
+test('invariant 5: a file that proves that nothing was promised proves it on any boot', () => {
+  const promise = { holder: null, untilMs: 0, kernelBoot: 'an earlier boot' };
+  const voter = new Lone(3, 3, { term: 4, candidate: 2, promise });
+  voter.hear(1, request(5));
+  assert.equal(of(voter.effects, 'store-vote').length, 1);
+});
+
+test('invariant 5: a proven promise is taken up as it stood', () => {
+  const voter = new Lone(3, 3, { term: 4, candidate: 1, promise: { holder: 1, untilMs: 11_000, kernelBoot: BOOT } });
+  assert.deepEqual(reasons(voter.hear(2, request(5), 999)), ['promised']);
+  voter.hear(2, request(5), 1);
+  assert.equal(of(voter.effects, 'store-vote').length, 1);
+});
+
+test('invariant 5: the proof is off the disk before anything new is promised', () => {
+  const voter = new Lone(3, 3, { term: 4, candidate: 2, promise: { holder: null, untilMs: 0, kernelBoot: BOOT } });
+  assert.deepEqual(voter.hear(1, renew(6)), []);
+  assert.deepEqual(of(voter.effects, 'store-vote'), [
+    { type: 'store-vote', vote: { term: 6, candidate: 1, promise: null } },
+  ]);
+  assert.equal(leaseSummary(voter.state).promise, null);
+  assert.deepEqual(reasons(voter.stored(6, 1, 20)), ['renew-ack']);
+  assert.deepEqual(reasons(voter.hear(1, renew(6), 400)), ['renew-ack']);
+});
+
+test('an orderly stop stores what is promised then', () => {
+  const voter = new Lone(3, 3);
+  voter.hear(1, renew(2));
+  voter.stored(2, 1);
+  const untilMs = voter.now + L;
+  assert.deepEqual(storedVoteForStop(voter.state, BOOT, voter.now + 10), {
+    term: 2,
+    candidate: 1,
+    promise: { holder: 1, untilMs, kernelBoot: BOOT },
+  });
+  assert.equal(storedVoteForStop(voter.state, BOOT, untilMs)?.promise?.holder, null);
+  voter.hear(2, request(9), L);
+  assert.equal(storedVoteForStop(voter.state, BOOT, voter.now)?.term, 9, 'the vote being written may be on disk');
+});
+
+test('a node alone counts its terms on from what its disks remember', () => {
+  const one = new Lone(1, 1, null, { termFloor: 41 });
+  one.see(1);
+  one.do({ type: 'tick' }, L);
+  assert.equal(leaseSummary(one.state).term, 42);
+});
+
+test('a clock that goes back stops the core', () => {
+  const one = Lone.master();
+  assert.throws(() => leaseStep(one.state, { type: 'tick' }, one.now - 1), /clock went from/);
+});
+
+test('timings that cannot be safe are refused', () => {
+  const { config } = Lone.master().state;
+  const start = { vote: fresh, kernelBoot: BOOT };
+  assert.throws(() => leaseStart({ ...config, voterMs: R }, start, 0), /holderMs 2000 ≥ voterMs 2000/);
+  assert.throws(() => leaseStart({ ...config, self: 9 }, start, 0), /node 9 with node list 1, 2, 3/);
+});
