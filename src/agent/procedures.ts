@@ -211,7 +211,7 @@ export function procedures(agent: Agent): Procedures {
     const chunkSectors = request.chunkKib === undefined ? defaultChunkSectors(level) : request.chunkKib * 2;
     const smallest = Math.min(...members.map((member) => member.dataSizeSectors));
     const componentSectors = componentSectorsFor(level, chunkSectors, smallest);
-    if (componentSectors <= 0)
+    if (smallest <= 0 || (isRedundant(level) && componentSectors <= 0))
       throw new Refusal(`the smallest disk leaves ${smallest} sectors for data, which is too few`);
     const seconds = Math.floor(timers.wall().getTime() / 1000);
     const record: ArrayRecord = {

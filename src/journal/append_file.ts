@@ -10,7 +10,6 @@ import { dirname } from 'node:path';
 export interface AppendableFile {
   write(bytes: Uint8Array, offsetBytes: number): Promise<void>;
   sync(): Promise<void>;
-  truncate(sizeBytes: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -133,10 +132,8 @@ export class AppendFile {
   }
 
   async #store(batch: readonly PendingLine[]): Promise<void> {
-    const reopened = this.#file === null;
     this.#file ??= await this.#options.openFile(this.#options.path);
-    // What a failed attempt left behind must not stand between two entries.
-    if (reopened) await this.#file.truncate(this.#sizeBytes);
+    // What a failed attempt left behind begins with the same bytes at the same place: it is written over.
     await this.#file.write(Buffer.concat(batch.map(({ bytes }) => bytes)), this.#sizeBytes);
     if (this.#options.fsync) await this.#file.sync();
   }
@@ -174,7 +171,6 @@ export async function openAppendable(path: string): Promise<AppendableFile> {
       }
     },
     sync: () => handle.datasync(),
-    truncate: (sizeBytes) => handle.truncate(sizeBytes),
     close: () => handle.close(),
   };
 }

@@ -2,9 +2,10 @@
  * What the stories of the real driver share: a driver over the disks that MDMESH_TEST_DISKS names, arrays written on them,
  * and an application that writes with O_DIRECT. Everything on those disks is overwritten.
  */
+import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ArrayRecord, MemberRecord } from '#src/arrays/record.ts';
 import type { ArrayObservation, MdDriver } from '#src/md/driver.ts';
@@ -148,18 +149,28 @@ export class Bench {
 
   /** Whatever a story left behind. */
   async clean(): Promise<void> {
-    for (const { md, metadata } of this.driver.running()) {
-      if (metadata !== 'external:mdmesh') continue;
-      this.grant();
-      // What still writes there waits at a gate or a suspend; it must end before the array can.
-      await this.driver.open(md).catch(() => undefined);
-      await this.driver.answerGates(md).catch(() => undefined);
-      await this.until(`${md} stopped`, () => true);
-      await this.driver.stop(md);
-    }
-    this.driver.guard.endLease();
+    await letGo(this.driver, async () => undefined);
     await this.driver.guard.drop();
   }
+}
+
+/** Lets all that still waits on arrays of ours go on, ends it, and stops them. */
+export async function letGo(driver: MdDriver, endUsers: () => Promise<unknown>): Promise<void> {
+  const ours = driver.running().filter(({ metadata }) => metadata === 'external:mdmesh');
+  let ending = true;
+  const ended = endUsers().finally(() => {
+    ending = false;
+  });
+  do {
+    driver.guard.extendGrant(driver.now() + GRANT_MS);
+    for (const { md } of ours) {
+      await driver.open(md).catch(() => undefined);
+      await driver.answerGates(md).catch(() => undefined);
+    }
+    await sleep(20);
+  } while (ending);
+  await ended;
+  for (const { md } of ours) await driver.stop(md);
 }
 
 export const BLOCK_BYTES = 4096;
@@ -168,14 +179,16 @@ export function pattern(byte: number): Uint8Array {
   return new Uint8Array(BLOCK_BYTES).fill(byte);
 }
 
-/** Writes to the array as an application does; `done` resolves with the exit code. */
+let files = 0;
+
+/** Writes with O_DIRECT as an application does, in a process of its own; `done` resolves with the exit code. */
 export class Application {
   readonly child: ChildProcess;
   readonly done: Promise<number>;
   ended = false;
 
   private constructor(args: string[]) {
-    this.child = spawn('dd', ['bs=4k', 'oflag=direct', 'conv=notrunc', ...args], { stdio: 'ignore' });
+    this.child = spawn('dd', ['oflag=direct', 'conv=notrunc', ...args], { stdio: 'ignore' });
     this.done = new Promise((resolve) => {
       this.child.on('exit', (code) => {
         this.ended = true;
@@ -184,15 +197,31 @@ export class Application {
     });
   }
 
+  /** One write. */
+  static write(path: string, offsetBytes: number, bytes: Uint8Array): Application {
+    files += 1;
+    const file = `/tmp/application.${process.pid}.${files}`;
+    writeFileSync(file, bytes);
+    const size = bytes.length;
+    assert.equal(offsetBytes % size, 0, `${offsetBytes} is no multiple of the ${size} bytes to be written`);
+    const application = new Application([
+      `if=${file}`,
+      `of=${path}`,
+      `bs=${size}`,
+      `seek=${offsetBytes / size}`,
+      'count=1',
+    ]);
+    application.done.finally(() => rmSync(file, { force: true }));
+    return application;
+  }
+
   static writeBlock(block: number, byte: number, path = `/dev/${MD}`): Application {
-    const file = `/tmp/pattern.${byte}`;
-    writeFileSync(file, pattern(byte));
-    return new Application([`if=${file}`, `of=${path}`, `seek=${block}`, 'count=1']);
+    return Application.write(path, block * BLOCK_BYTES, pattern(byte));
   }
 
   /** Goes on until it is stopped or fails. */
   static writeOn(): Application {
-    return new Application(['if=/dev/zero', `of=/dev/${MD}`, 'count=8000', `seek=${0}`]);
+    return new Application(['bs=4k', 'if=/dev/zero', `of=/dev/${MD}`, 'count=8000']);
   }
 
   async stop(): Promise<void> {

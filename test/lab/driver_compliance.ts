@@ -2,8 +2,10 @@
  * The real driver on the kernel it runs on: as root, in a guest, never on a machine whose disks matter.
  * MDMESH_TEST_DISKS=/dev/ubda,/dev/ubdb,… names at least four disks of 64 MiB or more; all on them is lost.
  */
-import { test } from 'node:test';
+import { after, test } from 'node:test';
+import { driverCompliance } from '../compliance/driver.ts';
 import { testDisks } from './driver_bench.ts';
+import { fixtureMaker } from './driver_fixture.ts';
 import { driverStories } from './driver_stories.ts';
 
 const disks = testDisks();
@@ -12,5 +14,8 @@ if (disks.length < 4) {
     skip: 'NOT TESTED: MDMESH_TEST_DISKS must name four disks that may be overwritten',
   }, () => {});
 } else {
+  const { make, end } = fixtureMaker(disks);
   driverStories(disks);
+  driverCompliance('real', make);
+  after(end);
 }

@@ -71,31 +71,30 @@ test('durable resolves only when the entry can be read back from the file', asyn
   await journal.close();
 });
 
-test('one fsync is in flight; what comes meanwhile shares the next one', async () => {
+test('one fsync is in flight; what comes meanwhile shares the next one, and stays readable from memory', async () => {
+  const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   let syncs = 0;
-  let letGo = () => {};
-  const held = new Promise<void>((resolve) => {
-    letGo = resolve;
-  });
   const slow = async (file: string): Promise<AppendableFile> => {
     const inner = await openAppendable(file);
     return {
       ...inner,
       sync: async () => {
-        syncs++;
-        if (syncs === 1) await held;
+        await gates[syncs++]?.promise;
         await inner.sync();
       },
     };
   };
-  const journal = await open({ openFile: slow });
+  const journal = await open({ openFile: slow, recentMax: 1 });
   append(journal, 1);
   const first = journal.durable();
   while (syncs === 0) await new Promise((resolve) => setImmediate(resolve));
   append(journal, 2, 3, 4, 5);
   const second = journal.durable();
-  letGo();
-  await Promise.all([first, second]);
+  gates[0]?.resolve();
+  await first;
+  assert.equal(journal.read(0, 10).entries.length, 5);
+  gates[1]?.resolve();
+  await second;
   assert.equal(syncs, 2);
   await journal.close();
 });
@@ -161,6 +160,18 @@ test('a changed entry breaks the chain; the agent goes on with a new journal who
   assert.equal(again.read(0, 10).tooOld, true);
   await again.close();
   assert.deepEqual(readdirSync(dir).toSorted(), ['journal.broken-1.jsonl', 'journal.jsonl']);
+});
+
+test('a line that is no entry, with entries behind it, is no torn tail', async () => {
+  await written(1, 2, 3);
+  writeFileSync(path(), `${lines().with(1, 'scribble').join('\n')}\n`);
+  const journal = await open();
+  assert.deepEqual(
+    journal.found.map(({ what }) => what),
+    ['broken'],
+  );
+  assert.equal(journal.head(), 3);
+  await journal.close();
 });
 
 test('an auditor finds every kind of tampering, and its place', async () => {
@@ -266,8 +277,10 @@ test('what waits for a full disk is bounded: beyond that events are refused, and
 });
 
 test('closed while the disk takes nothing: it says how much is lost, and does not hang', async () => {
-  const journal = await open({ openFile: failingDisk({ full: true }) });
+  const journal = await open({ openFile: failingDisk({ full: true }), retryMs: 3_600_000 });
   append(journal, 1);
+  await assert.rejects(journal.durable(), /ENOSPC/);
+  await assert.rejects(journal.durable(), /ENOSPC/, 'at once, not at the next try');
   await journal.close();
   assert.match(log.at(-1) ?? '', /closed with 1 entries that its disk would not take/);
   const again = await open();
