@@ -23,6 +23,7 @@ import {
   leaseStep,
   leaseSummary,
   storedVoteForStop,
+  type VerifiedRelease,
 } from '../lease/index.ts';
 import { type Disk, MdError } from '../md/driver.ts';
 import { releaseWrites, writesFor } from '../md/metadata.ts';
@@ -424,8 +425,7 @@ export class Agent implements AgentFace {
         this.#certificate = effect.certificate;
         driver.guard.extendLease(effect.untilMs);
         this.#feedMaster({ type: 'elected', term: effect.term });
-        for (const [node, { status }] of statuses(this.#members))
-          this.#feedMaster({ type: 'status', node, status });
+        for (const [node, { status }] of statuses(this.#members)) this.#feedMaster({ type: 'status', node, status });
         this.notice('MasterElected', 'info', this.parts.config.cluster.name, { node: this.self, term: effect.term });
         break;
       case 'lease-extended':
@@ -493,8 +493,9 @@ export class Agent implements AgentFace {
         this.#queueReport();
         break;
       case 'submit':
-        this.sealEvent({ type: 'observation', observation: effect.observation }).then(({ sealed }) => {
-          this.#toMaster({ kind: 'submit', event: sealed });
+        this.sealEvent({ type: 'observation', observation: effect.observation }).then(({ event, sealed }) => {
+          if (this.leading) this.#takeSubmitted(event);
+          else this.#toMaster({ kind: 'submit', event: sealed });
           this.parts.net.publish(Buffer.from(sealed, 'base64'));
         });
         break;
@@ -917,6 +918,7 @@ export class Agent implements AgentFace {
   }
 
   async #takeLease(from: NodeId, message: LeaseMessage): Promise<void> {
+    let release: VerifiedRelease | null = null;
     switch (message.kind) {
       case 'vote-granted': {
         const event = await this.openSealed(message.vote);
@@ -933,17 +935,18 @@ export class Agent implements AgentFace {
         break;
       }
       case 'released': {
-        const event = await this.openSealed(message.event);
-        const { body } = event;
-        if (body.type !== 'lease-release' || event.origin !== from) {
-          throw new Error(`node ${from} sent a lease release that is not its own`);
-        }
+        // The node named as next may pass it on: what counts is who sealed it.
+        const { body, origin } = await this.openSealed(message.event);
+        if (body.type !== 'lease-release') throw new Error(`node ${from} sent something else as a lease release`);
+        release = { holder: origin, term: body.term, to: body.to };
         break;
       }
       default:
         break;
     }
-    this.#feedLease({ type: 'message', from, message });
+    this.#feedLease(
+      release === null ? { type: 'message', from, message } : { type: 'message', from, message, release },
+    );
   }
 
   #takeSubmitted(event: Event): void {
@@ -978,7 +981,7 @@ export class Agent implements AgentFace {
         break;
       case 'commit':
       case 'submit':
-        // From this node to itself only; others' come through `#receive`.
+        // Sealed: `#receive` opens them; this node's own never take this way.
         break;
       case 'result':
         this.#waiting.get(message.requestId)?.({ ok: message.ok, text: message.text });

@@ -31,11 +31,7 @@ async function ownPeerId(drafted: Draft, peerIdOf: LoadOptions['peerIdOf']): Pro
   try {
     return await peerIdOf(drafted.keyFile);
   } catch (error) {
-    drafted.source.problem(
-      ['key_file'],
-      `${drafted.keyFile}: ${wordsOf(error)}`,
-      'create the key with `mdmesh keygen`',
-    );
+    drafted.source.problem(['key_file'], `cannot be used: ${wordsOf(error)}`, 'create the key with `mdmesh keygen`');
     return null;
   }
 }

@@ -121,7 +121,7 @@ function findSelf({ source, nodes, selfStated, keyFile }: Draft, selfPeerId: str
     );
   }
   if (selfPeerId === null) {
-    if (selfStated === null) {
+    if (selfStated === null && !source.problems.some(({ key }) => key === 'key_file')) {
       source.problem(['self'], `is not stated, and the key ${keyFile} was not read`, 'create the key, or state self');
     }
     return stated?.id ?? null;

@@ -116,9 +116,8 @@ async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore):
       const text = `${md} is there already (metadata ${before.metadata}, ${before.arrayState}); stop it first`;
       throw new MdError('EEXIST', text);
     }
-    await clearArray(md, readFiles, store);
     // Not used again: a cleared device goes away by itself as soon as nobody looks at it.
-    await comesTrue(() => readArray(md, readFiles) === null, CLEAR_PATIENCE_MS);
+    await clearArray(md, readFiles, store);
   }
   await store.writePatiently(`${md}: making the device`, NEW_ARRAY, md, CLEAR_PATIENCE_MS);
 }
@@ -179,12 +178,10 @@ export async function clearArray(md: string, readFiles: FileReader, store: Sysfs
   const state = `${arrayDirectory(md)}/array_state`;
   if (!existsSync(state)) return;
   await store.writePatiently(`${md}: stopping the array`, state, 'clear', CLEAR_PATIENCE_MS);
-  const gone = () => {
-    const array = readArray(md, readFiles);
-    return array === null || array.arrayState === 'clear';
-  };
-  if (!(await comesTrue(gone, CLEAR_PATIENCE_MS))) {
-    const seen = readArray(md, readFiles)?.arrayState ?? 'gone';
+  if (await comesTrue(() => readArray(md, readFiles) === null, CLEAR_PATIENCE_MS)) return;
+  // A stopped array whose device somebody still looks at stays as `clear` until then.
+  const seen = readArray(md, readFiles)?.arrayState ?? 'clear';
+  if (seen !== 'clear') {
     throw new MdError('EBUSY', `${md}: stopped, but sysfs still shows it as ${seen}; close what holds /dev/${md}`);
   }
 }

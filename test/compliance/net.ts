@@ -203,12 +203,17 @@ export function netCompliance(ground: Ground): void {
         await ground.aWhile();
         await c.meshed(1, 2);
         assert.equal(ground.connections(c.nodes.map((entry) => entry.port)), 1, `round ${round}`);
+        for (const node of [1, 2]) {
+          const told = c.events(node).filter((event) => event.type !== 'frame');
+          assert.deepEqual(told, [{ type: 'connected', node: 3 - node }], `round ${round}, node ${node}`);
+        }
         assert(c.net(1).send(2, frame(round)) && c.net(2).send(1, frame(round)));
         await ground.until(() => c.frames(1).includes(round) && c.frames(2).includes(round), 'both frames arrive');
         await Promise.all([c.stop(1), c.stop(2)]);
       }
     },
-    { headStartMs: 0 },
+    // No second chance: a redial or the Hello timeout would put right, and so hide, what the cull did wrong.
+    { headStartMs: 0, redialMinMs: 1e6, redialMaxMs: 1e6, helloTimeoutMs: 1e6 },
   );
 
   story('frames arrive whole, once, and in order', 2, async (c) => {
@@ -274,7 +279,7 @@ export function netCompliance(ground: Ground): void {
     const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
     assert(rogue);
     rogue.send(hello(2));
-    await ground.until(() => c.sees(1, 2), 'the Hello is good');
+    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
     rogue.send(Buffer.from('{not json'));
     rogue.send(Uint8Array.of(0x22, 0xff, 0x22));
     rogue.send(encode({ room: 'members', message: { kind: 'ping', sequence: 'one' } }));
@@ -293,6 +298,7 @@ export function netCompliance(ground: Ground): void {
     const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
     assert(rogue);
     rogue.send(hello(2));
+    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
     const longest = encode(frame(7));
     rogue.send(Buffer.concat([longest, Buffer.alloc(frameBytesMax - longest.length, ' ')]));
     await ground.until(() => c.frames(1).includes(7), 'the longest frame arrives');
@@ -333,6 +339,7 @@ export function netCompliance(ground: Ground): void {
       const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
       assert(rogue);
       rogue.send(hello(2));
+      await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
       for (let at = 0; at < 500; at += 1) rogue.send(encode(frame(at)));
       await ground.until(() => c.frames(1).length + c.net(1).counters().framesRefused >= 500, 'all are dealt with');
       assert(c.net(1).counters().framesRefused > 0);
@@ -502,6 +509,7 @@ export function netCompliance(ground: Ground): void {
     const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
     assert(rogue);
     rogue.send(hello(2));
+    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
     rogue.send(encode({ room: 'duplicate-id', message: { boots: [uuid(998), uuid(999)] } }));
     rogue.send(encode({ room: 'duplicate-id', message: { boots: [uuid(1)] } }));
     rogue.send(encode(frame(1)));

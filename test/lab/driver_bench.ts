@@ -131,6 +131,15 @@ export class Bench {
     await this.driver.open(MD);
   }
 
+  /** Open, and gate A of the first write answered: writes pass. */
+  async writable(): Promise<void> {
+    await this.open();
+    const first = Application.writeBlock(0, 1);
+    await this.until('gate A of the first write', () => this.observe().writePending);
+    await this.driver.answerGates(MD);
+    assert.equal(await first.done, 0);
+  }
+
   observe(): ArrayObservation {
     const seen = this.driver.observe(MD);
     if (seen === null) throw new Error(`${MD} does not run`);
@@ -221,7 +230,7 @@ export class Application {
 
   /** Goes on until it is stopped or fails. */
   static writeOn(): Application {
-    return new Application(['bs=4k', 'if=/dev/zero', `of=/dev/${MD}`, 'count=8000']);
+    return new Application(['bs=512', 'if=/dev/zero', `of=/dev/${MD}`, `count=${COMPONENT_SECTORS}`]);
   }
 
   async stop(): Promise<void> {
@@ -236,7 +245,7 @@ export function completedWrites(): number {
 }
 
 export function run(command: string, ...args: string[]): string {
-  return execFileSync(command, args, { encoding: 'utf8' });
+  return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
 export async function codeOf(call: Promise<unknown>): Promise<string> {

@@ -195,8 +195,7 @@ export function driverStories(disks: string[]): void {
       const leg = makeDevice('leg', `0 ${size} linear ${disk(1)} 0`);
       try {
         const { record } = await bench.assembled({ level: 'raid1', disks: [disk(0), leg] });
-        await bench.open();
-        await bench.driver.answerGates(MD);
+        await bench.writable();
         retable('leg', `0 ${size} error`);
         const writer = Application.writeBlock(1, 0x31);
         await bench.until('gate B', () => bench.observe().members.some((member) => member.blocked));

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include <future>
 #include <iterator>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -108,10 +110,15 @@ class FakeMd {
     while (write(pipe_.get(), filling.data(), filling.size()) > 0) {
     }
   }
-  void release() {
+  /** Lets the stores go on; returns all that was stored since the last call (after the filling). */
+  std::string release() {
     std::array<char, 4096> buffer;
-    while (read(pipe_.get(), buffer.data(), buffer.size()) > 0) {
+    std::string stored;
+    ssize_t count = 0;
+    while ((count = read(pipe_.get(), buffer.data(), buffer.size())) > 0) {
+      stored.append(buffer.data(), static_cast<std::size_t>(count));
     }
+    return stored.substr(std::min(stored.size(), stored.find_last_of('x') + 1));
   }
 
   bool suspended() const {
@@ -343,10 +350,11 @@ void grant_that_ends_while_an_array_opens_leaves_it_held() {
   FakeMd md(scratch.path);
   World world;
   world.grant();
+  // From a window above 0 the store of suspend_hi comes last: it is stuck when the grant ends.
+  put(md.directory / "suspend_lo", "1024");
   md.block_suspend();
   md.join(world.guard);
   std::promise<Outcome> opened;
-  // The store of suspend_hi=0 is stuck; meanwhile the grant ends.
   world.guard->suspend_range(md.name, 0, 0, [&](Outcome outcome) { opened.set_value(std::move(outcome)); });
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   world.guard->drop();
@@ -355,6 +363,19 @@ void grant_that_ends_while_an_array_opens_leaves_it_held() {
   CHECK(is(opened.get_future().get(), "EGRANT"));
   CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 1; }));
   CHECK(world.standing(md.name) == Standing::held);
+}
+
+void a_refused_open_stores_nothing() {
+  const Scratch scratch;
+  FakeMd md(scratch.path);
+  md.block_suspend();
+  md.release();
+  World world;
+  md.join(world.guard);
+  CHECK(is(world.open(md.name), "EGRANT"));
+  CHECK(is(world.range(md.name, 0, 1024), "EGRANT"));
+  std::istringstream stored(md.release());
+  for (std::string line; std::getline(stored, line);) CHECK(line == std::to_string(kSizeSectors));
 }
 
 void a_window_slides_and_a_drop_widens_it() {
@@ -586,6 +607,7 @@ int main() {
       TEST(gates_are_answered_while_a_suspend_drains),
       TEST(one_blocked_suspend_does_not_delay_the_others),
       TEST(grant_that_ends_while_an_array_opens_leaves_it_held),
+      TEST(a_refused_open_stores_nothing),
       TEST(a_window_slides_and_a_drop_widens_it),
       TEST(a_sliding_window_never_has_a_hole),
       TEST(an_array_without_a_grant_is_held_from_the_start),

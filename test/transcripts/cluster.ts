@@ -46,6 +46,8 @@ export interface ClusterOptions {
   /** Frames of one pair may overtake each other; a stream's never do. */
   unordered?: boolean;
   tickMs?: number;
+  /** Fixed delay of single directions, as `2>1`, instead of the drawn one. */
+  linksMs?: Readonly<Record<string, number>>;
   narrate?: 'lease' | 'members' | 'none';
   /** An agent that never answers `hand-over`. */
   neverReleases?: boolean;
@@ -535,7 +537,8 @@ export class Cluster {
     const receiver = this.#node(to);
     const { start } = receiver;
     const { min, max } = this.#options.delayMs ?? { min: 1, max: 1 };
-    let atMs = this.trueMs + min + this.#random() ** 4 * (max - min) * this.#slowness(node.id, to);
+    const drawnMs = min + this.#random() ** 4 * (max - min) * this.#slowness(node.id, to);
+    let atMs = this.trueMs + (this.#options.linksMs?.[`${node.id}>${to}`] ?? drawnMs);
     if (!this.#options.unordered) {
       const stream = `${node.id}>${to}`;
       atMs = Math.max(atMs, this.#lastArrival.get(stream) ?? 0);

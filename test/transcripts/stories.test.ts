@@ -110,6 +110,44 @@ story('clocks twenty percent apart', { rates: { 1: 0.8, 2: 1.2, 3: 1.2 } }, (clu
   assert.deepEqual(cluster.masters(), [2], 'and the fast clocks of its voters still waited longer');
 });
 
+/** Node 2 stands again and again from now on, as hasty as a node can be. */
+function ambush(cluster: Cluster, ms: number): void {
+  for (const endMs = cluster.trueMs + ms; cluster.trueMs < endMs; cluster.run(20)) cluster.rumour(2);
+}
+
+const slowMasterOfFastVoters = { rates: { 1: 0.8, 2: 1.2, 3: 1.2 }, narrate: 'lease' } as const;
+
+story('answers come late', { ...slowMasterOfFastVoters, linksMs: { '2>1': 650, '3>1': 650 } }, (cluster) => {
+  started(cluster, 6000);
+  assert.deepEqual(cluster.masters(), [1]);
+  cluster.cut([1], [2, 3]);
+  ambush(cluster, 4000);
+  assert.deepEqual(cluster.masters(), [2], 'elected as soon as the promises end; counted from the answers, too soon');
+});
+
+story('votes come late', { ...slowMasterOfFastVoters, linksMs: { '2>1': 580, '3>1': 580 } }, (cluster) => {
+  cluster.start(1, 2, 3);
+  while (cluster.elections.length === 0) cluster.run(10);
+  cluster.cut([1], [2, 3]);
+  ambush(cluster, 4000);
+  assert.deepEqual(cluster.masters(), [2]);
+});
+
+story('a voter is killed after an orderly restart', { narrate: 'lease' }, (cluster) => {
+  started(cluster);
+  cluster.stop(3);
+  cluster.run(500);
+  cluster.start(3);
+  cluster.cut([1], [2]);
+  cluster.run(4000);
+  assert.deepEqual(cluster.masters(), [1], 'by the word of node 3');
+  cluster.crash(3);
+  cluster.cut([1], [3]);
+  cluster.start(3);
+  ambush(cluster, 4000);
+  assert.deepEqual(cluster.masters(), [2], 'only after node 3 has waited for what it cannot remember');
+});
+
 story('a vote file is lost', {}, (cluster) => {
   started(cluster);
   cluster.crash(3);
