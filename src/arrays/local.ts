@@ -109,15 +109,18 @@ function isReleased(array: LocalArray): boolean {
   return array.released !== null && compareVersions(array.released.version, array.record.version) >= 0;
 }
 
-/** Members that md calls faulty here and the record does not. */
+/**
+ * Members that md here does not write to and the record takes for good: faulty, or taken out behind our back (the kernel
+ * lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an answered one).
+ */
 function diverged(observation: ArrayObservation, record: ArrayRecord): string[] {
-  const found: string[] = [];
-  for (const member of observation.members) {
-    if (!member.faulty || member.uuid === null) continue;
-    const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
-    if (recorded !== undefined && recorded.role !== 'faulty') found.push(member.uuid);
-  }
-  return found;
+  return record.members
+    .filter((recorded) => {
+      if (recorded.role === 'faulty') return false;
+      const seen = observation.members.find((member) => member.uuid === recorded.uuid);
+      return seen === undefined ? recorded.role === 'active' : seen.faulty;
+    })
+    .map((recorded) => recorded.uuid);
 }
 
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
@@ -173,7 +176,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   }
   const copierHere = record.resync !== null && record.resync.by === state.self;
   const runs = copyRuns(observation);
-  if (runs && !copierHere) return { op: { op: 'freeze' }, settled: false };
+  // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
+  if (!copierHere && (runs || observation.syncAction === 'idle')) return { op: { op: 'freeze' }, settled: false };
   const hold = mustHold(state, array, now);
   if (hold && !observation.held) {
     // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.

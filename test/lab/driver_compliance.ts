@@ -1,6 +1,6 @@
 /**
  * The real driver on the kernel it runs on: as root, in a guest, never on a machine whose disks matter.
- * MDMESH_TEST_DISKS=/dev/ubda,/dev/ubdb,… names at least four disks of 64 MiB or more; all on them is lost.
+ * Prints TAP with --test-reporter=tap. MDMESH_TEST_DISKS=/dev/ubda,/dev/ubdb,… names at least four disks of 64 MiB or more; all on them is lost.
  */
 import { after, test } from 'node:test';
 import { driverCompliance } from '../compliance/driver.ts';

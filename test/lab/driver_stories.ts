@@ -95,14 +95,14 @@ export function driverStories(disks: string[]): void {
         await bench.open();
         assert.equal(bench.observe().held, false);
         assert.equal(await Application.writeBlock(0, 2).done, 0);
+        const member = bench.observe().members[0]?.uuid ?? '';
+        assert.equal(await codeOf(bench.driver.setFaulty(MD, member)), 'EBUSY');
+        assert.notEqual(bench.observe().arrayState, 'broken');
         const user = openSync(`/dev/${MD}`, 'r');
         assert.equal(await codeOf(bench.driver.hold(MD)), 'EBUSY');
         closeSync(user);
         await bench.driver.hold(MD);
         assert.equal(bench.observe().held, true);
-        const member = bench.observe().members[0]?.uuid ?? '';
-        assert.equal(await codeOf(bench.driver.setFaulty(MD, member)), 'EBUSY');
-        assert.notEqual(bench.observe().arrayState, 'broken');
       });
     }
 
@@ -353,8 +353,8 @@ export function driverStories(disks: string[]): void {
       await bench.open();
       assert.equal(bench.observe().held, false);
       await bench.restart();
-      await bench.until('held', () => bench.observe().held);
       const seen = bench.observe();
+      await bench.until('held', () => bench.observe().held);
       assert.equal(seen.arrayUuid, record.uuid);
       assert.deepEqual(
         new Set(seen.members.map((member) => member.uuid)),

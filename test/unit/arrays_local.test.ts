@@ -223,3 +223,22 @@ test('stop: writes are drained before the array is taken apart', () => {
   const applied = gone.find((effect) => effect.type === 'applied');
   assert.ok(applied?.type === 'applied' && applied.report.state === 'absent');
 });
+
+test('a leg that was taken out of md behind our back is told as failed, and no gate is answered meanwhile', () => {
+  const node = Node.writing();
+  const seen = md({ writePending: true, arrayState: 'write-pending' });
+  const without = { ...seen, members: seen.members.filter((member) => member.uuid !== LEG_B) };
+  const effects = node.feed({ type: 'observed', array: ARRAY, observation: without });
+  assert.deepEqual(
+    effects.filter((effect) => effect.type === 'submit').map((effect) => effect.observation),
+    [{ what: 'member-faulty', array: ARRAY, member: LEG_B }],
+  );
+  assert.deepEqual(node.ops(effects), []);
+});
+
+test('md that was thawed behind our back is frozen again', () => {
+  const node = Node.writing();
+  assert.deepEqual(node.ops(node.feed({ type: 'observed', array: ARRAY, observation: md({ syncAction: 'idle' }) })), [
+    'freeze',
+  ]);
+});
