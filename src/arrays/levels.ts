@@ -41,6 +41,11 @@ export function survivesWithout(record: ArrayRecord, memberUuid: string): boolea
   return survives(record, slots);
 }
 
+/** Levels whose members md ever copies between. */
+export function hasCopies(record: ArrayRecord): boolean {
+  return record.level !== 'raid0' && record.level !== 'linear';
+}
+
 /** Whether two copies, or data and parity, can disagree after a crash, so that a resync means something. */
 export function canDiffer(record: ArrayRecord): boolean {
   const active = activeMembers(record).length;

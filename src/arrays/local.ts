@@ -15,6 +15,7 @@
  */
 import type { ArrayObservation } from '../md/driver.ts';
 import type { ArrayReport, LocalState, Observation } from '../wire/messages.ts';
+import { hasCopies } from './levels.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
 
 export type LocalOp =
@@ -177,7 +178,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const copierHere = record.resync !== null && record.resync.by === state.self;
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
-  if (!copierHere && (runs || observation.syncAction === 'idle')) return { op: { op: 'freeze' }, settled: false };
+  const thawed = hasCopies(record) && observation.syncAction === 'idle';
+  if (!copierHere && (runs || thawed)) return { op: { op: 'freeze' }, settled: false };
   const hold = mustHold(state, array, now);
   if (hold && !observation.held) {
     // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.

@@ -156,7 +156,7 @@ class RealDriver implements MdDriver {
       arrayUuid,
       arrayState: array.arrayState,
       writePending: array.arrayState === 'write-pending',
-      held: isHeld(array),
+      held: this.#guard.holds(array),
       syncAction: array.syncAction ?? 'idle',
       syncCompleted: array.syncCompleted,
       resyncStartSector: array.resyncStartSector,

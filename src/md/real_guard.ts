@@ -2,8 +2,8 @@
  * The native guard as the driver uses it: which arrays it watches over, and what lets their writes pass.
  *
  * raid0 and linear have no suspend range and no gates, so the guard cannot hold them: they are held by `readonly`, from
- * here, and the kernel refuses that (EBUSY) while anybody has the array open. Such an array is safe against an expired
- * grant only as far as its users can be ended; the failed hold is told as `drop-failed`.
+ * here, and the kernel refuses that (EBUSY) while anybody has the array open. The failed hold is told as `drop-failed`, and
+ * the watchdog is petted no more: a mounted raid0 is safe against an expired grant only with a watchdog or a fence command.
  */
 import type { Guard, GuardEvent, MetadataResult, MetadataWrite } from './driver.ts';
 import { MdError } from './driver.ts';
@@ -27,6 +27,8 @@ export class RealGuard implements Guard {
   readonly #registered = new Map<string, Set<string>>();
   /** Arrays without a suspend range. */
   readonly #plain = new Set<string>();
+  /** Of these, the ones that could not be held: told once. */
+  readonly #failed = new Set<string>();
   readonly #listeners = new Set<(event: GuardEvent) => void>();
   #alive: NodeJS.Timeout | null = null;
 
@@ -100,8 +102,18 @@ export class RealGuard implements Guard {
     if (this.#registered.get(md)?.delete(device) === true) this.#native.unregisterMember(md, device);
   }
 
+  /**
+   * Whether no write passes and none is in flight. sysfs shows a suspend range as soon as it is stored, while the store still
+   * drains; the guard knows when it has returned.
+   */
+  holds(array: SysfsArray): boolean {
+    if (!isHeld(array)) return false;
+    if (!this.#registered.has(array.md)) return true;
+    return this.#native.state().arrays.some(({ md, standing }) => md === array.md && standing === 'held');
+  }
+
   async hold(array: SysfsArray): Promise<void> {
-    if (isHeld(array) || gateClosed(array)) return;
+    if (this.holds(array) || gateClosed(array)) return;
     if (array.suspend === null) return this.#set(array.md, 'holding a level without suspend', 'readonly');
     await withinLimit(array.md, translated(this.#native.hold(array.md)));
   }
@@ -129,7 +141,7 @@ export class RealGuard implements Guard {
 
   async startWatchdog(path: string, timeoutSeconds: number): Promise<void> {
     this.#native.loopAlive();
-    this.#alive ??= setInterval(() => this.#native.loopAlive(), LOOP_ALIVE_MS).unref();
+    this.#alive ??= setInterval(() => void this.#pet(), LOOP_ALIVE_MS).unref();
     await translated(this.#native.startWatchdog(path, timeoutSeconds, LOOP_LATE_MS));
   }
 
@@ -146,18 +158,35 @@ export class RealGuard implements Guard {
     this.#native.close();
   }
 
-  async #holdPlain(): Promise<void> {
-    await Promise.all(
+  /**
+   * An array without suspend that is in use cannot be held when the grant ends. Then the loop counts as dead, and the
+   * watchdog resets the node: that is the one thing that still stops its writes.
+   */
+  async #pet(): Promise<void> {
+    if (this.#plain.size === 0 || this.#grantLives() || (await this.#holdPlain())) this.#native.loopAlive();
+  }
+
+  /** True: every array without suspend is held. Each failure is told once. */
+  async #holdPlain(): Promise<boolean> {
+    const held = await Promise.all(
       [...this.#plain].map(async (md) => {
         const array = readArray(md, this.#readFiles);
-        if (array === null || isHeld(array)) return;
+        if (array === null || isHeld(array)) {
+          this.#failed.delete(md);
+          return true;
+        }
         try {
           await this.#set(md, 'holding a level without suspend', 'readonly');
+          this.#failed.delete(md);
+          return true;
         } catch (error) {
-          this.#tell({ type: 'drop-failed', atMs: this.#now(), md, code: errorCode(error) });
+          if (!this.#failed.has(md)) this.#tell({ type: 'drop-failed', atMs: this.#now(), md, code: errorCode(error) });
+          this.#failed.add(md);
+          return false;
         }
       }),
     );
+    return held.every((one) => one);
   }
 
   #tell(event: GuardEvent): void {
