@@ -73,7 +73,7 @@ export async function runAgent(configFile: string): Promise<number> {
     config,
     clock: () => driver.now(),
     schedule: (delayMs, run) => timers.after(delayMs, run),
-    onEvent: (text) => log.warn(text),
+    onEvent: ({ severity, text, ...fields }) => log[severity === 'info' ? 'info' : 'warn'](fields, `fencing: ${text}`),
   });
   const agent = await Agent.create({
     config,
@@ -105,6 +105,9 @@ export async function runAgent(configFile: string): Promise<number> {
     log,
   });
   await agent.start();
+  for (const { what, text } of journal.found) {
+    agent.notice('JournalDamaged', 'warning', `node/${config.self}`, { what, text: text.slice(0, 300) });
+  }
   driver.notify('READY=1');
   const beat = timers.every(1000, () => driver.notify('WATCHDOG=1'));
   log.info(

@@ -210,7 +210,7 @@ export class Agent implements AgentFace {
       }
     });
     await net.start();
-    this.#feedMembers({ type: 'eligible', eligible: true });
+    this.#offer();
     this.#stops.push(timers.every(TICK_MS, () => this.#tick()));
     let turn = 0;
     this.#stops.push(
@@ -310,6 +310,7 @@ export class Agent implements AgentFace {
   #tick(): void {
     this.#feedMembers({ type: 'tick' });
     this.#feedLease({ type: 'tick' });
+    this.#offer();
     this.#feedLocal({ type: 'tick' });
     this.#feedMaster({ type: 'tick' });
   }
@@ -392,6 +393,16 @@ export class Agent implements AgentFace {
         break;
     }
   }
+
+  /** A voter that cannot vote for itself must not keep others from standing by being the lowest. */
+  #offer(): void {
+    const { abstains } = leaseSummary(this.#lease);
+    const eligible = abstains === null || this.now() < abstains.untilMs;
+    if (eligible === this.#eligible) return;
+    this.#eligible = eligible;
+    this.#feedMembers({ type: 'eligible', eligible });
+  }
+  #eligible = false;
 
   #feedView(): void {
     this.#feedLease({ type: 'view', view: view(this.#members) });
@@ -1033,11 +1044,13 @@ export class Agent implements AgentFace {
     this.#catchingUp.add(node);
     const loop = async (): Promise<void> => {
       for (;;) {
+        const before = this.parts.journal.head();
         const page = await this.parts.net.catchup(node, { have: cursorsOf(this.#acceptance) });
         this.#counters.catchups = (this.#counters.catchups ?? 0) + 1;
         for (const sealed of page.events) this.#receiveSealed(Buffer.from(sealed, 'base64'), 'catchup');
         await this.#inbox;
-        if (!page.more || this.#stopped) return;
+        // A page that brings nothing new would come again for ever: a hole that no journal can fill any more.
+        if (!page.more || this.#stopped || this.parts.journal.head() === before) return;
       }
     };
     loop()

@@ -27,7 +27,6 @@ import { ArrayWatch } from './real_watch.ts';
 import {
   copying,
   type FileReader,
-  isHeld,
   METADATA_VERSION,
   mdNames,
   readArray,
