@@ -89,7 +89,7 @@ class RealDriver implements MdDriver {
     const array = this.#ours(md);
     if (array === null) return;
     await this.#disks.identify(array.members.map((member) => member.devno));
-    await this.#guard.register(array);
+    await this.#guard.register(array, false);
     // Between copies an array is always frozen; the agent before may have died between the end of one and its freeze.
     if (!copying(array)) await this.#array(md).freeze();
   }
@@ -183,7 +183,7 @@ class RealDriver implements MdDriver {
       await loadModules(record.level);
       await startArray(record, members, this.#readFiles, this.#store);
       try {
-        await this.#guard.register(this.#array(md).read());
+        await this.#guard.register(this.#array(md).read(), true);
       } catch (error) {
         await clearArray(md, this.#readFiles, this.#store).catch(() => undefined);
         throw error;

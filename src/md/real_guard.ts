@@ -25,6 +25,8 @@ export class RealGuard implements Guard {
   readonly #store: SysfsStore;
   /** Array → its members, as registered. */
   readonly #registered = new Map<string, Set<string>>();
+  /** Assembled here with the suspend in place before the array took its first write; not opened since. */
+  readonly #bornHeld = new Set<string>();
   /** Arrays without a suspend range. */
   readonly #plain = new Set<string>();
   /** Of these, the ones that could not be held: told once. */
@@ -67,10 +69,14 @@ export class RealGuard implements Guard {
     await Promise.all([translated(this.#native.drop()), this.#holdPlain()]);
   }
 
-  /** From now on the guard holds this array when the grant has ended; at once if there is none. */
-  async register(array: SysfsArray): Promise<void> {
+  /**
+   * From now on the guard holds this array when the grant has ended; at once if there is none.
+   * @param bornHeld it was suspended before it became writable, so that nothing is in flight
+   */
+  async register(array: SysfsArray, bornHeld: boolean): Promise<void> {
     const { md } = array;
     this.forget(md);
+    if (bornHeld) this.#bornHeld.add(md);
     if (array.suspend === null) {
       this.#plain.add(md);
       if (!this.#grantLives()) await this.#holdPlain();
@@ -95,6 +101,7 @@ export class RealGuard implements Guard {
 
   forget(md: string): void {
     this.#plain.delete(md);
+    this.#bornHeld.delete(md);
     if (this.#registered.delete(md)) this.#native.unregisterArray(md);
   }
 
@@ -108,7 +115,7 @@ export class RealGuard implements Guard {
    */
   holds(array: SysfsArray): boolean {
     if (!isHeld(array)) return false;
-    if (!this.#registered.has(array.md)) return true;
+    if (!this.#registered.has(array.md) || this.#bornHeld.has(array.md)) return true;
     return this.#native.state().arrays.some(({ md, standing }) => md === array.md && standing === 'held');
   }
 
@@ -119,6 +126,7 @@ export class RealGuard implements Guard {
   }
 
   async open(array: SysfsArray): Promise<void> {
+    this.#bornHeld.delete(array.md);
     if (array.suspend !== null) return translated(this.#native.open(array.md));
     this.#demandGrant(array.md);
     await this.#set(array.md, 'opening', 'active');

@@ -3,6 +3,8 @@
 //                   [--random] [--seconds S] [--count WRITES_A_JOB] [--pause-ms 5] [--buffered]     until SIGTERM or the end
 //   mdio verify     --device D | --image I [--offset-bytes X]   --log F [--log F …]
 //   mdio read-check --device D --log F [--log F …] [--seconds S] [--rate PER_SECOND]
+//   mdio watch      --array md0 [--seconds S]                          one line each time a member's state changes
+//   mdio fail       --device D --member M                             marks a member faulty by md's ioctl
 //   mdio bench      --device D [--bs 4096] [--pattern seq|random] [--seconds 5] [--jobs J] [--read] [--offset-bytes X] [--size-bytes Y]
 #include "options.h"
 #include "verbs.h"
@@ -13,6 +15,8 @@ int main(int count, char **words) {
   if (verb == "write") return write_verb(options);
   if (verb == "verify") return verify_verb(options);
   if (verb == "read-check") return read_check_verb(options);
+  if (verb == "watch") return watch_verb(options);
+  if (verb == "fail") return fail_verb(options);
   if (verb == "bench") return bench_verb(options);
-  Options::refuse(verb, "is not one of write, verify, read-check, bench");
+  Options::refuse(verb, "is not one of write, verify, read-check, watch, fail, bench");
 }

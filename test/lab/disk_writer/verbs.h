@@ -4,4 +4,6 @@ class Options;
 int write_verb(Options &options);
 int verify_verb(Options &options);
 int read_check_verb(Options &options);
+int watch_verb(Options &options);
+int fail_verb(Options &options);
 int bench_verb(Options &options);

@@ -15,7 +15,17 @@ const programs = [
   {
     name: 'mdio',
     dir: 'disk_writer',
-    units: ['mdio.cc', 'write.cc', 'verify.cc', 'read_check.cc', 'bench.cc', 'latency.cc', 'ack_log.cc'],
+    units: [
+      'mdio.cc',
+      'write.cc',
+      'verify.cc',
+      'read_check.cc',
+      'watch.cc',
+      'fail.cc',
+      'bench.cc',
+      'latency.cc',
+      'ack_log.cc',
+    ],
   },
 ] as const;
 

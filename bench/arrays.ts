@@ -1,0 +1,39 @@
+/** Mirrors for the measurements: made quickly, and taken away again so that the next round begins with a whole one. */
+import type { Cluster } from '../test/lab/cluster.ts';
+
+export interface MirrorOptions {
+  md?: string;
+  devices?: readonly string[];
+  assumeClean?: boolean;
+}
+
+const DEVICES = ['/dev/ubda', '/dev/ubdb'];
+
+async function ask(cluster: Cluster, request: object): Promise<void> {
+  const { ok, text } = await cluster.request(await cluster.master(), request);
+  if (!ok) throw new Error(`${JSON.stringify(request)}: ${text}`);
+}
+
+/** A shared mirror over whole copies, open for writes on all nodes. */
+export async function makeMirror(cluster: Cluster, options: MirrorOptions = {}): Promise<void> {
+  const { md = 'md0', devices = DEVICES, assumeClean = true } = options;
+  await ask(cluster, {
+    verb: 'create',
+    md: `/dev/${md}`,
+    level: 'raid1',
+    raidDisks: devices.length,
+    access: 'shared',
+    devices,
+    spares: 0,
+    assumeClean,
+    force: true,
+  });
+  await cluster.open(cluster.nodes, md);
+}
+
+export async function unmakeMirror(cluster: Cluster, md = 'md0'): Promise<void> {
+  await ask(cluster, { verb: 'stop', array: md });
+  await ask(cluster, { verb: 'release', array: md });
+}
+
+export { ask };

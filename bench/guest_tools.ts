@@ -1,0 +1,125 @@
+/** Long-lived programs inside guests whose answers are read when they have ended, and what agents say in their logs. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Cluster } from '../test/lab/cluster.ts';
+import type { Clocks } from './clocks.ts';
+
+let started = 0;
+
+export interface Running {
+  /** Its standard output so far. */
+  output(): string;
+  /** Ends it by SIGTERM if it still runs; its whole output. */
+  end(): Promise<string>;
+}
+
+/** `mdio VERB …` on a node. */
+export async function mdio(cluster: Cluster, node: number, words: readonly string[]): Promise<Running> {
+  const guest = cluster.lab.guest(node);
+  const logFile = join(guest.dir, `mdio-${started++}.log`);
+  const process = await guest.spawn([cluster.lab.mdio, ...words], { logFile });
+  let over = false;
+  void process.exited.then(() => {
+    over = true;
+  });
+  const output = (): string => {
+    try {
+      return readFileSync(logFile, 'utf8');
+    } catch {
+      return '';
+    }
+  };
+  return {
+    output,
+    end: async () => {
+      if (!over) await process.signal('SIGTERM').catch(() => undefined);
+      await process.exited;
+      // What a guest appends reaches the host a moment later.
+      for (let patience = 100; output() === '' && patience > 0; patience--) await pause(10);
+      return output();
+    },
+  };
+}
+
+/** Lines of JSON; a last one that is still being written is left out. */
+export function jsonLines<T>(text: string): T[] {
+  const lines: T[] = [];
+  for (const line of text.split('\n')) {
+    if (!line.startsWith('{')) continue;
+    try {
+      lines.push(JSON.parse(line));
+    } catch {
+      // Cut off.
+    }
+  }
+  return lines;
+}
+
+export interface WritePause {
+  wallMs: number;
+  lengthMs: number;
+}
+
+export interface WriteSummary {
+  acknowledged: number;
+  failed: number;
+  hanging: number;
+  latency: { p50Ms: number; p99Ms: number; maxMs: number };
+  pauses: { list: WritePause[] };
+}
+
+export function writeSummary(text: string, node: number): WriteSummary {
+  const [summary] = jsonLines<WriteSummary>(text);
+  if (summary === undefined) throw new Error(`the writer of node ${node} gave no summary: ${text.slice(0, 300)}`);
+  if (summary.failed > 0 || summary.hanging > 0) {
+    throw new Error(`the writer of node ${node}: ${summary.failed} writes failed, ${summary.hanging} hang`);
+  }
+  return summary;
+}
+
+/** The longest write of any node that was under way in the span, by the host's clock; null: none was as long as the writers note. */
+export function longestPauseMs(
+  summaries: ReadonlyMap<number, WriteSummary>,
+  clocks: Clocks,
+  fromMs: number,
+  untilMs: number,
+): number | null {
+  let longest: number | null = null;
+  for (const [node, { pauses }] of summaries) {
+    for (const { wallMs, lengthMs } of pauses.list) {
+      const begun = clocks.hostMs(node, wallMs);
+      if (begun + lengthMs < fromMs || begun > untilMs) continue;
+      if (longest === null || lengthMs > longest) longest = lengthMs;
+    }
+  }
+  return longest;
+}
+
+interface LogLine {
+  time: string;
+  event?: string;
+  subject?: string;
+  [field: string]: unknown;
+}
+
+/** When, by the host's clock, an agent first told of this event after a moment; waits for it. */
+export async function toldAtMs(
+  cluster: Cluster,
+  clocks: Clocks,
+  node: number,
+  event: string,
+  afterMs: number,
+  timeoutMs = 60_000,
+): Promise<number> {
+  return cluster.until(`${event} in the log of node ${node}`, timeoutMs, async () => {
+    for (const line of jsonLines<LogLine>(cluster.agentLog(node))) {
+      if (line.event !== event) continue;
+      const atMs = clocks.hostMs(node, Date.parse(line.time));
+      if (atMs >= afterMs) return atMs;
+    }
+    return null;
+  });
+}
+
+export const pause = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds));

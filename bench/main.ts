@@ -1,0 +1,56 @@
+/**
+ * `make bench`: the figures of mdmesh in the laboratory, three guests on whatever cores this machine has. ONLY=leg,rest
+ * measures some of them, LONG=1 watches the agents at rest for ten minutes. Prints a table, writes out/bench.json.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
+import { join } from 'node:path';
+import { labAvailable } from '../test/lab/lab.ts';
+import { atRest } from './at_rest.ts';
+import { eventPropagation } from './events.ts';
+import { figureOf, type Measured, tableOf } from './figure.ts';
+import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
+import { masterFailover, nodeDeath } from './node_failure.ts';
+import { startToActive } from './start.ts';
+import { writeRatio } from './write_ratio.ts';
+
+const measurements: Record<string, () => Promise<Measured[]>> = {
+  leg: legFailureByIoctl,
+  ioerror: legFailureByIoError,
+  events: eventPropagation,
+  failover: masterFailover,
+  death: nodeDeath,
+  start: startToActive,
+  rest: atRest,
+  ratio: writeRatio,
+};
+
+const asked = process.env.ONLY?.split(',') ?? Object.keys(measurements);
+const unknown = asked.filter((name) => measurements[name] === undefined);
+const available = labAvailable();
+if (unknown.length > 0 || !available.ok) {
+  const why = available.ok
+    ? `ONLY=${unknown.join()}: choose from ${Object.keys(measurements).join(', ')}`
+    : available.why;
+  process.stderr.write(`bench: ${why}\n`);
+  process.exit(2);
+}
+
+const all: Measured[] = [];
+const failures: string[] = [];
+for (const name of asked) {
+  process.stderr.write(`--- ${name}\n`);
+  try {
+    all.push(...((await measurements[name]?.()) ?? []));
+  } catch (error) {
+    failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+    process.stderr.write(`${failures.at(-1)}\n`);
+  }
+}
+const out = join(import.meta.dirname, '..', 'out');
+mkdirSync(out, { recursive: true });
+writeFileSync(join(out, 'bench.json'), `${JSON.stringify(all.map(figureOf), null, 2)}\n`);
+const load = loadavg()[0]?.toFixed(1);
+process.stdout.write(`${tableOf(all)}\nthree guests, profile lan, ${availableParallelism()} cores, load ${load}\n`);
+for (const failure of failures) process.stdout.write(`NOT MEASURED ${failure.split('\n')[0]}\n`);
+process.exit(failures.length > 0 ? 1 : 0);

@@ -1,0 +1,77 @@
+/** Nodes lose power: how soon there is a new master, and how soon the survivors' writes flow again. */
+import { Cluster } from '../test/lab/cluster.ts';
+import { makeMirror } from './arrays.ts';
+import { Clocks } from './clocks.ts';
+import type { Measured } from './figure.ts';
+import { longestPauseMs, mdio, pause, toldAtMs, type WriteSummary, writeSummary } from './guest_tools.ts';
+
+const ROUNDS = Number(process.env.ROUNDS ?? 5);
+
+async function back(cluster: Cluster, node: number): Promise<void> {
+  await cluster.lab.guest(node).boot();
+  await cluster.startAgent(node);
+  await cluster.open();
+}
+
+export async function masterFailover(): Promise<Measured[]> {
+  await using cluster = await Cluster.start({ name: 'bench-failover', diskMib: [64, 64] });
+  await makeMirror(cluster);
+  const samples: number[] = [];
+  for (let count = 0; count < ROUNDS; count++) {
+    const master = await cluster.master();
+    const rest = cluster.nodes.filter((node) => node !== master);
+    const clocks = await Clocks.of(cluster.lab);
+    const killedMs = Clocks.nowMs();
+    cluster.lab.guest(master).killNow();
+    const next = await cluster.master(rest);
+    samples.push((await toldAtMs(cluster, clocks, next, 'MasterElected', killedMs)) - killedMs);
+    process.stderr.write(`master ${master} killed, ${next} elected: ${samples.at(-1)?.toFixed(0)} ms\n`);
+    await back(cluster, master);
+  }
+  return [{ name: 'master_failover_ms', unit: 'ms', samples, goal: { atMost: 4000 } }];
+}
+
+export async function nodeDeath(): Promise<Measured[]> {
+  await using cluster = await Cluster.start({ name: 'bench-death', diskMib: [64, 64] });
+  await makeMirror(cluster);
+  const samples: number[] = [];
+  for (let count = 0; count < ROUNDS; count++) {
+    const master = await cluster.master();
+    const victim = cluster.nodes.filter((node) => node !== master)[count % (cluster.nodes.length - 1)] ?? 0;
+    const rest = cluster.nodes.filter((node) => node !== victim);
+    const clocks = await Clocks.of(cluster.lab);
+    const writers = await Promise.all(
+      cluster.nodes.map((node) => {
+        const range = ['--start-block', String(node * 1000), '--blocks', '1000', '--rate', '200'];
+        return mdio(cluster, node, [
+          'write',
+          '--device',
+          '/dev/md0',
+          '--node',
+          String(node),
+          '--pause-ms',
+          '2',
+          ...range,
+        ]);
+      }),
+    );
+    await pause(1000);
+    const killedMs = Clocks.nowMs();
+    cluster.lab.guest(victim).killNow();
+    await cluster.until('the dead node evicted', 60_000, async () => {
+      const array = await cluster.array(master);
+      return array !== undefined && !array.record.writers.includes(victim) && array.record.resync === null;
+    });
+    await cluster.open(rest);
+    await pause(500);
+    const summaries = new Map<number, WriteSummary>();
+    for (const node of rest) {
+      const text = (await writers[cluster.nodes.indexOf(node)]?.end()) ?? '';
+      summaries.set(node, writeSummary(text, node));
+    }
+    samples.push(longestPauseMs(summaries, clocks, killedMs, Clocks.nowMs()) ?? 2);
+    process.stderr.write(`node ${victim} killed: longest pause ${samples.at(-1)?.toFixed(0)} ms\n`);
+    await back(cluster, victim);
+  }
+  return [{ name: 'node_death_writers_released_ms', unit: 'ms', samples }];
+}

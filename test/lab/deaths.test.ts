@@ -1,0 +1,119 @@
+/** Agents and whole nodes die and come back while all three write. The fence command switches a silent node off. */
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { agentLines, elections } from './agent_log.ts';
+import { chapters } from './chapters.ts';
+import { Cluster } from './cluster.ts';
+import { labAvailable } from './lab.ts';
+import { createMirror, LastingWriters, leads, proveWhole } from './lasting_writers.ts';
+
+const available = labAvailable();
+
+test('nodes die and come back', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
+  await using cluster = await Cluster.start({
+    name: 'deaths',
+    diskMib: [64, 64],
+    config: 'timing: { failback_after: 4s }',
+  });
+  const chapter = chapters(t, cluster);
+  const { lab } = cluster;
+  const switchedOff: number[] = [];
+  // A power switch takes its time; in that time a restarted agent may have answered, and the command was called off.
+  lab.onFence = async (node) => {
+    for (let waitedMs = 0; waitedMs < 4000; waitedMs += 200) {
+      if (!lab.guest(node).running) return true;
+      if (
+        await cluster.status(node).then(
+          () => true,
+          () => false,
+        )
+      )
+        return false;
+      await sleep(200);
+    }
+    switchedOff.push(node);
+    await lab.guest(node).kill9();
+    return true;
+  };
+  await createMirror(cluster);
+  const writers = new LastingWriters(cluster);
+  const others = (victim: number) => cluster.nodes.filter((node) => node !== victim);
+
+  function evicted(node: number, sinceMs: number): boolean {
+    return cluster.nodes.some((each) =>
+      agentLines(cluster, each, sinceMs).some(
+        (line) => line.event === 'NodeEvicted' && line.subject === `node/${node}`,
+      ),
+    );
+  }
+
+  async function goesOnWithout(victim: number, sinceMs: number): Promise<void> {
+    await cluster.until(`node ${victim} evicted`, 30_000, async () => evicted(victim, sinceMs));
+    writers.forget(victim);
+    await writers.goOn(others(victim));
+    const record = await cluster.open(others(victim));
+    assert.deepEqual(record.writers, others(victim));
+  }
+
+  async function comesBack(node: number): Promise<void> {
+    await lab.guest(node).boot();
+    await cluster.startAgent(node);
+    await cluster.open();
+    await writers.start([node]);
+  }
+
+  for (const [victim, who] of [
+    [3, 'a node that is not master'],
+    [1, 'the master'],
+  ] as const) {
+    await chapter(`the agent of ${who} is killed and started again at once: no resync`, async () => {
+      await leads(cluster, 1);
+      await writers.start();
+      const since = Date.now();
+      const before = await cluster.open();
+      await cluster.agent(victim).signal('SIGKILL');
+      await cluster.startAgent(victim);
+      await cluster.until('the restarted agent answers', 20_000, () => cluster.status(victim));
+      await writers.goOn(cluster.nodes);
+      const after = await cluster.open();
+      assert.equal(evicted(victim, since), false);
+      assert.deepEqual(switchedOff, []);
+      assert.deepEqual(after.writerBoots, before.writerBoots);
+      await proveWhole(cluster, writers);
+    });
+
+    await chapter(
+      `the agent of ${who} is killed for good: switched off, evicted, resynced, back after a boot`,
+      async () => {
+        await leads(cluster, 1);
+        await writers.start();
+        const since = Date.now();
+        await cluster.agent(victim).signal('SIGKILL');
+        await goesOnWithout(victim, since);
+        assert.deepEqual(switchedOff.splice(0), [victim]);
+        await comesBack(victim);
+        await proveWhole(cluster, writers);
+      },
+    );
+
+    await chapter(`the power of ${who} fails: evicted, resynced, back after a boot`, async () => {
+      await leads(cluster, 1);
+      await writers.start();
+      const since = Date.now();
+      await lab.guest(victim).kill9();
+      await goesOnWithout(victim, since);
+      await comesBack(victim);
+      await proveWhole(cluster, writers);
+    });
+  }
+
+  await chapter('no term had two masters', async () => {
+    const terms = elections(cluster).map(({ term }) => term);
+    assert.deepEqual(
+      terms,
+      [...new Set(terms)].sort((a, b) => a - b),
+    );
+    assert.ok(terms.length > 3, `only ${terms.length} elections were seen`);
+  });
+});

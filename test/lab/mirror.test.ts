@@ -1,0 +1,240 @@
+/**
+ * A mirror's life under load: made by one node, written by all, and its legs lost in every way a leg can be lost. Each
+ * failure must be one commit, pause the writers and fail none, and no node may read the lost leg once a write that missed
+ * it was acknowledged. That last rule is made easy to break: all reads are steered to the leg that will be lost, and a
+ * peer far from the others learns of it late.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import { Cluster, program } from './cluster.ts';
+import { labAvailable } from './lab.ts';
+import { checkLegs, commits, examine, mustExamine, Writers } from './writers.ts';
+
+const available = labAvailable();
+if (!available.ok) console.warn(`SKIPPED, a mirror's life on real kernels: ${available.why}`);
+
+const LEGS = 6;
+const DISK_MIB = 40;
+const legName = (index: number): string => `leg${'abcdefgh'[index]}`;
+const legPath = (index: number): string => `/dev/mapper/${legName(index)}`;
+const others = (index: number): number[] => Array.from({ length: LEGS }, (_, i) => i).filter((i) => i !== index);
+
+suite('a mirror of six legs on three nodes', { skip: available.ok ? false : available.why, timeout: 150_000 }, () => {
+  let cluster: Cluster;
+  let master: NodeId;
+  let record: ArrayRecord;
+  const lost = new Set<number>();
+
+  before(async () => {
+    cluster = await Cluster.prepare({
+      name: 'mirror',
+      diskMib: Array.from({ length: LEGS + 1 }, () => DISK_MIB),
+      devices: ['/dev/mapper/leg*'],
+    });
+    await Promise.all(
+      cluster.lab.guests.map(async (guest) => {
+        for (let index = 0; index <= LEGS; index += 1) await guest.wrapDisk(`/dev/ubd${'abcdefgh'[index]}`);
+      }),
+    );
+    await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
+    master = await cluster.master();
+  });
+  after(async () => {
+    await cluster?.close();
+  });
+
+  /** Kernel name (dm-3) and number (251:3) of a leg on a node. */
+  async function kernelDisk(node: NodeId, index: number): Promise<{ name: string; number: number }> {
+    const guest = cluster.lab.guest(node);
+    const [major = 0, minor = 0] = (await guest.must(`stat -Lc '%t %T' ${legPath(index)}`))
+      .split(' ')
+      .map((hex) => Number.parseInt(hex, 16));
+    const name = await guest.must(`basename $(readlink -f /sys/dev/block/${major}:${minor})`);
+    return { name: name.trim(), number: major * 256 + minor };
+  }
+
+  /** All nodes read from this leg alone, as long as they believe in it. */
+  async function steerReadsTo(index: number): Promise<void> {
+    for (const node of cluster.nodes) {
+      for (const leg of others(-1).filter((candidate) => !lost.has(candidate))) {
+        const { name } = await kernelDisk(node, leg);
+        const word = leg === index ? '-writemostly' : 'writemostly';
+        await cluster.lab.guest(node).writeFile(`/sys/block/md0/md/dev-${name}/state`, word);
+      }
+    }
+  }
+
+  /** One failure under load, from the first acknowledged write to the legs' last byte. */
+  async function loseLeg(name: string, index: number, fail: () => Promise<unknown>): Promise<void> {
+    const survivors = others(index).filter((leg) => !lost.has(leg));
+    const uuid = record.members.find((member) => member.slot === index)?.uuid;
+    await steerReadsTo(index);
+    const writers = await Writers.start(cluster, { name, readers: cluster.nodes });
+    await writers.goOn();
+    master = await cluster.master();
+    const before = mustExamine(cluster, index).events;
+    const failures = async (): Promise<number> =>
+      (await commits(cluster, 1)).filter(({ kind, member }) => kind === 'fail' && member === uuid).length;
+    // The last to know.
+    await cluster.lab.netem(cluster.nodes.length, 'delay 50ms');
+    await fail();
+    await cluster.until('the failure is in the record of every node', 20_000, async () => {
+      const arrays = await Promise.all(cluster.nodes.map((node) => cluster.array(node)));
+      return arrays.every((array) => array?.record.members.find((member) => member.uuid === uuid)?.role === 'faulty');
+    });
+    await cluster.lab.netem(cluster.nodes.length, '');
+    await writers.goOn();
+    lost.add(index);
+
+    for (const node of cluster.nodes) {
+      const array = await cluster.array(node);
+      const leg = array?.local?.members.find((member) => member.uuid === uuid);
+      assert.ok(leg === undefined || leg.faulty, `node ${node}'s md still uses the lost leg`);
+      assert.equal(
+        array?.local?.members.some((member) => member.blocked),
+        false,
+        `a gate is closed on node ${node}`,
+      );
+      assert.equal(array?.trouble, null);
+      const mdstat = await cluster.lab.guest(node).readFile('/proc/mdstat');
+      assert.match(mdstat, new RegExp(`\\[${LEGS}/${LEGS - lost.size}\\]`), `node ${node}: ${mdstat}`);
+      if (leg !== undefined) assert.match(mdstat, new RegExp(`${leg.device}\\[\\d+\\](\\(W\\))?\\(F\\)`));
+    }
+    for (const leg of survivors) {
+      const seen = mustExamine(cluster, leg);
+      assert.equal(seen.events, before + 2, `events of disk ${leg}: they rise by two, once`);
+      assert.equal(seen.arrayState[index], '.', `disk ${leg} calls slot ${index} ${seen.arrayState}`);
+    }
+    assert.equal(await failures(), 1, 'a failure is one commit');
+    assert.equal(mustExamine(cluster, index).events, before, 'the superblock of the lost leg is left alone');
+    await writers.stop();
+    checkLegs(cluster, survivors, writers.logs, record.componentSectors);
+    record = await cluster.open();
+  }
+
+  const notMaster = (): NodeId => (master === 2 ? 1 : 2);
+
+  test('made by a node that is not the master, it is the same on every node', async () => {
+    const paths = Array.from({ length: LEGS }, (_, index) => legPath(index)).join(' ');
+    const said = await cluster.must(3, `create md0 --level 1 --raid-devices ${LEGS} ${paths}`);
+    assert.match(said, /md0 created \(UUID /);
+    record = await cluster.open();
+    for (const node of cluster.nodes) {
+      const array = await cluster.array(node);
+      assert.deepEqual(array?.record, record, `record on node ${node}`);
+      assert.equal(array?.local?.resyncStartSector, null);
+      assert.match(await cluster.lab.guest(node).readFile('/proc/mdstat'), /\[6\/6\] \[UUUUUU\]/);
+    }
+    assert.deepEqual(record.writers, cluster.nodes);
+    assert.equal(examine(cluster, LEGS), null, 'the disk that was not named is not touched');
+    checkLegs(cluster, others(-1), [], record.componentSectors);
+  });
+
+  test('status, nodes, detail, examine and watch tell of it on every node', async () => {
+    for (const node of cluster.nodes) {
+      const status = await cluster.must(node, 'status');
+      assert.match(status, new RegExp(`master is node ${master}; this is node ${node} .*it may write`));
+      assert.match(status, /md0 +raid1 +clean +\[UUUUUU\] +- +shared +1,2,3/);
+      const nodes = await cluster.must(node, 'nodes');
+      assert.equal(nodes.match(/ alive /g)?.length, 3, nodes);
+      const detail = await cluster.must(node, 'detail md0');
+      assert.match(detail, /Raid Level : raid1/);
+      assert.match(detail, /Active Devices : 6/);
+      assert.match(detail, /Writers : node 1, node 2, node 3/);
+      assert.equal(detail.match(/active sync/g)?.length, LEGS, detail);
+      const examined = await cluster.must(node, `examine ${legPath(0)}`);
+      assert.match(examined, /Magic : a92b4efc/);
+      assert.match(examined, /Array State : AAAAAA/);
+      assert.ok(examined.includes(record.name));
+    }
+    const guest = cluster.lab.guest(2);
+    const watchLog = join(guest.dir, 'watch');
+    const argv = [program, '--config', cluster.configFile(2), 'watch', '--after', '0'];
+    const watch = await guest.spawn(argv, { logFile: watchLog });
+    await cluster.until('watch tells of the new array and its writers', 20_000, async () => {
+      const told = readFileSync(watchLog, 'utf8');
+      return /NewArray +md0/.test(told) && /WriterAdmitted +md0/.test(told);
+    });
+    await watch.signal('SIGINT');
+    assert.equal((await watch.exited).code, 0);
+  });
+
+  test('stock mdadm touches nothing of it', async () => {
+    const before = others(-1).map((index) => mustExamine(cluster, index).events);
+    const guest = cluster.lab.guest(2);
+    for (const words of [
+      `--assemble /dev/md9 ${others(-1).map(legPath).join(' ')}`,
+      `-I ${legPath(0)}`,
+      '--assemble --scan',
+      `/dev/md0 --add ${legPath(LEGS)}`,
+      `/dev/md0 --fail ${legPath(0)}`,
+    ]) {
+      const { rc, out, err } = await guest.sh(`mdadm ${words}`);
+      assert.notEqual(rc, 0, `mdadm ${words}: ${out}${err}`);
+    }
+    assert.deepEqual((await guest.must('ls /sys/block')).match(/md\d+/g), ['md0']);
+    assert.deepEqual(
+      others(-1).map((index) => mustExamine(cluster, index).events),
+      before,
+    );
+  });
+
+  test('a leg is failed by the SET_DISK_FAULTY ioctl on a node that is not the master', async () => {
+    const node = notMaster();
+    const { number } = await kernelDisk(node, 0);
+    await loseLeg('ioctl', 0, () => ioctls(node, `ioctl($md, 0x929, ${number}) or die $!;`));
+  });
+
+  test('a leg is failed through sysfs on the master', async () => {
+    const { name } = await kernelDisk(master, 1);
+    await loseLeg('sysfs', 1, () =>
+      cluster.lab.guest(master).writeFile(`/sys/block/md0/md/dev-${name}/state`, 'faulty'),
+    );
+  });
+
+  test('a leg is failed by an I/O error that one node alone meets, the master does not', async () => {
+    await loseLeg('error-peer', 2, () => cluster.lab.guest(notMaster()).failDisk(legName(2)));
+  });
+
+  test('a leg is failed and taken out in one go by ioctls', async () => {
+    const node = notMaster();
+    const { number } = await kernelDisk(node, 3);
+    await loseLeg('hot-remove', 3, () =>
+      ioctls(
+        node,
+        `ioctl($md, 0x929, ${number}) or die $!;
+         for (1..500) { last if ioctl($md, 0x922, ${number}); die $! unless $!{EBUSY}; select(undef, undef, undef, 0.002) }`,
+      ),
+    );
+  });
+
+  test('a leg is failed by an I/O error that the master alone meets', async () => {
+    await loseLeg('error-master', 4, () => cluster.lab.guest(master).failDisk(legName(4), 'writes'));
+  });
+
+  test('the last leg cannot be failed, and is still written by all', async () => {
+    const refused = await cluster.mdmesh(3, `manage md0 --fail ${legPath(5)}`);
+    assert.notEqual(refused.rc, 0);
+    assert.match(refused.err, /holds the only copy of some data/);
+    const writers = await Writers.start(cluster, { name: 'last' });
+    await writers.goOn();
+    await writers.stop();
+    checkLegs(cluster, [5], writers.logs, record.componentSectors);
+  });
+
+  test('each failure was one commit', async () => {
+    const kinds = (await commits(cluster, master)).map(({ kind }) => kind);
+    assert.equal(kinds.filter((kind) => kind === 'fail').length, lost.size, kinds.join(' '));
+    const detail = await cluster.mdmesh(1, 'detail --test md0');
+    assert.equal(detail.rc, 1);
+    assert.match(detail.out, /Failed Devices : 5/);
+    assert.match(await cluster.must(2, 'status'), /md0 +raid1 +degraded +\[_____U\]/);
+  });
+
+  async function ioctls(node: NodeId, script: string): Promise<void> {
+    await cluster.lab.guest(node).must(`perl -e 'use Errno; open my $md, "+<", "/dev/md0" or die $!; ${script}'`);
+  }
+});

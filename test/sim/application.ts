@@ -1,0 +1,136 @@
+/**
+ * An application that writes to an array and remembers what it was told: the simulation's disk writer. Every 512-byte
+ * sector says of itself which block it belongs to and by which write it came, so that a leg can be asked afterwards
+ * whether it still has every write that was acknowledged.
+ */
+import type { NodeId } from '#src/arrays/record.ts';
+import { seededRandom } from '#src/md/simulated_time.ts';
+import type { SimCluster } from './cluster.ts';
+
+const BLOCK_BYTES = 4096;
+const SECTOR_BYTES = 512;
+const SECTORS_PER_BLOCK = BLOCK_BYTES / SECTOR_BYTES;
+const MARK = 0x6d646d31;
+
+export interface Pause {
+  /** Of the cluster's clock. */
+  startMs: number;
+  lengthMs: number;
+}
+
+export interface ApplicationOptions {
+  node: NodeId;
+  md?: string;
+  firstBlock: number;
+  blocks: number;
+  /** Between the end of one write and the begin of the next. @default 10 */
+  everyMs?: number;
+  /** Writes shorter than this are no pause. @default 5 */
+  pauseMs?: number;
+}
+
+export class Application {
+  readonly node: NodeId;
+  acknowledged = 0;
+  failed = 0;
+  readonly pauses: Pause[] = [];
+  /** Of the write under way; null: none. */
+  begunMs: number | null = null;
+  readonly #cluster: SimCluster;
+  readonly #options: Required<ApplicationOptions>;
+  readonly #newest = new Map<number, number>();
+  #sequence = 0;
+  #stop = false;
+  #ended: Promise<void> | null = null;
+
+  constructor(cluster: SimCluster, options: ApplicationOptions) {
+    this.#cluster = cluster;
+    this.#options = { md: 'md0', everyMs: 10, pauseMs: 5, ...options };
+    this.node = options.node;
+  }
+
+  /** Writes until stopped, or until its machine loses power: then its write under way is never answered. */
+  start(): void {
+    this.#ended = this.#run();
+  }
+
+  async #run(): Promise<void> {
+    const { md, firstBlock, blocks, everyMs, pauseMs } = this.#options;
+    const { time } = this.#cluster;
+    const random = seededRandom(this.node);
+    while (!this.#stop) {
+      const block = firstBlock + Math.floor(random() * blocks);
+      this.#sequence += 1;
+      const sequence = this.#sequence;
+      const startMs = time.clock();
+      this.begunMs = startMs;
+      try {
+        await this.#cluster.driver(this.node).write(md, block * SECTORS_PER_BLOCK, filled(this.node, block, sequence));
+        this.#newest.set(block, sequence);
+        this.acknowledged += 1;
+      } catch {
+        this.failed += 1;
+      }
+      this.begunMs = null;
+      const lengthMs = time.clock() - startMs;
+      if (lengthMs >= pauseMs) this.pauses.push({ startMs, lengthMs });
+      await new Promise<void>((resolve) => {
+        time.schedule(time.clock() + everyMs, resolve);
+      });
+    }
+  }
+
+  /** Resolves when its last write was answered. Not for one whose machine lost power. */
+  async stop(): Promise<void> {
+    this.#stop = true;
+    const state = { ended: false };
+    void this.#ended?.then(() => {
+      state.ended = true;
+    });
+    await this.#cluster.until(`end of the writer on node ${this.node}`, () => state.ended);
+  }
+
+  /** Its machine has lost power: what it was told until now is all it can claim. */
+  abandon(): void {
+    this.#stop = true;
+  }
+
+  /** Sectors of this leg that lack an acknowledged write. `offsetBytes`: where the array's data begins on the disk. */
+  lost(disk: string, offsetBytes: number): { sectors: number; example: string | null } {
+    let sectors = 0;
+    let example: string | null = null;
+    for (const [block, acknowledged] of this.#newest) {
+      const bytes = Buffer.from(this.#cluster.storage.peek(disk, offsetBytes + block * BLOCK_BYTES, BLOCK_BYTES));
+      for (let sector = 0; sector < SECTORS_PER_BLOCK; sector++) {
+        const found = sequenceIn(bytes.subarray(sector * SECTOR_BYTES), this.node, block, sector);
+        // A write that was not answered may have landed in part: a newer sector is no loss.
+        if (found !== null && found >= acknowledged) continue;
+        sectors += 1;
+        example ??= `${disk}: block ${block} sector ${sector} holds write ${found ?? 'of nobody'}, ${acknowledged} was acknowledged to node ${this.node}`;
+      }
+    }
+    return { sectors, example };
+  }
+}
+
+function filled(node: NodeId, block: number, sequence: number): Uint8Array {
+  const bytes = Buffer.alloc(BLOCK_BYTES, sequence & 0xff);
+  for (let sector = 0; sector < SECTORS_PER_BLOCK; sector++) {
+    const at = sector * SECTOR_BYTES;
+    for (const [index, value] of [MARK, node, block, sector, sequence].entries()) {
+      bytes.writeUInt32LE(value, at + 4 * index);
+      // At both ends, so that half a sector is nobody's.
+      bytes.writeUInt32LE(value, at + SECTOR_BYTES - 20 + 4 * index);
+    }
+  }
+  return bytes;
+}
+
+function sequenceIn(sector: Buffer, node: NodeId, block: number, index: number): number | null {
+  for (const at of [0, SECTOR_BYTES - 20]) {
+    const is = [0, 4, 8, 12].map((offset) => sector.readUInt32LE(at + offset));
+    if (is[0] !== MARK || is[1] !== node || is[2] !== block || is[3] !== index) return null;
+  }
+  const sequence = sector.readUInt32LE(16);
+  return sector.readUInt32LE(SECTOR_BYTES - 4) === sequence ? sequence : null;
+}

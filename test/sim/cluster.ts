@@ -1,0 +1,390 @@
+/**
+ * A cluster of real agents in one process: simulated kernels over shared simulated disks, a net of memory, one clock for
+ * all. With a VirtualTime everything follows from the seed; with realTime() people can watch it.
+ *
+ * What outlives a power cut is kept here, as a disk would keep it: disks, vote, boot number, journal. Everything else of
+ * a node ends with its power.
+ */
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
+import { peerIdFromPrivateKey } from '@libp2p/peer-id';
+import { Agent, type AgentLog, type StateFiles, type Timers } from '#src/agent/index.ts';
+import type { NodeId } from '#src/arrays/record.ts';
+import { type Config, LAN, type Timing } from '#src/config/index.ts';
+import { createFencing } from '#src/fencing/index.ts';
+import { type Journal, memoryJournal } from '#src/journal/index.ts';
+import type { StoredVote } from '#src/lease/index.ts';
+import { SimulatedStorage, simulatedDriver } from '#src/md/index.ts';
+import type { SimulatedNode } from '#src/md/simulated.ts';
+import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
+import { type MemoryHub, memoryHub, memoryNet } from '#src/net/index.ts';
+import type { Status } from '#src/outlets/index.ts';
+import type { Identity } from '#src/wire/index.ts';
+import type { Request } from '#src/wire/messages.ts';
+
+const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
+const SECTORS_PER_MIB = 2048;
+/** An fsync of the vote. */
+const STORE_MS = 2;
+/** From the order to switch a node off until the power switch vouches for it. */
+const FENCE_MS = 150;
+
+export interface SimOptions {
+  time: SimulatedTime;
+  /** @default 1 */
+  seed?: number;
+  /** @default 3 */
+  nodes?: number;
+  /** One shared disk each: /dev/sda, /dev/sdb, … under the same name on every node. @default three of 8 MiB */
+  diskMib?: readonly number[];
+  /** One way. @default 0.2 */
+  delayMs?: number;
+  timing?: Partial<Timing>;
+  log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
+}
+
+/** One machine, whether its power is on or not. */
+interface Machine {
+  readonly identity: Identity;
+  readonly driver: SimulatedNode;
+  readonly journal: Journal;
+  vote: StoredVote | null;
+  bootNumber: number;
+  agent: Agent | null;
+  /** Ends every timer of the present boot. */
+  unplug: () => void;
+}
+
+async function identityFrom(random: () => number): Promise<Identity> {
+  const seed = Uint8Array.from({ length: 32 }, () => Math.floor(random() * 256));
+  const privateKey = await generateKeyPairFromSeed('Ed25519', seed);
+  return { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() };
+}
+
+export class SimCluster {
+  readonly nodes: readonly NodeId[];
+  readonly time: SimulatedTime;
+  readonly storage = new SimulatedStorage();
+  readonly hub: MemoryHub;
+  /** Who asked for whose power, in order. */
+  readonly fenced: { by: NodeId; node: NodeId; atMs: number }[] = [];
+  readonly #options: SimOptions;
+  readonly #random: () => number;
+  readonly #machines = new Map<NodeId, Machine>();
+
+  private constructor(options: SimOptions) {
+    const seed = options.seed ?? 1;
+    this.#options = options;
+    this.time = options.time;
+    this.#random = seededRandom(seed);
+    this.nodes = Array.from({ length: options.nodes ?? 3 }, (_, index) => index + 1);
+    this.hub = memoryHub({
+      now: () => this.time.clock(),
+      schedule: (delayMs, run) => this.time.schedule(this.time.clock() + delayMs, run),
+      random: seededRandom(seed + 1000),
+      delayMs: options.delayMs ?? 0.2,
+    });
+  }
+
+  /** Disks and machines, all switched off. */
+  static async create(options: SimOptions): Promise<SimCluster> {
+    const cluster = new SimCluster(options);
+    for (const [index, mib] of (options.diskMib ?? [8, 8, 8]).entries()) {
+      cluster.storage.addDisk(`sd${String.fromCharCode(97 + index)}`, mib * SECTORS_PER_MIB);
+    }
+    for (const node of cluster.nodes) {
+      const journal = memoryJournal({ now: () => cluster.#wall() });
+      cluster.#machines.set(node, {
+        identity: await identityFrom(cluster.#random),
+        driver: simulatedDriver({
+          storage: cluster.storage,
+          node,
+          clock: cluster.time.clock,
+          schedule: cluster.time.schedule,
+          random: seededRandom((options.seed ?? 1) * 100 + node),
+        }),
+        journal,
+        // As keygen leaves it on a new node: it has never voted.
+        vote: { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } },
+        bootNumber: 0,
+        agent: null,
+        unplug: () => undefined,
+      });
+    }
+    return cluster;
+  }
+
+  /** All machines on, and one master that all follow. */
+  static async start(options: SimOptions): Promise<SimCluster> {
+    const cluster = await SimCluster.create(options);
+    await Promise.all(cluster.nodes.map((node) => cluster.boot(node)));
+    await cluster.master();
+    return cluster;
+  }
+
+  // --- machines -------------------------------------------------------------------------------------------------------
+
+  driver(node: NodeId): SimulatedNode {
+    return this.#machine(node).driver;
+  }
+
+  journal(node: NodeId): Journal {
+    return this.#machine(node).journal;
+  }
+
+  isUp(node: NodeId): boolean {
+    return this.#machine(node).agent !== null;
+  }
+
+  /** Nodes whose power is on. */
+  up(): NodeId[] {
+    return this.nodes.filter((node) => this.isUp(node));
+  }
+
+  /** Power on, kernel and agent: the first boot, or one after a power cut. */
+  async boot(node: NodeId): Promise<void> {
+    const machine = this.#machine(node);
+    if (machine.agent !== null) throw new Error(`node ${node} is on already`);
+    if (machine.driver.down) machine.driver.boot();
+    for (const other of this.nodes) if (other !== node && this.isUp(other)) this.hub.heal(node, other);
+    const { timers, unplug } = this.#timers();
+    machine.unplug = unplug;
+    const { config, files, log } = { config: this.#config(node), files: this.#files(machine), log: this.#log(node) };
+    const boot = { boot: this.#uuid(), bootNumber: await files.nextBootNumber(1) };
+    const agent = await Agent.create({
+      config,
+      identity: machine.identity,
+      driver: machine.driver,
+      net: memoryNet(this.hub, {
+        cluster: CLUSTER_UUID,
+        self: node,
+        nodes: config.nodes,
+        hello: { ...boot, version: 'simulated' },
+      }),
+      journal: machine.journal,
+      fencing: createFencing({
+        config,
+        clock: () => machine.driver.now(),
+        schedule: (delayMs, run) => timers.after(delayMs, run),
+        run: (_argv, input) => this.#fence(node, Number(/^nodeid=(\d+)$/m.exec(input)?.[1])),
+        onEvent: (note) => log.info(note, note.text),
+      }),
+      files,
+      boot,
+      timers,
+      uuid: () => this.#uuid(),
+      log,
+      version: 'simulated',
+    });
+    machine.agent = agent;
+    await agent.start();
+  }
+
+  /** Power off, at once: writes in flight may be torn, and nobody is told, as nobody would be. */
+  crash(node: NodeId): void {
+    const machine = this.#machine(node);
+    for (const other of this.nodes) if (other !== node) this.hub.cut(node, other);
+    machine.driver.crash();
+    machine.unplug();
+    void machine.agent?.crash();
+    machine.agent = null;
+  }
+
+  /** All lose power in the same instant. */
+  powerCut(): void {
+    for (const node of this.nodes) this.crash(node);
+  }
+
+  /** Ends what still runs, so that a process under realTime() can end. */
+  close(): void {
+    this.powerCut();
+  }
+
+  // --- what people and tests ask --------------------------------------------------------------------------------------
+
+  /** null: switched off. */
+  status(node: NodeId): Status | null {
+    return this.#machine(node).agent?.status() ?? null;
+  }
+
+  async request(node: NodeId, request: Request): Promise<{ ok: boolean; text: string }> {
+    const { agent } = this.#machine(node);
+    if (agent === null) return { ok: false, text: `node ${node} is switched off` };
+    const outcome: { answer: { ok: boolean; text: string } | null } = { answer: null };
+    void agent.request(request).then((answer) => {
+      outcome.answer = answer;
+    });
+    return this.until(`answer to ${request.verb}`, () => outcome.answer);
+  }
+
+  /** Nodes that hold a live lease in this instant, each by its own clock. */
+  masters(): NodeId[] {
+    return this.up().filter((node) => {
+      const lease = this.status(node)?.lease;
+      return lease?.role === 'master' && lease.leaseLeftMs > 0;
+    });
+  }
+
+  /** The master that every running node follows. */
+  master(): Promise<NodeId> {
+    return this.until('one master that all follow', () => {
+      const seen = new Set(this.up().map((node) => this.status(node)?.lease.master ?? null));
+      const [master] = seen;
+      return seen.size === 1 && master != null && this.masters().includes(master) ? master : null;
+    });
+  }
+
+  /** The array is open for writes on every running node, whole in its record, and no copy is under way. */
+  async open(md = 'md0'): Promise<void> {
+    await this.until(`${md} open on all of ${this.up().join(', ')}`, () =>
+      this.up().every((node) => {
+        const array = this.status(node)?.arrays.find(({ record }) => record.md === md);
+        const local = array?.local;
+        if (array === undefined || local == null || local.held || local.writePending) return false;
+        return array.record.resync === null && this.up().every((writer) => array.record.writers.includes(writer));
+      }),
+    );
+  }
+
+  /** Lets time pass until `look` gives something. @throws after `limitMs` of the cluster's time */
+  async until<T>(what: string, look: () => T | null | undefined | false, limitMs = 120_000): Promise<T> {
+    const endMs = this.time.clock() + limitMs;
+    for (;;) {
+      const seen = look();
+      if (seen !== null && seen !== undefined && seen !== false) return seen;
+      if (this.time.clock() >= endMs) throw new Error(`after ${limitMs} ms still not: ${what}\n${this.account()}`);
+      await this.#moment(endMs);
+    }
+  }
+
+  async pass(ms: number): Promise<void> {
+    const endMs = this.time.clock() + ms;
+    while (this.time.clock() < endMs) await this.#moment(endMs);
+  }
+
+  /** How everything stands, for the words of a failure. */
+  account(): string {
+    const lines = this.nodes.map((node) => {
+      const status = this.status(node);
+      if (status === null) return `node ${node}: off`;
+      const arrays = status.arrays.map(({ record, local, trouble }) => {
+        const { run, writers, resync, version } = record;
+        return JSON.stringify({ md: record.md, run, writers, resync, version, local, trouble });
+      });
+      return `node ${node}: ${JSON.stringify(status.lease)} ${arrays.join(' ')}`;
+    });
+    return lines.join('\n');
+  }
+
+  async #moment(untilMs: number): Promise<void> {
+    const { time } = this;
+    if (!(time instanceof VirtualTime)) {
+      await new Promise<void>((resolve) => {
+        time.schedule(Math.min(untilMs, time.clock() + 5), resolve);
+      });
+    } else if (!(await time.step(untilMs))) await time.pass(untilMs - time.clock());
+  }
+
+  // --- parts ----------------------------------------------------------------------------------------------------------
+
+  #machine(node: NodeId): Machine {
+    const machine = this.#machines.get(node);
+    if (machine === undefined) throw new Error(`the simulated cluster has nodes 1 to ${this.nodes.length}, not ${node}`);
+    return machine;
+  }
+
+  async #fence(by: NodeId, node: NodeId): Promise<{ exitCode: number; trouble: null; output: string }> {
+    this.fenced.push({ by, node, atMs: this.time.clock() });
+    this.crash(node);
+    await new Promise<void>((resolve) => {
+      this.time.schedule(this.time.clock() + FENCE_MS, resolve);
+    });
+    return { exitCode: 0, trouble: null, output: `node ${node} has no power` };
+  }
+
+  #timers(): { timers: Timers; unplug: () => void } {
+    const { time } = this;
+    let plugged = true;
+    const after = (delayMs: number, run: () => void): (() => void) =>
+      time.schedule(time.clock() + delayMs, () => {
+        if (plugged) run();
+      });
+    const every = (intervalMs: number, run: () => void): (() => void) => {
+      let cancel = after(intervalMs, tick);
+      function tick(): void {
+        cancel = after(intervalMs, tick);
+        run();
+      }
+      return () => cancel();
+    };
+    return {
+      timers: { every, after, wall: () => this.#wall() },
+      unplug: () => {
+        plugged = false;
+      },
+    };
+  }
+
+  /** Under virtual time a fixed day, so that a run depends on nothing else than its seed. */
+  #wall(): Date {
+    return this.time instanceof VirtualTime ? new Date(Date.UTC(2024, 0, 1) + this.time.clock()) : new Date();
+  }
+
+  #files(machine: Machine): StateFiles {
+    return {
+      loadVote: async () => machine.vote,
+      storeVote: (vote) => {
+        const { agent } = machine;
+        return new Promise((resolve) => {
+          this.time.schedule(this.time.clock() + STORE_MS, () => {
+            if (machine.agent !== agent) return;
+            machine.vote = vote;
+            resolve();
+          });
+        });
+      },
+      nextBootNumber: async (atLeast) => {
+        machine.bootNumber = Math.max(machine.bootNumber + 1, atLeast);
+        return machine.bootNumber;
+      },
+    };
+  }
+
+  #uuid(): string {
+    const hex = Array.from({ length: 32 }, () => Math.floor(this.#random() * 16).toString(16)).join('');
+    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20)}`;
+  }
+
+  #log(node: NodeId): AgentLog {
+    const { log } = this.#options;
+    const at = (level: keyof AgentLog) => (fields: object, text: string) => log?.(node, level, text, fields);
+    return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+  }
+
+  #config(self: NodeId): Config {
+    return {
+      file: 'simulated',
+      cluster: { name: 'demo', uuid: CLUSTER_UUID },
+      self,
+      nodes: this.nodes.map((id) => ({
+        id,
+        address: `10.77.0.${id}`,
+        port: 7946,
+        peerId: this.#machine(id).identity.peerId,
+      })),
+      keyFile: '',
+      stateDir: '',
+      socket: { path: '', modeOctal: 0o600 },
+      timing: { ...LAN, ...this.#options.timing },
+      profile: 'lan',
+      fencing: {
+        methods: ['command'],
+        command: { argv: ['power-off'], timeoutMs: 10_000 },
+        watchdog: null,
+        acceptDataLoss: false,
+      },
+      arrays: { autoAssemble: true, devices: ['/dev/sd*'] },
+      driver: 'simulated',
+      log: { level: 'info' },
+    };
+  }
+}
