@@ -56,6 +56,10 @@ test: ## everything: packages, build, lint, unit and native tests, then the lab 
 quick: install ## unit tests and transcripts alone: seconds, no root
 	@scripts/test.sh unit transcripts
 
+.PHONY: sanitizers
+sanitizers: ## the native code under the address, undefined-behaviour and thread sanitizers (minutes)
+	native-addon/test.sh
+
 .PHONY: lint
 lint: install ## types and style
 	$(NODE) node_modules/typescript/bin/tsc -p .

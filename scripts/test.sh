@@ -43,12 +43,14 @@ if [ $# -eq 0 ]; then
   stage addon make addon
   stage build make build
   stage lint make lint
-  set -- unit native compliance transcripts net sim browser lab
+  set -- unit native sanitizers compliance transcripts net sim browser lab
 fi
 for name in "$@"; do
   case $name in
     # Each boots several kernels and owns the machine while it runs.
     lab) tests lab 1 ;;
+    # The thread sanitizer takes minutes: make sanitizers runs it too.
+    sanitizers) stage sanitizers native-addon/test.sh address,undefined ;;
     *) tests "$name" 2 ;;
   esac
 done

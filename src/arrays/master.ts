@@ -632,12 +632,14 @@ function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
   const node = state.nodes.get(to);
   for (const [uuid, array] of state.arrays) {
     if (array.record === null || array.pending?.stage === 'persisting') continue;
-    const known = node?.reports.get(uuid)?.known ?? null;
-    if (known === null || compareVersions(known, array.record.version) < 0) {
+    const report = node?.reports.get(uuid);
+    const known = report?.known ?? null;
+    const applied = report?.applied ?? null;
+    // A restarted agent knows the version from its journal, not the record: until it has applied one, it is sent it.
+    if (known === null || applied === null || compareVersions(known, array.record.version) < 0) {
       effects.push({ type: 'send-commit', to, array: uuid });
     } else {
-      const applied = node?.reports.get(uuid)?.applied ?? null;
-      const current = applied !== null && compareVersions(applied, array.record.version) === 0;
+      const current = compareVersions(applied, array.record.version) === 0;
       if (current && array.pending === null) {
         effects.push({ type: 'released', to: [to], array: uuid, version: array.record.version });
       }

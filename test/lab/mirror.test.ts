@@ -27,6 +27,8 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
   let master: NodeId;
   let record: ArrayRecord;
   const lost = new Set<number>();
+  /** A line `dm-3 251:3` for each leg. */
+  const kernelDisks = new Map<NodeId, string>();
 
   before(async () => {
     cluster = await Cluster.prepare({
@@ -37,6 +39,8 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     await Promise.all(
       cluster.lab.guests.map(async (guest) => {
         for (let index = 0; index <= LEGS; index += 1) await guest.wrapDisk(`/dev/ubd${'abcdefgh'[index]}`);
+        const look = 'cd /sys/block; for leg in dm-*; do echo $(cat $leg/dm/name) $leg $(cat $leg/dev); done | sort';
+        kernelDisks.set(guest.node, (await guest.must(look)).replaceAll(/^leg\w /gm, ''));
       }),
     );
     await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
@@ -46,21 +50,19 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     await cluster?.close();
   });
 
-  /** Kernel name (dm-3) and number (251:3) of a leg on a node. */
-  async function kernelDisk(node: NodeId, index: number): Promise<{ name: string; number: number }> {
-    const guest = cluster.lab.guest(node);
-    const [major = 0, minor = 0] = (await guest.must(`stat -Lc '%t %T' ${legPath(index)}`))
-      .split(' ')
-      .map((hex) => Number.parseInt(hex, 16));
-    const name = await guest.must(`basename $(readlink -f /sys/dev/block/${major}:${minor})`);
-    return { name: name.trim(), number: major * 256 + minor };
+  /** Kernel name (dm-3) and number of a leg on a node. */
+  function kernelDisk(node: NodeId, index: number): { name: string; number: number } {
+    const [name = '', numbers = ''] = (kernelDisks.get(node) ?? '').split('\n')[index]?.split(' ') ?? [];
+    const [major = 0, minor = 0] = numbers.split(':').map(Number);
+    assert.match(name, /^dm-\d+$/);
+    return { name, number: major * 256 + minor };
   }
 
   /** All nodes read from this leg alone, as long as they believe in it. */
   async function steerReadsTo(index: number): Promise<void> {
     for (const node of cluster.nodes) {
       for (const leg of others(-1).filter((candidate) => !lost.has(candidate))) {
-        const { name } = await kernelDisk(node, leg);
+        const { name } = kernelDisk(node, leg);
         const word = leg === index ? '-writemostly' : 'writemostly';
         await cluster.lab.guest(node).writeFile(`/sys/block/md0/md/dev-${name}/state`, word);
       }
@@ -73,7 +75,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     const uuid = record.members.find((member) => member.slot === index)?.uuid;
     await steerReadsTo(index);
     const writers = await Writers.start(cluster, { name, readers: cluster.nodes });
-    await writers.goOn();
+    await writers.goOn(50);
     master = await cluster.master();
     const before = mustExamine(cluster, index).events;
     const failures = async (): Promise<number> =>
@@ -86,7 +88,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
       return arrays.every((array) => array?.record.members.find((member) => member.uuid === uuid)?.role === 'faulty');
     });
     await cluster.lab.netem(cluster.nodes.length, '');
-    await writers.goOn();
+    await writers.goOn(50);
     lost.add(index);
 
     for (const node of cluster.nodes) {
@@ -138,18 +140,18 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
       const status = await cluster.must(node, 'status');
       assert.match(status, new RegExp(`master is node ${master}; this is node ${node} .*it may write`));
       assert.match(status, /md0 +raid1 +clean +\[UUUUUU\] +- +shared +1,2,3/);
-      const nodes = await cluster.must(node, 'nodes');
-      assert.equal(nodes.match(/ alive /g)?.length, 3, nodes);
-      const detail = await cluster.must(node, 'detail md0');
-      assert.match(detail, /Raid Level : raid1/);
-      assert.match(detail, /Active Devices : 6/);
-      assert.match(detail, /Writers : node 1, node 2, node 3/);
-      assert.equal(detail.match(/active sync/g)?.length, LEGS, detail);
-      const examined = await cluster.must(node, `examine ${legPath(0)}`);
-      assert.match(examined, /Magic : a92b4efc/);
-      assert.match(examined, /Array State : AAAAAA/);
-      assert.ok(examined.includes(record.name));
     }
+    const nodes = await cluster.must(2, 'nodes');
+    assert.equal(nodes.match(/ alive /g)?.length, 3, nodes);
+    const detail = await cluster.must(2, 'detail md0');
+    assert.match(detail, /Raid Level : raid1/);
+    assert.match(detail, /Active Devices : 6/);
+    assert.match(detail, /Writers : node 1, node 2, node 3/);
+    assert.equal(detail.match(/active sync/g)?.length, LEGS, detail);
+    const examined = await cluster.must(2, `examine ${legPath(0)}`);
+    assert.match(examined, /Magic : a92b4efc/);
+    assert.match(examined, /Array State : AAAAAA/);
+    assert.ok(examined.includes(record.name));
     const guest = cluster.lab.guest(2);
     const watchLog = join(guest.dir, 'watch');
     const argv = [program, '--config', cluster.configFile(2), 'watch', '--after', '0'];
@@ -184,12 +186,12 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
 
   test('a leg is failed by the SET_DISK_FAULTY ioctl on a node that is not the master', async () => {
     const node = notMaster();
-    const { number } = await kernelDisk(node, 0);
+    const { number } = kernelDisk(node, 0);
     await loseLeg('ioctl', 0, () => ioctls(node, `ioctl($md, 0x929, ${number}) or die $!;`));
   });
 
   test('a leg is failed through sysfs on the master', async () => {
-    const { name } = await kernelDisk(master, 1);
+    const { name } = kernelDisk(master, 1);
     await loseLeg('sysfs', 1, () =>
       cluster.lab.guest(master).writeFile(`/sys/block/md0/md/dev-${name}/state`, 'faulty'),
     );
@@ -201,7 +203,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
 
   test('a leg is failed and taken out in one go by ioctls', async () => {
     const node = notMaster();
-    const { number } = await kernelDisk(node, 3);
+    const { number } = kernelDisk(node, 3);
     await loseLeg('hot-remove', 3, () =>
       ioctls(
         node,

@@ -83,11 +83,7 @@ export class Application {
   /** Resolves when its last write was answered. Not for one whose machine lost power. */
   async stop(): Promise<void> {
     this.#stop = true;
-    const state = { ended: false };
-    void this.#ended?.then(() => {
-      state.ended = true;
-    });
-    await this.#cluster.until(`end of the writer on node ${this.node}`, () => state.ended);
+    if (this.#ended !== null) await this.#cluster.driven(`end of the writer on node ${this.node}`, this.#ended);
   }
 
   /** Its machine has lost power: what it was told until now is all it can claim. */

@@ -49,6 +49,8 @@ interface Machine {
   readonly journal: Journal;
   vote: StoredVote | null;
   bootNumber: number;
+  powered: boolean;
+  /** null: off, or booting. */
   agent: Agent | null;
   /** Ends every timer of the present boot. */
   unplug: () => void;
@@ -106,6 +108,7 @@ export class SimCluster {
         // As keygen leaves it on a new node: it has never voted.
         vote: { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } },
         bootNumber: 0,
+        powered: false,
         agent: null,
         unplug: () => undefined,
       });
@@ -116,7 +119,7 @@ export class SimCluster {
   /** All machines on, and one master that all follow. */
   static async start(options: SimOptions): Promise<SimCluster> {
     const cluster = await SimCluster.create(options);
-    await Promise.all(cluster.nodes.map((node) => cluster.boot(node)));
+    await cluster.boot(...cluster.nodes);
     await cluster.master();
     return cluster;
   }
@@ -132,7 +135,7 @@ export class SimCluster {
   }
 
   isUp(node: NodeId): boolean {
-    return this.#machine(node).agent !== null;
+    return this.#machine(node).powered;
   }
 
   /** Nodes whose power is on. */
@@ -140,12 +143,17 @@ export class SimCluster {
     return this.nodes.filter((node) => this.isUp(node));
   }
 
-  /** Power on, kernel and agent: the first boot, or one after a power cut. */
-  async boot(node: NodeId): Promise<void> {
+  /** Power on, kernel and agent, all in the same instant: the first boot, or one after a power cut. */
+  async boot(...nodes: NodeId[]): Promise<void> {
+    await this.driven(`agents started on ${nodes.join(', ')}`, Promise.all(nodes.map((node) => this.#boot(node))));
+  }
+
+  async #boot(node: NodeId): Promise<void> {
     const machine = this.#machine(node);
-    if (machine.agent !== null) throw new Error(`node ${node} is on already`);
+    if (machine.powered) throw new Error(`node ${node} is on already`);
+    machine.powered = true;
     if (machine.driver.down) machine.driver.boot();
-    for (const other of this.nodes) if (other !== node && this.isUp(other)) this.hub.heal(node, other);
+    for (const other of this.up()) if (other !== node) this.hub.heal(node, other);
     const { timers, unplug } = this.#timers();
     machine.unplug = unplug;
     const { config, files, log } = { config: this.#config(node), files: this.#files(machine), log: this.#log(node) };
@@ -187,6 +195,7 @@ export class SimCluster {
     machine.unplug();
     void machine.agent?.crash();
     machine.agent = null;
+    machine.powered = false;
   }
 
   /** All lose power in the same instant. */
@@ -209,11 +218,7 @@ export class SimCluster {
   async request(node: NodeId, request: Request): Promise<{ ok: boolean; text: string }> {
     const { agent } = this.#machine(node);
     if (agent === null) return { ok: false, text: `node ${node} is switched off` };
-    const outcome: { answer: { ok: boolean; text: string } | null } = { answer: null };
-    void agent.request(request).then((answer) => {
-      outcome.answer = answer;
-    });
-    return this.until(`answer to ${request.verb}`, () => outcome.answer);
+    return this.driven(`answer to ${request.verb}`, agent.request(request));
   }
 
   /** Nodes that hold a live lease in this instant, each by its own clock. */
@@ -254,6 +259,18 @@ export class SimCluster {
       if (this.time.clock() >= endMs) throw new Error(`after ${limitMs} ms still not: ${what}\n${this.account()}`);
       await this.#moment(endMs);
     }
+  }
+
+  /** Lets time pass until a promise that needs it is settled. */
+  async driven<T>(what: string, promise: Promise<T>): Promise<T> {
+    const state = { settled: false };
+    const noted = promise.finally(() => {
+      state.settled = true;
+    });
+    // Whoever awaits it below gets the error; until then nobody does.
+    noted.catch(() => undefined);
+    await this.until(what, () => state.settled);
+    return noted;
   }
 
   async pass(ms: number): Promise<void> {

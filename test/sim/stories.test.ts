@@ -133,7 +133,7 @@ for (const seed of [1, 2]) {
     cluster.powerCut();
     for (const application of applications) application.abandon();
     await cluster.pass(300);
-    await Promise.all(cluster.nodes.map((node) => cluster.boot(node)));
+    await cluster.boot(...cluster.nodes);
     await watched(cluster, 'a master again', () => cluster.masters().length === 1);
     await cluster.open();
     const later = await startedOn(cluster, cluster.nodes, 1);

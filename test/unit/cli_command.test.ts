@@ -283,7 +283,7 @@ test('manage stops at the first step that is refused, and says what was left', a
   agent.face.answer = () => ({ ok: false, text: '/dev/ubda: the last good member' });
   const { code, err } = await run(['manage', 'md0', '--fail', '/dev/ubda', '--remove', '/dev/ubda']);
   assert.equal(code, 1);
-  assert.equal(err, 'mdmesh: /dev/ubda: the last good member; 1 further steps were not done\n');
+  assert.equal(err, 'mdmesh: /dev/ubda: the last good member; 1 further step was not done\n');
   assert.equal(agent.face.asked.length, 1);
 });
 
