@@ -22,7 +22,8 @@ export function createContext(terminal: Terminal, options: () => GlobalOptions):
   return {
     terminal,
     configFile,
-    agent: async () => new AgentClient(options().socket ?? (await socketOf(configNamed(), configFile()))),
+    agent: async () =>
+      new AgentClient(options().socket ?? terminal.env.MDMESH_SOCKET ?? (await socketOf(configNamed(), configFile()))),
   };
 }
 

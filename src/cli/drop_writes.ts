@@ -7,10 +7,11 @@
  *   own that is waited for only so long; this one never touches the file itself.
  */
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context } from './context.ts';
+import { attribute, isMesh } from './mesh_arrays.ts';
 
 export interface DropOptions {
   /** @default /sys/block */
@@ -38,24 +39,23 @@ export async function dropWrites({ terminal }: Context, options: DropOptions): P
 
 /** One entry for each started array of mdmesh. Takes at most `withinMs` and a little. */
 export async function dropAll(sysBlock: string, withinMs: number): Promise<Drop[]> {
-  const names = readdirSync(sysBlock).filter((name) => /^md[0-9]+$/.test(name) && isOurs(join(sysBlock, name)));
+  const names = readdirSync(sysBlock).filter((name) => /^md[0-9]+$/.test(name) && isOurs(sysBlock, name));
   const drops = await Promise.all(names.map((md) => dropOne(join(sysBlock, md), md, withinMs)));
   return drops.filter((drop) => drop !== null);
 }
 
-/** A dash (`external:-mdmesh`) is mdadm's mark for "leave it alone"; the array is ours all the same. */
-function isOurs(block: string): boolean {
-  return /^external:-?mdmesh$/.test(attribute(block, 'md/metadata_version') ?? '');
+function isOurs(sysBlock: string, md: string): boolean {
+  return isMesh(attribute(join(sysBlock, md, 'md/metadata_version')) ?? '');
 }
 
 async function dropOne(block: string, md: string, withinMs: number): Promise<Drop | null> {
-  const state = attribute(block, 'md/array_state');
+  const state = attribute(join(block, 'md/array_state'));
   if (state === null || state === 'clear' || state === 'inactive') return null;
   if (state === 'readonly') return { md, held: true, text: 'is read-only' };
   if (gateClosed(block, state)) return { md, held: true, text: 'its gate holds the writes' };
-  const sizeSectors = Number(attribute(block, 'size') ?? Number.NaN);
+  const sizeSectors = Number(attribute(join(block, 'size')) ?? Number.NaN);
   if (!Number.isSafeInteger(sizeSectors) || sizeSectors <= 0) {
-    return { md, held: false, text: `size ${attribute(block, 'size')} is no number of sectors; stop it by hand` };
+    return { md, held: false, text: `size ${attribute(join(block, 'size'))} is no number of sectors; stop it by hand` };
   }
   if (suspendedWhole(block, sizeSectors)) return { md, held: true, text: 'is suspended already' };
   // hi first: a window that a resync holds grows, and never has a hole.
@@ -78,21 +78,12 @@ function gateClosed(block: string, state: string): boolean {
   if (state === 'write-pending') return true;
   return readdirSync(join(block, 'md'))
     .filter((name) => name.startsWith('dev-'))
-    .some((name) => (attribute(block, `md/${name}/state`) ?? '').split(',').includes('blocked'));
+    .some((name) => (attribute(join(block, `md/${name}/state`)) ?? '').split(',').includes('blocked'));
 }
 
 function suspendedWhole(block: string, sizeSectors: number): boolean {
-  if (attribute(block, 'md/suspend_lo') !== '0') return false;
-  return Number(attribute(block, 'md/suspend_hi') ?? 0) >= sizeSectors;
-}
-
-/** null: no such attribute, or it could not be read. */
-function attribute(block: string, name: string): string | null {
-  try {
-    return readFileSync(join(block, name), 'utf8').trim();
-  } catch {
-    return null;
-  }
+  if (attribute(join(block, 'md/suspend_lo')) !== '0') return false;
+  return Number(attribute(join(block, 'md/suspend_hi')) ?? 0) >= sizeSectors;
 }
 
 /** null: the kernel took it. A store that hangs is left to its own process. */

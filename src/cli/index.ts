@@ -3,20 +3,38 @@
  * code: 0 done, 1 not done, 2 asked wrongly. It talks to the agent over its socket and decides nothing.
  */
 import { CommanderError } from 'commander';
+import { createContext, type GlobalOptions } from './context.ts';
 import { codeOf, Failure, textOf } from './failure.ts';
 import { WordError } from './mdadm_words.ts';
 import { buildProgram } from './program.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 
-export type { Terminal } from './terminal.ts';
+export { processTerminal, type Terminal } from './terminal.ts';
 
-/** @param argv the words behind the program's name. Resolves with the exit code; never rejects. */
-export async function main(argv: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
+/**
+ * @param argv the words behind the program's name
+ * @param calledAs the program's name; as `mdadm` it is mdadm
+ *
+ * Resolves with the exit code; never rejects.
+ */
+export async function main(
+  argv: readonly string[],
+  terminal: Terminal = processTerminal(),
+  calledAs = 'mdmesh',
+): Promise<number> {
   let exitCode = 0;
-  const program = buildProgram(terminal, (code) => {
-    exitCode = code;
-  });
   try {
+    const typed = mdadmWords(argv, calledAs);
+    if (typed !== null) {
+      const { mdadm } = await import('./mdadm.ts');
+      return await mdadm(
+        createContext(terminal, () => typed.options),
+        typed.argv,
+      );
+    }
+    const program = buildProgram(terminal, (code) => {
+      exitCode = code;
+    });
     await program.parseAsync(argv, { from: 'user' });
     return exitCode;
   } catch (error) {
@@ -30,4 +48,23 @@ export async function main(argv: readonly string[], terminal: Terminal = process
     if (!isSystemError && error instanceof Error && error.stack !== undefined) terminal.err(`${error.stack}\n`);
     return 1;
   }
+}
+
+/** mdadm's words must reach it untouched: they are taken off before anything here reads options. null: another command. */
+function mdadmWords(
+  argv: readonly string[],
+  calledAs: string,
+): { argv: readonly string[]; options: GlobalOptions } | null {
+  if (calledAs === 'mdadm') return { argv, options: {} };
+  const options: GlobalOptions = {};
+  let at = 0;
+  for (; at < argv.length; at += 1) {
+    const [name, value] = argv[at]?.split(/=(.*)/s) ?? [];
+    if (name !== '--config' && name !== '--socket') break;
+    const given = value ?? argv[++at];
+    if (given !== undefined) options[name === '--config' ? 'config' : 'socket'] = given;
+  }
+  if (argv[at] !== 'mdadm') return null;
+  const words = argv.slice(at + 1);
+  return words.length === 1 && (words[0] === '--help' || words[0] === '-h') ? null : { argv: words, options };
 }

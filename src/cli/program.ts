@@ -15,7 +15,10 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .description('Cluster-aware Linux md: one RAID array on several nodes over shared disks.')
     .version(VERSION, '-V, --version')
     .option('--config <file>', `configuration file (default: $MDMESH_CONFIG, or ${DEFAULT_FILE})`)
-    .option('--socket <path>', `the agent's socket (default: the configuration's, or ${DEFAULT_SOCKET_PATH})`)
+    .option(
+      '--socket <path>',
+      `the agent's socket (default: $MDMESH_SOCKET, the configuration's, or ${DEFAULT_SOCKET_PATH})`,
+    )
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.out(text),
@@ -228,6 +231,20 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
         const { manage } = await import('./manage.ts');
         return manage(context, name, steps, options);
       }),
+    );
+
+  program
+    .command('mdadm')
+    .description("mdadm's own words: the agent answers for the cluster's arrays, the real mdadm for all else")
+    .usage("[mdadm's options and devices]")
+    .addHelpText(
+      'after',
+      `
+For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r; also the words failed and
+detached) and --add (-a), in the order written; --detail (-D, with --test); --stop (-S), which stops it on all nodes.
+Everything else, and every other array, goes to the real mdadm as it was typed. A link named mdadm to this program does
+the same under mdadm's name; MDMESH_SOCKET then names another socket.
+${examples('mdmesh mdadm /dev/md0 --fail /dev/sdb --remove failed', 'mdmesh mdadm --detail /dev/md0', 'ln -s /usr/bin/mdmesh /usr/local/sbin/mdadm')}`,
     );
 
   program

@@ -33,6 +33,8 @@ export class Application {
   readonly node: NodeId;
   acknowledged = 0;
   failed = 0;
+  /** What the first failed write was told. */
+  trouble: string | null = null;
   readonly pauses: Pause[] = [];
   /** Of the write under way; null: none. */
   begunMs: number | null = null;
@@ -68,8 +70,9 @@ export class Application {
         await this.#cluster.driver(this.node).write(md, block * SECTORS_PER_BLOCK, filled(this.node, block, sequence));
         this.#newest.set(block, sequence);
         this.acknowledged += 1;
-      } catch {
+      } catch (error) {
         this.failed += 1;
+        this.trouble ??= error instanceof Error ? error.message : String(error);
       }
       this.begunMs = null;
       const lengthMs = time.clock() - startMs;

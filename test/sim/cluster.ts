@@ -305,7 +305,8 @@ export class SimCluster {
 
   #machine(node: NodeId): Machine {
     const machine = this.#machines.get(node);
-    if (machine === undefined) throw new Error(`the simulated cluster has nodes 1 to ${this.nodes.length}, not ${node}`);
+    if (machine === undefined)
+      throw new Error(`the simulated cluster has nodes 1 to ${this.nodes.length}, not ${node}`);
     return machine;
   }
 

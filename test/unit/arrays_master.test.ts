@@ -312,3 +312,21 @@ test('an acknowledgement that was lost on the way is made up for by the next rep
   const effects = master.feed({ type: 'report', from: 2, kernelBoot: bootOf(2), reports: [report(record)] });
   assert.equal(kinds(effects)[0], 'released');
 });
+
+test('a stopped record is not called clean while a writer may still have the array', () => {
+  const master = Master.leading();
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'stop' }, requestId: 'r' });
+  master.durable();
+  const stopped = master.pending ?? mirror();
+  for (const from of [1, 3]) {
+    master.feed({
+      type: 'applied',
+      from,
+      array: ARRAY,
+      version: stopped.version,
+      report: report(stopped, { state: 'absent' }),
+    });
+  }
+  assert.deepEqual(master.record?.writers, [1, 2, 3], 'node 2 has not said that it is gone');
+  assert.equal(master.pending?.version.index, stopped.version.index);
+});

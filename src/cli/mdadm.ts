@@ -1,0 +1,160 @@
+/**
+ * `mdmesh mdadm …`, and the same under the name mdadm through a link: what mdadm's users type for an array of the cluster
+ * goes to the agent; everything else, and every other array, goes to the real mdadm as it was typed. Stock mdadm refuses to
+ * manage arrays whose metadata it does not know, so nothing that it can do is taken away from it here.
+ */
+import { existsSync, realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { AgentAbsent, type AgentClient } from './agent_client.ts';
+import type { Context } from './context.ts';
+import { detail } from './detail.ts';
+import { Failure, textOf, UsageFailure } from './failure.ts';
+import { doSteps, type StepOptions } from './manage.ts';
+import { type ManageLine, type MiscLine, readMdadmLine } from './mdadm_line.ts';
+import { runRealMdadm } from './mdadm_real.ts';
+import { mdName, uuidOf, WordError } from './mdadm_words.ts';
+import { metadataHere } from './mesh_arrays.ts';
+
+export interface MdadmOptions extends Pick<StepOptions, 'settleMs'> {
+  /** @default /sys/block */
+  sysBlock?: string;
+  /** Where the real mdadm is looked for behind PATH. @default /usr/sbin and /sbin */
+  systemDirs?: readonly string[];
+}
+
+/** mdadm --detail --test: nothing could be found out about the array. */
+const noDetailExitCode = 4;
+
+export async function mdadm(context: Context, argv: readonly string[], options: MdadmOptions = {}): Promise<number> {
+  const line = readMdadmLine(argv);
+  switch (line.mode) {
+    case 'manage': {
+      const md = await meshArray(context, line.array, options);
+      if (md !== null) return manageMesh(context, md, line, options);
+      break;
+    }
+    case 'misc': {
+      const meant = await Promise.all(
+        line.actions.map(async (action) => ({ ...action, md: await meshArray(context, action.device, options) })),
+      );
+      if (meant.some(({ md }) => md !== null)) return eachOf(context, argv, line, meant, options);
+      break;
+    }
+    case 'other':
+      break;
+  }
+  return runRealMdadm(context.terminal.env, argv, options.systemDirs);
+}
+
+async function manageMesh(context: Context, md: string, line: ManageLine, options: MdadmOptions): Promise<number> {
+  const [unknown] = line.unknown;
+  if (unknown !== undefined) {
+    throw new UsageFailure(
+      `mdadm: ${md} is an array of the cluster, and mdmesh has no ${unknown} for it; nothing was done (it has --add, --fail, --remove and --stop)`,
+    );
+  }
+  const set = line.steps.find(({ device }) => /^set-[A-Z]$|^missing$/.test(device) && !existsSync(device));
+  if (set !== undefined) {
+    throw new UsageFailure(`mdadm: ${md}: "${set.device}" is not known here; name each device; nothing was done`);
+  }
+  const agent = await context.agent();
+  const say = speaker(context, line.quiet);
+  let changes = 0;
+  const steps = line.steps.map(({ verb, device }) => ({ verb, device: kernelName(device) }));
+  await doSteps(agent, md, steps, { ...options, force: line.force }, (outcome) => {
+    if (!outcome.ok) throw new Failure(outcome.text);
+    changes += 1;
+    say(outcome.text);
+  });
+  if (line.stop) {
+    await stop(agent, md, say);
+    changes += 1;
+  }
+  return line.test && changes === 0 ? 2 : 0;
+}
+
+/** Each device by itself, as mdadm does: what fails for one does not keep the others from their turn. */
+async function eachOf(
+  context: Context,
+  argv: readonly string[],
+  line: MiscLine,
+  meant: readonly (MiscLine['actions'][number] & { md: string | null })[],
+  options: MdadmOptions,
+): Promise<number> {
+  let exitCode = 0;
+  for (const { md, verb, at } of meant) {
+    const others = new Set(meant.map((each) => each.at).filter((each) => each !== at));
+    const alone = argv.filter((_, index) => !others.has(index));
+    const real = () => runRealMdadm(context.terminal.env, alone, options.systemDirs);
+    try {
+      if (md === null) exitCode |= await real();
+      else if (verb === 'stop') await stop(await context.agent(), md, speaker(context, line.quiet));
+      else exitCode |= await detail(context, md, { test: line.test });
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      context.terminal.err(`mdmesh: ${textOf(error)}\n`);
+      if (verb === 'detail' && error instanceof AgentAbsent) {
+        context.terminal.err(`mdmesh: ${md}: what follows is only what this node's kernel knows\n`);
+        exitCode |= await real();
+      } else {
+        exitCode |= verb === 'detail' && line.test ? noDetailExitCode : error.exitCode;
+      }
+    }
+  }
+  return exitCode;
+}
+
+async function stop(agent: AgentClient, md: string, say: (text: string) => void): Promise<void> {
+  const { ok, text } = await agent.request({ verb: 'stop', array: md });
+  if (!ok) throw new Failure(text);
+  say(text);
+}
+
+/** mdadm speaks on standard error. */
+function speaker({ terminal }: Context, quiet: boolean): (text: string) => void {
+  return (text) => {
+    if (!quiet) terminal.err(`mdmesh: ${text}\n`);
+  };
+}
+
+/** The md name, when the word means an array of the cluster: by the kernel's word where it runs here, else by the agent's. */
+async function meshArray(context: Context, word: string, options: MdadmOptions): Promise<string | null> {
+  const md = mdOf(word);
+  if (md === null) return null;
+  const here = metadataHere(options.sysBlock ?? '/sys/block', md);
+  if (here !== null) return here === 'mesh' ? md : null;
+  try {
+    await (await context.agent()).array(md);
+    return md;
+  } catch (error) {
+    // No agent, no such array, no right to ask: then nothing says that it is the cluster's.
+    if (error instanceof Failure) return null;
+    throw error;
+  }
+}
+
+function mdOf(word: string): string | null {
+  for (const name of [realPath(word), word]) {
+    try {
+      return mdName(name);
+    } catch (error) {
+      if (!(error instanceof WordError)) throw error;
+    }
+  }
+  return null;
+}
+
+/** /dev/md/demo is a link to /dev/md0. */
+function realPath(word: string): string {
+  try {
+    return realpathSync(word);
+  } catch {
+    return resolve(word);
+  }
+}
+
+/** mdadm takes the kernel's name of a member as well: sdb. */
+function kernelName(word: string): string {
+  const isName = !word.includes('/') && uuidOf(word) === null && !['faulty', 'failed', 'detached'].includes(word);
+  return isName && !existsSync(word) ? `/dev/${word}` : word;
+}

@@ -1,0 +1,195 @@
+/**
+ * Reads a command line as mdadm does, as far as mdmesh may have to answer it: manage mode, --detail and --stop. Whatever is
+ * read as `other`, rightly or wrongly, goes to the real mdadm, which also says what is wrong with it.
+ *
+ * mdadm's rules kept here (mdadm(8), and tried with 4.2): the first option that belongs to a mode sets it; a device before
+ * any option is the array; a manage option applies to all devices behind it until the next one, and the first device is the
+ * array even when it stands behind that option; long options may be cut short while they stay unambiguous.
+ */
+import type { Step } from './manage.ts';
+
+export interface MdadmFlags {
+  force: boolean;
+  quiet: boolean;
+  test: boolean;
+}
+
+export interface ManageLine extends MdadmFlags {
+  mode: 'manage';
+  array: string;
+  steps: Step[];
+  /** Behind the steps. */
+  stop: boolean;
+  /** Options of manage mode that mdmesh does not know, as they were written. */
+  unknown: string[];
+}
+
+export interface MiscLine extends MdadmFlags {
+  mode: 'misc';
+  /** In the order written; `at`: place in the command line. */
+  actions: { verb: 'detail' | 'stop'; device: string; at: number }[];
+}
+
+export type MdadmLine = ManageLine | MiscLine | { mode: 'other' };
+
+const other: MdadmLine = { mode: 'other' };
+
+/** Long options without a value that mean something here. */
+const longNames = new Map([
+  ['add', 'add'],
+  ['detail', 'detail'],
+  ['fail', 'fail'],
+  ['faulty', 'fail'],
+  ['force', 'force'],
+  ['manage', 'manage'],
+  ['misc', 'misc'],
+  ['quiet', 'quiet'],
+  ['remove', 'remove'],
+  ['set-faulty', 'fail'],
+  ['stop', 'stop'],
+  ['test', 'test'],
+  ['verbose', 'verbose'],
+]);
+
+/** Those of manage mode that mdmesh has no answer to yet; they set the mode all the same. */
+const unknownManage = new Set(['add-journal', 'add-spare', 're-add', 'replace', 'with']);
+
+/** The rest of mdadm's long options: they make cut ones ambiguous, and those marked take the next word as their value. */
+const otherNames = new Map(
+  [
+    ...['assemble', 'auto', 'auto-detect', 'assume-clean', 'brief', 'build', 'create', 'daemonise', 'detail-platform'],
+    ...['examine', 'examine-badblocks', 'examine-bitmap', 'export', 'failfast', 'follow', 'freeze-reshape', 'grow'],
+    ...['help', 'help-options', 'incremental', 'invalid-backup', 'monitor', 'no-degraded', 'no-devices', 'no-sharing'],
+    ...['nofailfast', 'offroot', 'oneshot', 'query', 'readonly', 'readwrite', 'rebuild-map', 'run', 'scan', 'sparc2.2'],
+    ...['syslog', 'udev-rules', 'version', 'wait', 'wait-clean', 'write-behind', 'write-journal=', 'write-mostly'],
+    ...['zero-superblock', 'action=', 'alert=', 'array-size=', 'backup-file=', 'bitmap=', 'bitmap-chunk=', 'chunk='],
+    ...['cluster-confirm=', 'config=', 'consistency-policy=', 'data-offset=', 'delay=', 'dump=', 'home-cluster='],
+    ...['homehost=', 'increment=', 'kill-subarray=', 'layout=', 'level=', 'mail=', 'metadata=', 'name=', 'nodes='],
+    ...['parity=', 'path=', 'pid-file=', 'prefer=', 'program=', 'raid-devices=', 'restore=', 'rounding=', 'size='],
+    ...['spare-devices=', 'super-minor=', 'symlinks=', 'update=', 'update-subarray=', 'uuid='],
+  ].map((name): [string, { hasValue: boolean }] => [name.replace('=', ''), { hasValue: name.endsWith('=') }]),
+);
+
+const shortNames = new Map([
+  ...(['add', 'fail', 'remove', 'quiet', 'test', 'verbose'] as const).map((name): [string, string] => [
+    name.slice(0, 1),
+    name,
+  ]),
+  ['D', 'detail'],
+  ['S', 'stop'],
+]);
+/** Short options of manage and misc mode that take a value. */
+const shortWithValue = 'bcdeiklmnpuxzNUZ';
+
+interface Word {
+  kind: 'device' | 'option';
+  /** Option's long name, or the device. */
+  name: string;
+  /** As a reader of the command line would know it again. */
+  written: string;
+  at: number;
+}
+
+export function readMdadmLine(argv: readonly string[]): MdadmLine {
+  let mode: 'manage' | 'misc' | null = null;
+  let action: Step['verb'] | 'detail' | 'stop' | 'unknown' | null = null;
+  const flags: MdadmFlags = { force: false, quiet: false, test: false };
+  const steps: Step[] = [];
+  const misc: MiscLine['actions'] = [];
+  const unknown: string[] = [];
+  let array: string | null = null;
+  let stop = false;
+  for (const { kind, name, written, at } of words(argv)) {
+    if (kind === 'device') {
+      if (mode === 'misc') {
+        if (action !== 'detail' && action !== 'stop') return other;
+        misc.push({ verb: action, device: name, at });
+      } else if (array === null) {
+        array = name;
+      } else if (action === 'fail' || action === 'remove' || action === 'add') {
+        steps.push({ verb: action, device: name });
+      } else if (action !== 'unknown') {
+        return other;
+      }
+      continue;
+    }
+    switch (name) {
+      case 'verbose':
+        break;
+      case 'quiet':
+      case 'test':
+        flags[name] = true;
+        break;
+      case 'manage':
+      case 'misc':
+        if (mode !== null && mode !== name) return other;
+        mode = name;
+        break;
+      case 'add':
+      case 'fail':
+      case 'remove':
+        if (mode === 'misc') {
+          // The letter is --force there; the words belong to another mode.
+          if (written !== '-f') return other;
+          flags.force = true;
+          break;
+        }
+        mode = 'manage';
+        action = name;
+        break;
+      case 'detail':
+        if (mode === 'manage') return other;
+        mode = 'misc';
+        action = name;
+        break;
+      case 'stop':
+        if (mode === 'manage') stop = true;
+        else action = name;
+        mode ??= 'misc';
+        break;
+      case 'force':
+        flags.force = true;
+        break;
+      default:
+        if (mode === null && unknownManage.has(name)) mode = 'manage';
+        if (mode !== 'manage') return other;
+        if (unknownManage.has(name)) action = 'unknown';
+        unknown.push(written);
+    }
+  }
+  if (mode === 'manage' && array !== null) return { mode, array, steps, stop, unknown, ...flags };
+  // A device in front of the action is one without an action.
+  if (mode === 'misc' && array === null && misc.length > 0) return { mode, actions: misc, ...flags };
+  return other;
+}
+
+function* words(argv: readonly string[]): Generator<Word> {
+  for (let at = 0; at < argv.length; at += 1) {
+    const word = argv[at] ?? '';
+    if (word === '-' || !word.startsWith('-')) {
+      yield { kind: 'device', name: word, written: word, at };
+    } else if (word.startsWith('--')) {
+      const [typed = '', value] = word.slice(2).split(/=(.*)/s);
+      const name = fullName(typed);
+      yield { kind: 'option', name: value === undefined || otherNames.has(name) ? name : '', written: word, at };
+      if (value === undefined && otherNames.get(name)?.hasValue) at += 1;
+    } else {
+      for (let letter = 1; letter < word.length; letter += 1) {
+        const written = `-${word[letter]}`;
+        yield { kind: 'option', name: shortNames.get(written.slice(1)) ?? '', written, at };
+        if (!shortWithValue.includes(written.slice(1))) continue;
+        if (letter === word.length - 1) at += 1;
+        break;
+      }
+    }
+  }
+}
+
+/** Empty: none of mdadm's, or the beginning of several. */
+function fullName(typed: string): string {
+  const known = [...longNames.keys(), ...unknownManage, ...otherNames.keys()];
+  const fitting = known.includes(typed) ? [typed] : known.filter((name) => name.startsWith(typed));
+  const meanings = new Set(fitting.map((name) => longNames.get(name) ?? name));
+  const [only = ''] = meanings;
+  return meanings.size === 1 ? only : '';
+}
