@@ -92,7 +92,11 @@ export async function runAgent(configFile: string): Promise<number> {
   const ended = new Promise<string>((resolve) => {
     process.once('SIGTERM', () => resolve('SIGTERM'));
     process.once('SIGINT', () => resolve('SIGINT'));
-    agent.onFatal = resolve;
+    // No goodbye: whoever cannot hold its writes must fall silent, so that it is fenced. An armed watchdog stays armed.
+    agent.onFatal = (why) => {
+      log.fatal({ why }, `node ${config.self} cannot go on: ${why}`);
+      setTimeout(() => process.exit(1), 200);
+    };
   });
   if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
@@ -123,5 +127,5 @@ export async function runAgent(configFile: string): Promise<number> {
   await driver.stopWatchdog();
   await journal.close();
   await driver.close();
-  return why.startsWith('SIG') ? 0 : 1;
+  return 0;
 }

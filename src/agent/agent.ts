@@ -557,6 +557,7 @@ export class Agent implements AgentFace {
     };
     const finish = (error: { code: string; text: string } | null): void => {
       this.parts.log.debug({ md, op: op.op, error }, `${md}: ${op.op}`);
+      if (op.op === 'hold' && error?.code === 'ETIMEDOUT') this.#suspendStuck(md, error.text);
       this.#observe(array);
       this.#feedLocal({ type: 'done', array, op, error });
     };
@@ -564,6 +565,16 @@ export class Agent implements AgentFace {
       () => finish(null),
       (error: unknown) => finish(errorOf(error)),
     );
+  }
+
+  /**
+   * A member that fails while a suspend drains leaves kernels before 6.7 waiting for ever: the store keeps the lock that the
+   * answer to the failure needs. Nothing in user space can end that. A silent node is fenced; one that stays on would keep
+   * every commit of the array waiting.
+   */
+  #suspendStuck(md: string, text: string): void {
+    this.notice('SuspendStuck', 'critical', md, { node: this.self, why: text });
+    this.onFatal?.(`${md}: ${text}; this node must be fenced or reset`);
   }
 
   #observeMd(md: string): void {
@@ -893,7 +904,7 @@ export class Agent implements AgentFace {
     if (verdict === 'duplicate') {
       this.#counters.duplicates = (this.#counters.duplicates ?? 0) + 1;
       // A commit sent again by the master acts again if it was only journaled before; records make that harmless.
-      if (event.body.type === 'commit') await this.#takeCommit(event);
+      if (event.body.type === 'commit') await this.#takeCommit(event, via);
       // What reached us by gossip first is submitted by its origin all the same.
       return via === 'frame' ? event : null;
     }
@@ -903,16 +914,23 @@ export class Agent implements AgentFace {
     }
     this.parts.journal.append(event, Buffer.from(bytes).toString('base64'));
     if (verdict === 'gap' && via === 'gossip') this.#catchUpWith(event.origin);
-    if (event.body.type === 'commit') await this.#takeCommit(event);
+    if (event.body.type === 'commit') await this.#takeCommit(event, via);
     return event;
   }
 
-  async #takeCommit(event: Event): Promise<void> {
+  async #takeCommit(event: Event, via: 'gossip' | 'catchup' | 'frame'): Promise<void> {
     const { body } = event;
     if (body.type !== 'commit' || event.origin === this.self) return;
     const { term } = body.record.version;
     if (staleTerm(event, this.term)) {
+      // Catch-up brings history, and history is full of old terms. Anywhere else it is somebody who was master once.
+      if (via === 'catchup') return;
       this.#counters.staleTerms = (this.#counters.staleTerms ?? 0) + 1;
+      this.#refused(
+        `stale-term: commit of ${body.record.md} in term ${term}; this is term ${this.term}`,
+        event.origin,
+        null,
+      );
       return;
     }
     const refusal = await this.#certificates.refusal(term, event.origin, body.certificate);

@@ -44,3 +44,10 @@ export function elections(cluster: Cluster, sinceMs = 0): Election[] {
   }
   return found.sort((a, b) => a.timeMs - b.timeMs || a.term - b.term);
 }
+
+/** Whether any agent told that this node was evicted. */
+export function evicted(cluster: Cluster, node: NodeId, sinceMs = 0): boolean {
+  return cluster.nodes.some((each) =>
+    agentLines(cluster, each, sinceMs).some((line) => line.event === 'NodeEvicted' && line.subject === `node/${node}`),
+  );
+}
