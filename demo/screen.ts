@@ -2,10 +2,11 @@
  * What a person sees: on a terminal a table that is redrawn in place, with the story and the events beneath; anywhere else
  * plain lines. The frame is made by a function of what is known and the size of the terminal, so that a test can look at it.
  */
+
+import type { NodeId } from '../src/arrays/record.ts';
 import { slotPicture } from '../src/cli/array_condition.ts';
 import { printable } from '../src/outlets/cloud_event.ts';
 import type { ArrayStatus, Status } from '../src/outlets/index.ts';
-import type { NodeId } from '../src/arrays/record.ts';
 import type { Writer } from './stage.ts';
 
 export interface Scene {
@@ -94,7 +95,8 @@ export function localPicture({ record, local }: ArrayStatus): string {
 
 function copyWords({ record, sync }: ArrayStatus): Cell {
   if (record.resync === null) return '-';
-  const percent = sync === null || sync.totalSectors === 0 ? '' : ` ${((100 * sync.doneSectors) / sync.totalSectors).toFixed(0)} %`;
+  const percent =
+    sync === null || sync.totalSectors === 0 ? '' : ` ${((100 * sync.doneSectors) / sync.totalSectors).toFixed(0)} %`;
   return { text: `node ${record.resync.by} copies${percent}`, code: YELLOW };
 }
 
@@ -229,7 +231,11 @@ export class Screen {
   /** Where nothing can be redrawn: the tables as they stand now. */
   tables(): void {
     if (this.#tty) return;
-    this.#out.write(`\n${tables(this.#scene, false).map((line) => `    ${line}`.trimEnd()).join('\n')}\n\n`);
+    this.#out.write(
+      `\n${tables(this.#scene, false)
+        .map((line) => `    ${line}`.trimEnd())
+        .join('\n')}\n\n`,
+    );
   }
 
   #draw(): void {

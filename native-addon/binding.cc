@@ -180,7 +180,7 @@ class Addon : public Napi::Addon<Addon> {
     const auto paths = texts_at(info, 0, "paths");
     auto texts = Napi::Array::New(info.Env(), paths.size());
     for (std::uint32_t i = 0; i < paths.size(); i++) {
-      const auto text = mdmesh::read_text(paths[i]);
+      const auto text = attributes_.read(paths[i]);
       texts.Set(i, text ? Napi::Value(Napi::String::New(info.Env(), *text)) : info.Env().Null());
     }
     return texts;
@@ -261,6 +261,7 @@ class Addon : public Napi::Addon<Addon> {
   }
 
   std::shared_ptr<Mailbox> mailbox_;
+  mdmesh::AttributeReader attributes_;
   mdmesh::Pool sysfs_pool_{"mdmesh-sysfs", kPoolThreadsMax};
   mdmesh::Pool disk_pool_{"mdmesh-read", kPoolThreadsMax};
   std::vector<std::weak_ptr<mdmesh::Watcher>> watchers_;

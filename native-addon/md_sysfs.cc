@@ -24,7 +24,36 @@ bool drain(int fd) {
   return count == 0;
 }
 
+constexpr const char* kArrays = "/sys/block/md";
+/** Members that left for good leave their descriptors behind; far above what living arrays need. */
+constexpr std::size_t kKeptMax = 2048;
+
+/** What one sysfs attribute holds, never more than a page; nothing when its object is gone. */
+std::optional<std::string> read_attribute(int fd) {
+  std::array<char, 4096> buffer;
+  const ssize_t count = pread(fd, buffer.data(), buffer.size(), 0);
+  if (count < 0) return std::nullopt;
+  std::string text(buffer.data(), static_cast<std::size_t>(count));
+  if (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
 }  // namespace
+
+std::optional<std::string> AttributeReader::read(const std::string& path) {
+  if (path.rfind(kArrays, 0) != 0) return read_text(path);
+  if (const auto known = kept_.find(path); known != kept_.end()) {
+    if (auto text = read_attribute(known->second.get())) return text;
+    kept_.erase(known);
+  }
+  Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return std::nullopt;
+  auto text = read_attribute(fd.get());
+  if (!text) return text;
+  if (kept_.size() >= kKeptMax) kept_.clear();
+  kept_.emplace(path, std::move(fd));
+  return text;
+}
 
 std::optional<std::string> read_text(const std::string& path) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));

@@ -2,7 +2,7 @@
  * `bundle.ts DIRECTORY ADDON`: lays the whole program into a directory: `mdmesh.mjs` (all of src and its packages in one
  * file), the native addon beside it, and `mdmesh`, a script that runs it with the Node runtime found there or in the tree.
  */
-import { chmodSync, copyFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
@@ -34,15 +34,6 @@ await build({
 copyFileSync(addon, join(directory, 'mdmesh.node.new'));
 renameSync(join(directory, 'mdmesh.node.new'), join(directory, 'mdmesh.node'));
 
-const script = `#!/bin/sh
-# The runtime lies beside the program once it is installed, and in the tree while it is built there.
-here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
-case $(uname -m) in aarch64) arch=arm64 ;; *) arch=x64 ;; esac
-for node in "$here/node" "$here/../node_modules/node-linux-$arch/bin/node"; do
-  [ -x "$node" ] && exec "$node" "$here/mdmesh.mjs" "$@"
-done
-echo "mdmesh: no Node runtime at $here/node; copy node_modules/node-linux-$arch/bin/node there" >&2
-exit 1
-`;
-writeFileSync(join(directory, 'mdmesh'), script);
-chmodSync(join(directory, 'mdmesh'), 0o755);
+copyFileSync('scripts/launcher.sh', join(directory, 'mdmesh.new'));
+chmodSync(join(directory, 'mdmesh.new'), 0o755);
+renameSync(join(directory, 'mdmesh.new'), join(directory, 'mdmesh'));

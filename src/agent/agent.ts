@@ -68,6 +68,9 @@ import { resolveDevices } from './resolve_devices.ts';
 const TICK_MS = 50;
 const CATCHUP_EVERY_MS = 5000;
 const REQUEST_TIMEOUT_MS = 60_000;
+const GOSSIP_AFTER_FRAMES_MS = 50;
+/** Envelopes come by frame and by gossip: this many are remembered as verified. */
+const OPENED_KEPT = 64;
 
 export interface SealedEvent {
   event: Event;
@@ -507,7 +510,7 @@ export class Agent implements AgentFace {
         this.sealEvent({ type: 'observation', observation: effect.observation }).then(({ event, sealed }) => {
           if (this.leading) this.#takeSubmitted(event);
           else this.#toMaster({ kind: 'submit', event: sealed });
-          this.parts.net.publish(Buffer.from(sealed, 'base64'));
+          this.#publishLater(sealed);
         });
         break;
       case 'rescan':
@@ -736,7 +739,7 @@ export class Agent implements AgentFace {
     this.#commits.set(record.uuid, sealed);
     this.#toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
     this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
-    this.parts.net.publish(Buffer.from(sealed, 'base64'));
+    this.#publishLater(sealed);
   }
 
   async #fence(node: NodeId): Promise<void> {
@@ -788,6 +791,16 @@ export class Agent implements AgentFace {
 
   #toAll(frame: Frame): void {
     for (const node of this.parts.config.nodes) if (node.id !== this.self) this.parts.net.send(node.id, frame);
+  }
+
+  /**
+   * Gossip of what those who act on it have had by frame already: it waits, because writes are held until all have acted, and
+   * each node's gossip would be in the way of that.
+   */
+  #publishLater(sealed: string): void {
+    this.parts.timers.after(GOSSIP_AFTER_FRAMES_MS, () => {
+      if (!this.#stopped) this.parts.net.publish(Buffer.from(sealed, 'base64'));
+    });
   }
 
   /** Seals one event after the other, so that sequence numbers leave in order, and journals it. */
@@ -877,8 +890,19 @@ export class Agent implements AgentFace {
     return this.#open(Buffer.from(sealed, 'base64'));
   }
 
-  #open(bytes: Uint8Array): Promise<Event> {
-    return open(bytes, (node) => this.#publicKey(node), this.parts.config.cluster.uuid);
+  /** Verified once: the very same bytes again are the same event. */
+  readonly #verified = new Map<string, Event>();
+  async #open(bytes: Uint8Array): Promise<Event> {
+    const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+    const known = this.#verified.get(key);
+    if (known !== undefined) return known;
+    const event = await open(bytes, (node) => this.#publicKey(node), this.parts.config.cluster.uuid);
+    for (const oldest of this.#verified.keys()) {
+      if (this.#verified.size < OPENED_KEPT) break;
+      this.#verified.delete(oldest);
+    }
+    this.#verified.set(key, event);
+    return event;
   }
 
   readonly #publicKeys = new Map<NodeId, ReturnType<typeof publicKeyOfPeerId>>();

@@ -3,8 +3,8 @@
  *
  * A disk is named differently on each node, and a new one has no superblock to know it by. So the asking node sends size
  * and content digest; the master finds the disk with the same content among its own, writes the superblocks, and every
- * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the superblocks are wiped
- * again and the request is refused with the name of the node that does not see the disk.
+ * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the disks get
+ * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
 import { mayTouch } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord, NodeId } from '../arrays/record.ts';
@@ -27,6 +27,8 @@ import { NODE_SLOTS } from './parts.ts';
 import { findArray } from './resolve_devices.ts';
 
 const ANSWER_MS = 5000;
+/** Reads past the page cache come in these. */
+const BLOCK_BYTES = 4096;
 
 type Look = Extract<ArrayMessage, { kind: 'sees-query' }>;
 type Looked = Extract<ArrayMessage, { kind: 'sees-answer' }>;
@@ -75,11 +77,15 @@ export function procedures(agent: Agent): Procedures {
     for (const { path, error } of results) if (error !== null) throw new Refusal(`${path}: ${error.text}`);
   }
 
-  async function wipe(paths: Iterable<string>): Promise<void> {
-    const bytes = new Uint8Array(SUPERBLOCK_BYTES);
-    const offsetBytes = SUPERBLOCK_SECTOR * 512;
-    await driver.writeMetadata([...paths].map((path) => ({ path, offsetBytes, bytes })));
-    await agent.rescan();
+  /** What stands where these writes will go. */
+  function underneath(writes: readonly MetadataWrite[]): Promise<MetadataWrite[]> {
+    return Promise.all(
+      writes.map(async ({ path, offsetBytes, bytes }) => {
+        const from = offsetBytes - (offsetBytes % BLOCK_BYTES);
+        const to = Math.ceil((offsetBytes + bytes.length) / BLOCK_BYTES) * BLOCK_BYTES;
+        return { path, offsetBytes: from, bytes: await driver.readMetadata(path, from, to - from) };
+      }),
+    );
   }
 
   /** The same disk here as the one that was resolved on the asking node, by content. */
@@ -241,28 +247,29 @@ export function procedures(agent: Agent): Procedures {
     agent.ask(record.uuid, { what: 'introduce', kind: 'create', record }, requestId);
   }
 
-  /** Writes superblocks and a fresh mesh area, and has every node look; wiped again if one does not see them. */
+  /** Writes superblocks and a fresh mesh area, and has every node look. If one does not see them, all is put back as it was. */
   async function layDown(
     asker: NodeId,
     record: ArrayRecord,
     paths: ReadonlyMap<string, string>,
     typed: ReadonlyMap<string, string>,
   ): Promise<void> {
-    await write(
-      writesFor({
-        record,
-        clusterUuid: config.cluster.uuid,
-        clusterName: config.cluster.name,
-        nodeSlots: NODE_SLOTS,
-        devices: paths,
-        meshSequence: record.version.index,
-        fresh: new Set(paths.keys()),
-      }),
-    );
+    const writes = writesFor({
+      record,
+      clusterUuid: config.cluster.uuid,
+      clusterName: config.cluster.name,
+      nodeSlots: NODE_SLOTS,
+      devices: paths,
+      meshSequence: record.version.index,
+      fresh: new Set(paths.keys()),
+    });
+    const before = await underneath(writes);
     try {
+      await write(writes);
       await allSee(asker, typed);
     } catch (error) {
-      await wipe(paths.values());
+      await driver.writeMetadata(before);
+      await agent.rescan();
       throw error;
     }
   }
@@ -354,7 +361,9 @@ export function procedures(agent: Agent): Procedures {
         `${device.path} is too small for ${record.md}: ${member.dataSizeSectors} sectors for data, ${record.componentSectors} needed`,
       );
     }
-    const next: ArrayRecord = { ...record, members: [...record.members, member] };
+    // Older than what the members carry: a master that dies before the commit leaves a disk that the next one passes over.
+    const version = { ...record.version, index: Math.max(0, record.version.index - 1) };
+    const next: ArrayRecord = { ...record, members: [...record.members, member], version };
     await layDown(asker, next, new Map([[member.uuid, disk.path]]), new Map([[member.uuid, device.path]]));
     agent.ask(record.uuid, { what: 'add', member }, requestId);
   }
@@ -410,15 +419,17 @@ export function procedures(agent: Agent): Procedures {
         agent.ask(record.uuid, { what: 'forget' }, requestId);
         return;
       }
-      case 'confirm-dead':
+      case 'confirm-dead': {
         if (request.node === agent.self)
           throw new Refusal(`node ${request.node} is the master that answers here: it lives`);
         if (agent.parts.net.connected().includes(request.node))
           throw new Refusal(`node ${request.node} is connected: it lives`);
-        agent.parts.fencing.confirm(request.node);
+        const ignored = agent.parts.fencing.confirm(request.node);
+        if (ignored !== null) throw new Refusal(`${ignored}; nothing was confirmed`);
         agent.notice('NodeConfirmedDead', 'warning', `node/${request.node}`, { node: request.node, by: from });
         agent.answer(requestId, true, `node ${request.node} is taken as stopped, on your word`);
         return;
+      }
     }
   }
 

@@ -394,7 +394,10 @@ function changeFor(
       if (record.members.some((candidate) => candidate.uuid === change.member.uuid)) {
         return refuse(`${record.md} has member ${change.member.uuid} already`);
       }
-      const members = [...record.members, change.member];
+      // Another disk may have come in since this one's number was chosen.
+      const taken = record.members.map((candidate) => candidate.devNumber);
+      const devNumber = taken.includes(change.member.devNumber) ? Math.max(...taken) + 1 : change.member.devNumber;
+      const members = [...record.members, { ...change.member, devNumber }];
       return next('add', { ...record, members, events: record.events + 1 }, {}, { member: change.member.uuid });
     }
   }

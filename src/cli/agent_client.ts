@@ -138,7 +138,7 @@ async function json(response: IncomingMessage): Promise<unknown> {
 
 function checked<T>(value: unknown, is: (value: unknown) => value is T, what: string): T {
   if (is(value)) return value;
-  throw new Failure(`the agent's answer has not the shape of ${what}; do agent and command have one version?`);
+  throw new Failure(`the agent's answer has not the shape of ${what}; are agent and command of one version?`);
 }
 
 function has(value: unknown, ...keys: string[]): boolean {

@@ -9,6 +9,7 @@ import { WordError } from './mdadm_words.ts';
 import { buildProgram } from './program.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 
+export { Failure } from './failure.ts';
 export { processTerminal, type Terminal } from './terminal.ts';
 
 /**

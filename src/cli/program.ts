@@ -139,8 +139,8 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
 
   program
     .command('adopt')
-    .description("take over an existing mdadm array (v1.2), in place; 'release' gives it back")
-    .argument('<what>', 'its UUID, one of its devices, or the md device that runs it')
+    .description("take over an mdadm array (v1.2) that is stopped everywhere, in place; 'release' gives it back")
+    .argument('<what>', 'its UUID, or one of its devices')
     .addOption(new Option('--as <md>', 'md name on every node').argParser(read(mdName)))
     .addOption(access())
     .addOption(owner())
@@ -158,10 +158,10 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
 
   program
     .command('release')
-    .description('stop an array and give it back to mdadm')
+    .description('give a stopped array back to mdadm')
     .addArgument(array())
     .addOption(json())
-    .addHelpText('after', examples('mdmesh release md0 && mdadm --assemble --scan'))
+    .addHelpText('after', examples('mdmesh stop md0 && mdmesh release md0 && mdadm --assemble --scan'))
     .action(
       run(async (name: string, options: Spoken) => {
         const { ask } = await import('./requests.ts');
@@ -173,7 +173,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .command('assemble')
     .description('start an array of this cluster on all nodes')
     .argument('[array]', 'md0, /dev/md0 or its UUID', read(arrayName))
-    .option('-s, --scan', 'all arrays that the disks carry')
+    .option('-s, --scan', 'all arrays of this cluster')
     .addOption(json())
     .addHelpText('after', examples('mdmesh assemble md0', 'mdmesh assemble --scan'))
     .action(
@@ -211,11 +211,12 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .addArgument(array())
     .addOption(new Option('-f, --fail <device...>', 'mark as faulty').argParser(step('fail')))
     .addOption(
-      new Option('-r, --remove <device...>', "take out; the word 'faulty' means every faulty one").argParser(
-        step('remove'),
-      ),
+      new Option(
+        '-r, --remove <device...>',
+        "take out; the words 'faulty' and 'detached' mean every faulty one, and those whose disk is gone",
+      ).argParser(step('remove')),
     )
-    .addOption(new Option('-a, --add <device...>', 'add; rebuilt if a slot is free').argParser(step('add')))
+    .addOption(new Option('-a, --add <device...>', 'add as a spare').argParser(step('add')))
     .option('--force', 'add a disk that carries something')
     .addOption(json())
     .addHelpText(

@@ -41,7 +41,7 @@ export async function create(context: Context, md: string, devices: string[], op
   const wanted = options.raidDevices + options.spareDevices;
   if (devices.length !== wanted) {
     throw new UsageFailure(
-      `create ${md}: ${devices.length} devices given, ${wanted} needed (${options.raidDevices} raid devices and ${options.spareDevices} spares)`,
+      `create ${md}: ${devices.length} of ${wanted} devices given (${options.raidDevices} raid devices and ${options.spareDevices} spares)`,
     );
   }
   if (devices.includes('missing')) {

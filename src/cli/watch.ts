@@ -60,7 +60,7 @@ function parsed(line: string, agent: AgentClient): CloudEvent | StreamMark {
     told = null;
   }
   if (isTold(told)) return told;
-  throw new Error(`agent at ${agent.socketPath}: line ${line.slice(0, 80)} is no event; have both one version?`);
+  throw new Error(`agent at ${agent.socketPath}: line ${line.slice(0, 80)} is no event; are both of one version?`);
 }
 
 function isTold(value: unknown): value is CloudEvent | StreamMark {

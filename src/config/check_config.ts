@@ -16,7 +16,7 @@ export async function checkConfig(path: string, options: LoadOptions = {}): Prom
 
 function describe(config: Config): string {
   const { timing } = config;
-  const methods = config.fencing.methods.length === 0 ? 'none' : config.fencing.methods.join(', then ');
+  const methods = config.fencing.methods.length === 0 ? 'none' : config.fencing.methods.join(' or ');
   return [
     `${config.file}: good`,
     `cluster ${config.cluster.name} ${config.cluster.uuid}, ${config.nodes.length} nodes, this one is node ${config.self}`,

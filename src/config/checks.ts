@@ -2,7 +2,7 @@
 import { isIP } from 'node:net';
 import { isAbsolute } from 'node:path';
 import { peerIdFromString } from '@libp2p/peer-id';
-import { SHOW_PEER_ID } from './commands.ts';
+import { NEW_PEER_ID, SHOW_PEER_ID } from './commands.ts';
 import { formatDuration } from './durations.ts';
 import type { ConfigProblem, NodeConfig, Timing } from './index.ts';
 import type { FencingSection } from './schema.ts';
@@ -33,7 +33,7 @@ export function checkNodes(source: Source, nodes: readonly PlacedNode[]): void {
       );
     }
     if (node.peerId !== '' && checkPeerId(node)) {
-      once('peer ID', node.peerId, node, 'peer_id', `keys are never copied between nodes: ${SHOW_PEER_ID}`);
+      once('peer ID', node.peerId, node, 'peer_id', `keys are never copied between nodes: ${NEW_PEER_ID}`);
     }
   }
   if (nodes.length > 64) source.problem(['nodes'], `lists ${nodes.length} nodes`, 'list at most 64');

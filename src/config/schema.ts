@@ -65,8 +65,7 @@ export type TimingSection = z.infer<typeof TimingSection>;
 export const FencingSection = z.strictObject({
   methods: z
     .union([z.array(z.enum(['command', 'watchdog', 'manual'])), z.literal('none')], {
-      error:
-        'is not a list of fencing methods; list command, watchdog or manual in the order to try them, or write none',
+      error: 'is not a list of fencing methods; list command, watchdog, manual or several of them, or write none',
     })
     .transform((methods) => (methods === 'none' ? [] : methods))
     .default([...defaults.DEFAULT_FENCING_METHODS]),

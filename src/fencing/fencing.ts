@@ -165,13 +165,13 @@ export function createFencing(options: FencingOptions): Fencing {
     fence,
     confirm: (node) => {
       const attempt = attempts.get(node);
-      // Kept for later, it would vouch for a node that lives now and dies another day.
       if (attempt === undefined || !methods.includes('manual')) {
         const why = attempt === undefined ? `node ${node} is not being fenced` : 'manual is not among fencing.methods';
         onEvent({ node, method: 'manual', severity: 'warning', text: `confirmation ignored: ${why}` });
-        return;
+        return why;
       }
       attempt.settle(true, 'manual', `an operator confirmed that node ${node} has stopped`);
+      return null;
     },
     cancel: (node) => attempts.get(node)?.settle(false, null, `node ${node} answers again`),
   };

@@ -21,10 +21,13 @@ export interface FenceRequest {
 }
 
 export interface Fencing {
-  /** Tries the configured methods in order. Resolves with the first that vouches, or with stopped=false after all failed. */
+  /** Tries the configured methods side by side. Resolves with the first that vouches; stopped=false: none is left, or it was called off. */
   fence(request: FenceRequest): Promise<FencingVerdict>;
-  /** The operator's word (`mdmesh node confirm-dead N`), twice asked for by the CLI. */
-  confirm(node: NodeId): void;
+  /**
+   * The operator's word (`mdmesh node confirm-dead N`), twice asked for by the CLI. null: it counts; else why it does not:
+   * kept for later, it would vouch for a node that lives now and dies another day.
+   */
+  confirm(node: NodeId): string | null;
   /** The node came back by itself (it answers): forget what is under way. */
   cancel(node: NodeId): void;
 }

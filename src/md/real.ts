@@ -24,14 +24,7 @@ import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { ArrayWatch } from './real_watch.ts';
-import {
-  copying,
-  type FileReader,
-  METADATA_VERSION,
-  mdNames,
-  readArray,
-  type SysfsArray,
-} from './sysfs_array.ts';
+import { copying, type FileReader, METADATA_VERSION, mdNames, readArray, type SysfsArray } from './sysfs_array.ts';
 import { SysfsStore } from './sysfs_store.ts';
 
 export interface RealDriverOptions {
@@ -77,7 +70,7 @@ class RealDriver implements MdDriver {
     this.#watch = new ArrayWatch(native, this.#readFiles);
     this.#watch.listen((md) => {
       // Somebody else stopped it.
-      if (readArray(md, this.#readFiles) === null) this.#guard.forget(md);
+      if (this.#watch.read(md) === null) this.#guard.forget(md);
     });
   }
 
@@ -133,7 +126,7 @@ class RealDriver implements MdDriver {
   }
 
   observe(md: string): ArrayObservation | null {
-    const array = this.#ours(md);
+    const array = oursRunning(this.#watch.read(md));
     if (array === null) return null;
     this.#identifyMissing(array);
     let arrayUuid: string | null = null;
@@ -207,8 +200,11 @@ class RealDriver implements MdDriver {
   }
 
   async answerGates(md: string): Promise<void> {
-    await this.#guard.answerGates(this.#array(md).read());
-    this.#watch.refresh();
+    try {
+      await this.#guard.answerGates(this.#array(md).read());
+    } finally {
+      this.#watch.look(md);
+    }
   }
 
   setFaulty(md: string, memberUuid: string): Promise<void> {
@@ -267,11 +263,8 @@ class RealDriver implements MdDriver {
     await this.#guard.close();
   }
 
-  /** null: not here, another's, or not started. */
   #ours(md: string): SysfsArray | null {
-    const array = readArray(md, this.#readFiles);
-    if (array === null || array.metadata !== METADATA_VERSION) return null;
-    return ['clear', 'inactive'].includes(array.arrayState) ? null : array;
+    return oursRunning(readArray(md, this.#readFiles));
   }
 
   #array(md: string): RealArray {
@@ -283,7 +276,7 @@ class RealDriver implements MdDriver {
       return await this.#lanes.run(md, operation);
     } finally {
       // md does not notify of everything: look at once.
-      this.#watch.refresh();
+      this.#watch.look(md);
     }
   }
 
@@ -331,4 +324,10 @@ class RealDriver implements MdDriver {
     for (const devno of unknown) this.#askedFor.add(devno);
     void this.#disks.identify(unknown).then(() => this.#watch.tell(array.md));
   }
+}
+
+/** null: not here, another's, or not started. */
+function oursRunning(array: SysfsArray | null): SysfsArray | null {
+  if (array === null || array.metadata !== METADATA_VERSION) return null;
+  return ['clear', 'inactive'].includes(array.arrayState) ? null : array;
 }

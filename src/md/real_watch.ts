@@ -11,8 +11,8 @@ import {
   METADATA_VERSION,
   mdNames,
   memberDirectory,
-  namesIn,
   readArray,
+  type SysfsArray,
 } from './sysfs_array.ts';
 
 const MDSTAT = '/proc/mdstat';
@@ -27,6 +27,8 @@ export class ArrayWatch {
   readonly #paths = new Map<string, string>();
   /** What the last look saw, as text. */
   readonly #seen = new Map<string, string>();
+  /** Read in this turn of the event loop. */
+  readonly #fresh = new Map<string, SysfsArray | null>();
 
   constructor(native: Pick<NativeAddon, 'watch'>, readFiles: FileReader) {
     this.#readFiles = readFiles;
@@ -43,7 +45,18 @@ export class ArrayWatch {
 
   /** Look at all arrays now; tell of those that differ from the last look. */
   refresh(): void {
-    for (const md of new Set([...mdNames(), ...this.#seen.keys()])) this.#look(md);
+    for (const md of this.#all()) this.look(md);
+  }
+
+  /** Look at this array now; tell if it differs from the last look. */
+  look(md: string): void {
+    if (this.#differs(md)) this.tell(md);
+  }
+
+  /** The array as this turn of the event loop has seen it: one change has many who want to know, and a look is dear. */
+  read(md: string): SysfsArray | null {
+    const fresh = this.#fresh.get(md);
+    return fresh === undefined ? this.#readNow(md) : fresh;
   }
 
   tell(md: string): void {
@@ -56,25 +69,30 @@ export class ArrayWatch {
     this.#listeners.clear();
   }
 
-  #look(md: string): void {
+  #all(): Set<string> {
+    return new Set([...mdNames(), ...this.#seen.keys()]);
+  }
+
+  #readNow(md: string): SysfsArray | null {
     const array = readArray(md, this.#readFiles);
+    if (this.#fresh.size === 0) setImmediate(() => this.#fresh.clear());
+    this.#fresh.set(md, array);
+    return array;
+  }
+
+  /** Always reads: whoever calls has just been told of a change, or made one. */
+  #differs(md: string): boolean {
+    const array = this.#readNow(md);
     if (array === null || array.metadata !== METADATA_VERSION) {
       this.#watch(md, []);
-      if (this.#seen.delete(md)) this.tell(md);
-      return;
+      return this.#seen.delete(md);
     }
-    this.#watch(
-      md,
-      watchedPaths(
-        md,
-        array.members.map((member) => member.device),
-      ),
-    );
+    this.#watch(md, watchedPaths(array));
     const members = array.members.map((member) => [member.device, member.slot, [...member.states].join()]);
     const text = JSON.stringify({ ...array, members });
-    if (this.#seen.get(md) === text) return;
+    if (this.#seen.get(md) === text) return false;
     this.#seen.set(md, text);
-    this.tell(md);
+    return true;
   }
 
   #watch(md: string, wanted: readonly string[]): void {
@@ -95,21 +113,18 @@ export class ArrayWatch {
       if (md !== undefined) arrays.add(md);
     }
     // mdstat: an array came or went, or one of them changed its members.
-    if (paths.includes(MDSTAT)) this.refresh();
-    for (const md of arrays) {
-      this.#look(md);
-      this.tell(md);
+    for (const md of paths.includes(MDSTAT) ? new Set([...this.#all(), ...arrays]) : arrays) {
+      if (this.#differs(md) || arrays.has(md)) this.tell(md);
     }
   }
 }
 
 /** Every file through which md may tell of a change and that this array has. */
-function watchedPaths(md: string, devices: readonly string[]): string[] {
-  const directory = arrayDirectory(md);
-  const present = new Set(namesIn(directory));
-  const files = ['array_state', 'sync_action', 'sync_completed', 'degraded'].filter((name) => present.has(name));
+function watchedPaths({ md, syncAction, members }: SysfsArray): string[] {
+  // A level that copies nothing has none of the others either (md_redundancy_attrs, drivers/md/md.c).
+  const files = syncAction === null ? ['array_state'] : ['array_state', 'sync_action', 'sync_completed', 'degraded'];
   return [
-    ...files.map((name) => `${directory}/${name}`),
-    ...devices.map((device) => `${memberDirectory(md, device)}/state`),
+    ...files.map((name) => `${arrayDirectory(md)}/${name}`),
+    ...members.map((member) => `${memberDirectory(md, member.device)}/state`),
   ];
 }

@@ -51,3 +51,10 @@ export function evicted(cluster: Cluster, node: NodeId, sinceMs = 0): boolean {
     agentLines(cluster, each, sinceMs).some((line) => line.event === 'NodeEvicted' && line.subject === `node/${node}`),
   );
 }
+
+/** When the guard of a node did this, on the wall clock, oldest first. */
+export async function guardTimes(cluster: Cluster, node: NodeId, type: string, sinceMs = 0): Promise<number[]> {
+  const { bootMs, wallMs } = await cluster.lab.guest(node).now();
+  const times = agentLines(cluster, node, sinceMs).flatMap(({ guard }) => (guard?.type === type ? [guard.atMs] : []));
+  return times.map((atMs) => atMs - bootMs + wallMs);
+}

@@ -17,7 +17,7 @@ export interface WriterSummary {
   acknowledged: number;
   failed: number;
   hanging: number;
-  pauses: { bootMs: number; wallMs: number; lengthMs: number; unfinished: boolean }[];
+  pauses: { count: number; totalMs: number; list: { wallMs: number; lengthMs: number }[] };
   errors: { wallMs: number; text: string }[];
 }
 
@@ -86,6 +86,19 @@ export class LastingWriters {
   acknowledged(node: NodeId): number {
     let count = 0;
     for (const [log, of] of this.#logs) if (of === node) count += acknowledgedIn(log);
+    return count;
+  }
+
+  /** Acknowledged writes of a node in a stretch of time (wall clock, ms). */
+  acknowledgedBetween(node: NodeId, fromMs: number, toMs: number): number {
+    let count = 0;
+    for (const [log, of] of this.#logs) {
+      if (of !== node) continue;
+      for (const line of readFileSync(log, 'latin1').split('\n')) {
+        const atMs = Number(line.split(' ')[4]) / 1e6;
+        if (line.startsWith('A ') && atMs >= fromMs && atMs < toMs) count++;
+      }
+    }
     return count;
   }
 

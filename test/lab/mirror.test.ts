@@ -11,7 +11,7 @@ import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import { Cluster, program } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { checkLegs, commits, examine, mustExamine, Writers } from './writers.ts';
+import { checkLegs, commits, examine, mustExamine, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, a mirror's life on real kernels: ${available.why}`);
@@ -43,7 +43,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
         kernelDisks.set(guest.node, (await guest.must(look)).replaceAll(/^leg\w /gm, ''));
       }),
     );
-    await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
+    await startInOrder(cluster);
     master = await cluster.master();
   });
   after(async () => {

@@ -75,8 +75,8 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
       assert.deepEqual(dropped, [], 'nobody held its writes while the lead was handed over');
       const summaries = await proveWhole(cluster, writers);
       const longest = [...summaries].map(([node, { pauses }]) => {
-        const since = pauses.filter(({ wallMs }) => wallMs >= whole).map(({ lengthMs }) => lengthMs);
-        return `node ${node}: ${Math.round(Math.max(0, ...since))} ms`;
+        const lengths = pauses.list.filter(({ wallMs }) => wallMs >= whole).map(({ lengthMs }) => lengthMs);
+        return `node ${node}: ${Math.round(Math.max(0, ...lengths))} ms`;
       });
       t.diagnostic(`longest pause of a write from the hand-over on: ${longest.join(', ')}`);
     },

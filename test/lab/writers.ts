@@ -151,6 +151,14 @@ export function acknowledgedIn(log: string): number {
   }
 }
 
+/** Agents started so that node 1 leads from the beginning: else it takes over ten seconds later, in the middle of a story. */
+export async function startInOrder(cluster: Cluster): Promise<void> {
+  await cluster.startAgent(1);
+  await cluster.until('the agent of node 1 answers', 30_000, () => cluster.status(1));
+  await Promise.all(cluster.nodes.slice(1).map((node) => cluster.startAgent(node)));
+  await cluster.until('node 1 leads', 60_000, async () => (await cluster.master()) === 1);
+}
+
 /** What stock mdadm says of a member. `index`: the lab's disk. */
 export interface Examined {
   events: number;
@@ -160,6 +168,7 @@ export interface Examined {
   dataOffsetBytes: number;
   arrayUuid: string;
   deviceUuid: string;
+  hasBitmap: boolean;
 }
 
 /** `mdadm --examine` on the host; null: it finds no superblock. */
@@ -176,6 +185,7 @@ export function examine(cluster: Cluster, index: number): Examined | null {
     dataOffsetBytes: Number.parseInt(field('Data Offset'), 10) * 512,
     arrayUuid: field('Array UUID'),
     deviceUuid: field('Device UUID'),
+    hasBitmap: /Internal Bitmap/.test(stdout),
   };
 }
 

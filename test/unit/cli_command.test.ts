@@ -109,7 +109,7 @@ test('wrong usage is exit code 2, says what is wrong on standard error, and prin
     [['create', 'md0', '-l7', '-n1', '/dev/a'], /7: not a level/],
     [['create', 'md0', '-l1', '-n0', '/dev/a'], /0: not a number from 1 on/],
     [['create', 'md0', '-l0', '-n1', '-c', '3', '/dev/a'], /3: not a chunk size/],
-    [['create', 'md0', '-l1', '-n2', '/dev/a'], /1 devices given, 2 needed/],
+    [['create', 'md0', '-l1', '-n2', '/dev/a'], /1 of 2 devices given \(2 raid devices and 0 spares\)/],
     [['create', 'md0', '-l1', '-n2', '/dev/a', '/dev/a'], /\/dev\/a is given twice/],
     [['create', 'md0', '-l1', '-n2', '/dev/a', 'missing'], /"missing" is not supported/],
     [['create', 'md0', '-l10', '-n2', '-p', 'x9', '/dev/a', '/dev/b'], /x9: not a layout of raid10/],
@@ -285,6 +285,12 @@ test('manage stops at the first step that is refused, and says what was left', a
   assert.equal(code, 1);
   assert.equal(err, 'mdmesh: /dev/ubda: the last good member; 1 further step was not done\n');
   assert.equal(agent.face.asked.length, 1);
+  const json = await run(['manage', 'md0', '--json', '--fail', '/dev/ubda', '--remove', '/dev/ubda']);
+  assert.equal(json.code, 1);
+  assert.deepEqual(
+    JSON.parse(json.out).map(({ verb, ok }: { verb: string; ok: boolean }) => [verb, ok]),
+    [['fail', false]],
+  );
 });
 
 test('--remove faulty means every faulty member, by path or by UUID where the disk is gone', async (t) => {

@@ -92,7 +92,7 @@ test('all mistakes are told at once, each with its line and a remedy, in the ord
   );
   for (const problem of problems) assert.notEqual(problem.remedy, '', formatProblems([problem]));
   const said = formatProblems(problems);
-  assert.match(said, /^test\.yaml:4: nodes\[1\]\.peer_id: is missing; run `mdmesh keygen` on that node/m);
+  assert.match(said, /^test\.yaml:4: nodes\[1\]\.peer_id: is missing; run `mdmesh key` on that node/m);
   assert.match(
     said,
     /^test\.yaml:5: nodes\[2\]\.adress = 10\.77\.0\.3: is no key that mdmesh knows; did you mean address\?/m,
@@ -219,7 +219,7 @@ test('a bare list file may stand for the nodes; IDs count its address lines', ()
   const unpinned = formatProblems(bad(`${CLUSTER}\nnodes: /etc/clusterips\n`, { selfPeerId: PEERS[0], readNodeFile }));
   assert.match(
     unpinned,
-    /^\/etc\/clusterips:4: 10\.77\.0\.2: node 2 has no peer ID.*; run `mdmesh keygen` on that node.*peer_ids\.2/,
+    /^\/etc\/clusterips:4: 10\.77\.0\.2: node 2 has no peer ID.*; run `mdmesh key` on that node.*peer_ids\.2/,
   );
   const beyond = text.replace(`2: ${PEERS[1]} }`, `2: ${PEERS[1]}, 4: ${PEERS[3]} }`);
   assert.match(
@@ -255,5 +255,5 @@ test('a file that is nothing but such a list is a whole configuration, once its 
   );
   const unpinned = bad('10.77.0.1\n10.77.0.2\n10.77.0.3\n');
   assert.equal(unpinned.filter((p) => /has no peer ID/.test(p.text)).length, 3);
-  assert.match(formatProblems(unpinned), /run `mdmesh keygen` on that node/);
+  assert.match(formatProblems(unpinned), /run `mdmesh key` on that node/);
 });

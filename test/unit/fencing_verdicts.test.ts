@@ -220,7 +220,7 @@ test('the operator’s word counts at any time, and ends a command that is under
   const { fenced, time, aborts, watch } = fencing(['command', 'watchdog', 'manual']);
   const seen = watch(fenced.fence(NODE));
   await time.pass(10);
-  fenced.confirm(3);
+  assert.equal(fenced.confirm(3), null);
   await settled();
   assert.deepEqual([seen()?.stopped, seen()?.method], [true, 'manual']);
   assert.equal(aborts[0]?.aborted, true);
@@ -228,7 +228,7 @@ test('the operator’s word counts at any time, and ends a command that is under
 
 test('a word about a node that is not being fenced is not kept for another day', async () => {
   const { fenced, time, notes, watch } = fencing(['manual']);
-  fenced.confirm(3);
+  assert.equal(fenced.confirm(3), 'node 3 is not being fenced');
   assert.match(notes[0]?.text ?? '', /confirmation ignored: node 3 is not being fenced/);
   const seen = watch(fenced.fence(NODE));
   await time.pass(3_600_000);

@@ -1,0 +1,372 @@
+/** `mdmesh mdadm`, and the name mdadm: what goes to the agent, what to the real mdadm, and what is done in which order. */
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { createContext } from '#src/cli/context.ts';
+import { Failure, main } from '#src/cli/index.ts';
+import { mdadm } from '#src/cli/mdadm.ts';
+import { readMdadmLine } from '#src/cli/mdadm_line.ts';
+import { findMdadm } from '#src/cli/mdadm_real.ts';
+import { FakeTerminal } from './cli_fake_terminal.ts';
+import {
+  arrayStatus,
+  clusterStatus,
+  type FakeAgent,
+  memberA,
+  memberB,
+  raid1,
+  startFakeAgent,
+  withFaulty,
+} from './outlets_fake_agent.ts';
+
+const project = resolve(import.meta.dirname, '../..');
+
+function script(path: string, text: string): string {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, `#!/bin/sh\n${text}\n`);
+  chmodSync(path, 0o755);
+  return path;
+}
+
+function temporary(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'mdmesh-mdadm-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+interface Host {
+  agent: FakeAgent;
+  /** As this machine's kernel has it. */
+  array(md: string, metadata: string, state?: string): void;
+  run(argv: string[]): Promise<{ code: number; out: string; err: string }>;
+  /** What the real mdadm was called with. */
+  real(): string[][];
+  asked(): string[];
+}
+
+/** A machine with an agent that knows md0, and a real mdadm that notes its words and ends with code 7. */
+async function host(t: TestContext): Promise<Host> {
+  const agent = await startFakeAgent(t);
+  const directory = temporary(t);
+  const notes = join(directory, 'notes');
+  script(
+    join(directory, 'bin/mdadm'),
+    `for word; do printf '%s\\n' "$word"; done >> '${notes}'; echo -- >> '${notes}'; exit 7`,
+  );
+  const sysBlock = join(directory, 'block');
+  return {
+    agent,
+    array(md, metadata, state = 'active') {
+      mkdirSync(join(sysBlock, md, 'md'), { recursive: true });
+      writeFileSync(join(sysBlock, md, 'md/metadata_version'), `${metadata}\n`);
+      writeFileSync(join(sysBlock, md, 'md/array_state'), `${state}\n`);
+    },
+    async run(argv) {
+      const terminal = new FakeTerminal({ env: { PATH: join(directory, 'bin'), MDMESH_SOCKET: agent.socketPath } });
+      const context = createContext(terminal, () => ({}));
+      let code: number;
+      try {
+        code = await mdadm(context, argv, { sysBlock, systemDirs: [], settleMs: 0 });
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        terminal.err(`mdmesh: ${error.message}\n`);
+        code = error.exitCode;
+      }
+      return { code, out: terminal.written, err: terminal.complained };
+    },
+    real() {
+      if (!existsSync(notes)) return [];
+      const calls = readFileSync(notes, 'utf8').split('--\n').slice(0, -1);
+      return calls.map((call) => call.split('\n').slice(0, -1));
+    },
+    asked: () =>
+      agent.face.asked.map((request) =>
+        [request.verb, 'array' in request ? request.array : '', 'device' in request ? request.device : ''].join(' '),
+      ),
+  };
+}
+
+test('every form in which mdadm’s users fail, remove and add is the same three steps', async (t) => {
+  const forms = [
+    '/dev/md0 --fail /dev/ubdb --remove /dev/ubdb --add /dev/ubdc',
+    '/dev/md0 -f /dev/ubdb -r /dev/ubdb -a /dev/ubdc',
+    '--manage /dev/md0 --set-faulty /dev/ubdb --rem /dev/ubdb --add /dev/ubdc',
+    '--fail /dev/md0 /dev/ubdb -r /dev/ubdb -va /dev/ubdc',
+    '-f /dev/md0 ubdb --remove ubdb --add /dev/ubdc --verbose',
+    '--manage --verbose md0 --faulty /dev/ubdb -r /dev/ubdb -a /dev/ubdc',
+  ];
+  for (const form of forms) {
+    const h = await host(t);
+    h.array('md0', 'external:mdmesh');
+    h.agent.face.answer = ({ verb }) => {
+      if (verb === 'fail') h.agent.face.now = clusterStatus([arrayStatus(withFaulty(raid1(), memberB))]);
+      return { ok: true, text: `${verb} done` };
+    };
+    const { code, out, err } = await h.run(form.split(' '));
+    assert.deepEqual(h.asked(), ['fail md0 /dev/ubdb', 'remove md0 /dev/ubdb', 'add md0 /dev/ubdc'], form);
+    assert.deepEqual([code, out, err], [0, '', 'mdmesh: fail done\nmdmesh: remove done\nmdmesh: add done\n'], form);
+    assert.deepEqual(h.real(), [], form);
+  }
+});
+
+test('one option is for all devices behind it; -q is silent; --force goes with --add', async (t) => {
+  const h = await host(t);
+  const { code, err } = await h.run('/dev/md0 -q --force -a /dev/x /dev/y -f /dev/z'.split(' '));
+  assert.deepEqual([code, err], [0, '']);
+  assert.deepEqual(h.asked(), ['add md0 /dev/x', 'add md0 /dev/y', 'fail md0 /dev/z']);
+  assert.deepEqual(h.agent.face.asked[0], { verb: 'add', array: 'md0', device: '/dev/x', force: true });
+});
+
+test('--remove failed sees the member that the step before it failed', async (t) => {
+  const h = await host(t);
+  h.agent.face.answer = ({ verb }) => {
+    if (verb === 'fail') h.agent.face.now = clusterStatus([arrayStatus(withFaulty(raid1(), memberB))]);
+    return { ok: true, text: verb };
+  };
+  assert.equal((await h.run('/dev/md0 --fail /dev/ubdb --remove failed'.split(' '))).code, 0);
+  assert.deepEqual(h.asked(), ['fail md0 /dev/ubdb', 'remove md0 /dev/ubdb']);
+});
+
+test('--remove detached takes out the faulty members whose disk is gone, and no other', async (t) => {
+  const h = await host(t);
+  const here = join(temporary(t), 'disk');
+  writeFileSync(here, '');
+  const faulty = arrayStatus(withFaulty(raid1(), memberA, memberB));
+  h.agent.face.now = clusterStatus([{ ...faulty, paths: { [memberA]: here } }]);
+  assert.equal((await h.run('/dev/md0 --remove detached'.split(' '))).code, 0);
+  assert.deepEqual(h.asked(), [`remove md0 ${memberB}`]);
+  // An active member is failed first, by its name.
+  h.agent.face.now = clusterStatus([{ ...arrayStatus(), paths: {} }]);
+  assert.equal((await h.run('/dev/md0 --remove detached'.split(' '))).code, 0);
+  assert.equal((await h.run('/dev/md0 --test --remove detached'.split(' '))).code, 2, '--test: nothing was changed');
+  assert.equal(h.asked().length, 1);
+});
+
+test('the first step that is refused ends the line, with its words and exit code 1', async (t) => {
+  const h = await host(t);
+  h.agent.face.answer = ({ verb }) => ({ ok: verb === 'add', text: `${verb}: so it is` });
+  const { code, err } = await h.run('/dev/md0 -a /dev/x -f /dev/y -r /dev/y -a /dev/z --stop'.split(' '));
+  assert.equal(code, 1);
+  assert.equal(err, 'mdmesh: add: so it is\nmdmesh: fail: so it is; 2 further steps were not done\n');
+  assert.deepEqual(h.asked(), ['add md0 /dev/x', 'fail md0 /dev/y']);
+});
+
+test('what mdmesh has no answer to is refused for an array of the cluster before anything is done', async (t) => {
+  const h = await host(t);
+  h.array('md0', 'external:mdmesh');
+  const lines: [string, RegExp][] = [
+    ['/dev/md0 --fail /dev/ubdb --re-add /dev/ubdb', /mdmesh has no --re-add for it; nothing was done/],
+    ['/dev/md0 --add --write-mostly /dev/x', /mdmesh has no --write-mostly/],
+    ['--manage /dev/md0 -R', /mdmesh has no -R/],
+    ['/dev/md0 --fail set-A', /"set-A" is not known here/],
+    ['/dev/md0 --remove failed --fail detached', /only --remove knows this word/],
+  ];
+  for (const [line, words] of lines) {
+    const { code, err } = await h.run(line.split(' '));
+    assert.equal(code, 2, line);
+    assert.match(err, words, line);
+  }
+  assert.deepEqual([h.asked(), h.real()], [[], []]);
+});
+
+test('an array that is not the cluster’s goes to the real mdadm with its words and exit code', async (t) => {
+  const h = await host(t);
+  h.array('md1', '1.2');
+  h.array('md2', 'external:imsm');
+  const lines = [
+    ['/dev/md1', '--fail', '/dev/sdb', '--re-add', 'a b', ''],
+    ['--detail', '/dev/md1'],
+    ['-S', '/dev/md2'],
+    ['/dev/md7', '-f', '/dev/x'],
+    ['--manage', '/dev/sda', '--add', '/dev/x'],
+  ];
+  for (const line of lines) assert.equal((await h.run(line)).code, 7);
+  assert.deepEqual(h.real(), lines);
+  assert.deepEqual(h.asked(), []);
+});
+
+test('a foreign array under the name of one of the cluster’s is left to the real mdadm', async (t) => {
+  const h = await host(t);
+  h.array('md0', '1.2');
+  assert.equal((await h.run(['--stop', '/dev/md0'])).code, 7);
+  assert.deepEqual(h.asked(), []);
+  // An empty array, as opening a device node leaves it, is nobody's: the agent is asked.
+  h.array('md0', 'none', 'clear');
+  assert.equal((await h.run(['--stop', '/dev/md0'])).code, 0);
+  assert.deepEqual(h.asked(), ['stop md0 ']);
+});
+
+test('all other modes and odd lines are the real mdadm’s, without asking anybody', async (t) => {
+  const h = await host(t);
+  await h.agent.stop();
+  const lines = [
+    ...['', '--help', '-V', '--assemble --scan', '-Ss', '--detail --scan', '-As', '/dev/md0', '--examine /dev/ubda'],
+    ...[
+      '--grow /dev/md0 -n 3',
+      '-C /dev/md0 -l1 -n2 a b',
+      '-I /dev/ubda',
+      '--zero-superblock /dev/x',
+      '/dev/md0 /dev/x',
+    ],
+    ...[
+      '/dev/md0 --detail',
+      '--detail --export /dev/md0',
+      '--misc --fail /dev/md0',
+      '--bogus /dev/md0',
+      '--monitor -f',
+    ],
+  ].map((line) => line.split(' ').filter((word) => word !== ''));
+  for (const line of lines) {
+    h.array('md0', 'external:mdmesh');
+    const { code, err } = await h.run(line);
+    assert.deepEqual([code, err], [7, ''], line.join(' '));
+  }
+  assert.deepEqual(h.real(), lines);
+});
+
+test('--detail and --stop of the cluster’s arrays are the agent’s; other arrays in the same line are not', async (t) => {
+  const h = await host(t);
+  h.array('md0', 'external:-mdmesh');
+  h.array('md1', '1.2');
+  const detail = await h.run(['-D', '/dev/md0']);
+  assert.equal(detail.code, 0);
+  assert.match(detail.out, /^\/dev\/md0:\n[\s\S]*Mesh State : clean/);
+  h.agent.face.now = clusterStatus([arrayStatus(withFaulty(raid1(), memberB))]);
+  assert.equal((await h.run(['-Dt', '/dev/md0'])).code, 1, '--test: degraded');
+  const both = await h.run(['--stop', '-q', '/dev/md1', '/dev/md0']);
+  assert.deepEqual([both.code, both.err], [7, '']);
+  assert.deepEqual(h.real(), [['--stop', '-q', '/dev/md1']]);
+  assert.deepEqual(h.asked(), ['stop md0 ']);
+  assert.match((await h.run(['--manage', '/dev/md0', '--stop'])).err, /^mdmesh: stop done\n$/);
+  h.agent.face.answer = () => ({ ok: false, text: 'md0 cannot be stopped: node 1: busy' });
+  const busy = await h.run(['--stop', '/dev/md0', '/dev/md1']);
+  assert.deepEqual([busy.code, busy.err], [7, 'mdmesh: md0 cannot be stopped: node 1: busy\n'], 'codes are or-ed');
+  assert.equal(h.real().length, 2, 'the other array had its turn');
+});
+
+test('without an agent an array of the cluster is still shown by the kernel’s words, and nothing else is done to it', async (t) => {
+  const h = await host(t);
+  h.array('md0', 'external:mdmesh');
+  await h.agent.stop();
+  const detail = await h.run(['--detail', '/dev/md0']);
+  assert.equal(detail.code, 7);
+  assert.match(detail.err, /no agent answers on .*\n.*only what this node's kernel knows/);
+  for (const line of [
+    ['--stop', '/dev/md0'],
+    ['/dev/md0', '--fail', '/dev/ubdb'],
+  ]) {
+    const { code, err } = await h.run(line);
+    assert.equal(code, 1);
+    assert.match(err, /no agent answers/);
+  }
+  assert.deepEqual(h.real(), [['--detail', '/dev/md0']]);
+});
+
+test('a link in /dev/md names the array it leads to', async (t) => {
+  const h = await host(t);
+  const link = join(temporary(t), 'demo:0');
+  symlinkSync('/dev/md0', link);
+  // Here the link leads nowhere (there is no such device): then only its own name could say what it means.
+  assert.equal((await h.run([link, '--fail', '/dev/x'])).code, existsSync('/dev/md0') ? 0 : 7);
+  assert.equal((await h.run(['/dev/md/0', '--fail', '/dev/x'])).code, 0);
+});
+
+test('the real mdadm is found behind mdmesh’s own links, in PATH first, and its absence is said', async (t) => {
+  const directory = temporary(t);
+  const own = script(join(directory, 'lib/mdmesh'), '');
+  mkdirSync(join(directory, 'soft'));
+  mkdirSync(join(directory, 'hard'));
+  mkdirSync(join(directory, 'dir/mdadm'), { recursive: true });
+  mkdirSync(join(directory, 'plain'));
+  symlinkSync(own, join(directory, 'soft/mdadm'));
+  linkSync(own, join(directory, 'hard/mdadm'));
+  writeFileSync(join(directory, 'plain/mdadm'), '');
+  const path = ['soft', 'hard', 'dir', 'plain', 'none', '../relative'].map((name) =>
+    name.startsWith('.') ? name : join(directory, name),
+  );
+  assert.equal(findMdadm(path.join(':'), [own], []), null);
+  const real = script(join(directory, 'sbin/mdadm'), '');
+  assert.equal(findMdadm(path.join(':'), [own], [dirname(real)]), real);
+  const sooner = script(join(directory, 'sooner/mdadm'), '');
+  assert.equal(findMdadm([...path, dirname(sooner)].join(':'), [own], [dirname(real)]), sooner);
+  const terminal = new FakeTerminal({ env: { PATH: path.join(':'), MDMESH_CALLED_AS: own } });
+  await assert.rejects(
+    mdadm(
+      createContext(terminal, () => ({})),
+      ['--version'],
+      { systemDirs: [] },
+    ),
+    /there is no mdadm besides mdmesh itself in PATH \(.*; install the mdadm package/,
+  );
+});
+
+test('a script named mdadm that calls mdmesh again does not go round for ever', async (t) => {
+  const directory = temporary(t);
+  const program = join(project, 'src/cli/mdmesh.ts');
+  const rounds = join(directory, 'rounds');
+  script(join(directory, 'mdadm'), `echo round >> '${rounds}'; exec '${process.execPath}' '${program}' mdadm "$@"`);
+  const ran = spawnSync(process.execPath, [program, 'mdadm', '--assemble', '--scan'], {
+    env: { PATH: directory, MDMESH_MDADM_ROUNDS: '2' },
+    encoding: 'utf8',
+  });
+  assert.equal(ran.status, 1);
+  assert.match(ran.stderr, /leads back to mdmesh/);
+  assert.equal(readFileSync(rounds, 'utf8'), 'round\n'.repeat(2));
+});
+
+test('through its launcher the program is mdadm under that name, and mdmesh under its own', async (t) => {
+  const directory = temporary(t);
+  const launcher = join(directory, 'lib/mdmesh');
+  script(join(directory, 'lib/node'), `shift; echo "$MDMESH_CALLED_AS" "$@"`);
+  copyFileSync(join(project, 'scripts/launcher.sh'), launcher);
+  symlinkSync(launcher, join(directory, 'mdadm'));
+  const said = (name: string) => execFileSync(name, ['a b', '--detail'], { encoding: 'utf8' });
+  assert.equal(said(launcher), `${launcher} a b --detail\n`);
+  assert.equal(said(join(directory, 'mdadm')), `${join(directory, 'mdadm')} a b --detail\n`);
+});
+
+test('the whole way: the name mdadm, the agent’s answer, the real one’s output and exit code', async (t) => {
+  const h = await host(t);
+  const directory = temporary(t);
+  script(join(directory, 'bin/mdadm'), 'echo "real: $*, called as [$MDMESH_CALLED_AS]"; kill -TERM $$');
+  const run = (calledAs: string, ...argv: string[]) =>
+    spawnSync(process.execPath, [join(project, 'src/cli/mdmesh.ts'), ...argv], {
+      env: { PATH: join(directory, 'bin'), MDMESH_SOCKET: h.agent.socketPath, MDMESH_CALLED_AS: calledAs },
+      encoding: 'utf8',
+    });
+  const real = run('/usr/local/sbin/mdadm', '--help');
+  assert.deepEqual([real.stdout, real.status], ['real: --help, called as []\n', 143]);
+  const own = run('/usr/bin/mdmesh', 'mdadm', '--help');
+  assert.match(own.stdout, /^Usage: mdmesh mdadm/);
+  assert.equal(own.status, 0);
+  const terminal = new FakeTerminal({ env: {} });
+  assert.equal(await main(['--socket', h.agent.socketPath, 'mdadm', '/dev/md0', '-f', '/dev/ubdb'], terminal), 0);
+  assert.equal(await main([`--socket=${h.agent.socketPath}`, 'mdadm', '/dev/md0', '-f', '/dev/ubdb'], terminal), 0);
+  assert.deepEqual(h.asked(), ['fail md0 /dev/ubdb', 'fail md0 /dev/ubdb']);
+});
+
+test('a value of an option is taken neither for the array nor for a device', () => {
+  const line = readMdadmLine('--manage --homehost md0 /dev/md5 -a /dev/x -c /dev/md1 /dev/y'.split(' '));
+  assert.equal(line.mode, 'manage');
+  assert.equal(line.array, '/dev/md5');
+  assert.deepEqual(
+    line.steps.map(({ device }) => device),
+    ['/dev/x', '/dev/y'],
+  );
+  assert.deepEqual(line.unknown, ['--homehost', '-c']);
+  assert.equal(readMdadmLine(['--fai', '/dev/md0', '/dev/x']).mode, 'other', 'fail, faulty or failfast');
+});
