@@ -173,10 +173,10 @@ export class Story {
     this.#screen.step('The writers end, the array and the agents are stopped in order, and every leg is read back.');
     const record = this.#record();
     const paths = this.#array(this.#living()[0] ?? 1)?.paths ?? {};
-    const t0=Date.now(); const results = await this.#stage.stopWriters(); console.error("stopWriters", Date.now()-t0);
+    const results = await this.#stage.stopWriters();
     const stopped = await this.#stage.request(this.#living()[0] ?? 1, { verb: 'stop', array: MD });
     this.#findings.push({ ok: stopped.ok, text: `the array was stopped in order: ${stopped.text}` });
-    console.error("stop", Date.now()-t0); await this.#stage.settle(); console.error("settle", Date.now()-t0);
+    await this.#stage.settle();
     this.#tellWriters(results);
     const legs = record.members
       .filter(({ role }) => role === 'active')
@@ -190,7 +190,7 @@ export class Story {
       text: `${legs.length} of ${this.#stage.disks.length} legs are in sync: ${legs.map(({ disk }) => disk).join(', ')}`,
     });
     this.#findings.push(...(await this.#stage.verify(legs)));
-    console.error("verify", Date.now()-t0); const terms = [...this.#terms].map(([term, node]) => `term ${term}: node ${node}`).join(', ');
+    const terms = [...this.#terms].map(([term, node]) => `term ${term}: node ${node}`).join(', ');
     this.#findings.push({
       ok: this.#terms.size === 2,
       text: `${this.#terms.size} elections (${terms}), ${this.#commits} commits to ${MD}`,

@@ -246,6 +246,8 @@ export class Agent implements AgentFace {
     await this.#until(() => false, 50);
     this.#stopped = true;
     for (const stop of this.#stops) stop();
+    for (const answer of this.#waiting.values()) answer({ ok: false, text: 'this agent was stopped meanwhile' });
+    this.#waiting.clear();
     await this.#tryTo('drop writes', () => driver.guard.drop());
     const vote = storedVoteForStop(this.#lease, driver.kernelBoot(), this.now());
     if (vote !== null) await this.#tryTo('store the vote', () => files.storeVote(vote));
@@ -1116,13 +1118,17 @@ export class Agent implements AgentFace {
     }
     const requestId = this.parts.uuid();
     const outcome = new Promise<{ ok: boolean; text: string }>((resolve) => {
-      this.#waiting.set(requestId, resolve);
-      this.parts.timers.after(REQUEST_TIMEOUT_MS, () => {
+      const callOff = this.parts.timers.after(REQUEST_TIMEOUT_MS, () => {
         this.#waiting.delete(requestId);
         resolve({
           ok: false,
           text: `no answer from the master (node ${master}) within ${REQUEST_TIMEOUT_MS / 1000} s; see \`mdmesh status\` for what became of it`,
         });
+      });
+      this.#waiting.set(requestId, (answer) => {
+        // Left running, it would keep the process from ending for as long.
+        callOff();
+        resolve(answer);
       });
     });
     const { event, sealed } = await this.sealEvent({
@@ -1134,8 +1140,7 @@ export class Agent implements AgentFace {
     this.parts.net.publish(Buffer.from(sealed, 'base64'));
     if (master === this.self) this.#takeSubmitted(event);
     else if (!this.parts.net.send(master, { room: 'arrays', message: { kind: 'submit', event: sealed } })) {
-      this.#waiting.delete(requestId);
-      return { ok: false, text: `the master (node ${master}) cannot be reached from here; try again` };
+      this.answer(requestId, false, `the master (node ${master}) cannot be reached from here; try again`);
     }
     return outcome;
   }

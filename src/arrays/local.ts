@@ -106,8 +106,19 @@ function wantedHere(record: ArrayRecord, self: NodeId): boolean {
   return record.run === 'started' && (record.access === 'shared' || record.owner === self);
 }
 
+/**
+ * A new master commits what it found under its own term. Where that says nothing new, what all writers knew already is what
+ * they go on with: else a master that went silent would hold the others' writes until it is fenced.
+ */
 function isReleased(array: LocalArray): boolean {
-  return array.released !== null && compareVersions(array.released.version, array.record.version) >= 0;
+  const { released, record } = array;
+  if (released === null) return false;
+  return compareVersions(released.version, record.version) >= 0 || statementOf(released) === statementOf(record);
+}
+
+/** Everything a record says, but for when it was said. */
+function statementOf(record: ArrayRecord): string {
+  return JSON.stringify({ ...record, version: null, utimeSeconds: null });
 }
 
 /**
