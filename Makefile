@@ -65,6 +65,12 @@ lint: install ## types and style
 	$(NODE) node_modules/typescript/bin/tsc -p .
 	$(NODE) node_modules/@biomejs/biome/bin/biome check .
 
+# Root is what real kernels take: without it, or without what they need, the demo says so and runs on simulated ones, unbuilt.
+.PHONY: demo
+demo: packages install ## three kernels, a mirror, a disk that breaks, a master that dies; BIN=path: with that build
+	@$(if $(BIN),,if [ "$$(id -u)" -eq 0 ]; then $(MAKE) build; fi)
+	@$(if $(BIN),MDMESH_BIN='$(abspath $(BIN))') $(NODE) --no-warnings demo/main.ts
+
 .PHONY: clean
 clean: ## remove what was built; node_modules stays
 	rm -rf out dist native-addon/build

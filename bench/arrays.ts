@@ -9,9 +9,13 @@ export interface MirrorOptions {
 
 const DEVICES = ['/dev/ubda', '/dev/ubdb'];
 
-async function ask(cluster: Cluster, request: object): Promise<void> {
-  const { ok, text } = await cluster.request(await cluster.master(), request);
-  if (!ok) throw new Error(`${JSON.stringify(request)}: ${text}`);
+/** Asked again when the master changes meanwhile, as it may soon after the start. */
+export async function ask(cluster: Cluster, request: object): Promise<void> {
+  for (let again = 3; ; again--) {
+    const { ok, text } = await cluster.request(await cluster.master(), request);
+    if (ok) return;
+    if (again === 0 || !/master/.test(text)) throw new Error(`${JSON.stringify(request)}: ${text}`);
+  }
 }
 
 /** A shared mirror over whole copies, open for writes on all nodes. */
@@ -35,5 +39,3 @@ export async function unmakeMirror(cluster: Cluster, md = 'md0'): Promise<void> 
   await ask(cluster, { verb: 'stop', array: md });
   await ask(cluster, { verb: 'release', array: md });
 }
-
-export { ask };

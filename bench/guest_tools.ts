@@ -7,9 +7,9 @@ import type { Clocks } from './clocks.ts';
 let started = 0;
 
 export interface Running {
-  /** Its standard output so far. */
-  output(): string;
-  /** Ends it by SIGTERM if it still runs; its whole output. */
+  /** Its whole output, once it has ended by itself. */
+  ended(): Promise<string>;
+  /** Ends it by SIGTERM; its whole output. */
   end(): Promise<string>;
 }
 
@@ -18,10 +18,6 @@ export async function mdio(cluster: Cluster, node: number, words: readonly strin
   const guest = cluster.lab.guest(node);
   const logFile = join(guest.dir, `mdio-${started++}.log`);
   const process = await guest.spawn([cluster.lab.mdio, ...words], { logFile });
-  let over = false;
-  void process.exited.then(() => {
-    over = true;
-  });
   const output = (): string => {
     try {
       return readFileSync(logFile, 'utf8');
@@ -29,14 +25,17 @@ export async function mdio(cluster: Cluster, node: number, words: readonly strin
       return '';
     }
   };
+  const ended = async (): Promise<string> => {
+    await process.exited;
+    // What a guest appends reaches the host a moment later.
+    for (let patience = 100; output() === '' && patience > 0; patience--) await pause(10);
+    return output();
+  };
   return {
-    output,
+    ended,
     end: async () => {
-      if (!over) await process.signal('SIGTERM').catch(() => undefined);
-      await process.exited;
-      // What a guest appends reaches the host a moment later.
-      for (let patience = 100; output() === '' && patience > 0; patience--) await pause(10);
-      return output();
+      await process.signal('SIGTERM').catch(() => undefined);
+      return ended();
     },
   };
 }

@@ -10,7 +10,7 @@ import { jsonLines, longestPauseMs, mdio, pause, type WriteSummary, writeSummary
 
 const ROUNDS = Number(process.env.ROUNDS ?? 12);
 /** A write each 2 ms on each node; unlimited writers would measure how three kernels share two cores. */
-const WRITES_A_SECOND = 500;
+const WRITES_A_SECOND = Number(process.env.RATE ?? 500);
 const SETTLE_MS = 300;
 const AFTER_MS = 500;
 
@@ -93,9 +93,8 @@ export async function legFailureByIoctl(): Promise<Measured[]> {
   await using cluster = await Cluster.start({ name: 'bench-leg', diskMib: [64, 64] });
   const all = await rounds(cluster, ['/dev/ubda', '/dev/ubdb'], async (node, leg, clocks) => {
     const failing = await mdio(cluster, node, ['fail', '--device', '/dev/md0', '--member', leg]);
-    await pause(100);
-    const [line] = jsonLines<{ wallMs: number }>(await failing.end());
-    if (line === undefined) throw new Error(`mdio fail on node ${node}: ${failing.output()}`);
+    const [line] = jsonLines<{ wallMs: number }>(await failing.ended());
+    if (line === undefined) throw new Error(`mdio fail on node ${node} said nothing`);
     return clocks.hostMs(node, line.wallMs);
   });
   return [

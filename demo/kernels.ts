@@ -58,7 +58,7 @@ class AckLog {
       if (wallNs === undefined) continue;
       const atMs = Number(wallNs) / 1e6;
       const lengthMs = atMs - this.newestMs;
-      if (this.newestMs > 0 && lengthMs > 50) this.pauses.push({ startMs: this.newestMs, lengthMs });
+      if (this.newestMs > 0 && lengthMs > 25) this.pauses.push({ startMs: this.newestMs, lengthMs });
       this.acknowledged += 1;
       this.newestMs = atMs;
     }
@@ -66,10 +66,12 @@ class AckLog {
 }
 
 interface RunningWriter {
+  node: NodeId;
   process: GuestProcess;
   summaryFile: string;
   log: AckLog;
-  lost: boolean;
+  startedAtMs: number;
+  lostAtMs: number | null;
 }
 
 function isCloudEvent(value: unknown): value is CloudEvent {
@@ -97,7 +99,7 @@ export class KernelStage implements Stage {
   onEventLine: (line: string) => void = () => undefined;
   readonly #cluster: Cluster;
   readonly #clients = new Map<NodeId, AgentClient>();
-  readonly #writers = new Map<NodeId, RunningWriter>();
+  readonly #writers: RunningWriter[] = [];
   readonly #told = new Set<string>();
   readonly #off = new Set<NodeId>();
   readonly #fencings: NodeId[] = [];
@@ -125,22 +127,19 @@ export class KernelStage implements Stage {
   }
 
   async startAgents(): Promise<void> {
+    await Promise.all(this.nodes.map((node) => this.#startAgent(node)));
+  }
+
+  async #startAgent(node: NodeId): Promise<void> {
     const { lab } = this.#cluster;
-    await Promise.all(
-      this.nodes.map(async (node) => {
-        await this.#cluster.startAgent(node);
-        const door = [
-          process.execPath,
-          '--no-warnings',
-          join(import.meta.dirname, 'door.ts'),
-          String(DOOR_PORT),
-          AGENT_SOCKET,
-        ];
-        await lab.guest(node).spawn(door, { logFile: join(this.#cluster.folder(node), 'door.log') });
-        this.#clients.set(node, new AgentClient(await lab.forward(node, DOOR_PORT)));
-        void this.#listen(node);
-      }),
-    );
+    await this.#cluster.startAgent(node);
+    const program = [process.execPath, '--no-warnings', join(import.meta.dirname, 'door.ts')];
+    const logFile = join(this.#cluster.folder(node), 'door.log');
+    await lab.guest(node).spawn([...program, String(DOOR_PORT), AGENT_SOCKET], { logFile });
+    const known = this.#clients.has(node);
+    if (!known) this.#clients.set(node, new AgentClient(await lab.forward(node, DOOR_PORT)));
+    this.#off.delete(node);
+    void this.#listen(node, this.#cluster.lab.guest(node).boots);
   }
 
   #client(node: NodeId): AgentClient {
@@ -149,9 +148,12 @@ export class KernelStage implements Stage {
     return client;
   }
 
-  async #listen(node: NodeId): Promise<void> {
+  /** Events of one boot of a node, from the first on. */
+  async #listen(node: NodeId, boot: number): Promise<void> {
     let cursor = 0;
-    while (!this.#ending.signal.aborted && !this.#off.has(node)) {
+    const ended = () =>
+      this.#ending.signal.aborted || this.#off.has(node) || this.#cluster.lab.guest(node).boots !== boot;
+    while (!ended()) {
       try {
         for await (const line of this.#client(node).events(cursor, this.#ending.signal)) {
           const told: unknown = JSON.parse(line);
@@ -190,11 +192,13 @@ export class KernelStage implements Stage {
     return this.#client(node).request(request);
   }
 
-  async startWriters(md: string): Promise<void> {
+  async startWriters(md: string, nodes: readonly NodeId[]): Promise<void> {
+    const { lab } = this.#cluster;
     await Promise.all(
-      this.nodes.map(async (node) => {
-        const log = new AckLog(join(this.#cluster.folder(node), 'acknowledged'));
-        const summaryFile = join(this.#cluster.folder(node), 'writer.json');
+      nodes.map(async (node) => {
+        const turn = this.#writers.filter((writer) => writer.node === node).length + 1;
+        const file = (name: string) => join(this.#cluster.folder(node), `${name}-${turn}`);
+        const log = new AckLog(file('acknowledged'));
         const where = [
           '--start-block',
           String(node * BLOCKS_PER_NODE),
@@ -203,44 +207,49 @@ export class KernelStage implements Stage {
           '--random',
         ];
         const argv = ['write', '--device', `/dev/${md}`, '--log', log.path, '--node', String(node), ...where];
-        const process = await this.#cluster.lab
+        const summaryFile = file('writer');
+        const process = await lab
           .guest(node)
-          .spawn([this.#cluster.lab.mdio, ...argv, '--rate', String(WRITES_PER_SECOND)], { logFile: summaryFile });
-        this.#writers.set(node, { process, summaryFile, log, lost: false });
+          .spawn([lab.mdio, ...argv, '--rate', String(WRITES_PER_SECOND)], { logFile: summaryFile });
+        this.#writers.push({ node, process, summaryFile, log, startedAtMs: Date.now(), lostAtMs: null });
       }),
     );
   }
 
   writers(): readonly Writer[] {
-    return [...this.#writers].map(([node, { log, lost }]) => {
-      log.follow();
-      const waitsMs = log.newestMs === 0 || lost ? 0 : Math.max(0, Date.now() - log.newestMs);
-      return { node, acknowledged: log.acknowledged, waitsMs, lost };
+    return this.nodes.flatMap((node) => {
+      const own = this.#writers.filter((writer) => writer.node === node);
+      const newest = own.at(-1);
+      if (newest === undefined) return [];
+      newest.log.follow();
+      const lost = newest.lostAtMs !== null;
+      const waitsMs = newest.log.newestMs === 0 || lost ? 0 : Math.max(0, Date.now() - newest.log.newestMs);
+      return [{ node, acknowledged: own.reduce((sum, { log }) => sum + log.acknowledged, 0), waitsMs, lost }];
     });
   }
 
   async stopWriters(): Promise<WriterResult[]> {
-    const results = [...this.#writers].map(
-      async ([node, { process, summaryFile, log, lost }]): Promise<WriterResult> => {
-        if (lost) {
-          log.follow();
-          return { node, acknowledged: log.acknowledged, failed: 0, pauses: log.pauses, lost };
-        }
-        await process.signal('SIGTERM');
-        await process.exited;
-        const text = await this.#cluster.lab.guest(node).readFile(summaryFile);
-        const summary: unknown = JSON.parse(text);
-        if (!isSummary(summary)) throw new Error(`the writer on node ${node} ended with other words: ${text}`);
-        return {
-          node,
-          acknowledged: summary.acknowledged,
-          failed: summary.failed + summary.hanging,
-          pauses: summary.pauses.list.map(({ wallMs, lengthMs }) => ({ startMs: wallMs, lengthMs })),
-          lost,
-        };
-      },
-    );
-    return Promise.all(results);
+    return Promise.all(this.#writers.map((writer) => this.#stopWriter(writer)));
+  }
+
+  async #stopWriter({ node, process, summaryFile, log, startedAtMs, lostAtMs }: RunningWriter): Promise<WriterResult> {
+    if (lostAtMs !== null) {
+      log.follow();
+      return { node, acknowledged: log.acknowledged, failed: 0, pauses: log.pauses, startedAtMs, lostAtMs };
+    }
+    await process.signal('SIGTERM');
+    await process.exited;
+    const text = await this.#cluster.lab.guest(node).readFile(summaryFile);
+    const summary: unknown = JSON.parse(text);
+    if (!isSummary(summary)) throw new Error(`the writer on node ${node} ended with other words: ${text}`);
+    return {
+      node,
+      acknowledged: summary.acknowledged,
+      failed: summary.failed + summary.hanging,
+      pauses: summary.pauses.list.map(({ wallMs, lengthMs }) => ({ startMs: wallMs, lengthMs })),
+      startedAtMs,
+      lostAtMs,
+    };
   }
 
   async failLeg(node: NodeId, md: string, disk: string): Promise<string> {
@@ -251,9 +260,13 @@ export class KernelStage implements Stage {
 
   async powerOff(node: NodeId): Promise<void> {
     this.#off.add(node);
-    const writer = this.#writers.get(node);
-    if (writer !== undefined) writer.lost = true;
+    for (const writer of this.#writers) if (writer.node === node) writer.lostAtMs ??= Date.now();
     await this.#cluster.lab.guest(node).kill9();
+  }
+
+  async powerOn(node: NodeId): Promise<void> {
+    await this.#cluster.lab.guest(node).boot();
+    await this.#startAgent(node);
   }
 
   fencings(): readonly NodeId[] {
@@ -269,7 +282,7 @@ export class KernelStage implements Stage {
   async verify(legs: readonly { disk: string; dataOffsetBytes: number; dataBytes: number }[]): Promise<Finding[]> {
     const { lab } = this.#cluster;
     const findings: Finding[] = [];
-    const logs = [...this.#writers.values()].map(({ log }) => log.path);
+    const logs = this.#writers.map(({ log }) => log.path);
     const indexes = legs.map(({ disk }) => this.disks.indexOf(disk));
     for (const [at, leg] of legs.entries()) {
       const { blocks, lost, stale, torn, unreadable } = lab.verifyImage(indexes[at] ?? 0, leg.dataOffsetBytes, logs);

@@ -69,7 +69,7 @@ function nodeRow(node: NodeId, scene: Scene): Cell[] {
       ? '-'
       : writer.lost
         ? { text: `${writer.acknowledged} acknowledged, then its power went`, code: RED }
-        : writer.waitsMs > 200
+        : writer.waitsMs > WAIT_SHOWN_MS
           ? { text: `${writer.acknowledged} acknowledged, waits for ${seconds(writer.waitsMs)}`, code: YELLOW }
           : `${writer.acknowledged} acknowledged`;
   const name: Cell = { text: word, code: word === 'alive' ? GREEN : word === 'dead' ? RED : YELLOW };
@@ -171,6 +171,10 @@ export function frame(scene: Scene, rows: number): string[] {
 }
 
 const LINES_KEPT = 500;
+/** The news of a write is that late by itself, on a busy machine. */
+const WAIT_SHOWN_MS = 700;
+/** For people to look at what has come of a step. */
+const DWELL_MS = 2500;
 
 export class Screen {
   readonly #out: NodeJS.WriteStream;
@@ -199,6 +203,11 @@ export class Screen {
   step(sentence: string): void {
     this.#scene.step = sentence;
     this.#say(`${seconds(this.elapsedMs).padStart(7)}  ${sentence}`);
+  }
+
+  /** Nobody looks at a file: there it takes no time. */
+  async dwell(): Promise<void> {
+    if (this.#tty) await new Promise((resolve) => setTimeout(resolve, DWELL_MS));
   }
 
   /** What came out of a step. */

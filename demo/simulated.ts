@@ -21,7 +21,7 @@ export class SimulatedStage implements Stage {
   onEventLine: (line: string) => void = () => undefined;
   readonly #cluster: SimCluster;
   readonly #applications: Application[] = [];
-  readonly #lost = new Set<NodeId>();
+  readonly #lostAtMs = new Map<Application, number>();
   readonly #told = new Set<string>();
 
   private constructor(cluster: SimCluster) {
@@ -55,14 +55,12 @@ export class SimulatedStage implements Stage {
     return this.#cluster.request(node, request);
   }
 
-  async startWriters(md: string): Promise<void> {
-    for (const node of this.nodes) {
-      const application = new Application(this.#cluster, {
-        node,
-        md,
-        firstBlock: node * BLOCKS_PER_NODE,
-        blocks: BLOCKS_PER_NODE,
-      });
+  async startWriters(md: string, nodes: readonly NodeId[]): Promise<void> {
+    for (const node of nodes) {
+      const turn = this.#applications.filter((application) => application.node === node).length;
+      // A region of its own each time: each application knows only its own writes.
+      const firstBlock = (turn * this.nodes.length + node - 1) * BLOCKS_PER_NODE;
+      const application = new Application(this.#cluster, { node, md, firstBlock, blocks: BLOCKS_PER_NODE });
       this.#applications.push(application);
       application.start();
     }
@@ -70,21 +68,27 @@ export class SimulatedStage implements Stage {
 
   writers(): readonly Writer[] {
     const now = this.#cluster.time.clock();
-    return this.#applications.map(({ node, acknowledged, begunMs }) => {
-      const lost = this.#lost.has(node);
-      return { node, acknowledged, waitsMs: begunMs === null || lost ? 0 : now - begunMs, lost };
+    return this.nodes.flatMap((node) => {
+      const own = this.#applications.filter((application) => application.node === node);
+      const newest = own.at(-1);
+      if (newest === undefined) return [];
+      const lost = this.#lostAtMs.has(newest);
+      const waitsMs = newest.begunMs === null || lost ? 0 : now - newest.begunMs;
+      return [{ node, acknowledged: own.reduce((sum, { acknowledged }) => sum + acknowledged, 0), waitsMs, lost }];
     });
   }
 
   async stopWriters(): Promise<WriterResult[]> {
-    await Promise.all(this.#applications.filter(({ node }) => !this.#lost.has(node)).map((each) => each.stop()));
+    const running = this.#applications.filter((application) => !this.#lostAtMs.has(application));
+    await Promise.all(running.map((application) => application.stop()));
     const wallMinusClock = Date.now() - this.#cluster.time.clock();
-    return this.#applications.map(({ node, acknowledged, failed, pauses }) => ({
-      node,
-      acknowledged,
-      failed,
-      pauses: pauses.map(({ startMs, lengthMs }) => ({ startMs: startMs + wallMinusClock, lengthMs })),
-      lost: this.#lost.has(node),
+    return this.#applications.map((application) => ({
+      node: application.node,
+      acknowledged: application.acknowledged,
+      failed: application.failed,
+      pauses: application.pauses.map(({ startMs, lengthMs }) => ({ startMs: startMs + wallMinusClock, lengthMs })),
+      startedAtMs: application.startedAtMs + wallMinusClock,
+      lostAtMs: this.#lostAtMs.get(application) ?? null,
     }));
   }
 
@@ -94,9 +98,16 @@ export class SimulatedStage implements Stage {
   }
 
   async powerOff(node: NodeId): Promise<void> {
-    this.#lost.add(node);
     this.#cluster.crash(node);
-    for (const application of this.#applications) if (application.node === node) application.abandon();
+    for (const application of this.#applications) {
+      if (application.node !== node || this.#lostAtMs.has(application)) continue;
+      application.abandon();
+      this.#lostAtMs.set(application, Date.now());
+    }
+  }
+
+  powerOn(node: NodeId): Promise<void> {
+    return this.#cluster.boot(node);
   }
 
   fencings(): readonly NodeId[] {

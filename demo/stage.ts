@@ -9,7 +9,7 @@ export interface Writer {
   acknowledged: number;
   /** The write under way has waited this long, in ms; 0 when none does. */
   waitsMs: number;
-  /** Its machine lost power: it claims nothing more. */
+  /** Its machine lost power, and it was not started again. */
   lost: boolean;
 }
 
@@ -24,7 +24,10 @@ export interface WriterResult {
   acknowledged: number;
   failed: number;
   pauses: readonly Pause[];
-  lost: boolean;
+  /** Of the wall clock. */
+  startedAtMs: number;
+  /** When its machine lost power; null: it did not. */
+  lostAtMs: number | null;
 }
 
 export interface Finding {
@@ -45,13 +48,16 @@ export interface Stage {
   /** What the agents of all nodes know now. null: no answer. */
   look(): Promise<ReadonlyMap<NodeId, Status | null>>;
   request(node: NodeId, request: Request): Promise<{ ok: boolean; text: string }>;
-  startWriters(md: string): Promise<void>;
+  /** Each continues the region of an earlier one on its node. */
+  startWriters(md: string, nodes: readonly NodeId[]): Promise<void>;
   writers(): readonly Writer[];
   stopWriters(): Promise<WriterResult[]>;
   /** The node's md finds the disk broken, as after an I/O error there. Returns how it was done, in words. */
   failLeg(node: NodeId, md: string, disk: string): Promise<string>;
   /** In this instant, with everything on it. */
   powerOff(node: NodeId): Promise<void>;
+  /** Kernel and agent start; resolves when the agent is being asked again. */
+  powerOn(node: NodeId): Promise<void>;
   /** Who was switched off by whose order. */
   fencings(): readonly NodeId[];
   /** Ends arrays and agents in order, so that what follows reads what is on the disks and nothing else. */

@@ -21,8 +21,8 @@ export class Story {
   #seen: ReadonlyMap<NodeId, Status | null> = new Map();
   #over = false;
   readonly #dead = new Set<NodeId>();
-  /** Terms in which somebody was seen as master: term → node. */
-  readonly #terms = new Map<number, NodeId>();
+  /** Whoever was seen as master of a term: never more than one. */
+  readonly #terms = new Map<number, Set<NodeId>>();
   readonly #findings: Finding[] = [];
   readonly #phases: { name: string; fromMs: number; toMs: number }[] = [];
   #commits = 0;
@@ -40,8 +40,13 @@ export class Story {
       await this.#formation(startAgents);
       await this.#creation();
       await this.#writing();
+      await this.#screen.dwell();
       await this.#legFailure();
+      await this.#screen.dwell();
       await this.#masterDeath();
+      await this.#screen.dwell();
+      await this.#return();
+      await this.#screen.dwell();
       await this.#verification();
       return this.#findings;
     } finally {
@@ -61,7 +66,8 @@ export class Story {
     this.#seen = await this.#stage.look();
     for (const status of this.#seen.values()) {
       if (status === null) continue;
-      if (status.lease.role === 'master') this.#terms.set(status.lease.term, status.self);
+      const { role, term } = status.lease;
+      if (role === 'master') this.#terms.set(term, (this.#terms.get(term) ?? new Set()).add(status.self));
       for (const { record } of status.arrays) this.#commits = Math.max(this.#commits, record.version.index);
     }
     this.#screen.show({ seen: this.#seen, writers: this.#stage.writers() });
@@ -105,7 +111,7 @@ export class Story {
 
   async #writing(): Promise<void> {
     this.#screen.step('One application on every node writes to the mirror, all at the same time.');
-    await this.#stage.startWriters(MD);
+    await this.#stage.startWriters(MD, this.#stage.nodes);
     await this.#until('writes acknowledged on every node', () => this.#allWrite(this.#stage.nodes, 100));
   }
 
@@ -169,6 +175,33 @@ export class Story {
     this.#screen.tables();
   }
 
+  async #return(): Promise<void> {
+    const [back] = this.#dead;
+    if (back === undefined) return;
+    this.#screen.step(
+      `Node ${back} gets its power back: it must catch up before it may write, and leads again once it has proved steady.`,
+    );
+    const fromMs = Date.now();
+    await this.#stage.powerOn(back);
+    this.#dead.clear();
+    const { nodes } = this.#stage;
+    const open = await this.#until(`${MD} open on node ${back} too`, () => this.#isOpen(nodes), fromMs);
+    this.#screen.outcome(
+      `node ${back} has the array with the legs that count, ${slotPicture(this.#record())}, ${words(open.tookMs)} after its power came`,
+    );
+    await this.#stage.startWriters(MD, [back]);
+    await this.#until('writes acknowledged on every node', () => this.#allWrite(nodes, 50));
+    const handedMs = Date.now();
+    const lowest = Math.min(...nodes);
+    const { value: master } = await this.#until(`node ${lowest} is master`, () => this.#leader() === lowest && lowest);
+    await this.#until('writes going on', () => this.#allWrite(nodes, 50));
+    this.#phases.push({ name: 'while the mastership was handed over', fromMs: handedMs, toMs: Date.now() });
+    this.#screen.outcome(
+      `node ${master} was handed the mastership back in term ${this.#status(master).lease.term}, ${words(Date.now() - fromMs)} after its power came; all three write`,
+    );
+    this.#screen.tables();
+  }
+
   async #verification(): Promise<void> {
     this.#screen.step('The writers end, the array and the agents are stopped in order, and every leg is read back.');
     const record = this.#record();
@@ -176,6 +209,8 @@ export class Story {
     const results = await this.#stage.stopWriters();
     const stopped = await this.#stage.request(this.#living()[0] ?? 1, { verb: 'stop', array: MD });
     this.#findings.push({ ok: stopped.ok, text: `the array was stopped in order: ${stopped.text}` });
+    // What the agents say while they end is not shown: the tables stay as they were.
+    this.#over = true;
     await this.#stage.settle();
     this.#tellWriters(results);
     const legs = record.members
@@ -190,25 +225,29 @@ export class Story {
       text: `${legs.length} of ${this.#stage.disks.length} legs are in sync: ${legs.map(({ disk }) => disk).join(', ')}`,
     });
     this.#findings.push(...(await this.#stage.verify(legs)));
-    const terms = [...this.#terms].map(([term, node]) => `term ${term}: node ${node}`).join(', ');
+    const terms = [...this.#terms]
+      .map(([term, masters]) => `term ${term}: node ${[...masters].join(' AND node ')}`)
+      .join(', ');
     this.#findings.push({
-      ok: this.#terms.size === 2,
-      text: `${this.#terms.size} elections (${terms}), ${this.#commits} commits to ${MD}`,
+      ok: this.#terms.size >= 2 && [...this.#terms.values()].every(({ size }) => size === 1),
+      text: `${this.#terms.size} elections, one master in each term (${terms}); ${this.#commits} commits to ${MD}`,
     });
   }
 
   #tellWriters(results: readonly WriterResult[]): void {
-    for (const { node, acknowledged, failed, pauses, lost } of results) {
+    for (const { node, acknowledged, failed, pauses, startedAtMs, lostAtMs } of [...results].sort(
+      (a, b) => a.node - b.node,
+    )) {
       const longest = this.#phases
-        .filter(() => !lost)
+        .filter(({ fromMs, toMs }) => fromMs > startedAtMs && (lostAtMs === null || toMs < lostAtMs))
         .map(({ name, fromMs, toMs }) => {
           const within = pauses.filter(({ startMs, lengthMs }) => startMs + lengthMs >= fromMs && startMs <= toMs);
           return `${Math.round(Math.max(0, ...within.map(({ lengthMs }) => lengthMs)))} ms ${name}`;
         });
-      const pausedFor = lost ? 'until its power went' : `longest pause ${longest.join(', ')}`;
+      const until = lostAtMs === null ? '' : ' until its power went';
       this.#findings.push({
         ok: failed === 0 && acknowledged > 0,
-        text: `application on node ${node}: ${acknowledged} writes acknowledged, ${failed} failed; ${pausedFor}`,
+        text: `application on node ${node}${until}: ${acknowledged} writes acknowledged, ${failed} failed; longest pause ${longest.join(', ')}`,
       });
     }
   }

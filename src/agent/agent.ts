@@ -126,7 +126,7 @@ export class Agent implements AgentFace {
       suspicionMaxIntervals: 6,
       awarenessMax: 4,
     });
-    this.#local = localStart(config.self);
+    this.#local = localStart(config.self, parts.driver.kernelBoot());
     this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
@@ -744,7 +744,21 @@ export class Agent implements AgentFace {
     this.#publishLater(sealed);
   }
 
+  /**
+   * A node that is cut off sees all others fall silent. Only a lease renewed after that was noticed shows that the majority
+   * is on this side: before it nobody is switched off.
+   */
+  async #mayFence(node: NodeId): Promise<boolean> {
+    const noticedMs = this.now();
+    const asked = (): boolean => this.leading && this.#master.nodes.get(node)?.fencing === 'asked' && !this.#stopped;
+    const renewed = (): boolean =>
+      (leaseSummary(this.#lease).leaseUntilMs ?? 0) >= noticedMs + this.parts.config.timing.holderMs;
+    await this.#until(() => !asked() || renewed(), Number.POSITIVE_INFINITY);
+    return asked();
+  }
+
   async #fence(node: NodeId): Promise<void> {
+    if (!(await this.#mayFence(node))) return;
     const address = this.parts.config.nodes.find((entry) => entry.id === node)?.address ?? '';
     this.notice('NodeFencing', 'warning', `node/${node}`, { node, term: this.term });
     try {

@@ -8,14 +8,15 @@
  * Rules kept here (each has a test that goes red without it):
  * - A gate is answered only when every locally faulty member is faulty in a *released* record: all writers have stopped
  *   reading it by then. Before that, an answered gate would acknowledge writes that another node cannot see.
- * - Writes pass only with a live grant, as a writer of the newest record, once that record is released.
+ * - Writes pass only with a live grant, as a writer of the newest record that was admitted under this boot of the kernel,
+ *   once that record is released.
  * - While another node copies, this node's writes are suspended (drained), not only gated: a write in flight beside the
  *   copier would leave the legs different.
  * - Only the node that the record names copies, and only after the release: by then all others hold.
  */
 import type { ArrayObservation } from '../md/driver.ts';
 import type { ArrayReport, LocalState, Observation } from '../wire/messages.ts';
-import { hasCopies } from './levels.ts';
+import { canDiffer, hasCopies } from './levels.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
 
 export type LocalOp =
@@ -53,6 +54,8 @@ export interface LocalArray {
 
 export interface NodeArrays {
   self: NodeId;
+  /** boot_id of this node's kernel. */
+  kernelBoot: string;
   grantUntilMs: number;
   term: number;
   master: NodeId | null;
@@ -86,8 +89,17 @@ export type LocalEffect =
   | { type: 'rescan' }
   | { type: 'trouble'; array: string; md: string; text: string | null };
 
-export function localStart(self: NodeId): NodeArrays {
-  return { self, grantUntilMs: 0, term: 0, master: null, paths: new Map(), arrays: new Map(), leaving: false };
+export function localStart(self: NodeId, kernelBoot: string): NodeArrays {
+  return {
+    self,
+    kernelBoot,
+    grantUntilMs: 0,
+    term: 0,
+    master: null,
+    paths: new Map(),
+    arrays: new Map(),
+    leaving: false,
+  };
 }
 
 const RETRY_MS = 200;
@@ -106,14 +118,19 @@ function wantedHere(record: ArrayRecord, self: NodeId): boolean {
   return record.run === 'started' && (record.access === 'shared' || record.owner === self);
 }
 
-/**
- * A new master commits what it found under its own term. Where that says nothing new, what all writers knew already is what
- * they go on with: else a master that went silent would hold the others' writes until it is fenced.
- */
 function isReleased(array: LocalArray): boolean {
-  const { released, record } = array;
-  if (released === null) return false;
-  return compareVersions(released.version, record.version) >= 0 || statementOf(released) === statementOf(record);
+  return array.released !== null && compareVersions(array.released.version, array.record.version) >= 0;
+}
+
+/**
+ * A new master commits what it found under its own term. Where that is the very next commit and says nothing new, what all
+ * writers knew already is what they go on with: else a master that went silent would hold the others' writes until it is
+ * fenced.
+ */
+function repeatsReleased(array: LocalArray, next: ArrayRecord): boolean {
+  const { record } = array;
+  const adjacent = next.version.index === record.version.index + 1;
+  return adjacent && isReleased(array) && statementOf(record) === statementOf(next);
 }
 
 /** Everything a record says, but for when it was said. */
@@ -135,8 +152,15 @@ function diverged(observation: ArrayObservation, record: ArrayRecord): string[] 
     .map((recorded) => recorded.uuid);
 }
 
+/** The record's writer of this number was another boot of this node: its last writes may stand on one leg only. */
+function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
+  if (!record.writers.includes(state.self)) return false;
+  return !record.writerBoots.some((boot) => boot.node === state.self && boot.kernelBoot === state.kernelBoot);
+}
+
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
+  if (crashedSince(state, record)) return true;
   if (state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self)) return true;
   return record.resync !== null && record.resync.by !== state.self;
 }
@@ -197,7 +221,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     return { op: gateClosed(observation) ? null : { op: 'hold' }, settled: false };
   }
   if (!copierHere) {
-    const start = record.resync?.fromSector ?? null;
+    // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
+    const unsure = crashedSince(state, record) && canDiffer(record) ? 0 : null;
+    const start = record.resync?.fromSector ?? unsure;
     if (observation.resyncStartSector !== start) return { op: { op: 'resync-start', sector: start }, settled: false };
   }
   const released = isReleased(array);
@@ -304,7 +330,8 @@ export function localStep(
           reportedState: null,
         });
       } else {
-        change(record.uuid, { record, retryAtMs: 0, trouble: null });
+        const released = repeatsReleased(known, record) ? record : known.released;
+        change(record.uuid, { record, released, retryAtMs: 0, trouble: null });
       }
       if (input.forgotten) arrays.delete(record.uuid);
       break;

@@ -3,7 +3,7 @@ import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { DEFAULT_FILE, DEFAULT_KEY_FILE, DEFAULT_SOCKET_PATH, DEFAULT_STATE_DIR } from '../config/defaults.ts';
 import { VERSION } from '../version.ts';
 import { createContext, type GlobalOptions } from './context.ts';
-import { UsageFailure } from './failure.ts';
+import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
 import type { Step } from './manage.ts';
 import { arrayName, chunkKibOf, countOf, levelOf, mdName, WordError } from './mdadm_words.ts';
 import type { AdoptOptions, CreateOptions, Spoken } from './requests.ts';
@@ -73,8 +73,13 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .addHelpText('after', examples('mdmesh key', 'mdmesh key ./n1.key'))
     .action(
       run(async (file: string) => {
-        terminal.out(`${await peerIdOf(file)}\n`);
-        return 0;
+        try {
+          terminal.out(`${await peerIdOf(file)}\n`);
+          return 0;
+        } catch (error) {
+          const absent = codeOf(error) === 'ENOENT';
+          throw new Failure(absent ? `key file ${file}: there is none; make it with mdmesh keygen` : textOf(error));
+        }
       }),
     );
 

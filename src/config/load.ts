@@ -31,7 +31,9 @@ async function ownPeerId(drafted: Draft, peerIdOf: LoadOptions['peerIdOf']): Pro
   try {
     return await peerIdOf(drafted.keyFile);
   } catch (error) {
-    drafted.source.problem(['key_file'], `cannot be used: ${wordsOf(error)}`, 'create the key with `mdmesh keygen`');
+    const isAbsent = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    const remedy = isAbsent ? 'create the key with `mdmesh keygen`' : 'put it right, or name the right key file here';
+    drafted.source.problem(['key_file'], `cannot be used: ${wordsOf(error)}`, remedy);
     return null;
   }
 }

@@ -1,9 +1,12 @@
-/** What an agent wrote to its log, as values. */
+/**
+ * What agents wrote to their logs, as values. Times are the host's: a guest's clocks run evenly, but a few tenths of a second
+ * beside the host's and the other guests', another stretch at each boot.
+ */
 import type { NodeId } from '../../src/arrays/record.ts';
 import type { Cluster } from './cluster.ts';
 
 export interface LogLine {
-  /** Wall clock, ms. Guests share the host's. */
+  /** Host's wall clock, ms. */
   timeMs: number;
   msg: string;
   event?: string;
@@ -13,14 +16,47 @@ export interface LogLine {
   guard?: { type: string; atMs: number; md?: string; code?: string };
 }
 
-/** Lines of a node's agent, of all its starts, oldest first. `sinceMs`: not the older ones. */
+interface Clock {
+  boots: number;
+  /** What is added to get the host's wall clock. */
+  fromWallMs: number;
+  fromBootMs: number;
+}
+
+const clocks = new WeakMap<Cluster, Map<NodeId, Clock>>();
+
+/** Reads the guests' clocks; again only after a boot. A frozen guest cannot tell: calibrate before. */
+export async function calibrate(cluster: Cluster): Promise<ReadonlyMap<NodeId, Clock>> {
+  const known = clocks.get(cluster) ?? new Map<NodeId, Clock>();
+  clocks.set(cluster, known);
+  await Promise.all(
+    cluster.nodes.map(async (node) => {
+      const guest = cluster.lab.guest(node);
+      if (!guest.running || known.get(node)?.boots === guest.boots) return;
+      let quickestMs = Number.POSITIVE_INFINITY;
+      for (let i = 0; i < 5; i++) {
+        const askedMs = Date.now();
+        const { bootMs, wallMs } = await guest.now();
+        const tookMs = Date.now() - askedMs;
+        if (tookMs >= quickestMs) continue;
+        quickestMs = tookMs;
+        const hostMs = askedMs + tookMs / 2;
+        known.set(node, { boots: guest.boots, fromWallMs: hostMs - wallMs, fromBootMs: hostMs - bootMs });
+      }
+    }),
+  );
+  return known;
+}
+
+/** Lines of a node's agent, of all its starts, oldest first. `sinceMs`: not the older ones. Call `calibrate` before. */
 export function agentLines(cluster: Cluster, node: NodeId, sinceMs = 0): LogLine[] {
+  const clock = clocks.get(cluster)?.get(node);
   const lines: LogLine[] = [];
   for (const text of cluster.agentLog(node).split('\n')) {
     if (!text.startsWith('{')) continue;
     try {
       const line = JSON.parse(text);
-      lines.push({ ...line, timeMs: Date.parse(line.time) });
+      lines.push({ ...line, timeMs: Date.parse(line.time) + (clock?.fromWallMs ?? 0) });
     } catch {
       // The last line of an agent that was killed while it wrote.
     }
@@ -35,7 +71,8 @@ export interface Election {
 }
 
 /** Every mastership of every node, oldest first. */
-export function elections(cluster: Cluster, sinceMs = 0): Election[] {
+export async function elections(cluster: Cluster, sinceMs = 0): Promise<Election[]> {
+  await calibrate(cluster);
   const found: Election[] = [];
   for (const node of cluster.nodes) {
     for (const { event, term, timeMs } of agentLines(cluster, node, sinceMs)) {
@@ -46,15 +83,17 @@ export function elections(cluster: Cluster, sinceMs = 0): Election[] {
 }
 
 /** Whether any agent told that this node was evicted. */
-export function evicted(cluster: Cluster, node: NodeId, sinceMs = 0): boolean {
-  return cluster.nodes.some((each) =>
-    agentLines(cluster, each, sinceMs).some((line) => line.event === 'NodeEvicted' && line.subject === `node/${node}`),
-  );
+export async function evicted(cluster: Cluster, node: NodeId, sinceMs = 0): Promise<boolean> {
+  await calibrate(cluster);
+  return cluster.nodes
+    .flatMap((each) => agentLines(cluster, each, sinceMs))
+    .some((line) => line.event === 'NodeEvicted' && line.subject === `node/${node}`);
 }
 
-/** When the guard of a node did this, on the wall clock, oldest first. */
+/** When the guard of a node did this, oldest first. Of the guest's present boot only. */
 export async function guardTimes(cluster: Cluster, node: NodeId, type: string, sinceMs = 0): Promise<number[]> {
-  const { bootMs, wallMs } = await cluster.lab.guest(node).now();
-  const times = agentLines(cluster, node, sinceMs).flatMap(({ guard }) => (guard?.type === type ? [guard.atMs] : []));
-  return times.map((atMs) => atMs - bootMs + wallMs);
+  const clock = (await calibrate(cluster)).get(node);
+  return agentLines(cluster, node, sinceMs).flatMap(({ guard }) =>
+    guard?.type === type ? [guard.atMs + (clock?.fromBootMs ?? 0)] : [],
+  );
 }

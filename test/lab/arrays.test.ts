@@ -7,7 +7,7 @@ import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { commits, startInOrder, Writers } from './writers.ts';
+import { commits, PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, exclusive arrays on real kernels: ${available.why}`);
@@ -33,6 +33,7 @@ suite('exclusive arrays', { skip: available.ok ? false : available.why, timeout:
       name: 'arrays',
       diskMib: Array.from({ length: diskCount }, () => 16),
       devices: ['/dev/ubd*'],
+      config: PATIENT,
     });
     await startInOrder(cluster);
     const disks = [...letters].slice(0, diskCount).map((letter) => `/dev/ubd${letter}`);

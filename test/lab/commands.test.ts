@@ -9,7 +9,7 @@ import { after, before, suite, test } from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { checkLegs, examine, mustExamine, startInOrder, Writers } from './writers.ts';
+import { checkLegs, examine, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, operators' commands on real kernels: ${available.why}`);
@@ -30,6 +30,7 @@ suite("operators' commands", { skip: available.ok ? false : available.why, timeo
       name: 'commands',
       diskMib: Object.values(disks),
       devices: ['/dev/mapper/leg*'],
+      config: PATIENT,
     });
     await Promise.all(
       cluster.lab.guests.map(async (guest) => {
@@ -218,5 +219,18 @@ suite("operators' commands", { skip: available.ok ? false : available.why, timeo
     const legs = [indexOf('other'), indexOf('another')];
     checkLegs(cluster, legs, [...writers.logs, ...more.logs], record.componentSectors);
     assert.equal(examine(cluster, indexOf('small')), null);
+  });
+
+  test('mdadm --stop typed on one node takes it from nobody: it is back there, and all write', async () => {
+    const { version } = await cluster.open(cluster.nodes, 'md1');
+    const { rc, out, err } = await cluster.lab.guest(2).sh('mdadm --stop /dev/md1');
+    assert.equal(rc, 0, `${out}${err}`);
+    const record = await cluster.open(cluster.nodes, 'md1');
+    assert.equal(record.resync, null);
+    assert.ok(record.version.index >= version.index);
+    const more = await Writers.start(cluster, { name: 'after-mdadm', md: 'md1', startBlock: 4096 });
+    await more.goOn(20);
+    await more.stop();
+    checkLegs(cluster, [indexOf('other'), indexOf('another')], more.logs, record.componentSectors);
   });
 });

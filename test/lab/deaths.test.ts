@@ -41,7 +41,7 @@ test('agents die and come back', { skip: available.ok ? false : `no laboratory: 
   const others = (victim: number) => cluster.nodes.filter((node) => node !== victim);
 
   async function goesOnWithout(victim: number, sinceMs: number): Promise<void> {
-    await cluster.until(`node ${victim} evicted`, 30_000, async () => evicted(cluster, victim, sinceMs));
+    await cluster.until(`node ${victim} evicted`, 30_000, () => evicted(cluster, victim, sinceMs));
     writers.forget(victim);
     await writers.goOn(others(victim));
     const record = await cluster.open(others(victim));
@@ -69,7 +69,7 @@ test('agents die and come back', { skip: available.ok ? false : `no laboratory: 
       await cluster.until('the restarted agent answers', 20_000, () => cluster.status(victim));
       await writers.goOn(cluster.nodes);
       const after = await cluster.open();
-      assert.equal(evicted(cluster, victim, since), false);
+      assert.equal(await evicted(cluster, victim, since), false);
       assert.deepEqual(switchedOff, []);
       assert.deepEqual(after.writerBoots, before.writerBoots);
       await proveWhole(cluster, writers);
@@ -91,7 +91,7 @@ test('agents die and come back', { skip: available.ok ? false : `no laboratory: 
   }
 
   await chapter('no term had two masters', async () => {
-    const terms = elections(cluster).map(({ term }) => term);
+    const terms = (await elections(cluster)).map(({ term }) => term);
     assert.deepEqual(
       terms,
       [...new Set(terms)].sort((a, b) => a - b),

@@ -6,9 +6,10 @@ import assert from 'node:assert/strict';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
+import { agentLines } from './agent_log.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { acknowledgedIn, checkLegs, mustExamine, startInOrder, Writers } from './writers.ts';
+import { acknowledgedIn, checkLegs, commits, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, dirty arrays on real kernels: ${available.why}`);
@@ -27,7 +28,7 @@ suite('arrays left dirty', { skip: available.ok ? false : available.why, timeout
   const records = new Map<string, ArrayRecord>();
 
   before(async () => {
-    cluster = await Cluster.prepare({ name: 'dirty', diskMib: [40, 40, 24, 24, 24, 24] });
+    cluster = await Cluster.prepare({ name: 'dirty', diskMib: [40, 40, 24, 24, 24, 24], config: PATIENT });
     await startInOrder(cluster);
     for (const array of [mirror, striped]) {
       const { ok, text } = await cluster.request(2, { verb: 'create', access: 'shared', ...array });
@@ -60,35 +61,55 @@ suite('arrays left dirty', { skip: available.ok ? false : available.why, timeout
         await guest.writeFile(`/proc/sys/dev/raid/${limit}`, '6000');
       }
     }
-    await cluster.startAgent(1);
-    await Promise.all([2, 3].map((node) => cluster.startAgent(node)));
-    for (const { md } of [mirror, striped]) {
-      const by = await cluster.until(`${md} is being copied, by the word of nodes 2 and 3`, 60_000, async () => {
-        const seen = await Promise.all([2, 3].map((node) => cluster.array(node, md)));
-        if (seen.some((array) => array?.record.resync == null || array.local === null)) return null;
-        return seen[0]?.record.resync?.by;
-      });
-      const node = by === 2 ? 3 : 2;
-      const guest = cluster.lab.guest(node);
-      const log = `${guest.dir}/${md}-early.acks`;
-      const argv = `${cluster.lab.mdio} write --device /dev/${md} --log ${log} --node ${node} --start-block 3000 --blocks 16 --count 4`;
-      const early = await guest.spawn(argv.split(' '), { logFile: `${guest.dir}/${md}-early.out` });
-      let looks = 0;
-      await cluster.until(`${md} is copied`, 60_000, async () => {
-        const acknowledged = acknowledgedIn(log);
-        const array = await cluster.array(node, md);
-        if (array?.record.resync == null) return true;
-        assert.equal(array.record.resync.by, by);
-        assert.equal(array.local?.held, true, `${md} on node ${node}`);
-        assert.equal(acknowledged, 0, `a write of node ${node} passed beside the copy`);
-        looks += 1;
-        return false;
-      });
-      assert.ok(looks > 0, 'the copy was over before anybody looked');
-      await cluster.open(cluster.nodes, md);
-      assert.equal((await early.exited).code, 0, 'the write that waited was acknowledged in the end');
-    }
+    const since = Date.now();
+    await startInOrder(cluster);
+    await Promise.all([mirror, striped].map(({ md }) => copiedAlone(md, since)));
   });
+
+  /** Looks at one array from before its copy to after it. */
+  async function copiedAlone(md: string, since: number): Promise<void> {
+    const by = await cluster.until(`${md} is being copied, by the word of nodes 2 and 3`, 60_000, async () => {
+      const seen = await Promise.all([2, 3].map((node) => cluster.array(node, md)));
+      return seen.every((array) => array?.record.resync != null) ? seen[0]?.record.resync?.by : null;
+    });
+    const node = by === 2 ? 3 : 2;
+    const guest = cluster.lab.guest(node);
+    const log = `${guest.dir}/${md}-early.acks`;
+    const argv = `${cluster.lab.mdio} write --device /dev/${md} --log ${log} --node ${node} --start-block 3000 --blocks 16 --count 4`;
+    await cluster.until(
+      `${md} is assembled on node ${node}`,
+      30_000,
+      async () => (await cluster.array(node, md))?.local,
+    );
+    const early = await guest.spawn(argv.split(' '), { logFile: `${guest.dir}/${md}-early.out` });
+    let looks = 0;
+    const wrong: string[] = [];
+    await cluster.until(`${md} is copied`, 60_000, async () => {
+      const acknowledged = acknowledgedIn(log);
+      const array = await cluster.array(node, md);
+      if (array?.record.resync == null) return true;
+      looks += 1;
+      if (array.local?.held !== true) wrong.push(`look ${looks}: ${md} is not held on node ${node}`);
+      if (acknowledged > 0) wrong.push(`look ${looks}: ${acknowledged} writes of node ${node} passed beside the copy`);
+      return false;
+    });
+    assert.deepEqual(wrong, []);
+    assert.ok(looks > 0, 'the copy was over before anybody looked');
+    await cluster.open(cluster.nodes, md);
+    assert.equal((await early.exited).code, 0, 'the write that waited was acknowledged in the end');
+    const made = (await commits(cluster, 1, md)).filter(({ timeMs }) => timeMs > since);
+    const done = made.find(({ kind }) => kind === 'resync-done')?.timeMs ?? Number.POSITIVE_INFINITY;
+    for (const other of cluster.nodes.filter((each) => each !== by)) {
+      const enabled = agentLines(cluster, other, since).find(
+        (line) => line.event === 'WritesEnabled' && line.subject === md,
+      );
+      const order = made.map(({ kind, timeMs }) => `${kind} ${timeMs - since}`).join(', ');
+      assert.ok(
+        enabled !== undefined && enabled.timeMs >= done,
+        `${md} let writes pass on node ${other} after ${(enabled?.timeMs ?? 0) - since} ms; commits: ${order}`,
+      );
+    }
+  }
 
   test('afterwards the legs are equal, nothing acknowledged is missing, and all write on', async () => {
     const logs: string[][] = writers.map((writer) => writer.logs);

@@ -39,7 +39,7 @@ test('nodes freeze and thaw', { skip: available.ok ? false : `no laboratory: ${a
     await writers.goOn(others);
     await sleep(FREEZE_MS / 2);
     await writers.goOn(others);
-    const next = elections(cluster, frozenMs);
+    const next = await elections(cluster, frozenMs);
     assert.deepEqual(
       next.map(({ node }) => node),
       victim === 1 ? [2] : [],
@@ -56,7 +56,7 @@ test('nodes freeze and thaw', { skip: available.ok ? false : `no laboratory: ${a
     assert.ok(enabled !== undefined && enabled.timeMs >= droppedMs, 'its writes pass again only after that');
     t.diagnostic(
       `node ${victim}: dropped ${Math.round(droppedMs - thawedMs)} ms after the thaw, ` +
-        `${writers.acknowledgedBetween(victim, thawedMs, droppedMs)} writes were acknowledged before`,
+        `${await writers.acknowledgedBetween(victim, thawedMs, droppedMs)} writes were acknowledged before`,
     );
     await proveWhole(cluster, writers);
   }
@@ -65,7 +65,7 @@ test('nodes freeze and thaw', { skip: available.ok ? false : `no laboratory: ${a
 
   await chapter('the master: another leads, and the old one writes nothing any more', async () => {
     await freezes(1);
-    const terms = elections(cluster).map(({ term }) => term);
+    const terms = (await elections(cluster)).map(({ term }) => term);
     assert.deepEqual(
       terms,
       [...new Set(terms)].sort((a, b) => a - b),

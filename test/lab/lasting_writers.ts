@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import { calibrate } from './agent_log.ts';
 import type { Cluster } from './cluster.ts';
 import type { GuestProcess } from './lab.ts';
 import { acknowledgedIn, checkLegs } from './writers.ts';
@@ -89,13 +90,14 @@ export class LastingWriters {
     return count;
   }
 
-  /** Acknowledged writes of a node in a stretch of time (wall clock, ms). */
-  acknowledgedBetween(node: NodeId, fromMs: number, toMs: number): number {
+  /** Acknowledged writes of a node in a stretch of time (host's clock). */
+  async acknowledgedBetween(node: NodeId, fromMs: number, toMs: number): Promise<number> {
+    const fromWallMs = (await calibrate(this.#cluster)).get(node)?.fromWallMs ?? 0;
     let count = 0;
     for (const [log, of] of this.#logs) {
       if (of !== node) continue;
       for (const line of readFileSync(log, 'latin1').split('\n')) {
-        const atMs = Number(line.split(' ')[4]) / 1e6;
+        const atMs = Number(line.split(' ')[4]) / 1e6 + fromWallMs;
         if (line.startsWith('A ') && atMs >= fromMs && atMs < toMs) count++;
       }
     }
@@ -139,8 +141,9 @@ export async function oneMaster(cluster: Cluster, nodes: readonly NodeId[] = clu
   });
 }
 
-/** Waits until this node leads by everybody's word. */
+/** Waits until this node leads by everybody's word. A chapter's beginning: all guests are up, so their clocks are read too. */
 export async function leads(cluster: Cluster, node: NodeId): Promise<void> {
+  await calibrate(cluster);
   await cluster.until(`node ${node} leads`, 40_000, async () => (await oneMaster(cluster)) === node);
 }
 

@@ -11,7 +11,7 @@ import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import { Cluster, program } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { checkLegs, commits, examine, mustExamine, startInOrder, Writers } from './writers.ts';
+import { checkLegs, commits, examine, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, a mirror's life on real kernels: ${available.why}`);
@@ -35,6 +35,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
       name: 'mirror',
       diskMib: Array.from({ length: LEGS + 1 }, () => DISK_MIB),
       devices: ['/dev/mapper/leg*'],
+      config: PATIENT,
     });
     await Promise.all(
       cluster.lab.guests.map(async (guest) => {
@@ -74,14 +75,16 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     const survivors = others(index).filter((leg) => !lost.has(leg));
     const uuid = record.members.find((member) => member.slot === index)?.uuid;
     await steerReadsTo(index);
-    const writers = await Writers.start(cluster, { name, readers: cluster.nodes });
+    // Few blocks, written over and over: a reader soon meets each of those that the lost leg missed.
+    const hot = { blocksANode: 16, ratePerSecond: 400, readers: cluster.nodes };
+    const writers = await Writers.start(cluster, { name, ...hot });
     await writers.goOn(50);
     master = await cluster.master();
     const before = mustExamine(cluster, index).events;
     const failures = async (): Promise<number> =>
       (await commits(cluster, 1)).filter(({ kind, member }) => kind === 'fail' && member === uuid).length;
     // The last to know.
-    await cluster.lab.netem(cluster.nodes.length, 'delay 50ms');
+    await cluster.lab.netem(cluster.nodes.length, 'delay 150ms');
     await fail();
     await cluster.until('the failure is in the record of every node', 20_000, async () => {
       const arrays = await Promise.all(cluster.nodes.map((node) => cluster.array(node)));

@@ -38,7 +38,7 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
     const since = Date.now();
     await lab.guest(3).kill9();
     writers.forget(3);
-    await cluster.until('node 3 evicted', 30_000, async () => evicted(cluster, 3, since));
+    await cluster.until('node 3 evicted', 30_000, () => evicted(cluster, 3, since));
     await writers.goOn([1, 2]);
     assert.deepEqual((await cluster.open([1, 2])).writers, [1, 2]);
     assert.equal(await resyncs(1), 1);
@@ -55,8 +55,8 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
       const { lease } = await cluster.status(1);
       await lab.guest(1).kill9();
       writers.forget(1);
-      await cluster.until('node 1 evicted', 30_000, async () => evicted(cluster, 1, since));
-      const [election] = elections(cluster, since);
+      await cluster.until('node 1 evicted', 30_000, () => evicted(cluster, 1, since));
+      const [election] = await elections(cluster, since);
       assert.equal(election?.node, 2);
       assert.ok(
         election.timeMs >= since + lease.leaseLeftMs,
@@ -106,7 +106,7 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
       await Promise.all(others.map((node) => cluster.startAgent(node)));
       const record = await cluster.open(others);
       assert.deepEqual(record.writers, others);
-      assert.ok(evicted(cluster, absent, since));
+      assert.ok(await evicted(cluster, absent, since));
       await writers.start(others);
       await proveWhole(cluster, writers, others);
       await lab.guest(absent).boot();
@@ -116,7 +116,7 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
   }
 
   await chapter('no term had two masters', async () => {
-    const terms = elections(cluster).map(({ term }) => term);
+    const terms = (await elections(cluster)).map(({ term }) => term);
     assert.deepEqual(
       terms,
       [...new Set(terms)].sort((a, b) => a - b),

@@ -10,7 +10,8 @@ import type { NodeId } from '../../src/arrays/record.ts';
 import type { Cluster } from './cluster.ts';
 import type { GuestProcess } from './lab.ts';
 
-export const BLOCK_BYTES = 4096;
+/** For stories in which nobody should be taken for dead: this many kernels may share two slow cores. */
+export const PATIENT = 'timing: { probe_interval: 900ms, probe_timeout: 700ms, settle: 2s }';
 
 export interface WriterReport {
   node: number;
@@ -84,7 +85,7 @@ export class Writers {
       const guest = cluster.lab.guest(node);
       const output = join(guest.dir, `${name}.reader`);
       const argv = [mdio, 'read-check', '--device', device, ...writers.logs.flatMap((log) => ['--log', log])];
-      const process = await guest.spawn([...argv, '--rate', '400'], { logFile: output });
+      const process = await guest.spawn([...argv, '--rate', '1000'], { logFile: output });
       writers.#readers.push({ node, process, output });
     }
     return writers;
@@ -228,6 +229,8 @@ export interface Committed {
   kind: string;
   member: string | null;
   version: { term: number; index: number };
+  /** Wall clock of the master that made it; guests share the host's. */
+  timeMs: number;
 }
 
 /** Commits of an array in a node's journal, in their order, each once. */
@@ -240,6 +243,7 @@ export async function commits(cluster: Cluster, node: NodeId, md = 'md0'): Promi
   const found = new Map<string, Committed>();
   for (const line of out.split('\n').filter((text) => text !== '')) {
     const told: {
+      time?: string;
       data?: {
         body?: {
           type: string;
@@ -252,7 +256,12 @@ export async function commits(cluster: Cluster, node: NodeId, md = 'md0'): Promi
     const body = told.data?.body;
     if (body?.type !== 'commit' || body.record.md !== md) continue;
     const { version } = body.record;
-    found.set(JSON.stringify(version), { kind: body.kind, member: body.detail.member ?? null, version });
+    found.set(JSON.stringify(version), {
+      kind: body.kind,
+      member: body.detail.member ?? null,
+      version,
+      timeMs: Date.parse(told.time ?? ''),
+    });
   }
   return [...found.values()];
 }

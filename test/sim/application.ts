@@ -38,6 +38,7 @@ export class Application {
   readonly pauses: Pause[] = [];
   /** Of the write under way; null: none. */
   begunMs: number | null = null;
+  startedAtMs = Number.POSITIVE_INFINITY;
   readonly #cluster: SimCluster;
   readonly #options: Required<ApplicationOptions>;
   readonly #newest = new Map<number, number>();
@@ -53,6 +54,7 @@ export class Application {
 
   /** Writes until stopped, or until its machine loses power: then its write under way is never answered. */
   start(): void {
+    this.startedAtMs = this.#cluster.time.clock();
     this.#ended = this.#run();
   }
 

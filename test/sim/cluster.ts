@@ -312,10 +312,14 @@ export class SimCluster {
 
   async #fence(by: NodeId, node: NodeId): Promise<{ exitCode: number; trouble: null; output: string }> {
     this.fenced.push({ by, node, atMs: this.time.clock() });
+    const half = () =>
+      new Promise<void>((resolve) => {
+        this.time.schedule(this.time.clock() + FENCE_MS / 2, resolve);
+      });
+    // Neither the order nor the answer takes no time: who acts before the answer acts too early.
+    await half();
     this.crash(node);
-    await new Promise<void>((resolve) => {
-      this.time.schedule(this.time.clock() + FENCE_MS, resolve);
-    });
+    await half();
     return { exitCode: 0, trouble: null, output: `node ${node} has no power` };
   }
 

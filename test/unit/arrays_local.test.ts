@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type LocalEffect, type LocalInput, localStart, localStep, type NodeArrays } from '../../src/arrays/local.ts';
-import { ARRAY, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
+import { ARRAY, bootOf, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
 
 class Node {
-  state: NodeArrays = localStart(2);
+  state: NodeArrays = localStart(2, bootOf(2));
   now = 1000;
   feed(...inputs: LocalInput[]): LocalEffect[] {
     return inputs.flatMap((input) => {
@@ -241,4 +241,50 @@ test('md that was thawed behind our back is frozen again', () => {
   assert.deepEqual(node.ops(node.feed({ type: 'observed', array: ARRAY, observation: md({ syncAction: 'idle' }) })), [
     'freeze',
   ]);
+});
+
+test('after a drop, writes pass under a new term that says nothing new, although a silent writer has not applied it', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.now = 10_001;
+  node.feed({ type: 'observed', array: ARRAY, observation: md() });
+  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true }) });
+  node.feed({ type: 'done', array: ARRAY, op: { op: 'hold' }, error: null });
+  const again = { ...record, utimeSeconds: 2, version: { term: 2, index: 6 } };
+  node.feed({ type: 'commit', record: again, forgotten: false });
+  assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), ['open']);
+});
+
+test('… but not under one that says that a leg failed', () => {
+  const record = mirror();
+  const node = Node.writing(record, md({}, LEG_B));
+  const failed = { ...newer(withFaulty(record, LEG_B), { events: 12 }), version: { term: 2, index: 6 } };
+  node.now = 10_001;
+  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true }, LEG_B) });
+  node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), []);
+  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(node.ops(released), ['answer-gates', 'open']);
+});
+
+test('a node that crashed since it was admitted lets no write pass, and reads one leg, until it is admitted anew', () => {
+  const record = mirror({
+    writerBoots: [1, 2, 3].map((node) => ({ node, kernelBoot: bootOf(node, node === 2 ? 7 : 1) })),
+  });
+  const node = Node.writing(record, md({ held: true }));
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), []);
+  const { busy } = node.state.arrays.get(ARRAY) ?? {};
+  assert.deepEqual(busy, { op: 'resync-start', sector: 0 });
+  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true, resyncStartSector: 0 }) });
+  const settled = node.feed({ type: 'done', array: ARRAY, op: { op: 'resync-start', sector: 0 }, error: null });
+  assert.deepEqual(node.ops(settled), []);
+  assert.ok(settled.some((effect) => effect.type === 'applied'));
+
+  const evicted = newer(record, { writers: [1, 3], resync: { fromSector: 0, by: 1, since: 6 } });
+  const copied = newer({ ...evicted, writers: [1, 2, 3], writerBoots: mirror().writerBoots }, { resync: null });
+  node.feed({ type: 'commit', record: evicted, forgotten: false });
+  node.feed({ type: 'commit', record: copied, forgotten: false });
+  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true }) });
+  node.feed({ type: 'done', array: ARRAY, op: { op: 'resync-start', sector: null }, error: null });
+  assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: copied.version })), ['open']);
 });
