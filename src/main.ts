@@ -41,9 +41,6 @@ function goFirst(): void {
 }
 
 async function buildDriver(config: Config): Promise<MdDriver> {
-  if (config.driver === 'simulated') {
-    throw new Error('driver: simulated runs inside one process only; use `make demo` without root to see it');
-  }
   const { realDriver } = await import('./md/real.ts');
   const { loadNative } = await import('./md/native.ts');
   return realDriver({ deviceGlobs: config.arrays.devices, native: loadNative() });
@@ -58,6 +55,12 @@ export async function runAgent(configFile: string): Promise<number> {
     return 1;
   }
   const { config } = loaded;
+  if (config.driver === 'simulated') {
+    const remedy =
+      'the simulated driver lives in one process only, as `make demo` shows; take `driver` out, or set it to real';
+    process.stderr.write(`mdmesh: ${configFile}: driver: simulated: an agent of its own cannot use it: ${remedy}\n`);
+    return 1;
+  }
   const log = pino({ level: config.log.level, base: { node: config.self }, timestamp: pino.stdTimeFunctions.isoTime });
   const identity = await loadIdentity(config.keyFile);
   const files = await openStateFiles(config.stateDir);

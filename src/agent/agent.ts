@@ -127,7 +127,7 @@ export class Agent implements AgentFace {
       awarenessMax: 4,
     });
     this.#local = localStart(config.self, parts.driver.kernelBoot());
-    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs);
+    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs, config.arrays.autoAssemble);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);

@@ -20,7 +20,7 @@ import {
   superblocksFor,
   writesFor,
 } from '../md/metadata.ts';
-import { adoptable, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '../md/superblock.ts';
+import { adoptable, FEATURE_MESH_OWNED, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '../md/superblock.ts';
 import type { ArrayMessage, Request, ResolvedDevice } from '../wire/messages.ts';
 import type { Agent } from './agent.ts';
 import { NODE_SLOTS } from './parts.ts';
@@ -51,6 +51,16 @@ const leastDisks: Record<ArrayRecord['level'], number> = {
   raid5: 3,
   raid6: 4,
 };
+
+/**
+ * A disk that was removed while the cluster owned the array keeps the superblock of that day. Beside members that mdadm has
+ * gone on with, it is no member any more.
+ */
+function withoutLeftovers(disks: readonly Disk[]): Disk[] {
+  const plain = disks.filter((disk) => ((disk.superblock?.featureMap ?? 0) & FEATURE_MESH_OWNED) === 0);
+  const newest = Math.max(...plain.map((disk) => disk.superblock?.events ?? 0));
+  return disks.filter((disk) => plain.includes(disk) || (disk.superblock?.events ?? 0) >= newest);
+}
 
 /** Levels whose data is right although several nodes write at once: every write goes to whole copies, none to shared parity. */
 function mayBeShared(level: ArrayRecord['level'], layout: number): boolean {
@@ -279,7 +289,7 @@ export function procedures(agent: Agent): Procedures {
     if (agent.records().some((record) => record.md === md || record.uuid === request.uuid)) {
       throw new Refusal(`${md} (${request.uuid}) is in this cluster already`);
     }
-    const disks = (await agent.rescan()).filter((disk) => disk.superblock?.setUuid === request.uuid);
+    const disks = withoutLeftovers((await agent.rescan()).filter((disk) => disk.superblock?.setUuid === request.uuid));
     if (disks.length === 0)
       throw new Refusal(`no disk here belongs to an array ${request.uuid}; see mdadm --examine --scan`);
     const existing = new Map<string, NonNullable<Disk['superblock']>>();

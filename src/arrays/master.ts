@@ -81,6 +81,8 @@ export interface MasterState {
   arrays: ReadonlyMap<string, MasterArray>;
   /** A node that was never seen in this term is fenced only after this long: it may be booting. */
   graceMs: number;
+  /** False: arrays that no node runs any more stay stopped under a new master until somebody asks for them. */
+  autoAssemble: boolean;
   grantable: readonly NodeId[];
 }
 
@@ -117,7 +119,7 @@ export type MasterEffect =
       detail: Record<string, string | number>;
     };
 
-export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: number): MasterState {
+export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: number, autoAssemble = true): MasterState {
   const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
     self,
@@ -129,6 +131,7 @@ export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: num
     scanAtMs: 0,
     arrays: new Map(),
     graceMs,
+    autoAssemble,
     grantable: [],
   };
 }
@@ -650,6 +653,12 @@ function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
   }
 }
 
+/** A writer may still run it; or a node says that it does. */
+function runsSomewhere(state: MasterState, record: ArrayRecord): boolean {
+  if (record.writers.length > 0) return true;
+  return [...state.nodes.values()].some((node) => (node.reports.get(record.uuid)?.state ?? 'absent') !== 'absent');
+}
+
 /** A record found on disk may be continued when nothing newer can have been released. */
 function provenNewest(state: MasterState, found: NonNullable<MasterArray['found']>): string | null {
   const { record } = found;
@@ -716,11 +725,12 @@ function advance(
       return;
     }
     const { record } = array.found;
+    const run = state.autoAssemble || runsSomewhere(state, record) ? record.run : 'stopped';
     const since = record.version.index + 1;
     const resync = record.resync === null ? null : { ...record.resync, by: copierFor(state, record), since };
     propose(
       'new-term',
-      { ...record, resync, version: { term: state.term, index: record.version.index + 1 } },
+      { ...record, run, resync, version: { term: state.term, index: record.version.index + 1 } },
       record.version,
       {},
     );

@@ -10,6 +10,7 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import * as lp from 'it-length-prefixed';
+import { pipe } from 'it-pipe';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import type { NodeId } from '../arrays/record.ts';
 import { envelopeBytesMax } from '../wire/envelope.ts';
@@ -396,9 +397,15 @@ async function withStream<T>(stream: Stream, signal: AbortSignal, use: () => Pro
   }
 }
 
-async function readOne(stream: Stream, bytesMax: number): Promise<Uint8Array> {
-  for await (const bytes of lp.decode(stream, { maxDataLength: bytesMax })) return bytes.subarray();
-  throw new Error('the stream ended before a message');
+function readOne(stream: Stream, bytesMax: number): Promise<Uint8Array> {
+  return pipe(
+    stream,
+    (source) => lp.decode(source, { maxDataLength: bytesMax }),
+    async (messages) => {
+      for await (const bytes of messages) return bytes.subarray();
+      throw new Error('the stream ended before a message');
+    },
+  );
 }
 
 function rejectsWhen(signal: AbortSignal): Promise<never> {

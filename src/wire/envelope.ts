@@ -12,6 +12,8 @@
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
 import { publicKeyFromProtobuf, publicKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey, PublicKey } from '@libp2p/interface';
+import { concat } from 'uint8arrays/concat';
+import { equals } from 'uint8arrays/equals';
 import { NodeId } from '../arrays/record.ts';
 import type { Identity } from './identity.ts';
 import { Event } from './messages.ts';
@@ -72,7 +74,7 @@ export async function open(
     throw new WireRefusal('oversized', `envelope of ${bytes.byteLength} bytes, at most ${envelopeBytesMax} allowed`);
   }
   const envelope = decodeEnvelope(bytes);
-  if (Buffer.compare(envelope.payloadType, typeBytes) !== 0) {
+  if (!equals(envelope.payloadType, typeBytes)) {
     const type = Buffer.from(envelope.payloadType).toString('latin1').slice(0, 60);
     throw new WireRefusal('malformed', `envelope of payload type ${JSON.stringify(type)}, not ${envelopePayloadType}`);
   }
@@ -89,7 +91,7 @@ export async function open(
   if (pinned === null) {
     throw new WireRefusal('unknown-sender', `event of node ${origin.data}, which is not in the node list`);
   }
-  if (Buffer.compare(publicKeyToProtobuf(pinned), envelope.publicKey) !== 0) {
+  if (!equals(publicKeyToProtobuf(pinned), envelope.publicKey)) {
     throw new WireRefusal(
       'bad-signature',
       `event of node ${origin.data} sealed by ${nameOfKey(envelope.publicKey)}; the node list pins ${pinned.toString()}`,
@@ -132,7 +134,7 @@ function varint(value: number): Uint8Array {
 }
 
 function signedBytes(payloadType: Uint8Array, payload: Uint8Array): Uint8Array {
-  return Buffer.concat([domainBytes, payloadType, payload].flatMap((part) => [varint(part.byteLength), part]));
+  return concat([domainBytes, payloadType, payload].flatMap((part) => [varint(part.byteLength), part]));
 }
 
 /** Protobuf tag of field `number`, wire type 2 (length-delimited). */
@@ -146,7 +148,7 @@ const tags: Record<(typeof fields)[number], number> = {
 };
 
 function encodeEnvelope(envelope: Envelope): Uint8Array {
-  return Buffer.concat(
+  return concat(
     fields.flatMap((name) => [Uint8Array.of(tags[name]), varint(envelope[name].byteLength), envelope[name]]),
   );
 }
@@ -243,7 +245,13 @@ function firstIssue(error: { issues: readonly { path: PropertyKey[]; message: st
  */
 export function decodeUnverified(sealed: string): Event {
   const { payload } = decodeEnvelope(Buffer.from(sealed, 'base64'));
-  const event = Event.safeParse(JSON.parse(strictUtf8.decode(payload)));
+  let json: unknown;
+  try {
+    json = JSON.parse(strictUtf8.decode(payload));
+  } catch {
+    throw new WireRefusal('malformed', 'journaled event whose payload is not JSON in UTF-8');
+  }
+  const event = Event.safeParse(json);
   if (!event.success) throw new WireRefusal('schema', `journaled event: ${firstIssue(event.error)}`);
   return event.data;
 }

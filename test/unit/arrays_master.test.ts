@@ -330,3 +330,17 @@ test('a stopped record is not called clean while a writer may still have the arr
   assert.deepEqual(master.record?.writers, [1, 2, 3], 'node 2 has not said that it is gone');
   assert.equal(master.pending?.version.index, stopped.version.index);
 });
+
+test('without auto_assemble an array that nobody runs stays stopped under a new master', () => {
+  for (const [writers, run] of [
+    [[], 'stopped'],
+    [[2], 'started'],
+  ] as [number[], string][]) {
+    const master = new Master();
+    master.state = masterStart(1, [1, 2, 3], 10_000, false);
+    master.alive(1, 2, 3);
+    master.feed({ type: 'elected', term: 2 });
+    master.feed({ type: 'disks', found: [{ record: mirror({ writers }), complete: true, problem: null }] });
+    assert.equal(master.pending?.run, run, `writers ${writers.join()}`);
+  }
+});
