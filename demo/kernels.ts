@@ -1,6 +1,6 @@
 /** The story on real kernels: three guests of the laboratory, real agents, md of an unmodified kernel. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../src/arrays/record.ts';
@@ -9,7 +9,8 @@ import { type CloudEvent, eventLine } from '../src/outlets/cloud_event.ts';
 import type { Status } from '../src/outlets/index.ts';
 import type { Request } from '../src/wire/messages.ts';
 import { Cluster, program } from '../test/lab/cluster.ts';
-import type { GuestProcess } from '../test/lab/lab.ts';
+import { stateRoot } from '../test/lab/guest/registry.ts';
+import { type GuestProcess, Lab } from '../test/lab/lab.ts';
 import type { Finding, Pause, Stage, Writer, WriterResult } from './stage.ts';
 
 const DISK_MIB = [96, 96, 96];
@@ -91,6 +92,16 @@ function isSummary(value: unknown): value is Summary {
   );
 }
 
+/** `demo`, unless another demonstration runs under that name on this machine: the logs lie where the name says. */
+function freeName(): string {
+  Lab.sweep();
+  const running = existsSync(stateRoot) ? readdirSync(stateRoot) : [];
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? 'demo' : `demo-${number}`;
+    if (!running.some((netns) => netns.endsWith(`-${name}`))) return name;
+  }
+}
+
 export class KernelStage implements Stage {
   readonly ground = 'three real Linux kernels';
   readonly nodes: readonly NodeId[];
@@ -123,7 +134,7 @@ export class KernelStage implements Stage {
     if (HIDDEN_FROM_GUESTS.test(resolve(program))) {
       throw new Error(`BIN=${program}: the guests have their own /tmp, /run and /dev; put the program elsewhere`);
     }
-    return new KernelStage(await Cluster.prepare({ name: 'demo', diskMib: DISK_MIB }));
+    return new KernelStage(await Cluster.prepare({ name: freeName(), diskMib: DISK_MIB }));
   }
 
   async startAgents(): Promise<void> {

@@ -16,6 +16,7 @@ import {
   defaultChunkSectors,
   defaultLayout,
   isRedundant,
+  recordBeforeCommit,
   recordFromSuperblocks,
   superblocksFor,
   writesFor,
@@ -371,9 +372,7 @@ export function procedures(agent: Agent): Procedures {
         `${device.path} is too small for ${record.md}: ${member.dataSizeSectors} sectors for data, ${record.componentSectors} needed`,
       );
     }
-    // Older than what the members carry: a master that dies before the commit leaves a disk that the next one passes over.
-    const version = { ...record.version, index: Math.max(0, record.version.index - 1) };
-    const next: ArrayRecord = { ...record, members: [...record.members, member], version };
+    const next = recordBeforeCommit(record, member);
     await layDown(asker, next, new Map([[member.uuid, disk.path]]), new Map([[member.uuid, device.path]]));
     agent.ask(record.uuid, { what: 'add', member }, requestId);
   }

@@ -344,6 +344,15 @@ export interface CommitWrites {
   fresh?: ReadonlySet<string>;
 }
 
+/**
+ * What a new member carries while nodes are asked whether they see it: the record with it, yet older than what the members
+ * carry. If the commit never comes, whoever reads the disks passes it over.
+ */
+export function recordBeforeCommit(record: ArrayRecord, member: MemberRecord): ArrayRecord {
+  const { term, index } = record.version;
+  return { ...record, members: [...record.members, member], version: { term, index: Math.max(0, index - 1) } };
+}
+
 function zeroes(path: string, startSector: number, lengthSectors: number): MetadataWrite[] {
   const writes: MetadataWrite[] = [];
   const endBytes = (startSector + lengthSectors) * SECTOR_BYTES;

@@ -17,6 +17,7 @@ import {
   type CommitWrites,
   componentSectorsFor,
   dataOffsetSectorsFor,
+  recordBeforeCommit,
   recordFromDisks,
   recordFromSuperblocks,
   releaseWrites,
@@ -247,6 +248,28 @@ test('a create cut at any point leaves a disk without superblock', () => {
     rest.every((byte) => byte === 0),
     'node blocks and bitmaps begin as zeroes',
   );
+});
+
+test('an addition that was never committed leaves a disk that is passed over, wherever it stands in the list', () => {
+  const before = next(record());
+  const added = { ...member(2), role: 'spare' as const, slot: null };
+  const asked = recordBeforeCommit(before, added);
+  const writes = writesFor(
+    commitOf(asked, { devices: new Map([[added.uuid, '/dev/new']]), fresh: new Set([added.uuid]) }),
+  );
+  for (const order of [
+    ['/dev/new', '/dev/sda', '/dev/sdb'],
+    ['/dev/sda', '/dev/sdb', '/dev/new'],
+  ]) {
+    const shelf = new Shelf(...order);
+    for (const write of writesFor(commitOf(before, { fresh: new Set(DEVICES.keys()) }))) shelf.apply(write);
+    for (const write of writes) shelf.apply(write);
+    const [found, ...more] = recordFromDisks(shelf.scan(), CLUSTER);
+    assert.deepEqual(more, []);
+    assert.deepEqual(found?.record, before);
+    assert.deepEqual(found?.problems, []);
+    assert.deepEqual(found?.members, DEVICES);
+  }
 });
 
 test('what somebody else wrote is told, never believed', () => {
