@@ -60,6 +60,10 @@ quick: install ## unit tests and transcripts alone: seconds, no root
 sanitizers: ## the native code under the address, undefined-behaviour and thread sanitizers (minutes)
 	native-addon/test.sh
 
+.PHONY: bench
+bench: build ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
+	$(NODE) bench/main.ts
+
 .PHONY: lint
 lint: install ## types and style
 	$(NODE) node_modules/typescript/bin/tsc -p .

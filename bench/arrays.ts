@@ -1,5 +1,6 @@
 /** Mirrors for the measurements: made quickly, and taken away again so that the next round begins with a whole one. */
 import type { Cluster } from '../test/lab/cluster.ts';
+import { pause } from './guest_tools.ts';
 
 export interface MirrorOptions {
   md?: string;
@@ -9,12 +10,13 @@ export interface MirrorOptions {
 
 const DEVICES = ['/dev/ubda', '/dev/ubdb'];
 
-/** Asked again when the master changes meanwhile, as it may soon after the start. */
+/** Asked again when the master changes meanwhile, as it may soon after the start, or a disk is only just being let go. */
 export async function ask(cluster: Cluster, request: object): Promise<void> {
   for (let again = 3; ; again--) {
     const { ok, text } = await cluster.request(await cluster.master(), request);
     if (ok) return;
-    if (again === 0 || !/master/.test(text)) throw new Error(`${JSON.stringify(request)}: ${text}`);
+    if (again === 0 || !/master|in use/.test(text)) throw new Error(`${JSON.stringify(request)}: ${text}`);
+    await pause(500);
   }
 }
 

@@ -6,7 +6,7 @@ import { pause } from './guest_tools.ts';
 
 const LONG = process.env.LONG === '1';
 const SETTLE_MS = 10_000;
-const SPAN_MS = LONG ? 600_000 : 40_000;
+const SPAN_MS = LONG ? 600_000 : 30_000;
 /** USER_HZ, in which /proc/PID/stat counts. */
 const TICKS_A_SECOND = 100;
 

@@ -317,7 +317,7 @@ export class Agent implements AgentFace {
     this.#feedLease({ type: 'tick' });
     this.#offer();
     this.#feedLocal({ type: 'tick' });
-    this.#feedMaster({ type: 'tick' });
+    if (this.leading) this.#feedMaster({ type: 'tick' });
   }
 
   #feedMembers(input: MembersInput): void {

@@ -35,6 +35,8 @@ async function resolve(driver: MdDriver, disks: DiskView, path: string, content:
   const disk = await driver.examine(path);
   const memberUuid = disk.superblock?.deviceUuid ?? null;
   if (!content) return { path, memberUuid, sizeSectors: disk.sizeSectors, digest: '', blank: false };
+  // As it is now: the last scan may have seen an array on it that has been stopped since.
+  if (disk.holders.length > 0) throw new Error(`in use by ${disk.holders.join(', ')}; stop that first`);
   const { sizeSectors, digest, blank } = await driver.fingerprint(path);
   return { path, memberUuid, sizeSectors, digest, blank };
 }
@@ -49,10 +51,6 @@ export async function resolveDevices(
   const content = request.verb === 'create' || request.verb === 'add';
   const devices: ResolvedDevice[] = [];
   for (const path of devicesOf(request)) {
-    if (content && disks.disks.some((disk) => disk.path === path && disk.holders.length > 0)) {
-      const holders = disks.disks.find((disk) => disk.path === path)?.holders.join(', ');
-      return { error: `${path} is in use by ${holders}; stop that first` };
-    }
     // A disk that is gone can still be named by its UUID.
     if (!content && records.some((record) => record.members.some((member) => member.uuid === path))) {
       devices.push({ path, memberUuid: path, sizeSectors: 0, digest: '', blank: false });

@@ -5,7 +5,6 @@
 import { type GossipSub, gossipsub } from '@chainsafe/libp2p-gossipsub';
 import { identify } from '@libp2p/identify';
 import type { Connection, Stream } from '@libp2p/interface';
-import { noise } from '@libp2p/noise';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
@@ -24,6 +23,7 @@ import {
   pageBytesMax,
   requestBytesMax,
 } from './catchup.ts';
+import { noiseInOnePiece, openWindowRarely } from './fewer_packets.ts';
 import { oversizedReason } from './frame_intake.ts';
 import { gossipOptions, gossipStands, listenToGossip, watchAfterMs, watchIntervalMs } from './gossip.ts';
 import type { Net, NetCounters, NetEvent } from './index.ts';
@@ -89,7 +89,7 @@ class Libp2pNet implements Net {
       privateKey: identity.privateKey,
       addresses: { listen: own === undefined ? [] : [addressOf(own).toString()] },
       transports: [tcp()],
-      connectionEncrypters: [noise()],
+      connectionEncrypters: [noiseInOnePiece()],
       streamMuxers: [yamux()],
       connectionGater: this.#gater(),
       // Who is alive is decided by the probes of the members room.
@@ -284,6 +284,7 @@ class Libp2pNet implements Net {
       stream.abort(new Error('not a connection of the node list'));
       return;
     }
+    openWindowRarely(stream);
     try {
       for await (const bytes of lp.decode(stream, { maxDataLength: frameBytesMax })) {
         this.#switchboard.received(node, wire, bytes.subarray());

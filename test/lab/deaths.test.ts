@@ -1,12 +1,12 @@
 /** Agents die while all three nodes write: some are started again at once, others are not and their node is switched off. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { elections, evicted } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { createMirror, LastingWriters, leads, proveWhole } from './lasting_writers.ts';
+import { slowSwitch } from './slow_switch.ts';
 
 const available = labAvailable();
 
@@ -18,24 +18,7 @@ test('agents die and come back', { skip: available.ok ? false : `no laboratory: 
   });
   const chapter = chapters(t, cluster);
   const { lab } = cluster;
-  const switchedOff: number[] = [];
-  // A power switch takes its time; in that time a restarted agent may have answered, and the command was called off.
-  lab.onFence = async (node) => {
-    for (let waitedMs = 0; waitedMs < 4000; waitedMs += 200) {
-      if (!lab.guest(node).running) return true;
-      if (
-        await cluster.status(node).then(
-          () => true,
-          () => false,
-        )
-      )
-        return false;
-      await sleep(200);
-    }
-    switchedOff.push(node);
-    await lab.guest(node).kill9();
-    return true;
-  };
+  const switchedOff = slowSwitch(cluster);
   await createMirror(cluster);
   const writers = new LastingWriters(cluster);
   const others = (victim: number) => cluster.nodes.filter((node) => node !== victim);

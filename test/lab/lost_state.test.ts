@@ -9,6 +9,7 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { createMirror, LastingWriters, oneMaster, proveWhole } from './lasting_writers.ts';
+import { slowSwitch } from './slow_switch.ts';
 
 const available = labAvailable();
 
@@ -19,6 +20,7 @@ test('what a node keeps is lost', { skip: available.ok ? false : `no laboratory:
     config: 'timing: { failback_after: 4s }',
   });
   const chapter = chapters(t, cluster);
+  slowSwitch(cluster);
   await createMirror(cluster);
   const writers = new LastingWriters(cluster);
   const state = (node: number, file = ''): string => join(cluster.folder(node), 'state', file);
