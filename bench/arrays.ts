@@ -23,7 +23,7 @@ export async function ask(cluster: Cluster, request: object): Promise<void> {
 /** A shared mirror over whole copies, open for writes on all nodes. */
 export async function makeMirror(cluster: Cluster, options: MirrorOptions = {}): Promise<void> {
   const { md = 'md0', devices = DEVICES, assumeClean = true } = options;
-  await ask(cluster, {
+  const asked = ask(cluster, {
     verb: 'create',
     md: `/dev/${md}`,
     level: 'raid1',
@@ -33,6 +33,10 @@ export async function makeMirror(cluster: Cluster, options: MirrorOptions = {}):
     spares: 0,
     assumeClean,
     force: true,
+  });
+  await asked.catch(async (error: unknown) => {
+    // A master that changed meanwhile may have made it, and could not say so.
+    if ((await cluster.array(await cluster.master(), md)) === undefined) throw error;
   });
   await cluster.open(cluster.nodes, md);
 }

@@ -8,13 +8,18 @@ import { longestPauseMs, mdio, pause, toldAtMs, type WriteSummary, writeSummary 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 
 async function back(cluster: Cluster, node: number): Promise<void> {
-  await cluster.lab.guest(node).boot();
+  const guest = cluster.lab.guest(node);
+  // A guest's kernel now and then hangs before its first process: that is the laboratory's, not what is measured.
+  await guest.boot().catch(async () => {
+    await guest.kill9();
+    await guest.boot();
+  });
   await cluster.startAgent(node);
   await cluster.open();
 }
 
 export async function masterFailover(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-failover', diskMib: [64, 64] });
+  await using cluster = await Cluster.start({ name: 'bench-failover', diskMib: [64, 64], bootTimeoutMs: 20_000 });
   await makeMirror(cluster);
   const samples: number[] = [];
   for (let count = 0; count < ROUNDS; count++) {
@@ -32,7 +37,7 @@ export async function masterFailover(): Promise<Measured[]> {
 }
 
 export async function nodeDeath(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-death', diskMib: [64, 64] });
+  await using cluster = await Cluster.start({ name: 'bench-death', diskMib: [64, 64], bootTimeoutMs: 20_000 });
   await makeMirror(cluster);
   const samples: number[] = [];
   for (let count = 0; count < ROUNDS; count++) {

@@ -2,8 +2,9 @@
  * `bundle.ts DIRECTORY ADDON`: lays the whole program into a directory: `mdmesh.mjs` (all of src and its packages in one
  * file), the native addon beside it, and `mdmesh`, a script that runs it with the Node runtime found there or in the tree.
  */
-import { chmodSync, copyFileSync, mkdirSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
 const [directory, addon] = process.argv.slice(2);
@@ -37,3 +38,9 @@ renameSync(join(directory, 'mdmesh.node.new'), join(directory, 'mdmesh.node'));
 copyFileSync('scripts/launcher.sh', join(directory, 'mdmesh.new'));
 chmodSync(join(directory, 'mdmesh.new'), 0o755);
 renameSync(join(directory, 'mdmesh.new'), join(directory, 'mdmesh'));
+
+// One start of the agent, as far as the missing config lets it come, leaves the compiled code of all its modules.
+rmSync(join(directory, 'cache'), { recursive: true, force: true });
+spawnSync(process.execPath, [resolve(directory, 'mdmesh.mjs'), 'agent', '--config', join(directory, 'none.yaml')], {
+  env: { ...process.env, NODE_COMPILE_CACHE: resolve(directory, 'cache'), NODE_COMPILE_CACHE_PORTABLE: '1' },
+});

@@ -229,39 +229,54 @@ export interface Committed {
   kind: string;
   member: string | null;
   version: { term: number; index: number };
-  /** Wall clock of the master that made it; guests share the host's. */
-  timeMs: number;
+}
+
+interface Body {
+  type: string;
+  kind?: string;
+  name?: string;
+  subject?: string;
+  record?: { md: string; version: Committed['version'] };
+  detail?: { member?: string };
+}
+
+/** What a node's journal holds, in the order in which the node learned of it. */
+async function journal(cluster: Cluster, node: NodeId): Promise<{ origin: number; boot: string; body: Body }[]> {
+  const url = 'http://mdmesh/v1/events?after=0&follow=false';
+  const curl = `curl -s --max-time 10 --unix-socket /run/mdmesh/mdmesh.sock '${url}'`;
+  const { out } = await cluster.lab.guest(node).sh(curl, { timeoutMs: 20_000 });
+  return out
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line): { id?: string; data?: { body?: Body } } => JSON.parse(line))
+    .flatMap(({ id, data }) => {
+      const [origin = '', boot = ''] = (id ?? '').split('/');
+      return data?.body === undefined ? [] : [{ origin: Number(origin), boot, body: data.body }];
+    });
 }
 
 /** Commits of an array in a node's journal, in their order, each once. */
 export async function commits(cluster: Cluster, node: NodeId, md = 'md0'): Promise<Committed[]> {
-  const { out } = await cluster.lab
-    .guest(node)
-    .sh(`curl -s --max-time 10 --unix-socket /run/mdmesh/mdmesh.sock 'http://mdmesh/v1/events?after=0&follow=false'`, {
-      timeoutMs: 20_000,
-    });
   const found = new Map<string, Committed>();
-  for (const line of out.split('\n').filter((text) => text !== '')) {
-    const told: {
-      time?: string;
-      data?: {
-        body?: {
-          type: string;
-          kind: string;
-          record: { md: string; version: Committed['version'] };
-          detail: { member?: string };
-        };
-      };
-    } = JSON.parse(line);
-    const body = told.data?.body;
-    if (body?.type !== 'commit' || body.record.md !== md) continue;
+  for (const { body } of await journal(cluster, node)) {
+    if (body.type !== 'commit' || body.kind === undefined || body.record?.md !== md) continue;
     const { version } = body.record;
-    found.set(JSON.stringify(version), {
-      kind: body.kind,
-      member: body.detail.member ?? null,
-      version,
-      timeMs: Date.parse(told.time ?? ''),
-    });
+    found.set(JSON.stringify(version), { kind: body.kind, member: body.detail?.member ?? null, version });
   }
   return [...found.values()];
+}
+
+/**
+ * The commits of an array that a node learned of since its agent's last start, and when it let writes pass itself: `WritesEnabled` stands
+ * among them. An order of causes, not of clocks: those of guests may drift.
+ */
+export async function sinceStart(cluster: Cluster, node: NodeId, md: string): Promise<string[]> {
+  const all = await journal(cluster, node);
+  const boot = all.findLast(({ origin }) => origin === node)?.boot;
+  const started = all.findIndex((entry) => entry.origin === node && entry.boot === boot);
+  return all.slice(started).flatMap(({ origin, body }) => {
+    if (body.type === 'commit' && body.record?.md === md) return [body.kind ?? ''];
+    const enabled = body.type === 'notice' && body.name === 'WritesEnabled' && body.subject === md && origin === node;
+    return enabled ? ['WritesEnabled'] : [];
+  });
 }
