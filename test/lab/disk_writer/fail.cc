@@ -12,7 +12,7 @@ int fail_verb(Options &options) {
   int fd = open_device(device, O_RDONLY, false);
   struct stat about;
   if (stat(member.c_str(), &about) != 0 || !S_ISBLK(about.st_mode)) Options::refuse(member, "is not a block device");
-  // As md's ioctls have it: the old device number, 8 bits each.
+  // As md reads it (new_decode_dev), for a minor below 256.
   unsigned long number = (major(about.st_rdev) << 8) | minor(about.st_rdev);
   int64_t before = wall_ns();
   int rc = ioctl(fd, SET_DISK_FAULTY, number);
