@@ -242,6 +242,9 @@ export class Agent implements AgentFace {
     await this.#until(noWriter, 1500);
     this.#feedLease({ type: 'leave' });
     await this.#until(() => leaseSummary(this.#lease).role !== 'master', 1000);
+    // A whole cluster that stops at once: the holder's release is on its way, and a vote file that says «nothing promised»
+    // spares this node the abstention at its next start.
+    await this.#until(() => (leaseSummary(this.#lease).promise?.untilMs ?? 0) <= this.now(), 500);
     this.#feedMembers({ type: 'leave' });
     await this.#until(() => false, 50);
     this.#stopped = true;

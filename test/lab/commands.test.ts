@@ -9,7 +9,7 @@ import { after, before, suite, test } from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { checkLegs, examine, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
+import { checkLegs, examine, mustExamine, PATIENT, sinceStart, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, operators' commands on real kernels: ${available.why}`);

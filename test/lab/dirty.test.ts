@@ -8,7 +8,7 @@ import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { acknowledgedIn, checkLegs, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
+import { acknowledgedIn, checkLegs, mustExamine, PATIENT, sinceStart, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, dirty arrays on real kernels: ${available.why}`);

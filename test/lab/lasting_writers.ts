@@ -30,6 +30,8 @@ interface Run {
 
 /** A mirror of 64 MiB that all nodes write. Its legs are the first two shared disks. */
 export async function createMirror(cluster: Cluster): Promise<ArrayRecord> {
+  // A slow starter may still be handed the lead, and a request that is under way then is refused.
+  await leads(cluster, 1);
   const { ok, text } = await cluster.request(cluster.nodes[0] ?? 1, {
     verb: 'create',
     md: 'md0',
