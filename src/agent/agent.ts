@@ -500,7 +500,7 @@ export class Agent implements AgentFace {
         this.#perform(effect.array, effect.md, effect.op);
         break;
       case 'answer-gates':
-        driver.answerGates(effect.md).then(
+        driver.answerGates(effect.md, effect.settled).then(
           () => this.#gatesDone(effect.array, null),
           (error: unknown) => this.#gatesDone(effect.array, errorOf(error)),
         );

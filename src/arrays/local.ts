@@ -81,7 +81,8 @@ export type LocalInput =
 
 export type LocalEffect =
   | { type: 'perform'; array: string; md: string; op: LocalOp }
-  | { type: 'answer-gates'; array: string; md: string }
+  /** `settled`: members whose failure is released; no other failure may be answered with them. */
+  | { type: 'answer-gates'; array: string; md: string; settled: readonly string[] }
   | { type: 'applied'; array: string; version: Version; report: ArrayReport }
   | { type: 'report' }
   | { type: 'submit'; observation: Observation }
@@ -405,7 +406,17 @@ function advance(
   }
   if (!array.gateBusy && gatesAnswerable(state, array, now)) {
     array = replace({ gateBusy: true });
-    effects.push({ type: 'answer-gates', array: uuid, md });
+    const settled = array.observation?.members
+      .map((member) => member.uuid)
+      .filter(
+        (member) => member !== null && !array?.released?.members.some((m) => m.uuid === member && m.role !== 'faulty'),
+      );
+    effects.push({
+      type: 'answer-gates',
+      array: uuid,
+      md,
+      settled: (settled ?? []).filter((member) => member !== null),
+    });
   }
   const next = plan(state, array, now);
   if (next.trouble !== undefined && array.trouble !== next.trouble) {

@@ -79,6 +79,11 @@ export interface MasterState {
   scanned: boolean;
   scanAtMs: number;
   arrays: ReadonlyMap<string, MasterArray>;
+  /**
+   * Since when this node sees a majority; null: it does not. Who was cut off itself must not shoot those who are on their way
+   * back as it is.
+   */
+  majoritySinceMs: number | null;
   /** A node that was never seen in this term is fenced only after this long: it may be booting. */
   graceMs: number;
   /** False: arrays that no node runs any more stay stopped under a new master until somebody asks for them. */
@@ -130,6 +135,7 @@ export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: num
     scanned: false,
     scanAtMs: 0,
     arrays: new Map(),
+    majoritySinceMs: nodes.length === 1 ? Number.NEGATIVE_INFINITY : null,
     graceMs,
     autoAssemble,
     grantable: [],
@@ -137,6 +143,8 @@ export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: num
 }
 
 const RETRY_MS = 250;
+/** Longer than the redial's slowest pace, with a probe after it. */
+const RECONNECT_MS = 3000;
 const RESCAN_MS = 500;
 
 const emptyArray: MasterArray = {
@@ -454,6 +462,7 @@ export function masterStep(
     case 'status': {
       const node = nodes.get(input.node);
       changeNode(input.node, { status: input.status });
+      state.majoritySinceMs = seesMajority(state) ? (previous.majoritySinceMs ?? now) : null;
       if (input.status === 'alive' && node?.fencing === 'asked') {
         changeNode(input.node, { fencing: 'no' });
         effects.push({ type: 'cancel-fence', node: input.node });
@@ -841,6 +850,14 @@ function outcomeText(pending: PendingCommit): string {
   return words[kind] ?? `${record.md}: done`;
 }
 
+function seesMajority(state: MasterState): boolean {
+  let seen = 0;
+  for (const [id, { status }] of state.nodes) {
+    if (id === state.self || status === 'alive' || status === 'suspect') seen += 1;
+  }
+  return seen > state.nodes.size / 2;
+}
+
 /** Fence who is dead and may touch an array; grant to who is not being fenced. */
 function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: number, effects: MasterEffect[]): void {
   const touching = new Set<NodeId>();
@@ -854,7 +871,8 @@ function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: num
     if (id === state.self || node.fencing !== 'no' || !touching.has(id)) continue;
     const silent = node.status === 'dead' || node.status === 'left';
     const absent = node.status === 'unknown' && now - state.electedAtMs >= state.graceMs;
-    if (silent || absent) {
+    const steady = state.majoritySinceMs !== null && now - state.majoritySinceMs >= RECONNECT_MS;
+    if (steady && (silent || absent)) {
       nodes.set(id, { ...node, fencing: 'asked' });
       effects.push({ type: 'fence', node: id });
     }

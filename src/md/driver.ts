@@ -193,8 +193,12 @@ export interface MdDriver {
   hold(md: string): Promise<void>;
   /** Let writes pass. Refused (EGRANT) without a live grant. */
   open(md: string): Promise<void>;
-  /** Answer both gates: `active`, then `-blocked` to every blocked member. Refused (EGRANT) without a live grant. */
-  answerGates(md: string): Promise<void>;
+  /**
+   * Answer both gates: `active`, then `-blocked` to every blocked member. Refused (EGRANT) without a live grant.
+   * @param settled members whose failure may be answered; another one that is blocked by now refuses the whole (EAGAIN), or
+   *   a failure that nobody has agreed on would be answered with the one that all have. Left out: whichever are blocked.
+   */
+  answerGates(md: string, settled?: readonly string[]): Promise<void>;
   setFaulty(md: string, memberUuid: string): Promise<void>;
   /** Take a faulty or spare member out of the kernel's array. EBUSY while blocked. */
   remove(md: string, memberUuid: string): Promise<void>;

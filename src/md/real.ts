@@ -199,9 +199,17 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, () => this.#guard.open(this.#array(md).read()));
   }
 
-  async answerGates(md: string): Promise<void> {
+  async answerGates(md: string, settled?: readonly string[]): Promise<void> {
     try {
-      await this.#guard.answerGates(this.#array(md).read());
+      const array = this.#array(md).read();
+      if (settled !== undefined) {
+        for (const member of array.members) {
+          const uuid = this.#disks.identity(member.devno)?.member;
+          if (!member.states.has('blocked') || (uuid !== undefined && settled.includes(uuid))) continue;
+          throw new MdError('EAGAIN', `${md}: ${member.device} has failed meanwhile; nothing is answered`);
+        }
+      }
+      await this.#guard.answerGates(array);
     } finally {
       this.#watch.look(md);
     }

@@ -27,7 +27,7 @@ export class ArrayWatch {
   readonly #paths = new Map<string, string>();
   /** What the last look saw, as text. */
   readonly #seen = new Map<string, string>();
-  /** Read in this turn of the event loop. */
+  /** Read in this callback of the event loop. */
   readonly #fresh = new Map<string, SysfsArray | null>();
 
   constructor(native: Pick<NativeAddon, 'watch'>, readFiles: FileReader) {
@@ -53,7 +53,7 @@ export class ArrayWatch {
     if (this.#differs(md)) this.tell(md);
   }
 
-  /** The array as this turn of the event loop has seen it: one change has many who want to know, and a look is dear. */
+  /** The array as this callback has seen it: one change has many who want to know, and a look is dear. */
   read(md: string): SysfsArray | null {
     const fresh = this.#fresh.get(md);
     return fresh === undefined ? this.#readNow(md) : fresh;
@@ -75,7 +75,8 @@ export class ArrayWatch {
 
   #readNow(md: string): SysfsArray | null {
     const array = readArray(md, this.#readFiles);
-    if (this.#fresh.size === 0) setImmediate(() => this.#fresh.clear());
+    // No longer than this one callback: a reading from before an operation must not be taken for what it did.
+    if (this.#fresh.size === 0) queueMicrotask(() => this.#fresh.clear());
     this.#fresh.set(md, array);
     return array;
   }

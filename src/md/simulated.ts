@@ -285,10 +285,14 @@ export class SimulatedNode implements MdDriver {
     array.open();
   }
 
-  async answerGates(md: string): Promise<void> {
+  async answerGates(md: string, settled?: readonly string[]): Promise<void> {
     await this.#kernel.moment();
     const array = this.#array(md);
     this.#needGrant(md);
+    const unsettled = array.members.find((member) => member.blocked && settled?.includes(member.uuid) === false);
+    if (unsettled !== undefined) {
+      throw new MdError('EAGAIN', `${md}: ${unsettled.disk} has failed meanwhile; nothing is answered`);
+    }
     array.answerGates();
   }
 

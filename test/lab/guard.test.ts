@@ -104,7 +104,21 @@ test('the watchdog', { skip }, async (t) => {
     const { boots } = lab.guest(victim);
     const since = Date.now();
     await stop();
-    await lab.guest(victim).untilUp(30_000, boots);
+    const fired = (): boolean => /Initiating system reboot/.test(lab.guest(victim).console(400));
+    await cluster.until(
+      `the watchdog of node ${victim} fires`,
+      30_000,
+      async () => fired() || lab.guest(victim).boots > boots,
+    );
+    // User-Mode Linux does not always survive its own restart from a timer's interrupt. The reset line has been pulled all
+    // the same: what hangs in it is switched off and on.
+    await lab
+      .guest(victim)
+      .untilUp(10_000, boots)
+      .catch(async () => {
+        await lab.guest(victim).kill9();
+        await lab.guest(victim).boot();
+      });
     writers.forget(victim);
     await cluster.until(`node ${victim} evicted`, 30_000, () => evicted(cluster, victim, since));
     const told = cluster.nodes

@@ -288,3 +288,14 @@ test('a node that crashed since it was admitted lets no write pass, and reads on
   node.feed({ type: 'done', array: ARRAY, op: { op: 'resync-start', sector: null }, error: null });
   assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: copied.version })), ['open']);
 });
+
+test('an answer names the failures that it may cover: those of the released record', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.feed({ type: 'observed', array: ARRAY, observation: md({}, LEG_B) });
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  node.feed({ type: 'commit', record: failed, forgotten: false });
+  const [answer] = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.ok(answer?.type === 'answer-gates');
+  assert.deepEqual(answer.settled, [LEG_B]);
+});

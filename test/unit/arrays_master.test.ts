@@ -58,6 +58,7 @@ class Master {
     master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
     master.durable();
     master.applied(1, 2, 3);
+    master.now += 5000;
     return master;
   }
 }
@@ -313,6 +314,17 @@ test('an acknowledgement that was lost on the way is made up for by the next rep
   assert.equal(kinds(effects)[0], 'released');
 });
 
+test('a restarted agent that remembers the version from its journal is sent the record all the same', () => {
+  const master = Master.leading();
+  const record = master.record ?? mirror();
+  const reports = [report(record, { applied: null, state: 'absent' })];
+  const effects = master.feed({ type: 'report', from: 3, kernelBoot: bootOf(3), reports });
+  assert.deepEqual(
+    effects.filter((effect) => effect.type === 'send-commit').map((effect) => effect.to),
+    [3],
+  );
+});
+
 test('a stopped record is not called clean while a writer may still have the array', () => {
   const master = Master.leading();
   master.feed({ type: 'ask', array: ARRAY, change: { what: 'stop' }, requestId: 'r' });
@@ -343,4 +355,20 @@ test('without auto_assemble an array that nobody runs stays stopped under a new 
     master.feed({ type: 'disks', found: [{ record: mirror({ writers }), complete: true, problem: null }] });
     assert.equal(master.pending?.run, run, `writers ${writers.join()}`);
   }
+});
+
+test('a master that has just come back to a majority gives the others time to come back too', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'status', node: 2, status: 'dead' }, { type: 'status', node: 3, status: 'dead' });
+  master.now += 60_000;
+  master.alive(3);
+  master.feed({ type: 'elected', term: 2 });
+  master.reports(mirror(), 1, 3);
+  const found = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
+  assert.ok(!kinds(found).includes('fence'), 'it was cut off itself: node 2 may be on its way back');
+  master.now += 2000;
+  assert.ok(!kinds(master.feed({ type: 'tick' })).includes('fence'));
+  master.now += 2000;
+  assert.ok(kinds(master.feed({ type: 'tick' })).includes('fence'));
 });
