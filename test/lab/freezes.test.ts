@@ -13,7 +13,7 @@ import { labAvailable } from './lab.ts';
 import { createMirror, LastingWriters, leads, proveWhole } from './lasting_writers.ts';
 
 const available = labAvailable();
-const FREEZE_MS = 15_000;
+const FREEZE_MS = 30_000;
 
 test('nodes freeze and thaw', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
   await using cluster = await Cluster.start({
