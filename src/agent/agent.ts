@@ -654,12 +654,11 @@ export class Agent implements AgentFace {
         break;
       case 'send-commit': {
         const sealed = this.#commits.get(effect.array);
-        if (sealed !== undefined) this.#toNode(effect.to, { kind: 'commit', event: sealed });
+        if (sealed !== undefined) this.toNode(effect.to, { kind: 'commit', event: sealed });
         break;
       }
       case 'released':
-        for (const to of effect.to)
-          this.#toNode(to, { kind: 'released', array: effect.array, version: effect.version });
+        for (const to of effect.to) this.toNode(to, { kind: 'released', array: effect.array, version: effect.version });
         break;
       case 'fence':
         this.#fence(effect.node);
@@ -789,23 +788,19 @@ export class Agent implements AgentFace {
     if (asker === undefined || asker === this.self) {
       this.#waiting.get(requestId)?.({ ok, text });
       this.#waiting.delete(requestId);
-    } else this.#toNode(asker, { kind: 'result', requestId, ok, text: text.slice(0, 4000) });
+    } else this.toNode(asker, { kind: 'result', requestId, ok, text: text.slice(0, 4000) });
   }
 
   // --- sending --------------------------------------------------------------------------------------------------------
 
-  #toNode(to: NodeId, message: ArrayMessage): void {
+  toNode(to: NodeId, message: ArrayMessage): void {
     if (to === this.self) this.#run(() => this.#takeArrays(this.self, message));
     else this.parts.net.send(to, { room: 'arrays', message });
   }
 
-  toNode(to: NodeId, message: ArrayMessage): void {
-    this.#toNode(to, message);
-  }
-
   #toMaster(message: ArrayMessage): void {
     const { master } = leaseSummary(this.#lease);
-    if (master !== null) this.#toNode(master, message);
+    if (master !== null) this.toNode(master, message);
   }
 
   #toAll(frame: Frame): void {

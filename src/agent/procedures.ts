@@ -6,7 +6,7 @@
  * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the disks get
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
-import { mayTouch } from '../arrays/levels.ts';
+import { isRedundant, mayTouch } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord, NodeId } from '../arrays/record.ts';
 import type { Disk, MetadataWrite } from '../md/driver.ts';
 import { meshGeometry } from '../md/mesh_area.ts';
@@ -15,7 +15,6 @@ import {
   dataOffsetSectorsFor,
   defaultChunkSectors,
   defaultLayout,
-  isRedundant,
   recordBeforeCommit,
   recordFromSuperblocks,
   superblocksFor,

@@ -41,9 +41,9 @@ export function survivesWithout(record: ArrayRecord, memberUuid: string): boolea
   return survives(record, slots);
 }
 
-/** Levels whose members md ever copies between. */
-export function hasCopies(record: ArrayRecord): boolean {
-  return record.level !== 'raid0' && record.level !== 'linear';
+/** Has copies or parity: legs can differ, a resync means something, and md ever copies between them. */
+export function isRedundant(level: ArrayRecord['level']): boolean {
+  return level !== 'raid0' && level !== 'linear';
 }
 
 /** Whether two copies, or data and parity, can disagree after a crash, so that a resync means something. */

@@ -16,7 +16,7 @@
  */
 import type { ArrayObservation } from '../md/driver.ts';
 import type { ArrayReport, LocalState, Observation } from '../wire/messages.ts';
-import { canDiffer, hasCopies } from './levels.ts';
+import { canDiffer, isRedundant } from './levels.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
 
 export type LocalOp =
@@ -214,7 +214,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const copierHere = record.resync !== null && record.resync.by === state.self;
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
-  const thawed = hasCopies(record) && observation.syncAction === 'idle';
+  const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
   if (!copierHere && (runs || thawed)) return { op: { op: 'freeze' }, settled: false };
   const hold = mustHold(state, array, now);
   if (hold && !observation.held) {
@@ -251,6 +251,12 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (spare !== undefined) return { op: { op: 'add-spare', member: spare.uuid, record }, settled: true };
   }
   return { op: null, settled: true };
+}
+
+/** Members seen here that the released record does not take for good: their failure is everybody's knowledge. */
+function settledMembers({ observation, released }: LocalArray): string[] {
+  const good = new Set(released?.members.filter(({ role }) => role !== 'faulty').map((member) => member.uuid));
+  return (observation?.members ?? []).flatMap(({ uuid }) => (uuid === null || good.has(uuid) ? [] : [uuid]));
 }
 
 /** Whether the gates of this array may be answered now. */
@@ -406,17 +412,7 @@ function advance(
   }
   if (!array.gateBusy && gatesAnswerable(state, array, now)) {
     array = replace({ gateBusy: true });
-    const settled = array.observation?.members
-      .map((member) => member.uuid)
-      .filter(
-        (member) => member !== null && !array?.released?.members.some((m) => m.uuid === member && m.role !== 'faulty'),
-      );
-    effects.push({
-      type: 'answer-gates',
-      array: uuid,
-      md,
-      settled: (settled ?? []).filter((member) => member !== null),
-    });
+    effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }
   const next = plan(state, array, now);
   if (next.trouble !== undefined && array.trouble !== next.trouble) {

@@ -2,11 +2,11 @@
  * What `mdadm --detail` (4.2) prints of a running v1.2 array: same fields, order and alignment. The record says what the
  * array is, the observation how it stands on this node.
  */
-import { survives } from '../arrays/levels.ts';
+import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import type { ArrayObservation, MemberObservation } from './driver.ts';
 import { ctimeText, humanSize, layoutText, mdadmUuid } from './examine_text.ts';
-import { arraySectors, isRedundant } from './metadata.ts';
+import { arraySectors } from './metadata.ts';
 import { levelNumber } from './superblock.ts';
 
 export interface DetailInput {

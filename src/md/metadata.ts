@@ -10,6 +10,7 @@
  * copies are written in turn, so a torn header leaves the one before whole. A superblock *newer* than every header was
  * therefore written by somebody else (mdadm on a host that cleared the bit), and is told, never believed.
  */
+import { isRedundant } from '../arrays/levels.ts';
 import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId } from '../arrays/record.ts';
 import type { Disk, MeshHeader, MetadataWrite, Superblock } from './driver.ts';
 import {
@@ -95,11 +96,6 @@ export function arraySectors(record: ArrayRecord): number {
       return Math.floor((each * raidDisks) / (record.layout & 0xff)) * chunkSectors;
     }
   }
-}
-
-/** Has copies or parity, so that legs can differ and a resync means something. */
-export function isRedundant(level: Level): boolean {
-  return level !== 'raid0' && level !== 'linear';
 }
 
 function roleOf(member: MemberRecord): number {

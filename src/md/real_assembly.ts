@@ -7,10 +7,9 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { survives } from '../arrays/levels.ts';
+import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
-import { isRedundant } from './metadata.ts';
 import { type BlockDevice, errorText } from './real_disks.ts';
 import { arrayDirectory, type FileReader, METADATA_VERSION, memberDirectory, readArray } from './sysfs_array.ts';
 import { comesTrue, type SysfsStore } from './sysfs_store.ts';

@@ -7,9 +7,10 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isRedundant } from '#src/arrays/levels.ts';
 import type { ArrayRecord, MemberRecord } from '#src/arrays/record.ts';
 import type { ArrayObservation, MdDriver } from '#src/md/driver.ts';
-import { defaultLayout, isRedundant, writesFor } from '#src/md/metadata.ts';
+import { defaultLayout, writesFor } from '#src/md/metadata.ts';
 import { loadNative, type NativeAddon } from '#src/md/native.ts';
 import { realDriver } from '#src/md/real.ts';
 
