@@ -177,7 +177,8 @@ export async function clearArray(md: string, readFiles: FileReader, store: Sysfs
   const state = `${arrayDirectory(md)}/array_state`;
   if (!existsSync(state)) return;
   await store.writePatiently(`${md}: stopping the array`, state, 'clear', CLEAR_PATIENCE_MS);
-  if (await comesTrue(() => readArray(md, readFiles) === null, CLEAR_PATIENCE_MS)) return;
+  // Its files refuse to be read before the kernel's worker has taken the device away (MD_DELETED, drivers/md/md.c).
+  if (await comesTrue(() => !existsSync(`/sys/block/${md}`), CLEAR_PATIENCE_MS)) return;
   // A stopped array whose device somebody still looks at stays as `clear` until then.
   const seen = readArray(md, readFiles)?.arrayState ?? 'clear';
   if (seen !== 'clear') {
