@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cluster } from '../test/lab/cluster.ts';
+import type { Guest } from '../test/lab/guest/guest.ts';
 import type { Clocks } from './clocks.ts';
 
 let started = 0;
@@ -117,6 +118,14 @@ export async function toldAtMs(
       if (atMs >= afterMs) return atMs;
     }
     return null;
+  });
+}
+
+/** A guest's kernel now and then hangs before its first process: that is the laboratory's, not what is measured. */
+export async function bootAgain(guest: Guest): Promise<void> {
+  await guest.boot().catch(async () => {
+    await guest.kill9();
+    await guest.boot();
   });
 }
 

@@ -90,7 +90,7 @@ async function rounds(cluster: Cluster, devices: readonly string[], fail: Fail):
 }
 
 export async function legFailureByIoctl(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-leg', diskMib: [64, 64] });
+  await using cluster = await Cluster.start({ name: 'bench-leg', diskMib: [64, 64], keptOnCores: true });
   const all = await rounds(cluster, ['/dev/ubda', '/dev/ubdb'], async (node, leg, clocks) => {
     const failing = await mdio(cluster, node, ['fail', '--device', '/dev/md0', '--member', leg]);
     const [line] = jsonLines<{ wallMs: number }>(await failing.ended());
@@ -117,7 +117,7 @@ export async function legFailureByIoctl(): Promise<Measured[]> {
 
 export async function legFailureByIoError(): Promise<Measured[]> {
   const devices = ['/dev/mapper/lega', '/dev/mapper/legb'];
-  const cluster = await Cluster.prepare({ name: 'bench-ioerror', diskMib: [64, 64], devices });
+  const cluster = await Cluster.prepare({ name: 'bench-ioerror', diskMib: [64, 64], devices, keptOnCores: true });
   try {
     for (const guest of cluster.lab.guests) {
       await guest.wrapDisk('/dev/ubda');

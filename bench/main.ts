@@ -11,7 +11,7 @@ import { eventPropagation } from './events.ts';
 import { figureOf, type Measured, tableOf } from './figure.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
 import { masterFailover, nodeDeath } from './node_failure.ts';
-import { startToActive } from './start.ts';
+import { nodeReturn, startToActive } from './start.ts';
 import { writeRatio } from './write_ratio.ts';
 
 const measurements: Record<string, () => Promise<Measured[]>> = {
@@ -21,6 +21,7 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   failover: masterFailover,
   death: nodeDeath,
   start: startToActive,
+  return: nodeReturn,
   rest: atRest,
   ratio: writeRatio,
 };

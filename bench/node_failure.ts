@@ -3,17 +3,12 @@ import { Cluster } from '../test/lab/cluster.ts';
 import { makeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
-import { longestPauseMs, mdio, pause, toldAtMs, type WriteSummary, writeSummary } from './guest_tools.ts';
+import { bootAgain, longestPauseMs, mdio, pause, toldAtMs, type WriteSummary, writeSummary } from './guest_tools.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 
 async function back(cluster: Cluster, node: number): Promise<void> {
-  const guest = cluster.lab.guest(node);
-  // A guest's kernel now and then hangs before its first process: that is the laboratory's, not what is measured.
-  await guest.boot().catch(async () => {
-    await guest.kill9();
-    await guest.boot();
-  });
+  await bootAgain(cluster.lab.guest(node));
   await cluster.startAgent(node);
   await cluster.open();
 }

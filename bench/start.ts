@@ -1,11 +1,11 @@
-/** All nodes boot, all agents start at once: how long until the array is open for writes everywhere? */
+/** Agents start, all at once or one that comes back: how long until the array is open for writes there? */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../test/lab/cluster.ts';
 import { makeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
-import { pause, toldAtMs } from './guest_tools.ts';
+import { bootAgain, pause, toldAtMs } from './guest_tools.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 
@@ -33,4 +33,37 @@ export async function startToActive(): Promise<Measured[]> {
     await cluster.open();
   }
   return [{ name: 'start_to_active_ms', unit: 'ms', samples, peer: 15_000, goal: { atMost: 3000 } }];
+}
+
+export async function nodeReturn(): Promise<Measured[]> {
+  await using cluster = await Cluster.start({
+    name: 'bench-return',
+    diskMib: [64, 64],
+    bootTimeoutMs: 20_000,
+    keptOnCores: true,
+  });
+  await makeMirror(cluster);
+  const samples: number[] = [];
+  for (let count = 0; count < ROUNDS; count++) {
+    const master = await cluster.master();
+    const victim = cluster.nodes.filter((node) => node !== master)[count % (cluster.nodes.length - 1)] ?? 0;
+    const rest = cluster.nodes.filter((node) => node !== victim);
+    const guest = cluster.lab.guest(victim);
+    guest.killNow();
+    await cluster.until('the dead node evicted', 60_000, async () => {
+      const array = await cluster.array(master);
+      return array !== undefined && !array.record.writers.includes(victim) && array.record.resync === null;
+    });
+    await cluster.open(rest);
+    await bootAgain(guest);
+    await pause(1500);
+    const clocks = await Clocks.of(cluster.lab);
+    const startedMs = Clocks.nowMs();
+    await cluster.startAgent(victim);
+    await pause(1500);
+    samples.push((await toldAtMs(cluster, clocks, victim, 'WritesEnabled', startedMs)) - startedMs);
+    process.stderr.write(`open on node ${victim} after ${samples.at(-1)?.toFixed(0)} ms\n`);
+    await cluster.open();
+  }
+  return [{ name: 'node_return_active_ms', unit: 'ms', samples, goal: { atMost: 3000 } }];
 }

@@ -17,8 +17,10 @@
 namespace mdmesh {
 namespace {
 
-/** Longest sleep: how soon a gate that was opened by hand, or an array that could not be held, is tried again. */
+/** Longest sleep with work at hand: how soon a gate that was opened by hand, or an array that could not be held, is tried again. */
 constexpr std::int64_t kTickNs = 100 * kNsPerMs;
+/** Longest sleep while nothing but a deadline can give it work. */
+constexpr std::int64_t kRestNs = 10'000 * kNsPerMs;
 
 void signal(const Fd& event) noexcept {
   const std::uint64_t one = 1;
@@ -86,12 +88,17 @@ void Guard::wake() noexcept { signal(*wake_); }
 
 void Guard::extend_lease(std::int64_t until_ns) {
   deadlines_->extend_lease(until_ns);
-  wake();
+  wake_for(until_ns);
 }
 
 void Guard::extend_grant(std::int64_t until_ns) {
   deadlines_->extend_grant(until_ns);
-  wake();
+  wake_for(until_ns);
+}
+
+/** Deadlines only grow: a thread that wakes no later than this one finds it by itself. */
+void Guard::wake_for(std::int64_t deadline_ns) noexcept {
+  if (armed_ns_ > deadline_ns) wake();
 }
 
 void Guard::end_lease() { deadlines_->end_lease(); }
@@ -186,7 +193,12 @@ void Guard::release_device(const std::string& path, std::function<void()> done) 
 void Guard::start_watchdog(std::string path, int timeout_seconds, std::int64_t loop_late_ns, Watchdog::Done done) {
   loop_late_ns_ = loop_late_ns;
   loop_alive();
-  watchdog_->start(std::move(path), timeout_seconds, std::move(done));
+  auto armed = [wake = wake_, done = std::move(done)](const Outcome& outcome) {
+    // From now on there is something to do at each tick.
+    signal(*wake);
+    done(outcome);
+  };
+  watchdog_->start(std::move(path), timeout_seconds, std::move(armed));
 }
 
 void Guard::stop_watchdog(Watchdog::Done done) {
@@ -218,11 +230,21 @@ bool Guard::may_pet() noexcept {
   return !deadlines_->dropping() && every_array_held();
 }
 
-void Guard::arm_timer(std::int64_t now_ns) noexcept {
-  std::int64_t next_ns = now_ns + kTickNs;
+std::int64_t Guard::next_work_ns(std::int64_t now_ns) noexcept {
+  const bool ticks = deadlines_->dropping() || deadlines_->grant_until_ns() <= now_ns || watchdog_->armed();
+  std::int64_t next_ns = now_ns + (ticks ? kTickNs : kRestNs);
   for (const std::int64_t deadline_ns : {deadlines_->lease_until_ns(), deadlines_->grant_until_ns()}) {
     if (deadline_ns > now_ns) next_ns = std::min(next_ns, deadline_ns);
   }
+  return next_ns;
+}
+
+void Guard::arm_timer(std::int64_t now_ns) noexcept {
+  std::int64_t next_ns = next_work_ns(now_ns);
+  armed_ns_ = next_ns;
+  // A deadline set meanwhile is seen here, or its setter has seen armed_ns_ and wakes this thread.
+  next_ns = std::min(next_ns, next_work_ns(now_ns));
+  armed_ns_ = next_ns;
   itimerspec when{};
   when.it_value.tv_sec = next_ns / 1'000'000'000;
   when.it_value.tv_nsec = next_ns % 1'000'000'000;

@@ -40,7 +40,8 @@ struct GuardEvent {
  *
  * Rules it keeps: a deadline is checked at each store, by the thread that makes it; while the grant is dead every array is
  * looked at again on each tick, so one that was held by a gate only, or was opened by hand, is suspended too; the watchdog
- * is petted only while the loop answers and (the grant lives or every array is held).
+ * is petted only while the loop answers and (the grant lives or every array is held). With a grant that lives and no
+ * watchdog there are no ticks: it sleeps until the next deadline.
  */
 class Guard : public std::enable_shared_from_this<Guard> {
  public:
@@ -100,7 +101,9 @@ class Guard : public std::enable_shared_from_this<Guard> {
   void emit(const GuardEvent& event) noexcept;
   void pump();
   void wake() noexcept;
+  std::int64_t next_work_ns(std::int64_t now_ns) noexcept;
   void arm_timer(std::int64_t now_ns) noexcept;
+  void wake_for(std::int64_t deadline_ns) noexcept;
   bool every_array_held() noexcept;
   bool may_pet() noexcept;
   std::shared_ptr<GatedArray> find(const std::string& md);
@@ -124,6 +127,8 @@ class Guard : public std::enable_shared_from_this<Guard> {
   std::atomic<std::int64_t> loop_alive_ns_{0};
   std::atomic<std::int64_t> loop_late_ns_{0};
   std::atomic<std::int64_t> ticked_ns_{0};
+  /** When the guard's thread wakes by itself. */
+  std::atomic<std::int64_t> armed_ns_{0};
 
   // Owned by the guard's thread.
   std::int64_t lease_reported_ns_ = 0;

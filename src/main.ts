@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants, setPriority } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
 import pino from 'pino';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
 import { type Config, formatProblems, loadConfig } from './config/index.ts';
@@ -12,7 +13,6 @@ import { createFencing } from './fencing/index.ts';
 import { openJournal } from './journal/index.ts';
 import type { MdDriver } from './md/driver.ts';
 import { createNet } from './net/index.ts';
-import { serveApi } from './outlets/index.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, loadIdentity } from './wire/index.ts';
 
@@ -38,6 +38,8 @@ function goFirst(): void {
   } catch {
     // Not root, or no CAP_SYS_NICE.
   }
+  // A failure comes once a year, and by then the engine has thrown away the code that answers it and would compile it anew.
+  setFlagsFromString('--no-flush-bytecode');
 }
 
 async function buildDriver(config: Config): Promise<MdDriver> {
@@ -118,6 +120,9 @@ export async function runAgent(configFile: string): Promise<number> {
   if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
+  await agent.start();
+  // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
+  const { serveApi } = await import('./outlets/index.ts');
   const api = await serveApi({
     face: agent,
     journal,
@@ -125,12 +130,13 @@ export async function runAgent(configFile: string): Promise<number> {
     modeOctal: config.socket.modeOctal,
     log,
   });
-  await agent.start();
   for (const { what, text } of journal.found) {
     agent.notice('JournalDamaged', 'warning', `node/${config.self}`, { what, text: text.slice(0, 300) });
   }
   driver.notify('READY=1');
-  const beat = timers.every(1000, () => driver.notify('WATCHDOG=1'));
+  // Without a service manager there is nobody to tell.
+  const isWatched = process.env.NOTIFY_SOCKET !== undefined;
+  const beat = isWatched ? timers.every(1000, () => driver.notify('WATCHDOG=1')) : () => undefined;
   log.info(
     { version: VERSION, cluster: config.cluster.name, bootNumber },
     `node ${config.self} of ${config.cluster.name} runs`,

@@ -19,6 +19,7 @@ import {
   type LeaseEffect,
   type LeaseInput,
   type LeaseState,
+  leaseDueMs,
   leaseStart,
   leaseStep,
   leaseSummary,
@@ -31,6 +32,7 @@ import {
   type MembersEffect,
   type MembersInput,
   type MembersState,
+  membersDueMs,
   membersStart,
   membersStep,
   statuses,
@@ -65,10 +67,21 @@ import { type AgentParts, NODE_SLOTS } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
+/** While anything is under way. */
 const TICK_MS = 50;
+/** Else ticks come when a core asks for one; the arrays, which do not ask, are looked at as often as this. */
+const REST_TICK_MS = 500;
+/** Longer than any core waits before it repeats something. */
+const STIR_MS = 1500;
+/** Inputs and effects of every second, in which nothing happens. */
+const ROUTINE = new Set(['tick', 'grant', 'report', 'released', 'observed']);
 const CATCHUP_EVERY_MS = 5000;
+/** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
+const CATCHUP_RARELY_TURNS = 4;
 const REQUEST_TIMEOUT_MS = 60_000;
 const GOSSIP_AFTER_FRAMES_MS = 50;
+/** In larger clusters events go by gossip alone: its neighbours pass them on. */
+const TELL_ALL_NODES_MAX = 16;
 /** Envelopes come by frame and by gossip: this many are remembered as verified. */
 const OPENED_KEPT = 64;
 
@@ -214,13 +227,21 @@ export class Agent implements AgentFace {
     });
     await net.start();
     this.#offer();
-    this.#stops.push(timers.every(TICK_MS, () => this.#tick()));
+    this.#running = true;
+    this.#arm();
+    this.#stops.push(() => this.#alarm.cancel());
     let turn = 0;
+    let asked = 0;
+    let caughtUp = -1;
     this.#stops.push(
       timers.every(CATCHUP_EVERY_MS, () => {
         const peers = net.connected();
-        const peer = peers[turn % Math.max(1, peers.length)];
         turn += 1;
+        const head = journal.head();
+        if (head === caughtUp && turn % CATCHUP_RARELY_TURNS !== 0) return;
+        caughtUp = head;
+        asked += 1;
+        const peer = peers[asked % Math.max(1, peers.length)];
         if (peer !== undefined) this.#catchUpWith(peer);
       }),
     );
@@ -237,8 +258,11 @@ export class Agent implements AgentFace {
       this.#toAll({ room: 'arrays', message: { kind: 'submit', event: sealed } });
       if (this.leading) this.#feedMaster({ type: 'leaving', node: this.self });
     });
+    // A master that leaves with others sees them out: a writer left in the record looks like one that crashed.
+    const leaves = (node: NodeId): boolean =>
+      node === this.self || (this.leading && this.#master.nodes.get(node)?.leaving === true);
     const noWriter = (): boolean =>
-      [...this.#local.arrays.values()].every((array) => !array.record.writers.includes(this.self));
+      [...this.#local.arrays.values()].every((array) => !array.record.writers.some(leaves));
     await this.#until(noWriter, 1500);
     this.#feedLease({ type: 'leave' });
     await this.#until(() => leaseSummary(this.#lease).role !== 'master', 1000);
@@ -312,20 +336,65 @@ export class Agent implements AgentFace {
       for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) next();
     } finally {
       this.#draining = false;
+      this.#arm();
     }
   }
 
+  /** The next tick: no more of them than needed, each is a process that wakes. */
+  #arm(): void {
+    if (!this.#running || this.#stopped) return;
+    const dueMs = this.#dueMs();
+    // A millisecond or two do not matter, and each move of a timer costs.
+    if (Math.abs(dueMs - this.#alarm.atMs) < 2) return;
+    this.#alarm.cancel();
+    // A timer may be early by less than one millisecond, and would then find nothing due.
+    const delayMs = Math.max(1, Math.ceil(dueMs - this.#nowMs) + 1);
+    const cancel = this.parts.timers.after(delayMs, () => {
+      this.#alarm.atMs = Number.NEGATIVE_INFINITY;
+      this.#tick();
+    });
+    this.#alarm = { atMs: dueMs, cancel };
+  }
+  #alarm: { atMs: number; cancel: () => void } = { atMs: Number.NEGATIVE_INFINITY, cancel: () => undefined };
+  #running = false;
+  /** When something last happened to the arrays that was no routine. */
+  #stirredMs = 0;
+  /** The clock as the newest step read it. */
+  #nowMs = 0;
+  #tickedMs = 0;
+
+  #dueMs(): number {
+    const leaseMs = leaseDueMs(this.#lease);
+    const often = this.#tickedMs + TICK_MS;
+    if (leaseMs === null || this.#nowMs - this.#stirredMs < STIR_MS) return often;
+    const { grantUntilMs } = this.#local;
+    const endMs = grantUntilMs > this.#tickedMs ? grantUntilMs : Number.POSITIVE_INFINITY;
+    return Math.min(this.#tickedMs + REST_TICK_MS, leaseMs, endMs, membersDueMs(this.#members));
+  }
+
+  #stir(happened: readonly { type: string }[]): void {
+    if (happened.some(({ type }) => !ROUTINE.has(type))) this.#stirredMs = this.#nowMs;
+  }
+
+  #read(): number {
+    this.#nowMs = this.now();
+    return this.#nowMs;
+  }
+
   #tick(): void {
-    this.#feedMembers({ type: 'tick' });
-    this.#feedLease({ type: 'tick' });
-    this.#offer();
-    this.#feedLocal({ type: 'tick' });
-    if (this.leading) this.#feedMaster({ type: 'tick' });
+    this.#run(() => {
+      this.#tickedMs = this.#read();
+      this.#feedMembers({ type: 'tick' });
+      this.#feedLease({ type: 'tick' });
+      this.#offer();
+      this.#feedLocal({ type: 'tick' });
+      if (this.leading) this.#feedMaster({ type: 'tick' });
+    });
   }
 
   #feedMembers(input: MembersInput): void {
     this.#run(() => {
-      const { state, effects } = membersStep(this.#members, input, this.now());
+      const { state, effects } = membersStep(this.#members, input, this.#read());
       this.#members = state;
       for (const effect of effects) this.#doMembers(effect);
     });
@@ -333,7 +402,7 @@ export class Agent implements AgentFace {
 
   #feedLease(input: LeaseInput): void {
     this.#run(() => {
-      const { state, effects } = leaseStep(this.#lease, input, this.now());
+      const { state, effects } = leaseStep(this.#lease, input, this.#read());
       this.#lease = state;
       for (const effect of effects) this.#doLease(effect);
     });
@@ -343,8 +412,9 @@ export class Agent implements AgentFace {
     this.#run(() => {
       if (this.#stopped) return;
       const before = this.#local;
-      const { state, effects } = localStep(before, input, this.now());
+      const { state, effects } = localStep(before, input, this.#read());
       this.#local = state;
+      this.#stir([input, ...effects]);
       // A record that was not known yet: what md has of it is looked at before anything is decided about it.
       if (input.type === 'commit' && !before.arrays.has(input.record.uuid)) this.#observe(input.record.uuid);
       for (const effect of effects) this.#doLocal(effect);
@@ -354,8 +424,9 @@ export class Agent implements AgentFace {
 
   #feedMaster(input: MasterInput): void {
     this.#run(() => {
-      const { state, effects } = masterStep(this.#master, input, this.now());
+      const { state, effects } = masterStep(this.#master, input, this.#read());
       this.#master = state;
+      this.#stir([input, ...effects]);
       for (const effect of effects) this.#doMaster(effect);
     });
   }
@@ -370,6 +441,13 @@ export class Agent implements AgentFace {
   }
 
   // --- members --------------------------------------------------------------------------------------------------------
+
+  /** Renewals and their answers come by themselves: who sends them need not be probed. */
+  #rhythmOf(frame: Frame): number | null {
+    if (frame.room !== 'lease') return null;
+    const { kind } = frame.message;
+    return kind === 'renew' || kind === 'renew-ack' || kind === 'follow' ? this.parts.config.timing.renewMs : null;
+  }
 
   #doMembers(effect: MembersEffect): void {
     switch (effect.type) {
@@ -512,7 +590,7 @@ export class Agent implements AgentFace {
         this.#queueReport();
         break;
       case 'submit':
-        this.sealEvent({ type: 'observation', observation: effect.observation }).then(({ event, sealed }) => {
+        this.sealEvent({ type: 'observation', observation: effect.observation }, ({ event, sealed }) => {
           if (this.leading) this.#takeSubmitted(event);
           else this.#toMaster({ kind: 'submit', event: sealed });
           this.#publishLater(sealed);
@@ -529,6 +607,8 @@ export class Agent implements AgentFace {
   }
 
   #gatesDone(array: string, error: { code: string; text: string } | null): void {
+    // Writes rest on the commit from here on: this node's record of it waits no longer.
+    if (error === null) this.parts.journal.durable().catch(() => undefined);
     if (error !== null) this.parts.log.warn({ array, code: error.code }, `gates not answered: ${error.text}`);
     this.#observe(array);
     this.#feedLocal({ type: 'gates-done', array, error });
@@ -739,11 +819,12 @@ export class Agent implements AgentFace {
     const { record, kind, before, detail } = effect;
     this.#counters.commits = (this.#counters.commits ?? 0) + 1;
     const body: EventBody = { type: 'commit', kind, record, before, detail, certificate: this.#certificate };
-    const { sealed } = await this.sealEvent(body);
-    this.#commits.set(record.uuid, sealed);
-    this.#toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
-    this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
-    this.#publishLater(sealed);
+    await this.sealEvent(body, ({ sealed }) => {
+      this.#commits.set(record.uuid, sealed);
+      this.#toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
+      this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
+      this.#publishLater(sealed);
+    });
   }
 
   /**
@@ -807,6 +888,19 @@ export class Agent implements AgentFace {
     for (const node of this.parts.config.nodes) if (node.id !== this.self) this.parts.net.send(node.id, frame);
   }
 
+  /** To every journal: at once to the nodes at hand, by gossip to whoever else. @param told has it already */
+  #spread(sealed: string, told: NodeId | null = null): void {
+    const { config, net } = this.parts;
+    if (config.nodes.length > TELL_ALL_NODES_MAX) {
+      net.publish(Buffer.from(sealed, 'base64'));
+      return;
+    }
+    for (const { id } of config.nodes) {
+      if (id !== this.self && id !== told) net.send(id, { room: 'arrays', message: { kind: 'event', event: sealed } });
+    }
+    this.#publishLater(sealed);
+  }
+
   /**
    * Gossip of what those who act on it have had by frame already: it waits, because writes are held until all have acted, and
    * each node's gossip would be in the way of that.
@@ -817,8 +911,11 @@ export class Agent implements AgentFace {
     });
   }
 
-  /** Seals one event after the other, so that sequence numbers leave in order, and journals it. */
-  sealEvent(body: EventBody): Promise<SealedEvent> {
+  /**
+   * Seals one event after the other, so that sequence numbers leave in order, and journals it.
+   * @param act what others wait for: done before the journaling, which is for the record
+   */
+  sealEvent(body: EventBody, act?: (sealed: SealedEvent) => void): Promise<SealedEvent> {
     const sealing = this.#sealing.then(async () => {
       const { config, identity, boot, timers, journal } = this.parts;
       this.#sequence += 1;
@@ -835,7 +932,11 @@ export class Agent implements AgentFace {
       const bytes = await seal(identity, event);
       const sealed = Buffer.from(bytes).toString('base64');
       this.#acceptance = accept(this.#acceptance, event).state;
-      journal.append(event, sealed);
+      try {
+        act?.({ event, sealed });
+      } finally {
+        journal.append(event, sealed);
+      }
       return { event, sealed };
     });
     this.#sealing = sealing.catch(() => undefined);
@@ -851,7 +952,7 @@ export class Agent implements AgentFace {
     const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
     this.parts.log[log]({ event: name, subject, ...detail }, `${name} ${subject}`);
     this.sealEvent({ type: 'notice', name, severity, subject, detail }).then(
-      ({ sealed }) => this.parts.net.publish(Buffer.from(sealed, 'base64')),
+      ({ sealed }) => this.#spread(sealed),
       (error: unknown) => this.parts.log.error({ err: error }, `event ${name} could not be sealed`),
     );
   }
@@ -872,6 +973,8 @@ export class Agent implements AgentFace {
   }
 
   #receive(from: NodeId, frame: Frame): void {
+    if (frame.room !== 'members')
+      this.#feedMembers({ type: 'heard', node: from, againWithinMs: this.#rhythmOf(frame) });
     switch (frame.room) {
       case 'members':
         this.#feedMembers({ type: 'message', from, message: frame.message });
@@ -885,11 +988,13 @@ export class Agent implements AgentFace {
           if (message.kind === 'commit') {
             const bytes = Buffer.from(message.event, 'base64');
             await this.#takeSealed(bytes, 'frame');
+          } else if (message.kind === 'event') {
+            await this.#takeSealed(Buffer.from(message.event, 'base64'), 'frame');
           } else if (message.kind === 'submit') {
-            const event = await this.#takeSealed(Buffer.from(message.event, 'base64'), 'frame');
-            if (event === null) return;
-            if (event.origin !== from) throw new Error(`node ${from} submitted an event of node ${event.origin}`);
-            this.#takeSubmitted(event);
+            await this.#takeSealed(Buffer.from(message.event, 'base64'), 'frame', (event) => {
+              if (event.origin !== from) throw new Error(`node ${from} submitted an event of node ${event.origin}`);
+              this.#takeSubmitted(event);
+            });
           } else this.#takeArrays(from, message);
         });
         break;
@@ -934,8 +1039,15 @@ export class Agent implements AgentFace {
     });
   }
 
-  /** Verifies, refuses what was seen, journals, and lets commits act. null: seen before, or history. */
-  async #takeSealed(bytes: Uint8Array, via: 'gossip' | 'catchup' | 'frame'): Promise<Event | null> {
+  /**
+   * Verifies, refuses what was seen, lets commits act, and journals: last, because writes may wait for what it does.
+   * @param act what a frame is about beyond its record; also when gossip brought the event first
+   */
+  async #takeSealed(
+    bytes: Uint8Array,
+    via: 'gossip' | 'catchup' | 'frame',
+    act?: (event: Event) => void,
+  ): Promise<void> {
     const event = await this.#open(bytes);
     const { verdict, state } = accept(this.#acceptance, event, via === 'catchup' ? 'catchup' : 'gossip');
     this.#acceptance = state;
@@ -943,17 +1055,20 @@ export class Agent implements AgentFace {
       this.#counters.duplicates = (this.#counters.duplicates ?? 0) + 1;
       // A commit sent again by the master acts again if it was only journaled before; records make that harmless.
       if (event.body.type === 'commit') await this.#takeCommit(event, via);
-      // What reached us by gossip first is submitted by its origin all the same.
-      return via === 'frame' ? event : null;
+      act?.(event);
+      return;
     }
     if (!isAccepted(verdict)) {
       this.#refused(`${verdict}: event ${event.origin}/${event.bootNumber}/${event.sequence}`, event.origin, null);
-      return null;
+      return;
     }
-    this.parts.journal.append(event, Buffer.from(bytes).toString('base64'));
-    if (verdict === 'gap' && via === 'gossip') this.#catchUpWith(event.origin);
-    if (event.body.type === 'commit') await this.#takeCommit(event, via);
-    return event;
+    try {
+      if (event.body.type === 'commit') await this.#takeCommit(event, via);
+      act?.(event);
+    } finally {
+      this.parts.journal.append(event, Buffer.from(bytes).toString('base64'));
+      if (verdict === 'gap' && via === 'gossip') this.#catchUpWith(event.origin);
+    }
   }
 
   async #takeCommit(event: Event, via: 'gossip' | 'catchup' | 'frame'): Promise<void> {
@@ -1047,6 +1162,7 @@ export class Agent implements AgentFace {
         }
         break;
       case 'commit':
+      case 'event':
       case 'submit':
         // Sealed: `#receive` opens them; this node's own never take this way.
         break;
@@ -1149,11 +1265,11 @@ export class Agent implements AgentFace {
       request: resolved.request,
       devices: resolved.devices,
     });
-    this.parts.net.publish(Buffer.from(sealed, 'base64'));
     if (master === this.self) this.#takeSubmitted(event);
     else if (!this.parts.net.send(master, { room: 'arrays', message: { kind: 'submit', event: sealed } })) {
       this.answer(requestId, false, `the master (node ${master}) cannot be reached from here; try again`);
     }
+    this.#spread(sealed, master);
     return outcome;
   }
 

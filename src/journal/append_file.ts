@@ -1,7 +1,7 @@
 /**
  * A file that only grows: lines are queued in memory, written in batches, and each batch is fsynced before it counts as
- * stored; one batch is in flight while the next one gathers. When the disk is full or broken, lines wait (up to a bound)
- * and are tried again: the caller never blocks and never crashes, but learns of it from `durable`.
+ * stored; one batch is in flight while the next one gathers, for a moment at least. When the disk is full or broken, lines
+ * wait (up to a bound) and are tried again: the caller never blocks and never crashes, but learns of it from `durable`.
  */
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -32,6 +32,11 @@ interface PendingLine {
   bytes: Buffer;
 }
 
+/**
+ * Events come in bursts, and writers of a whole cluster may wait for what a burst is about: its one fsync comes after it.
+ * Who needs a line on disk now asks `durable`.
+ */
+const GATHER_MS = 50;
 /** An fsync takes as long for one line as for many; beyond this the write itself would hold it up. */
 const BATCH_BYTES = 4 * 1024 * 1024;
 
@@ -47,6 +52,8 @@ export class AppendFile {
   #outage: Error | null = null;
   #running: Promise<void> | null = null;
   #retry: NodeJS.Timeout | null = null;
+  #gathering: NodeJS.Timeout | null = null;
+  #closing = false;
 
   constructor(options: AppendFileOptions) {
     this.#options = options;
@@ -63,18 +70,22 @@ export class AppendFile {
     this.#pending.push({ cursor, bytes });
     this.#pendingBytes += bytes.byteLength;
     this.#lastAdded = cursor;
-    if (this.#retry === null) this.#start();
+    this.#startSoon();
   }
 
   /** Resolves when all that was added so far is on disk; rejects at once while the disk takes nothing. */
   durable(): Promise<void> {
     if (this.#outage !== null) return Promise.reject(this.#outage);
     if (this.#stored >= this.#lastAdded) return Promise.resolve();
-    return new Promise((resolve, reject) => this.#waiting.push({ cursor: this.#lastAdded, resolve, reject }));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ cursor: this.#lastAdded, resolve, reject });
+      void this.#start();
+    });
   }
 
   /** Writes what it can. @returns how many lines could not be stored. */
   async close(): Promise<number> {
+    this.#closing = true;
     await this.#running;
     if (this.#retry !== null) clearTimeout(this.#retry);
     this.#retry = null;
@@ -85,11 +96,20 @@ export class AppendFile {
     return this.#pending.length;
   }
 
+  #startSoon(): void {
+    if (this.#retry !== null || this.#running !== null) return;
+    this.#gathering ??= setTimeout(() => void this.#start(), GATHER_MS);
+  }
+
   #start(): Promise<void> {
+    if (this.#gathering !== null) clearTimeout(this.#gathering);
+    this.#gathering = null;
     this.#running ??= this.#drain().finally(() => {
       this.#running = null;
-      // Added between the last look at the queue and here.
-      if (this.#pending.length > 0 && this.#retry === null) void this.#start();
+      // Added between the last look at the queue and here, or while a batch was written that nobody waited for.
+      if (this.#pending.length === 0 || this.#retry !== null) return;
+      if (this.#waiting.length > 0) void this.#start();
+      else this.#startSoon();
     });
     return this.#running;
   }
@@ -97,7 +117,8 @@ export class AppendFile {
   async #drain(): Promise<void> {
     // All that is added in this turn of the loop becomes one batch.
     await Promise.resolve();
-    while (this.#pending.length > 0) {
+    const more = (): boolean => this.#pending.length > 0 && (this.#closing || this.#waiting.length > 0);
+    for (let go = this.#pending.length > 0; go; go = more()) {
       const batch = this.#nextBatch();
       try {
         await this.#store(batch);

@@ -2,7 +2,18 @@
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import { becomeMaster } from './master.ts';
-import { boundToOther, change, knowTerm, lowestEligible, majority, note, others, send, type Turn } from './state.ts';
+import {
+  boundToOther,
+  change,
+  knowTerm,
+  lowestEligible,
+  majority,
+  note,
+  others,
+  seen,
+  send,
+  type Turn,
+} from './state.ts';
 import { storeVote } from './voter.ts';
 
 export function standIfDue(turn: Turn): void {
@@ -16,21 +27,41 @@ export function standIfDue(turn: Turn): void {
   // A live master is never pre-empted, also by a node that may not yet follow it.
   if (master !== null && master.node !== config.self && now < master.heardMs + config.voterMs) return;
   if (!state.standAtOnce) {
-    const settled = now >= state.startedMs + config.settleMs || config.nodes.every((node) => seen(view, node));
+    // Only a lower ID that is still on its way is worth waiting for.
+    const lower = config.nodes.filter((node) => node < config.self);
+    const settled = now >= state.startedMs + config.settleMs || lower.every((node) => seen(view, node));
     if (!settled || now < state.standNotBeforeMs) return;
   }
   const term = Math.max(state.knownTerm, state.floorTerm, state.vote.term) + 1;
   change(turn, {
     knownTerm: term,
     standAtOnce: false,
-    role: { kind: 'candidate', term, sentAtMs: now, votes: new Map() },
+    role: { kind: 'candidate', term, sentAtMs: now, votes: new Map(), lastAskedMs: now },
   });
-  for (const node of others(config)) send(turn, node, { kind: 'vote-request', term, sentAtMs: now });
+  askForVotes(turn, others(config));
   voteForItselfIfEnough(turn);
 }
 
-function seen(view: Turn['state']['view'], node: NodeId): boolean {
-  return view.alive.some((each) => each.node === node);
+/** The lease is counted from the first asking, whenever the answers come. */
+function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
+  const { role } = turn.state;
+  if (role.kind !== 'candidate') return;
+  for (const node of nodes) {
+    if (!role.votes.has(node)) send(turn, node, { kind: 'vote-request', term: role.term, sentAtMs: role.sentAtMs });
+  }
+}
+
+/** What was sent before a voter could be reached is lost. */
+export function askWhoAppeared(turn: Turn, appeared: readonly NodeId[]): void {
+  askForVotes(turn, appeared);
+}
+
+/** Most refusals pass: a promise runs out, an abstention ends, the voter sees that the lower node is gone. */
+export function askAgainIfDue(turn: Turn): void {
+  const { role, config, pendingVote } = turn.state;
+  if (role.kind !== 'candidate' || pendingVote !== null || turn.now - role.lastAskedMs < config.renewMs / 2) return;
+  change(turn, { role: { ...role, lastAskedMs: turn.now } });
+  askForVotes(turn, others(config));
 }
 
 export function onVoteGranted(
@@ -68,7 +99,8 @@ export function onVoteRefused(
   knowTerm(turn, refused.knownTerm);
   const { role, pendingVote } = turn.state;
   if (role.kind !== 'candidate' || role.term !== refused.term || pendingVote !== null) return;
-  if (refused.reason !== 'stale-term' || turn.state.knownTerm < role.term) return;
+  const termIsSpent = refused.reason === 'stale-term' || refused.reason === 'voted';
+  if (!termIsSpent || turn.state.knownTerm < role.term) return;
   giveUpCandidacy(turn, `node ${from} knows term ${refused.knownTerm}`);
   // The next try has a term that this refuser has not seen: no reason to wait.
   if (turn.state.knownTerm >= role.term) change(turn, { standNotBeforeMs: turn.now });

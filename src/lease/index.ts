@@ -8,7 +8,7 @@
  * 3. The holder's lease ends R after it *sent* the renewal that a majority answered; R < L.
  * 4. A node's grant ends R after it *sent* the ack that the master's grant answers.
  * 5. A voter that cannot know what it promised (lost or foreign vote file) abstains for L, and until it knows every term
- *    it may have voted in.
+ *    it may have voted in. It follows a master and may be granted writes meanwhile, but keeps no lease alive.
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
@@ -22,7 +22,7 @@ export interface LeaseConfig {
   voterMs: number;
   renewMs: number;
   failbackAfterMs: number;
-  /** How long a starting node waits for lower IDs to show up before it stands. */
+  /** How long a starting node waits for lower IDs to show up before it stands. Node 1 waits for none. */
   settleMs: number;
   /** A vote request unanswered by a majority for this long is given up; the next try takes a higher term. */
   candidacyTimeoutMs: number;
@@ -95,6 +95,7 @@ export type LeaseEffect =
   /** Word for journal and log: a refused vote, an abstention, a stale term. */
   | { type: 'note'; name: string; text: string };
 
+export { leaseDueMs } from './due.ts';
 export { leaseStart, storedVoteForStop } from './start.ts';
 export type { LeaseState, VoterPromise } from './state.ts';
 export { leaseStep } from './step.ts';

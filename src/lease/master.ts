@@ -60,6 +60,11 @@ function renewAll(turn: Turn): void {
   extendLease(turn);
 }
 
+/** Who appears learns at once whom to follow. */
+export function renewWhoAppeared(turn: Turn, appeared: readonly NodeId[]): void {
+  for (const node of appeared) renew(turn, node);
+}
+
 function renew(turn: Turn, node: NodeId): void {
   const { role, grantable } = turn.state;
   if (role.kind !== 'master') return;
@@ -79,22 +84,32 @@ function renew(turn: Turn, node: NodeId): void {
 }
 
 export function onRenewAck(turn: Turn, from: NodeId, ack: Extract<LeaseMessage, { kind: 'renew-ack' }>): void {
-  const { role, config, grantable } = turn.state;
+  const { role } = turn.state;
   if (role.kind !== 'master' || role.term !== ack.term) return;
   if (ack.echoSentAtMs > turn.now || ack.echoSentAtMs < role.requestSentAtMs) return;
   const newest = Math.max(ack.echoSentAtMs, role.answeredSentAtMs.get(from) ?? ack.echoSentAtMs);
+  change(turn, { role: { ...role, answeredSentAtMs: new Map(role.answeredSentAtMs).set(from, newest) } });
+  extendLease(turn);
+  grantOnAck(turn, from, ack.sentAtMs);
+}
+
+function grantOnAck(turn: Turn, from: NodeId, theirSentAtMs: number): void {
+  const { role, config, grantable } = turn.state;
+  if (role.kind !== 'master') return;
   const grantedAckMs = role.grantedAckMs.get(from);
   const lacksGrant = grantedAckMs === undefined || turn.now - grantedAckMs > config.holderMs;
   change(turn, {
-    role: {
-      ...role,
-      answeredSentAtMs: new Map(role.answeredSentAtMs).set(from, newest),
-      acks: new Map(role.acks).set(from, { theirSentAtMs: ack.sentAtMs, receivedMs: turn.now }),
-    },
+    role: { ...role, acks: new Map(role.acks).set(from, { theirSentAtMs, receivedMs: turn.now }) },
   });
-  extendLease(turn);
   // A grant thus takes two round trips, not a renewal interval.
   if (grantable.includes(from) && lacksGrant) renew(turn, from);
+}
+
+/** Its grant counts from there as from any ack. Its voice does not: it may have promised another, and not know (invariant 5). */
+export function onFollow(turn: Turn, from: NodeId, follow: Extract<LeaseMessage, { kind: 'follow' }>): void {
+  const { role } = turn.state;
+  if (role.kind !== 'master' || role.term !== follow.term) return;
+  grantOnAck(turn, from, follow.sentAtMs);
 }
 
 /** Invariant 3: R after the newest sending that a majority, this node included, has answered. */

@@ -45,6 +45,7 @@ export interface Candidate {
   sentAtMs: number;
   /** Sealed votes of others. One a node: who sends two is counted once. */
   votes: ReadonlyMap<NodeId, string>;
+  lastAskedMs: number;
 }
 
 export interface Master {
@@ -128,6 +129,10 @@ export function others(config: LeaseConfig): NodeId[] {
 
 export function send(turn: Turn, to: NodeId, message: LeaseMessage): void {
   turn.effects.push({ type: 'send', to, message });
+}
+
+export function seen(view: LeaseView, node: NodeId): boolean {
+  return view.alive.some((each) => each.node === node);
 }
 
 export function lowestEligible(view: LeaseView): NodeId | null {

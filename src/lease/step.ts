@@ -1,21 +1,31 @@
 /** One input in, the next state and effects out. */
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
-import { giveUpCandidacy, onVoteGranted, onVoteRefused, standIfDue, timeOutCandidacy } from './candidate.ts';
+import {
+  askAgainIfDue,
+  askWhoAppeared,
+  giveUpCandidacy,
+  onVoteGranted,
+  onVoteRefused,
+  standIfDue,
+  timeOutCandidacy,
+} from './candidate.ts';
 import type { LeaseEffect, LeaseInput, VerifiedRelease } from './index.ts';
 import {
   handOverIfDue,
   handOverOnLeave,
   loseIfExpired,
   loseLease,
+  onFollow,
   onGrantable,
   onReleased,
   onRenewAck,
   renewIfDue,
+  renewWhoAppeared,
   watchLowerNodes,
 } from './master.ts';
 import { abstain, onTermAnswer } from './start.ts';
-import { change, knowTerm, type LeaseState, note, send, setMaster, type Turn } from './state.ts';
+import { change, knowTerm, type LeaseState, note, others, seen, send, setMaster, type Turn } from './state.ts';
 import { onRelease, onRenew, onVoteRequest, onVoteStored } from './voter.ts';
 
 /**
@@ -46,13 +56,19 @@ function take(turn: Turn, input: LeaseInput): void {
   switch (input.type) {
     case 'tick':
       abstain(turn);
+      askAgainIfDue(turn);
       renewIfDue(turn);
       handOverIfDue(turn);
       return;
-    case 'view':
+    case 'view': {
+      const before = turn.state.view;
       change(turn, { view: { alive: input.view.alive.map((each) => ({ ...each })) } });
+      const appeared = others(turn.state.config).filter((node) => seen(turn.state.view, node) && !seen(before, node));
+      askWhoAppeared(turn, appeared);
+      renewWhoAppeared(turn, appeared);
       watchLowerNodes(turn);
       return;
+    }
     case 'message':
       takeMessage(turn, input.from, input.message, input.release);
       return;
@@ -100,6 +116,9 @@ function takeMessage(turn: Turn, from: NodeId, message: LeaseMessage, release: V
       return;
     case 'renew-ack':
       onRenewAck(turn, from, message);
+      return;
+    case 'follow':
+      onFollow(turn, from, message);
       return;
     case 'stale-term': {
       knowTerm(turn, message.knownTerm);

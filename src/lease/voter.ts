@@ -36,7 +36,9 @@ function whyRefuse(turn: Turn, candidate: NodeId, term: number): Refusal | null 
   if (term === vote.term && !again) return 'voted';
   if (term < vote.term || term < floorTerm || (term === floorTerm && !again)) return 'stale-term';
   if (boundToOther(turn, candidate) !== null) return 'promised';
-  if (pendingVote !== null && (pendingVote.term !== term || pendingVote.candidate !== candidate)) return 'voted';
+  if (pendingVote !== null && (pendingVote.term !== term || pendingVote.candidate !== candidate)) {
+    return pendingVote.term === term ? 'voted' : 'promised';
+  }
   if (view.alive.some((each) => each.eligible && each.node < candidate)) return 'lower-alive';
   return null;
 }
@@ -86,7 +88,14 @@ export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
   }
   if (turn.state.role.kind === 'candidate') giveUpCandidacy(turn, `node ${from} leads in term ${renew.term}`);
   setMaster(turn, { node: from, term: renew.term, heardMs: turn.now });
-  if (turn.state.abstention !== null || boundToOther(turn, from) !== null) return;
+  if (boundToOther(turn, from) !== null) return;
+  if (turn.state.abstention !== null) {
+    // A grant rests on the holder's lease, not on this voter's promise: only the promise has to wait (invariant 5).
+    takeGrant(turn, renew);
+    noteAck(turn, renew.term);
+    send(turn, from, { kind: 'follow', term: renew.term, sentAtMs: turn.now });
+    return;
+  }
   if (turn.state.proofOnDisk) {
     // To follow the winner of a term is recorded as a vote for it, unless the vote of that term was given to a loser.
     const candidate = vote.term === renew.term && vote.candidate !== null ? vote.candidate : from;
@@ -96,13 +105,15 @@ export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
     return;
   }
   takeGrant(turn, renew);
-  change(turn, {
-    floorTerm: renew.term,
-    standAtOnce: false,
-    promise: { holder: from, term: renew.term, untilMs: turn.now + config.voterMs },
-    acksSentMs: [...turn.state.acksSentMs.filter((sentMs) => turn.now - sentMs < config.holderMs), turn.now],
-  });
+  change(turn, { standAtOnce: false, promise: { holder: from, term: renew.term, untilMs: turn.now + config.voterMs } });
+  noteAck(turn, renew.term);
   send(turn, from, { kind: 'renew-ack', term: renew.term, echoSentAtMs: renew.sentAtMs, sentAtMs: turn.now });
+}
+
+function noteAck(turn: Turn, term: number): void {
+  const { config, acksSentMs } = turn.state;
+  const recent = acksSentMs.filter((sentMs) => turn.now - sentMs < config.holderMs);
+  change(turn, { floorTerm: term, acksSentMs: [...recent, turn.now] });
 }
 
 /** Invariant 4. An echo of another start of this agent, perhaps on another boot's clock, is none of `acksSentMs`. */

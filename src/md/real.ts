@@ -216,13 +216,17 @@ class RealDriver implements MdDriver {
   }
 
   setFaulty(md: string, memberUuid: string): Promise<void> {
-    return this.#inLane(md, () => this.#array(md).setFaulty(this.#deviceOf(md, memberUuid)));
+    return this.#inLane(md, () => {
+      const array = this.#array(md);
+      const seen = array.read();
+      return array.setFaulty(seen, this.#deviceOf(seen, memberUuid));
+    });
   }
 
   remove(md: string, memberUuid: string): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
-      await this.#leave(array, this.#deviceOf(md, memberUuid));
+      await this.#leave(array, this.#deviceOf(array.read(), memberUuid));
     });
   }
 
@@ -317,10 +321,9 @@ class RealDriver implements MdDriver {
   }
 
   /** Kernel name of a member in this array. */
-  #deviceOf(md: string, memberUuid: string): string {
-    const array = this.#array(md).read();
+  #deviceOf(array: SysfsArray, memberUuid: string): string {
     const member = array.members.find((candidate) => this.#disks.identity(candidate.devno)?.member === memberUuid);
-    if (member === undefined) throw new MdError('ENOENT', `${md} has no member ${memberUuid} on this node`);
+    if (member === undefined) throw new MdError('ENOENT', `${array.md} has no member ${memberUuid} on this node`);
     return member.device;
   }
 

@@ -62,8 +62,8 @@ export class RealArray {
     }
   }
 
-  async setFaulty(device: string): Promise<void> {
-    const array = this.read();
+  /** @param array as it stands now */
+  async setFaulty(array: SysfsArray, device: string): Promise<void> {
     const member = this.#member(array, device);
     if (member.states.has('faulty')) return;
     if (!copies(array)) {

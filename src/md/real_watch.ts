@@ -17,21 +17,29 @@ import {
 
 const MDSTAT = '/proc/mdstat';
 const SLOW_LOOK_MS = 1000;
+/** One change is told in several pieces, and an operation's own are told back: what comes this soon after a look waits. */
+const LOOK_AGAIN_MS = 15;
 
 export class ArrayWatch {
   readonly #readFiles: FileReader;
+  readonly #now: () => number;
   readonly #listeners = new Set<(md: string) => void>();
   readonly #watcher: NativeWatcher;
   readonly #timer: NodeJS.Timeout;
+  #closed = false;
   /** Watched path → array; only arrays of ours. */
   readonly #paths = new Map<string, string>();
   /** What the last look saw, as text. */
   readonly #seen = new Map<string, string>();
-  /** Read in this callback of the event loop. */
+  readonly #lookedAtMs = new Map<string, number>();
+  /** Looks put off: array → whether it is told of even if it looks the same. */
+  readonly #putOff = new Map<string, boolean>();
+  /** Read in this turn of the event loop. */
   readonly #fresh = new Map<string, SysfsArray | null>();
 
-  constructor(native: Pick<NativeAddon, 'watch'>, readFiles: FileReader) {
+  constructor(native: Pick<NativeAddon, 'watch' | 'bootTimeMs'>, readFiles: FileReader) {
     this.#readFiles = readFiles;
+    this.#now = () => native.bootTimeMs();
     this.#watcher = native.watch([MDSTAT], (paths) => this.#changed(paths));
     this.#timer = setInterval(() => this.refresh(), SLOW_LOOK_MS);
     this.#timer.unref();
@@ -64,6 +72,7 @@ export class ArrayWatch {
   }
 
   close(): void {
+    this.#closed = true;
     clearInterval(this.#timer);
     this.#watcher.close();
     this.#listeners.clear();
@@ -75,17 +84,20 @@ export class ArrayWatch {
 
   #readNow(md: string): SysfsArray | null {
     const array = readArray(md, this.#readFiles);
-    // No longer than this one callback: a reading from before an operation must not be taken for what it did.
-    if (this.#fresh.size === 0) queueMicrotask(() => this.#fresh.clear());
+    // No longer than this turn of the loop, and each operation's end reads anew: a reading from before an operation must not
+    // be taken for what it did.
+    if (this.#fresh.size === 0) setImmediate(() => this.#fresh.clear());
     this.#fresh.set(md, array);
     return array;
   }
 
   /** Always reads: whoever calls has just been told of a change, or made one. */
   #differs(md: string): boolean {
+    this.#lookedAtMs.set(md, this.#now());
     const array = this.#readNow(md);
     if (array === null || array.metadata !== METADATA_VERSION) {
       this.#watch(md, []);
+      this.#lookedAtMs.delete(md);
       return this.#seen.delete(md);
     }
     this.#watch(md, watchedPaths(array));
@@ -113,10 +125,28 @@ export class ArrayWatch {
       const md = this.#paths.get(path);
       if (md !== undefined) arrays.add(md);
     }
+    for (const md of arrays) this.#woken(md, true);
     // mdstat: an array came or went, or one of them changed its members.
-    for (const md of paths.includes(MDSTAT) ? new Set([...this.#all(), ...arrays]) : arrays) {
-      if (this.#differs(md) || arrays.has(md)) this.tell(md);
+    if (paths.includes(MDSTAT)) for (const md of this.#all()) if (!arrays.has(md)) this.#woken(md, false);
+  }
+
+  #woken(md: string, certainly: boolean): void {
+    const putOff = this.#putOff.get(md);
+    if (putOff !== undefined) {
+      this.#putOff.set(md, putOff || certainly);
+      return;
     }
+    const againInMs = (this.#lookedAtMs.get(md) ?? Number.NEGATIVE_INFINITY) + LOOK_AGAIN_MS - this.#now();
+    if (againInMs <= 0) {
+      if (this.#differs(md) || certainly) this.tell(md);
+      return;
+    }
+    this.#putOff.set(md, certainly);
+    setTimeout(() => {
+      const told = this.#putOff.get(md) === true;
+      this.#putOff.delete(md);
+      if (!this.#closed && (this.#differs(md) || told)) this.tell(md);
+    }, againInMs).unref();
   }
 }
 

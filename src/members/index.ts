@@ -24,6 +24,8 @@ export type MemberStatus = 'unknown' | 'alive' | 'suspect' | 'dead' | 'left';
 export type MembersInput =
   | { type: 'tick' }
   | { type: 'message'; from: NodeId; message: SwimMessage }
+  /** A frame of another room came from it, and by its nature the next one comes `againWithinMs` later. Null: nobody knows. */
+  | { type: 'heard'; node: NodeId; againWithinMs: number | null }
   /** The transport lost its connection: probe that node now instead of at its turn. */
   | { type: 'disconnected'; node: NodeId }
   | { type: 'eligible'; eligible: boolean }
@@ -35,5 +37,6 @@ export type MembersEffect =
   | { type: 'status'; node: NodeId; status: MemberStatus; was: MemberStatus; incarnation: number }
   | { type: 'eligible'; node: NodeId; eligible: boolean };
 
+export { membersDueMs } from './due.ts';
 export type { MembersState } from './state.ts';
 export { membersStart, membersStep, statuses, view } from './step.ts';

@@ -17,18 +17,29 @@ import {
 
 /** Frames on kept streams are cheap: up to this many nodes are all probed in each interval, larger clusters in turn. */
 const PROBES_EACH_INTERVAL = 8;
+/** Of two nodes the lower one probes; the higher, heard by that, does only when it has waited this part of an interval for it. */
+const GRACE = 1 / 6;
+/** Of a silence that was to be expected, at most this part of an interval counts as time that a probe has had already. */
+const COUNTED = 1 / 3;
+/** A node heard only through frames of other rooms is probed all the same each so many intervals: news ride on probes. */
+const CONVERSE_EVERY_INTERVALS = 10;
 /** The list is static, so the dead are called on for ever, but rarely. */
 const CALL_DEAD_EVERY_INTERVALS = 4;
 
-export function probe(turn: Turn, target: NodeId): void {
+/** `waitedMs`: what its silence before this counts towards the probe's failing. */
+export function probe(turn: Turn, target: NodeId, waitedMs = 0): void {
   const { config, probes } = turn.state;
+  const isSuspect = turn.state.members.get(target)?.status === 'suspect';
+  // However slow this node is: a suspect is to be asked, and told, before its time is over.
+  const everyMs = isSuspect ? turnMs(config) : scaled(turn.state, turnMs(config));
+  changeMember(turn, target, { probeMs: turn.now + everyMs });
   if (probes.some((each) => each.target === target)) return;
   const sequence = nextSequence(turn);
   const started: Probe = {
     target,
     sequence,
-    askOthersMs: turn.now + scaled(turn.state, config.probeTimeoutMs),
-    failsMs: turn.now + scaled(turn.state, config.probeIntervalMs),
+    askOthersMs: turn.now + scaled(turn.state, config.probeTimeoutMs) - waitedMs,
+    failsMs: turn.now + scaled(turn.state, config.probeIntervalMs) - waitedMs,
     helpers: 0,
     nacksMissing: new Set(),
   };
@@ -36,40 +47,64 @@ export function probe(turn: Turn, target: NodeId): void {
   send(turn, target, { kind: 'ping', sequence, eligible: turn.state.eligible, updates: updatesFor(turn, target) });
 }
 
+/** How often each of the others is probed, if nothing is heard from it meanwhile. */
+function turnMs({ probeIntervalMs, nodes }: MembersState['config']): number {
+  return probeIntervalMs * Math.max(1, (nodes.length - 1) / PROBES_EACH_INTERVAL);
+}
+
 export function probeInTurn(turn: Turn): void {
-  const { config } = turn.state;
-  const perInterval = Math.max(1, Math.min(PROBES_EACH_INTERVAL, config.nodes.length - 1));
-  const spacingMs = scaled(turn.state, config.probeIntervalMs) / perInterval;
-  for (let count = 0; count < perInterval && turn.state.nextProbeMs <= turn.now; count++) {
-    const target = nextOfRound(turn);
-    if (target !== null) probe(turn, target);
-    change(turn, { nextProbeMs: Math.max(turn.state.nextProbeMs + spacingMs, turn.now - spacingMs) });
+  const { probeIntervalMs } = turn.state.config;
+  const there = [...turn.state.members].filter(([, { status }]) => status === 'alive' || status === 'suspect');
+  if (!there.some(([, { probeMs }]) => probeMs <= turn.now)) return;
+  for (const [node, { probeMs, heardMs }] of there) {
+    // Who would be due in a moment is taken along: one waking for all.
+    if (probeMs > turn.now + probeIntervalMs * GRACE) continue;
+    const overdueMs = turn.now - heardMs - probeIntervalMs;
+    probe(turn, node, Math.min(Math.max(0, overdueMs), probeIntervalMs * COUNTED));
   }
 }
 
-function nextOfRound(turn: Turn): NodeId | null {
-  const isDue = (node: NodeId) => {
-    const status = turn.state.members.get(node)?.status;
-    return status === 'alive' || status === 'suspect';
-  };
-  let round = turn.state.round.filter(isDue);
-  if (round.length === 0) round = shuffled(turn, [...turn.state.members.keys()].filter(isDue));
-  change(turn, { round: round.slice(1) });
-  return round[0] ?? null;
+/**
+ * Anything that comes from a node says what the answer to a probe would: its next probe is put off. Not that of a suspect,
+ * who must be told so to refute it, and frames of other rooms do not put off news.
+ */
+export function hearFrom(turn: Turn, node: NodeId, againWithinMs: number | null): void {
+  const { members, config, probes } = turn.state;
+  const member = members.get(node);
+  if (member === undefined) return;
+  changeMember(turn, node, { heardMs: turn.now });
+  const answered = probes.filter((each) => each.target === node);
+  if (answered.length > 0) {
+    change(turn, { probes: probes.filter((each) => each.target !== node) });
+    feel(turn, -1);
+  }
+  if (member.status !== 'alive') {
+    changeMember(turn, node, { probeMs: Math.min(member.probeMs, turn.now + turnMs(config)) });
+    return;
+  }
+  const isOtherRoom = member.conversedMs !== turn.now;
+  if (isOtherRoom && turn.state.gossip.some(({ update }) => update.node !== node)) return;
+  const waits = againWithinMs !== null || config.self > node;
+  const nextMs =
+    turn.now + (againWithinMs ?? scaled(turn.state, turnMs(config))) + (waits ? config.probeIntervalMs * GRACE : 0);
+  const latestMs = member.conversedMs + CONVERSE_EVERY_INTERVALS * turnMs(config);
+  changeMember(turn, node, { probeMs: isOtherRoom ? Math.max(member.probeMs, Math.min(nextMs, latestMs)) : nextMs });
 }
 
 /** Nodes never seen are called each interval, so that a cluster started at once is complete at once; the dead rarely. */
 export function callTheAbsent(turn: Turn): void {
-  const { config, startedMs } = turn.state;
-  const rarelyMs = CALL_DEAD_EVERY_INTERVALS * config.probeIntervalMs;
-  const stillStarting = turn.now < startedMs + config.suspicionMaxIntervals * config.probeIntervalMs;
-  for (const [node, { status, calledMs }] of turn.state.members) {
-    if (status === 'alive' || status === 'suspect') continue;
-    const everyMs = status === 'unknown' && stillStarting ? config.probeIntervalMs : rarelyMs;
-    if (turn.now < calledMs + everyMs) continue;
+  for (const [node, member] of turn.state.members) {
+    if (member.status === 'alive' || member.status === 'suspect' || turn.now < callMs(turn.state, member)) continue;
     changeMember(turn, node, { calledMs: turn.now });
     call(turn, node);
   }
+}
+
+/** When a node that is not known to be there is called next. */
+export function callMs({ config, startedMs }: MembersState, { status, calledMs }: Member): number {
+  const stillStarting = calledMs < startedMs + config.suspicionMaxIntervals * config.probeIntervalMs;
+  const intervals = status === 'unknown' && stillStarting ? 1 : CALL_DEAD_EVERY_INTERVALS;
+  return calledMs + intervals * config.probeIntervalMs;
 }
 
 export function followUpProbes(turn: Turn): void {
@@ -104,6 +139,7 @@ function fail(turn: Turn, { target, sequence, helpers, nacksMissing }: Probe): v
   // Lifeguard: helpers that say neither yes nor no hint that this node is the slow one; without helpers nobody knows.
   feel(turn, helpers > 0 ? nacksMissing.size : 1);
   accuse(turn, target);
+  changeMember(turn, target, { probeMs: turn.now });
 }
 
 function replaceProbe(turn: Turn, sequence: number, by: (probe: Probe) => Probe): void {
@@ -119,6 +155,7 @@ export function onAck(turn: Turn, from: NodeId, sequence: number): void {
   }
   const answered = turn.state.probes.find((each) => each.sequence === sequence);
   if (answered === undefined) return;
+  // Perhaps by way of a helper: not heard from the target itself.
   change(turn, { probes: turn.state.probes.filter((each) => each !== answered) });
   feel(turn, -1);
 }
@@ -167,14 +204,15 @@ export function suspicionMs(state: MembersState, accusers: number): number {
 
 export function buryTheSilent(turn: Turn): void {
   for (const [node, member] of turn.state.members) {
-    if (!isOverdue(turn, member)) continue;
+    if (turn.now < buryMs(turn.state, member)) continue;
     setStatus(turn, node, 'dead', member.incarnation);
     changeMember(turn, node, { calledMs: turn.now });
     announce(turn, node);
   }
 }
 
-function isOverdue(turn: Turn, { status, suspicion }: Member): boolean {
-  if (status !== 'suspect' || suspicion === null) return false;
-  return turn.now >= suspicion.sinceMs + suspicionMs(turn.state, suspicion.accusers.size);
+/** When a suspect's time is over; never for others. */
+export function buryMs(state: MembersState, { status, suspicion }: Member): number {
+  if (status !== 'suspect' || suspicion === null) return Number.POSITIVE_INFINITY;
+  return suspicion.sinceMs + suspicionMs(state, suspicion.accusers.size);
 }

@@ -16,6 +16,12 @@ export interface Member {
   readonly suspicion: Suspicion | null;
   /** Last time it was pinged out of turn because it is not known to be alive. */
   readonly calledMs: number;
+  /** Last time anything came from it. */
+  readonly heardMs: number;
+  /** Last time a ping or an ack of it came: what rides on them has been told to it, and by it. */
+  readonly conversedMs: number;
+  /** Its next probe, while it is thought to be there. */
+  readonly probeMs: number;
 }
 
 export interface Probe {
@@ -52,8 +58,6 @@ export interface MembersState {
   readonly eligible: boolean;
   readonly left: boolean;
   readonly members: ReadonlyMap<NodeId, Member>;
-  readonly round: readonly NodeId[];
-  readonly nextProbeMs: number;
   readonly probes: readonly Probe[];
   readonly errands: readonly Errand[];
   readonly gossip: readonly Gossip[];

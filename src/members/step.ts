@@ -1,12 +1,14 @@
 /** One input in, the next state and effects out. */
 import type { NodeId } from '../arrays/record.ts';
 import type { SwimMessage } from '../wire/messages.ts';
+import { membersDueMs } from './due.ts';
 import { announce, call, hear, updatesFor } from './gossip.ts';
 import type { MemberStatus, MembersConfig, MembersEffect, MembersInput } from './index.ts';
 import {
   buryTheSilent,
   callTheAbsent,
   followUpProbes,
+  hearFrom,
   nackErrands,
   onAck,
   onNack,
@@ -31,9 +33,7 @@ export function membersStart(config: MembersConfig): MembersState {
     incarnation: 0,
     eligible: false,
     left: false,
-    members: new Map(peers.map((node) => [node, { ...absent, calledMs: Number.NEGATIVE_INFINITY }])),
-    round: [],
-    nextProbeMs: 0,
+    members: new Map(peers.map((node) => [node, { ...absent, ...NEVER }])),
     probes: [],
     errands: [],
     gossip: [],
@@ -43,7 +43,14 @@ export function membersStart(config: MembersConfig): MembersState {
   };
 }
 
-/** `now`: BOOTTIME in ms. Ticks should come several times a probe timeout. */
+const NEVER = {
+  calledMs: Number.NEGATIVE_INFINITY,
+  heardMs: Number.NEGATIVE_INFINITY,
+  conversedMs: Number.NEGATIVE_INFINITY,
+  probeMs: Number.NEGATIVE_INFINITY,
+} as const;
+
+/** `now`: BOOTTIME in ms. A tick is due at `membersDueMs(state)`; more of them do no harm. */
 export function membersStep(
   state: MembersState,
   input: MembersInput,
@@ -56,6 +63,9 @@ export function membersStep(
       break;
     case 'message':
       takeMessage(turn, input.from, input.message);
+      break;
+    case 'heard':
+      hearFrom(turn, input.node, input.againWithinMs);
       break;
     case 'disconnected': {
       const status = turn.state.members.get(input.node)?.status;
@@ -78,8 +88,10 @@ export function membersStep(
 
 function tick(turn: Turn): void {
   const { lastTickMs, config } = turn.state;
-  if (lastTickMs === null) change(turn, { startedMs: turn.now, nextProbeMs: turn.now });
-  else if (turn.now - lastTickMs > config.probeTimeoutMs) forgiveOwnPause(turn, turn.now - lastTickMs);
+  if (lastTickMs === null) change(turn, { startedMs: turn.now });
+  else if (turn.now - membersDueMs(turn.state) > config.probeTimeoutMs * LATE) {
+    forgiveOwnPause(turn, turn.now - lastTickMs);
+  }
   change(turn, { lastTickMs: turn.now });
   followUpProbes(turn);
   buryTheSilent(turn);
@@ -88,6 +100,9 @@ function tick(turn: Turn): void {
   probeInTurn(turn);
   callTheAbsent(turn);
 }
+
+/** A tick that comes later than this part of a probe timeout: this node was not awake. */
+const LATE = 0.75;
 
 /** A stalled loop or a suspend: answers may lie unread. No other node pays for it. */
 function forgiveOwnPause(turn: Turn, pauseMs: number): void {
@@ -99,10 +114,11 @@ function forgiveOwnPause(turn: Turn, pauseMs: number): void {
       failsMs: each.failsMs + pauseMs,
     })),
   });
-  for (const [node, { suspicion }] of turn.state.members) {
-    if (suspicion !== null) {
-      changeMember(turn, node, { suspicion: { ...suspicion, sinceMs: suspicion.sinceMs + pauseMs } });
-    }
+  for (const [node, { suspicion, heardMs }] of turn.state.members) {
+    changeMember(turn, node, {
+      heardMs: heardMs + pauseMs,
+      suspicion: suspicion === null ? null : { ...suspicion, sinceMs: suspicion.sinceMs + pauseMs },
+    });
   }
 }
 
@@ -111,6 +127,7 @@ function takeMessage(turn: Turn, from: NodeId, message: SwimMessage): void {
   const toProbe = message.updates.map((update) => hear(turn, from, update)).filter((node) => node !== null);
   switch (message.kind) {
     case 'ping':
+      changeMember(turn, from, { conversedMs: turn.now });
       heedEligible(turn, from, message.eligible);
       send(turn, from, {
         kind: 'ack',
@@ -120,6 +137,7 @@ function takeMessage(turn: Turn, from: NodeId, message: SwimMessage): void {
       });
       break;
     case 'ack':
+      changeMember(turn, from, { conversedMs: turn.now });
       heedEligible(turn, from, message.eligible);
       onAck(turn, from, message.sequence);
       break;
@@ -131,6 +149,7 @@ function takeMessage(turn: Turn, from: NodeId, message: SwimMessage): void {
       break;
   }
   for (const node of toProbe) probe(turn, node);
+  hearFrom(turn, from, null);
 }
 
 function heedEligible(turn: Turn, from: NodeId, eligible: boolean): void {

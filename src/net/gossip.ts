@@ -16,16 +16,23 @@ import { envelopeBytesMax } from '../wire/envelope.ts';
 /** Up to this many nodes, a publisher sends to every one itself: one hop, and a mesh that heals meanwhile costs nothing. */
 const floodPublishNodesMax = 16;
 export const watchIntervalMs = 250;
+/** Once every connection carries gossip both ways and none is young. */
+export const watchRarelyMs = 2000;
 /** Streams of a young connection are still being opened. */
 export const watchAfterMs = 1000;
+/** A connection this old that carries gossip is not culled any more. */
+export const settledAfterMs = 5000;
 
 export function gossipOptions(topic: string, nodes: number): Partial<GossipsubOpts> {
+  const floodPublish = nodes <= floodPublishNodesMax;
+  // Where a publisher reaches everybody itself, a heartbeat mends what nobody waits for: let it wake nobody often.
+  const heartbeatInterval = floodPublish ? 2000 : 300;
   return {
     globalSignaturePolicy: 'StrictNoSign',
     allowedTopics: [topic],
     emitSelf: false,
     fallbackToFloodsub: false,
-    floodPublish: nodes <= floodPublishNodesMax,
+    floodPublish,
     allowPublishToZeroTopicPeers: true,
     ignoreDuplicatePublishError: true,
     doPX: false,
@@ -37,9 +44,10 @@ export function gossipOptions(topic: string, nodes: number): Partial<GossipsubOp
     Dhi: 12,
     Dscore: 4,
     Dout: 2,
-    heartbeatInterval: 300,
-    mcacheLength: 20,
-    mcacheGossip: 10,
+    heartbeatInterval,
+    // Heartbeats: three seconds of messages are offered again, six can be asked for.
+    mcacheLength: Math.ceil(6000 / heartbeatInterval),
+    mcacheGossip: Math.ceil(3000 / heartbeatInterval),
     scoreParams: { IPColocationFactorWeight: 0, behaviourPenaltyWeight: 0 },
     decodeRpcLimits: {
       maxSubscriptions: 8,

@@ -25,7 +25,15 @@ import {
 } from './catchup.ts';
 import { noiseInOnePiece, openWindowRarely } from './fewer_packets.ts';
 import { oversizedReason } from './frame_intake.ts';
-import { gossipOptions, gossipStands, listenToGossip, watchAfterMs, watchIntervalMs } from './gossip.ts';
+import {
+  gossipOptions,
+  gossipStands,
+  listenToGossip,
+  settledAfterMs,
+  watchAfterMs,
+  watchIntervalMs,
+  watchRarelyMs,
+} from './gossip.ts';
 import type { Net, NetCounters, NetEvent } from './index.ts';
 import {
   catchupProtocol,
@@ -149,11 +157,11 @@ class Libp2pNet implements Net {
       },
     });
     this.#switchboard.start();
-    this.#watch = setInterval(() => this.#watchGossip(), watchIntervalMs);
+    this.#watchGossipIn(watchIntervalMs);
   }
 
   async stop(): Promise<void> {
-    if (this.#watch !== null) clearInterval(this.#watch);
+    if (this.#watch !== null) clearTimeout(this.#watch);
     this.#watch = null;
     this.#switchboard.stop();
     await this.#libp2p?.stop();
@@ -313,18 +321,27 @@ class Libp2pNet implements Net {
     }
   }
 
-  #watchGossip(): void {
+  #watchGossipIn(delayMs: number): void {
+    this.#watch = setTimeout(() => this.#watchGossipIn(this.#watchGossip() ? watchRarelyMs : watchIntervalMs), delayMs);
+  }
+
+  /** @returns whether all stands well, for a while already */
+  #watchGossip(): boolean {
+    let settled = true;
     const nowMs = this.#options.now();
     for (const wire of this.#wires.values()) {
       const node = this.#nodeOfPeer.get(wire.connection.remotePeer.toString());
       if (node === undefined || this.#switchboard.wireOf(node) !== wire) continue;
+      settled &&= nowMs - wire.openedAtMs > settledAfterMs;
       if (nowMs - wire.openedAtMs < watchAfterMs) continue;
       const stands = gossipStands(this.#started().services.gossip, this.#topic, wire.connection);
       wire.deafTimes = stands ? 0 : wire.deafTimes + 1;
+      settled &&= stands;
       if (wire.deafTimes < 2) continue;
       this.#options.log?.(`node ${node}: gossip does not pass both ways on its connection; connecting anew`);
       this.#switchboard.reset(node);
     }
+    return settled;
   }
 
   #started(): Libp2p<Services> {

@@ -197,6 +197,8 @@ export const LeaseMessage = z.discriminatedUnion('kind', [
     certificate: z.array(Sealed).max(64),
   }),
   z.object({ kind: z.literal('renew-ack'), term: z.int().min(1), echoSentAtMs: z.number(), sentAtMs: z.number() }),
+  /** From a voter that abstains: it asks for a grant, and promises nothing. A kind of its own, so that nobody can count it. */
+  z.object({ kind: z.literal('follow'), term: z.int().min(1), sentAtMs: z.number() }),
   /** Told to a holder or candidate of an old term. */
   z.object({ kind: z.literal('stale-term'), knownTerm: z.int().min(0) }),
   /** Asked by a voter whose vote file was lost, answered by anyone: highest term seen. */
@@ -242,6 +244,8 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('released'), array: Uuid, version: Version }),
   /** Node → master: a sealed `observation` or `request` event. */
   z.object({ kind: z.literal('submit'), event: Sealed }),
+  /** Node → all that it is connected to: an event of its own, for their journals; gossip follows. */
+  z.object({ kind: z.literal('event'), event: Sealed }),
   /** Master → node: outcome of a request. */
   z.object({ kind: z.literal('result'), requestId: Uuid, ok: z.boolean(), text: z.string().max(4000) }),
   /** Master → node: read these bytes again: does the disk at your path carry this superblock now? And its answer. */

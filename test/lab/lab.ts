@@ -19,6 +19,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import net from 'node:net';
+import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { binDir, buildPrograms, programPath, projectDir } from './guest/build.ts';
@@ -51,7 +52,7 @@ export function labAvailable(): { ok: true } | { ok: false; why: string } {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return no(`needs Linux on x64, this is ${process.platform}`);
   if (process.getuid?.() !== 0) return no('needs root, for network namespaces and taps');
-  for (const program of ['linux.uml', 'ip', 'nsenter', 'g++', 'mdadm', 'modprobe']) {
+  for (const program of ['linux.uml', 'ip', 'nsenter', 'taskset', 'g++', 'mdadm', 'modprobe']) {
     if (!inPath(program)) {
       return no(`no program ${program}; install user-mode-linux, kmod, iproute2, util-linux, mdadm, g++`);
     }
@@ -82,6 +83,12 @@ export interface LabOptions {
   modules?: readonly string[];
   /** @default 60 s */
   bootTimeoutMs?: number;
+  /**
+   * Each guest stays on one core of this machine, the first on one that is its own if there are two. A guest's kernel and its
+   * processes are processes here that take turns at every system call; from core to core each turn costs several times as much.
+   * @default false
+   */
+  keptOnCores?: boolean;
 }
 
 /** Every level of md, and what failDisk needs. */
@@ -101,6 +108,12 @@ export interface VerifyResult {
 }
 
 type FenceHandler = (node: number) => Promise<boolean>;
+
+/** See `keptOnCores`. */
+function coreOf(node: number): number {
+  const cores = availableParallelism();
+  return node === 1 || cores === 1 ? 0 : 1 + ((node - 2) % (cores - 1));
+}
 
 const openLabs = new Set<Lab>();
 let watchingExit = false;
@@ -217,6 +230,7 @@ export class Lab {
         memMib,
         modules: options.modules ?? labModules,
         bootTimeoutMs: options.bootTimeoutMs ?? 60_000,
+        core: options.keptOnCores === true ? coreOf(i + 1) : null,
         onProcess: (process) => this.#note(process),
       });
     });

@@ -71,6 +71,37 @@ test('durable resolves only when the entry can be read back from the file', asyn
   await journal.close();
 });
 
+test('a burst has one fsync, a moment after it; who asks for durable does not wait for that moment', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let syncs = 0;
+  const counting = async (file: string): Promise<AppendableFile> => {
+    const real = await openAppendable(file);
+    return {
+      ...real,
+      sync: async () => {
+        syncs += 1;
+        await real.sync();
+      },
+    };
+  };
+  const journal = await open({ openFile: counting });
+  for (const sequence of [1, 2, 3]) {
+    append(journal, sequence);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.equal(syncs, 0, 'whoever waits for what the burst is about goes first');
+  await journal.durable();
+  assert.equal(syncs, 1);
+  assert.equal(lines().length, 3);
+  append(journal, 4);
+  t.mock.timers.tick(1000);
+  await journal.durable();
+  assert.equal(syncs, 2);
+  append(journal, 5);
+  await journal.close();
+  assert.equal(lines().length, 5, 'an end does not lose what was gathering');
+});
+
 test('one fsync is in flight; what comes meanwhile shares the next one, and stays readable from memory', async () => {
   const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   let syncs = 0;

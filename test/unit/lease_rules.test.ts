@@ -8,6 +8,7 @@ import {
   type LeaseEffect,
   type LeaseInput,
   type LeaseStart,
+  leaseDueMs,
   leaseStart,
   leaseStep,
   leaseSummary,
@@ -254,7 +255,8 @@ test('the master counts L from the newest ack it granted on, and at least from i
 test('invariant 5: without a vote file a voter abstains for L and until it knows the terms it may have voted in', () => {
   const voter = new Lone(3, 5, null);
   assert.deepEqual(reasons(voter.hear(1, request(9))), ['abstaining']);
-  assert.deepEqual(reasons(voter.hear(1, renew(9))), [], 'to follow is to promise');
+  assert.deepEqual(reasons(voter.hear(1, renew(9))), ['follow'], 'an ack would be a promise');
+  assert.equal(leaseSummary(voter.state).promise, null);
   voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
   assert.deepEqual(
     reasons(sent(voter.do({ type: 'tick' }, L))),
@@ -282,6 +284,83 @@ test('invariant 5: after a crash, or on another boot of the kernel, a voter abst
     assert.deepEqual(reasons(voter.hear(2, request(5))), ['abstaining']);
     assert.deepEqual(reasons(sent(voter.do({ type: 'tick' }, 1))), ['vote-request', 'vote-request']);
   }
+});
+
+test('invariant 5: a voter that abstains is granted writes all the same, by its own clock', () => {
+  const voter = new Lone(3, 5, { term: 4, candidate: 2, promise: null });
+  const [follow] = voter.hear(1, renew(6), 100);
+  assert.deepEqual(follow, { kind: 'follow', term: 6, sentAtMs: voter.now });
+  const followedMs = voter.now;
+  voter.hear(1, renew(6, followedMs), 400);
+  assert.deepEqual(of(voter.effects, 'grant'), [{ type: 'grant', term: 6, untilMs: followedMs + R }]);
+  voter.hear(1, renew(6, followedMs - 1), 100);
+  assert.deepEqual(of(voter.effects, 'grant'), [], 'nothing that this start of the agent did not ask for');
+  assert.deepEqual(reasons(voter.hear(1, renew(3))), ['stale-term'], 'what it voted after is no master for it');
+});
+
+test('invariant 5: a voter that abstains does not keep a lease alive', () => {
+  const one = Lone.master();
+  one.do({ type: 'grantable', nodes: [1, 2, 3] });
+  const { leaseUntilMs } = leaseSummary(one.state);
+  const answers = one.hear(3, { kind: 'follow', term: 1, sentAtMs: 123 }, 300);
+  assert.deepEqual(
+    answers.map((message) => message.kind === 'renew' && [message.grant, message.echoAckSentAtMs]),
+    [[true, 123]],
+    'granted at once',
+  );
+  assert.equal(grantMayLastUntilMs(one.state, 3), one.now + L, 'and counted');
+  assert.equal(leaseSummary(one.state).leaseUntilMs, leaseUntilMs);
+  one.hear(3, { kind: 'follow', term: 1, sentAtMs: 900 }, 900);
+  assert.equal(
+    of(one.do({ type: 'tick' }, 800), 'lost').length,
+    1,
+    'two nodes of three, of which one promised nothing',
+  );
+});
+
+test('a candidate asks again who has not voted, soon, and who appears at once; its lease still counts from the first asking', () => {
+  const one = new Lone(1, 5);
+  const asked = (effects: readonly LeaseEffect[]) =>
+    effects.flatMap((each) => (each.type === 'send' && each.message.kind === 'vote-request' ? [each.to] : []));
+  one.see(1, 2, 3);
+  const sentAtMs = one.now;
+  assert.deepEqual(asked(one.effects), [2, 3, 4, 5]);
+  one.hear(2, { kind: 'vote-granted', term: 1, echoSentAtMs: sentAtMs, vote: '2 for 1' });
+  one.hear(3, { kind: 'vote-refused', term: 1, reason: 'promised', knownTerm: 1 }, 50);
+  assert.deepEqual(one.see(1, 2, 3, 4), [{ kind: 'vote-request', term: 1, sentAtMs }]);
+  assert.deepEqual(asked(one.effects), [4]);
+  assert.deepEqual(asked(one.do({ type: 'tick' }, 149)), []);
+  assert.deepEqual(asked(one.do({ type: 'tick' }, 1)), [3, 4, 5]);
+  assert.deepEqual(asked(one.do({ type: 'tick' }, 50)), []);
+  one.hear(3, { kind: 'vote-granted', term: 1, echoSentAtMs: sentAtMs, vote: '3 for 1' });
+  one.stored(1, 1);
+  assert.equal(leaseSummary(one.state).leaseUntilMs, sentAtMs + R);
+});
+
+test('a term in which a voter voted already is given up for the next one, at once', () => {
+  const one = new Lone(1, 3);
+  one.see(1, 2);
+  one.hear(2, { kind: 'vote-refused', term: 1, reason: 'voted', knownTerm: 1 }, 10);
+  assert.deepEqual(
+    sent(one.effects).map((message) => message.kind === 'vote-request' && message.term),
+    [2, 2],
+  );
+  one.hear(2, { kind: 'vote-refused', term: 2, reason: 'promised', knownTerm: 2 }, 10);
+  assert.deepEqual(sent(one.effects), [], 'a promise to another takes its time in any term');
+});
+
+test('only lower IDs are waited for before standing', () => {
+  const two = new Lone(2, 5);
+  assert.deepEqual(two.see(2, 3, 4), [], 'node 1 may be on its way');
+  const one = new Lone(1, 5);
+  assert.deepEqual(one.see(1, 2), [], 'no majority');
+  assert.equal(one.see(1, 2, 3).length, 4);
+});
+
+test('who appears hears of the master at once', () => {
+  const one = Lone.master();
+  one.see(1, 2);
+  assert.deepEqual(reasons(one.see(1, 2, 3)), ['renew']);
 });
 
 test('invariant 5: a file that proves that nothing was promised proves it on any boot', () => {
@@ -341,4 +420,28 @@ test('timings that cannot be safe are refused', () => {
   const start = { vote: fresh, kernelBoot: BOOT };
   assert.throws(() => leaseStart({ ...config, voterMs: R }, start, 0), /holderMs 2000 ≥ voterMs 2000/);
   assert.throws(() => leaseStart({ ...config, self: 9 }, start, 0), /node 9 with node list 1, 2, 3/);
+});
+
+test('ticks at the times it asks for are enough for a master to renew and for a follower to miss it', () => {
+  const one = Lone.master();
+  const begunMs = one.now;
+  const renewals: number[] = [];
+  while (renewals.length < 5) {
+    one.now = leaseDueMs(one.state) ?? Number.NaN;
+    for (const message of sent(one.do({ type: 'tick' }))) {
+      if (message.kind !== 'renew') continue;
+      if (renewals.at(-1) !== message.sentAtMs) renewals.push(message.sentAtMs);
+      one.hear(2, { kind: 'renew-ack', term: 1, echoSentAtMs: message.sentAtMs, sentAtMs: 7 });
+    }
+  }
+  assert.deepEqual(
+    renewals.map((sentAtMs) => sentAtMs - begunMs),
+    [400, 800, 1200, 1600, 2000],
+  );
+  const voter = new Lone(3, 3);
+  assert.equal(leaseDueMs(voter.state), null, 'without a master: often');
+  voter.hear(1, renew(1));
+  voter.stored(1, 1);
+  voter.now = leaseDueMs(voter.state) ?? Number.NaN;
+  assert.equal(of(voter.do({ type: 'tick' }), 'master').length, 1, 'no master is known any more');
 });

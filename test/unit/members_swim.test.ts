@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import {
   type MembersEffect,
   type MembersInput,
+  membersDueMs,
   membersStart,
   membersStep,
   statuses,
@@ -231,4 +232,83 @@ test('each node of a larger cluster has its turn', () => {
   const one = new Lone(1, 30);
   const probed = one.pass(1600, silent()).flatMap((effect) => (effect.type === 'send' ? [effect.to] : []));
   assert.equal(new Set(probed).size, 29);
+});
+
+/** Pings of `one` to node 2 while a frame of another room comes from it each 400 ms. */
+function pingsBesideRenewals(one: Lone, ms: number): number {
+  const before = one.log.length;
+  for (const endMs = one.now + ms; one.now < endMs; ) {
+    one.do({ type: 'heard', node: 2, againWithinMs: 400 });
+    one.pass(400, silent());
+  }
+  return one.log.slice(before).filter((effect) => effect.type === 'send' && effect.to === 2).length;
+}
+
+test('who is heard from anyway is hardly probed, and found silent as soon', () => {
+  const one = new Lone(1, 2);
+  one.pass(3000, silent());
+  assert.ok(pingsBesideRenewals(one, 12_000) <= 5, 'only now and then, for the news');
+  one.do({ type: 'heard', node: 2, againWithinMs: 400 });
+  const heardMs = one.now;
+  while (one.status(2) !== 'suspect') one.pass(50, silent(2));
+  assert.ok(one.now - heardMs <= 700, `suspected ${one.now - heardMs} ms after the last word`);
+});
+
+test('of two nodes the lower one probes, and the higher answers', () => {
+  const one = new Lone(1, 2);
+  const two = new Lone(2, 2);
+  let pings = 0;
+  for (let ms = 0; ms < 3000; ms += 50) {
+    for (const [from, to] of [[one, two] as const, [two, one] as const]) {
+      const fromNode = from === one ? 1 : 2;
+      for (const effect of from.pass(50, () => null)) {
+        if (effect.type !== 'send') continue;
+        if (effect.message.kind === 'ping') pings += fromNode === 2 ? 100 : 1;
+        for (const back of to.hear(fromNode, effect.message)) {
+          if (back.type === 'send') from.hear(3 - fromNode, back.message);
+        }
+      }
+    }
+  }
+  assert.ok(pings % 100 >= 9 && pings < 200, `${pings % 100} pings of node 1, ${Math.floor(pings / 100)} of node 2`);
+});
+
+test('news is not held back because its receiver is heard from', () => {
+  const one = new Lone(1, 4);
+  one.pass(3000, silent());
+  one.news(4, { node: 4, status: 'suspect', incarnation: 0 }, { node: 4, status: 'alive', incarnation: 1 });
+  const told: MemberUpdate[] = [];
+  for (let times = 0; times < 4; times++) {
+    one.do({ type: 'heard', node: 2, againWithinMs: 400 });
+    for (const effect of one.pass(300, silent())) {
+      if (effect.type === 'send' && effect.to === 2) told.push(...effect.message.updates);
+    }
+  }
+  assert.ok(told.some(({ node, status, incarnation }) => node === 4 && status === 'alive' && incarnation === 1));
+});
+
+test('a suspect is probed although it is heard from, so that it can refute', () => {
+  const one = new Lone(1, 3);
+  one.news(3, { node: 2, status: 'suspect', incarnation: 0 });
+  one.pass(100, silent());
+  one.log.length = 0;
+  assert.ok(pingsBesideRenewals(one, 1200) >= 3);
+});
+
+test('ticks at the times it asks for are enough', () => {
+  const often = new Lone(1, 3);
+  often.pass(4000, silent(2));
+  const seldom = new Lone(1, 3);
+  let ticks = 0;
+  while (seldom.status(2) !== 'dead') {
+    seldom.now = Math.max(seldom.now, membersDueMs(seldom.state));
+    ticks += 1;
+    for (const effect of seldom.do({ type: 'tick' })) {
+      const answer = effect.type === 'send' ? silent(2)(effect.to, effect.message) : null;
+      if (effect.type === 'send' && answer !== null) seldom.hear(effect.to, answer);
+    }
+  }
+  assert.equal(often.status(2), 'dead');
+  assert.ok(seldom.now <= 3000, `dead after ${seldom.now} ms`);
+  assert.ok(ticks <= seldom.now / 60, `${ticks} ticks`);
 });

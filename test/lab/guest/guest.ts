@@ -3,8 +3,8 @@
  * laboratory's directory shared. Methods act inside it by way of guestd; kill9, freeze and thaw act on its host processes.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { constants } from 'node:os';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { constants, getPriority } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { programPath } from './build.ts';
@@ -50,6 +50,8 @@ export interface GuestSettings {
   memMib: number;
   modules: readonly string[];
   bootTimeoutMs: number;
+  /** null: wherever there is time. */
+  core: number | null;
   /** Called with the guest's host process as soon as it exists. */
   onProcess(process: HostProcess): void;
 }
@@ -99,8 +101,9 @@ export class Guest {
   async boot(): Promise<void> {
     if (this.#process !== null)
       throw new Error(`n${this.node} is already running as host process ${this.#process.pid}`);
-    const { node, netns, workDir, images, memMib, modules } = this.#settings;
+    const { node, netns, workDir, images, memMib, modules, core } = this.#settings;
     const argv = [
+      ...(core === null ? [] : ['taskset', '--cpu-list', String(core)]),
       'linux.uml',
       `mem=${memMib}M`,
       `umid=n${node}`,
@@ -126,6 +129,10 @@ export class Guest {
     closeSync(log);
     const started = child.pid === undefined ? null : describeProcess(child.pid, `guest n${node}`);
     if (started === null) throw new Error(`n${node}: nsenter cannot be started`);
+    // The host's scheduler shares its processors out among sessions, and a guest is one: a priority counts inside it only.
+    const priority = getPriority();
+    if (priority !== 0 && existsSync('/proc/self/autogroup'))
+      writeFileSync(`/proc/${started.pid}/autogroup`, `${priority}`);
     this.#process = started;
     this.#settings.onProcess(started);
     child.on('exit', () => {
