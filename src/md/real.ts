@@ -64,7 +64,7 @@ class RealDriver implements MdDriver {
     this.#disks = new Disks(options.deviceGlobs, this.#readFiles, (path, offset, length) =>
       native.readDirect(path, offset, length),
     );
-    this.#guard = new RealGuard(native, this.#readFiles, this.#store);
+    this.#guard = new RealGuard(native, this.#readFiles, this.#store, () => this.#watch.refresh());
     this.guard = this.#guard;
     this.#boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
     this.#watch = new ArrayWatch(native, this.#readFiles);

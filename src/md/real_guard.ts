@@ -20,6 +20,7 @@ const LOOP_LATE_MS = 2000;
 
 export class RealGuard implements Guard {
   readonly #native: NativeGuard;
+  readonly #onDrop: () => void;
   readonly #now: () => number;
   readonly #readFiles: FileReader;
   readonly #store: SysfsStore;
@@ -34,11 +35,14 @@ export class RealGuard implements Guard {
   readonly #listeners = new Set<(event: GuardEvent) => void>();
   #alive: NodeJS.Timeout | null = null;
 
-  constructor(native: NativeAddon, readFiles: FileReader, store: SysfsStore) {
+  /** @param onDrop arrays may have been held by the guard itself: what was read of them before is old */
+  constructor(native: NativeAddon, readFiles: FileReader, store: SysfsStore, onDrop: () => void) {
     const heard = (event: GuardEvent): void => {
       if (event.type === 'grant-expired') void this.#holdPlain();
+      onDrop();
       this.#tell(event);
     };
+    this.#onDrop = onDrop;
     this.#native = native.startGuard(heard);
     this.#now = () => native.bootTimeMs();
     this.#readFiles = readFiles;
@@ -67,6 +71,7 @@ export class RealGuard implements Guard {
 
   async drop(): Promise<void> {
     await Promise.all([translated(this.#native.drop()), this.#holdPlain()]);
+    this.#onDrop();
   }
 
   /**
