@@ -35,6 +35,7 @@ import {
   sweepDeadLabs,
   writeRecord,
 } from './guest/registry.ts';
+import { stuckDisks } from './stuck_disks.ts';
 
 export type { GuestExit, GuestProcess, ShellResult } from './guest/guest.ts';
 export { Guest, GuestErrno } from './guest/guest.ts';
@@ -439,8 +440,15 @@ export class Lab {
 
   // ── end ──
 
-  /** Kills what was started and removes the namespace. Logs and consoles stay in workDir. */
+  /**
+   * Kills what was started and removes the namespace. Logs and consoles stay in workDir. Says on standard error when a
+   * guest's own disk driver stands still (`LAB FAULT`): what failed then says nothing about what was tested.
+   */
   async close(): Promise<void> {
+    if (openLabs.has(this)) {
+      const stuck = await stuckDisks(this.guests, this.#images.length);
+      for (const words of stuck) process.stderr.write(`LAB FAULT ${this.name}: ${words}\n`);
+    }
     this.endNow();
     await Promise.all(this.#record.processes.map(({ pid }) => groupGone(pid)));
   }

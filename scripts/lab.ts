@@ -1,0 +1,68 @@
+/**
+ * `node scripts/lab.ts CONCURRENCY FILE…`: runs laboratory tests, each file in a process of its own, and sums up.
+ *
+ * A file that fails while a guest's own disk driver stands still (see test/lab/stuck_disks.ts) is run once more, and that is
+ * said aloud: the failure was the laboratory's. Nothing else is ever run again.
+ */
+import { spawn } from 'node:child_process';
+
+const FAULT = 'LAB FAULT';
+const COUNTS = ['tests', 'pass', 'fail', 'cancelled', 'skipped', 'todo'] as const;
+
+interface Outcome {
+  file: string;
+  code: number;
+  output: string;
+}
+
+async function run(file: string): Promise<Outcome> {
+  const child = spawn(process.execPath, ['--test', '--test-reporter=spec', file], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  }
+  const code = await new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (exit) => resolve(exit ?? 1));
+  });
+  return { file, code, output };
+}
+
+async function judged(file: string): Promise<Outcome> {
+  const first = await run(file);
+  if (first.code === 0 || !first.output.includes(FAULT)) return first;
+  const faults = first.output.split('\n').filter((line) => line.startsWith(FAULT));
+  const why = `=== ${file} is run again, because the laboratory itself broke:\n${faults.join('\n')}\n`;
+  const again = await run(file);
+  return { ...again, output: `${first.output}\n${why}${again.output}` };
+}
+
+function countIn(output: string, word: string): number {
+  const found = [...output.matchAll(new RegExp(`^ℹ ${word} (\\d+)$`, 'gm'))].at(-1);
+  return Number(found?.[1] ?? 0);
+}
+
+const [concurrency = '2', ...files] = process.argv.slice(2);
+const waiting = [...files];
+const outcomes: Outcome[] = [];
+await Promise.all(
+  Array.from({ length: Number(concurrency) }, async () => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const outcome = await judged(file);
+      outcomes.push(outcome);
+      // Each file's own sums would be taken for the whole.
+      process.stdout.write(outcome.output.replace(/^ℹ .*\n/gm, ''));
+    }
+  }),
+);
+const failed = outcomes.filter((outcome) => outcome.code !== 0);
+for (const word of COUNTS) {
+  const sum = outcomes.reduce((total, { output }) => total + countIn(output, word), 0);
+  process.stdout.write(`ℹ ${word} ${sum}\n`);
+}
+for (const { file } of failed) process.stdout.write(`FAILED ${file}\n`);
+process.exit(failed.length === 0 && outcomes.length === files.length ? 0 : 1);
