@@ -129,5 +129,19 @@ export async function bootAgain(guest: Guest): Promise<void> {
   });
 }
 
+/** Each round another node, never the master. */
+export function victimOf(cluster: Cluster, master: number, round: number): number {
+  return cluster.nodes.filter((node) => node !== master)[round % (cluster.nodes.length - 1)] ?? 0;
+}
+
+/** Until a killed node is out of the writers, its last writes are on all legs, and the others write. */
+export async function untilEvicted(cluster: Cluster, master: number, victim: number): Promise<void> {
+  await cluster.until('the dead node evicted', 60_000, async () => {
+    const array = await cluster.array(master);
+    return array !== undefined && !array.record.writers.includes(victim) && array.record.resync === null;
+  });
+  await cluster.open(cluster.nodes.filter((node) => node !== victim));
+}
+
 export const pause = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));

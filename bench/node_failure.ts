@@ -3,7 +3,17 @@ import { Cluster } from '../test/lab/cluster.ts';
 import { makeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
-import { bootAgain, longestPauseMs, mdio, pause, toldAtMs, type WriteSummary, writeSummary } from './guest_tools.ts';
+import {
+  bootAgain,
+  longestPauseMs,
+  mdio,
+  pause,
+  toldAtMs,
+  untilEvicted,
+  victimOf,
+  type WriteSummary,
+  writeSummary,
+} from './guest_tools.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 
@@ -37,7 +47,7 @@ export async function nodeDeath(): Promise<Measured[]> {
   const samples: number[] = [];
   for (let count = 0; count < ROUNDS; count++) {
     const master = await cluster.master();
-    const victim = cluster.nodes.filter((node) => node !== master)[count % (cluster.nodes.length - 1)] ?? 0;
+    const victim = victimOf(cluster, master, count);
     const rest = cluster.nodes.filter((node) => node !== victim);
     const clocks = await Clocks.of(cluster.lab);
     const writers = await Promise.all(
@@ -58,11 +68,7 @@ export async function nodeDeath(): Promise<Measured[]> {
     await pause(1000);
     const killedMs = Clocks.nowMs();
     cluster.lab.guest(victim).killNow();
-    await cluster.until('the dead node evicted', 60_000, async () => {
-      const array = await cluster.array(master);
-      return array !== undefined && !array.record.writers.includes(victim) && array.record.resync === null;
-    });
-    await cluster.open(rest);
+    await untilEvicted(cluster, master, victim);
     await pause(500);
     const summaries = new Map<number, WriteSummary>();
     for (const node of rest) {

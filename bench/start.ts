@@ -5,7 +5,7 @@ import { Cluster } from '../test/lab/cluster.ts';
 import { makeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
-import { bootAgain, pause, toldAtMs } from './guest_tools.ts';
+import { bootAgain, pause, toldAtMs, untilEvicted, victimOf } from './guest_tools.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 
@@ -46,15 +46,10 @@ export async function nodeReturn(): Promise<Measured[]> {
   const samples: number[] = [];
   for (let count = 0; count < ROUNDS; count++) {
     const master = await cluster.master();
-    const victim = cluster.nodes.filter((node) => node !== master)[count % (cluster.nodes.length - 1)] ?? 0;
-    const rest = cluster.nodes.filter((node) => node !== victim);
+    const victim = victimOf(cluster, master, count);
     const guest = cluster.lab.guest(victim);
     guest.killNow();
-    await cluster.until('the dead node evicted', 60_000, async () => {
-      const array = await cluster.array(master);
-      return array !== undefined && !array.record.writers.includes(victim) && array.record.resync === null;
-    });
-    await cluster.open(rest);
+    await untilEvicted(cluster, master, victim);
     await bootAgain(guest);
     await pause(1500);
     const clocks = await Clocks.of(cluster.lab);

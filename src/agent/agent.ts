@@ -607,9 +607,9 @@ export class Agent implements AgentFace {
   }
 
   #gatesDone(array: string, error: { code: string; text: string } | null): void {
-    // Writes rest on the commit from here on: this node's record of it waits no longer.
-    if (error === null) this.parts.journal.durable().catch(() => undefined);
     if (error !== null) this.parts.log.warn({ array, code: error.code }, `gates not answered: ${error.text}`);
+    // Writes rest on the commit from here on: this node's record of it waits no longer.
+    else this.parts.journal.durable().catch(() => undefined);
     this.#observe(array);
     this.#feedLocal({ type: 'gates-done', array, error });
   }
@@ -884,8 +884,8 @@ export class Agent implements AgentFace {
     if (master !== null) this.toNode(master, message);
   }
 
-  #toAll(frame: Frame): void {
-    for (const node of this.parts.config.nodes) if (node.id !== this.self) this.parts.net.send(node.id, frame);
+  #toAll(frame: Frame, but: NodeId | null = null): void {
+    for (const { id } of this.parts.config.nodes) if (id !== this.self && id !== but) this.parts.net.send(id, frame);
   }
 
   /** To every journal: at once to the nodes at hand, by gossip to whoever else. @param told has it already */
@@ -895,9 +895,7 @@ export class Agent implements AgentFace {
       net.publish(Buffer.from(sealed, 'base64'));
       return;
     }
-    for (const { id } of config.nodes) {
-      if (id !== this.self && id !== told) net.send(id, { room: 'arrays', message: { kind: 'event', event: sealed } });
-    }
+    this.#toAll({ room: 'arrays', message: { kind: 'event', event: sealed } }, told);
     this.#publishLater(sealed);
   }
 
@@ -985,10 +983,7 @@ export class Agent implements AgentFace {
       case 'arrays': {
         const { message } = frame;
         this.#enqueue(async () => {
-          if (message.kind === 'commit') {
-            const bytes = Buffer.from(message.event, 'base64');
-            await this.#takeSealed(bytes, 'frame');
-          } else if (message.kind === 'event') {
+          if (message.kind === 'commit' || message.kind === 'event') {
             await this.#takeSealed(Buffer.from(message.event, 'base64'), 'frame');
           } else if (message.kind === 'submit') {
             await this.#takeSealed(Buffer.from(message.event, 'base64'), 'frame', (event) => {

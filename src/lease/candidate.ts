@@ -42,18 +42,13 @@ export function standIfDue(turn: Turn): void {
   voteForItselfIfEnough(turn);
 }
 
-/** The lease is counted from the first asking, whenever the answers come. */
-function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
+/** The lease is counted from the first asking, whenever the answers come. Who has voted is not asked again. */
+export function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
   const { role } = turn.state;
   if (role.kind !== 'candidate') return;
   for (const node of nodes) {
     if (!role.votes.has(node)) send(turn, node, { kind: 'vote-request', term: role.term, sentAtMs: role.sentAtMs });
   }
-}
-
-/** What was sent before a voter could be reached is lost. */
-export function askWhoAppeared(turn: Turn, appeared: readonly NodeId[]): void {
-  askForVotes(turn, appeared);
 }
 
 /** Most refusals pass: a promise runs out, an abstention ends, the voter sees that the lower node is gone. */

@@ -3,7 +3,7 @@ import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import {
   askAgainIfDue,
-  askWhoAppeared,
+  askForVotes,
   giveUpCandidacy,
   onVoteGranted,
   onVoteRefused,
@@ -64,7 +64,8 @@ function take(turn: Turn, input: LeaseInput): void {
       const before = turn.state.view;
       change(turn, { view: { alive: input.view.alive.map((each) => ({ ...each })) } });
       const appeared = others(turn.state.config).filter((node) => seen(turn.state.view, node) && !seen(before, node));
-      askWhoAppeared(turn, appeared);
+      // What was sent before a voter could be reached is lost.
+      askForVotes(turn, appeared);
       renewWhoAppeared(turn, appeared);
       watchLowerNodes(turn);
       return;

@@ -1,6 +1,6 @@
 /** When the state next changes by itself. */
 import { buryMs, callMs } from './probe.ts';
-import type { MembersState } from './state.ts';
+import { isThere, type MembersState } from './state.ts';
 
 /** BOOTTIME in ms of the next tick that has anything to do; may be past. */
 export function membersDueMs(state: MembersState): number {
@@ -9,8 +9,7 @@ export function membersDueMs(state: MembersState): number {
   const probes = state.probes.map(({ askOthersMs, failsMs }) => Math.min(askOthersMs ?? failsMs, failsMs));
   const errands = state.errands.map(({ nackMs }) => nackMs);
   const members = [...state.members.values()].map((member) => {
-    const isThere = member.status === 'alive' || member.status === 'suspect';
-    const turnMs = left ? Number.POSITIVE_INFINITY : isThere ? member.probeMs : callMs(state, member);
+    const turnMs = left ? Number.POSITIVE_INFINITY : isThere(member) ? member.probeMs : callMs(state, member);
     return Math.min(turnMs, buryMs(state, member));
   });
   // A node with no other in its list has nothing to wait for.

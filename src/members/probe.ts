@@ -5,6 +5,7 @@ import {
   change,
   changeMember,
   feel,
+  isThere,
   type Member,
   type MembersState,
   nextSequence,
@@ -54,7 +55,7 @@ function turnMs({ probeIntervalMs, nodes }: MembersState['config']): number {
 
 export function probeInTurn(turn: Turn): void {
   const { probeIntervalMs } = turn.state.config;
-  const there = [...turn.state.members].filter(([, { status }]) => status === 'alive' || status === 'suspect');
+  const there = [...turn.state.members].filter(([, member]) => isThere(member));
   if (!there.some(([, { probeMs }]) => probeMs <= turn.now)) return;
   for (const [node, { probeMs, heardMs }] of there) {
     // Who would be due in a moment is taken along: one waking for all.
@@ -94,7 +95,7 @@ export function hearFrom(turn: Turn, node: NodeId, againWithinMs: number | null)
 /** Nodes never seen are called each interval, so that a cluster started at once is complete at once; the dead rarely. */
 export function callTheAbsent(turn: Turn): void {
   for (const [node, member] of turn.state.members) {
-    if (member.status === 'alive' || member.status === 'suspect' || turn.now < callMs(turn.state, member)) continue;
+    if (isThere(member) || turn.now < callMs(turn.state, member)) continue;
     changeMember(turn, node, { calledMs: turn.now });
     call(turn, node);
   }

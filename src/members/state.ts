@@ -24,6 +24,11 @@ export interface Member {
   readonly probeMs: number;
 }
 
+/** It answered not long ago: probed in its turn. The others are called. */
+export function isThere({ status }: Pick<Member, 'status'>): boolean {
+  return status === 'alive' || status === 'suspect';
+}
+
 export interface Probe {
   readonly target: NodeId;
   readonly sequence: number;

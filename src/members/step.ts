@@ -16,7 +16,7 @@ import {
   probeInTurn,
   runErrand,
 } from './probe.ts';
-import { change, changeMember, feel, type MembersState, send, type Turn } from './state.ts';
+import { change, changeMember, feel, isThere, type MembersState, send, type Turn } from './state.ts';
 
 export function membersStart(config: MembersConfig): MembersState {
   if (config.probeTimeoutMs >= config.probeIntervalMs) {
@@ -68,8 +68,8 @@ export function membersStep(
       hearFrom(turn, input.node, input.againWithinMs);
       break;
     case 'disconnected': {
-      const status = turn.state.members.get(input.node)?.status;
-      if (status === 'alive' || status === 'suspect') probe(turn, input.node);
+      const member = turn.state.members.get(input.node);
+      if (member !== undefined && isThere(member)) probe(turn, input.node);
       break;
     }
     case 'eligible':
