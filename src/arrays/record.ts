@@ -26,14 +26,24 @@ export const MemberRecord = z.object({
   uuid: Uuid,
   /** dev_number in the superblock: index into dev_roles, never reused while the member is listed. */
   devNumber: z.int().min(0).max(383),
-  /** `spare` waits without a slot; `faulty` keeps its slot number here for display, but no data is read from it. */
-  role: z.enum(['active', 'spare', 'faulty']),
+  /**
+   * `spare` waits without a slot; `rebuilding` has one: every node writes to it, none reads it; `faulty` keeps its slot number
+   * here for display, but no data is read from it.
+   */
+  role: z.enum(['active', 'rebuilding', 'spare', 'faulty']),
   slot: z.int().min(0).nullable(),
   dataOffsetSectors: z.int().min(0),
   /** Sectors of this member that may hold data, from dataOffsetSectors on. */
   dataSizeSectors: z.int().min(0),
 });
 export type MemberRecord = z.infer<typeof MemberRecord>;
+
+/**
+ * What one node copies for all: `resync` makes the legs equal, `recovery` fills the rebuilding members, `check` counts where
+ * copies differ, `repair` also makes them equal.
+ */
+export const CopyKind = z.enum(['resync', 'recovery', 'check', 'repair']);
+export type CopyKind = z.infer<typeof CopyKind>;
 
 export const ArrayRecord = z.object({
   uuid: Uuid,
@@ -65,10 +75,23 @@ export const ArrayRecord = z.object({
    */
   writerBoots: z.array(z.object({ node: NodeId, kernelBoot: Uuid })),
   /**
-   * Not null: legs may differ from this sector of the component on; one node (`by`) copies, all others hold writes.
+   * Not null: a copy is under way, and one node (`by`) makes it. What lies before `fromSector` is done: the last checkpoint,
+   * in md's own unit of the copy (resync, check and repair of raid10 count sectors of the array, all else sectors of the
+   * component). Of a resync or recovery: what lies behind it may differ.
    * `since`: index of the commit that asked for it, so that the end of an older copy is not taken for the end of this one.
+   * `halted`: an operator paused it.
    */
-  resync: z.object({ fromSector: z.int().min(0), by: NodeId, since: z.int().min(0) }).nullable(),
+  resync: z
+    .object({
+      kind: CopyKind.default('resync'),
+      fromSector: z.int().min(0),
+      by: NodeId,
+      since: z.int().min(0),
+      halted: z.boolean().default(false),
+    })
+    .nullable(),
+  /** What a copy may take, in KiB a second; null: as the configuration says. */
+  syncLimitKib: z.int().min(1).nullable().default(null),
   events: z.int().min(0),
   utimeSeconds: z.int().min(0),
   members: z.array(MemberRecord),

@@ -5,7 +5,7 @@
  *
  * Every array here is `external:mdmesh`: the kernel writes no metadata, it holds writes at a *gate* until it is answered.
  */
-import type { ArrayRecord } from '../arrays/record.ts';
+import type { ArrayRecord, CopyKind } from '../arrays/record.ts';
 
 /** A v1.2 superblock as it stands on one member. Sizes in 512-byte sectors; field names as in the kernel's md_p.h. */
 export interface Superblock {
@@ -77,6 +77,20 @@ export interface Disk {
   holders: string[];
 }
 
+/** From `loSector` up to, not with, `hiSector`. */
+export interface SectorRange {
+  loSector: number;
+  hiSector: number;
+}
+
+/** A copy by this node's md; sectors in the unit of the copy. */
+export interface CopyOrder {
+  kind: CopyKind;
+  fromSector: number;
+  /** It stops here until it is told to go on; null: to the end. A multiple of the chunk. */
+  toSector: number | null;
+}
+
 export interface MemberObservation {
   /** device_uuid; null if the device's superblock could not be read. */
   uuid: string | null;
@@ -84,6 +98,8 @@ export interface MemberObservation {
   device: string;
   slot: number | null;
   inSync: boolean;
+  /** In a slot and neither in sync nor faulty: this node's writes reach it, nothing is read from it. */
+  rebuilding: boolean;
   faulty: boolean;
   /** Gate B: a failure that user space has not answered yet. */
   blocked: boolean;
@@ -99,11 +115,15 @@ export interface ArrayObservation {
   writePending: boolean;
   /** suspend_lo/hi cover the whole array: no write passes. */
   held: boolean;
+  /** Sectors of the array in which writes wait, and none is in flight; the whole array when `held`. null: none. */
+  suspended: SectorRange | null;
   syncAction: string;
-  /** Component sectors; null when idle. */
+  /** In the unit of the copy (see `resync` of the record); null when idle. */
   syncCompleted: { doneSectors: number; totalSectors: number } | null;
-  /** Component sectors; null = none (in sync). */
+  /** In the unit of a resync; null = none (in sync). */
   resyncStartSector: number | null;
+  /** Sectors in which the newest check or repair found differences. */
+  mismatchSectors: number;
   degraded: number;
   members: MemberObservation[];
 }
@@ -206,8 +226,28 @@ export interface MdDriver {
   addSpare(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void>;
   /** While frozen only. null = in sync. */
   setResyncStart(md: string, sector: number | null): Promise<void>;
-  /** Copy from `fromSector` to the end; the end shows as sync_action idle and resyncStartSector null. */
-  startResync(md: string, fromSector: number): Promise<void>;
+  /**
+   * Let writes pass but in this range of the array, in which none is in flight once this resolves. What was held before and is
+   * to be held after is held all the time. Refused without a live grant (EGRANT: it lets writes pass) and under a closed
+   * gate (EAGAIN).
+   */
+  holdRange(md: string, range: SectorRange): Promise<void>;
+  /**
+   * Begin a copy. The end of a resync shows as resyncStartSector null; that of a recovery as its members being in sync; of all
+   * as sync_action idle or frozen and syncCompleted null. md is to copy as fast as it can: who paces it moves `toSector`.
+   * EBUSY while members are attached that md would rebuild instead.
+   */
+  startCopy(md: string, copy: CopyOrder): Promise<void>;
+  /** Let the copy under way go on up to here (see CopyOrder). Nothing where none is. */
+  extendCopy(md: string, toSector: number | null): Promise<void>;
+  /**
+   * Give a member a slot to be rebuilt in: this node's writes reach it from now on, nothing is read from it. Attached already
+   * (as a spare, or rebuilding from another sector): moved there, for which the array must be held (EBUSY). While frozen only.
+   * @param fromSector of the component: what lies before is in sync
+   */
+  attachRebuilding(md: string, memberUuid: string, path: string, record: ArrayRecord, fromSector: number): Promise<void>;
+  /** A rebuilding member becomes in sync without a copy: another node has filled it. While frozen, and held as a whole (EBUSY). */
+  activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void>;
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */
   freeze(md: string): Promise<void>;
 

@@ -5,7 +5,7 @@
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import type { ArrayObservation } from '../md/driver.ts';
 import type { MemberStatus } from '../members/index.ts';
-import type { ArrayReport, Request } from '../wire/messages.ts';
+import type { ArrayReport, CopyProgress, Request } from '../wire/messages.ts';
 
 /** One node as this node sees it. */
 export interface NodeStatus {
@@ -32,8 +32,10 @@ export interface ArrayStatus {
   paths: Record<string, string>;
   /** What each node reports (on the master; elsewhere only this node's own). */
   reports: { node: NodeId; report: ArrayReport }[];
-  /** The copy under way, by whoever makes it; null if none. */
-  sync: { action: string; doneSectors: number; totalSectors: number; by: NodeId } | null;
+  /** The copy under way as its copier tells, the same on every node; null: none, or nothing was heard of it yet. */
+  sync: CopyProgress | null;
+  /** Sectors in which the newest check or repair found differences; null: none was made since this agent began. */
+  mismatchSectors: number | null;
   trouble: string | null;
 }
 

@@ -6,7 +6,7 @@
  * on by others, kept in journals and checked years later by an auditor who has only the node list's public keys.
  */
 import { z } from 'zod';
-import { ArrayRecord, NodeId, Uuid, Version } from '../arrays/record.ts';
+import { ArrayRecord, CopyKind, NodeId, Uuid, Version } from '../arrays/record.ts';
 
 /** base64 of a sealed envelope. */
 export const Sealed = z.base64().max(256 * 1024);
@@ -17,8 +17,13 @@ export const Sealed = z.base64().max(256 * 1024);
 export const Observation = z.discriminatedUnion('what', [
   /** md on this node marked the member faulty: by an I/O error or by `mdadm --fail` typed there. */
   z.object({ what: z.literal('member-faulty'), array: Uuid, member: Uuid }),
-  /** The copy that the record asks this node for has ended with every member in sync. */
-  z.object({ what: z.literal('resync-done'), array: Uuid, since: z.int().min(0) }),
+  /** The copy that the record asks this node for has ended. `mismatchSectors`: what a check or repair found. */
+  z.object({
+    what: z.literal('resync-done'),
+    array: Uuid,
+    since: z.int().min(0),
+    mismatchSectors: z.int().min(0).nullable().default(null),
+  }),
 ]);
 export type Observation = z.infer<typeof Observation>;
 
@@ -52,6 +57,10 @@ export const Request = z.discriminatedUnion('verb', [
   z.object({ verb: z.literal('fail'), array: z.string(), device: z.string() }),
   z.object({ verb: z.literal('remove'), array: z.string(), device: z.string() }),
   z.object({ verb: z.literal('add'), array: z.string(), device: z.string(), force: z.boolean().default(false) }),
+  /** As mdadm's --action: `frozen` pauses the copy under way, `idle` lets it go on, or ends a check or repair. */
+  z.object({ verb: z.literal('action'), array: z.string(), action: z.enum(['check', 'repair', 'idle', 'frozen']) }),
+  /** null: as the configuration says. */
+  z.object({ verb: z.literal('sync-limit'), array: z.string(), limitKib: z.int().min(1).nullable() }),
   z.object({ verb: z.literal('confirm-dead'), node: NodeId }),
 ]);
 export type Request = z.infer<typeof Request>;
@@ -86,6 +95,7 @@ export const CommitKind = z.enum([
   'resync-start',
   'resync-done',
   'resync-checkpoint',
+  'resync-change',
   'new-term',
   'move',
 ]);
@@ -213,6 +223,23 @@ export type LeaseMessage = z.infer<typeof LeaseMessage>;
 export const LocalState = z.enum(['absent', 'held', 'open']);
 export type LocalState = z.infer<typeof LocalState>;
 
+/**
+ * The copier's word on its copy, for every node's status. Sectors in the unit of the copy. `sequence` grows with each message
+ * of one copy.
+ */
+export const CopyProgress = z.object({
+  since: z.int().min(0),
+  sequence: z.int().min(0),
+  kind: CopyKind,
+  by: NodeId,
+  doneSectors: z.int().min(0),
+  totalSectors: z.int().min(0),
+  /** Of late; null: not known yet, or halted. */
+  kibPerSecond: z.int().min(0).nullable(),
+  mismatchSectors: z.int().min(0).nullable(),
+});
+export type CopyProgress = z.infer<typeof CopyProgress>;
+
 /** A node's account of one array. */
 export const ArrayReport = z.object({
   array: Uuid,
@@ -242,6 +269,22 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('applied'), array: Uuid, version: Version, report: ArrayReport }),
   /** Master → node: every writer has applied this version; gates that waited for it may be answered. */
   z.object({ kind: z.literal('released'), array: Uuid, version: Version }),
+  /**
+   * Master, which copies → every other node: hold writes in this range of the array (sectors), and only there. Of two with the
+   * same `since` the one with the greater `sequence` counts.
+   */
+  z.object({
+    kind: z.literal('window'),
+    array: Uuid,
+    since: z.int().min(0),
+    sequence: z.int().min(0),
+    loSector: z.int().min(0),
+    hiSector: z.int().min(0),
+  }),
+  /** Node → master: writes are held there (or everywhere), and none is in flight. */
+  z.object({ kind: z.literal('window-held'), array: Uuid, since: z.int().min(0), sequence: z.int().min(0) }),
+  /** Master → node: how far its copy is. */
+  z.object({ kind: z.literal('progress'), array: Uuid, progress: CopyProgress }),
   /** Node → master: a sealed `observation` or `request` event. */
   z.object({ kind: z.literal('submit'), event: Sealed }),
   /** Node → all that it is connected to: an event of its own, for their journals; gossip follows. */
