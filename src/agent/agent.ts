@@ -74,7 +74,7 @@ const REST_TICK_MS = 500;
 /** Longer than any core waits before it repeats something. */
 const STIR_MS = 1500;
 /** Inputs and effects of every second, in which nothing happens. */
-const ROUTINE = new Set(['tick', 'grant', 'report', 'released', 'observed']);
+const ROUTINE = new Set(['tick', 'grant', 'report', 'released', 'observed', 'progress']);
 const CATCHUP_EVERY_MS = 5000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
 const CATCHUP_RARELY_TURNS = 4;
@@ -139,8 +139,9 @@ export class Agent implements AgentFace {
       suspicionMaxIntervals: 6,
       awarenessMax: 4,
     });
-    this.#local = localStart(config.self, parts.driver.kernelBoot());
-    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs, config.arrays.autoAssemble);
+    const { autoAssemble, copy } = config.arrays;
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy);
+    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs, copy.checkpointMs, autoAssemble);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
@@ -596,6 +597,31 @@ export class Agent implements AgentFace {
           this.#publishLater(sealed);
         });
         break;
+      case 'send-window': {
+        const { array, since, sequence, range } = effect;
+        for (const to of effect.to) this.toNode(to, { kind: 'window', array, since, sequence, ...range });
+        break;
+      }
+      case 'window-held': {
+        const { array, since, sequence } = effect;
+        this.toNode(effect.to, { kind: 'window-held', array, since, sequence });
+        break;
+      }
+      case 'extend':
+        driver.extendCopy(effect.md, effect.toSector).catch((error: unknown) => {
+          log.warn({ array: effect.md }, `${effect.md}: the copy was not extended: ${textOf(error)}`);
+          this.#feedLocal({ type: 'extend-failed', array: effect.array });
+        });
+        break;
+      case 'progress': {
+        const { array, progress } = effect;
+        this.#toAll({ room: 'arrays', message: { kind: 'progress', array, progress } });
+        if (this.leading) this.#feedMaster({ type: 'progress', from: this.self, array, progress });
+        break;
+      }
+      case 'wake':
+        this.parts.timers.after(effect.afterMs, () => this.#feedLocal({ type: 'tick' }));
+        break;
       case 'rescan':
         this.#rescan();
         break;
@@ -616,6 +642,12 @@ export class Agent implements AgentFace {
 
   #perform(array: string, md: string, op: LocalOp): void {
     const { driver } = this.parts;
+    const withPath = (member: string, use: (path: string) => Promise<void>): Promise<void> => {
+      const path = this.disks.paths.get(member);
+      return path === undefined
+        ? Promise.reject(new MdError('ENOENT', `no disk here with member ${member}`))
+        : use(path);
+    };
     const act = (): Promise<void> => {
       switch (op.op) {
         case 'assemble':
@@ -626,19 +658,22 @@ export class Agent implements AgentFace {
           return driver.hold(md);
         case 'open':
           return driver.open(md);
+        case 'hold-range':
+          return driver.holdRange(md, op.range);
         case 'set-faulty':
           return driver.setFaulty(md, op.member);
         case 'remove':
           return driver.remove(md, op.member);
-        case 'add-spare': {
-          const path = this.disks.paths.get(op.member);
-          if (path === undefined) return Promise.reject(new MdError('ENOENT', `no disk here with member ${op.member}`));
-          return driver.addSpare(md, op.member, path, op.record);
-        }
+        case 'add-spare':
+          return withPath(op.member, (path) => driver.addSpare(md, op.member, path, op.record));
+        case 'attach-rebuilding':
+          return withPath(op.member, (path) => driver.attachRebuilding(md, op.member, path, op.record, op.fromSector));
+        case 'activate':
+          return withPath(op.member, (path) => driver.activate(md, op.member, path, op.record));
         case 'resync-start':
           return driver.setResyncStart(md, op.sector);
-        case 'start-resync':
-          return driver.startResync(md, op.fromSector);
+        case 'start-copy':
+          return driver.startCopy(md, op.copy);
         case 'freeze':
           return driver.freeze(md);
       }
@@ -1156,6 +1191,22 @@ export class Agent implements AgentFace {
           this.#feedLocal({ type: 'released', array: message.array, version: message.version });
         }
         break;
+      case 'window': {
+        const { array, since, sequence, loSector, hiSector } = message;
+        this.#feedLocal({ type: 'window', from, array, since, sequence, range: { loSector, hiSector } });
+        break;
+      }
+      case 'window-held': {
+        const { array, since, sequence } = message;
+        this.#feedLocal({ type: 'window-held', from, array, since, sequence });
+        break;
+      }
+      case 'progress': {
+        const { array, progress } = message;
+        this.#feedLocal({ type: 'progress', from, array, progress });
+        if (this.leading) this.#feedMaster({ type: 'progress', from, array, progress });
+        break;
+      }
       case 'commit':
       case 'event':
       case 'submit':
@@ -1325,7 +1376,6 @@ export class Agent implements AgentFace {
       }
     } else reports.push({ node: this.self, report: reportOf(this.#local, array) });
     const local = array.observation ?? null;
-    const done = local?.syncCompleted ?? null;
     return {
       record,
       applied: array.applied,
@@ -1333,7 +1383,8 @@ export class Agent implements AgentFace {
       local,
       paths,
       reports,
-      sync: local !== null && done !== null ? { action: local.syncAction, ...done, by: this.self } : null,
+      sync: record.resync === null ? null : array.progress,
+      mismatchSectors: array.mismatchSectors,
       trouble: array.trouble ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
     };
   }

@@ -7,7 +7,7 @@
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
 import { isRedundant, mayTouch } from '../arrays/levels.ts';
-import type { ArrayRecord, MemberRecord, NodeId } from '../arrays/record.ts';
+import { type ArrayRecord, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import type { Disk, MetadataWrite } from '../md/driver.ts';
 import { meshGeometry } from '../md/mesh_area.ts';
 import {
@@ -245,7 +245,8 @@ export function procedures(agent: Agent): Procedures {
       run: 'started',
       writers: [],
       writerBoots: [],
-      resync: isRedundant(level) && !request.assumeClean ? { fromSector: 0, by: owner ?? agent.self, since: 0 } : null,
+      resync: isRedundant(level) && !request.assumeClean ? wholeCopy('resync', owner ?? agent.self, 0) : null,
+      syncLimitKib: null,
       events: 1,
       utimeSeconds: seconds,
       members,
@@ -427,6 +428,12 @@ export function procedures(agent: Agent): Procedures {
         agent.ask(record.uuid, { what: 'forget' }, requestId);
         return;
       }
+      case 'action':
+        agent.ask(arrayOf(request.array).uuid, { what: 'action', action: request.action }, requestId);
+        return;
+      case 'sync-limit':
+        agent.ask(arrayOf(request.array).uuid, { what: 'sync-limit', limitKib: request.limitKib }, requestId);
+        return;
       case 'confirm-dead': {
         if (request.node === agent.self)
           throw new Refusal(`node ${request.node} is the master that answers here: it lives`);

@@ -5,6 +5,21 @@ export function activeMembers(record: ArrayRecord): MemberRecord[] {
   return record.members.filter((member) => member.role === 'active');
 }
 
+export function rebuildingMembers(record: ArrayRecord): MemberRecord[] {
+  return record.members.filter((member) => member.role === 'rebuilding');
+}
+
+/** Active or rebuilding: writes go to it. */
+export function isWritten(member: MemberRecord): boolean {
+  return member.role === 'active' || member.role === 'rebuilding';
+}
+
+/** Slots that no member fills or is being rebuilt in. */
+export function freeSlots(record: ArrayRecord): number[] {
+  const taken = record.members.filter(isWritten).map(({ slot }) => slot);
+  return Array.from({ length: record.raidDisks }, (_, slot) => slot).filter((slot) => !taken.includes(slot));
+}
+
 /** Whether the data is whole with exactly these slots in sync. */
 export function survives(record: ArrayRecord, slots: ReadonlySet<number>): boolean {
   const missing = record.raidDisks - slots.size;
@@ -66,4 +81,29 @@ export function mayTouch(record: ArrayRecord): number[] {
   const nodes = new Set(record.writers);
   if (record.resync !== null) nodes.add(record.resync.by);
   return [...nodes].sort((a, b) => a - b);
+}
+
+/** Size of /dev/mdX as the kernel computes it: raid0 and linear use each member to its own end, in whole chunks. */
+export function arraySectors(record: ArrayRecord): number {
+  const { level, componentSectors, raidDisks, chunkSectors } = record;
+  switch (level) {
+    case 'linear':
+    case 'raid0': {
+      const unit = Math.max(1, chunkSectors);
+      const active = record.members.filter((member) => member.role === 'active');
+      return active.reduce((sum, { dataSizeSectors }) => sum + dataSizeSectors - (dataSizeSectors % unit), 0);
+    }
+    case 'raid1':
+      return componentSectors;
+    case 'raid4':
+    case 'raid5':
+      return componentSectors * (raidDisks - 1);
+    case 'raid6':
+      return componentSectors * (raidDisks - 2);
+    case 'raid10': {
+      // raid10_size(): whole chunks at each step.
+      const each = Math.floor(componentSectors / chunkSectors / ((record.layout >> 8) & 0xff));
+      return Math.floor((each * raidDisks) / (record.layout & 0xff)) * chunkSectors;
+    }
+  }
 }

@@ -10,25 +10,38 @@
  *   reading it by then. Before that, an answered gate would acknowledge writes that another node cannot see.
  * - Writes pass only with a live grant, as a writer of the newest record that was admitted under this boot of the kernel,
  *   once that record is released.
- * - While another node copies, this node's writes are suspended (drained), not only gated: a write in flight beside the
- *   copier would leave the legs different.
- * - Only the node that the record names copies, and only after the release: by then all others hold.
+ * - While another node copies, this node's writes are suspended (drained), not only gated, where it copies: a write in flight
+ *   beside the copier would leave the legs different. Until the copier has said where that is, everywhere.
+ * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
+ * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
+ *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
  */
-import type { ArrayObservation } from '../md/driver.ts';
-import type { ArrayReport, LocalState, Observation } from '../wire/messages.ts';
-import { canDiffer, isRedundant } from './levels.ts';
-import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
+import type { ArrayObservation, CopyOrder, SectorRange } from '../md/driver.ts';
+import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
+import { canDiffer, isRedundant, isWritten, rebuildingMembers } from './levels.ts';
+import { type ArrayRecord, type Copy, compareVersions, type MemberRecord, type NodeId, type Version } from './record.ts';
+import {
+  type CopyOptions,
+  rangeOnArray,
+  type Windows,
+  windowsHeld,
+  windowsStart,
+  windowsStep,
+} from './windows.ts';
 
 export type LocalOp =
   | { op: 'assemble'; record: ArrayRecord }
   | { op: 'stop' }
   | { op: 'hold' }
   | { op: 'open' }
+  | { op: 'hold-range'; range: SectorRange }
   | { op: 'set-faulty'; member: string }
   | { op: 'remove'; member: string }
   | { op: 'add-spare'; member: string; record: ArrayRecord }
   | { op: 'resync-start'; sector: number | null }
-  | { op: 'start-resync'; fromSector: number; since: number }
+  | { op: 'attach-rebuilding'; member: string; record: ArrayRecord; fromSector: number; since: number }
+  | { op: 'activate'; member: string; record: ArrayRecord }
+  | { op: 'start-copy'; copy: CopyOrder; since: number }
   | { op: 'freeze' };
 
 export interface LocalArray {
@@ -44,8 +57,26 @@ export interface LocalArray {
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
-  /** `since` of the resync that this node's md was started on; null: none. */
+  /** `since` of the copy that this node's md was started on; null: none. */
   copying: number | null;
+  /** Of this node's own copy. */
+  windows: Windows | null;
+  /** How far md was told to copy. */
+  extendedTo: number;
+  /** Where another node that copies wants writes held; null: it has not said so in this agent's life. */
+  window: (SectorRange & { since: number; sequence: number }) | null;
+  /** The newest request of the copier that was answered. */
+  heldSequence: number;
+  heldToldAtMs: number;
+  /** Rebuilding members that this agent has attached: for which copy, and in sync up to where. */
+  attached: ReadonlyMap<string, { since: number; fromSector: number }>;
+  /** How the copy under way stands, by its copier's word. */
+  progress: CopyProgress | null;
+  progressAtMs: number;
+  /** Found by the newest check or repair of which something was heard. */
+  mismatchSectors: number | null;
+  /** The next tick that this array has asked for. */
+  wakeAtMs: number;
   /** Observations told to the master: key → when. Told again after a second, or to a new master. */
   told: ReadonlyMap<string, number>;
   reportedAtMs: number;
@@ -64,6 +95,7 @@ export interface NodeArrays {
   arrays: ReadonlyMap<string, LocalArray>;
   /** No write is let through any more: the agent is ending. */
   leaving: boolean;
+  copyOptions: CopyOptions;
 }
 
 export type LocalInput =
@@ -77,6 +109,12 @@ export type LocalInput =
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
   | { type: 'done'; array: string; op: LocalOp; error: { code: string; text: string } | null }
   | { type: 'gates-done'; array: string; error: { code: string; text: string } | null }
+  /** The copier's request to hold a range of the array. */
+  | { type: 'window'; from: NodeId; array: string; since: number; sequence: number; range: SectorRange }
+  /** Another node's answer to this node's request. */
+  | { type: 'window-held'; from: NodeId; array: string; since: number; sequence: number }
+  | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
+  | { type: 'extend-failed'; array: string }
   | { type: 'leave' };
 
 export type LocalEffect =
@@ -86,11 +124,17 @@ export type LocalEffect =
   | { type: 'applied'; array: string; version: Version; report: ArrayReport }
   | { type: 'report' }
   | { type: 'submit'; observation: Observation }
+  | { type: 'send-window'; to: readonly NodeId[]; array: string; since: number; sequence: number; range: SectorRange }
+  | { type: 'window-held'; to: NodeId; array: string; since: number; sequence: number }
+  | { type: 'extend'; array: string; md: string; toSector: number | null }
+  | { type: 'progress'; array: string; progress: CopyProgress }
+  /** A tick is wanted after so long. */
+  | { type: 'wake'; afterMs: number }
   /** A member of a record has no path here: look at the disks again. */
   | { type: 'rescan' }
   | { type: 'trouble'; array: string; md: string; text: string | null };
 
-export function localStart(self: NodeId, kernelBoot: string): NodeArrays {
+export function localStart(self: NodeId, kernelBoot: string, copyOptions: CopyOptions): NodeArrays {
   return {
     self,
     kernelBoot,
@@ -100,11 +144,13 @@ export function localStart(self: NodeId, kernelBoot: string): NodeArrays {
     paths: new Map(),
     arrays: new Map(),
     leaving: false,
+    copyOptions,
   };
 }
 
 const RETRY_MS = 200;
 const REPEAT_MS = 1000;
+const PROGRESS_MS = 1000;
 
 export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
@@ -163,7 +209,47 @@ function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record)) return true;
   if (state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self)) return true;
-  return record.resync !== null && record.resync.by !== state.self;
+  return copiedElsewhere(state, record) && array.window?.since !== record.resync?.since;
+}
+
+function copiedElsewhere(state: NodeArrays, { resync }: ArrayRecord): boolean {
+  return resync !== null && resync.by !== state.self && !resync.halted;
+}
+
+/** No write of this node is in this range of the array, nor comes there. */
+function holdsRange(observation: ArrayObservation | null, { loSector, hiSector }: SectorRange): boolean {
+  if (observation === null || observation.held || loSector >= hiSector) return true;
+  const { suspended } = observation;
+  return suspended !== null && suspended.loSector <= loSector && suspended.hiSector >= hiSector;
+}
+
+function sameRange(a: SectorRange | null, b: SectorRange): boolean {
+  if (b.loSector >= b.hiSector) return a === null;
+  return a !== null && a.loSector === b.loSector && a.hiSector === b.hiSector;
+}
+
+/** This node's writes may be let through where they were not before. */
+function mayOpen(state: NodeArrays, { record, released, observation }: LocalArray): boolean {
+  if (released === null) return false;
+  if (compareVersions(released.version, record.version) >= 0) return true;
+  // A window moves on although a checkpoint is under way: the array is open already.
+  const sameCopy = released.resync !== null && released.resync.since === record.resync?.since;
+  return sameCopy && observation?.held === false && released.writers.includes(state.self);
+}
+
+/** The copy that md was started on has come to its end. */
+function ended(array: LocalArray, observation: ArrayObservation): boolean {
+  const { record, windows } = array;
+  switch (record.resync?.kind) {
+    case 'resync':
+      return observation.resyncStartSector === null;
+    case 'recovery':
+      return rebuildingMembers(record).every(({ uuid }) =>
+        observation.members.some((seen) => seen.uuid === uuid && seen.inSync),
+      );
+    default:
+      return windows !== null && windows.allowedSector >= windows.totalSectors;
+  }
 }
 
 interface Plan {
@@ -173,6 +259,14 @@ interface Plan {
   rescan?: boolean;
   trouble?: string;
   copyDone?: boolean;
+}
+
+function unseen(record: ArrayRecord, missing: readonly MemberRecord[]): Pick<Plan, 'rescan' | 'trouble'> {
+  const names = missing.map((member) => member.uuid).join(', ');
+  return {
+    rescan: true,
+    trouble: `${record.md}: this node sees no disk with member ${names}; check its path to the storage`,
+  };
 }
 
 /** The first thing that differs between record and observation, in the order in which differences are dangerous. */
@@ -186,16 +280,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     return { op: { op: 'stop' }, settled: false };
   }
   if (observation === null) {
-    const missing = record.members.filter((member) => member.role === 'active' && !state.paths.has(member.uuid));
-    if (missing.length > 0) {
-      const names = missing.map((member) => member.uuid).join(', ');
-      return {
-        op: null,
-        settled: false,
-        rescan: true,
-        trouble: `${record.md}: this node sees no disk with member ${names}; check its path to the storage`,
-      };
-    }
+    const missing = record.members.filter((member) => isWritten(member) && !state.paths.has(member.uuid));
+    if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
   for (const member of observation.members) {
@@ -211,36 +297,73 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       if (!member.blocked) return { op: { op: 'remove', member: member.uuid }, settled: false };
     }
   }
-  const copierHere = record.resync !== null && record.resync.by === state.self;
+  const copy = record.resync;
+  const copierHere = copy !== null && copy.by === state.self;
+  const started = copierHere && !copy.halted && array.copying === copy.since;
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
-  if (!copierHere && (runs || thawed)) return { op: { op: 'freeze' }, settled: false };
-  const hold = mustHold(state, array, now);
-  if (hold && !observation.held) {
+  if (!started && (runs || thawed)) return { op: { op: 'freeze' }, settled: false };
+  const held = (op: LocalOp): Plan => {
+    if (observation.held) return { op, settled: false };
     // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.
     return { op: gateClosed(observation) ? null : { op: 'hold' }, settled: false };
+  };
+  for (const member of rebuildingMembers(record)) {
+    const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
+    const fromSector = copierHere && copy.kind === 'recovery' ? copy.fromSector : 0;
+    const since = copy?.since ?? record.version.index;
+    const attach: LocalOp = { op: 'attach-rebuilding', member: member.uuid, record, fromSector, since };
+    if (seen === undefined || seen.slot === null) {
+      if (state.paths.has(member.uuid)) return { op: attach, settled: false };
+      // Its writes would miss the member: it holds them until it sees the disk.
+      return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
+    }
+    if (!copierHere || copy.kind !== 'recovery' || copy.halted || started || seen.faulty || seen.inSync) continue;
+    // md would begin where it stands, which may be behind what is to be copied.
+    const attached = array.attached.get(member.uuid);
+    if (attached?.since !== copy.since || attached.fromSector !== fromSector) return held(attach);
   }
-  if (!copierHere) {
+  for (const member of observation.members) {
+    const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
+    if (recorded?.role !== 'active' || !member.rebuilding) continue;
+    return held({ op: 'activate', member: recorded.uuid, record });
+  }
+  const hold = mustHold(state, array, now);
+  if (hold && !observation.held) return held({ op: 'hold' });
+  if (!runs && !(copierHere && copy.kind === 'resync' && !copy.halted)) {
     // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
     const unsure = crashedSince(state, record) && canDiffer(record) ? 0 : null;
-    const start = record.resync?.fromSector ?? unsure;
-    if (observation.resyncStartSector !== start) return { op: { op: 'resync-start', sector: start }, settled: false };
+    const mark = copy?.kind === 'resync' ? copy.fromSector : copy?.unsynced === true ? 0 : unsure;
+    if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
-  const released = isReleased(array);
   const parted = diverged(observation, record).length > 0;
-  if (copierHere && released && !runs && record.resync !== null) {
-    const started = array.copying === record.resync.since;
-    if (started && observation.resyncStartSector === null) {
+  if (copierHere && !copy.halted && isReleased(array) && !runs && !parted) {
+    if (started && ended(array, observation)) {
       if (observation.syncAction !== 'frozen') return { op: { op: 'freeze' }, settled: true };
       return { op: null, settled: true, copyDone: true };
     }
-    // An interrupted copy goes on from the kernel's own checkpoint.
-    const from = started ? (observation.resyncStartSector ?? record.resync.fromSector) : record.resync.fromSector;
-    if (!parted && !gateClosed(observation) && now < state.grantUntilMs)
-      return { op: { op: 'start-resync', fromSector: from, since: record.resync.since }, settled: true };
+    const { windows } = array;
+    if (windows?.since === copy.since && !gateClosed(observation) && now < state.grantUntilMs) {
+      // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
+      const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
+      const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
+      const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
+      if (windows.allowedSector > windows.doneSector) {
+        const order: CopyOrder = { kind: copy.kind, fromSector, toSector };
+        return { op: { op: 'start-copy', copy: order, since: copy.since }, settled: true };
+      }
+    }
   }
-  if (!hold && observation.held && released && !parted) return { op: { op: 'open' }, settled: true };
+  if (!hold && !parted && mayOpen(state, array)) {
+    if (!copiedElsewhere(state, record)) {
+      if (observation.suspended !== null) return { op: { op: 'open' }, settled: true };
+    } else if (array.window !== null && !sameRange(observation.suspended, array.window)) {
+      const { loSector, hiSector } = array.window;
+      const range: LocalOp = { op: 'hold-range', range: { loSector, hiSector } };
+      if (!gateClosed(observation)) return { op: loSector < hiSector ? range : { op: 'open' }, settled: true };
+    }
+  }
   if (!copierHere) {
     const spare = record.members.find(
       (member) =>
@@ -332,6 +455,16 @@ export function localStep(
           retryAtMs: 0,
           trouble: null,
           copying: null,
+          windows: null,
+          extendedTo: 0,
+          window: null,
+          heldSequence: 0,
+          heldToldAtMs: Number.NEGATIVE_INFINITY,
+          attached: new Map(),
+          progress: null,
+          progressAtMs: Number.NEGATIVE_INFINITY,
+          mismatchSectors: null,
+          wakeAtMs: Number.NEGATIVE_INFINITY,
           told: new Map(),
           reportedAtMs: Number.NEGATIVE_INFINITY,
           reportedState: null,
@@ -354,6 +487,32 @@ export function localStep(
     case 'observed':
       change(input.array, { observation: input.observation });
       break;
+    case 'window': {
+      const array = arrays.get(input.array);
+      const resync = array?.record.resync;
+      if (array === undefined || resync?.by !== input.from || resync.since !== input.since) break;
+      if (array.window?.since === input.since && array.window.sequence > input.sequence) break;
+      const { since, sequence, range } = input;
+      // Asked again: answered again.
+      change(input.array, { window: { since, sequence, ...range }, heldSequence: 0 });
+      break;
+    }
+    case 'window-held': {
+      const windows = arrays.get(input.array)?.windows;
+      if (windows == null || windows.since !== input.since) break;
+      change(input.array, { windows: windowsHeld(windows, input.from, input.sequence) });
+      break;
+    }
+    case 'extend-failed':
+      change(input.array, { extendedTo: 0 });
+      break;
+    case 'progress': {
+      const resync = arrays.get(input.array)?.record.resync;
+      if (resync?.by === input.from && resync.since === input.progress.since) {
+        change(input.array, withProgress(arrays.get(input.array)?.mismatchSectors ?? null, input.progress));
+      }
+      break;
+    }
     case 'done': {
       const array = arrays.get(input.array);
       if (array === undefined) break;
@@ -361,7 +520,7 @@ export function localStep(
       change(input.array, {
         busy: null,
         retryAtMs: failed ? now + RETRY_MS : 0,
-        copying: !failed && input.op.op === 'start-resync' ? input.op.since : array.copying,
+        ...(failed ? {} : outcomeOf(array, input.op)),
       });
       if (input.error !== null) {
         const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
@@ -381,6 +540,18 @@ export function localStep(
   }
   for (const uuid of arrays.keys()) advance(state, arrays, uuid, now, effects);
   return { state, effects };
+}
+
+/** What is known after an operation has worked. */
+function outcomeOf(array: LocalArray, op: LocalOp): Partial<LocalArray> {
+  if (op.op === 'start-copy') {
+    return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
+  }
+  if (op.op === 'attach-rebuilding') {
+    const { since, fromSector } = op;
+    return { attached: new Map(array.attached).set(op.member, { since, fromSector }) };
+  }
+  return {};
 }
 
 function advance(
@@ -414,6 +585,7 @@ function advance(
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }
+  array = replace(copyOn(state, array, now, effects));
   const next = plan(state, array, now);
   if (next.trouble !== undefined && array.trouble !== next.trouble) {
     array = replace({ trouble: next.trouble });
@@ -434,7 +606,9 @@ function advance(
       effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
     }
     if (next.copyDone === true && array.copying !== null) {
-      tell(`copied ${array.copying}`, { what: 'resync-done', array: uuid, since: array.copying });
+      const counted = ['check', 'repair'].includes(array.record.resync?.kind ?? '');
+      const mismatchSectors = counted ? (array.observation?.mismatchSectors ?? null) : null;
+      tell(`copied ${array.copying}`, { what: 'resync-done', array: uuid, since: array.copying, mismatchSectors });
     }
   }
   if (next.op !== null && array.busy === null && now >= array.retryAtMs) {
@@ -446,4 +620,109 @@ function advance(
     array = replace({ reportedAtMs: now, reportedState: stands });
     effects.push({ type: 'report' });
   }
+}
+
+/** This node's part in the copy under way: its own windows, or its answer to the copier's. */
+function copyOn(
+  state: NodeArrays,
+  array: LocalArray,
+  now: number,
+  effects: LocalEffect[],
+): Partial<LocalArray> {
+  const { record } = array;
+  const copy = record.resync;
+  if (copy === null) return { windows: null, window: null, progress: null };
+  if (copy.halted) return { windows: null, window: null };
+  return copy.by === state.self
+    ? copyHere(state, array, now, effects)
+    : answerWindow(array, copy, now, effects);
+}
+
+function answerWindow(array: LocalArray, copy: Copy, now: number, effects: LocalEffect[]): Partial<LocalArray> {
+  const { window, record, observation } = array;
+  const known = window?.since === copy.since ? window : null;
+  const answer = (sequence: number): Partial<LocalArray> => {
+    effects.push({ type: 'window-held', to: copy.by, array: record.uuid, since: copy.since, sequence });
+    return { heldSequence: sequence, heldToldAtMs: now };
+  };
+  if (known === null) {
+    // The copier may think that it was answered by this agent's former life.
+    const due = isReleased(array) && now - array.heldToldAtMs >= REPEAT_MS;
+    return due ? answer(0) : {};
+  }
+  // What is seen while an operation is under way may be over when it ends.
+  const settled = array.busy === null && observation !== undefined && holdsRange(observation, known);
+  return settled && array.heldSequence !== known.sequence ? answer(known.sequence) : {};
+}
+
+function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: LocalEffect[]): Partial<LocalArray> {
+  const { record, observation } = array;
+  const copy = record.resync;
+  if (copy === null || observation == null) return {};
+  const runs = copyRuns(observation);
+  const running = runs && array.copying === copy.since;
+  let { windows } = array;
+  if (windows?.since !== copy.since) {
+    // Whatever runs was not begun under these windows.
+    if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};
+    windows = windowsStart(record, copy, now);
+  }
+  const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;
+  const others = record.writers.filter((node) => node !== state.self);
+  const options = { ...state.copyOptions, limitKib: record.syncLimitKib ?? state.copyOptions.limitKib };
+  // Once the lease to write is over nothing is allowed any more; the guard holds what is open.
+  if (now >= state.grantUntilMs) return { windows };
+  const step = windowsStep(windows, { others, doneSector }, options, now);
+  windows = step.windows;
+  const fields: Partial<LocalArray> = { windows };
+  const { uuid, md } = record;
+  if (step.ask !== null) {
+    const { to, sequence, fromSector, toSector } = step.ask;
+    const range = rangeOnArray(record, copy.kind, fromSector, toSector);
+    effects.push({ type: 'send-window', to, array: uuid, since: copy.since, sequence, range });
+  }
+  if (array.copying === copy.since && array.busy?.op !== 'start-copy' && windows.allowedSector > array.extendedTo) {
+    const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
+    effects.push({ type: 'extend', array: uuid, md, toSector });
+    fields.extendedTo = toSector ?? Number.POSITIVE_INFINITY;
+  }
+  if (step.wakeMs !== null && (array.wakeAtMs <= now || array.wakeAtMs > now + step.wakeMs)) {
+    fields.wakeAtMs = now + step.wakeMs;
+    effects.push({ type: 'wake', afterMs: step.wakeMs });
+  }
+  return { ...fields, ...progressHere(state, array, observation, copy, windows, now, effects) };
+}
+
+function progressHere(
+  state: NodeArrays,
+  array: LocalArray,
+  observation: ArrayObservation,
+  copy: Copy,
+  windows: Windows,
+  now: number,
+  effects: LocalEffect[],
+): Partial<LocalArray> {
+  const before = array.progress?.since === copy.since ? array.progress : null;
+  const elapsedMs = now - array.progressAtMs;
+  const over = array.copying === copy.since && !copyRuns(observation) && ended(array, observation);
+  const doneSectors = over ? windows.totalSectors : windows.doneSector;
+  const last = over && before?.doneSectors !== doneSectors;
+  if (before !== null && elapsedMs < PROGRESS_MS && !last) return {};
+  const counts = copy.kind === 'check' || copy.kind === 'repair';
+  const progress: CopyProgress = {
+    since: copy.since,
+    sequence: (before?.sequence ?? 0) + 1,
+    kind: copy.kind,
+    by: state.self,
+    doneSectors,
+    totalSectors: windows.totalSectors,
+    kibPerSecond: before === null ? null : Math.round((500 * (doneSectors - before.doneSectors)) / Math.max(1, elapsedMs)),
+    mismatchSectors: counts ? observation.mismatchSectors : null,
+  };
+  effects.push({ type: 'progress', array: array.record.uuid, progress });
+  return { ...withProgress(array.mismatchSectors, progress), progressAtMs: now };
+}
+
+function withProgress(mismatchSectors: number | null, progress: CopyProgress): Partial<LocalArray> {
+  return { progress, mismatchSectors: progress.mismatchSectors ?? mismatchSectors };
 }

@@ -15,9 +15,27 @@
  * - The last members that hold the data are never committed as faulty.
  */
 import type { MemberStatus } from '../members/index.ts';
-import type { ArrayReport, CommitKind, Observation } from '../wire/messages.ts';
-import { canDiffer, mayTouch, survivesWithout } from './levels.ts';
-import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId, type Version } from './record.ts';
+import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire/messages.ts';
+import {
+  activeMembers,
+  canDiffer,
+  freeSlots,
+  isRedundant,
+  isWritten,
+  mayTouch,
+  rebuildingMembers,
+  survivesWithout,
+} from './levels.ts';
+import {
+  type ArrayRecord,
+  type Copy,
+  type CopyKind,
+  compareVersions,
+  type MemberRecord,
+  type NodeId,
+  type Version,
+  wholeCopy,
+} from './record.ts';
 
 /** A change asked for by an operator, checked and resolved by the agent as far as disks are concerned. */
 export type Change =
@@ -27,7 +45,10 @@ export type Change =
   | { what: 'forget' }
   | { what: 'fail'; member: string }
   | { what: 'remove'; member: string }
-  | { what: 'add'; member: MemberRecord };
+  | { what: 'add'; member: MemberRecord }
+  /** As mdadm's --action. */
+  | { what: 'action'; action: 'check' | 'repair' | 'idle' | 'frozen' }
+  | { what: 'sync-limit'; limitKib: number | null };
 
 export interface PendingCommit {
   record: ArrayRecord;
@@ -53,6 +74,13 @@ export interface MasterArray {
   /** Members that a node's md, or a failed metadata write, calls faulty. */
   faults: readonly string[];
   copied: boolean;
+  /** What the check or repair that has ended found. */
+  mismatchSectors: number | null;
+  /** The copier's newest word. */
+  progress: CopyProgress | null;
+  checkpointAtMs: number;
+  /** Of the copy with this `since`: the last percentage that was told. */
+  toldPercent: { since: number; percent: number } | null;
   asked: readonly AskedChange[];
   /** A `stop` waits for everybody to be gone before its request is answered. */
   stopRequest: string | null;
@@ -89,6 +117,8 @@ export interface MasterState {
   /** False: arrays that no node runs any more stay stopped under a new master until somebody asks for them. */
   autoAssemble: boolean;
   grantable: readonly NodeId[];
+  /** A copy's progress is committed at least so often. */
+  checkpointMs: number;
 }
 
 export type MasterInput =
@@ -100,6 +130,7 @@ export type MasterInput =
   | { type: 'report'; from: NodeId; kernelBoot: string; reports: readonly ArrayReport[] }
   | { type: 'applied'; from: NodeId; array: string; version: Version; report: ArrayReport }
   | { type: 'observation'; from: NodeId; observation: Observation }
+  | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
   | { type: 'leaving'; node: NodeId }
   | { type: 'fenced'; node: NodeId; stopped: boolean; text: string }
   | { type: 'ask'; array: string; change: Change; requestId: string | null }
@@ -124,7 +155,13 @@ export type MasterEffect =
       detail: Record<string, string | number>;
     };
 
-export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: number, autoAssemble = true): MasterState {
+export function masterStart(
+  self: NodeId,
+  nodes: readonly NodeId[],
+  graceMs: number,
+  checkpointMs: number,
+  autoAssemble = true,
+): MasterState {
   const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
     self,
@@ -139,9 +176,14 @@ export function masterStart(self: NodeId, nodes: readonly NodeId[], graceMs: num
     graceMs,
     autoAssemble,
     grantable: [],
+    checkpointMs,
   };
 }
 
+/** 1 GiB: a fast copy is not done again for as long as `checkpointMs` would have it. */
+const CHECKPOINT_SECTORS = 2 * 1024 * 1024;
+/** As mdadm --monitor's RebuildNN. */
+const PERCENT_STEP = 20;
 const RETRY_MS = 250;
 /** Longer than the redial's slowest pace, with a probe after it. */
 const RECONNECT_MS = 3000;
@@ -152,6 +194,10 @@ const emptyArray: MasterArray = {
   pending: null,
   faults: [],
   copied: false,
+  mismatchSectors: null,
+  progress: null,
+  checkpointAtMs: Number.NEGATIVE_INFINITY,
+  toldPercent: null,
   asked: [],
   stopRequest: null,
   trouble: null,
@@ -169,9 +215,26 @@ function without(nodes: readonly NodeId[], gone: readonly NodeId[]): NodeId[] {
   return nodes.filter((node) => !gone.includes(node));
 }
 
+function copyOf(record: ArrayRecord, kind: CopyKind, by: NodeId): Copy {
+  return wholeCopy(kind, by, record.version.index + 1);
+}
+
+/** A crash has left what is written in doubt, everywhere: legs may differ, and a member that is being rebuilt misses it. */
 function withResync(record: ArrayRecord, by: NodeId): ArrayRecord {
-  const since = record.version.index + 1;
-  return { ...record, resync: canDiffer(record) ? { fromSector: 0, by, since } : null };
+  if (rebuildingMembers(record).length > 0) {
+    return { ...record, resync: { ...copyOf(record, 'recovery', by), unsynced: canDiffer(record) } };
+  }
+  return { ...record, resync: canDiffer(record) ? copyOf(record, 'resync', by) : null };
+}
+
+/** The record after its copy has ended. */
+function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
+  const members =
+    copy.kind === 'recovery'
+      ? record.members.map((member) => (member.role === 'rebuilding' ? { ...member, role: 'active' as const } : member))
+      : record.members;
+  const resync = copy.unsynced ? copyOf(record, 'resync', copy.by) : null;
+  return { ...record, members, resync, events: record.events + 1 };
 }
 
 function withWriters(record: ArrayRecord, writers: readonly NodeId[]): ArrayRecord {
@@ -237,8 +300,67 @@ function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
     events: record.events + 2,
     members: record.members.map((member) => (member.uuid === uuid ? { ...member, role: 'faulty' as const } : member)),
   };
-  if (failed.resync === null) return failed;
-  return canDiffer(failed) ? failed : { ...failed, resync: null };
+  const copy = failed.resync;
+  if (copy === null) return failed;
+  switch (copy.kind) {
+    case 'resync':
+      return canDiffer(failed) ? failed : { ...failed, resync: null };
+    case 'recovery':
+      if (rebuildingMembers(failed).length > 0) return failed;
+      return copy.unsynced ? withResync(failed, copy.by) : { ...failed, resync: null };
+    default:
+      // What it would go on to compare with is gone; it is asked for again when the array is whole.
+      return { ...failed, resync: null };
+  }
+}
+
+/** A spare that takes over a free slot, if every node that has to write to it sees it. */
+function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | null {
+  if (record.run !== 'started' || record.resync !== null || record.writers.length === 0) return null;
+  if (!isRedundant(record.level)) return null;
+  const [slot] = freeSlots(record);
+  if (slot === undefined) return null;
+  const seenByAll = (uuid: string): boolean =>
+    mayTouch(record).every((id) => state.nodes.get(id)?.reports.get(record.uuid)?.visible.includes(uuid) === true);
+  const spare = record.members.find((member) => member.role === 'spare' && seenByAll(member.uuid));
+  if (spare === undefined || spare.dataSizeSectors < record.componentSectors) return null;
+  const members = record.members.map((member) =>
+    member === spare ? { ...member, role: 'rebuilding' as const, slot } : member,
+  );
+  return {
+    kind: 'resync-start',
+    record: {
+      ...record,
+      members,
+      resync: copyOf(record, 'recovery', copierFor(state, record)),
+      events: record.events + 1,
+    },
+    detail: { member: spare.uuid },
+    fields: { copied: false, progress: null },
+  };
+}
+
+/** How far a copy is by the copier's word; null: no more than the record says. */
+function progressBeyond(array: MasterArray, copy: Copy): number | null {
+  const { progress } = array;
+  if (progress === null || progress.since !== copy.since || progress.doneSectors <= copy.fromSector) return null;
+  return progress.doneSectors;
+}
+
+function checkpoint(state: MasterState, array: MasterArray, record: ArrayRecord, now: number): NextChange | null {
+  const copy = record.resync;
+  if (copy === null || copy.halted) return null;
+  const doneSectors = progressBeyond(array, copy);
+  if (doneSectors === null) return null;
+  const due = now - array.checkpointAtMs >= state.checkpointMs || doneSectors - copy.fromSector >= CHECKPOINT_SECTORS;
+  if (!due) return null;
+  return {
+    kind: 'resync-checkpoint',
+    // Of the same events, a superblock that a crash left behind would contradict its header.
+    record: { ...record, resync: { ...copy, fromSector: doneSectors }, events: record.events + 1 },
+    detail: {},
+    fields: { checkpointAtMs: now },
+  };
 }
 
 function nextChange(
@@ -283,11 +405,12 @@ function nextChange(
     };
   }
   if (array.copied && record.resync !== null) {
+    const member = rebuildingMembers(record)[0]?.uuid;
     return {
       kind: 'resync-done',
-      record: { ...record, resync: null, events: record.events + 1 },
-      detail: {},
-      fields: { copied: false },
+      record: withoutCopy(record, record.resync),
+      detail: member === undefined ? {} : { member },
+      fields: { copied: false, progress: null },
     };
   }
   if (gone.clean.length > 0) {
@@ -301,7 +424,7 @@ function nextChange(
     };
   }
   const asked = array.asked[0];
-  if (asked !== undefined) return changeFor(array, record, asked);
+  if (asked !== undefined) return changeFor(state, array, record, asked);
   if (ownerIsGone(state, record, now)) {
     return {
       kind: 'move',
@@ -318,7 +441,7 @@ function nextChange(
         resync: { ...record.resync, by: copierFor(state, record), since: record.version.index + 1 },
       },
       detail: {},
-      fields: {},
+      fields: { copied: false, progress: null },
     };
   }
   if (record.run === 'started') {
@@ -340,7 +463,7 @@ function nextChange(
       };
     }
   }
-  return null;
+  return recoveryStart(state, record) ?? checkpoint(state, array, record, now);
 }
 
 function allowed(record: ArrayRecord, uuid: string): boolean {
@@ -355,10 +478,11 @@ function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: Mas
   const report = node.reports.get(record.uuid);
   if (report === undefined || report.applied === null || report.trouble !== null) return false;
   if (compareVersions(report.applied, record.version) !== 0 || report.state !== 'held') return false;
-  return record.members.every((member) => member.role !== 'active' || report.visible.includes(member.uuid));
+  return record.members.every((member) => !isWritten(member) || report.visible.includes(member.uuid));
 }
 
 function changeFor(
+  state: MasterState,
   array: MasterArray,
   record: ArrayRecord,
   asked: AskedChange,
@@ -397,7 +521,7 @@ function changeFor(
     case 'remove': {
       const member = record.members.find((candidate) => candidate.uuid === change.member);
       if (member === undefined) return refuse(`${record.md} has no member ${change.member}`);
-      if (member.role === 'active') return refuse(`${record.md}: member ${change.member} is in use; fail it first`);
+      if (isWritten(member)) return refuse(`${record.md}: member ${change.member} is in use; fail it first`);
       const members = record.members.filter((candidate) => candidate.uuid !== change.member);
       return next('remove', { ...record, members, events: record.events + 1 }, {}, { member: change.member });
     }
@@ -411,7 +535,43 @@ function changeFor(
       const members = [...record.members, { ...change.member, devNumber }];
       return next('add', { ...record, members, events: record.events + 1 }, {}, { member: change.member.uuid });
     }
+    case 'action':
+      return actionFor(state, array, record, change.action, next, refuse);
+    case 'sync-limit':
+      return next('resync-change', { ...record, syncLimitKib: change.limitKib }, {});
   }
+}
+
+function actionFor(
+  state: MasterState,
+  array: MasterArray,
+  record: ArrayRecord,
+  action: Extract<Change, { what: 'action' }>['action'],
+  next: (kind: CommitKind, changed: ArrayRecord, fields: Partial<MasterArray>) => NextChange,
+  refuse: (text: string) => { refuse: AskedChange; text: string },
+): NextChange | { refuse: AskedChange; text: string } {
+  const copy = record.resync;
+  const since = record.version.index + 1;
+  if (record.run !== 'started') return refuse(`${record.md} is stopped; assemble it first`);
+  if (!isRedundant(record.level)) return refuse(`${record.md}: ${record.level} has no copies to compare or to make`);
+  if (action === 'check' || action === 'repair') {
+    if (copy !== null) return refuse(`${record.md}: a ${copy.kind} is under way; wait for it (mdmesh wait ${record.md})`);
+    if (activeMembers(record).length < 2) return refuse(`${record.md} has one member in sync: nothing to compare it with`);
+    const started = { ...record, resync: copyOf(record, action, copierFor(state, record)) };
+    return next('resync-start', started, { copied: false, progress: null, mismatchSectors: null });
+  }
+  if (copy === null) return refuse(`${record.md}: nothing is being copied`);
+  const fields = { copied: false, progress: null };
+  if (action === 'idle' && (copy.kind === 'check' || copy.kind === 'repair')) {
+    return next('resync-done', { ...record, resync: null }, fields);
+  }
+  const halted = action === 'frozen';
+  if (copy.halted === halted) {
+    return refuse(`${record.md}: the ${copy.kind} is ${halted ? 'halted already' : 'under way'}`);
+  }
+  const fromSector = progressBeyond(array, copy) ?? copy.fromSector;
+  const changed = { ...copy, fromSector, halted, since };
+  return next('resync-change', { ...record, resync: changed, events: record.events + 1 }, fields);
 }
 
 export function masterStep(
@@ -536,9 +696,16 @@ export function masterStep(
       } else if (observation.what === 'resync-done') {
         const resync = (array.pending?.record ?? array.record)?.resync;
         if (resync?.by === input.from && resync.since === observation.since) {
-          changeArray(observation.array, { copied: true });
+          changeArray(observation.array, { copied: true, mismatchSectors: observation.mismatchSectors });
         }
       }
+      break;
+    }
+    case 'progress': {
+      const array = arrays.get(input.array);
+      const resync = array?.record?.resync;
+      if (array === undefined || resync?.by !== input.from || resync.since !== input.progress.since) break;
+      changeArray(input.array, { progress: input.progress, toldPercent: tellPercent(array, input.progress, effects) });
       break;
     }
     case 'fenced':
@@ -762,6 +929,7 @@ function advance(
     array = replace({ pending: null });
     const to = [...state.nodes.keys()];
     effects.push({ type: 'released', to, array: uuid, version: pending.record.version });
+    tellCopy(state, array, pending, effects);
     const { requestId } = pending.detail;
     if (requestId !== undefined && pending.kind !== 'stop') {
       effects.push({ type: 'answer', requestId, ok: true, text: outcomeText(pending) });
@@ -846,8 +1014,50 @@ function outcomeText(pending: PendingCommit): string {
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,
     add: `member ${detail.member ?? ''} added to ${record.md} as a spare`,
+    'resync-start': `${record.md}: ${record.resync?.kind ?? 'copy'} started`,
+    'resync-done': `${record.md}: ended`,
+    'resync-change': copyText(record),
   };
   return words[kind] ?? `${record.md}: done`;
+}
+
+function copyText({ md, resync, syncLimitKib }: ArrayRecord): string {
+  const limit = syncLimitKib === null ? 'as configured' : `${syncLimitKib} KiB/s`;
+  const copy = resync === null ? 'nothing is being copied' : `${resync.kind} ${resync.halted ? 'halted' : 'goes on'}`;
+  return `${md}: ${copy}; limit ${limit}`;
+}
+
+/** Each step of 20 % is told once. */
+function tellPercent(array: MasterArray, progress: CopyProgress, effects: MasterEffect[]): MasterArray['toldPercent'] {
+  const { since, kind, by, doneSectors, totalSectors } = progress;
+  const reached = Math.floor((100 * doneSectors) / Math.max(1, totalSectors) / PERCENT_STEP) * PERCENT_STEP;
+  const first = array.toldPercent?.since !== since;
+  // A copy that goes on does not tell again what it was at before.
+  const begun = (100 * (array.record?.resync?.fromSector ?? 0)) / Math.max(1, totalSectors);
+  const before = first ? Math.floor(begun / PERCENT_STEP) * PERCENT_STEP : (array.toldPercent?.percent ?? 0);
+  if (reached <= before || reached >= 100) return { since, percent: before };
+  const detail = { kind, percent: reached, by };
+  effects.push({ type: 'notice', name: `Rebuild${reached}`, severity: 'info', subject: array.record?.md ?? '', detail });
+  return { since, percent: reached };
+}
+
+/** What mdadm --monitor would say of a commit about a copy. */
+function tellCopy(state: MasterState, array: MasterArray, pending: PendingCommit, effects: MasterEffect[]): void {
+  const { record, kind, detail } = pending;
+  const tell = (name: string, severity: 'info' | 'warning', more: Record<string, string | number>): void => {
+    effects.push({ type: 'notice', name, severity, subject: record.md, detail: more });
+  };
+  const copy = record.resync;
+  const begins = kind === 'resync-start' || kind === 'create' || kind === 'evict' || kind === 'adopt';
+  if (begins && copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
+  if (kind === 'resync-change' && copy !== null) {
+    tell(copy.halted ? 'CopyHalted' : 'CopyContinued', 'info', { kind: copy.kind, by: copy.by });
+  }
+  if (kind !== 'resync-done') return;
+  if (detail.member !== undefined) tell('SpareActive', 'info', { member: detail.member });
+  const found = array.mismatchSectors;
+  tell('RebuildFinished', 'info', { by: state.self, ...(found === null ? {} : { mismatchSectors: found }) });
+  if (copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
 }
 
 function seesMajority(state: MasterState): boolean {

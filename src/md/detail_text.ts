@@ -3,10 +3,10 @@
  * array is, the observation how it stands on this node.
  */
 import { isRedundant, survives } from '../arrays/levels.ts';
+import { arraySectors } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import type { ArrayObservation, MemberObservation } from './driver.ts';
 import { ctimeText, humanSize, layoutText, mdadmUuid } from './examine_text.ts';
-import { arraySectors } from './metadata.ts';
 import { levelNumber } from './superblock.ts';
 
 export interface DetailInput {

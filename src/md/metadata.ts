@@ -11,7 +11,7 @@
  * therefore written by somebody else (mdadm on a host that cleared the bit), and is told, never believed.
  */
 import { isRedundant } from '../arrays/levels.ts';
-import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId } from '../arrays/record.ts';
+import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import type { Disk, MeshHeader, MetadataWrite, Superblock } from './driver.ts';
 import {
   encodeMeshHeader,
@@ -71,31 +71,6 @@ export function componentSectorsFor(level: Level, chunkSectors: number, smallest
   if (!isRedundant(level)) return 0;
   if (level === 'raid1' || chunkSectors === 0) return wholeKib;
   return wholeKib - (wholeKib % chunkSectors);
-}
-
-/** Size of /dev/mdX as the kernel computes it: raid0 and linear use each member to its own end, in whole chunks. */
-export function arraySectors(record: ArrayRecord): number {
-  const { level, componentSectors, raidDisks, chunkSectors } = record;
-  switch (level) {
-    case 'linear':
-    case 'raid0': {
-      const unit = Math.max(1, chunkSectors);
-      const active = record.members.filter((member) => member.role === 'active');
-      return active.reduce((sum, { dataSizeSectors }) => sum + dataSizeSectors - (dataSizeSectors % unit), 0);
-    }
-    case 'raid1':
-      return componentSectors;
-    case 'raid4':
-    case 'raid5':
-      return componentSectors * (raidDisks - 1);
-    case 'raid6':
-      return componentSectors * (raidDisks - 2);
-    case 'raid10': {
-      // raid10_size(): whole chunks at each step.
-      const each = Math.floor(componentSectors / chunkSectors / ((record.layout >> 8) & 0xff));
-      return Math.floor((each * raidDisks) / (record.layout & 0xff)) * chunkSectors;
-    }
-  }
 }
 
 function roleOf(member: MemberRecord): number {
@@ -476,9 +451,10 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
     run: 'stopped',
     writers: [],
     writerBoots: [],
+    syncLimitKib: null,
     resync:
       isRedundant(level) && newest.resyncOffsetSectors !== null
-        ? { fromSector: newest.resyncOffsetSectors, by: adoption.resyncBy, since: 1 }
+        ? { ...wholeCopy('resync', adoption.resyncBy, 1), fromSector: newest.resyncOffsetSectors }
         : null,
     events: newest.events + 2,
     utimeSeconds: newest.utimeSeconds,

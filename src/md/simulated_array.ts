@@ -6,10 +6,9 @@
  * write of which a leg failed is told to its application only after gate A was answered (raid1's bio_end_io_list).
  * Reads wait for nothing. raid0 and linear have no gates: their members never become faulty, errors go to the application.
  */
-import { isRedundant, survives } from '../arrays/levels.ts';
+import { arraySectors, isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import { type ArrayObservation, MdError } from './driver.ts';
-import { arraySectors } from './metadata.ts';
 import type { SimulatedKernel } from './simulated_kernel.ts';
 import { arrayRange, type Piece, piecesOf } from './simulated_layout.ts';
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
 import { MdError } from '../../src/md/driver.ts';
-import { arraySectors } from '../../src/md/metadata.ts';
+import { arraySectors } from '../../src/arrays/levels.ts';
 import {
   realTime,
   type SimulatedNode,
