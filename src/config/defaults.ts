@@ -17,3 +17,6 @@ export const DEFAULT_DEVICES = Object.freeze([
   '/dev/ubd*',
   '/dev/mapper/*',
 ] as const);
+export const DEFAULT_COPY_WINDOW_MS = 15;
+export const DEFAULT_COPY_WINDOW_MAX_KIB = 64 * 1024;
+export const DEFAULT_COPY_CHECKPOINT_MS = 2000;

@@ -27,3 +27,10 @@ export const Duration = z
   .refine((durationMs) => Number.isInteger(durationMs) && durationMs > 0 && durationMs <= LONGEST_MS, {
     error: 'is not a whole number of milliseconds between 1ms and 24h; write for example 300ms or 2s',
   });
+
+/** The same with bounds of its own; `why` tells what lies behind them. */
+export function durationBetween(leastMs: number, mostMs: number, why: string) {
+  return Duration.refine((durationMs) => durationMs >= leastMs && durationMs <= mostMs, {
+    error: `is not between ${formatDuration(leastMs)} and ${formatDuration(mostMs)}: ${why}; write a time within these`,
+  });
+}

@@ -53,6 +53,16 @@ export interface Config {
     autoAssemble: boolean;
     /** Globs of devices that may be members. */
     devices: readonly string[];
+    /** How resync, recovery, check and repair are made: by one node, window by window. */
+    copy: {
+      /** What a copy may take, in KiB a second; null: what the disks give. An array's own limit goes before it. */
+      limitKib: number | null;
+      /** How long the copy of one window should take. */
+      windowMs: number;
+      windowMaxSectors: number;
+      /** How often it is committed how far the copy is. */
+      checkpointMs: number;
+    };
   };
   driver: 'real' | 'simulated';
   log: { level: 'debug' | 'info' | 'warn' | 'error' };

@@ -83,7 +83,16 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
               : null,
             acceptDataLoss: fencing.accept_data_loss,
           },
-          arrays: { autoAssemble: arrays.auto_assemble, devices: arrays.devices },
+          arrays: {
+            autoAssemble: arrays.auto_assemble,
+            devices: arrays.devices,
+            copy: {
+              limitKib: arrays.copy.limit,
+              windowMs: arrays.copy.window,
+              windowMaxSectors: arrays.copy.window_max * 2,
+              checkpointMs: arrays.copy.checkpoint,
+            },
+          },
           driver,
           log,
         };
@@ -212,7 +221,9 @@ export function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[
 }
 
 function unwrap(schema: z.ZodType): z.ZodType {
-  if (!(schema instanceof z.ZodOptional || schema instanceof z.ZodDefault)) return schema;
+  const isWrapped =
+    schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault;
+  if (!isWrapped) return schema;
   const inner: unknown = schema.unwrap();
   return inner instanceof z.ZodType ? unwrap(inner) : schema;
 }

@@ -7,7 +7,8 @@ import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { NodeId, Uuid } from '../arrays/record.ts';
 import * as defaults from './defaults.ts';
-import { Duration } from './durations.ts';
+import { Duration, durationBetween } from './durations.ts';
+import { formatSizeKib, parseSizeKib } from './sizes.ts';
 
 const AbsolutePath = z.string().refine((path) => isAbsolute(path) && !path.includes('\0'), {
   error: 'is not an absolute path; start it with /: the agent runs in no particular directory',
@@ -80,8 +81,38 @@ export const FencingSection = z.strictObject({
 });
 export type FencingSection = z.infer<typeof FencingSection>;
 
+/** Schema of a size: text with a unit in, KiB out. */
+const SizeKib = z
+  .custom<string>((value) => typeof value === 'string' && (parseSizeKib(value) ?? 0) > 0, {
+    error: 'is not a size with its unit; write a number and KiB, MiB or GiB, for example 64MiB',
+  })
+  .transform((text) => parseSizeKib(text) ?? 0);
+
+const WINDOW_MAX_LEAST_KIB = 1024;
+const WINDOW_MAX_MOST_KIB = 1024 ** 2;
+
+const CopySection = z.strictObject({
+  limit: z
+    .union([z.literal('none').transform(() => null), SizeKib], {
+      error: 'is no limit for copies; write what they may take in a second, for example 50MiB, or none',
+    })
+    .default(null),
+  window: durationBetween(2, 1000, 'below, the messages cost more than the copy; above, writers wait too long').default(
+    defaults.DEFAULT_COPY_WINDOW_MS,
+  ),
+  window_max: SizeKib.refine((sizeKib) => sizeKib >= WINDOW_MAX_LEAST_KIB && sizeKib <= WINDOW_MAX_MOST_KIB, {
+    error: `is not between ${formatSizeKib(WINDOW_MAX_LEAST_KIB)} and ${formatSizeKib(WINDOW_MAX_MOST_KIB)}; write a size within these, for example 64MiB`,
+  }).default(defaults.DEFAULT_COPY_WINDOW_MAX_KIB),
+  checkpoint: durationBetween(
+    500,
+    600_000,
+    'each one writes every superblock, and what was copied behind it is copied again',
+  ).default(defaults.DEFAULT_COPY_CHECKPOINT_MS),
+});
+
 export const ArraysSection = z.strictObject({
   auto_assemble: z.boolean().default(true),
+  copy: CopySection.prefault({}),
   devices: z
     .array(
       z.string().startsWith('/dev/', {

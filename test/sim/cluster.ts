@@ -404,7 +404,11 @@ export class SimCluster {
         watchdog: null,
         acceptDataLoss: false,
       },
-      arrays: { autoAssemble: true, devices: ['/dev/sd*'] },
+      arrays: {
+        autoAssemble: true,
+        devices: ['/dev/sd*'],
+        copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
+      },
       driver: 'simulated',
       log: { level: 'info' },
     };

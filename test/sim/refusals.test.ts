@@ -54,7 +54,11 @@ class Scene {
         timing: LAN,
         profile: 'lan',
         fencing: { methods: ['manual'], command: null, watchdog: null, acceptDataLoss: false },
-        arrays: { autoAssemble: true, devices: [] },
+        arrays: {
+          autoAssemble: true,
+          devices: [],
+          copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
+        },
         driver: 'simulated',
         log: { level: 'info' },
       },

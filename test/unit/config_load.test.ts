@@ -46,7 +46,12 @@ test('the example’s optional settings parse too, with the defaults that their 
 
 test('the example shows every key that the code knows', () => {
   const sections = Object.entries(SECTIONS).flatMap(([key, schema]) => [key, ...keysAt(schema, [])]);
-  const nested = [...keysAt(SECTIONS.fencing, ['command']), ...keysAt(SECTIONS.fencing, ['watchdog'])];
+  const nested = [
+    ...keysAt(SECTIONS.fencing, ['command']),
+    ...keysAt(SECTIONS.fencing, ['watchdog']),
+    ...keysAt(SECTIONS.arrays, ['copy']),
+  ];
+  assert.ok(nested.includes('window_max'), nested.join());
   for (const key of [...TOP_KEYS, ...sections, ...nested, ...keysAt(NodeSection, [])]) {
     assert.match(example, new RegExp(`(^|[\\s{])${key}:`, 'm'), `${key} is not in the example`);
   }

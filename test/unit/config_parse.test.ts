@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Config, type ConfigProblem, formatProblems, LAN, parseConfig, WAN } from '#src/config/index.ts';
+import { formatSizeKib, parseSizeKib } from '#src/config/sizes.ts';
 
 const PEERS = [
   '12D3KooWFQJwC8sqPNqD8kWvxnuLuuBfFGLA2G7cAJuk8YwbtVPZ',
@@ -256,4 +257,43 @@ test('a file that is nothing but such a list is a whole configuration, once its 
   const unpinned = bad('10.77.0.1\n10.77.0.2\n10.77.0.3\n');
   assert.equal(unpinned.filter((p) => /has no peer ID/.test(p.text)).length, 3);
   assert.match(formatProblems(unpinned), /run `mdmesh key` on that node/);
+});
+
+test('copies are made in short windows, without a limit, unless the file says otherwise', () => {
+  const usual = { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 };
+  assert.deepEqual(good(BASE).arrays.copy, usual);
+  const copy = (body: string) => good(`${BASE}\narrays: { copy: { ${body} } }`).arrays.copy;
+  assert.deepEqual(copy('limit: 50MiB, checkpoint: 10m'), { ...usual, limitKib: 51_200, checkpointMs: 600_000 });
+  assert.deepEqual(copy('limit: none, window: 1s, window_max: 1G'), {
+    ...usual,
+    windowMs: 1000,
+    windowMaxSectors: 2_097_152,
+  });
+});
+
+test('a copy’s settings are held to their bounds, and a size has to carry its unit', () => {
+  const copy = (body: string) => `${BASE}\narrays:\n  copy:\n    ${body}`;
+  oneProblem(
+    copy('window: 1ms'),
+    /^test\.yaml:8: arrays\.copy\.window = 1ms: is not between 2ms and 1s: .*; write a time/,
+  );
+  oneProblem(copy('window: 1001ms'), /is not between 2ms and 1s/);
+  oneProblem(copy('checkpoint: 499ms'), /arrays\.copy\.checkpoint = 499ms: is not between 500ms and 10m/);
+  oneProblem(copy('checkpoint: 601s'), /is not between 500ms and 10m/);
+  oneProblem(copy('window_max: 1023KiB'), /window_max = 1023KiB: is not between 1MiB and 1GiB; write a size/);
+  oneProblem(copy('window_max: 1025MiB'), /is not between 1MiB and 1GiB/);
+  oneProblem(copy('window_max: 65536'), /window_max = 65536: is not a size with its unit; write a number and KiB, MiB/);
+  oneProblem(copy('limit: 50'), /limit = 50: is no limit for copies; write what they may take in a second/);
+  oneProblem(copy('limit: 0M'), /limit = 0M: is no limit for copies/);
+  oneProblem(copy('limit: fast'), /limit = fast: is no limit for copies/);
+  oneProblem(copy('windw: 15ms'), /arrays\.copy\.windw = 15ms: .*did you mean window\?/);
+});
+
+test('sizes are read with mdadm’s letters, and written so that they are read again', () => {
+  const read = (text: string) => parseSizeKib(text);
+  assert.deepEqual(['1K', '64KiB', '1.5m', '2 G', '1TiB'].map(read), [1, 64, 1536, 2_097_152, 1_073_741_824]);
+  for (const text of ['', '64', 'M', '64MB', '-1M', '0.1K', '1e3K', '64 M iB', '9999999999999G']) {
+    assert.equal(read(text), null, text);
+  }
+  assert.deepEqual([1, 1500, 65_536, 1_048_576].map(formatSizeKib), ['1KiB', '1500KiB', '64MiB', '1GiB']);
 });
