@@ -12,6 +12,12 @@
  *   once that record is released.
  * - While another node copies, this node's writes are suspended (drained), not only gated: a write in flight beside the
  *   copier would leave the legs different.
+ * - A committed failure of a member that md here still uses is applied under a drained suspend, and writes pass again only
+ *   after the release. A write whose legs are chosen, but which is not yet submitted, would lose the failed leg without a
+ *   gate (flush_bio_list ends it with an error that nobody asks about, drivers/md/raid1-10.c) and be called written, while
+ *   another node may still read that leg. Where a gate is closed already, it is the gate that holds.
+ * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
+ *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, and only after the release: by then all others hold.
  */
 import type { ArrayObservation } from '../md/driver.ts';
@@ -201,14 +207,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   for (const member of observation.members) {
     if (member.uuid === null) continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
-    if (recorded?.role === 'faulty' && !member.faulty && member.slot !== null) {
+    const used = !member.faulty && member.slot !== null;
+    if (used && (recorded === undefined || recorded.role === 'faulty')) {
+      if (!observation.held && !gateClosed(observation)) return { op: { op: 'hold' }, settled: false };
       return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
     }
-    if (recorded === undefined) {
-      if (!member.faulty && member.slot !== null) {
-        return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
-      }
-      if (!member.blocked) return { op: { op: 'remove', member: member.uuid }, settled: false };
+    if (recorded === undefined && !member.blocked) {
+      return { op: { op: 'remove', member: member.uuid }, settled: false };
     }
   }
   const copierHere = record.resync !== null && record.resync.by === state.self;
@@ -240,7 +245,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (!parted && !gateClosed(observation) && now < state.grantUntilMs)
       return { op: { op: 'start-resync', fromSector: from, since: record.resync.since }, settled: true };
   }
-  if (!hold && observation.held && released && !parted) return { op: { op: 'open' }, settled: true };
+  if (!hold && observation.held && released && !parted && !gateClosed(observation))
+    return { op: { op: 'open' }, settled: true };
   if (!copierHere) {
     const spare = record.members.find(
       (member) =>
