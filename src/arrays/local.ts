@@ -12,6 +12,12 @@
  *   once that record is released.
  * - While another node copies, this node's writes are suspended (drained), not only gated, where it copies: a write in flight
  *   beside the copier would leave the legs different. Until the copier has said where that is, everywhere.
+ * - A committed failure of a member that md here still uses is applied under a drained suspend, and writes pass again only
+ *   after the release. A write whose legs are chosen, but which is not yet submitted, would lose the failed leg without a
+ *   gate (flush_bio_list ends it with an error that nobody asks about, drivers/md/raid1-10.c) and be called written, while
+ *   another node may still read that leg. Where a gate is closed already, it is the gate that holds.
+ * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
+ *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
@@ -151,6 +157,7 @@ export function localStart(self: NodeId, kernelBoot: string, copyOptions: CopyOp
 const RETRY_MS = 200;
 const REPEAT_MS = 1000;
 const PROGRESS_MS = 1000;
+const NOTHING: SectorRange = { loSector: 0, hiSector: 0 };
 
 export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
@@ -232,9 +239,10 @@ function sameRange(a: SectorRange | null, b: SectorRange): boolean {
 function mayOpen(state: NodeArrays, { record, released, observation }: LocalArray): boolean {
   if (released === null) return false;
   if (compareVersions(released.version, record.version) >= 0) return true;
-  // A window moves on although a checkpoint is under way: the array is open already.
+  // A window moves on although a checkpoint is under way: the array is open already, and the legs are the same.
   const sameCopy = released.resync !== null && released.resync.since === record.resync?.since;
-  return sameCopy && observation?.held === false && released.writers.includes(state.self);
+  const sameLegs = JSON.stringify(released.members) === JSON.stringify(record.members);
+  return sameCopy && sameLegs && observation?.held === false && released.writers.includes(state.self);
 }
 
 /** The copy that md was started on has come to its end. */
@@ -287,14 +295,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   for (const member of observation.members) {
     if (member.uuid === null) continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
-    if (recorded?.role === 'faulty' && !member.faulty && member.slot !== null) {
+    const used = !member.faulty && member.slot !== null;
+    if (used && (recorded === undefined || recorded.role === 'faulty')) {
+      if (!observation.held && !gateClosed(observation)) return { op: { op: 'hold' }, settled: false };
       return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
     }
-    if (recorded === undefined) {
-      if (!member.faulty && member.slot !== null) {
-        return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
-      }
-      if (!member.blocked) return { op: { op: 'remove', member: member.uuid }, settled: false };
+    if (recorded === undefined && !member.blocked) {
+      return { op: { op: 'remove', member: member.uuid }, settled: false };
     }
   }
   const copy = record.resync;
@@ -355,13 +362,12 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       }
     }
   }
-  if (!hold && !parted && mayOpen(state, array)) {
-    if (!copiedElsewhere(state, record)) {
-      if (observation.suspended !== null) return { op: { op: 'open' }, settled: true };
-    } else if (array.window !== null && !sameRange(observation.suspended, array.window)) {
-      const { loSector, hiSector } = array.window;
+  if (!hold && !parted && !gateClosed(observation) && mayOpen(state, array)) {
+    const wanted = copiedElsewhere(state, record) ? array.window : NOTHING;
+    if (wanted !== null && !sameRange(observation.suspended, wanted)) {
+      const { loSector, hiSector } = wanted;
       const range: LocalOp = { op: 'hold-range', range: { loSector, hiSector } };
-      if (!gateClosed(observation)) return { op: loSector < hiSector ? range : { op: 'open' }, settled: true };
+      return { op: loSector < hiSector ? range : { op: 'open' }, settled: true };
     }
   }
   if (!copierHere) {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type LocalEffect, type LocalInput, localStart, localStep, type NodeArrays } from '../../src/arrays/local.ts';
+import type { ArrayObservation } from '../../src/md/driver.ts';
 import { ARRAY, bootOf, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
 
 class Node {
@@ -32,6 +33,12 @@ class Node {
     );
     return node;
   }
+}
+
+/** LEG_B has failed, and its gates are answered. */
+function withoutGates(fields: Partial<ArrayObservation>): ArrayObservation {
+  const seen = md({ ...fields, arrayState: 'active', writePending: false }, LEG_B);
+  return { ...seen, members: seen.members.map((member) => ({ ...member, blocked: false })) };
 }
 
 test('a leg fails here: it is told to the master, and the gates stay closed until the failure is released', () => {
@@ -76,19 +83,48 @@ test('without a live grant no gate is answered, and an open array is held', () =
   assert.deepEqual(node.ops(open), ['hold']);
 });
 
-test('the failure of another node reaches this md, and is acknowledged only once md shows it', () => {
+test('the failure of another node reaches this md drained, and is acknowledged only once md shows it', () => {
   const record = mirror();
   const node = Node.writing(record);
   const failed = newer(withFaulty(record, LEG_B), { events: 12 });
   const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
-  assert.deepEqual(node.ops(committed), ['set-faulty']);
+  assert.deepEqual(node.ops(committed), ['hold'], 'a write between the choice of its legs and their submission');
   assert.ok(!committed.some((effect) => effect.type === 'applied'));
+  const held = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+    { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
+  );
+  assert.deepEqual(node.ops(held), ['set-faulty']);
+  assert.ok(!held.some((effect) => effect.type === 'applied'));
   const done = node.feed(
-    { type: 'observed', array: ARRAY, observation: md({}, LEG_B) },
+    { type: 'observed', array: ARRAY, observation: md({ held: true }, LEG_B) },
     { type: 'done', array: ARRAY, op: { op: 'set-faulty', member: LEG_B }, error: null },
   );
   assert.ok(done.some((effect) => effect.type === 'applied' && effect.version.index === 6));
-  assert.deepEqual(node.ops(done), [], 'its own gates wait for the release too');
+  assert.deepEqual(node.ops(done), [], 'its own gates wait for the release too, and it stays held');
+
+  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(node.ops(released), ['answer-gates'], 'opening drains: not under a closed gate');
+  const answered = node.feed(
+    { type: 'observed', array: ARRAY, observation: withoutGates({ held: true }) },
+    { type: 'gates-done', array: ARRAY, error: null },
+  );
+  assert.deepEqual(node.ops(answered), ['open']);
+});
+
+test('a removed member that md still uses is failed drained, too', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const without = newer(record, { members: record.members.filter((member) => member.uuid !== LEG_B) });
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: without, forgotten: false })), ['hold']);
+});
+
+test('under a closed gate a committed failure is applied at once: the gate holds, and a suspend would never drain', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.feed({ type: 'observed', array: ARRAY, observation: md({ writePending: true, arrayState: 'write-pending' }) });
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: failed, forgotten: false })), ['set-faulty']);
 });
 
 test('an array is opened only as a writer of a released record', () => {
@@ -264,7 +300,12 @@ test('… but not under one that says that a leg failed', () => {
   node.feed({ type: 'commit', record: failed, forgotten: false });
   assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), []);
   const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
-  assert.deepEqual(node.ops(released), ['answer-gates', 'open']);
+  assert.deepEqual(node.ops(released), ['answer-gates']);
+  const answered = node.feed(
+    { type: 'observed', array: ARRAY, observation: withoutGates({ held: true }) },
+    { type: 'gates-done', array: ARRAY, error: null },
+  );
+  assert.deepEqual(node.ops(answered), ['open']);
 });
 
 test('a node that crashed since it was admitted lets no write pass, and reads one leg, until it is admitted anew', () => {
