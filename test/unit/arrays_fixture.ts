@@ -1,5 +1,6 @@
 /** A mirror of two legs on three nodes, and md as each node sees it. */
-import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import { type ArrayRecord, type Copy, type CopyKind, type NodeId, wholeCopy } from '../../src/arrays/record.ts';
+import type { CopyOptions } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import type { ArrayReport } from '../../src/wire/messages.ts';
 
@@ -35,6 +36,7 @@ export function mirror(fields: Partial<ArrayRecord> = {}): ArrayRecord {
     writers,
     writerBoots: writers.map((node) => ({ node, kernelBoot: bootOf(node) })),
     resync: null,
+    syncLimitKib: null,
     events: 10,
     utimeSeconds: 1,
     members: [
@@ -44,6 +46,12 @@ export function mirror(fields: Partial<ArrayRecord> = {}): ArrayRecord {
     version: { term: 1, index: 5 },
     ...fields,
   };
+}
+
+export const COPY_OPTIONS: CopyOptions = { windowMs: 15, windowMaxSectors: 131072, limitKib: null };
+
+export function copy(by: NodeId, since: number, kind: CopyKind = 'resync', fields: Partial<Copy> = {}): Copy {
+  return { ...wholeCopy(kind, by, since), ...fields };
 }
 
 export function withFaulty(record: ArrayRecord, leg: string): ArrayRecord {
@@ -62,15 +70,18 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
     arrayState: faulty === null ? 'active' : 'write-pending',
     writePending: faulty !== null,
     held: false,
+    suspended: fields.held === true ? { loSector: 0, hiSector: 1000 } : null,
     syncAction: 'frozen',
     syncCompleted: null,
     resyncStartSector: null,
+    mismatchSectors: 0,
     degraded: faulty === null ? 0 : 1,
     members: [LEG_A, LEG_B].map((uuid, slot) => ({
       uuid,
       device: uuid === LEG_A ? 'sda' : 'sdb',
       slot,
       inSync: uuid !== faulty,
+      rebuilding: false,
       faulty: uuid === faulty,
       blocked: uuid === faulty,
     })),
@@ -88,4 +99,36 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     trouble: null,
     ...fields,
   };
+}
+
+/** The mirror with a third disk in LEG_B's slot that node `by` rebuilds. */
+export function rebuilding(by: NodeId, since: number, fields: Partial<Copy> = {}): ArrayRecord {
+  const record = withFaulty(mirror(), LEG_B);
+  const spare = { uuid: SPARE, devNumber: 2, slot: 1, dataOffsetSectors: 2048, dataSizeSectors: 1000 };
+  return {
+    ...record,
+    members: [...record.members, { ...spare, role: 'rebuilding' }],
+    resync: copy(by, since, 'recovery', fields),
+    version: { term: 1, index: since },
+  };
+}
+
+/** md that runs it; `state` of the third disk: not attached, written only, or in sync. */
+export function mdRebuilding(
+  state: 'absent' | 'spare' | 'rebuilding' | 'in-sync',
+  fields: Partial<ArrayObservation> = {},
+): ArrayObservation {
+  const seen = md(fields);
+  const leg = seen.members.filter(({ uuid }) => uuid === LEG_A);
+  if (state === 'absent') return { ...seen, degraded: 1, members: leg };
+  const third = {
+    uuid: SPARE,
+    device: 'sdc',
+    slot: state === 'spare' ? null : 1,
+    inSync: state === 'in-sync',
+    rebuilding: state === 'rebuilding',
+    faulty: false,
+    blocked: false,
+  };
+  return { ...seen, degraded: state === 'in-sync' ? 0 : 1, members: [...leg, third] };
 }

@@ -1,12 +1,12 @@
 /** The node's side: when gates are answered, when writes pass, who copies. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LocalEffect, type LocalInput, localStart, localStep, type NodeArrays } from '../../src/arrays/local.ts';
+import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep, type NodeArrays } from '../../src/arrays/local.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
-import { ARRAY, bootOf, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
+import { ARRAY, bootOf, COPY_OPTIONS, copy, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
 
 class Node {
-  state: NodeArrays = localStart(2, bootOf(2));
+  state: NodeArrays = localStart(2, bootOf(2), COPY_OPTIONS);
   now = 1000;
   feed(...inputs: LocalInput[]): LocalEffect[] {
     return inputs.flatMap((input) => {
@@ -33,6 +33,12 @@ class Node {
     );
     return node;
   }
+}
+
+const START: LocalOp = { op: 'start-copy', copy: { kind: 'resync', fromSector: 0, toSector: null }, since: 5 };
+
+function windowsIn(effects: LocalEffect[]) {
+  return effects.filter((effect) => effect.type === 'send-window');
 }
 
 /** LEG_B has failed, and its gates are answered. */
@@ -140,7 +146,7 @@ test('an array is opened only as a writer of a released record', () => {
 test('while another node copies, this one is suspended and says so only then', () => {
   const record = mirror();
   const node = Node.writing(record);
-  const copying = newer(record, { resync: { fromSector: 0, by: 1, since: 6 } });
+  const copying = newer(record, { resync: copy(1, 6) });
   const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
   assert.deepEqual(node.ops(committed), ['hold']);
   assert.ok(!committed.some((effect) => effect.type === 'applied'));
@@ -170,7 +176,7 @@ test('a suspend is never asked for under a closed gate: the gate is answered fir
   const pending = md({ writePending: true, arrayState: 'write-pending' });
   const gate = node.feed({ type: 'observed', array: ARRAY, observation: pending });
   assert.deepEqual(node.ops(gate), ['answer-gates']);
-  const copying = newer(record, { resync: { fromSector: 0, by: 1, since: 6 } });
+  const copying = newer(record, { resync: copy(1, 6) });
   const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
   assert.deepEqual(node.ops(committed), []);
   const answered = node.feed(
@@ -181,7 +187,7 @@ test('a suspend is never asked for under a closed gate: the gate is answered fir
 });
 
 test('the named node copies after the release, tells its end once md is in sync, and freezes md again', () => {
-  const record = mirror({ resync: { fromSector: 0, by: 2, since: 5 } });
+  const record = mirror({ resync: copy(2, 5) });
   const node = new Node();
   const before = node.feed(
     { type: 'paths', paths: PATHS },
@@ -192,10 +198,17 @@ test('the named node copies after the release, tells its end once md is in sync,
   );
   assert.deepEqual(node.ops(before), []);
   const released = node.feed({ type: 'released', array: ARRAY, version: record.version });
-  assert.deepEqual(node.ops(released), ['start-resync']);
+  assert.deepEqual(node.ops(released), [], 'nobody has said yet that it holds the window');
+  const [ask] = windowsIn(released);
+  assert.deepEqual([ask?.to, ask?.range], [[1, 3], { loSector: 0, hiSector: 1000 }]);
+  const sequence = ask?.sequence ?? -1;
+  const one = node.feed({ type: 'window-held', from: 1, array: ARRAY, since: 5, sequence });
+  assert.deepEqual(node.ops(one), [], 'node 3 still writes there');
+  const all = node.feed({ type: 'window-held', from: 3, array: ARRAY, since: 5, sequence });
+  assert.deepEqual(node.ops(all), ['start-copy']);
   const running = node.feed(
     { type: 'observed', array: ARRAY, observation: md({ syncAction: 'resync', resyncStartSector: 0 }) },
-    { type: 'done', array: ARRAY, op: { op: 'start-resync', fromSector: 0, since: 5 }, error: null },
+    { type: 'done', array: ARRAY, op: START, error: null },
   );
   assert.deepEqual(node.ops(running), []);
   const ended = node.feed({ type: 'observed', array: ARRAY, observation: md({ syncAction: 'idle' }) });
@@ -206,12 +219,12 @@ test('the named node copies after the release, tells its end once md is in sync,
   );
   assert.deepEqual(
     frozen.filter((effect) => effect.type === 'submit').map((effect) => effect.observation),
-    [{ what: 'resync-done', array: ARRAY, since: 5 }],
+    [{ what: 'resync-done', array: ARRAY, since: 5, mismatchSectors: null }],
   );
 });
 
 test('a node that copies although the record names another is frozen first', () => {
-  const record = mirror({ resync: { fromSector: 0, by: 1, since: 5 } });
+  const record = mirror({ resync: copy(1, 5) });
   const node = Node.writing(record, md({ held: true, resyncStartSector: 0 }));
   const seen = node.feed({
     type: 'observed',
@@ -321,7 +334,7 @@ test('a node that crashed since it was admitted lets no write pass, and reads on
   assert.deepEqual(node.ops(settled), []);
   assert.ok(settled.some((effect) => effect.type === 'applied'));
 
-  const evicted = newer(record, { writers: [1, 3], resync: { fromSector: 0, by: 1, since: 6 } });
+  const evicted = newer(record, { writers: [1, 3], resync: copy(1, 6) });
   const copied = newer({ ...evicted, writers: [1, 2, 3], writerBoots: mirror().writerBoots }, { resync: null });
   node.feed({ type: 'commit', record: evicted, forgotten: false });
   node.feed({ type: 'commit', record: copied, forgotten: false });

@@ -10,10 +10,10 @@ import {
 } from '../../src/arrays/master.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import type { ArrayReport } from '../../src/wire/messages.ts';
-import { ARRAY, bootOf, LEG_A, LEG_B, mirror, report, SPARE, withFaulty } from './arrays_fixture.ts';
+import { ARRAY, bootOf, copy, LEG_A, LEG_B, mirror, report, SPARE, withFaulty } from './arrays_fixture.ts';
 
 class Master {
-  state: MasterState = masterStart(1, [1, 2, 3], 10_000);
+  state: MasterState = masterStart(1, [1, 2, 3], 10_000, 2000);
   now = 1000;
   readonly told: MasterEffect[] = [];
 
@@ -128,25 +128,25 @@ test('a node that died while writing leaves legs that may differ', () => {
     { type: 'status', node: 2, status: 'dead' },
     { type: 'fenced', node: 2, stopped: true, text: 'power off' },
   );
-  assert.deepEqual(master.pending?.resync, { fromSector: 0, by: 1, since: 7 });
+  assert.deepEqual(master.pending?.resync, copy(1, 7));
   master.durable();
   master.applied(1, 3);
   const stale = master.feed({
     type: 'observation',
     from: 1,
-    observation: { what: 'resync-done', array: ARRAY, since: 3 },
+    observation: { what: 'resync-done', array: ARRAY, since: 3, mismatchSectors: null },
   });
   assert.deepEqual(kinds(stale), [], 'the end of an older copy');
   const other = master.feed({
     type: 'observation',
     from: 3,
-    observation: { what: 'resync-done', array: ARRAY, since: 7 },
+    observation: { what: 'resync-done', array: ARRAY, since: 7, mismatchSectors: null },
   });
   assert.deepEqual(kinds(other), [], 'not the node that copies');
   const done = master.feed({
     type: 'observation',
     from: 1,
-    observation: { what: 'resync-done', array: ARRAY, since: 7 },
+    observation: { what: 'resync-done', array: ARRAY, since: 7, mismatchSectors: null },
   });
   assert.deepEqual(kinds(done), ['persist resync-done']);
 });
@@ -161,7 +161,7 @@ test('a writer whose kernel has booted anew has crashed, whatever its array look
     reports: [report(record, { state: 'held' })],
   });
   assert.deepEqual(kinds(effects), ['persist evict']);
-  assert.deepEqual(master.pending?.resync, { fromSector: 0, by: 1, since: 7 });
+  assert.deepEqual(master.pending?.resync, copy(1, 7));
 });
 
 test('a node that says goodbye leaves the writers without a resync, but only once its writes are held', () => {
@@ -285,7 +285,7 @@ test('an exclusive array moves to the master when its owner is gone', () => {
   const master = Master.leading(found);
   master.feed({ type: 'status', node: 2, status: 'dead' }, { type: 'fenced', node: 2, stopped: true, text: 'off' });
   assert.equal(master.pending?.owner, 1);
-  assert.deepEqual(master.pending?.resync, { fromSector: 0, by: 1, since: 7 });
+  assert.deepEqual(master.pending?.resync, copy(1, 7));
 });
 
 test('a metadata write that fails on one leg makes that leg faulty', () => {
@@ -349,7 +349,7 @@ test('without auto_assemble an array that nobody runs stays stopped under a new 
     [[2], 'started'],
   ] as [number[], string][]) {
     const master = new Master();
-    master.state = masterStart(1, [1, 2, 3], 10_000, false);
+    master.state = masterStart(1, [1, 2, 3], 10_000, 2000, false);
     master.alive(1, 2, 3);
     master.feed({ type: 'elected', term: 2 });
     master.feed({ type: 'disks', found: [{ record: mirror({ writers }), complete: true, problem: null }] });

@@ -1,0 +1,497 @@
+/** Copies across the cluster: windows on the node that does not copy, members that are rebuilt, what the master commits. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
+import { type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
+import type { ArrayRecord } from '../../src/arrays/record.ts';
+import type { ArrayObservation } from '../../src/md/driver.ts';
+import type { CopyProgress } from '../../src/wire/messages.ts';
+import {
+  ARRAY,
+  bootOf,
+  COPY_OPTIONS,
+  copy,
+  LEG_A,
+  LEG_B,
+  md,
+  mdRebuilding,
+  mirror,
+  newer,
+  PATHS,
+  rebuilding,
+  report,
+  SPARE,
+  withFaulty,
+} from './arrays_fixture.ts';
+
+const RANGE = { loSector: 100, hiSector: 400 };
+
+class Node {
+  state = localStart(2, bootOf(2), COPY_OPTIONS);
+  now = 1000;
+  constructor(record: ArrayRecord, seen: ArrayObservation) {
+    this.feed(
+      { type: 'paths', paths: PATHS },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 100_000 },
+      { type: 'commit', record, forgotten: false },
+      { type: 'observed', array: ARRAY, observation: seen },
+    );
+  }
+  feed(...inputs: LocalInput[]): LocalEffect[] {
+    return inputs.flatMap((input) => {
+      const { state, effects } = localStep(this.state, input, this.now);
+      this.state = state;
+      return effects;
+    });
+  }
+  commit(record: ArrayRecord): LocalEffect[] {
+    return this.feed({ type: 'commit', record, forgotten: false });
+  }
+  release(record: ArrayRecord): LocalEffect[] {
+    return this.feed({ type: 'released', array: ARRAY, version: record.version });
+  }
+  /** The operation under way ends, and md shows this. */
+  did(seen: ArrayObservation): LocalEffect[] {
+    const op = this.busy;
+    assert.ok(op !== null, 'nothing is under way');
+    return this.feed(
+      { type: 'observed', array: ARRAY, observation: seen },
+      { type: 'done', array: ARRAY, op, error: null },
+    );
+  }
+  window(sequence: number, range = RANGE, from = 1): LocalEffect[] {
+    const { since } = this.state.arrays.get(ARRAY)?.record.resync ?? { since: 0 };
+    return this.feed({ type: 'window', from, array: ARRAY, since, sequence, range });
+  }
+  get busy(): LocalOp | null {
+    return this.state.arrays.get(ARRAY)?.busy ?? null;
+  }
+}
+
+function ops(effects: LocalEffect[]): string[] {
+  return effects.flatMap((effect) => (effect.type === 'perform' ? [effect.op.op] : []));
+}
+
+function heldIn(effects: LocalEffect[]): number[] {
+  return effects.flatMap((effect) => (effect.type === 'window-held' ? [effect.sequence] : []));
+}
+
+function isApplied(effects: LocalEffect[]): boolean {
+  return effects.some((effect) => effect.type === 'applied');
+}
+
+/** Node 2 holds everything for a resync by node 1 that is released. */
+function heldForCopy(): { node: Node; record: ArrayRecord } {
+  const record = mirror({ resync: copy(1, 5) });
+  const node = new Node(record, md({ held: true, resyncStartSector: 0 }));
+  node.release(record);
+  return { node, record };
+}
+
+test('until the copier has said where it copies, everything is held; then only that', () => {
+  const { node } = heldForCopy();
+  assert.equal(node.busy, null, 'no window is known');
+  const asked = node.window(7);
+  assert.deepEqual(heldIn(asked), [7], 'all is held, so the window is');
+  assert.deepEqual(ops(asked), ['hold-range']);
+  assert.deepEqual(node.busy, { op: 'hold-range', range: RANGE });
+});
+
+test('a window is answered only when md has drained it, and not from what was seen before an operation ended', () => {
+  const { node } = heldForCopy();
+  node.window(7);
+  const next = { loSector: 300, hiSector: 700 };
+  assert.deepEqual(heldIn(node.window(8, next)), [], 'the first is on its way: what it leaves held is not known');
+  const first = node.did(md({ suspended: RANGE, resyncStartSector: 0 }));
+  assert.deepEqual(heldIn(first), []);
+  assert.deepEqual(node.busy, { op: 'hold-range', range: next });
+  assert.deepEqual(heldIn(node.did(md({ suspended: next, resyncStartSector: 0 }))), [8]);
+});
+
+test('an older window, another node’s, or one of another copy changes nothing', () => {
+  const { node } = heldForCopy();
+  node.window(7);
+  node.did(md({ suspended: RANGE, resyncStartSector: 0 }));
+  const other = { loSector: 500, hiSector: 600 };
+  node.window(6, other);
+  node.window(9, other, 3);
+  node.feed({ type: 'window', from: 1, array: ARRAY, since: 4, sequence: 99, range: other });
+  assert.equal(node.busy, null);
+  assert.equal(node.state.arrays.get(ARRAY)?.window?.sequence, 7);
+});
+
+test('an empty window opens the array; under a closed gate no range is changed', () => {
+  const { node } = heldForCopy();
+  node.window(7, { loSector: 100, hiSector: 100 });
+  assert.deepEqual(node.busy, { op: 'open' });
+
+  const gated = heldForCopy().node;
+  const closed = md({ held: true, resyncStartSector: 0, writePending: true, arrayState: 'write-pending' });
+  gated.feed({ type: 'observed', array: ARRAY, observation: closed });
+  assert.deepEqual(ops(gated.window(7)), []);
+});
+
+test('a checkpoint does not stop the windows; a failure does', () => {
+  const { node, record } = heldForCopy();
+  node.window(7);
+  node.did(md({ suspended: RANGE, resyncStartSector: 0 }));
+  const checkpoint = newer(record, { resync: copy(1, 5, 'resync', { fromSector: 300 }) });
+  node.commit(checkpoint);
+  assert.deepEqual(node.busy, { op: 'resync-start', sector: 300 });
+  node.did(md({ suspended: RANGE, resyncStartSector: 300 }));
+  assert.deepEqual(ops(node.window(8, { loSector: 300, hiSector: 700 })), ['hold-range'], 'not released yet');
+  node.did(md({ suspended: { loSector: 300, hiSector: 700 }, resyncStartSector: 300 }));
+
+  const failed = newer(checkpoint, withFaulty(checkpoint, LEG_A));
+  const mirrored: ArrayRecord = { ...failed, version: { term: 1, index: 7 } };
+  node.commit(mirrored);
+  assert.deepEqual(node.busy, { op: 'hold' }, 'drained first');
+});
+
+test('another copy, or another copier, means holding everything again', () => {
+  const { node, record } = heldForCopy();
+  node.window(7);
+  node.did(md({ suspended: RANGE, resyncStartSector: 0 }));
+  const taken = newer(record, { resync: copy(3, 6) });
+  const effects = node.commit(taken);
+  assert.deepEqual(ops(effects), ['hold']);
+  assert.equal(isApplied(effects), false);
+});
+
+test('a node that knows no window says so, and goes on saying so', () => {
+  const record = mirror({ resync: copy(1, 5) });
+  const node = new Node(record, md({ held: true, resyncStartSector: 0 }));
+  assert.deepEqual(heldIn(node.release(record)), [0]);
+  node.now += 1100;
+  assert.deepEqual(heldIn(node.feed({ type: 'tick' })), [0]);
+});
+
+test('a halted copy holds nothing on others, and is frozen on the copier before it says that it is', () => {
+  const record = mirror({ resync: copy(1, 5, 'resync', { halted: true, fromSector: 300 }) });
+  const other = new Node(record, md({ held: true, resyncStartSector: 300 }));
+  assert.deepEqual(ops(other.release(record)), ['open']);
+
+  const own = mirror({ resync: copy(2, 5, 'resync', { halted: true, fromSector: 300 }) });
+  const copier = new Node(own, md({ syncAction: 'resync', resyncStartSector: 300 }));
+  assert.deepEqual(copier.busy, { op: 'freeze' });
+  assert.equal(copier.state.arrays.get(ARRAY)?.applied, null);
+});
+
+test('a member to be rebuilt is in md before the record counts as applied, on every node', () => {
+  const record = rebuilding(1, 6);
+  const node = new Node(record, mdRebuilding('absent', { held: true }));
+  assert.equal(node.state.arrays.get(ARRAY)?.applied, null);
+  assert.equal(node.busy?.op, 'attach-rebuilding');
+  assert.ok(isApplied(node.did(mdRebuilding('rebuilding', { held: true }))));
+});
+
+test('a node that does not see the disk to be rebuilt holds its writes and says which it is', () => {
+  const record = rebuilding(1, 6);
+  const node = new Node(mirror(), md());
+  node.release(mirror());
+  node.feed({ type: 'paths', paths: new Map([...PATHS].filter(([uuid]) => uuid !== SPARE)) });
+  const effects = node.feed(
+    { type: 'commit', record, forgotten: false },
+    { type: 'observed', array: ARRAY, observation: mdRebuilding('absent') },
+  );
+  assert.equal(node.busy?.op, 'hold');
+  assert.ok(effects.some((effect) => effect.type === 'trouble' && effect.text?.includes(SPARE)));
+  assert.equal(isApplied(node.did(mdRebuilding('absent', { held: true }))), false);
+});
+
+test('a rebuilt member becomes active under a hold, and without a copy of this node’s', () => {
+  const record = rebuilding(1, 6);
+  const node = new Node(record, mdRebuilding('rebuilding', { held: true }));
+  node.release(record);
+  node.window(1);
+  node.did(mdRebuilding('rebuilding', { suspended: RANGE }));
+  const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'active' as const } : m));
+  const whole = newer(record, { members, resync: null });
+  assert.deepEqual(ops(node.commit(whole)), ['hold']);
+  assert.deepEqual(ops(node.did(mdRebuilding('rebuilding', { held: true }))), ['activate']);
+  const done = node.did(mdRebuilding('in-sync', { held: true }));
+  assert.ok(isApplied(done));
+  assert.deepEqual(ops(node.release(whole)), ['open']);
+});
+
+test('a new copier attaches the member anew at the checkpoint, under a hold: md’s own place may be another', () => {
+  const record = rebuilding(2, 6, { fromSector: 500 });
+  const node = new Node(record, mdRebuilding('rebuilding'));
+  assert.equal(node.busy?.op, 'hold');
+  node.did(mdRebuilding('rebuilding', { held: true }));
+  const { busy } = node;
+  assert.ok(busy?.op === 'attach-rebuilding' && busy.fromSector === 500);
+  const attached = node.did(mdRebuilding('rebuilding', { held: true }));
+  assert.ok(isApplied(attached));
+});
+
+test('the copier’s md is told to go on as the windows allow, and a copy that it did not begin is frozen', () => {
+  const record = rebuilding(2, 6);
+  const big = { ...record, componentSectors: 1_000_000 };
+  const node = new Node(big, mdRebuilding('absent'));
+  node.did(mdRebuilding('rebuilding', { held: true }));
+  const asked = node.release(big).find((effect) => effect.type === 'send-window');
+  assert.ok(asked?.type === 'send-window');
+  assert.deepEqual([asked.range.loSector, asked.to], [0, [1, 3]]);
+  node.did(mdRebuilding('rebuilding'));
+  for (const from of [1, 3]) {
+    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked.sequence });
+  }
+  const start = node.busy;
+  assert.ok(start?.op === 'start-copy');
+  assert.deepEqual(start.copy, { kind: 'recovery', fromSector: 0, toSector: asked.range.hiSector });
+  const runs = (doneSectors: number) =>
+    mdRebuilding('rebuilding', { syncAction: 'recover', syncCompleted: { doneSectors, totalSectors: 1_000_000 } });
+  node.did(runs(0));
+  node.now += 5;
+  const effects = node.feed({ type: 'observed', array: ARRAY, observation: runs(asked.range.hiSector) });
+  const next = effects.find((effect) => effect.type === 'send-window');
+  assert.ok(next?.type === 'send-window');
+  const held = [1, 3].flatMap((from) =>
+    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: next.sequence }),
+  );
+  assert.deepEqual(
+    held.flatMap((effect) => (effect.type === 'extend' ? [effect.toSector] : [])),
+    [next.range.hiSector],
+  );
+
+  const restarted = new Node(big, runs(2048));
+  assert.equal(restarted.busy?.op, 'freeze');
+});
+
+test('a check compares from where it was asked to, tells what it found, and moves no mark', () => {
+  const record = mirror({ resync: copy(2, 5, 'check'), writers: [2] });
+  const node = new Node(record, md());
+  node.release(record);
+  const start = node.busy;
+  assert.ok(start?.op === 'start-copy' && start.copy.kind === 'check' && start.copy.toSector === null);
+  node.did(md({ syncAction: 'check', syncCompleted: { doneSectors: 0, totalSectors: 1000 } }));
+  node.feed({ type: 'observed', array: ARRAY, observation: md({ syncAction: 'idle', mismatchSectors: 8 }) });
+  assert.deepEqual(node.busy, { op: 'freeze' });
+  const done = node.did(md({ mismatchSectors: 8 }));
+  assert.deepEqual(
+    done.flatMap((effect) => (effect.type === 'submit' ? [effect.observation] : [])),
+    [{ what: 'resync-done', array: ARRAY, since: 5, mismatchSectors: 8 }],
+  );
+});
+
+// --- the master's side ------------------------------------------------------------------------------------------------
+
+class Master {
+  state = masterStart(1, [1, 2, 3], 10_000, 2000);
+  now = 1000;
+  readonly told: MasterEffect[] = [];
+  constructor(record: ArrayRecord) {
+    for (const node of [1, 2, 3]) this.feed({ type: 'status', node, status: 'alive' });
+    this.feed({ type: 'elected', term: 1 });
+    for (const from of [1, 2, 3]) {
+      this.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [this.report(record)] });
+    }
+    this.feed({ type: 'disks', found: [{ record, complete: true, problem: null }] });
+    this.commit();
+  }
+  report(record: ArrayRecord) {
+    return report(record, { visible: record.members.map(({ uuid }) => uuid) });
+  }
+  feed(...inputs: MasterInput[]): MasterEffect[] {
+    const effects = inputs.flatMap((input) => {
+      const { state, effects: out } = masterStep(this.state, input, this.now);
+      this.state = state;
+      return out;
+    });
+    this.told.push(...effects);
+    return effects;
+  }
+  get array() {
+    return this.state.arrays.get(ARRAY);
+  }
+  get record(): ArrayRecord {
+    return this.array?.pending?.record ?? this.array?.record ?? mirror();
+  }
+  /** What is pending becomes durable, and all say that they have applied it. */
+  commit(): ArrayRecord {
+    const record = this.array?.pending?.record;
+    assert.ok(record !== undefined, 'nothing is pending');
+    const { version } = record;
+    this.feed({ type: 'persisted', array: ARRAY, version, written: true, failed: [], text: '' });
+    for (const from of [1, 2, 3]) {
+      this.feed({ type: 'applied', from, array: ARRAY, version, report: this.report(record) });
+    }
+    return record;
+  }
+  progress(doneSectors: number, totalSectors = 1000): MasterEffect[] {
+    const { since, kind, by } = this.record.resync ?? copy(1, 0);
+    const progress: CopyProgress = {
+      since,
+      sequence: doneSectors,
+      kind,
+      by,
+      doneSectors,
+      totalSectors,
+      kibPerSecond: null,
+      mismatchSectors: null,
+    };
+    return this.feed({ type: 'progress', from: by, array: ARRAY, progress });
+  }
+  ends(mismatchSectors: number | null = null): void {
+    const { since, by } = this.record.resync ?? copy(1, 0);
+    const observation = { what: 'resync-done' as const, array: ARRAY, since, mismatchSectors };
+    this.feed({ type: 'observation', from: by, observation });
+  }
+  notices(): string[] {
+    return this.told.flatMap((effect) => (effect.type === 'notice' ? [effect.name] : []));
+  }
+  ask(change: Extract<MasterInput, { type: 'ask' }>['change']): string {
+    this.told.length = 0;
+    this.feed({ type: 'ask', array: ARRAY, change, requestId: 'r' });
+    const answer = this.told.find((effect) => effect.type === 'answer');
+    return answer?.type === 'answer' ? answer.text : '';
+  }
+}
+
+const SPARE_MEMBER = {
+  uuid: SPARE,
+  devNumber: 2,
+  role: 'spare' as const,
+  slot: null,
+  dataOffsetSectors: 2048,
+  dataSizeSectors: 1000,
+};
+
+/** A mirror of one leg with a spare beside it. */
+function degraded(): ArrayRecord {
+  const record = withFaulty(mirror(), LEG_B);
+  return { ...record, members: [...record.members, SPARE_MEMBER] };
+}
+
+test('a spare takes over a free slot by itself, is active when it is filled, and all is told', () => {
+  const master = new Master(degraded());
+  assert.deepEqual(master.record.members.at(-1), { ...SPARE_MEMBER, role: 'rebuilding', slot: 1 });
+  assert.deepEqual(master.record.resync, copy(1, master.record.version.index, 'recovery'));
+  master.commit();
+  master.ends();
+  const done = master.commit();
+  assert.equal(done.members.at(-1)?.role, 'active');
+  assert.equal(done.resync, null);
+  assert.deepEqual(master.notices().filter((name) => /Rebuild|Spare/.test(name)), [
+    'RebuildStarted',
+    'SpareActive',
+    'RebuildFinished',
+  ]);
+});
+
+test('a spare that a writer does not see is not taken', () => {
+  const record = degraded();
+  const master = new Master(record);
+  master.state = masterStart(1, [1, 2, 3], 10_000, 2000);
+  for (const node of [1, 2, 3]) master.feed({ type: 'status', node, status: 'alive' });
+  master.feed({ type: 'elected', term: 1 });
+  const blind = (from: number) => (from === 3 ? report(record, { visible: [LEG_A, LEG_B] }) : master.report(record));
+  for (const from of [1, 2, 3]) {
+    master.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [blind(from)] });
+  }
+  master.feed({ type: 'disks', found: [{ record, complete: true, problem: null }] });
+  const { version } = master.record;
+  master.feed({ type: 'persisted', array: ARRAY, version, written: true, failed: [], text: '' });
+  for (const from of [1, 2, 3]) {
+    master.feed({ type: 'applied', from, array: ARRAY, version, report: { ...blind(from), applied: version } });
+  }
+  assert.equal(master.array?.pending, null);
+  assert.equal(master.record.members.at(-1)?.role, 'spare');
+});
+
+test('progress is committed every two seconds, with new events, and told in steps of 20 percent', () => {
+  const master = new Master(mirror({ resync: copy(1, 5) }));
+  master.progress(250);
+  const first = master.commit();
+  assert.equal(first.resync?.fromSector, 250);
+  master.progress(450);
+  assert.equal(master.array?.pending, null, 'not due');
+  master.now += 2000;
+  master.progress(460);
+  const second = master.commit();
+  assert.equal(second.resync?.fromSector, 460);
+  assert.ok(second.events > first.events, 'of the same events, a torn checkpoint would look like somebody else’s work');
+  assert.equal(second.resync?.since, first.resync?.since, 'it is the same copy');
+  assert.deepEqual(master.notices().filter((name) => /Rebuild\d/.test(name)), ['Rebuild20', 'Rebuild40']);
+});
+
+test('a new master goes on from the last checkpoint, as a copy of its own', () => {
+  const master = new Master(mirror({ resync: copy(3, 4, 'resync', { fromSector: 600 }) }));
+  assert.deepEqual(master.record.resync, copy(1, master.record.version.index, 'resync', { fromSector: 600 }));
+});
+
+test('a writer dies in a recovery: it begins anew, and legs that may differ are made equal afterwards', () => {
+  const master = new Master(degraded());
+  master.commit();
+  master.progress(500);
+  master.commit();
+  master.feed({ type: 'status', node: 3, status: 'dead' }, { type: 'fenced', node: 3, stopped: true, text: 'off' });
+  assert.equal(master.record.resync?.fromSector, 0);
+  assert.equal(master.record.resync?.kind, 'recovery');
+  assert.equal(master.record.resync?.unsynced, false, 'one leg alone cannot differ');
+
+  const three = mirror({
+    raidDisks: 3,
+    members: [...mirror().members, { ...SPARE_MEMBER, role: 'rebuilding', slot: 2 }],
+    resync: copy(1, 5, 'recovery'),
+  });
+  const wide = new Master(three);
+  wide.feed({ type: 'status', node: 3, status: 'dead' }, { type: 'fenced', node: 3, stopped: true, text: 'off' });
+  assert.equal(wide.record.resync?.unsynced, true);
+  wide.feed({ type: 'persisted', array: ARRAY, version: wide.record.version, written: true, failed: [], text: '' });
+  const { version } = wide.record;
+  for (const from of [1, 2]) {
+    wide.feed({ type: 'applied', from, array: ARRAY, version, report: wide.report(wide.record) });
+  }
+  wide.ends();
+  assert.equal(wide.record.resync?.kind, 'resync');
+  assert.equal(wide.record.members.at(-1)?.role, 'active');
+});
+
+test('the member that is rebuilt fails: the copy ends, and nothing of the data is lost', () => {
+  const master = new Master(degraded());
+  master.commit();
+  master.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: SPARE } });
+  assert.equal(master.record.members.at(-1)?.role, 'faulty');
+  assert.equal(master.record.resync, null);
+});
+
+test('check, halt, go on, limit: as mdadm’s --action, refused with words where they mean nothing', () => {
+  const master = new Master(mirror());
+  assert.match(master.ask({ what: 'action', action: 'frozen' }), /nothing is being copied/);
+  master.ask({ what: 'action', action: 'check' });
+  assert.equal(master.commit().resync?.kind, 'check');
+  assert.match(master.ask({ what: 'action', action: 'repair' }), /a check is under way/);
+  master.progress(500);
+  master.commit();
+  master.ask({ what: 'action', action: 'frozen' });
+  const halted = master.commit();
+  assert.deepEqual([halted.resync?.halted, halted.resync?.fromSector], [true, 500]);
+  assert.match(master.ask({ what: 'action', action: 'frozen' }), /halted already/);
+  master.ask({ what: 'action', action: 'idle' });
+  assert.equal(master.commit().resync, null, 'idle ends a check');
+  master.ask({ what: 'sync-limit', limitKib: 512 });
+  assert.equal(master.commit().syncLimitKib, 512);
+
+  const resync = new Master(mirror({ resync: copy(1, 5) }));
+  resync.ask({ what: 'action', action: 'frozen' });
+  const before = resync.commit().resync?.since ?? 0;
+  resync.ask({ what: 'action', action: 'idle' });
+  const after = resync.commit().resync;
+  assert.equal(after?.halted, false);
+  assert.ok((after?.since ?? 0) > before, 'windows of before the halt count no more');
+});
+
+test('a check ends when a leg fails; what it found is told when it ends by itself', () => {
+  const master = new Master(mirror({ resync: copy(1, 5, 'check') }));
+  master.ends(16);
+  master.commit();
+  const finished = master.told.find((effect) => effect.type === 'notice' && effect.name === 'RebuildFinished');
+  assert.ok(finished?.type === 'notice' && finished.detail.mismatchSectors === 16);
+
+  const failing = new Master(mirror({ resync: copy(1, 5, 'check') }));
+  failing.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: LEG_B } });
+  assert.equal(failing.record.resync, null);
+});

@@ -1,0 +1,209 @@
+/** A copy that moves through the array in windows: what is asked, what md may do, what is let go. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { NodeId } from '../../src/arrays/record.ts';
+import {
+  type CopyOptions,
+  rangeOnArray,
+  type WindowStep,
+  type Windows,
+  windowsHeld,
+  windowsStart,
+  windowsStep,
+} from '../../src/arrays/windows.ts';
+import { COPY_OPTIONS, copy, mirror } from './arrays_fixture.ts';
+
+const TOTAL = 2_000_000;
+const RECORD = mirror({ componentSectors: TOTAL });
+
+/** A copier, and others that answer when they are told to. */
+class Copier {
+  windows: Windows = windowsStart(RECORD, copy(1, 6), 1000);
+  others: readonly NodeId[] = [2, 3];
+  options: CopyOptions = COPY_OPTIONS;
+  now = 1000;
+  asked: WindowStep['ask'] = null;
+  /** What each node holds by the newest request that it has seen. */
+  readonly holds = new Map<NodeId, { from: number; to: number }>();
+
+  step(doneSector: number | null = null): WindowStep {
+    const step = windowsStep(this.windows, { others: this.others, doneSector }, this.options, this.now);
+    this.windows = step.windows;
+    this.asked = step.ask ?? this.asked;
+    return step;
+  }
+  answer(...nodes: NodeId[]): WindowStep {
+    const { asked } = this;
+    assert.ok(asked !== null);
+    for (const node of nodes) {
+      this.holds.set(node, { from: asked.fromSector, to: asked.toSector });
+      this.windows = windowsHeld(this.windows, node, asked.sequence);
+    }
+    return this.step();
+  }
+}
+
+test('md goes on only when all others hold the window, in answer to the newest request', () => {
+  const copier = new Copier();
+  const first = copier.step();
+  assert.deepEqual(first.ask?.to, [2, 3]);
+  assert.equal(first.ask?.fromSector, 0);
+  assert.equal(copier.answer(2).allowed, false);
+  assert.equal(copier.windows.allowedSector, 0);
+  assert.equal(copier.answer(3).allowed, true);
+  assert.equal(copier.windows.allowedSector, first.ask?.toSector);
+
+  const older = copier.windows.sequence;
+  copier.now += 10;
+  const second = copier.step(copier.windows.allowedSector);
+  assert.ok(second.ask !== null && second.ask.sequence > older);
+  copier.windows = windowsHeld(copier.windows, 2, older);
+  copier.windows = windowsHeld(copier.windows, 3, older);
+  assert.equal(copier.step().allowed, false, 'an answer to the request before');
+});
+
+test('the next window is asked for when half of this one is done, and what is done is let go with it', () => {
+  const copier = new Copier();
+  copier.step();
+  copier.answer(2, 3);
+  const end = copier.windows.allowedSector;
+  copier.now += 4;
+  assert.equal(copier.step(end / 4).ask, null);
+  copier.now += 4;
+  const next = copier.step(end / 2 + 128);
+  assert.equal(next.ask?.fromSector, end / 2 + 128);
+  assert.ok((next.ask?.toSector ?? 0) > end);
+  assert.equal(copier.windows.allowedSector, end, 'asked is not held');
+});
+
+test('windows are as long as windowMs of copying, whatever md can do', () => {
+  for (const sectorsPerMs of [100, 1000, 5000]) {
+    const copier = new Copier();
+    copier.options = { ...COPY_OPTIONS, windowMaxSectors: TOTAL };
+    copier.step();
+    let done = 0;
+    for (let round = 0; round < 40 && copier.windows.askedSector < TOTAL; round += 1) {
+      copier.answer(2, 3);
+      const target = copier.windows.allowedSector;
+      copier.now += (target - done) / sectorsPerMs;
+      done = target;
+      // The time that the answers take is not the copy's: windows must not shrink from it.
+      copier.step(done);
+      copier.now += 20;
+    }
+    const { askedSector, askedFrom, sectorsPerMs: pace } = copier.windows;
+    assert.ok(Math.abs((pace ?? 0) / sectorsPerMs - 1) < 0.05, `pace ${pace}, md makes ${sectorsPerMs}`);
+    const wanted = sectorsPerMs * COPY_OPTIONS.windowMs;
+    if (askedSector < TOTAL) assert.ok(Math.abs((askedSector - askedFrom) / wanted - 1) < 0.2);
+  }
+});
+
+test('with a limit the pauses between windows grow, and nothing is held in them', () => {
+  const copier = new Copier();
+  copier.options = { ...COPY_OPTIONS, limitKib: 1024 };
+  copier.step();
+  copier.answer(2, 3);
+  const end = copier.windows.allowedSector;
+  copier.now += 2;
+  const done = copier.step(end);
+  assert.equal(done.ask?.fromSector, done.ask?.toSector, 'let go');
+  assert.equal(done.ask?.fromSector, end);
+  const pauseMs = done.windows.nextAtMs - copier.now;
+  assert.ok(Math.abs(pauseMs - (end / 2 / 1024) * 1000) < 5, `${end / 2} KiB at 1024 KiB/s: ${pauseMs} ms`);
+  copier.answer(2, 3);
+  assert.equal(copier.step().ask, null, 'not yet');
+  copier.now = done.windows.nextAtMs;
+  assert.ok((copier.step().ask?.toSector ?? 0) > end);
+});
+
+test('a writer that comes in is waited for; one that was away is asked again', () => {
+  const copier = new Copier();
+  copier.others = [2];
+  copier.step();
+  copier.answer(2);
+  copier.others = [2, 3];
+  copier.now += 5;
+  copier.step(copier.windows.allowedSector);
+  assert.deepEqual(copier.asked?.to, [2, 3]);
+  assert.equal(copier.answer(2).allowed, false, 'node 3 writes now');
+  copier.others = [2];
+  copier.step();
+  copier.others = [2, 3];
+  copier.now += 400;
+  const again = copier.step();
+  assert.deepEqual(again.ask?.to.includes(3), true);
+});
+
+test('a node that knows of no request is asked again', () => {
+  const copier = new Copier();
+  copier.step();
+  copier.answer(2, 3);
+  copier.windows = windowsHeld(copier.windows, 3, 0);
+  copier.now += 400;
+  assert.deepEqual(copier.step().ask?.to, [3]);
+});
+
+test('with nobody else the copy waits for nobody', () => {
+  const copier = new Copier();
+  copier.others = [];
+  const step = copier.step();
+  assert.equal(step.ask, null);
+  assert.equal(step.allowed, true);
+  assert.ok(copier.windows.allowedSector > 0);
+});
+
+test('a window of a raid10 recovery covers every row of chunks that it touches', () => {
+  const record = mirror({ level: 'raid10', raidDisks: 3, layout: 0x102, chunkSectors: 128 });
+  assert.deepEqual(rangeOnArray(record, 'recovery', 0, 128), { loSector: 0, hiSector: 256 });
+  assert.deepEqual(rangeOnArray(record, 'recovery', 128, 256), { loSector: 128, hiSector: 384 });
+  assert.deepEqual(rangeOnArray(record, 'resync', 128, 256), { loSector: 128, hiSector: 256 });
+});
+
+test('whatever the order of answers and progress: what md may still copy is held by every writer', () => {
+  const event = fc.oneof(
+    fc.record({ what: fc.constant('answer' as const), node: fc.integer({ min: 2, max: 4 }) }),
+    fc.record({ what: fc.constant('progress' as const), part: fc.double({ min: 0, max: 1, noNaN: true }) }),
+    fc.record({ what: fc.constant('time' as const), ms: fc.integer({ min: 1, max: 400 }) }),
+    fc.record({ what: fc.constant('writers' as const), others: fc.subarray([2, 3, 4]) }),
+  );
+  fc.assert(
+    fc.property(fc.array(event, { maxLength: 120 }), fc.option(fc.constant(20_000)), (events, limitKib) => {
+      const copier = new Copier();
+      copier.options = { ...COPY_OPTIONS, limitKib };
+      copier.others = [2, 3];
+      // The newest request that each node has got: it holds that range, and everything before it has got one.
+      const got = new Map<NodeId, NonNullable<WindowStep['ask']>>();
+      const check = (step: WindowStep): void => {
+        for (const node of step.ask?.to ?? []) if (step.ask !== null) got.set(node, step.ask);
+        const { allowedSector, doneSector } = copier.windows;
+        for (const node of copier.others) {
+          const range = got.get(node);
+          if (range === undefined || allowedSector <= doneSector) continue;
+          assert.ok(range.fromSector <= doneSector, `node ${node} has let go of what is not copied`);
+          assert.ok(range.toSector >= allowedSector, `node ${node} does not hold up to ${allowedSector}`);
+        }
+      };
+      check(copier.step());
+      for (const happened of events) {
+        if (happened.what === 'answer') {
+          const asked = got.get(happened.node);
+          if (asked !== undefined) copier.windows = windowsHeld(copier.windows, happened.node, asked.sequence);
+          check(copier.step());
+        } else if (happened.what === 'progress') {
+          const { doneSector, allowedSector } = copier.windows;
+          copier.now += 1;
+          check(copier.step(Math.floor(doneSector + (allowedSector - doneSector) * happened.part)));
+        } else if (happened.what === 'time') {
+          copier.now += happened.ms;
+          check(copier.step());
+        } else {
+          // Who comes in holds everything until it gets a request.
+          for (const node of happened.others) if (!copier.others.includes(node)) got.delete(node);
+          copier.others = happened.others;
+          check(copier.step());
+        }
+      }
+    }),
+  );
+});
