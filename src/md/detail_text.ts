@@ -26,7 +26,7 @@ export type MemberState = 'in-sync' | 'rebuilding' | 'spare' | 'faulty' | 'missi
 export function memberState(member: MemberRecord, observation: ArrayObservation | null): MemberState {
   if (member.role === 'faulty') return 'faulty';
   const seen: MemberObservation | undefined = observation?.members.find((candidate) => candidate.uuid === member.uuid);
-  if (observation === null) return member.role === 'active' ? 'in-sync' : 'spare';
+  if (observation === null) return member.role === 'active' ? 'in-sync' : member.role;
   if (seen === undefined) return 'missing';
   if (seen.faulty) return 'faulty';
   if (seen.slot === null) return 'spare';

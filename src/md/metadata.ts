@@ -25,6 +25,7 @@ import {
   encodeSuperblock,
   FEATURE_MESH_OWNED,
   FEATURE_RAID0_LAYOUT,
+  FEATURE_RECOVERY_OFFSET,
   levelName,
   levelNumber,
   ownRole,
@@ -75,7 +76,7 @@ export function componentSectorsFor(level: Level, chunkSectors: number, smallest
 
 function roleOf(member: MemberRecord): number {
   if (member.role === 'spare') return ROLE_SPARE;
-  if (member.role === 'active' && member.slot !== null) return member.slot;
+  if (member.role !== 'faulty' && member.slot !== null) return member.slot;
   return ROLE_FAULTY;
 }
 
@@ -84,11 +85,19 @@ function maxDevFor(devices: number): number {
   return (Math.ceil((256 + 2 * devices) / 512) * 512 - 256) / 2;
 }
 
-/** Null: clean. With writers at large any part may differ; with a resync alone, what lies before it is in sync. */
+/**
+ * Null: clean. With writers at large any part may differ; with a resync alone, what lies before it is in sync. The other copies
+ * leave the members in sync alike.
+ */
 function resyncOffsetOf(record: ArrayRecord): number | null {
   if (!isRedundant(record.level)) return null;
   if (record.writers.length > 0) return 0;
-  return record.resync === null ? null : record.resync.fromSector;
+  return record.resync?.kind === 'resync' ? record.resync.fromSector : null;
+}
+
+/** Of the component: what lies before it is in sync on the members that are being rebuilt. */
+export function recoveryStartOf(record: ArrayRecord): number {
+  return record.resync?.kind === 'recovery' ? record.resync.fromSector : 0;
 }
 
 /**
@@ -113,8 +122,11 @@ export function superblocksFor(
   const result = new Map<string, Superblock>();
   for (const member of record.members) {
     const kept = existing.get(member.uuid);
+    const rebuilding = member.role === 'rebuilding';
+    const owned = clusterOwned ? FEATURE_MESH_OWNED : 0;
+    const recovery = rebuilding ? FEATURE_RECOVERY_OFFSET : 0;
     result.set(member.uuid, {
-      featureMap: ((clusterOwned ? FEATURE_MESH_OWNED : 0) | ((kept?.featureMap ?? 0) & FEATURE_RAID0_LAYOUT)) >>> 0,
+      featureMap: (owned | recovery | ((kept?.featureMap ?? 0) & FEATURE_RAID0_LAYOUT)) >>> 0,
       setUuid: record.uuid,
       setName: record.name,
       ctimeSeconds: record.ctimeSeconds,
@@ -128,7 +140,7 @@ export function superblocksFor(
       dataOffsetSectors: member.dataOffsetSectors,
       dataSizeSectors: member.dataSizeSectors,
       superOffsetSectors: SUPERBLOCK_SECTOR,
-      recoveryOffsetSectors: 0,
+      recoveryOffsetSectors: rebuilding ? recoveryStartOf(record) : 0,
       devNumber: member.devNumber,
       deviceUuid: member.uuid,
       devFlags: kept?.devFlags ?? 0,
@@ -169,6 +181,10 @@ function roleText(role: number): string {
   return role > ROLE_SLOT_MAX ? 'faulty' : `slot ${role}`;
 }
 
+function recoveryText(sb: Superblock): string {
+  return sb.featureMap & FEATURE_RECOVERY_OFFSET ? String(sb.recoveryOffsetSectors) : 'none';
+}
+
 /** Where a member's superblock tells another story than its own header of the same age. */
 function contradiction(sb: Superblock, header: MeshHeader): string | null {
   const expected = superblocksFor(header.record, true).get(sb.deviceUuid);
@@ -185,6 +201,8 @@ function contradiction(sb: Superblock, header: MeshHeader): string | null {
   for (const field of fields)
     if (sb[field] !== expected[field]) return `${field} is ${sb[field]}, its mesh header says ${expected[field]}`;
   if (sb.events !== header.record.events) return null;
+  if (recoveryText(sb) !== recoveryText(expected))
+    return `recovery offset is ${recoveryText(sb)}, its mesh header says ${recoveryText(expected)}`;
   if (sb.resyncOffsetSectors !== expected.resyncOffsetSectors)
     return `resync offset is ${sb.resyncOffsetSectors ?? 'none'}, its mesh header says ${expected.resyncOffsetSectors ?? 'none'}`;
   if (!sameRoles(sb.roles, expected.roles)) {
@@ -279,9 +297,9 @@ function crossCheck(
     if (order < 0 || sb.events < record.events) {
       unfinished.push(member.uuid);
       const lag = record.version.index - header.record.version.index;
-      if (member.role === 'active' && lag > 1)
+      if (member.role !== 'spare' && lag > 1)
         problems.push(
-          `${own}: it missed ${lag} commits and is still called active in ${record.version.term}.${record.version.index}: its data may be old; fail it, or examine it`,
+          `${own}: it missed ${lag} commits and is still called ${member.role} in ${record.version.term}.${record.version.index}: its data may be old; fail it, or examine it`,
         );
     }
   }

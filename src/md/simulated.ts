@@ -4,21 +4,25 @@
  *
  * Beyond the contract a `SimulatedNode` is the rest of a machine: applications that read and write /dev/mdX, an operator
  * who types `mdadm --fail`, a crash, a freeze. What it does not model: raid6 and the layouts named in simulated_layout.ts,
- * write-intent bitmaps, rebuilding of a spare. `resync` of raid4/5 computes parity anew, chunk by chunk; it needs all
- * members and otherwise ends at once, as does a mirror's with one leg.
+ * write-intent bitmaps. `resync` of raid4/5 computes parity anew, chunk by chunk; it needs all members and otherwise ends at
+ * once, as does a mirror's with one leg.
  */
 import { createHash } from 'node:crypto';
 import { survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
+import { demandRange, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
+  type CopyOrder,
   type Disk,
   type MdDriver,
   MdError,
   type MetadataResult,
   type MetadataWrite,
+  type SectorRange,
 } from './driver.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
+import { recoveryStartOf } from './metadata.ts';
 import { type AttachedMember, SimulatedArray } from './simulated_array.ts';
 import { SimulatedGuard } from './simulated_guard.ts';
 import { SimulatedKernel } from './simulated_kernel.ts';
@@ -226,9 +230,8 @@ export class SimulatedNode implements MdDriver {
     for (const member of record.members) {
       const path = devices.get(member.uuid);
       if (path === undefined || member.role === 'faulty') continue;
-      const slot = member.role === 'active' ? member.slot : null;
-      members.push(this.#attach(md, member.uuid, path, record, slot));
-      if (slot !== null) slots.add(slot);
+      members.push(this.#attach(md, member.uuid, path, record, recoveryStartOf(record)));
+      if (member.role === 'active' && member.slot !== null) slots.add(member.slot);
     }
     if (!survives(record, slots))
       throw new MdError(
@@ -239,7 +242,8 @@ export class SimulatedNode implements MdDriver {
     this.#changed(md);
   }
 
-  #attach(md: string, uuid: string, path: string, record: ArrayRecord, slot: number | null): AttachedMember {
+  /** As its role in the record says. `recoverySector`: of a rebuilding member */
+  #attach(md: string, uuid: string, path: string, record: ArrayRecord, recoverySector: number): AttachedMember {
     const disk = this.#storage.at(this.node, path);
     const member = record.members.find((candidate) => candidate.uuid === uuid);
     if (member === undefined) throw new MdError('EINVAL', `${md}: its record knows no member ${uuid}`);
@@ -255,9 +259,10 @@ export class SimulatedNode implements MdDriver {
     return {
       uuid,
       disk,
-      slot,
+      slot: member.role === 'spare' ? null : member.slot,
       dataOffsetSectors: member.dataOffsetSectors,
-      inSync: slot !== null,
+      inSync: member.role === 'active',
+      recoverySector: member.role === 'rebuilding' ? recoverySector : 0,
       faulty: false,
       blocked: false,
     };
@@ -313,7 +318,8 @@ export class SimulatedNode implements MdDriver {
 
   async addSpare(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
     await this.#kernel.moment();
-    this.#array(md).addSpare(this.#attach(md, memberUuid, path, record, null));
+    const spare = this.#attach(md, memberUuid, path, record, 0);
+    await this.#array(md).addSpare({ ...spare, slot: null, inSync: false });
   }
 
   async setResyncStart(md: string, sector: number | null): Promise<void> {
@@ -321,9 +327,49 @@ export class SimulatedNode implements MdDriver {
     this.#array(md).setResyncStart(sector);
   }
 
-  async startResync(md: string, fromSector: number): Promise<void> {
+  async holdRange(md: string, range: SectorRange): Promise<void> {
     await this.#kernel.moment();
-    await this.#array(md).startResync(fromSector);
+    const array = this.#array(md);
+    demandRange(md, range);
+    this.#needGrant(md);
+    await array.holdRange(range);
+    // It may have ended meanwhile: then the guard holds the whole.
+    this.#needGrant(md);
+  }
+
+  async startCopy(md: string, copy: CopyOrder): Promise<void> {
+    await this.#kernel.moment();
+    await this.#array(md).startCopy(copy);
+  }
+
+  async extendCopy(md: string, toSector: number | null): Promise<void> {
+    await this.#kernel.moment();
+    this.#array(md).extendCopy(toSector);
+  }
+
+  async attachRebuilding(
+    md: string,
+    memberUuid: string,
+    path: string,
+    record: ArrayRecord,
+    fromSector: number,
+  ): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    const member = rebuildingMember(record, memberUuid);
+    const attached = this.#attach(md, memberUuid, path, record, fromSector);
+    if (array.mustMove(member, fromSector)) this.#needGrant(md);
+    array.attachRebuilding({ ...attached, slot: member.slot, inSync: false, recoverySector: fromSector });
+  }
+
+  async activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    rebuildingMember(record, memberUuid);
+    this.#storage.at(this.node, path);
+    if (array.activeAlready(memberUuid)) return;
+    this.#needGrant(md);
+    array.activate(memberUuid);
   }
 
   async freeze(md: string): Promise<void> {
@@ -369,6 +415,11 @@ export class SimulatedNode implements MdDriver {
     const member = array.members.find((candidate) => candidate.disk === disk);
     if (member === undefined) throw new MdError('ENOENT', `${md} has no member ${path} on this node`);
     array.setFaulty(member);
+  }
+
+  /** `echo idle > sync_action`, typed on this node: md copies by itself from now on, whatever other nodes do. */
+  operatorThaws(md: string): void {
+    this.#array(md).thaw();
   }
 
   get down(): boolean {

@@ -1,14 +1,28 @@
 /**
- * One array as the kernel of one simulated node runs it: gates, suspend, legs, resync over real bytes.
+ * One array as the kernel of one simulated node runs it: gates, suspend range, legs, copies over real bytes.
  *
  * A write passes, in this order and as in md's own code (md_handle_request, md_write_start, wait_blocked_rdev): the suspend;
  * gate A, which the first write to a clean array closes; gate B; the resync's barrier. Only then it goes to the legs. A
  * write of which a leg failed is told to its application only after gate A was answered (raid1's bio_end_io_list).
  * Reads wait for nothing. raid0 and linear have no gates: their members never become faulty, errors go to the application.
+ *
+ * A member in a slot that is not in sync is rebuilding: it gets every write and is read only before its recovery offset. An
+ * array that is not frozen copies by itself as md does: the rebuilding of a spare first, then what resync_start marks.
  */
 import { arraySectors, isRedundant, survives } from '../arrays/levels.ts';
-import type { ArrayRecord } from '../arrays/record.ts';
-import { type ArrayObservation, MdError } from './driver.ts';
+import type { ArrayRecord, CopyKind, MemberRecord } from '../arrays/record.ts';
+import {
+  activeAlready,
+  covers,
+  demandAttachable,
+  demandCopy,
+  demandFrozen,
+  demandHeld,
+  demandOpenGates,
+  demandStop,
+  overlap,
+} from './copy_rules.ts';
+import { type ArrayObservation, type CopyOrder, MdError, type SectorRange } from './driver.ts';
 import type { SimulatedKernel } from './simulated_kernel.ts';
 import { arrayRange, type Piece, piecesOf } from './simulated_layout.ts';
 
@@ -18,16 +32,39 @@ export interface AttachedMember {
   slot: number | null;
   dataOffsetSectors: number;
   inSync: boolean;
+  /** Of a rebuilding member: what lies before this sector of the component is in sync. */
+  recoverySector: number;
   faulty: boolean;
   blocked: boolean;
 }
 
-const COPY_STEP_SECTORS = 256;
+interface Leg {
+  member: AttachedMember;
+  sector: number;
+}
+
+interface Copy {
+  kind: CopyKind;
+  position: number;
+  /** As sync_completed shows it: now and then, not at each step. */
+  completed: number;
+  /** Stands at sync_max. */
+  waiting: boolean;
+}
+
+/** md's own unit of resync I/O (RESYNC_BLOCK_SIZE, drivers/md/raid1-10.c). */
+const COPY_STEP_SECTORS = 128;
+const COPY_STEP_MS = 1;
 const SUSPEND_PATIENCE_MS = 5000;
+const ACTIONS = { resync: 'resync', recovery: 'recover', check: 'check', repair: 'repair' } as const;
 
 function xor(into: Uint8Array, from: Uint8Array): Uint8Array {
   for (let at = 0; at < into.length; at++) into[at] = (into[at] ?? 0) ^ (from[at] ?? 0);
   return into;
+}
+
+function isRebuilding(member: AttachedMember): boolean {
+  return member.slot !== null && !member.inSync && !member.faulty;
 }
 
 export class SimulatedArray {
@@ -39,12 +76,17 @@ export class SimulatedArray {
   /** Nothing was written since the last clean point: the next write asks at gate A. */
   #clean = true;
   #writePending = false;
-  #suspended = true;
-  #draining = false;
+  readonly #sizeSectors: number;
+  /** Writes in it wait. */
+  #suspended: SectorRange | null;
+  /** A suspend is on its way: no write is let in at all, and those in flight are waited for (mddev_suspend). */
+  #draining: { whole: boolean } | null = null;
   #frozen = true;
   #broken = false;
   #resyncStartSector: number | null;
-  #copy: { position: number } | null = null;
+  #copy: Copy | null = null;
+  #syncMaxSector = Number.POSITIVE_INFINITY;
+  #mismatchSectors = 0;
   /** A piece is being copied, be it of a copy that was stopped meanwhile. */
   #stepping = false;
   #barrier = false;
@@ -67,7 +109,13 @@ export class SimulatedArray {
     this.members = members;
     this.#random = random;
     this.#changed = changed;
-    this.#resyncStartSector = record.resync?.fromSector ?? null;
+    this.#sizeSectors = arraySectors(record);
+    this.#suspended = this.#whole;
+    this.#resyncStartSector = record.resync?.kind === 'resync' ? record.resync.fromSector : null;
+  }
+
+  get #whole(): SectorRange {
+    return { loSector: 0, hiSector: this.#sizeSectors };
   }
 
   // --- what user space sees -------------------------------------------------------------------------------------------
@@ -77,7 +125,7 @@ export class SimulatedArray {
   }
 
   get held(): boolean {
-    return this.#suspended && !this.#draining;
+    return covers(this.#suspended, this.#sizeSectors);
   }
 
   get busy(): boolean {
@@ -87,28 +135,32 @@ export class SimulatedArray {
   observe(): ArrayObservation {
     const gated = isRedundant(this.record.level);
     let arrayState = this.#clean ? 'clean' : 'active';
-    if (!gated) arrayState = this.#suspended ? 'readonly' : 'active';
+    if (!gated) arrayState = this.held ? 'readonly' : 'active';
     else if (this.#writePending) arrayState = 'write-pending';
     else if (this.#broken) arrayState = 'broken';
     const inSync = this.members.filter((member) => member.slot !== null && member.inSync).length;
+    const copy = this.#copy;
     return {
       md: this.record.md,
       arrayUuid: this.record.uuid,
       arrayState,
       writePending: this.#writePending,
       held: this.held,
-      syncAction: this.#copy !== null ? 'resync' : this.#frozen && gated ? 'frozen' : 'idle',
+      suspended: this.#suspended,
+      syncAction: copy !== null ? ACTIONS[copy.kind] : this.#frozen && gated ? 'frozen' : 'idle',
       syncCompleted:
-        this.#copy === null ? null : { doneSectors: this.#copy.position, totalSectors: this.record.componentSectors },
+        copy === null ? null : { doneSectors: copy.completed, totalSectors: this.#copySectors(copy.kind) },
       resyncStartSector: this.#resyncStartSector,
+      mismatchSectors: this.#mismatchSectors,
       degraded: this.record.raidDisks - inSync,
-      members: this.members.map(({ uuid, disk, slot, inSync: sync, faulty, blocked }) => ({
-        uuid,
-        device: disk,
-        slot,
-        inSync: sync,
-        faulty,
-        blocked,
+      members: this.members.map((member) => ({
+        uuid: member.uuid,
+        device: member.disk,
+        slot: member.slot,
+        inSync: member.inSync,
+        rebuilding: isRebuilding(member),
+        faulty: member.faulty,
+        blocked: member.blocked,
       })),
     };
   }
@@ -147,29 +199,46 @@ export class SimulatedArray {
 
   /** @throws MdError ETIMEDOUT when writes in flight do not end, e.g. because a gate closed meanwhile and nobody answers */
   hold(): Promise<void> {
-    if (this.held || (!this.#suspended && this.gateClosed)) return Promise.resolve();
-    this.#suspended = true;
-    this.#draining = true;
+    if (this.held || (this.#draining?.whole !== true && this.gateClosed)) return Promise.resolve();
+    return this.#suspend(this.#whole);
+  }
+
+  /** @throws MdError EINVAL, EAGAIN, ETIMEDOUT */
+  async holdRange(range: SectorRange): Promise<void> {
+    if (!isRedundant(this.record.level))
+      throw new MdError('EINVAL', `${this.record.md}: ${this.record.level} has no suspend range`);
+    demandOpenGates(this.observe(), 'suspending a range');
+    await this.#suspend(overlap(range, this.#whole));
+  }
+
+  /** A later suspend, or the opening, takes the place of one that still drains. */
+  #suspend(range: SectorRange | null): Promise<void> {
+    const draining = { whole: covers(range, this.#sizeSectors) };
+    this.#draining = draining;
+    // What is not to be held after is not promised from now on.
+    this.#suspended = overlap(this.#suspended, range);
     return new Promise((resolve, reject) => {
       const giveUp = this.#kernel.later(SUSPEND_PATIENCE_MS, () =>
         reject(new MdError('ETIMEDOUT', `${this.record.md}: suspend did not return in ${SUSPEND_PATIENCE_MS} ms`)),
       );
       void this.#until(
-        () => this.#admitted === 0 || !this.#suspended,
+        () => this.#admitted === 0 || this.#draining !== draining,
         () => {
-          this.#draining = false;
+          if (this.#draining !== draining) return;
+          this.#draining = null;
+          this.#suspended = range;
         },
       ).then(() => {
         giveUp();
-        this.#changed();
+        this.#tell();
         resolve();
       });
     });
   }
 
   open(): void {
-    this.#suspended = false;
-    this.#draining = false;
+    this.#suspended = null;
+    this.#draining = null;
     this.#tell();
   }
 
@@ -209,14 +278,47 @@ export class SimulatedArray {
     this.#tell();
   }
 
-  addSpare(member: AttachedMember): void {
+  /** Attached without a slot. @throws MdError EINVAL, EBUSY */
+  async addSpare(member: AttachedMember): Promise<void> {
     if (!isRedundant(this.record.level))
       throw new MdError('EINVAL', `${this.record.md}: ${this.record.level} has no use for a spare`);
     const present = this.members.find((other) => other.disk === member.disk);
     if (present?.slot === null && !present.faulty) return;
     if (present !== undefined)
       throw new MdError('EBUSY', `${this.record.md}: ${member.disk} is attached already; remove it first`);
+    if (this.#copy !== null)
+      throw new MdError('EBUSY', `${this.record.md}: ${this.#copy.kind} is under way; freeze it first`);
+    await this.freeze();
     this.members.push(member);
+    this.#tell();
+  }
+
+  /** True: it has to leave its slot for a moment. @throws MdError EINVAL, EBUSY */
+  mustMove(member: MemberRecord & { slot: number }, fromSector: number): boolean {
+    const seen = this.observe();
+    demandFrozen(seen, `attaching ${member.uuid} as rebuilding`);
+    demandAttachable(seen, this.record, member, fromSector);
+    const present = this.members.find((other) => other.uuid === member.uuid);
+    if (present === undefined || present.slot === null || present.recoverySector === fromSector) return false;
+    demandHeld(seen, `moving ${present.disk} to sector ${fromSector}`);
+    demandOpenGates(seen, `moving ${present.disk} to sector ${fromSector}`);
+    return true;
+  }
+
+  attachRebuilding(member: AttachedMember): void {
+    const present = this.members.find((other) => other.uuid === member.uuid);
+    if (present === undefined) this.members.push(member);
+    else Object.assign(present, { slot: member.slot, recoverySector: member.recoverySector });
+    this.#tell();
+  }
+
+  /** True: it is in sync already. @throws MdError EBUSY, EAGAIN, ENOENT */
+  activeAlready(uuid: string): boolean {
+    return activeAlready(this.observe(), uuid);
+  }
+
+  activate(uuid: string): void {
+    this.member(uuid).inSync = true;
     this.#tell();
   }
 
@@ -232,9 +334,15 @@ export class SimulatedArray {
   async freeze(): Promise<void> {
     if (!isRedundant(this.record.level)) return;
     this.#frozen = true;
-    this.#stopCopy();
+    this.#interrupt();
     await this.#until(() => !this.#stepping);
     this.#tell();
+  }
+
+  /** `idle` to sync_action: md may copy by itself from now on. */
+  thaw(): void {
+    this.#frozen = false;
+    this.#copyByItself();
   }
 
   enter(): () => void {
@@ -266,13 +374,31 @@ export class SimulatedArray {
     member.inSync = false;
     member.blocked = true;
     this.#writePending = true;
-    this.#stopCopy();
+    this.#interrupt();
     this.#tell();
+    this.#copyByItself();
     return true;
   }
 
-  #inSlot(slot: number): AttachedMember | undefined {
+  #inSync(slot: number): AttachedMember | undefined {
     return this.members.find((member) => member.slot === slot && member.inSync && !member.faulty);
+  }
+
+  #writable(slot: number): AttachedMember | undefined {
+    return this.members.find((member) => member.slot === slot && !member.faulty);
+  }
+
+  /** In sync in this place. */
+  #readable(slot: number, sector: number, sectors: number): AttachedMember | undefined {
+    const member = this.#writable(slot);
+    return member?.inSync || (member?.recoverySector ?? 0) >= sector + sectors ? member : undefined;
+  }
+
+  #readableCopies(piece: Piece): Leg[] {
+    return piece.copies.flatMap(({ slot, sector }) => {
+      const member = this.#readable(slot, sector, piece.sectors);
+      return member === undefined ? [] : [{ member, sector }];
+    });
   }
 
   #readLeg(member: AttachedMember, sector: number, sectors: number): Promise<Uint8Array> {
@@ -286,7 +412,7 @@ export class SimulatedArray {
   // --- the application's I/O ------------------------------------------------------------------------------------------
 
   #checkRange(sector: number, sectors: number): void {
-    const end = arraySectors(this.record);
+    const end = this.#sizeSectors;
     if (!Number.isInteger(sector) || !Number.isInteger(sectors) || sector < 0 || sector + sectors > end)
       throw new MdError('EINVAL', `${this.record.md}: ${sectors} sectors at ${sector} are beyond its ${end}`);
   }
@@ -295,8 +421,9 @@ export class SimulatedArray {
   async write(sector: number, bytes: Uint8Array): Promise<void> {
     this.#checkRange(sector, bytes.length / 512);
     const data = Uint8Array.from(bytes);
+    const range = { loSector: sector, hiSector: sector + data.length / 512 };
     await this.#until(
-      () => !this.#suspended,
+      () => this.#draining === null && overlap(this.#suspended, range) === null,
       () => {
         this.#admitted += 1;
       },
@@ -348,11 +475,11 @@ export class SimulatedArray {
   /** True: a leg has failed, the others have the data. Throws when none has, or a leg without it cannot be failed. */
   async #writeCopies(piece: Piece, data: Uint8Array): Promise<boolean> {
     const legs = piece.copies.flatMap(({ slot, sector }) => {
-      const member = this.#inSlot(slot);
+      const member = this.#writable(slot);
       return member === undefined ? [] : [{ member, sector }];
     });
     let legFailed = false;
-    let failure: unknown = legs.length > 0 ? null : new MdError('EIO', `${this.record.md}: no leg in sync is left`);
+    let failure: unknown = legs.some(({ member }) => member.inSync) ? null : new MdError('EIO', `${this.record.md}: no leg in sync is left`);
     await Promise.all(
       legs.map(async ({ member, sector }) => {
         try {
@@ -382,8 +509,10 @@ export class SimulatedArray {
     if (copy === undefined) return false;
     let legFailed = false;
     for (;;) {
-      const dataLeg = this.#inSlot(copy.slot);
-      const parityLeg = this.#inSlot(parity);
+      const dataLeg = this.#writable(copy.slot);
+      const parityLeg = this.#writable(parity);
+      const oldDataLeg = this.#readable(copy.slot, copy.sector, piece.sectors);
+      const oldParityLeg = this.#readable(parity, copy.sector, piece.sectors);
       let failed = false;
       const attempt = async <T>(member: AttachedMember, io: Promise<T>): Promise<T | null> => {
         try {
@@ -396,15 +525,15 @@ export class SimulatedArray {
         }
       };
       let newParity: Uint8Array | null = null;
-      if (parityLeg !== undefined && dataLeg !== undefined) {
-        const oldData = await attempt(dataLeg, this.#readLeg(dataLeg, copy.sector, piece.sectors));
-        const oldParity = await attempt(parityLeg, this.#readLeg(parityLeg, copy.sector, piece.sectors));
+      if (oldParityLeg !== undefined && oldDataLeg !== undefined) {
+        const oldData = await attempt(oldDataLeg, this.#readLeg(oldDataLeg, copy.sector, piece.sectors));
+        const oldParity = await attempt(oldParityLeg, this.#readLeg(oldParityLeg, copy.sector, piece.sectors));
         if (oldData !== null && oldParity !== null) newParity = xor(xor(oldParity, oldData), data);
       } else if (parityLeg !== undefined) {
         newParity = Uint8Array.from(data);
         for (let slot = 0; slot < this.record.raidDisks; slot++) {
           if (slot === parity || slot === copy.slot) continue;
-          const other = this.#inSlot(slot);
+          const other = this.#readable(slot, copy.sector, piece.sectors);
           if (other === undefined) throw new MdError('EIO', `${this.record.md}: two members of a stripe are gone`);
           const bytes = await attempt(other, this.#readLeg(other, copy.sector, piece.sectors));
           if (bytes !== null) xor(newParity, bytes);
@@ -427,23 +556,21 @@ export class SimulatedArray {
     const result = new Uint8Array(lengthBytes);
     await Promise.all(
       piecesOf(this.record, sector, lengthBytes / 512).map(async (piece) =>
-        result.set(await this.#readPiece(piece), piece.at * 512),
+        result.set(await this.#readPiece(piece, sector + piece.at), piece.at * 512),
       ),
     );
     return result;
   }
 
-  async #readPiece(piece: Piece): Promise<Uint8Array> {
+  async #readPiece(piece: Piece, arraySector: number): Promise<Uint8Array> {
     let failure: unknown = new MdError('EIO', `${this.record.md}: no leg in sync is left`);
     const tried = new Set<AttachedMember>();
     for (;;) {
-      const legs = piece.copies.flatMap(({ slot, sector }) => {
-        const member = this.#inSlot(slot);
-        return member === undefined || tried.has(member) ? [] : [{ member, sector }];
-      });
+      const legs = this.#readableCopies(piece).filter(({ member }) => !tried.has(member));
       // At and past the resync's mark only the first leg is the truth.
       const mark = this.#resyncStartSector;
-      const past = mark !== null && piece.copies.some(({ sector }) => sector + piece.sectors > mark);
+      const first = this.record.level === 'raid10' ? arraySector : (piece.copies[0]?.sector ?? 0);
+      const past = mark !== null && first + piece.sectors > mark;
       const leg = legs[past ? 0 : Math.floor(this.#random() * legs.length)];
       if (leg === undefined) {
         if (piece.parity !== null) return this.#rebuildPiece(piece);
@@ -464,83 +591,162 @@ export class SimulatedArray {
     const bytes = new Uint8Array(piece.sectors * 512);
     for (let slot = 0; slot < this.record.raidDisks; slot++) {
       if (slot === copy?.slot) continue;
-      const member = this.#inSlot(slot);
+      const member = this.#readable(slot, copy?.sector ?? 0, piece.sectors);
       if (member === undefined) throw new MdError('EIO', `${this.record.md}: two members of a stripe are gone`);
       xor(bytes, await this.#readLeg(member, copy?.sector ?? 0, piece.sectors));
     }
     return bytes;
   }
 
-  // --- resync ---------------------------------------------------------------------------------------------------------
+  // --- copies ---------------------------------------------------------------------------------------------------------
+
+  /** In md's own unit of the copy: see `resync` in record.ts. */
+  #copySectors(kind: CopyKind): number {
+    return this.record.level === 'raid10' && kind !== 'recovery' ? this.#sizeSectors : this.record.componentSectors;
+  }
+
+  get #rebuilding(): AttachedMember[] {
+    return this.members.filter(isRebuilding);
+  }
+
+  get #rebuildingFrom(): number | null {
+    const rebuilding = this.#rebuilding;
+    return rebuilding.length === 0 ? null : Math.min(...rebuilding.map((member) => member.recoverySector));
+  }
 
   /** @throws MdError EBUSY, EINVAL */
-  async startResync(fromSector: number): Promise<void> {
-    if (!isRedundant(this.record.level))
-      throw new MdError('EINVAL', `${this.record.md}: ${this.record.level} has nothing to resync`);
+  async startCopy(order: CopyOrder): Promise<void> {
+    const { level, chunkSectors } = this.record;
+    if (!isRedundant(level)) throw new MdError('EINVAL', `${this.record.md}: ${level} has nothing to copy`);
     await this.freeze();
-    if (this.gateClosed) throw new MdError('EBUSY', `${this.record.md}: a gate is closed; answer it before the resync`);
+    demandCopy(this.observe(), order, chunkSectors, this.#rebuildingFrom);
+    // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot.
+    for (const spare of this.members.filter((member) => member.slot === null && !member.faulty))
+      this.members.splice(this.members.indexOf(spare), 1);
+    if (order.kind === 'resync') this.#resyncStartSector = order.fromSector;
+    this.#syncMaxSector = order.toSector ?? Number.POSITIVE_INFINITY;
     this.#frozen = false;
-    this.#resyncStartSector = fromSector;
-    const copy = { position: fromSector };
+    this.#begin(order.kind, order.kind === 'recovery' ? (this.#rebuildingFrom ?? 0) : order.fromSector);
+  }
+
+  /** @throws MdError EINVAL */
+  extendCopy(toSector: number | null): void {
+    demandStop(this.record.md, toSector, this.record.chunkSectors);
+    const copy = this.#copy;
+    if (copy === null) return;
+    this.#syncMaxSector = Math.max(this.#syncMaxSector, toSector ?? Number.POSITIVE_INFINITY);
+    if (!copy.waiting) return;
+    copy.waiting = false;
+    this.#kernel.later(0, () => void this.#copyOn(copy));
+  }
+
+  #begin(kind: CopyKind, fromSector: number): void {
+    const copy = { kind, position: fromSector, completed: fromSector, waiting: false };
     this.#copy = copy;
+    if (kind !== 'recovery') this.#mismatchSectors = 0;
     this.#tell();
-    this.#kernel.later(1, () => void this.#copyOn(copy));
+    this.#kernel.later(COPY_STEP_MS, () => void this.#copyOn(copy));
   }
 
-  /** The checkpoint stays in resync_start. */
-  #stopCopy(): void {
+  /** As md_check_recovery does when nothing runs and nothing is frozen. */
+  #copyByItself(): void {
+    if (this.#frozen || this.#copy !== null || !isRedundant(this.record.level)) return;
+    this.#kernel.later(COPY_STEP_MS, () => {
+      if (this.#frozen || this.#copy !== null) return;
+      if (this.#stepping) return this.#copyByItself();
+      for (const spare of this.members.filter((member) => member.slot === null && !member.faulty)) {
+        const slots = Array.from({ length: this.record.raidDisks }, (_, slot) => slot);
+        const free = slots.find((slot) => !this.members.some((member) => member.slot === slot));
+        if (free !== undefined) Object.assign(spare, { slot: free, recoverySector: 0 });
+      }
+      if (this.#rebuildingFrom !== null) this.#begin('recovery', this.#rebuildingFrom);
+      else if (this.#resyncStartSector !== null) this.#begin('resync', this.#resyncStartSector);
+    });
+  }
+
+  /** Every end of a copy closes gate A, whether it was reached or not. How far it came is kept. */
+  #interrupt(): void {
+    const copy = this.#copy;
+    if (copy === null) return;
     this.#copy = null;
+    this.#writePending = true;
+    if (copy.kind === 'resync') this.#resyncStartSector = copy.position;
+    if (copy.kind !== 'recovery') return;
+    for (const member of this.#rebuilding) member.recoverySector = Math.max(member.recoverySector, copy.position);
   }
 
-  async #copyOn(copy: { position: number }): Promise<void> {
+  #finish(copy: Copy): void {
+    this.#copy = null;
+    this.#writePending = true;
+    this.#syncMaxSector = Number.POSITIVE_INFINITY;
+    if (copy.kind === 'resync') this.#resyncStartSector = null;
+    if (copy.kind === 'recovery') for (const member of this.#rebuilding) member.inSync = true;
+    this.#copyByItself();
+  }
+
+  async #copyOn(copy: Copy): Promise<void> {
     if (this.#copy !== copy) return;
-    const { componentSectors, chunkSectors } = this.record;
-    const whole = Math.max(COPY_STEP_SECTORS, chunkSectors);
-    const end = this.#somethingToCopy()
-      ? Math.min(componentSectors, (Math.floor(copy.position / whole) + 1) * whole)
-      : componentSectors;
+    const total = this.#copySectors(copy.kind);
+    const { chunkSectors, level } = this.record;
+    const whole = level === 'raid4' || level === 'raid5' ? Math.max(COPY_STEP_SECTORS, chunkSectors) : COPY_STEP_SECTORS;
+    const something = this.#somethingToCopy(copy.kind);
+    const limit = Math.min(total, this.#syncMaxSector);
+    // A copy that has nowhere to go ends at once, whatever sync_max says.
+    const end = something ? Math.min(limit, (Math.floor(copy.position / whole) + 1) * whole) : total;
+    if (end <= copy.position && copy.position < total) {
+      copy.waiting = true;
+      copy.completed = copy.position;
+      this.#tell();
+      return;
+    }
     this.#stepping = true;
     // The barrier: no write of this node is on its way to the legs while a piece is copied.
     this.#barrier = true;
     await this.#until(() => this.#submitted === 0);
     try {
-      if (this.#copy === copy && this.#somethingToCopy()) await this.#copyRange(copy.position, end);
+      if (this.#copy === copy && something) await this.#copyRange(copy.kind, copy.position, end);
     } finally {
       this.#stepping = false;
       this.#barrier = false;
     }
     if (this.#copy === copy) {
       copy.position = end;
-      this.#resyncStartSector = end;
-      if (end >= componentSectors) {
-        this.#copy = null;
-        this.#resyncStartSector = null;
-        // Every end of a resync closes gate A.
-        this.#writePending = true;
-      } else this.#kernel.later(1, () => void this.#copyOn(copy));
+      // When md_do_sync says how far it is: at half of the way to sync_max, and each sixteenth of the whole.
+      const done = end - copy.completed;
+      if (done * 2 >= this.#syncMaxSector - copy.completed || done > total / 16) copy.completed = end;
+      if (copy.kind === 'resync') this.#resyncStartSector = Math.max(this.#resyncStartSector ?? 0, copy.completed);
+      if (end >= total) this.#finish(copy);
+      else this.#kernel.later(COPY_STEP_MS, () => void this.#copyOn(copy));
     }
     this.#tell();
   }
 
-  #somethingToCopy(): boolean {
+  #somethingToCopy(kind: CopyKind): boolean {
     const inSync = this.members.filter((member) => member.slot !== null && member.inSync).length;
+    if (kind === 'recovery') return inSync > 0 && this.#rebuilding.length > 0;
     const parity = this.record.level === 'raid4' || this.record.level === 'raid5';
     return parity ? inSync === this.record.raidDisks : inSync > 1;
   }
 
   /** A leg that fails is failed, which ends the copy; nothing is thrown. */
-  async #copyRange(from: number, to: number): Promise<void> {
-    const [begin, end] = arrayRange(this.record, from, to);
-    const limit = Math.min(end, arraySectors(this.record));
+  async #copyRange(kind: CopyKind, from: number, to: number): Promise<void> {
+    const ofArray = this.record.level === 'raid10' && kind !== 'recovery';
+    const [begin, end] = ofArray ? [from, to] : arrayRange(this.record, from, to);
+    const limit = Math.min(end, this.#sizeSectors);
     const stripes = new Set<number>();
     for (const piece of piecesOf(this.record, begin, Math.max(0, limit - begin))) {
       const [first] = piece.copies;
       if (first === undefined) continue;
-      if (piece.parity === null) await this.#copyPiece(piece);
-      else if (!stripes.has(first.sector)) {
+      if (piece.parity !== null) {
+        const sector = Math.max(from, first.sector);
+        const sectors = Math.min(to, first.sector + piece.sectors) - sector;
+        if (stripes.has(first.sector) || sectors <= 0) continue;
         stripes.add(first.sector);
-        await this.#copyParity(piece.parity, first.sector, piece.sectors);
-      }
+        if (kind === 'recovery') {
+          for (const member of this.#rebuilding) await this.#copyStripe(kind, member, sector, sectors);
+        } else await this.#copyStripe(kind, this.#inSync(piece.parity), sector, sectors);
+      } else if (kind === 'recovery') await this.#fillPiece(piece, from, to);
+      else await this.#comparePiece(kind, piece);
     }
   }
 
@@ -548,34 +754,67 @@ export class SimulatedArray {
     try {
       return await io;
     } catch {
-      if (!this.#fail(member)) this.#stopCopy();
+      if (!this.#fail(member)) this.#interrupt();
       return null;
     }
   }
 
-  async #copyPiece(piece: Piece): Promise<void> {
+  /** The copies of this piece that lie in [from, to) of members that are being rebuilt. */
+  async #fillPiece(piece: Piece, from: number, to: number): Promise<void> {
+    const source = piece.copies.find(({ slot }) => this.#inSync(slot) !== undefined);
+    const leg = source === undefined ? undefined : this.#inSync(source.slot);
+    if (source === undefined || leg === undefined) return;
+    for (const { slot, sector } of piece.copies) {
+      const target = this.#writable(slot);
+      const at = Math.max(from, sector);
+      const sectors = Math.min(to, sector + piece.sectors) - at;
+      if (target === undefined || target.inSync || sectors <= 0) continue;
+      const bytes = await this.#attempt(leg, this.#readLeg(leg, source.sector + at - sector, sectors));
+      if (bytes === null) return;
+      await this.#attempt(target, this.#writeLeg(target, at, bytes));
+    }
+  }
+
+  async #comparePiece(kind: CopyKind, piece: Piece): Promise<void> {
     const [source, ...targets] = piece.copies.flatMap(({ slot, sector }) => {
-      const member = this.#inSlot(slot);
+      const member = this.#inSync(slot);
       return member === undefined ? [] : [{ member, sector }];
     });
     if (source === undefined || targets.length === 0) return;
     const bytes = await this.#attempt(source.member, this.#readLeg(source.member, source.sector, piece.sectors));
     if (bytes === null) return;
-    await Promise.all(
-      targets.map(({ member, sector }) => this.#attempt(member, this.#writeLeg(member, sector, bytes))),
-    );
+    const wrong: Leg[] = [];
+    for (const target of targets) {
+      const { member, sector } = target;
+      const copy = kind === 'resync' ? null : await this.#attempt(member, this.#readLeg(member, sector, piece.sectors));
+      if (kind === 'resync' || (copy !== null && Buffer.compare(copy, bytes) !== 0)) wrong.push(target);
+    }
+    if (kind !== 'resync' && wrong.length > 0) this.#mismatchSectors += piece.sectors;
+    if (kind === 'check') return;
+    await Promise.all(wrong.map(({ member, sector }) => this.#attempt(member, this.#writeLeg(member, sector, bytes))));
   }
 
-  async #copyParity(parity: number, sector: number, sectors: number): Promise<void> {
-    const target = this.#inSlot(parity);
+  /** What this member has to hold of the stripe, from all others. */
+  async #copyStripe(
+    kind: CopyKind,
+    target: AttachedMember | undefined,
+    sector: number,
+    sectors: number,
+  ): Promise<void> {
     if (target === undefined) return;
     const bytes = new Uint8Array(sectors * 512);
     for (let slot = 0; slot < this.record.raidDisks; slot++) {
-      if (slot === parity) continue;
-      const member = this.#inSlot(slot);
+      if (slot === target.slot) continue;
+      const member = this.#inSync(slot);
       const part = member === undefined ? null : await this.#attempt(member, this.#readLeg(member, sector, sectors));
       if (part === null) return;
       xor(bytes, part);
+    }
+    if (kind === 'check' || kind === 'repair') {
+      const copy = await this.#attempt(target, this.#readLeg(target, sector, sectors));
+      if (copy === null || Buffer.compare(copy, bytes) === 0) return;
+      this.#mismatchSectors += sectors;
+      if (kind === 'check') return;
     }
     await this.#attempt(target, this.#writeLeg(target, sector, bytes));
   }

@@ -80,13 +80,20 @@ export function piecesOf(record: ArrayRecord, sector: number, sectors: number): 
   return pieces;
 }
 
-/** Array sectors whose first copy (or stripe) begins in component sectors [from, to): what a resync of these must look at. */
+/**
+ * Array sectors of which a copy, or a stripe, lies in component sectors [from, to) of some member; in whole chunks, so more than
+ * that at either end.
+ */
 export function arrayRange(record: ArrayRecord, from: number, to: number): [number, number] {
   if (record.level === 'raid1') return [from, to];
   const { chunkSectors, raidDisks } = record;
-  const chunksUpTo = (sector: number): number => {
-    const rows = Math.ceil(sector / chunkSectors);
-    return record.level === 'raid10' ? Math.ceil((rows * raidDisks) / (record.layout & 0xff)) : rows * (raidDisks - 1);
-  };
-  return [chunksUpTo(from) * chunkSectors, chunksUpTo(to) * chunkSectors];
+  const [firstRow, endRow] = [Math.floor(from / chunkSectors), Math.ceil(to / chunkSectors)];
+  if (record.level !== 'raid10')
+    return [firstRow * (raidDisks - 1) * chunkSectors, endRow * (raidDisks - 1) * chunkSectors];
+  // A chunk's copies may begin at the end of one row and end in the next.
+  const near = record.layout & 0xff;
+  return [
+    Math.floor((firstRow * raidDisks) / near) * chunkSectors,
+    Math.ceil((endRow * raidDisks) / near) * chunkSectors,
+  ];
 }

@@ -376,7 +376,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         await bench.done(fixture.writeDisk(bench.path(0), 2048 + block * 8, filled(50)));
         await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
       }
-      await bench.done(bench.driver.startResync(bench.md, 256));
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 256, toSector: null }));
       await fixture.until(
         () => bench.see().resyncStartSector === null && bench.see().syncAction === 'idle',
         'the resync ends',
@@ -398,7 +398,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       const bench = await Bench.make(fixture);
       await bench.writable();
       await bench.done(fixture.writeDisk(bench.path(0), 2048 + 255 * 8, filled(50)));
-      await bench.done(bench.driver.startResync(bench.md, 0));
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 0, toSector: null }));
       await bench.done(bench.driver.freeze(bench.md));
       const stopped = bench.see();
       // A fast machine may be through before it can be stopped.
@@ -407,7 +407,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         await fixture.pass(LONG_ENOUGH_MS);
         assert.equal(bench.see().resyncStartSector, stopped.resyncStartSector, 'nothing is copied while frozen');
         if (bench.gateClosed()) await bench.done(bench.driver.answerGates(bench.md));
-        await bench.done(bench.driver.startResync(bench.md, stopped.resyncStartSector));
+        await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: stopped.resyncStartSector, toSector: null }));
       }
       await fixture.until(
         () => bench.see().resyncStartSector === null && !['resync'].includes(bench.see().syncAction),
@@ -425,7 +425,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.done(fixture.writeDisk(bench.path(1), 2048 + 30 * 8, filled(60)));
       for (let time = 0; time < 20; time++)
         assert.equal((await bench.done(fixture.read(bench.md, 30 * 8, BLOCK_BYTES)))[0], 50);
-      await bench.done(bench.driver.startResync(bench.md, 8));
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 8, toSector: null }));
       await fixture.until(
         () => bench.see().syncAction === 'idle' && bench.see().resyncStartSector === null,
         'the resync ends',
@@ -439,7 +439,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
     });
 
     test('a record with a resync is assembled with that mark', async () => {
-      const bench = await Bench.make(fixture, { resync: { fromSector: 512, by: 2, since: 7 } });
+      const bench = await Bench.make(fixture, { resync: { kind: 'resync', fromSector: 512, by: 2, since: 7, halted: false } });
       await bench.assemble();
       assert.equal(bench.see().resyncStartSector, 512);
       assert.equal(bench.see().syncAction, 'frozen');

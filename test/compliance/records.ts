@@ -36,6 +36,7 @@ export function record(change: Partial<ArrayRecord> = {}): ArrayRecord {
     writers: [],
     writerBoots: [],
     resync: null,
+    syncLimitKib: null,
     events: 10,
     utimeSeconds: 1790000100,
     members: [member(0), member(1)],

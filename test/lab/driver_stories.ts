@@ -226,7 +226,7 @@ export function driverStories(disks: string[]): void {
       await bench.driver.assemble(record, paths);
       assert.equal(bench.observe().resyncStartSector, 1024);
       assert.equal(bench.observe().members.length, 3);
-      await bench.driver.startResync(MD, 1024);
+      await bench.driver.startCopy(MD, { kind: 'resync', fromSector: 1024, toSector: null });
       assert.equal(bench.observe().members.length, 2);
       await bench.until('the end of the resync', () => {
         const seen = bench.observe();
@@ -252,7 +252,7 @@ export function driverStories(disks: string[]): void {
       const spare = record.members[2]?.uuid ?? '';
       writeFileSync(`${SYSFS}/sync_speed_max`, '2000');
       writeFileSync(`${SYSFS}/sync_speed_min`, '1000');
-      await bench.driver.startResync(MD, 0);
+      await bench.driver.startCopy(MD, { kind: 'resync', fromSector: 0, toSector: null });
       await bench.until('some progress', () => (bench.observe().syncCompleted?.doneSectors ?? 0) > 0);
       assert.equal(bench.observe().syncAction, 'resync');
       assert.equal(await codeOf(bench.driver.addSpare(MD, spare, paths.get(spare) ?? '', record)), 'EBUSY');
@@ -263,7 +263,7 @@ export function driverStories(disks: string[]): void {
       assert.ok(checkpoint > 0 && checkpoint < COMPONENT_SECTORS, `checkpoint ${checkpoint}`);
       writeFileSync(`${SYSFS}/sync_speed_max`, 'system');
       assert.equal(seen.writePending, true, 'an interrupted copy closes gate A too');
-      await bench.driver.startResync(MD, checkpoint);
+      await bench.driver.startCopy(MD, { kind: 'resync', fromSector: checkpoint, toSector: null });
       await bench.until('the end of the resync', () => bench.observe().resyncStartSector === null);
       await bench.driver.freeze(MD);
       await bench.driver.setResyncStart(MD, 4096);

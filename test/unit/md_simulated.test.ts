@@ -156,7 +156,7 @@ test('a node that writes while another copies leaves the legs different: the haz
     const random = seededRandom(seed);
     cluster.storage.fault({ node: 2, disk: 'd0', kind: 'slow', delayMs: 0.4 });
     await cluster.done(cluster.node(2).write('md0', 0, block(1)));
-    await cluster.done(cluster.node(1).startResync('md0', 0));
+    await cluster.done(cluster.node(1).startCopy('md0', { kind: 'resync', fromSector: 0, toSector: null }));
     const writes: Promise<void>[] = [];
     for (let round = 0; round < 256; round++) {
       writes.push(cluster.node(2).write('md0', Math.floor(random() * 256) * 8, block(round)));
@@ -177,7 +177,7 @@ test('while one node copies and the other holds, the legs end equal', async () =
     cluster.storage.poke('d0', DATA_SECTOR * 512, block(99, 2048));
     await cluster.done(cluster.node(2).hold('md0'));
     const held = cluster.node(2).write('md0', 0, block(5));
-    await cluster.done(cluster.node(1).startResync('md0', 0));
+    await cluster.done(cluster.node(1).startCopy('md0', { kind: 'resync', fromSector: 0, toSector: null }));
     const own: Promise<void>[] = [];
     for (let round = 0; round < 64; round++) {
       own.push(cluster.node(1).write('md0', (round * 64) % 2048, block(round)));
@@ -203,7 +203,7 @@ test('a write that had passed gate A before a member failed is stopped at gate B
   await cluster.done(first);
   // A slow copy keeps its barrier up: the write waits behind it, past gate A.
   cluster.storage.fault({ node: null, disk: 'd1', kind: 'slow', delayMs: 50 });
-  await cluster.done(node.startResync('md0', 0));
+  await cluster.done(node.startCopy('md0', { kind: 'resync', fromSector: 0, toSector: null }));
   await cluster.time.pass(5);
   let told = false;
   const write = node.write('md0', 0, block(2)).then(() => {
@@ -230,7 +230,7 @@ test('a parity resync makes the parity right again', async () => {
       new Uint8Array(2048 * 512).map(() => random() * 256),
     );
   const before = await cluster.done(cluster.node(1).read('md0', 0, 16 * 3 * 512));
-  await cluster.done(cluster.node(1).startResync('md0', 0));
+  await cluster.done(cluster.node(1).startCopy('md0', { kind: 'resync', fromSector: 0, toSector: null }));
   for (let step = 0; step < 5000 && cluster.node(1).observe('md0')?.resyncStartSector !== null; step++)
     await cluster.time.pass(1);
   const legs = [0, 1, 2, 3].map((index) => cluster.leg(index, 0, 2048));
