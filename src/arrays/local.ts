@@ -322,6 +322,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     const since = copy?.since ?? record.version.index;
     const attach: LocalOp = { op: 'attach-rebuilding', member: member.uuid, record, fromSector, since };
     if (seen === undefined || seen.slot === null) {
+      // md keeps a failed member in its slot for as long as it is frozen.
+      const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
+      if (failed !== undefined && failed.uuid !== null) {
+        return { op: failed.blocked ? null : { op: 'remove', member: failed.uuid }, settled: false };
+      }
       if (state.paths.has(member.uuid)) return { op: attach, settled: false };
       // Its writes would miss the member: it holds them until it sees the disk.
       return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };

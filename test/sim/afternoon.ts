@@ -1,0 +1,116 @@
+/** What the stories of a simulated cluster have in common: how they begin, what is watched meanwhile, what must hold at the end. */
+import assert from 'node:assert/strict';
+import type { NodeId } from '#src/arrays/record.ts';
+import { VirtualTime } from '#src/md/simulated_time.ts';
+import { Application } from './application.ts';
+import { SimCluster } from './cluster.ts';
+
+const BLOCKS = 80;
+
+export interface Setting {
+  seed: number;
+  legs: number;
+  /** @default 0 */
+  spares?: number;
+  /** Of each disk. @default 4 */
+  mib?: number;
+  /** Of each writer. @default 80 */
+  blocks?: number;
+  /** False: the writers begin as soon as all nodes have the array, and the first copy is under way. @default true */
+  whole?: boolean;
+}
+
+/** A started cluster with a mirror over all disks, and an application on every node. */
+export async function writing(setting: Setting): Promise<{ cluster: SimCluster; applications: Application[] }> {
+  const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true } = setting;
+  const cluster = await SimCluster.start({ time: new VirtualTime(), seed, diskMib: Array(legs + spares).fill(mib) });
+  const devices = cluster.storage.names().map((name) => `/dev/${name}`);
+  const created = await cluster.request(2, {
+    verb: 'create',
+    md: 'md0',
+    level: 'raid1',
+    raidDisks: legs,
+    access: 'shared',
+    devices,
+    spares,
+    assumeClean: false,
+    force: false,
+  });
+  assert.equal(created.ok, true, created.text);
+  if (whole) await cluster.open();
+  else await cluster.until('md0 on all', () => cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null));
+  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks) };
+}
+
+export async function startedOn(
+  cluster: SimCluster,
+  nodes: readonly NodeId[],
+  region = 0,
+  blocks = BLOCKS,
+): Promise<Application[]> {
+  const applications = nodes.map(
+    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs: 1 }),
+  );
+  for (const application of applications) application.start();
+  await watchedPass(cluster, 500);
+  return applications;
+}
+
+/** As time passes, at no instant two nodes hold a live lease. */
+export async function watched<T>(cluster: SimCluster, what: string, look: () => T | null | false): Promise<T> {
+  return cluster.until(what, () => {
+    const masters = cluster.masters();
+    assert.ok(masters.length <= 1, `masters ${masters.join(' and ')} at once`);
+    return look();
+  });
+}
+
+export async function watchedPass(cluster: SimCluster, ms: number): Promise<void> {
+  const endMs = cluster.time.clock() + ms;
+  await watched(cluster, 'time', () => cluster.time.clock() >= endMs);
+}
+
+export function recordOn(cluster: SimCluster, node: NodeId) {
+  const array = cluster.status(node)?.arrays[0];
+  assert.ok(array !== undefined, `node ${node} knows no array`);
+  return array;
+}
+
+/** Every leg in sync has every acknowledged write, and all of them are one to the last byte. */
+export function assertWhole(cluster: SimCluster, applications: readonly Application[], node: NodeId, legs: number): void {
+  const { record, paths } = recordOn(cluster, node);
+  const inSync = record.members.filter((member) => member.role === 'active');
+  assert.equal(inSync.length, legs);
+  assert.equal(record.resync, null);
+  const areas = inSync.map((member) => {
+    const disk = cluster.storage.at(node, paths[member.uuid] ?? '');
+    for (const application of applications) {
+      assert.ok(application.acknowledged > 0, `node ${application.node} never wrote`);
+      const { sectors, example } = application.lost(disk, member.dataOffsetSectors * 512);
+      assert.equal(sectors, 0, `${sectors} sectors lost: ${example}`);
+    }
+    return Buffer.from(cluster.storage.peek(disk, member.dataOffsetSectors * 512, record.componentSectors * 512));
+  });
+  for (const area of areas.slice(1)) assert.equal(areas[0]?.compare(area), 0, 'legs differ');
+}
+
+/** While any node would still read from the disk, it must hold everything that any node was told is written. */
+export function assertReadersSeeAll(cluster: SimCluster, applications: readonly Application[], disk: string): void {
+  const readers = cluster.nodes.filter((node) =>
+    cluster
+      .driver(node)
+      .observe('md0')
+      ?.members.some(({ device, inSync }) => device === disk && inSync),
+  );
+  if (readers.length === 0) return;
+  const [member] = recordOn(cluster, 1).record.members;
+  for (const application of applications) {
+    const { sectors, example } = application.lost(disk, (member?.dataOffsetSectors ?? 0) * 512);
+    assert.equal(sectors, 0, `nodes ${readers.join(', ')} could read a stale block: ${example}`);
+  }
+}
+
+export async function stopAll(applications: readonly Application[]): Promise<void> {
+  for (const application of applications) await application.stop();
+  for (const { node, trouble } of applications) assert.equal(trouble, null, `a write failed on node ${node}`);
+}
