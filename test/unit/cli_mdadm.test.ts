@@ -169,11 +169,13 @@ test('what mdmesh has no answer to is refused for an array of the cluster before
   const h = await host(t);
   h.array('md0', 'external:mdmesh');
   const lines: [string, RegExp][] = [
-    ['/dev/md0 --fail /dev/ubdb --re-add /dev/ubdb', /mdmesh has no --re-add for it; nothing was done/],
+    ['/dev/md0 --replace /dev/ubdb --with /dev/ubdc', /mdmesh has no --replace for it; nothing was done/],
     ['/dev/md0 --add --write-mostly /dev/x', /mdmesh has no --write-mostly/],
     ['--manage /dev/md0 -R', /mdmesh has no -R/],
     ['/dev/md0 --fail set-A', /"set-A" is not known here/],
-    ['/dev/md0 --remove failed --fail detached', /only --remove knows this word/],
+    ['/dev/md0 --remove failed --fail failed', /--fail failed: only --remove and --re-add know this word/],
+    ['/dev/md0 --remove missing', /--remove missing: only --add and --re-add know this word/],
+    ['/dev/md0 --re-add detached', /--re-add detached: only --fail and --remove know this word/],
   ];
   for (const [line, words] of lines) {
     const { code, err } = await h.run(line.split(' '));
@@ -188,7 +190,7 @@ test('an array that is not the cluster’s goes to the real mdadm with its words
   h.array('md1', '1.2');
   h.array('md2', 'external:imsm');
   const lines = [
-    ['/dev/md1', '--fail', '/dev/sdb', '--re-add', 'a b', ''],
+    ['/dev/md1', '--fail', '/dev/sdb', '--replace', 'a b', ''],
     ['--detail', '/dev/md1'],
     ['-S', '/dev/md2'],
     ['/dev/md7', '-f', '/dev/x'],
