@@ -140,7 +140,13 @@ async function membersMeant(agent: AgentClient, md: string, step: Step): Promise
     const fitting = step.verb === 'fail' ? role !== 'faulty' : role === 'faulty' || role === 'spare';
     return fitting && isDetached(paths[uuid]);
   };
-  return record.members.filter(isMeant).map(({ uuid }) => paths[uuid] ?? uuid);
+  const meant = record.members.filter(isMeant);
+  if (step.verb === 'fail' && meant.length > 0 && record.members.every(({ uuid }) => isDetached(paths[uuid]))) {
+    throw new Failure(
+      `${md}: --fail detached: this node sees no disk of it at all, which is no fault of the disks; ask on a node that sees them`,
+    );
+  }
+  return meant.map(({ uuid }) => paths[uuid] ?? uuid);
 }
 
 /** Of this array by its superblock, and no member of it any more. */
