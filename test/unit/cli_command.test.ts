@@ -474,7 +474,15 @@ test('commands that only talk to the agent load no server, no libp2p and no sche
       return next(name, context);
     } });`;
   const preload = `data:text/javascript,${encodeURIComponent(hook)}`;
-  for (const argv of [['--help'], ['status'], ['stop', 'md0'], ['drop-writes', '--sys-block', agent.directory]]) {
+  for (const argv of [
+    ['--help'],
+    ['status'],
+    ['mdstat'],
+    ['detail', 'md0'],
+    ['action', 'md0', 'check'],
+    ['stop', 'md0'],
+    ['drop-writes', '--sys-block', agent.directory],
+  ]) {
     const words = ['--import', preload, program, ...argv, '--socket', agent.socketPath];
     const { stderr } = await promisify(execFile)(process.execPath, words);
     assert.equal(stderr, '', argv.join(' '));
