@@ -477,8 +477,6 @@ test('commands that only talk to the agent load no server, no libp2p and no sche
   for (const argv of [
     ['--help'],
     ['status'],
-    ['mdstat'],
-    ['detail', 'md0'],
     ['action', 'md0', 'check'],
     ['stop', 'md0'],
     ['drop-writes', '--sys-block', agent.directory],
