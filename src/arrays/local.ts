@@ -25,15 +25,15 @@
 import type { ArrayObservation, CopyOrder, SectorRange } from '../md/driver.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
 import { canDiffer, isRedundant, isWritten, rebuildingMembers } from './levels.ts';
-import { type ArrayRecord, type Copy, compareVersions, type MemberRecord, type NodeId, type Version } from './record.ts';
 import {
-  type CopyOptions,
-  rangeOnArray,
-  type Windows,
-  windowsHeld,
-  windowsStart,
-  windowsStep,
-} from './windows.ts';
+  type ArrayRecord,
+  type Copy,
+  compareVersions,
+  type MemberRecord,
+  type NodeId,
+  type Version,
+} from './record.ts';
+import { type CopyOptions, rangeOnArray, type Windows, windowsHeld, windowsStart, windowsStep } from './windows.ts';
 
 export type LocalOp =
   | { op: 'assemble'; record: ArrayRecord }
@@ -634,19 +634,12 @@ function advance(
 }
 
 /** This node's part in the copy under way: its own windows, or its answer to the copier's. */
-function copyOn(
-  state: NodeArrays,
-  array: LocalArray,
-  now: number,
-  effects: LocalEffect[],
-): Partial<LocalArray> {
+function copyOn(state: NodeArrays, array: LocalArray, now: number, effects: LocalEffect[]): Partial<LocalArray> {
   const { record } = array;
   const copy = record.resync;
   if (copy === null) return { windows: null, window: null, progress: null };
   if (copy.halted) return { windows: null, window: null };
-  return copy.by === state.self
-    ? copyHere(state, array, now, effects)
-    : answerWindow(array, copy, now, effects);
+  return copy.by === state.self ? copyHere(state, array, now, effects) : answerWindow(array, copy, now, effects);
 }
 
 function answerWindow(array: LocalArray, copy: Copy, now: number, effects: LocalEffect[]): Partial<LocalArray> {
@@ -727,7 +720,8 @@ function progressHere(
     by: state.self,
     doneSectors,
     totalSectors: windows.totalSectors,
-    kibPerSecond: before === null ? null : Math.round((500 * (doneSectors - before.doneSectors)) / Math.max(1, elapsedMs)),
+    kibPerSecond:
+      before === null ? null : Math.round((500 * (doneSectors - before.doneSectors)) / Math.max(1, elapsedMs)),
     mismatchSectors: counts ? observation.mismatchSectors : null,
   };
   effects.push({ type: 'progress', array: array.record.uuid, progress });

@@ -555,8 +555,10 @@ function actionFor(
   if (record.run !== 'started') return refuse(`${record.md} is stopped; assemble it first`);
   if (!isRedundant(record.level)) return refuse(`${record.md}: ${record.level} has no copies to compare or to make`);
   if (action === 'check' || action === 'repair') {
-    if (copy !== null) return refuse(`${record.md}: a ${copy.kind} is under way; wait for it (mdmesh wait ${record.md})`);
-    if (activeMembers(record).length < 2) return refuse(`${record.md} has one member in sync: nothing to compare it with`);
+    if (copy !== null)
+      return refuse(`${record.md}: a ${copy.kind} is under way; wait for it (mdmesh wait ${record.md})`);
+    if (activeMembers(record).length < 2)
+      return refuse(`${record.md} has one member in sync: nothing to compare it with`);
     const started = { ...record, resync: copyOf(record, action, copierFor(state, record)) };
     return next('resync-start', started, { copied: false, progress: null, mismatchSectors: null });
   }
@@ -1037,7 +1039,13 @@ function tellPercent(array: MasterArray, progress: CopyProgress, effects: Master
   const before = first ? Math.floor(begun / PERCENT_STEP) * PERCENT_STEP : (array.toldPercent?.percent ?? 0);
   if (reached <= before || reached >= 100) return { since, percent: before };
   const detail = { kind, percent: reached, by };
-  effects.push({ type: 'notice', name: `Rebuild${reached}`, severity: 'info', subject: array.record?.md ?? '', detail });
+  effects.push({
+    type: 'notice',
+    name: `Rebuild${reached}`,
+    severity: 'info',
+    subject: array.record?.md ?? '',
+    detail,
+  });
   return { since, percent: reached };
 }
 

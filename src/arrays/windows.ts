@@ -91,11 +91,7 @@ export function rangeOnArray(
 }
 
 /** Before the first window of a copy that begins at its checkpoint. */
-export function windowsStart(
-  record: ArrayRecord,
-  copy: Copy,
-  now: number,
-): Windows {
+export function windowsStart(record: ArrayRecord, copy: Copy, now: number): Windows {
   const { since, fromSector } = copy;
   return {
     since,
@@ -138,7 +134,8 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
   // Who left and comes back has forgotten what it held.
   const held = new Map([...before.held].filter(([node]) => facts.others.includes(node)));
   let windows: Windows = { ...before, held };
-  if (facts.doneSector !== null && facts.doneSector > windows.doneSector) windows = told(windows, facts.doneSector, now);
+  if (facts.doneSector !== null && facts.doneSector > windows.doneSector)
+    windows = told(windows, facts.doneSector, now);
   const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence);
   let allowed = false;
   if (silent.length === 0 && windows.allowedSector < windows.askedSector) {
@@ -150,8 +147,7 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
     const left = windows.allowedSector - windows.doneSector;
     if (left <= sectors / 2 && now >= windows.nextAtMs) {
       const toSector = Math.min(upTo(windows.askedSector + sectors, windows.unitSectors), windows.totalSectors);
-      const paceMs =
-        options.limitKib === null ? 0 : ((toSector - windows.askedSector) / 2 / options.limitKib) * 1000;
+      const paceMs = options.limitKib === null ? 0 : ((toSector - windows.askedSector) / 2 / options.limitKib) * 1000;
       windows = { ...windows, askedSector: toSector, nextAtMs: Math.max(windows.nextAtMs, now - paceMs) + paceMs };
       return asked(windows, facts.others, now, allowed);
     }

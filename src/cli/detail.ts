@@ -1,10 +1,12 @@
 /** `mdmesh detail`: one array as `mdadm --detail` prints it, and what only the cluster knows below. */
 import { statSync } from 'node:fs';
-import { detailText } from '../md/detail_text.ts';
+import { formatSizeKib } from '../config/sizes.ts';
+import { type DetailInput, detailText } from '../md/detail_text.ts';
 import { printable } from '../outlets/cloud_event.ts';
 import type { ArrayStatus } from '../outlets/index.ts';
 import { conditionOf, stateWords } from './array_condition.ts';
 import type { Context } from './context.ts';
+import { copyLine, copyNotes, copyOf, mismatchText } from './copy_progress.ts';
 import type { Spoken } from './requests.ts';
 
 export interface DetailOptions extends Spoken {
@@ -17,7 +19,8 @@ export async function detail(context: Context, name: string, options: DetailOpti
     context.terminal.out(`${JSON.stringify(array)}\n`);
   } else {
     const devices = new Map(Object.entries(array.paths).map(([uuid, path]) => [uuid, { path, devno: devnoOf(path) }]));
-    context.terminal.out(detailText({ record: array.record, observation: array.local, devices }));
+    const { record, local: observation } = array;
+    context.terminal.out(detailText({ record, observation, devices, copy: copyForMdadm(array) }));
     context.terminal.out(meshPart(array));
   }
   if (!options.test) return 0;
@@ -25,7 +28,7 @@ export async function detail(context: Context, name: string, options: DetailOpti
 }
 
 function meshPart(array: ArrayStatus): string {
-  const { record, sync, trouble, reports } = array;
+  const { record, trouble, reports } = array;
   const lines: string[] = [''];
   const field = (label: string, value: string) => lines.push(`${label.padStart(18)} : ${value}`);
   const owner = record.owner === null ? '' : ` (node ${record.owner})`;
@@ -34,16 +37,25 @@ function meshPart(array: ArrayStatus): string {
   field('Writers', record.writers.map((node) => `node ${node}`).join(', ') || 'none');
   field('Commit', versionText(record.version));
   field('Applied Here', array.applied === null ? 'nothing yet' : versionText(array.applied));
-  if (record.resync !== null) {
-    const done = sync === null ? '' : `, ${sync.doneSectors} of ${sync.totalSectors} sectors`;
-    field('Copy', `by node ${record.resync.by}${done}`);
-  }
+  const copy = copyOf(array);
+  if (copy !== null) field('Copy', `${copyLine(copy)}, ${copyNotes(record.md, copy)}`);
+  else if (record.syncLimitKib !== null) field('Copy Limit', `${formatSizeKib(record.syncLimitKib)}/s`);
+  const mismatches = mismatchText(array);
+  if (mismatches !== null) field('Mismatches', mismatches);
   for (const { node, report } of reports) {
     const words = report.trouble === null ? report.state : `${report.state}: ${printable(report.trouble)}`;
     field(`Node ${node}`, words);
   }
   if (trouble !== null) field('Trouble', printable(trouble));
   return `${lines.join('\n')}\n`;
+}
+
+/** mdadm takes whole percents of what /proc/mdstat says, and shows none where that says PENDING. */
+function copyForMdadm(array: ArrayStatus): NonNullable<DetailInput['copy']> | null {
+  const copy = copyOf(array);
+  if (copy === null) return null;
+  const told = copy.state === 'running' ? copy.progress : null;
+  return { kind: copy.kind, percent: told === null ? null : Math.floor(told.perMille / 10) };
 }
 
 function versionText({ term, index }: ArrayStatus['record']['version']): string {

@@ -1,10 +1,11 @@
 /**
- * `mdmesh manage`: mdadm's fail, remove and add, done in the order in which they were written. A member whose failure is
+ * `mdmesh manage`: mdadm's fail, remove, add and re-add, done in the order in which they were written. A member whose failure is
  * not released yet is still read by some node: its removal waits for that.
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { compareVersions, type MemberRecord } from '../arrays/record.ts';
+import { type ArrayRecord, compareVersions, type MemberRecord } from '../arrays/record.ts';
+import type { Superblock } from '../md/driver.ts';
 import type { ArrayStatus } from '../outlets/index.ts';
 import type { AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
@@ -14,8 +15,8 @@ import { devicePath } from './mdadm_words.ts';
 import type { Spoken } from './requests.ts';
 
 export interface Step {
-  verb: 'fail' | 'remove' | 'add';
-  /** Device path or member UUID; for `remove` also `faulty`: every faulty member, and `detached`: those whose disk is gone. */
+  verb: 'fail' | 'remove' | 'add' | 're-add';
+  /** Device path or member UUID, or one of mdadm's words for members that need not be named (`wordsOf`). */
   device: string;
 }
 
@@ -28,7 +29,8 @@ export interface StepOptions {
 export interface ManageOptions extends Spoken, StepOptions {}
 
 export interface StepOutcome {
-  verb: Step['verb'];
+  /** As the cluster was asked. */
+  verb: Asked;
   device: string;
   ok: boolean;
   text: string;
@@ -39,7 +41,7 @@ const pollMs = 100;
 
 export async function manage(context: Context, md: string, steps: Step[], options: ManageOptions): Promise<number> {
   if (steps.length === 0) {
-    throw new UsageFailure(`manage ${md}: nothing to do; give --fail, --remove or --add with devices`);
+    throw new UsageFailure(`manage ${md}: nothing to do; give --fail, --remove, --add or --re-add with devices`);
   }
   const outcomes: StepOutcome[] = [];
   await doSteps(await context.agent(), md, steps, options, (outcome) => {
@@ -61,42 +63,107 @@ export async function doSteps(
   tell: (outcome: StepOutcome) => void,
 ): Promise<void> {
   for (const { verb, device } of steps) {
-    if (verb === 'remove' || !memberWords.has(device)) continue;
-    throw new UsageFailure(`${md}: --${verb} ${device}: only --remove knows this word; name a device`);
+    const knowing = verbsOfWord.get(device);
+    if (knowing === undefined || knowing.includes(verb)) continue;
+    const options = knowing.map((each) => `--${each}`).join(' and ');
+    throw new UsageFailure(`${md}: --${verb} ${device}: only ${options} know this word; name a device`);
   }
   const failed: string[] = [];
   for (const [index, step] of steps.entries()) {
     const { verb } = step;
     // Only now: a member that the step before failed is one of the faulty ones.
-    const meant = memberWords.has(step.device) ? await membersMeant(agent, md, step.device) : null;
-    for (const device of meant ?? [devicePath(step.device)]) {
-      if (verb === 'remove' && (meant !== null || failed.some((each) => sameDevice(each, device)))) {
-        await settled(agent, md, device, options.settleMs ?? settleMsDefault);
+    const isWord = verbsOfWord.has(step.device);
+    const meant = isWord ? await membersMeant(agent, md, step) : [devicePath(step.device)];
+    if (verb === 're-add' && !isWord) await checkReAdd(agent, md, meant);
+    for (const device of meant) {
+      // A faulty member that is to come back has to be out of the array first.
+      const asked: Asked[] = isFaultyWord(step) && verb === 're-add' ? ['remove', 'add'] : [asVerb(verb)];
+      for (const verbAsked of asked) {
+        if (verbAsked === 'remove' && (isWord || failed.some((each) => sameDevice(each, device)))) {
+          await settled(agent, md, device, options.settleMs ?? settleMsDefault);
+        }
+        const { ok, text } = await agent.request(
+          verbAsked === 'add'
+            ? { verb: verbAsked, array: md, device, force: options.force ?? false }
+            : { verb: verbAsked, array: md, device },
+        );
+        const left = steps.length - index - 1;
+        tell({ verb: verbAsked, device, ok, text: ok || left === 0 ? text : `${text}; ${leftText(left)}` });
+        if (!ok) return;
+        if (verbAsked === 'fail') failed.push(device);
       }
-      const { ok, text } =
-        verb === 'add'
-          ? await agent.request({ verb, array: md, device, force: options.force ?? false })
-          : await agent.request({ verb, array: md, device });
-      const left = steps.length - index - 1;
-      tell({ verb, device, ok, text: ok || left === 0 ? text : `${text}; ${leftText(left)}` });
-      if (!ok) return;
-      if (verb === 'fail') failed.push(device);
     }
   }
+}
+
+type Asked = 'fail' | 'remove' | 'add';
+
+/** To the cluster a disk that comes back is one that is added: it is filled as a whole, there is no bitmap of what it missed. */
+function asVerb(verb: Step['verb']): Asked {
+  return verb === 're-add' ? 'add' : verb;
 }
 
 function leftText(count: number): string {
   return count === 1 ? '1 further step was not done' : `${count} further steps were not done`;
 }
 
-/** mdadm's words for members that need not be named. */
-const memberWords = new Set(['faulty', 'failed', 'detached']);
+/**
+ * mdadm's words for members that need not be named, and which steps know them: `faulty` (or `failed`) is every faulty member,
+ * `detached` those whose disk this node does not see, `missing` the disks of this array that are seen here and not in it.
+ */
+const verbsOfWord: ReadonlyMap<string, readonly Step['verb'][]> = new Map([
+  ['faulty', ['remove', 're-add']],
+  ['failed', ['remove', 're-add']],
+  ['detached', ['fail', 'remove']],
+  ['missing', ['add', 're-add']],
+]);
 
-async function membersMeant(agent: AgentClient, md: string, word: string): Promise<string[]> {
+/** Whether mdadm's users mean members by it, and no device. */
+export function isMemberWord(word: string): boolean {
+  return verbsOfWord.has(word);
+}
+
+function isFaultyWord({ device }: Step): boolean {
+  return device === 'faulty' || device === 'failed';
+}
+
+async function membersMeant(agent: AgentClient, md: string, step: Step): Promise<string[]> {
   const { record, paths } = await agent.array(md);
-  return record.members
-    .filter(({ role, uuid }) => role === 'faulty' && (word !== 'detached' || isDetached(paths[uuid])))
-    .map(({ uuid }) => paths[uuid] ?? uuid);
+  if (step.device === 'missing') {
+    const disks = await agent.disks();
+    return disks.filter(({ superblock }) => isOutside(record, superblock)).map(({ path }) => path);
+  }
+  const isMeant = ({ role, uuid }: MemberRecord) => {
+    // One that cannot come back is not taken out for it either.
+    if (isFaultyWord(step)) return role === 'faulty' && (step.verb === 'remove' || !isDetached(paths[uuid]));
+    // What is active is not taken out, it is failed first; what is faulty cannot fail again.
+    const fitting = step.verb === 'fail' ? role !== 'faulty' : role === 'faulty' || role === 'spare';
+    return fitting && isDetached(paths[uuid]);
+  };
+  const meant = record.members.filter(isMeant);
+  if (step.verb === 'fail' && meant.length > 0 && record.members.every(({ uuid }) => isDetached(paths[uuid]))) {
+    throw new Failure(
+      `${md}: --fail detached: this node sees no disk of it at all, which is no fault of the disks; ask on a node that sees them`,
+    );
+  }
+  return meant.map(({ uuid }) => paths[uuid] ?? uuid);
+}
+
+/** Of this array by its superblock, and no member of it any more. */
+function isOutside(record: ArrayRecord, superblock: Superblock | null): boolean {
+  return superblock?.setUuid === record.uuid && record.members.every(({ uuid }) => uuid !== superblock.deviceUuid);
+}
+
+/** mdadm re-adds only what the metadata on the disk calls a member of the array; anything else is for --add. */
+async function checkReAdd(agent: AgentClient, md: string, devices: readonly string[]): Promise<void> {
+  const [{ record }, disks] = [await agent.array(md), await agent.disks()];
+  for (const device of devices) {
+    const disk = disks.find(({ path, superblock }) => superblock?.deviceUuid === device || sameDevice(path, device));
+    if (disk?.superblock?.setUuid === record.uuid) continue;
+    throw new Failure(
+      `${md}: --re-add for ${device} is not possible: ${disk === undefined ? 'this node sees no such disk' : 'its superblock is not one of this array; use --add'}`,
+    );
+  }
 }
 
 /** mdadm's test: opening the device says that there is none behind it. */

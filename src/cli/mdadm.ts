@@ -5,17 +5,21 @@
  */
 import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Request } from '../wire/messages.ts';
 import { AgentAbsent, type AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
 import { detail } from './detail.ts';
 import { Failure, textOf, UsageFailure } from './failure.ts';
-import { doSteps, type StepOptions } from './manage.ts';
-import { type ManageLine, type MiscLine, readMdadmLine } from './mdadm_line.ts';
+import { doSteps, isMemberWord, type StepOptions } from './manage.ts';
+import { type ManageLine, type MiscLine, type MiscVerb, readMdadmLine } from './mdadm_line.ts';
 import { runRealMdadm } from './mdadm_real.ts';
 import { mdName, uuidOf, WordError } from './mdadm_words.ts';
 import { metadataHere } from './mesh_arrays.ts';
+import { type WaitTimes, wait } from './wait.ts';
 
 export interface MdadmOptions extends Pick<StepOptions, 'settleMs'> {
+  /** For tests. */
+  wait?: WaitTimes;
   /** @default /sys/block */
   sysBlock?: string;
   /** Where the real mdadm is looked for behind PATH. @default /usr/sbin and /sbin */
@@ -50,10 +54,10 @@ async function manageMesh(context: Context, md: string, line: ManageLine, option
   const [unknown] = line.unknown;
   if (unknown !== undefined) {
     throw new UsageFailure(
-      `mdadm: ${md} is an array of the cluster, and mdmesh has no ${unknown} for it; nothing was done (it has --add, --fail, --remove and --stop)`,
+      `mdadm: ${md} is an array of the cluster, and mdmesh has no ${unknown} for it; nothing was done (it has --add, --re-add, --fail, --remove and --stop)`,
     );
   }
-  const set = line.steps.find(({ device }) => /^set-[A-Z]$|^missing$/.test(device) && !existsSync(device));
+  const set = line.steps.find(({ device }) => /^set-[A-Z]$/.test(device) && !existsSync(device));
   if (set !== undefined) {
     throw new UsageFailure(`mdadm: ${md}: "${set.device}" is not known here; name each device; nothing was done`);
   }
@@ -88,8 +92,7 @@ async function eachOf(
     const real = () => runRealMdadm(context.terminal.env, alone, options.systemDirs);
     try {
       if (md === null) exitCode |= await real();
-      else if (verb === 'stop') await stop(await context.agent(), md, speaker(context, line.quiet));
-      else exitCode |= await detail(context, md, { test: line.test });
+      else exitCode |= await miscMesh(context, md, verb, line, options);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       context.terminal.err(`mdmesh: ${textOf(error)}\n`);
@@ -104,8 +107,38 @@ async function eachOf(
   return exitCode;
 }
 
+async function miscMesh(
+  context: Context,
+  md: string,
+  verb: MiscVerb,
+  line: MiscLine,
+  options: MdadmOptions,
+): Promise<number> {
+  switch (verb) {
+    case 'detail':
+      return detail(context, md, { test: line.test });
+    case 'wait':
+      return wait(context, md, { ...options.wait, quiet: true });
+    case 'stop':
+      await stop(await context.agent(), md, speaker(context, line.quiet));
+      return 0;
+    case 'action':
+      if (line.syncAction === null) throw new Error(`mdadm: ${md}: no value of --action was read`);
+      await requested(
+        await context.agent(),
+        { verb, array: md, action: line.syncAction },
+        speaker(context, line.quiet),
+      );
+      return 0;
+  }
+}
+
 async function stop(agent: AgentClient, md: string, say: (text: string) => void): Promise<void> {
-  const { ok, text } = await agent.request({ verb: 'stop', array: md });
+  await requested(agent, { verb: 'stop', array: md }, say);
+}
+
+async function requested(agent: AgentClient, request: Request, say: (text: string) => void): Promise<void> {
+  const { ok, text } = await agent.request(request);
   if (!ok) throw new Failure(text);
   say(text);
 }
@@ -155,6 +188,6 @@ function realPath(word: string): string {
 
 /** mdadm takes the kernel's name of a member as well: sdb. */
 function kernelName(word: string): string {
-  const isName = !word.includes('/') && uuidOf(word) === null && !['faulty', 'failed', 'detached'].includes(word);
+  const isName = !word.includes('/') && uuidOf(word) === null && !isMemberWord(word);
   return isName && !existsSync(word) ? `/dev/${word}` : word;
 }

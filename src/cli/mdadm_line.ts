@@ -1,5 +1,6 @@
 /**
- * Reads a command line as mdadm does, as far as mdmesh may have to answer it: manage mode, --detail and --stop. Whatever is
+ * Reads a command line as mdadm does, as far as mdmesh may have to answer it: manage mode, --detail, --stop,
+ * --wait and --action. Whatever is
  * read as `other`, rightly or wrongly, goes to the real mdadm, which also says what is wrong with it.
  *
  * mdadm's rules kept here (mdadm(8), and tried with 4.2): the first option that belongs to a mode sets it; a device before
@@ -7,6 +8,7 @@
  * array even when it stands behind that option; long options may be cut short while they stay unambiguous.
  */
 import type { Step } from './manage.ts';
+import { type SyncAction, syncActions } from './mdadm_words.ts';
 
 export interface MdadmFlags {
   force: boolean;
@@ -24,10 +26,15 @@ export interface ManageLine extends MdadmFlags {
   unknown: string[];
 }
 
+/** What misc mode does to a device. */
+export type MiscVerb = 'detail' | 'stop' | 'wait' | 'action';
+
 export interface MiscLine extends MdadmFlags {
   mode: 'misc';
   /** In the order written; `at`: place in the command line. */
-  actions: { verb: 'detail' | 'stop'; device: string; at: number }[];
+  actions: { verb: MiscVerb; device: string; at: number }[];
+  /** The value of --action, of which mdadm allows one. */
+  syncAction: SyncAction | null;
 }
 
 export type MdadmLine = ManageLine | MiscLine | { mode: 'other' };
@@ -44,15 +51,17 @@ const longNames = new Map([
   ['manage', 'manage'],
   ['misc', 'misc'],
   ['quiet', 'quiet'],
+  ['re-add', 're-add'],
   ['remove', 'remove'],
   ['set-faulty', 'fail'],
   ['stop', 'stop'],
   ['test', 'test'],
   ['verbose', 'verbose'],
+  ['wait', 'wait'],
 ]);
 
 /** Those of manage mode that mdmesh has no answer to yet; they set the mode all the same. */
-const unknownManage = new Set(['add-journal', 'add-spare', 're-add', 'replace', 'with']);
+const unknownManage = new Set(['add-journal', 'add-spare', 'replace', 'with']);
 
 /** The rest of mdadm's long options: they make cut ones ambiguous, and those marked take the next word as their value. */
 const otherNames = new Map(
@@ -61,7 +70,7 @@ const otherNames = new Map(
     ...['examine', 'examine-badblocks', 'examine-bitmap', 'export', 'failfast', 'follow', 'freeze-reshape', 'grow'],
     ...['help', 'help-options', 'incremental', 'invalid-backup', 'monitor', 'no-degraded', 'no-devices', 'no-sharing'],
     ...['nofailfast', 'offroot', 'oneshot', 'query', 'readonly', 'readwrite', 'rebuild-map', 'run', 'scan', 'sparc2.2'],
-    ...['syslog', 'udev-rules', 'version', 'wait', 'wait-clean', 'write-behind', 'write-journal=', 'write-mostly'],
+    ...['syslog', 'udev-rules', 'version', 'wait-clean', 'write-behind', 'write-journal=', 'write-mostly'],
     ...['zero-superblock', 'action=', 'alert=', 'array-size=', 'backup-file=', 'bitmap=', 'bitmap-chunk=', 'chunk='],
     ...['cluster-confirm=', 'config=', 'consistency-policy=', 'data-offset=', 'delay=', 'dump=', 'home-cluster='],
     ...['homehost=', 'increment=', 'kill-subarray=', 'layout=', 'level=', 'mail=', 'metadata=', 'name=', 'nodes='],
@@ -77,6 +86,7 @@ const shortNames = new Map([
   ]),
   ['D', 'detail'],
   ['S', 'stop'],
+  ['W', 'wait'],
 ]);
 /** Short options of manage and misc mode that take a value. */
 const shortWithValue = 'bcdeiklmnpuxzNUZ';
@@ -85,6 +95,8 @@ interface Word {
   kind: 'device' | 'option';
   /** Option's long name, or the device. */
   name: string;
+  /** Of a long option that has one. */
+  value?: string | undefined;
   /** As a reader of the command line would know it again. */
   written: string;
   at: number;
@@ -92,21 +104,22 @@ interface Word {
 
 export function readMdadmLine(argv: readonly string[]): MdadmLine {
   let mode: 'manage' | 'misc' | null = null;
-  let action: Step['verb'] | 'detail' | 'stop' | 'unknown' | null = null;
+  let action: Step['verb'] | MiscVerb | 'unknown' | null = null;
+  let syncAction: SyncAction | null = null;
   const flags: MdadmFlags = { force: false, quiet: false, test: false };
   const steps: Step[] = [];
   const misc: MiscLine['actions'] = [];
   const unknown: string[] = [];
   let array: string | null = null;
   let stop = false;
-  for (const { kind, name, written, at } of words(argv)) {
+  for (const { kind, name, value, written, at } of words(argv)) {
     if (kind === 'device') {
       if (mode === 'misc') {
-        if (action !== 'detail' && action !== 'stop') return other;
+        if (!isMiscVerb(action)) return other;
         misc.push({ verb: action, device: name, at });
       } else if (array === null) {
         array = name;
-      } else if (action === 'fail' || action === 'remove' || action === 'add') {
+      } else if (action === 'fail' || action === 'remove' || action === 'add' || action === 're-add') {
         steps.push({ verb: action, device: name });
       } else if (action !== 'unknown') {
         return other;
@@ -126,6 +139,7 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         mode = name;
         break;
       case 'add':
+      case 're-add':
       case 'fail':
       case 'remove':
         if (mode === 'misc') {
@@ -137,7 +151,16 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         mode = 'manage';
         action = name;
         break;
+      case 'action':
+        // One that mdadm does not know, or a second one: it says so itself.
+        if (syncAction !== null || mode === 'manage') return other;
+        syncAction = syncActions.find((each) => each === value) ?? null;
+        if (syncAction === null) return other;
+        mode = 'misc';
+        action = name;
+        break;
       case 'detail':
+      case 'wait':
         if (mode === 'manage') return other;
         mode = 'misc';
         action = name;
@@ -159,8 +182,12 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
   }
   if (mode === 'manage' && array !== null) return { mode, array, steps, stop, unknown, ...flags };
   // A device in front of the action is one without an action.
-  if (mode === 'misc' && array === null && misc.length > 0) return { mode, actions: misc, ...flags };
+  if (mode === 'misc' && array === null && misc.length > 0) return { mode, actions: misc, syncAction, ...flags };
   return other;
+}
+
+function isMiscVerb(verb: string | null): verb is MiscVerb {
+  return verb === 'detail' || verb === 'stop' || verb === 'wait' || verb === 'action';
 }
 
 function* words(argv: readonly string[]): Generator<Word> {
@@ -169,10 +196,17 @@ function* words(argv: readonly string[]): Generator<Word> {
     if (word === '-' || !word.startsWith('-')) {
       yield { kind: 'device', name: word, written: word, at };
     } else if (word.startsWith('--')) {
-      const [typed = '', value] = word.slice(2).split(/=(.*)/s);
+      const [typed = '', attached] = word.slice(2).split(/=(.*)/s);
       const name = fullName(typed);
-      yield { kind: 'option', name: value === undefined || otherNames.has(name) ? name : '', written: word, at };
-      if (value === undefined && otherNames.get(name)?.hasValue) at += 1;
+      const value = otherNames.get(name)?.hasValue ? (attached ?? argv[at + 1]) : attached;
+      yield {
+        kind: 'option',
+        name: attached === undefined || otherNames.has(name) ? name : '',
+        value,
+        written: word,
+        at,
+      };
+      if (attached === undefined && otherNames.get(name)?.hasValue) at += 1;
     } else {
       for (let letter = 1; letter < word.length; letter += 1) {
         const written = `-${word[letter]}`;

@@ -1,6 +1,7 @@
 /** The forms in which mdadm's users write arrays, levels, layouts and sizes, turned into the words of a request. */
 import { resolve } from 'node:path';
 import type { ArrayRecord } from '../arrays/record.ts';
+import { parseSizeKib } from '../config/sizes.ts';
 
 /** Thrown for a word that cannot be read; the text has no full stop and names the remedy. */
 export class WordError extends Error {
@@ -61,14 +62,28 @@ export function levelOf(word: string): ArrayRecord['level'] {
   throw new WordError(`${word}: not a level; use linear, 0, 1, 4, 5, 6 or 10`);
 }
 
-/** KiB as a bare number, or with K, M or G behind it. */
+/** mdadm's rule: a bare number counts KiB. */
+function sizeKibOf(word: string): number | null {
+  return parseSizeKib(/^[0-9]+$/.test(word) ? `${word}K` : word);
+}
+
 export function chunkKibOf(word: string): number {
-  const match = /^([0-9]{1,9})([KMG]?)$/i.exec(word);
-  const factor = { '': 1, K: 1, M: 1024, G: 1024 * 1024 }[match?.[2]?.toUpperCase() ?? ''];
-  const kib = Number(match?.[1]) * (factor ?? Number.NaN);
+  const kib = sizeKibOf(word);
   // md wants a power of two, and at least a page (Documentation/admin-guide/md.rst, chunk_size).
-  if (Number.isSafeInteger(kib) && kib >= 4 && Number.isInteger(Math.log2(kib))) return kib;
+  if (kib !== null && kib >= 4 && Number.isInteger(Math.log2(kib))) return kib;
   throw new WordError(`${word}: not a chunk size; use a power of two of at least 4 KiB, as 64, 512K or 1M`);
+}
+
+/** Values of mdadm's --action that mean something here. */
+export const syncActions = ['check', 'repair', 'idle', 'frozen'] as const;
+export type SyncAction = (typeof syncActions)[number];
+
+/** What a copy may take in a second; null: `none`. */
+export function limitKibOf(word: string): number | null {
+  if (word === 'none') return null;
+  const kib = sizeKibOf(word);
+  if (kib !== null && kib > 0) return kib;
+  throw new WordError(`${word}: not a limit; use KiB a second, as 51200 or 50M, or none`);
 }
 
 export function countOf(word: string, least: number): number {

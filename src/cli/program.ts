@@ -5,7 +5,17 @@ import { VERSION } from '../version.ts';
 import { createContext, type GlobalOptions } from './context.ts';
 import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
 import type { Step } from './manage.ts';
-import { arrayName, chunkKibOf, countOf, levelOf, mdName, WordError } from './mdadm_words.ts';
+import {
+  arrayName,
+  chunkKibOf,
+  countOf,
+  levelOf,
+  limitKibOf,
+  mdName,
+  type SyncAction,
+  syncActions,
+  WordError,
+} from './mdadm_words.ts';
 import type { AdoptOptions, CreateOptions, Spoken } from './requests.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -212,16 +222,27 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
   };
   program
     .command('manage')
-    .description('fail, remove and add members, in the order given')
+    .description('fail, remove, add and re-add members, in the order given')
     .addArgument(array())
     .addOption(new Option('-f, --fail <device...>', 'mark as faulty').argParser(step('fail')))
     .addOption(
       new Option(
         '-r, --remove <device...>',
-        "take out; the words 'faulty' and 'detached' mean every faulty one, and those whose disk is gone",
+        "take out; the words 'faulty' and 'detached' mean every faulty one, and those whose disk this node does not see",
       ).argParser(step('remove')),
     )
-    .addOption(new Option('-a, --add <device...>', 'add as a spare').argParser(step('add')))
+    .addOption(
+      new Option(
+        '-a, --add <device...>',
+        'add as a spare; one that finds a free slot takes it and is rebuilt',
+      ).argParser(step('add')),
+    )
+    .addOption(
+      new Option(
+        '--re-add <device...>',
+        "add what was a member before, and rebuild it; the word 'missing' (of --add too) means disks of this array that are not in it, 'faulty' every faulty member",
+      ).argParser(step('re-add')),
+    )
     .option('--force', 'add a disk that carries something')
     .addOption(json())
     .addHelpText(
@@ -229,7 +250,8 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
       examples(
         'mdmesh manage md0 --fail /dev/sdb --remove /dev/sdb --add /dev/sdd',
         'mdmesh manage /dev/md0 -f /dev/sdb -r /dev/sdb',
-        'mdmesh manage md0 --remove faulty',
+        'mdmesh manage md0 --fail detached --remove detached',
+        'mdmesh manage md0 --re-add missing && mdmesh wait md0',
       ),
     )
     .action(
@@ -246,11 +268,81 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .addHelpText(
       'after',
       `
-For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r; also the words failed and
-detached) and --add (-a), in the order written; --detail (-D, with --test); --stop (-S), which stops it on all nodes.
+For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r), --add (-a) and --re-add, in the
+order written, with the words failed, detached and missing; --detail (-D, with --test); --stop (-S), which stops it on
+all nodes; --action=check, repair, idle or frozen; --wait (-W).
 Everything else, and every other array, goes to the real mdadm as it was typed. A link named mdadm to this program does
 the same under mdadm's name; MDMESH_SOCKET then names another socket.
-${examples('mdmesh mdadm /dev/md0 --fail /dev/sdb --remove failed', 'mdmesh mdadm --detail /dev/md0', 'ln -s /usr/bin/mdmesh /usr/local/sbin/mdadm')}`,
+${examples('mdmesh mdadm /dev/md0 --fail /dev/sdb --remove failed', 'mdmesh mdadm --detail /dev/md0', 'mdmesh mdadm --misc --action=check /dev/md0', 'ln -s /usr/bin/mdmesh /usr/local/sbin/mdadm')}`,
+    );
+
+  program
+    .command('action')
+    .description('check or repair an array, or halt a copy and let it go on')
+    .addArgument(array())
+    .addArgument(new Argument('<action>', 'what the array is to do').choices(syncActions))
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+check   read all copies and count the sectors in which they differ; nothing is changed
+repair  the same, and make them equal
+frozen  halt the copy that is under way; nothing goes on, on any node, until idle
+idle    let a halted copy go on; or end a check or repair that is under way
+A resync and a recovery are begun by the cluster itself, and idle does not end them.
+${examples('mdmesh action md0 check && mdmesh wait md0', 'mdmesh action md0 frozen', 'mdmesh action md0 idle')}`,
+    )
+    .action(
+      run(async (name: string, action: SyncAction, options: Spoken) => {
+        const { ask } = await import('./requests.ts');
+        return ask(context, { verb: 'action', array: name, action }, options);
+      }),
+    );
+
+  program
+    .command('sync-limit')
+    .description('say what copies of an array may take of the disks')
+    .addArgument(array())
+    .addArgument(
+      new Argument('<limit>', 'KiB a second, or with K, M or G; none: as the configuration says').argParser(
+        read(limitKibOf),
+      ),
+    )
+    .addOption(json())
+    .addHelpText(
+      'after',
+      examples('mdmesh sync-limit md0 50M', 'mdmesh sync-limit md0 1GiB', 'mdmesh sync-limit md0 none'),
+    )
+    .action(
+      run(async (name: string, limitKib: number | null, options: Spoken) => {
+        const { ask } = await import('./requests.ts');
+        return ask(context, { verb: 'sync-limit', array: name, limitKib }, options);
+      }),
+    );
+
+  program
+    .command('wait')
+    .description('wait until no copy is under way; exit code 0: it waited, 1: there was nothing to wait for')
+    .addArgument(array())
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh wait md0', 'mdmesh manage md0 --add /dev/sdd && mdmesh wait md0'))
+    .action(
+      run(async (name: string, options: Spoken) => {
+        const { wait } = await import('./wait.ts');
+        return wait(context, name, options);
+      }),
+    );
+
+  program
+    .command('mdstat')
+    .description("the cluster's arrays in the format of /proc/mdstat, the same on every node")
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh mdstat', 'watch -n1 mdmesh mdstat'))
+    .action(
+      run(async (options: Spoken) => {
+        const { mdstat } = await import('./mdstat.ts');
+        return mdstat(context, options);
+      }),
     );
 
   program

@@ -3,6 +3,7 @@ import { printable } from '../outlets/cloud_event.ts';
 import type { ArrayStatus, NodeStatus, Status } from '../outlets/index.ts';
 import { slotPicture, stateWords } from './array_condition.ts';
 import type { Context } from './context.ts';
+import { copyLine, copyNotes, copyOf, mismatchText, shortCopyText } from './copy_progress.ts';
 import type { Spoken } from './requests.ts';
 import { type Paint, painter, table } from './table.ts';
 import { wantsColour } from './terminal.ts';
@@ -30,16 +31,14 @@ export function statusText(seen: Status, paint: Paint): string {
   const master = lease.master === null ? 'no master known' : `master is node ${lease.master}`;
   const writes = lease.grantLeftMs > 0 ? 'may write' : paint('yellow', 'may not write');
   const driver = seen.driver === 'real' ? '' : `, ${paint('yellow', `${seen.driver} driver`)}`;
-  const troubles = seen.arrays.flatMap(({ record, trouble }) =>
-    trouble === null ? [] : [`${paint('red', `${record.md}:`)} ${printable(trouble)}\n`],
-  );
+  const notes = seen.arrays.flatMap((array) => arrayNotes(array, paint));
   return [
     `Cluster ${paint('bold', cluster.name)} (${cluster.uuid}), mdmesh ${seen.version}${driver}\n`,
     `Term ${lease.term}, ${master}; this is node ${seen.self} (${lease.role}), it ${writes}\n\n`,
     nodeTable(seen, paint),
     '\n',
     seen.arrays.length === 0 ? 'No arrays.\n' : arrayTable(seen.arrays, paint),
-    ...(troubles.length === 0 ? [] : ['\n', ...troubles]),
+    ...(notes.length === 0 ? [] : ['\n', ...notes]),
   ].join('');
 }
 
@@ -64,6 +63,7 @@ function paintedStatus({ status: word }: NodeStatus, paint: Paint): string {
 function arrayTable(arrays: ArrayStatus[], paint: Paint): string {
   const rows = arrays.map((array) => {
     const { record } = array;
+    const copy = copyOf(array);
     const state = stateWords(array);
     const colour = state.startsWith('failed') ? 'red' : state === 'clean' ? 'green' : 'yellow';
     return [
@@ -71,7 +71,7 @@ function arrayTable(arrays: ArrayStatus[], paint: Paint): string {
       record.level,
       paint(colour, state),
       slotPicture(record),
-      copyWords(array),
+      copy === null ? '-' : shortCopyText(copy),
       record.owner === null ? record.access : `${record.access} (node ${record.owner})`,
       record.writers.join(',') || '-',
       `${record.version.term}.${record.version.index}`,
@@ -81,10 +81,17 @@ function arrayTable(arrays: ArrayStatus[], paint: Paint): string {
   return table(['ARRAY', 'LEVEL', 'STATE', 'DISKS', 'COPY', 'ACCESS', 'WRITERS', 'VERSION', 'UUID'], rows, paint);
 }
 
-function copyWords({ sync }: ArrayStatus): string {
-  if (sync === null) return '-';
-  const percent = sync.totalSectors === 0 ? 0 : (100 * sync.doneSectors) / sync.totalSectors;
-  return `${sync.action} ${percent.toFixed(1)} % by node ${sync.by}`;
+/** What does not fit into the table: a line each. */
+function arrayNotes(array: ArrayStatus, paint: Paint): string[] {
+  const { record, trouble } = array;
+  const { md } = record;
+  const copy = copyOf(array);
+  const lines: string[] = [];
+  if (copy !== null) lines.push(`${paint('yellow', `${md}:`)} ${copyLine(copy)}, ${copyNotes(md, copy)}\n`);
+  const mismatches = mismatchText(array);
+  if (mismatches !== null) lines.push(`${paint('yellow', `${md}:`)} ${mismatches}\n`);
+  if (trouble !== null) lines.push(`${paint('red', `${md}:`)} ${printable(trouble)}\n`);
+  return lines;
 }
 
 function yesNo(value: boolean): string {

@@ -2,9 +2,8 @@
  * What `mdadm --detail` (4.2) prints of a running v1.2 array: same fields, order and alignment. The record says what the
  * array is, the observation how it stands on this node.
  */
-import { isRedundant, survives } from '../arrays/levels.ts';
-import { arraySectors } from '../arrays/levels.ts';
-import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
+import { arraySectors, isRedundant, survives } from '../arrays/levels.ts';
+import type { ArrayRecord, CopyKind, MemberRecord } from '../arrays/record.ts';
 import type { ArrayObservation, MemberObservation } from './driver.ts';
 import { ctimeText, humanSize, layoutText, mdadmUuid } from './examine_text.ts';
 import { levelNumber } from './superblock.ts';
@@ -17,6 +16,8 @@ export interface DetailInput {
   devices: ReadonlyMap<string, { path: string; devno: string }>;
   /** As the array has a write-intent bitmap on this node: `External`, `Internal`. */
   intentBitmap?: string;
+  /** The copy under way, whoever makes it; `percent` null: it is halted, or has not begun. */
+  copy?: { kind: CopyKind; percent: number | null } | null;
 }
 
 /** `missing` stands in the record, but no device of it is in this node's array. */
@@ -33,28 +34,19 @@ export function memberState(member: MemberRecord, observation: ArrayObservation 
   return seen.inSync ? 'in-sync' : 'rebuilding';
 }
 
-interface SyncText {
-  state: string;
-  status: string | null;
-}
+/** mdadm's words for a copy in the line of states, and in the line of its progress. To mdadm, as to /proc/mdstat, a repair is a resync. */
+const copyWords: Readonly<Record<CopyKind, readonly [state: string, progress: string]>> = {
+  recovery: ['recovering', 'Rebuild'],
+  resync: ['resyncing', 'Resync'],
+  repair: ['resyncing', 'Resync'],
+  check: ['checking', 'Check'],
+};
 
-function syncText(observation: ArrayObservation | null): SyncText {
-  if (observation === null) return { state: '', status: null };
-  const names: Record<string, readonly [string, string]> = {
-    recover: [', recovering', 'Rebuild'],
-    resync: [', resyncing', 'Resync'],
-    repair: [', resyncing', 'Resync'],
-    reshape: [', reshaping', 'Reshape'],
-    check: [', checking', 'Check'],
-  };
-  const name = names[observation.syncAction];
-  if (name !== undefined) {
-    const progress = observation.syncCompleted;
-    if (progress === null || progress.totalSectors === 0) return { state: `${name[0]} (DELAYED)`, status: null };
-    const percent = Math.floor((progress.doneSectors * 100) / progress.totalSectors);
-    return { state: name[0], status: `    ${name[1].padStart(7)} Status : ${percent}% complete` };
-  }
-  return { state: observation.resyncStartSector === null ? '' : ', resyncing (PENDING)', status: null };
+function copyText(copy: DetailInput['copy']): { state: string; progress: string | null } {
+  if (copy === undefined || copy === null) return { state: '', progress: null };
+  const [state, progress] = copyWords[copy.kind];
+  if (copy.percent === null) return { state: `, ${state} (PENDING)`, progress: null };
+  return { state: `, ${state}`, progress: `    ${progress.padStart(7)} Status : ${copy.percent}% complete` };
 }
 
 /** raid10 near arrays whose copies fall into sets show which set a member is of. */
@@ -103,7 +95,7 @@ export function detailText(input: DetailInput): string {
 
   const present = new Set<number>();
   for (const { member, state } of states) if (state === 'in-sync' && member.slot !== null) present.add(member.slot);
-  const sync = syncText(observation);
+  const copy = copyText(input.copy);
   if (observation === null) field('State', 'inactive');
   else {
     const dirty = observation.arrayState === 'active' || observation.arrayState === 'write-pending';
@@ -111,7 +103,7 @@ export function detailText(input: DetailInput): string {
     let health = '';
     if (present.size < record.raidDisks) health = survives(record, present) ? ', degraded' : ', FAILED';
     // mdadm ends this line with a blank.
-    field('State', `${word}${health}${sync.state} `);
+    field('State', `${word}${health}${copy.state} `);
   }
   field('Active Devices', active);
   if (active + spares > 0) field('Working Devices', active + spares);
@@ -132,7 +124,7 @@ export function detailText(input: DetailInput): string {
     !isRedundant(record.level) ? 'none' : input.intentBitmap === undefined ? 'resync' : 'bitmap',
   );
   lines.push('');
-  if (sync.status !== null) lines.push(sync.status, '');
+  if (copy.progress !== null) lines.push(copy.progress, '');
   field('Name', record.name);
   field('UUID', mdadmUuid(record.uuid));
   field('Events', record.events);

@@ -245,7 +245,13 @@ export interface MdDriver {
    * (as a spare, or rebuilding from another sector): moved there, for which the array must be held (EBUSY). While frozen only.
    * @param fromSector of the component: what lies before is in sync
    */
-  attachRebuilding(md: string, memberUuid: string, path: string, record: ArrayRecord, fromSector: number): Promise<void>;
+  attachRebuilding(
+    md: string,
+    memberUuid: string,
+    path: string,
+    record: ArrayRecord,
+    fromSector: number,
+  ): Promise<void>;
   /** A rebuilding member becomes in sync without a copy: another node has filled it. While frozen, and held as a whole (EBUSY). */
   activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void>;
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */

@@ -148,8 +148,7 @@ export class SimulatedArray {
       held: this.held,
       suspended: this.#suspended,
       syncAction: copy !== null ? ACTIONS[copy.kind] : this.#frozen && gated ? 'frozen' : 'idle',
-      syncCompleted:
-        copy === null ? null : { doneSectors: copy.completed, totalSectors: this.#copySectors(copy.kind) },
+      syncCompleted: copy === null ? null : { doneSectors: copy.completed, totalSectors: this.#copySectors(copy.kind) },
       resyncStartSector: this.#resyncStartSector,
       mismatchSectors: this.#mismatchSectors,
       degraded: this.record.raidDisks - inSync,
@@ -479,7 +478,9 @@ export class SimulatedArray {
       return member === undefined ? [] : [{ member, sector }];
     });
     let legFailed = false;
-    let failure: unknown = legs.some(({ member }) => member.inSync) ? null : new MdError('EIO', `${this.record.md}: no leg in sync is left`);
+    let failure: unknown = legs.some(({ member }) => member.inSync)
+      ? null
+      : new MdError('EIO', `${this.record.md}: no leg in sync is left`);
     await Promise.all(
       legs.map(async ({ member, sector }) => {
         try {
@@ -688,7 +689,8 @@ export class SimulatedArray {
     if (this.#copy !== copy) return;
     const total = this.#copySectors(copy.kind);
     const { chunkSectors, level } = this.record;
-    const whole = level === 'raid4' || level === 'raid5' ? Math.max(COPY_STEP_SECTORS, chunkSectors) : COPY_STEP_SECTORS;
+    const whole =
+      level === 'raid4' || level === 'raid5' ? Math.max(COPY_STEP_SECTORS, chunkSectors) : COPY_STEP_SECTORS;
     const something = this.#somethingToCopy(copy.kind);
     const limit = Math.min(total, this.#syncMaxSector);
     // A copy that has nowhere to go ends at once, whatever sync_max says.

@@ -4,6 +4,7 @@
  * member also makes a degraded array).
  */
 import type { ArrayRecord } from '../arrays/record.ts';
+import { formatSizeKib } from '../config/sizes.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
 import type { Status } from './index.ts';
 
@@ -65,8 +66,19 @@ export const catalogue = {
   SparesMissing: { type: 'io.mdmesh.array.spares-missing', severity: 'warning' },
   MoveSpare: { type: 'io.mdmesh.array.move-spare', severity: 'notice' },
   MemberRemoved: { type: 'io.mdmesh.array.member-removed', severity: 'notice' },
+  // Of every kind of copy, as mdadm's monitor has it: resync, recovery, check and repair.
   RebuildStarted: { type: 'io.mdmesh.array.rebuild-started', severity: 'notice' },
+  Rebuild20: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
+  Rebuild40: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
+  Rebuild60: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
+  Rebuild80: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   RebuildFinished: { type: 'io.mdmesh.array.rebuild-finished', severity: 'notice' },
+  CopyHalted: { type: 'io.mdmesh.array.copy-halted', severity: 'warning' },
+  CopyContinued: { type: 'io.mdmesh.array.copy-continued', severity: 'notice' },
+  CopyOrdered: { type: 'io.mdmesh.array.copy-ordered', severity: 'info' },
+  CopyChanged: { type: 'io.mdmesh.array.copy-changed', severity: 'info' },
+  CopyCheckpoint: { type: 'io.mdmesh.array.copy-checkpoint', severity: 'info' },
+  CopyEnded: { type: 'io.mdmesh.array.copy-ended', severity: 'info' },
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
   ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
@@ -89,13 +101,12 @@ export const catalogue = {
   NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
+  NodeCannotSeeMember: { type: 'io.mdmesh.node.cannot-see-member', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
   TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
 } as const satisfies Record<string, Entry>;
 
 type Name = keyof typeof catalogue;
-
-const rebuildProgressType = 'io.mdmesh.array.rebuild-progress';
 
 function tell(name: Name, subject: string, text: string, member: string | null = null): Telling {
   return { name, ...catalogue[name], subject, text, member };
@@ -136,21 +147,38 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
     case 'leave':
       return [tell('NodeLeft', `node/${event.origin}`, body.reason)];
     case 'notice':
-      return [
-        {
-          name: body.name,
-          type: typeOf(body.name, body.subject),
-          severity: body.severity,
-          subject: body.subject,
-          text: Object.entries(body.detail)
-            .map(([key, value]) => `${key}=${value}`)
-            .join(' '),
-          member: null,
-        },
-      ];
+      return [noticeTelling(body, names)];
   }
 }
 
+function noticeTelling({ name, severity, subject, detail }: NoticeBody, names: Names): Telling {
+  const told = { name, type: typeOf(name, subject), severity, subject };
+  // The one key of a notice that tools look for among the members.
+  const member = typeof detail.member === 'string' ? detail.member : null;
+  if (isCopyNotice(name)) return { ...told, text: copyText(detail, member, names), member };
+  const text = Object.entries(detail)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(' ');
+  return { ...told, text, member };
+}
+
+/** What the master tells of a copy has a detail of its own: kind, percent, by, mismatchSectors; and member, of SpareActive. */
+function isCopyNotice(name: string): boolean {
+  return /^Rebuild([0-9]+|Started|Finished)$|^Copy(Halted|Continued)$|^SpareActive$/.test(name);
+}
+
+function copyText(detail: NoticeBody['detail'], member: string | null, names: Names): string {
+  const { kind, percent, by, mismatchSectors } = detail;
+  const parts: string[] = [];
+  if (typeof kind === 'string') parts.push(kind);
+  if (typeof percent === 'number') parts.push(`${percent} %`);
+  if (typeof by === 'number') parts.push(`by node ${by}`);
+  if (typeof mismatchSectors === 'number') parts.push(`${mismatchSectors} sectors differed`);
+  if (member !== null) parts.push(`member ${memberName(member, names)}`);
+  return parts.join(', ');
+}
+
+type NoticeBody = Extract<EventBody, { type: 'notice' }>;
 type CommitBody = Extract<EventBody, { type: 'commit' }>;
 
 function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]] {
@@ -178,12 +206,11 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     admit: () => [tell('WriterAdmitted', md, node)],
     leave: () => [tell('WriterLeft', md, node)],
     evict: () => [tell('WriterEvicted', md, node)],
-    'resync-start': () => [tell('RebuildStarted', md, resyncText(record), uuid)],
-    'resync-done': () => [
-      tell('RebuildFinished', md, member, uuid),
-      ...(uuid === null ? [] : [tell('SpareActive', md, member, uuid)]),
-    ],
-    'resync-checkpoint': () => [progressTelling(record)],
+    // The master says RebuildStarted, Rebuild20, …, RebuildFinished and SpareActive in notices of its own.
+    'resync-start': () => [tell('CopyOrdered', md, resyncText(record), uuid)],
+    'resync-done': () => [tell('CopyEnded', md, member, uuid)],
+    'resync-checkpoint': () => [tell('CopyCheckpoint', md, resyncText(record))],
+    'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
   };
@@ -208,23 +235,12 @@ function requestTelling(body: Extract<EventBody, { type: 'request' }>, names: Na
   const words: string[] = [request.verb];
   if ('device' in request) words.push(request.device);
   if ('devices' in request) words.push(...request.devices);
+  if ('action' in request) words.push(request.action);
+  if ('limitKib' in request) words.push(request.limitKib === null ? 'none' : formatSizeKib(request.limitKib));
   if ('node' in request) return tell('Requested', `node/${request.node}`, words.join(' '));
   const array = 'md' in request ? request.md : request.array;
   const subject = array === null ? names.cluster : (names.array(array) ?? array);
   return { ...tell('Requested', subject, words.join(' ')), type: 'io.mdmesh.array.requested' };
-}
-
-function progressTelling(record: ArrayRecord): Telling {
-  const done = record.resync?.fromSector ?? 0;
-  const percent = record.componentSectors === 0 ? 0 : Math.floor((100 * done) / record.componentSectors);
-  return {
-    name: `Rebuild${String(percent).padStart(2, '0')}`,
-    type: rebuildProgressType,
-    severity: 'info',
-    subject: record.md,
-    text: resyncText(record),
-    member: null,
-  };
 }
 
 function degradedTelling(record: ArrayRecord): Telling[] {
@@ -240,7 +256,8 @@ function arrayText(record: ArrayRecord): string {
 
 function resyncText(record: ArrayRecord): string {
   if (record.resync === null) return '';
-  return `by node ${record.resync.by} from sector ${record.resync.fromSector}`;
+  const { kind, by, fromSector, halted } = record.resync;
+  return `${kind}${halted ? ' halted' : ''} by node ${by} from sector ${fromSector}`;
 }
 
 function memberName(uuid: string, names: Names): string {

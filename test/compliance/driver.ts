@@ -407,7 +407,9 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         await fixture.pass(LONG_ENOUGH_MS);
         assert.equal(bench.see().resyncStartSector, stopped.resyncStartSector, 'nothing is copied while frozen');
         if (bench.gateClosed()) await bench.done(bench.driver.answerGates(bench.md));
-        await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: stopped.resyncStartSector, toSector: null }));
+        await bench.done(
+          bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: stopped.resyncStartSector, toSector: null }),
+        );
       }
       await fixture.until(
         () => bench.see().resyncStartSector === null && !['resync'].includes(bench.see().syncAction),
@@ -439,7 +441,9 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
     });
 
     test('a record with a resync is assembled with that mark', async () => {
-      const bench = await Bench.make(fixture, { resync: { kind: 'resync', fromSector: 512, by: 2, since: 7, halted: false } });
+      const bench = await Bench.make(fixture, {
+        resync: { kind: 'resync', fromSector: 512, by: 2, since: 7, halted: false },
+      });
       await bench.assemble();
       assert.equal(bench.see().resyncStartSector, 512);
       assert.equal(bench.see().syncAction, 'frozen');

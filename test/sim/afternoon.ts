@@ -38,7 +38,10 @@ export async function writing(setting: Setting): Promise<{ cluster: SimCluster; 
   });
   assert.equal(created.ok, true, created.text);
   if (whole) await cluster.open();
-  else await cluster.until('md0 on all', () => cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null));
+  else
+    await cluster.until('md0 on all', () =>
+      cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null),
+    );
   return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks) };
 }
 
@@ -77,7 +80,12 @@ export function recordOn(cluster: SimCluster, node: NodeId) {
 }
 
 /** Every leg in sync has every acknowledged write, and all of them are one to the last byte. */
-export function assertWhole(cluster: SimCluster, applications: readonly Application[], node: NodeId, legs: number): void {
+export function assertWhole(
+  cluster: SimCluster,
+  applications: readonly Application[],
+  node: NodeId,
+  legs: number,
+): void {
   const { record, paths } = recordOn(cluster, node);
   const inSync = record.members.filter((member) => member.role === 'active');
   assert.equal(inSync.length, legs);

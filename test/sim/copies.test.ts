@@ -6,7 +6,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeId } from '#src/arrays/record.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
-import { assertReadersSeeAll, assertWhole, recordOn, startedOn, stopAll, watched, watchedPass, writing } from './afternoon.ts';
+import {
+  assertReadersSeeAll,
+  assertWhole,
+  recordOn,
+  startedOn,
+  stopAll,
+  watched,
+  watchedPass,
+  writing,
+} from './afternoon.ts';
 import type { Application } from './application.ts';
 import type { SimCluster } from './cluster.ts';
 
@@ -62,7 +71,9 @@ function whole(cluster: SimCluster, node: NodeId, legs: number): boolean {
 }
 
 async function untilWhole(cluster: SimCluster, legs: number): Promise<void> {
-  await watched(cluster, 'all legs in sync on every node', () => cluster.up().every((node) => whole(cluster, node, legs)));
+  await watched(cluster, 'all legs in sync on every node', () =>
+    cluster.up().every((node) => whole(cluster, node, legs)),
+  );
 }
 
 async function writersGoOn(cluster: SimCluster, applications: readonly Application[]): Promise<void> {
@@ -77,7 +88,10 @@ for (const seed of seeds) {
   test(`seed ${seed}: a new mirror is made equal while all nodes write to it`, async () => {
     const { cluster, applications } = await writing({ seed, legs: 2, mib: MIB, blocks: BLOCKS, whole: false });
     const acknowledged = applications.map((application) => application.acknowledged);
-    assert.ok(acknowledged.every((count) => count > 0), 'writers wait for the whole copy');
+    assert.ok(
+      acknowledged.every((count) => count > 0),
+      'writers wait for the whole copy',
+    );
     await untilWhole(cluster, 2);
     await writersGoOn(cluster, applications);
     await stopAll(applications);
@@ -100,7 +114,10 @@ for (const seed of seeds) {
         const reads = local?.members.some(({ device, inSync }) => device === 'sdc' && inSync) ?? false;
         // On the copier md calls it in sync at the end of the copy; elsewhere only the commit does.
         if (reads && node !== master) {
-          assert.ok(record.members.every(({ role }) => role !== 'rebuilding'), `node ${node} reads what is being filled`);
+          assert.ok(
+            record.members.every(({ role }) => role !== 'rebuilding'),
+            `node ${node} reads what is being filled`,
+          );
         }
       }
       return cluster.nodes.every((node) => whole(cluster, node, 2));
@@ -117,14 +134,27 @@ for (const seed of seeds) {
     const random = seededRandom(seed * 7919);
     const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T;
     for (let round = 0; round < 4; round += 1) {
-      const { cluster, applications } = await writing({ seed: seed * 10 + round, legs: 2, spares: 1, mib: MIB, blocks: BLOCKS });
+      const { cluster, applications } = await writing({
+        seed: seed * 10 + round,
+        legs: 2,
+        spares: 1,
+        mib: MIB,
+        blocks: BLOCKS,
+      });
       watchCopies(cluster);
       const master = await cluster.master();
       const failed = await cluster.request(pick(cluster.nodes), { verb: 'fail', array: 'md0', device: '/dev/sdb' });
       assert.equal(failed.ok, true, failed.text);
       await watched(cluster, 'a recovery', () => recordOn(cluster, master).record.resync?.kind === 'recovery');
       await watchedPass(cluster, Math.floor(random() * 60));
-      const what = pick(['master dies', 'other dies', 'master frozen', 'other frozen', 'other cut', 'power cut'] as const);
+      const what = pick([
+        'master dies',
+        'other dies',
+        'master frozen',
+        'other frozen',
+        'other cut',
+        'power cut',
+      ] as const);
       const other = pick(cluster.nodes.filter((node) => node !== master));
       const [victim, how] = what.startsWith('master') ? [master, what.slice(7)] : [other, what.slice(6)];
       const gone: NodeId[] = [];
@@ -150,7 +180,9 @@ for (const seed of seeds) {
       await cluster.boot(...back);
       await cluster.master();
       await untilWhole(cluster, 2).catch((error: unknown) => {
-        throw new Error(`seed ${seed}, round ${round}: ${what} (node ${victim}): ${error instanceof Error ? error.message : error}`);
+        throw new Error(
+          `seed ${seed}, round ${round}: ${what} (node ${victim}): ${error instanceof Error ? error.message : error}`,
+        );
       });
       const alive = applications.filter(({ node }) => !back.includes(node));
       const later = await startedOn(cluster, back, 1, BLOCKS).then(async (started) => {
@@ -171,19 +203,26 @@ test('a check finds what differs and a repair mends it; halted, a copy stands st
   const [leg] = record.members;
   const at = ((leg?.dataOffsetSectors ?? 0) + 20_000) * 512;
   const bytes = cluster.storage.peek('sdb', at, 4096);
-  cluster.storage.poke('sdb', at, bytes.map((byte) => byte ^ 0xff));
+  cluster.storage.poke(
+    'sdb',
+    at,
+    bytes.map((byte) => byte ^ 0xff),
+  );
   const ask = async (action: 'check' | 'repair' | 'frozen' | 'idle'): Promise<void> => {
     const { ok, text } = await cluster.request(3, { verb: 'action', array: 'md0', action });
     assert.equal(ok, true, text);
   };
-  const over = () => cluster.until('its end', () => cluster.nodes.every((node) => recordOn(cluster, node).record.resync === null));
+  const over = () =>
+    cluster.until('its end', () => cluster.nodes.every((node) => recordOn(cluster, node).record.resync === null));
   await ask('check');
   await over();
   for (const node of cluster.nodes) assert.ok((recordOn(cluster, node).mismatchSectors ?? 0) >= 8, `node ${node}`);
   await ask('repair');
   await ask('frozen');
   const writers = await startedOn(cluster, cluster.nodes, 0, BLOCKS);
-  await cluster.until('nothing is held', () => cluster.nodes.every((node) => cluster.driver(node).observe('md0')?.suspended === null));
+  await cluster.until('nothing is held', () =>
+    cluster.nodes.every((node) => cluster.driver(node).observe('md0')?.suspended === null),
+  );
   const halted = recordOn(cluster, 1).record.resync;
   assert.equal(halted?.halted, true);
   await writersGoOn(cluster, writers);

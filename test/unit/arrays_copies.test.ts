@@ -220,8 +220,7 @@ test('a new copier attaches the member anew at the checkpoint, under a hold: mdâ
   const node = new Node(record, mdRebuilding('rebuilding'));
   assert.equal(node.busy?.op, 'hold');
   node.did(mdRebuilding('rebuilding', { held: true }));
-  const { busy } = node;
-  assert.ok(busy?.op === 'attach-rebuilding' && busy.fromSector === 500);
+  assert.deepEqual(node.busy, { op: 'attach-rebuilding', member: SPARE, record, fromSector: 500, since: 6 });
   const attached = node.did(mdRebuilding('rebuilding', { held: true }));
   assert.ok(isApplied(attached));
 });
@@ -374,11 +373,10 @@ test('a spare takes over a free slot by itself, is active when it is filled, and
   const done = master.commit();
   assert.equal(done.members.at(-1)?.role, 'active');
   assert.equal(done.resync, null);
-  assert.deepEqual(master.notices().filter((name) => /Rebuild|Spare/.test(name)), [
-    'RebuildStarted',
-    'SpareActive',
-    'RebuildFinished',
-  ]);
+  assert.deepEqual(
+    master.notices().filter((name) => /Rebuild|Spare/.test(name)),
+    ['RebuildStarted', 'SpareActive', 'RebuildFinished'],
+  );
 });
 
 test('a spare that a writer does not see is not taken', () => {
@@ -414,7 +412,10 @@ test('progress is committed every two seconds, with new events, and told in step
   assert.equal(second.resync?.fromSector, 460);
   assert.ok(second.events > first.events, 'of the same events, a torn checkpoint would look like somebody elseâ€™s work');
   assert.equal(second.resync?.since, first.resync?.since, 'it is the same copy');
-  assert.deepEqual(master.notices().filter((name) => /Rebuild\d/.test(name)), ['Rebuild20', 'Rebuild40']);
+  assert.deepEqual(
+    master.notices().filter((name) => /Rebuild\d/.test(name)),
+    ['Rebuild20', 'Rebuild40'],
+  );
 });
 
 test('a new master goes on from the last checkpoint, as a copy of its own', () => {

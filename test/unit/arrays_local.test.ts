@@ -1,9 +1,28 @@
 /** The node's side: when gates are answered, when writes pass, who copies. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep, type NodeArrays } from '../../src/arrays/local.ts';
+import {
+  type LocalEffect,
+  type LocalInput,
+  type LocalOp,
+  localStart,
+  localStep,
+  type NodeArrays,
+} from '../../src/arrays/local.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
-import { ARRAY, bootOf, COPY_OPTIONS, copy, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
+import {
+  ARRAY,
+  bootOf,
+  COPY_OPTIONS,
+  copy,
+  LEG_B,
+  md,
+  mirror,
+  newer,
+  PATHS,
+  SPARE,
+  withFaulty,
+} from './arrays_fixture.ts';
 
 class Node {
   state: NodeArrays = localStart(2, bootOf(2), COPY_OPTIONS);

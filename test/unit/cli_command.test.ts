@@ -12,6 +12,7 @@ import {
   arrayUuid,
   clusterStatus,
   clusterUuid,
+  copying,
   type FakeAgent,
   memberA,
   memberB,
@@ -82,7 +83,20 @@ function disk(path: string, over: Partial<Disk> = {}): Disk {
 
 const verbs = [
   ...['agent', 'keygen', 'key', 'config', 'config check', 'create', 'adopt', 'release', 'assemble', 'stop', 'manage'],
-  ...['status', 'nodes', 'detail', 'examine', 'node', 'node confirm-dead', 'watch', 'drop-writes'],
+  ...[
+    'action',
+    'sync-limit',
+    'wait',
+    'mdstat',
+    'status',
+    'nodes',
+    'detail',
+    'examine',
+    'node',
+    'node confirm-dead',
+    'watch',
+    'drop-writes',
+  ],
 ];
 
 for (const verb of ['', ...verbs]) {
@@ -118,6 +132,10 @@ test('wrong usage is exit code 2, says what is wrong on standard error, and prin
     [['assemble'], /name one array, or give --scan/],
     [['assemble', 'md0', '--scan'], /name one array, or give --scan/],
     [['manage', 'md0'], /nothing to do/],
+    [['action', 'md0', 'resync'], /Allowed choices are check, repair, idle, frozen/],
+    [['sync-limit', 'md0', '50MB'], /50MB: not a limit; use KiB a second, as 51200 or 50M, or none/],
+    [['sync-limit', 'md0', '0'], /0: not a limit/],
+    [['manage', 'md0', '--fail', 'missing'], /--fail missing: only --add and --re-add know this word/],
     [['watch', '--after', 'x'], /x: not a cursor/],
     [['node', 'confirm-dead', 'three'], /three: not a number/],
   ];
@@ -307,11 +325,10 @@ test('--remove faulty means every faulty member, by path or by UUID where the di
 
 test('status is plain tables without a terminal, and says who leads and who may write', async (t) => {
   const { agent, run } = await agentAndRun(t);
-  const degraded = arrayStatus(withFaulty(raid1(), memberB));
+  const degraded = copying({ ...withFaulty(raid1(), memberB), syncLimitKib: 51_200 });
   agent.face.now = clusterStatus([
     {
       ...degraded,
-      sync: { action: 'recover', doneSectors: 25, totalSectors: 100, by: 1 },
       trouble: 'disk \u001b[31mgone',
     },
   ]);
@@ -328,9 +345,10 @@ test('status is plain tables without a terminal, and says who leads and who may 
       '2*    10.0.0.2  alive   -          yes       yes',
       '3     10.0.0.3  dead    no         no        ?',
       '',
-      `ARRAY  LEVEL  STATE     DISKS  COPY                      ACCESS  WRITERS  VERSION  UUID`,
-      `md0    raid1  degraded  [U_]   recover 25.0 % by node 1  shared  1,2      3.8      ${arrayUuid}`,
+      `ARRAY  LEVEL  STATE                 DISKS  COPY             ACCESS  WRITERS  VERSION  UUID`,
+      `md0    raid1  degraded, recovering  [U_]   recovery 12.6 %  shared  1,2      3.8      ${arrayUuid}`,
       '',
+      'md0: recovery [==>..................] 12.6 %, 32.7 MiB/s, finish in 127.5 min, by node 1, limit 50MiB/s',
       'md0: disk ?[31mgone',
       '',
     ].join('\n'),
@@ -456,7 +474,13 @@ test('commands that only talk to the agent load no server, no libp2p and no sche
       return next(name, context);
     } });`;
   const preload = `data:text/javascript,${encodeURIComponent(hook)}`;
-  for (const argv of [['--help'], ['status'], ['stop', 'md0'], ['drop-writes', '--sys-block', agent.directory]]) {
+  for (const argv of [
+    ['--help'],
+    ['status'],
+    ['action', 'md0', 'check'],
+    ['stop', 'md0'],
+    ['drop-writes', '--sys-block', agent.directory],
+  ]) {
     const words = ['--import', preload, program, ...argv, '--socket', agent.socketPath];
     const { stderr } = await promisify(execFile)(process.execPath, words);
     assert.equal(stderr, '', argv.join(' '));

@@ -21,10 +21,13 @@ import { Failure, main } from '#src/cli/index.ts';
 import { mdadm } from '#src/cli/mdadm.ts';
 import { readMdadmLine } from '#src/cli/mdadm_line.ts';
 import { findMdadm } from '#src/cli/mdadm_real.ts';
+import type { Disk } from '#src/md/driver.ts';
 import { FakeTerminal } from './cli_fake_terminal.ts';
 import {
   arrayStatus,
+  arrayUuid,
   clusterStatus,
+  copying,
   type FakeAgent,
   memberA,
   memberB,
@@ -80,7 +83,7 @@ async function host(t: TestContext): Promise<Host> {
       const context = createContext(terminal, () => ({}));
       let code: number;
       try {
-        code = await mdadm(context, argv, { sysBlock, systemDirs: [], settleMs: 0 });
+        code = await mdadm(context, argv, { sysBlock, systemDirs: [], settleMs: 0, wait: { pollMs: 1, dueMs: 0 } });
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         terminal.err(`mdmesh: ${error.message}\n`);
@@ -156,6 +159,135 @@ test('--remove detached takes out the faulty members whose disk is gone, and no 
   assert.equal(h.asked().length, 1);
 });
 
+test('--fail detached takes the members whose disk is gone, and --remove detached then takes them out', async (t) => {
+  const h = await host(t);
+  const here = join(temporary(t), 'disk');
+  writeFileSync(here, '');
+  h.agent.face.now = clusterStatus([{ ...arrayStatus(), paths: { [memberA]: here, [memberB]: '/nonexistent/gone' } }]);
+  h.agent.face.answer = ({ verb }) => {
+    const paths = { [memberA]: here };
+    if (verb === 'fail') h.agent.face.now = clusterStatus([{ ...arrayStatus(withFaulty(raid1(), memberB)), paths }]);
+    return { ok: true, text: verb };
+  };
+  assert.equal((await h.run('/dev/md0 --fail detached --remove detached'.split(' '))).code, 0);
+  assert.deepEqual(h.asked(), ['fail md0 /nonexistent/gone', `remove md0 ${memberB}`]);
+  // A node that has lost its path to the storage must not take the disks of all others away.
+  h.agent.face.now = clusterStatus([{ ...arrayStatus(), paths: {} }]);
+  const blind = await h.run('/dev/md0 --fail detached'.split(' '));
+  assert.equal(blind.code, 1);
+  assert.match(blind.err, /this node sees no disk of it at all/);
+  assert.equal(h.asked().length, 2);
+});
+
+function memberDisk(path: string, setUuid: string | null, deviceUuid = memberB): Disk {
+  const superblock = { setUuid, deviceUuid };
+  return { path, superblock: setUuid === null ? null : superblock } as Disk;
+}
+
+test('--re-add takes what the metadata calls a member of the array, and nothing else', async (t) => {
+  const h = await host(t);
+  h.agent.face.disks = [
+    memberDisk('/dev/ubdb', arrayUuid),
+    memberDisk('/dev/ubdc', memberA),
+    memberDisk('/dev/ubdd', null),
+  ];
+  assert.equal((await h.run('/dev/md0 --re-add /dev/ubdb'.split(' '))).code, 0);
+  assert.deepEqual(h.asked(), ['add md0 /dev/ubdb']);
+  for (const [device, words] of [
+    ['/dev/ubdc', /--re-add for \/dev\/ubdc is not possible: its superblock is not one of this array; use --add/],
+    ['/dev/ubdd', /its superblock is not one of this array/],
+    ['/dev/ubde', /--re-add for \/dev\/ubde is not possible: this node sees no such disk/],
+  ] as const) {
+    const { code, err } = await h.run(['/dev/md0', '--re-add', device]);
+    assert.equal(code, 1);
+    assert.match(err, words);
+  }
+  assert.equal(h.asked().length, 1);
+});
+
+test('missing means the disks of this array that are not in it, of --re-add and of --add', async (t) => {
+  const h = await host(t);
+  const [first] = raid1().members;
+  assert.ok(first);
+  h.agent.face.now = clusterStatus([arrayStatus({ ...raid1(), members: [first] })]);
+  h.agent.face.disks = [
+    memberDisk('/dev/ubda', arrayUuid, memberA),
+    memberDisk('/dev/ubdb', arrayUuid, memberB),
+    memberDisk('/dev/ubdc', null),
+    memberDisk('/dev/ubdd', memberA, memberB),
+  ];
+  for (const option of ['--re-add', '--add']) assert.equal((await h.run(['/dev/md0', option, 'missing'])).code, 0);
+  assert.deepEqual(h.asked(), ['add md0 /dev/ubdb', 'add md0 /dev/ubdb']);
+  h.agent.face.disks = [];
+  assert.equal((await h.run('/dev/md0 --test --re-add missing'.split(' '))).code, 2, '--test: nothing was changed');
+});
+
+test('--re-add faulty takes each faulty member out and adds it again, if its disk is there', async (t) => {
+  const h = await host(t);
+  const here = join(temporary(t), 'disk');
+  writeFileSync(here, '');
+  h.agent.face.now = clusterStatus([
+    { ...arrayStatus(withFaulty(raid1(), memberA, memberB)), paths: { [memberA]: here } },
+  ]);
+  assert.equal((await h.run('/dev/md0 --re-add faulty'.split(' '))).code, 0);
+  assert.deepEqual(h.asked(), [`remove md0 ${here}`, `add md0 ${here}`]);
+  h.agent.face.answer = () => ({ ok: false, text: 'not now' });
+  assert.equal((await h.run('/dev/md0 --re-add failed'.split(' '))).code, 1);
+  assert.equal(h.asked().length, 3, 'what could not be taken out is not added');
+});
+
+test('--action asks the agent; what mdadm does not know goes to it, for it to say so', async (t) => {
+  const h = await host(t);
+  h.array('md0', 'external:mdmesh');
+  h.array('md1', '1.2');
+  for (const line of ['--misc --action=check /dev/md0', '--action repair md0', '--misc --action frozen -q /dev/md0']) {
+    assert.equal((await h.run(line.split(' '))).code, 0, line);
+  }
+  assert.deepEqual(
+    h.agent.face.asked.map((request) => ('action' in request ? [request.array, request.action] : [])),
+    [
+      ['md0', 'check'],
+      ['md0', 'repair'],
+      ['md0', 'frozen'],
+    ],
+  );
+  assert.deepEqual(h.real(), []);
+  const mixed = await h.run(['--action=idle', '/dev/md1', '/dev/md0']);
+  assert.deepEqual([mixed.code, mixed.err], [7, 'mdmesh: action done\n']);
+  for (const line of [
+    ['--action=bogus', '/dev/md0'],
+    ['--action=check', '--action=idle', '/dev/md0'],
+    ['--action'],
+    ['--manage', '/dev/md0', '--action=check'],
+  ]) {
+    assert.equal((await h.run(line)).code, 7, line.join(' '));
+  }
+  assert.deepEqual(h.real()[0], ['--action=idle', '/dev/md1']);
+  assert.equal(h.asked().length, 4);
+});
+
+test('--wait: 0 when it waited, 1 when there was nothing to wait for, the real one’s for other arrays', async (t) => {
+  const h = await host(t);
+  h.array('md0', 'external:mdmesh');
+  h.array('md1', '1.2');
+  assert.deepEqual(await h.run(['--wait', '/dev/md0']), { code: 1, out: '', err: '' });
+  let asked = 0;
+  h.agent.face.status = () => {
+    asked += 1;
+    return clusterStatus([asked % 3 === 0 ? arrayStatus() : copying(raid1())]);
+  };
+  assert.deepEqual(await h.run(['-W', '/dev/md0']), { code: 0, out: '', err: '' });
+  assert.equal(asked, 3);
+  assert.equal((await h.run(['--misc', '--wait', '/dev/md1', '/dev/md0'])).code, 7);
+  assert.deepEqual(h.real(), [['--misc', '--wait', '/dev/md1']]);
+  const line = readMdadmLine('--action=check /dev/md0 --wait /dev/md0'.split(' '));
+  assert.ok(line.mode === 'misc');
+  assert.deepEqual(
+    line.actions.map(({ verb }) => verb),
+    ['action', 'wait'],
+  );
+});
+
 test('the first step that is refused ends the line, with its words and exit code 1', async (t) => {
   const h = await host(t);
   h.agent.face.answer = ({ verb }) => ({ ok: verb === 'add', text: `${verb}: so it is` });
@@ -169,11 +301,13 @@ test('what mdmesh has no answer to is refused for an array of the cluster before
   const h = await host(t);
   h.array('md0', 'external:mdmesh');
   const lines: [string, RegExp][] = [
-    ['/dev/md0 --fail /dev/ubdb --re-add /dev/ubdb', /mdmesh has no --re-add for it; nothing was done/],
+    ['/dev/md0 --replace /dev/ubdb --with /dev/ubdc', /mdmesh has no --replace for it; nothing was done/],
     ['/dev/md0 --add --write-mostly /dev/x', /mdmesh has no --write-mostly/],
     ['--manage /dev/md0 -R', /mdmesh has no -R/],
     ['/dev/md0 --fail set-A', /"set-A" is not known here/],
-    ['/dev/md0 --remove failed --fail detached', /only --remove knows this word/],
+    ['/dev/md0 --remove failed --fail failed', /--fail failed: only --remove and --re-add know this word/],
+    ['/dev/md0 --remove missing', /--remove missing: only --add and --re-add know this word/],
+    ['/dev/md0 --re-add detached', /--re-add detached: only --fail and --remove know this word/],
   ];
   for (const [line, words] of lines) {
     const { code, err } = await h.run(line.split(' '));
@@ -188,7 +322,7 @@ test('an array that is not the cluster’s goes to the real mdadm with its words
   h.array('md1', '1.2');
   h.array('md2', 'external:imsm');
   const lines = [
-    ['/dev/md1', '--fail', '/dev/sdb', '--re-add', 'a b', ''],
+    ['/dev/md1', '--fail', '/dev/sdb', '--replace', 'a b', ''],
     ['--detail', '/dev/md1'],
     ['-S', '/dev/md2'],
     ['/dev/md7', '-f', '/dev/x'],

@@ -1,8 +1,10 @@
 /** What a person sees of the demonstration: the tables say what the agents say, and the terminal is left as it was. */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Status } from '#src/outlets/index.ts';
 import { frame, type Scene, Screen, tables } from '../../demo/screen.ts';
+import { wholeCopy } from '../../src/arrays/record.ts';
 
 const uuids = ['a', 'b', 'c'].map((letter) => `00000000-0000-4000-8000-00000000000${letter}`);
 
@@ -55,7 +57,8 @@ function statusOf(self: number, master: number): Status {
           run: 'started',
           writers: [2, 3],
           writerBoots: [],
-          resync: { fromSector: 0, by: 2, since: 5 },
+          resync: wholeCopy('resync', 2, 5),
+          syncLimitKib: null,
           events: 8,
           utimeSeconds: 0,
           members,
@@ -69,22 +72,38 @@ function statusOf(self: number, master: number): Status {
           arrayState: 'active',
           writePending: false,
           held: self === 3,
+          suspended: null,
           syncAction: 'resync',
           syncCompleted: null,
           resyncStartSector: 0,
+          mismatchSectors: 0,
           degraded: 1,
           members: members.map(({ uuid, slot }) => ({
             uuid,
             device: 'sda',
             slot,
             inSync: slot !== 2,
+            rebuilding: false,
             faulty: slot === 2,
             blocked: false,
           })),
         },
         paths: {},
         reports: [],
-        sync: self === 2 ? { action: 'resync', doneSectors: 1024, totalSectors: 4096, by: 2 } : null,
+        sync:
+          self === 2
+            ? {
+                since: 5,
+                sequence: 1,
+                kind: 'resync',
+                by: 2,
+                doneSectors: 1024,
+                totalSectors: 4096,
+                kibPerSecond: null,
+                mismatchSectors: null,
+              }
+            : null,
+        mismatchSectors: null,
         trouble: null,
       },
     ],

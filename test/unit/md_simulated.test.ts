@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { arraySectors } from '../../src/arrays/levels.ts';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
 import { MdError } from '../../src/md/driver.ts';
-import { arraySectors } from '../../src/arrays/levels.ts';
 import {
   realTime,
   type SimulatedNode,

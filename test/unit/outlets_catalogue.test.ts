@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ArrayRecord } from '#src/arrays/record.ts';
-import { cloudEvents, eventLine, namesFrom, tellings } from '#src/outlets/index.ts';
-import { CommitKind } from '#src/wire/messages.ts';
+import { catalogue, cloudEvents, eventLine, namesFrom, tellings } from '#src/outlets/index.ts';
+import { CommitKind, type Request } from '#src/wire/messages.ts';
 import {
   arrayUuid,
   clusterStatus,
+  copying,
   event,
   failCommit,
   memberB,
@@ -26,15 +27,10 @@ const told = (kind: CommitKind, record: ArrayRecord, detail: { member?: string; 
 test('an array’s life is told in the words of mdadm --monitor', () => {
   const degraded = withFaulty(raid1(), memberB);
   const spare = raid1().members.map((member) => (member.uuid === memberB ? { ...member, slot: null } : member));
-  const copying = { ...raid1(), resync: { fromSector: 261120, by: 1, since: 7 } };
   assert.deepEqual(told('create', raid1()), ['NewArray md0']);
   assert.deepEqual(told('start', degraded), ['NewArray md0', 'DegradedArray md0']);
   assert.deepEqual(told('fail', degraded, { member: memberB }), ['Fail md0', 'DegradedArray md0']);
   assert.deepEqual(told('fail', { ...raid1(), members: spare }, { member: memberB }), ['FailSpare md0']);
-  assert.deepEqual(told('resync-start', copying), ['RebuildStarted md0']);
-  assert.deepEqual(told('resync-checkpoint', copying), ['Rebuild50 md0']);
-  assert.deepEqual(told('resync-done', raid1()), ['RebuildFinished md0']);
-  assert.deepEqual(told('resync-done', raid1(), { member: memberB }), ['RebuildFinished md0', 'SpareActive md0']);
   assert.deepEqual(told('stop', raid1()), ['DeviceDisappeared md0']);
 });
 
@@ -43,6 +39,41 @@ test('what mdadm has no word for has the cluster’s own', () => {
   assert.deepEqual(told('leave', raid1(), { node: 2 }), ['WriterLeft md0']);
   assert.deepEqual(told('evict', raid1(), { node: 3 }), ['WriterEvicted md0']);
   assert.deepEqual(told('new-term', raid1()), ['TermStarted md0']);
+});
+
+test('a copy is told in mdadm’s words by the master’s notices, once each; its commits have words of their own', () => {
+  const { record } = copying(raid1(), { fromSector: 261_120, halted: true });
+  for (const kind of ['resync-start', 'resync-checkpoint', 'resync-change', 'resync-done'] as const) {
+    const [telling, ...more] = tellings(commit(kind, record, { member: memberB }), names);
+    assert.deepEqual([telling.severity, more], ['info', []], kind);
+    assert.match(telling.name, /^Copy(Ordered|Checkpoint|Changed|Ended)$/);
+  }
+  assert.equal(
+    eventLine(commit('resync-change', record), names),
+    '12:01:02.345  n2   CopyChanged        md0       recovery halted by node 1 from sector 261120',
+  );
+  const copy = (name: string, detail: Record<string, string | number | null>) =>
+    tellings(event({ type: 'notice', name, severity: 'info', subject: 'md0', detail }), names)[0];
+  const progress = copy('Rebuild40', { kind: 'recovery', percent: 40, by: 1, mismatchSectors: null });
+  assert.deepEqual(
+    [progress.name, progress.type, progress.text, progress.member],
+    ['Rebuild40', 'io.mdmesh.array.rebuild-progress', 'recovery, 40 %, by node 1', null],
+  );
+  const checked = copy('RebuildFinished', { kind: 'check', percent: 100, by: 1, mismatchSectors: 128 });
+  assert.equal(checked.text, 'check, 100 %, by node 1, 128 sectors differed');
+  const active = copy('SpareActive', { kind: 'recovery', by: 1, member: memberB });
+  assert.deepEqual(
+    [active.type, active.member, active.text],
+    ['io.mdmesh.array.spare-active', memberB, `recovery, by node 1, member ubdb (${memberB})`],
+  );
+});
+
+test('names that mdadm’s monitor has are in the catalogue, with its idea of what is bad', () => {
+  const critical = ['Fail', 'DegradedArray'] as const;
+  const passing = ['RebuildStarted', 'Rebuild20', 'Rebuild40', 'Rebuild60', 'Rebuild80', 'RebuildFinished'] as const;
+  for (const name of critical) assert.equal(catalogue[name].severity, 'critical', name);
+  for (const name of [...passing, 'SpareActive'] as const)
+    assert.match(catalogue[name].severity, /^(info|notice)$/, name);
 });
 
 test('every kind of commit has a name and a type of ours', () => {
@@ -88,6 +119,11 @@ test('requests and votes are told too', () => {
   const request = { verb: 'fail', array: 'md0', device: '/dev/sdb' } as const;
   const asked = event({ type: 'request', requestId: arrayUuid, request, devices: [] });
   assert.match(eventLine(asked, names), /Requested +md0 +fail \/dev\/sdb$/);
+  const line = (body: Request) =>
+    eventLine(event({ type: 'request', requestId: arrayUuid, request: body, devices: [] }), names);
+  assert.match(line({ verb: 'action', array: 'md0', action: 'check' }), /Requested +md0 +action check$/);
+  assert.match(line({ verb: 'sync-limit', array: 'md0', limitKib: 51_200 }), /Requested +md0 +sync-limit 50MiB$/);
+  assert.match(line({ verb: 'sync-limit', array: 'md0', limitKib: null }), /Requested +md0 +sync-limit none$/);
   assert.match(eventLine(event({ type: 'vote', term: 4, candidate: 1 }), names), /Voted +demo +for node 1 in term 4$/);
   assert.match(eventLine(event({ type: 'lease-release', term: 4, to: null }), names), /MasterReleased +demo +term 4$/);
 });

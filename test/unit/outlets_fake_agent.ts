@@ -40,6 +40,7 @@ export function raid1(): ArrayRecord {
     writers: [1, 2],
     writerBoots: [],
     resync: null,
+    syncLimitKib: null,
     events: 18,
     utimeSeconds: 1_700_000_100,
     members: [member(memberA, 0), member(memberB, 1)],
@@ -54,6 +55,31 @@ export function withFaulty(record: ArrayRecord, ...uuids: string[]): ArrayRecord
   return { ...record, members, version: { ...record.version, index: record.version.index + 1 } };
 }
 
+/** The same array while node 1 copies; `told`: what it says of its progress, by default a recovery of man mdstat's examples. */
+export function copying(
+  record: ArrayRecord,
+  resync: Partial<NonNullable<ArrayRecord['resync']>> = {},
+  told: Partial<NonNullable<ArrayStatus['sync']>> | null = {},
+): ArrayStatus {
+  const committed: Copy = { ...wholeCopy('recovery', 1, 7), ...resync };
+  const sync = {
+    since: committed.since,
+    sequence: 9,
+    kind: committed.kind,
+    by: committed.by,
+    doneSectors: 74_086_784,
+    totalSectors: 585_890_304,
+    kibPerSecond: 33_440,
+    mismatchSectors: null,
+  };
+  return { ...arrayStatus({ ...record, resync: committed }), sync: told === null ? null : { ...sync, ...told } };
+}
+
+export function withRole(record: ArrayRecord, uuid: string, role: 'rebuilding' | 'spare'): ArrayRecord {
+  const change = role === 'spare' ? { role, slot: null } : { role };
+  return { ...record, members: record.members.map((each) => (each.uuid === uuid ? { ...each, ...change } : each)) };
+}
+
 export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
   return {
     record,
@@ -65,15 +91,18 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       arrayState: 'active',
       writePending: false,
       held: false,
+      suspended: null,
       syncAction: 'frozen',
       syncCompleted: null,
       resyncStartSector: null,
+      mismatchSectors: 0,
       degraded: 0,
       members: record.members.map(({ uuid, slot }, index) => ({
         uuid,
         device: `ubd${'ab'[index]}`,
         slot,
         inSync: true,
+        rebuilding: false,
         faulty: false,
         blocked: false,
       })),
@@ -81,6 +110,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
     paths: { [memberA]: '/dev/ubda', [memberB]: '/dev/ubdb' },
     reports: [],
     sync: null,
+    mismatchSectors: null,
     trouble: null,
   };
 }
