@@ -178,9 +178,9 @@ test('a record becomes superblocks that say the same: roles, events, clean or no
     superblocksFor(record(change), true).get(memberUuid(0))?.resyncOffsetSectors;
   assert.equal(clean({}), null);
   assert.equal(clean({ writers: [2] }), 0);
-  assert.equal(clean({ resync: { fromSector: 640, by: 1, since: 7 } }), 640);
+  assert.equal(clean({ resync: { ...wholeCopy('resync', 1, 7), fromSector: 640 } }), 640);
   // A writer may have torn a write before the copier's mark as well.
-  assert.equal(clean({ writers: [2], resync: { fromSector: 640, by: 1, since: 7 } }), 0);
+  assert.equal(clean({ writers: [2], resync: { ...wholeCopy('resync', 1, 7), fromSector: 640 } }), 0);
   assert.equal(clean({ level: 'raid0', writers: [2] }), null);
 });
 

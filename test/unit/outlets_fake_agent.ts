@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import type { ArrayRecord } from '#src/arrays/record.ts';
+import { type ArrayRecord, type Copy, wholeCopy } from '#src/arrays/record.ts';
 import type { Journal, JournalEntry } from '#src/journal/index.ts';
 import type { Disk } from '#src/md/driver.ts';
 import { type AgentFace, type ArrayStatus, type Status, serveApi } from '#src/outlets/index.ts';
