@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { ArrayRecord } from '../../src/arrays/record.ts';
+import { type ArrayRecord, wholeCopy } from '../../src/arrays/record.ts';
 import { detailText } from '../../src/md/detail_text.ts';
 import type { ArrayObservation, Disk, MetadataWrite, Superblock } from '../../src/md/driver.ts';
 import {
