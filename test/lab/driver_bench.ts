@@ -93,7 +93,8 @@ export class Bench {
       run: 'started',
       writers: [1],
       writerBoots: [],
-      resync: plan.resyncFrom === undefined ? null : { fromSector: plan.resyncFrom, by: 1, since: 1 },
+      resync: plan.resyncFrom === undefined ? null : { kind: 'resync', fromSector: plan.resyncFrom, by: 1, since: 1, halted: false },
+      syncLimitKib: null,
       events: 2,
       utimeSeconds: 1_700_000_000,
       members: [...members, ...spares],
@@ -174,8 +175,8 @@ export async function letGo(driver: MdDriver, endUsers: () => Promise<unknown>):
   do {
     driver.guard.extendGrant(driver.now() + GRANT_MS);
     for (const { md } of ours) {
-      await driver.open(md).catch(() => undefined);
       await driver.answerGates(md).catch(() => undefined);
+      await driver.open(md).catch(() => undefined);
     }
     await sleep(20);
   } while (ending);

@@ -178,9 +178,9 @@ test('a record becomes superblocks that say the same: roles, events, clean or no
     superblocksFor(record(change), true).get(memberUuid(0))?.resyncOffsetSectors;
   assert.equal(clean({}), null);
   assert.equal(clean({ writers: [2] }), 0);
-  assert.equal(clean({ resync: { fromSector: 640, by: 1, since: 7 } }), 640);
+  assert.equal(clean({ resync: { kind: 'resync', fromSector: 640, by: 1, since: 7, halted: false } }), 640);
   // A writer may have torn a write before the copier's mark as well.
-  assert.equal(clean({ writers: [2], resync: { fromSector: 640, by: 1, since: 7 } }), 0);
+  assert.equal(clean({ writers: [2], resync: { kind: 'resync', fromSector: 640, by: 1, since: 7, halted: false } }), 0);
   assert.equal(clean({ level: 'raid0', writers: [2] }), null);
 });
 
@@ -418,15 +418,18 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
     arrayState: 'clean',
     writePending: false,
     held: false,
+    suspended: null,
     syncAction: 'idle',
     syncCompleted: null,
     resyncStartSector: null,
+    mismatchSectors: 0,
     degraded: 0,
     members: members.map((each) => ({
       uuid: each.uuid,
       device: '',
       slot: each.slot,
       inSync: each.role === 'active',
+      rebuilding: each.role === 'rebuilding',
       faulty: each.role === 'faulty',
       blocked: false,
     })),
