@@ -222,19 +222,32 @@ Outcome GatedArray::open_refused(std::string_view what) const {
 }
 
 Outcome GatedArray::range_now(std::uint64_t lo_sector, std::uint64_t hi_sector) {
-  std::uint64_t present_lo = 0;
-  read_sector(suspend_lo_, present_lo);
   struct Step {
     const Fd& file;
     const char* name;
     std::uint64_t sector;
+    std::uint64_t present = 0;
+    bool known = false;
   };
-  const Step lo{suspend_lo_, "suspend_lo", lo_sector};
-  const Step hi{suspend_hi_, "suspend_hi", hi_sector};
-  const std::array<Step, 2> steps = lo_sector < present_lo ? std::array<Step, 2>{lo, hi} : std::array<Step, 2>{hi, lo};
+  Step lo{suspend_lo_, "suspend_lo", lo_sector};
+  Step hi{suspend_hi_, "suspend_hi", hi_sector};
+  lo.known = read_sector(lo.file, lo.present);
+  hi.known = read_sector(hi.file, hi.present);
+  const std::array<Step, 2> steps = lo_sector < lo.present ? std::array<Step, 2>{lo, hi} : std::array<Step, 2>{hi, lo};
+  const bool opening = lo_sector >= hi_sector;
+  const std::string range = "suspend of " + std::to_string(lo_sector) + ".." + std::to_string(hi_sector);
   for (const auto& step : steps) {
-    if (auto refused = open_refused("suspend of " + std::to_string(lo_sector) + ".." + std::to_string(hi_sector))) return refused;
-    stand(Standing::open);
+    if (auto refused = open_refused(range)) return refused;
+    // Each store drains all I/O of the array, even one that changes nothing. On this thread the one that made it so has returned.
+    const bool needless = step.known && step.sector == step.present;
+    if (needless && opening) continue;
+    {
+      const std::lock_guard lock(gate_mutex_);
+      // A write that waits at a gate would be drained for ever. Under a suspend of the whole there is none.
+      if (gate_is_closed() && !(opening && covered())) return errno_failure(EAGAIN, md_ + ": " + range + ": a gate is closed; answer it first");
+      if (needless) continue;
+      stand(Standing::open);
+    }
     if (const int error = store_sector(step.file, step.sector); error != 0) {
       return errno_failure(error, directory_ + "/" + step.name + ": write \"" + std::to_string(step.sector) + "\"");
     }

@@ -59,6 +59,7 @@ class GatedArray : public std::enable_shared_from_this<GatedArray> {
   /**
    * Suspend exactly [lo, hi) sectors; (0, 0) opens the array. Needs the grant at the moment of each store; when it ends
    * meanwhile, the array is held again and the outcome is EGRANT. The steps never leave a hole in what both ranges cover.
+   * EAGAIN under a closed gate; an array that is suspended as a whole opens all the same.
    */
   void suspend_range(std::uint64_t lo_sector, std::uint64_t hi_sector, Done done);
   /** `active` to array_state, then `-blocked` to each device. Blocks; EGRANT when the grant has ended before a store. */

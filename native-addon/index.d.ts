@@ -101,9 +101,12 @@ export interface NativeGuard {
   unregisterMember(md: string, device: string): void;
   /** Suspends the whole array, unless it is or a gate is closed. */
   hold(md: string): Promise<Exclude<NativeStanding, 'open'>>;
-  /** `EGRANT` without a grant at the moment of the store; if it ends meanwhile the array is held again. */
+  /** `EGRANT` without a grant at the moment of the store; if it ends meanwhile the array is held again. `EAGAIN` under a closed gate, if only a range is suspended. */
   open(md: string): Promise<void>;
-  /** Suspends exactly [loSector, hiSector), as `open` does otherwise. Windows must go through here, or a drop could be undone. */
+  /**
+   * Suspends exactly [loSector, hiSector), as `open` does otherwise: at most two stores, each of which drains the array's I/O.
+   * Windows must go through here, or a drop could be undone. `EAGAIN` under a closed gate.
+   */
   suspendRange(md: string, loSector: number, hiSector: number): Promise<void>;
   /** `active`, then `-blocked` to each device, on a thread that never suspends. `EGRANT` when the grant ended before a store. */
   answerGates(md: string, blockedDevices: readonly string[]): Promise<void>;

@@ -211,7 +211,7 @@ export interface MdDriver {
   stop(md: string): Promise<void>;
   /** Let no write pass: suspend all. Done already, or a gate is closed: resolves at once without a suspend (KERNEL: never suspend under a closed gate). */
   hold(md: string): Promise<void>;
-  /** Let writes pass. Refused (EGRANT) without a live grant. */
+  /** Let writes pass. Refused (EGRANT) without a live grant, and (EAGAIN) under a closed gate if only a range is suspended. */
   open(md: string): Promise<void>;
   /**
    * Answer both gates: `active`, then `-blocked` to every blocked member. Refused (EGRANT) without a live grant.
@@ -235,14 +235,16 @@ export interface MdDriver {
   /**
    * Begin a copy. The end of a resync shows as resyncStartSector null; that of a recovery as its members being in sync; of all
    * as sync_action idle or frozen and syncCompleted null. md is to copy as fast as it can: who paces it moves `toSector`.
-   * EBUSY while members are attached that md would rebuild instead.
+   * Spares without a slot leave the array. EBUSY while rebuilding members are attached that md would rebuild instead, or
+   * resync_start marks something that md would copy afterwards. EINVAL: a range that is not whole chunks, or nothing to recover.
    */
   startCopy(md: string, copy: CopyOrder): Promise<void>;
   /** Let the copy under way go on up to here (see CopyOrder). Nothing where none is. */
   extendCopy(md: string, toSector: number | null): Promise<void>;
   /**
-   * Give a member a slot to be rebuilt in: this node's writes reach it from now on, nothing is read from it. Attached already
-   * (as a spare, or rebuilding from another sector): moved there, for which the array must be held (EBUSY). While frozen only.
+   * Give a member a slot to be rebuilt in: this node's writes reach it from now on, nothing is read from it. A spare gets the
+   * slot. Rebuilding already, from another sector: moved there, for which the array must be held (EBUSY) and the grant live
+   * (EGRANT). While frozen only (EBUSY).
    * @param fromSector of the component: what lies before is in sync
    */
   attachRebuilding(
@@ -252,7 +254,10 @@ export interface MdDriver {
     record: ArrayRecord,
     fromSector: number,
   ): Promise<void>;
-  /** A rebuilding member becomes in sync without a copy: another node has filled it. While frozen, and held as a whole (EBUSY). */
+  /**
+   * A rebuilding member becomes in sync without a copy: another node has filled it. While frozen, and held as a whole (EBUSY),
+   * with no gate closed (EAGAIN) and a live grant (EGRANT). Spares without a slot may leave the array, if another slot is free.
+   */
   activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void>;
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */
   freeze(md: string): Promise<void>;

@@ -9,13 +9,25 @@
 import { readFileSync } from 'node:fs';
 import type { ArrayRecord } from '../arrays/record.ts';
 import {
+  activeAlready,
+  demandAttachable,
+  demandCopy,
+  demandFrozen,
+  demandHeld,
+  demandOpenGates,
+  demandRange,
+  rebuildingMember,
+} from './copy_rules.ts';
+import {
   type ArrayObservation,
+  type CopyOrder,
   type Disk,
   type Guard,
   type MdDriver,
   MdError,
   type MetadataResult,
   type MetadataWrite,
+  type SectorRange,
 } from './driver.ts';
 import type { NativeAddon } from './native.ts';
 import { RealArray } from './real_array.ts';
@@ -24,7 +36,16 @@ import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { ArrayWatch } from './real_watch.ts';
-import { copying, type FileReader, METADATA_VERSION, mdNames, readArray, type SysfsArray } from './sysfs_array.ts';
+import {
+  copying,
+  type FileReader,
+  isRebuilding,
+  METADATA_VERSION,
+  mdNames,
+  readArray,
+  readRecoveryStarts,
+  type SysfsArray,
+} from './sysfs_array.ts';
 import { SysfsStore } from './sysfs_store.ts';
 
 export interface RealDriverOptions {
@@ -53,6 +74,11 @@ class RealDriver implements MdDriver {
   readonly #boot: string;
   /** `md/device` of members on their way out: a spare is called faulty for a moment then, which is nobody's failure. */
   readonly #leaving = new Set<string>();
+  /**
+   * Array → members that leave their slot and come back (device → slot), under a whole hold. What sysfs shows of that, gates
+   * included, is this driver's own doing and over when the operation is.
+   */
+  readonly #moving = new Map<string, ReadonlyMap<string, number>>();
   /** Device numbers whose superblocks are being read, or could not be: not asked again for each observation. */
   readonly #askedFor = new Set<string>();
 
@@ -129,29 +155,40 @@ class RealDriver implements MdDriver {
     const array = oursRunning(this.#watch.read(md));
     if (array === null) return null;
     this.#identifyMissing(array);
+    return this.#observation(array);
+  }
+
+  #observation(array: SysfsArray): ArrayObservation {
+    const { md } = array;
+    const moving = this.#moving.get(md);
     let arrayUuid: string | null = null;
     const staying = array.members.filter((member) => !this.#leaving.has(`${md}/${member.device}`));
     const members = staying.map((member) => {
       const identity = this.#disks.identity(member.devno);
       arrayUuid ??= identity?.array ?? null;
+      const slot = moving?.get(member.device);
       return {
         uuid: identity?.member ?? null,
         device: member.device.replaceAll('!', '/'),
-        slot: member.slot,
-        inSync: member.states.has('in_sync') && !member.states.has('faulty'),
-        faulty: member.states.has('faulty'),
-        blocked: member.states.has('blocked'),
+        slot: slot ?? member.slot,
+        inSync: slot === undefined && member.states.has('in_sync') && !member.states.has('faulty'),
+        rebuilding: slot !== undefined || isRebuilding(member),
+        faulty: slot === undefined && member.states.has('faulty'),
+        blocked: slot === undefined && member.states.has('blocked'),
       };
     });
+    const ownGate = moving !== undefined && array.arrayState === 'write-pending';
     return {
       md,
       arrayUuid,
-      arrayState: array.arrayState,
-      writePending: array.arrayState === 'write-pending',
+      arrayState: ownGate ? 'active' : array.arrayState,
+      writePending: !ownGate && array.arrayState === 'write-pending',
       held: this.#guard.holds(array),
-      syncAction: array.syncAction ?? 'idle',
-      syncCompleted: array.syncCompleted,
+      suspended: this.#guard.suspended(array),
+      syncAction: moving === undefined ? (array.syncAction ?? 'idle') : 'frozen',
+      syncCompleted: moving === undefined ? array.syncCompleted : null,
       resyncStartSector: array.resyncStartSector,
+      mismatchSectors: array.mismatchSectors,
       degraded: array.degraded,
       members,
     };
@@ -244,14 +281,107 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, () => this.#array(md).setResyncStart(sector));
   }
 
-  startResync(md: string, fromSector: number): Promise<void> {
+  async holdRange(md: string, range: SectorRange): Promise<void> {
+    demandRange(md, range);
+    try {
+      await this.#lanes.run(md, () => this.#guard.holdRange(md, range));
+    } finally {
+      // Who asked knows what has changed; a look, many times a second, would be too dear.
+      this.#watch.forget(md);
+    }
+  }
+
+  startCopy(md: string, copy: CopyOrder): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
       await array.freeze();
-      // md prefers the rebuilding of a spare to a resync (md_check_recovery, drivers/md/md.c).
+      const seen = array.read();
+      if (seen.syncAction === null) throw new MdError('EINVAL', `${md}: ${seen.level} has nothing to copy`);
+      demandCopy(this.#observation(seen), copy, array.chunkSectors, array.rebuildingFrom(seen));
+      // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot
+      // (md_check_recovery and remove_and_add_spares, drivers/md/md.c).
       for (const device of array.idleSpares()) await this.#leave(array, device);
-      await array.startResync(fromSector);
+      await array.startCopy(copy);
     });
+  }
+
+  async extendCopy(md: string, toSector: number | null): Promise<void> {
+    await this.#array(md).extendCopy(toSector);
+  }
+
+  attachRebuilding(
+    md: string,
+    memberUuid: string,
+    path: string,
+    record: ArrayRecord,
+    fromSector: number,
+  ): Promise<void> {
+    return this.#inLane(md, async () => {
+      const member = rebuildingMember(record, memberUuid);
+      const device = await this.#memberAt(md, memberUuid, path);
+      const array = this.#array(md);
+      const state = array.read();
+      const seen = this.#observation(state);
+      demandFrozen(seen, `attaching ${device.path} as rebuilding`);
+      demandAttachable(seen, record, member, fromSector);
+      const place = { slot: member.slot, recoverySector: fromSector };
+      const present = state.members.find((candidate) => candidate.devno === device.devno);
+      if (present === undefined) {
+        await array.attachRebuilding(member, device, place);
+        this.#guard.registerMember(md, device.name);
+      } else if (present.slot === null) await array.enterSlot(device.name, place);
+      else if (readRecoveryStarts(md, [present], this.#readFiles)[0] !== fromSector) {
+        const moving = `moving ${device.path} to sector ${fromSector}`;
+        demandHeld(seen, moving);
+        demandOpenGates(seen, moving);
+        await this.#move(array, state, async () => {
+          await array.leaveSlot(device.name, () => this.#guard.answer(md, [device.name]));
+          await array.enterAgain(device.name, place);
+        });
+      }
+    });
+  }
+
+  activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
+    return this.#inLane(md, async () => {
+      const { slot } = rebuildingMember(record, memberUuid);
+      const { name } = await this.#memberAt(md, memberUuid, path);
+      const array = this.#array(md);
+      const state = array.read();
+      if (activeAlready(this.#observation(state), memberUuid)) return;
+      const rebuilding = state.members.filter(isRebuilding);
+      const sectors = readRecoveryStarts(md, rebuilding, this.#readFiles);
+      const others = rebuilding.flatMap(({ device, slot: own }, index) =>
+        device === name || own === null ? [] : [{ device, slot: own, recoverySector: sectors[index] ?? 0 }],
+      );
+      await this.#move(array, state, async () => {
+        // Whatever else md finds to rebuild, it would rebuild now, by copying.
+        const inSlots = state.members.filter((member) => member.slot !== null).length;
+        if (inSlots < record.raidDisks) for (const device of array.idleSpares()) await this.#leave(array, device);
+        for (const device of [name, ...others.map((other) => other.device)])
+          await array.leaveSlot(device, () => this.#guard.answer(md, [device]));
+        await array.enterAgain(name, { slot, recoverySector: record.componentSectors });
+        await array.recoverNothing(name);
+        for (const other of others) await array.enterAgain(other.device, other);
+        // The end of a recovery closes gate A.
+        await this.#guard.answer(md, []);
+      });
+    });
+  }
+
+  /** Members leave their slots and come back, without anybody taking it for failures. */
+  async #move(array: RealArray, state: SysfsArray, moves: () => Promise<void>): Promise<void> {
+    const { md } = array;
+    this.#guard.demandGrant(md);
+    const slots = new Map<string, number>();
+    for (const member of state.members)
+      if (isRebuilding(member) && member.slot !== null) slots.set(member.device, member.slot);
+    this.#moving.set(md, slots);
+    try {
+      await moves();
+    } finally {
+      this.#moving.delete(md);
+    }
   }
 
   freeze(md: string): Promise<void> {

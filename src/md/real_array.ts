@@ -4,16 +4,20 @@
  */
 import { readFileSync } from 'node:fs';
 import type { MemberRecord } from '../arrays/record.ts';
-import { MdError } from './driver.ts';
-import { attach, clearArray } from './real_assembly.ts';
-import type { BlockDevice } from './real_disks.ts';
+import { demandStop } from './copy_rules.ts';
+import { type CopyOrder, MdError } from './driver.ts';
+import { attach, clearArray, enterSlot, type Place } from './real_assembly.ts';
+import { type BlockDevice, errorCode } from './real_disks.ts';
 import {
   arrayDirectory,
   copying,
   type FileReader,
+  isRebuilding,
   memberDirectory,
   namesIn,
   readArray,
+  readChunkSectors,
+  readRecoveryStarts,
   type SysfsArray,
   type SysfsMember,
 } from './sysfs_array.ts';
@@ -23,6 +27,13 @@ import { comesTrue, type SysfsStore } from './sysfs_store.ts';
 const REMOVE_PATIENCE_MS = 2000;
 const FREEZE_PATIENCE_MS = 5000;
 const SYNC_START_PATIENCE_MS = 1000;
+/** sync_speed_min at this height switches off both the limit and the waiting for others' I/O (md_do_sync). */
+const UNLIMITED_KIB_PER_SECOND = '1000000000';
+const ACTIONS = { resync: 'resync', recovery: 'recover', check: 'check', repair: 'repair' } as const;
+
+function syncMax(toSector: number | null): string {
+  return toSector === null ? 'max' : String(toSector);
+}
 
 /** raid0 and linear know neither failed members, nor spares, nor resync: sysfs has no such files for them. */
 function copies(array: SysfsArray): boolean {
@@ -85,8 +96,8 @@ export class RealArray {
       // `remove` would itself clear the block (state_store, drivers/md/md.c): writes held for the failure would go through.
       throw new MdError('EBUSY', `${this.md}: ${device} failed and its gate is closed; it is answered first`);
     }
-    if (member.states.has('in_sync') && member.slot !== null) {
-      throw new MdError('EBUSY', `${this.md}: ${device} is in sync in slot ${member.slot}; set it faulty first`);
+    if (member.slot !== null && !member.states.has('faulty')) {
+      throw new MdError('EBUSY', `${this.md}: ${device} is in use in slot ${member.slot}; set it faulty first`);
     }
     const path = `${memberDirectory(this.md, device)}/state`;
     if (member.slot === null && !member.states.has('faulty') && array.degraded > 0) {
@@ -122,8 +133,14 @@ export class RealArray {
       throw new MdError('EBUSY', `${this.md}: ${array.syncAction} is under way; freeze it before a spare is attached`);
     }
     await this.freeze();
+    await this.#attachWhole(record, device, async () => {});
+  }
+
+  /** With all that follows, or not at all. */
+  async #attachWhole(record: MemberRecord, device: BlockDevice, then: () => Promise<void>): Promise<void> {
     try {
-      await attach(this.#store, this.md, { record, device }, null);
+      await attach(this.#store, this.md, { record, device });
+      await then();
     } catch (error) {
       const path = `${memberDirectory(this.md, device.name)}/state`;
       await this.#store.write('', path, 'remove').catch(() => undefined);
@@ -135,25 +152,100 @@ export class RealArray {
     await this.#set('resync_start', sector === null ? 'none' : String(sector), 'marking what is in sync');
   }
 
-  /** From the frozen state. @throws MdError EBUSY while a member is there that md would rebuild first */
-  async startResync(fromSector: number): Promise<void> {
-    const array = this.read();
-    if (!copies(array)) throw new MdError('EINVAL', `${this.md}: ${array.level} has nothing to resync`);
-    for (const member of array.members) {
-      if (member.states.has('in_sync') || member.states.has('faulty')) continue;
-      const text = `${this.md}: ${member.device} is not in sync; md would rebuild it instead of the resync`;
-      throw new MdError('EBUSY', text);
-    }
-    await this.setResyncStart(fromSector);
-    await this.#set('sync_max', 'max', 'starting the resync');
-    await this.#set('sync_min', '0', 'starting the resync');
-    await this.#set('sync_action', 'resync', 'starting the resync');
-    // md's thread starts it; until then sync_action may still read idle. It may also be over already.
+  /** Of the rebuilding member that is furthest behind; null: there is none. */
+  rebuildingFrom(array: SysfsArray): number | null {
+    const rebuilding = array.members.filter(isRebuilding);
+    if (rebuilding.length === 0) return null;
+    return Math.min(...readRecoveryStarts(this.md, rebuilding, this.#readFiles));
+  }
+
+  get chunkSectors(): number {
+    return readChunkSectors(this.md, this.#readFiles);
+  }
+
+  /** From the frozen state; see demandCopy for what must be so. */
+  async startCopy({ kind, fromSector, toSector }: CopyOrder): Promise<void> {
+    const set = (name: string, value: string) => this.#set(name, value, `starting the ${kind}`);
+    if (kind === 'resync') await set('resync_start', String(fromSector));
+    // The last copy may have left a sync_min above the new sync_max, which md would refuse.
+    await set('sync_min', '0');
+    await set('sync_max', syncMax(toSector));
+    if (kind === 'check' || kind === 'repair') await set('sync_min', String(fromSector));
+    // Nobody but whoever moves sync_max paces a copy: peers hold their writes for as long as it takes.
+    for (const name of ['sync_speed_max', 'sync_speed_min']) await set(name, UNLIMITED_KIB_PER_SECOND);
+    await this.#letRun();
+    await set('sync_action', ACTIONS[kind]);
+    // sync_action shows it at once; only when md's thread has begun does extendCopy find something to go on with.
     const started = () => {
       const seen = readArray(this.md, this.#readFiles);
-      return seen === null || copying(seen) || seen.resyncStartSector === null;
+      return seen === null || seen.syncCompleted !== null || seen.syncAction === 'idle';
     };
     await comesTrue(started, SYNC_START_PATIENCE_MS);
+  }
+
+  /** Takes nothing that may be held for long (max_sync_store takes a spin lock alone), so it need not wait its turn. */
+  async extendCopy(toSector: number | null): Promise<void> {
+    demandStop(this.md, toSector, this.chunkSectors);
+    const underWay = () => {
+      const [completed] = this.#readFiles([`${arrayDirectory(this.md)}/sync_completed`]);
+      return completed !== null && completed !== undefined && completed !== 'none';
+    };
+    if (!underWay()) return;
+    try {
+      await this.#set('sync_max', syncMax(toSector), 'letting the copy go on');
+    } catch (error) {
+      // md never lets sync_max shrink under a copy: it is further already.
+      if (errorCode(error) !== 'EBUSY' || !underWay()) throw error;
+    }
+  }
+
+  /** md would let a copy wait in the kernel, with its peers' writes held, while another array on the same disks copies. */
+  async #letRun(): Promise<void> {
+    await this.#set('sync_force_parallel', '1', 'letting copies of several arrays run at once');
+  }
+
+  /** New to the array, with a slot from the first moment on. The array is frozen. */
+  async attachRebuilding(record: MemberRecord, device: BlockDevice, place: Place): Promise<void> {
+    await this.#attachWhole(record, device, () => enterSlot(this.#store, this.md, device.name, place, true));
+  }
+
+  /** A spare gets a slot. */
+  async enterSlot(device: string, place: Place): Promise<void> {
+    await enterSlot(this.#store, this.md, device, place, true);
+  }
+
+  /**
+   * Out of its slot, and faulty until enterAgain: nothing takes it into a slot meanwhile. The array is frozen and held.
+   * @param answer the gates that this closes
+   */
+  async leaveSlot(device: string, answer: () => Promise<void>): Promise<void> {
+    const directory = memberDirectory(this.md, device);
+    const step = `${this.md}: taking ${device} out of its slot`;
+    await this.#write(`${directory}/state`, 'faulty', step);
+    await answer();
+    await this.#store.writePatiently(step, `${directory}/slot`, 'none', REMOVE_PATIENCE_MS);
+  }
+
+  /** `re-add` spares what a removal and a new attachment cost; recovery_start is free to be set again then. */
+  async enterAgain(device: string, place: Place): Promise<void> {
+    const step = `${this.md}: taking ${device} back`;
+    await this.#write(`${memberDirectory(this.md, device)}/state`, 're-add', step);
+    await this.enterSlot(device, place);
+  }
+
+  /**
+   * The member's recovery_start is the end of the component: md's recovery begins there, so finds nothing to copy (md_do_sync),
+   * and its end makes the member in sync. Frozen again when this resolves.
+   */
+  async recoverNothing(device: string): Promise<void> {
+    await this.#letRun();
+    await this.#set('sync_action', ACTIONS.recovery, `activating ${device}`);
+    const path = `${memberDirectory(this.md, device)}/state`;
+    const inSync = () => this.#readFiles([path])[0]?.split(',').includes('in_sync') === true;
+    const became = await comesTrue(inSync, SYNC_START_PATIENCE_MS);
+    await this.freeze();
+    if (!became)
+      throw new MdError('ETIMEDOUT', `${this.md}: ${device} did not become in sync; the kernel log may say why`);
   }
 
   /** raid0 and linear copy nothing: done at once. */

@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
+import { recoveryStartOf } from './metadata.ts';
 import { type BlockDevice, errorText } from './real_disks.ts';
 import { arrayDirectory, type FileReader, METADATA_VERSION, memberDirectory, readArray } from './sysfs_array.ts';
 import { comesTrue, type SysfsStore } from './sysfs_store.ts';
@@ -17,6 +18,12 @@ import { comesTrue, type SysfsStore } from './sysfs_store.ts';
 export interface PlannedMember {
   record: MemberRecord;
   device: BlockDevice;
+}
+
+export interface Place {
+  slot: number;
+  /** Of the component: what lies before is in sync. null: all of it is, on an array that does not run yet. */
+  recoverySector: number | null;
 }
 
 const MODULES: Record<ArrayRecord['level'], string> = {
@@ -34,7 +41,7 @@ const CLEAR_PATIENCE_MS = 2000;
 const NODE_PATIENCE_MS = 5000;
 
 /**
- * Who is to be attached where. Faulty members and those without a path are left out.
+ * Who is to be attached where. Faulty members and those without a path are left out. Rebuilding ones hold no data.
  * @throws MdError EINVAL when too few are left, or a size cannot be said to sysfs
  */
 export function planAssembly(record: ArrayRecord, devices: ReadonlyMap<string, BlockDevice>): PlannedMember[] {
@@ -74,15 +81,35 @@ export async function loadModules(level: ArrayRecord['level']): Promise<void> {
   }
 }
 
-/** Attaches one device, with or without a slot. */
-export async function attach(store: SysfsStore, md: string, member: PlannedMember, slot: number | null): Promise<void> {
+/** Attaches one device, without a slot. */
+export async function attach(store: SysfsStore, md: string, member: PlannedMember): Promise<void> {
   const step = `${md}: attaching member ${member.record.uuid} (${member.device.path})`;
   const directory = memberDirectory(md, member.device.name);
   await store.write(step, `${arrayDirectory(md)}/new_dev`, member.device.devno);
   // Offset before size: the kernel checks the size against what is left behind the offset.
   await store.write(step, `${directory}/offset`, String(member.record.dataOffsetSectors));
   await store.write(step, `${directory}/size`, String(Math.floor(member.record.dataSizeSectors / 2)));
-  if (slot !== null) await store.write(step, `${directory}/slot`, String(slot));
+}
+
+/**
+ * Gives an attached device its slot. Never is a member that is being rebuilt in a slot with recovery_start `none`, not for a
+ * moment on a running array: it would be read.
+ */
+export async function enterSlot(
+  store: SysfsStore,
+  md: string,
+  device: string,
+  { slot, recoverySector }: Place,
+  running: boolean,
+): Promise<void> {
+  const step = `${md}: giving ${device} slot ${slot}`;
+  const directory = memberDirectory(md, device);
+  const mark = () => store.write(step, `${directory}/recovery_start`, String(recoverySector));
+  // A running array takes the mark from a member without a slot only; one that does not run calls in sync whatever gets a
+  // slot (recovery_start_store and slot_store, drivers/md/md.c).
+  if (running) await mark();
+  await store.write(step, `${directory}/slot`, String(slot));
+  if (!running && recoverySector !== null) await mark();
 }
 
 /**
@@ -130,8 +157,13 @@ async function configure(record: ArrayRecord, members: readonly PlannedMember[],
   await set('raid_disks', String(record.raidDisks));
   if (record.level !== 'raid1' && record.level !== 'linear') await set('layout', String(record.layout));
   if (record.chunkSectors > 0) await set('chunk_size', String(record.chunkSectors * 512));
-  for (const member of members)
-    await attach(store, md, member, member.record.role === 'active' ? member.record.slot : null);
+  for (const member of members) {
+    await attach(store, md, member);
+    const { role, slot } = member.record;
+    const recoverySector = role === 'rebuilding' ? recoveryStartOf(record) : null;
+    if (role !== 'spare' && slot !== null)
+      await enterSlot(store, md, member.device.name, { slot, recoverySector }, false);
+  }
   if (record.componentSectors > 0) await set('component_size', String(record.componentSectors / 2));
 }
 
@@ -144,7 +176,7 @@ async function run(
   const { md } = record;
   const set = (name: string, value: string) =>
     store.write(`${md}: starting the array`, `${arrayDirectory(md)}/${name}`, value);
-  const resyncStart = record.resync === null ? 'none' : String(record.resync.fromSector);
+  const resyncStart = record.resync?.kind === 'resync' ? String(record.resync.fromSector) : 'none';
   const present = members.filter((member) => member.record.role === 'active').length;
   // A parity array that is both degraded and dirty does not start (raid5_run); it takes the mark once it is started and frozen.
   const markLater = ['raid4', 'raid5', 'raid6'].includes(record.level) && present < record.raidDisks;
@@ -153,7 +185,7 @@ async function run(
   await set('array_state', 'readonly');
   if (isRedundant(record.level)) {
     await set('sync_action', 'frozen');
-    if (markLater && record.resync !== null) await set('resync_start', resyncStart);
+    if (markLater) await set('resync_start', resyncStart);
     const sizeSectors = readArray(md, readFiles)?.sizeSectors ?? 0;
     if (sizeSectors === 0)
       throw new MdError('EIO', `${md}: starting the array: it has no size; the kernel log may say why`);

@@ -5,7 +5,8 @@
  * here, and the kernel refuses that (EBUSY) while anybody has the array open. The failed hold is told as `drop-failed`, and
  * the watchdog is petted no more: a mounted raid0 is safe against an expired grant only with a watchdog or a fence command.
  */
-import type { Guard, GuardEvent, MetadataResult, MetadataWrite } from './driver.ts';
+import { covers, overlap } from './copy_rules.ts';
+import type { Guard, GuardEvent, MetadataResult, MetadataWrite, SectorRange } from './driver.ts';
 import { MdError } from './driver.ts';
 import type { NativeAddon, NativeGuard } from './native.ts';
 import { errorCode, errorText } from './real_disks.ts';
@@ -28,6 +29,8 @@ export class RealGuard implements Guard {
   readonly #registered = new Map<string, Set<string>>();
   /** Assembled here with the suspend in place before the array took its first write; not opened since. */
   readonly #bornHeld = new Set<string>();
+  /** Array → where no write is in flight, because the store that asked for it has returned. */
+  readonly #reached = new Map<string, SectorRange>();
   /** Arrays without a suspend range. */
   readonly #plain = new Set<string>();
   /** Of these, the ones that could not be held: told once. */
@@ -107,6 +110,7 @@ export class RealGuard implements Guard {
   forget(md: string): void {
     this.#plain.delete(md);
     this.#bornHeld.delete(md);
+    this.#reached.delete(md);
     if (this.#registered.delete(md)) this.#native.unregisterArray(md);
   }
 
@@ -120,8 +124,37 @@ export class RealGuard implements Guard {
    */
   holds(array: SysfsArray): boolean {
     if (!isHeld(array)) return false;
-    if (!this.#registered.has(array.md) || this.#bornHeld.has(array.md)) return true;
-    return this.#native.state().arrays.some(({ md, standing }) => md === array.md && standing === 'held');
+    if (!this.#registered.has(array.md) || this.#holdsByItself(array.md)) return true;
+    return covers(this.#reached.get(array.md) ?? null, array.sizeSectors);
+  }
+
+  #holdsByItself(array: string): boolean {
+    if (this.#bornHeld.has(array)) return true;
+    return this.#native.state().arrays.some(({ md, standing }) => md === array && standing === 'held');
+  }
+
+  /** Where no write passes and none is in flight. */
+  suspended(array: SysfsArray): SectorRange | null {
+    if (this.holds(array)) return { loSector: 0, hiSector: array.sizeSectors };
+    return overlap(array.suspend, this.#reached.get(array.md) ?? null);
+  }
+
+  /**
+   * Reads nothing by itself, for it is called many times a second: the guard looks at the gates before each store.
+   * @throws MdError EINVAL, EGRANT, EAGAIN, ETIMEDOUT
+   */
+  async holdRange(md: string, range: SectorRange): Promise<void> {
+    if (!this.#registered.has(md)) throw new MdError('EINVAL', `${md} has no suspend range`);
+    const before = this.#holdsByItself(md) ? range : (this.#reached.get(md) ?? null);
+    this.#bornHeld.delete(md);
+    this.#reach(md, overlap(before, range));
+    await withinLimit(md, translated(this.#native.suspendRange(md, range.loSector, range.hiSector)));
+    this.#reach(md, range);
+  }
+
+  #reach(md: string, range: SectorRange | null): void {
+    if (range === null || range.loSector >= range.hiSector) this.#reached.delete(md);
+    else this.#reached.set(md, range);
   }
 
   async hold(array: SysfsArray): Promise<void> {
@@ -132,12 +165,13 @@ export class RealGuard implements Guard {
 
   async open(array: SysfsArray): Promise<void> {
     this.#bornHeld.delete(array.md);
+    this.#reached.delete(array.md);
     if (array.suspend !== null) return translated(this.#native.open(array.md));
-    this.#demandGrant(array.md);
+    this.demandGrant(array.md);
     await this.#set(array.md, 'opening', 'active');
     if (!this.#grantLives()) {
       await this.#holdPlain();
-      this.#demandGrant(array.md);
+      this.demandGrant(array.md);
     }
   }
 
@@ -145,7 +179,12 @@ export class RealGuard implements Guard {
     // A level without gates, or an array that is not to be written at all: `active` would make it writable.
     if (array.suspend === null || array.arrayState === 'readonly') return;
     const blocked = array.members.filter((member) => member.states.has('blocked')).map((member) => member.device);
-    await translated(this.#native.answerGates(array.md, blocked));
+    await this.answer(array.md, blocked);
+  }
+
+  /** Gate A, and gate B of these members alone. */
+  async answer(md: string, devices: readonly string[]): Promise<void> {
+    await translated(this.#native.answerGates(md, devices));
   }
 
   writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
@@ -211,8 +250,8 @@ export class RealGuard implements Guard {
     return !dropping && this.#now() < grantUntilMs;
   }
 
-  #demandGrant(md: string): void {
-    if (!this.#grantLives()) throw new MdError('EGRANT', `${md}: not opened: this node's grant has ended`);
+  demandGrant(md: string): void {
+    if (!this.#grantLives()) throw new MdError('EGRANT', `${md}: this node's grant has ended; its writes stay held`);
   }
 
   #set(md: string, step: string, state: string): Promise<void> {

@@ -67,6 +67,11 @@ export class ArrayWatch {
     return fresh === undefined ? this.#readNow(md) : fresh;
   }
 
+  /** What was read of it in this turn is old. */
+  forget(md: string): void {
+    this.#fresh.delete(md);
+  }
+
   tell(md: string): void {
     for (const listener of this.#listeners) listener(md);
   }

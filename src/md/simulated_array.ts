@@ -235,7 +235,9 @@ export class SimulatedArray {
     });
   }
 
+  /** @throws MdError EAGAIN */
   open(): void {
+    if (this.#suspended !== null && !this.held) demandOpenGates(this.observe(), 'opening');
     this.#suspended = null;
     this.#draining = null;
     this.#tell();

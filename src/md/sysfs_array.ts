@@ -28,6 +28,7 @@ export interface SysfsArray {
   syncAction: string | null;
   syncCompleted: { doneSectors: number; totalSectors: number } | null;
   resyncStartSector: number | null;
+  mismatchSectors: number;
   degraded: number;
   members: SysfsMember[];
 }
@@ -68,6 +69,7 @@ const ARRAY_FILES = [
   'sync_action',
   'sync_completed',
   'resync_start',
+  'mismatch_cnt',
   'degraded',
   '../size',
 ] as const;
@@ -111,6 +113,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     syncAction: read('sync_action'),
     syncCompleted: parseCompleted(read('sync_completed')),
     resyncStartSector: numberOrNull(read('resync_start')),
+    mismatchSectors: numberOrNull(read('mismatch_cnt')) ?? 0,
     degraded: numberOrNull(read('degraded')) ?? 0,
     members,
   };
@@ -140,6 +143,23 @@ export function isHeld(array: SysfsArray): boolean {
 /** A write waits, or will wait, for user space's answer. No suspend may be asked for then (KERNEL rule: it would drain forever). */
 export function gateClosed(array: SysfsArray): boolean {
   return array.arrayState === 'write-pending' || array.members.some((member) => member.states.has('blocked'));
+}
+
+/** In a slot, yet not in sync: the kernel writes to it and reads only what lies before its recovery_start. */
+export function isRebuilding(member: SysfsMember): boolean {
+  return member.slot !== null && !member.states.has('in_sync') && !member.states.has('faulty');
+}
+
+/** Where each of these members stands; `recovery_start` is `none` of one that is in sync. */
+export function readRecoveryStarts(md: string, members: readonly SysfsMember[], readFiles: FileReader): number[] {
+  const paths = members.map((member) => `${memberDirectory(md, member.device)}/recovery_start`);
+  return readFiles(paths).map((text) => numberOrNull(text?.trim() ?? null) ?? Number.POSITIVE_INFINITY);
+}
+
+/** 0: the level has no chunks. */
+export function readChunkSectors(md: string, readFiles: FileReader): number {
+  const [text] = readFiles([`${arrayDirectory(md)}/chunk_size`]);
+  return (numberOrNull(text?.trim() ?? null) ?? 0) / 512;
 }
 
 /** The kernel moves data between members at this moment. `frozen` is shown as soon as it is asked for, so look at both. */

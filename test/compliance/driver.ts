@@ -7,8 +7,8 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import type { ArrayRecord } from '#src/arrays/record.ts';
-import { type ArrayObservation, type MdDriver, MdError } from '#src/md/driver.ts';
+import { type ArrayRecord, type CopyKind, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
+import { type ArrayObservation, type CopyOrder, type MdDriver, MdError } from '#src/md/driver.ts';
 import { MESH_HEADER_BYTES, meshHeaderSectors } from '#src/md/mesh_area.ts';
 import { superblocksFor, writesFor } from '#src/md/metadata.ts';
 import { CLUSTER, member, memberUuid, record } from './records.ts';
@@ -46,6 +46,9 @@ const FAR_MS = 300_000;
 const LONG_ENOUGH_MS = 300;
 
 const filled = (value: number, lengthBytes = BLOCK_BYTES) => new Uint8Array(lengthBytes).fill(value);
+
+/** The disk of this index as a member that is being rebuilt. */
+const rebuilding = (index: number, slot = index): MemberRecord => member(index, { role: 'rebuilding', slot });
 
 /** An array of members on blank disks, with superblocks, and the words to talk about it. */
 class Bench {
@@ -148,6 +151,21 @@ class Bench {
     );
     watched.catch(() => undefined);
     return { promise: watched, state: () => state };
+  }
+
+  /** A copy is over, whether it found anything to do or not. */
+  ended(): Promise<void> {
+    const over = () => this.see().syncAction === 'idle' && this.see().syncCompleted === null;
+    return this.fixture.until(over, 'the copy ends');
+  }
+
+  /** Begun, ended, its gate answered, frozen again. */
+  async copied(order: CopyOrder): Promise<void> {
+    await this.done(this.driver.startCopy(this.md, order));
+    await this.ended();
+    await this.closed('gate A at the end of a copy');
+    await this.done(this.driver.answerGates(this.md));
+    await this.done(this.driver.freeze(this.md));
   }
 
   async stillWaits(write: { state: () => string }, words: string): Promise<void> {
@@ -442,11 +460,392 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
 
     test('a record with a resync is assembled with that mark', async () => {
       const bench = await Bench.make(fixture, {
-        resync: { kind: 'resync', fromSector: 512, by: 2, since: 7, halted: false },
+        resync: { ...wholeCopy('resync', 2, 7), fromSector: 512 },
       });
       await bench.assemble();
       assert.equal(bench.see().resyncStartSector, 512);
       assert.equal(bench.see().syncAction, 'frozen');
+    });
+
+    test('a rebuilding member has its slot from the start: writes reach it, nothing is read from it', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
+      await bench.writable();
+      const { slot, inSync, faulty, rebuilding: rebuilds } = bench.member(1);
+      assert.deepEqual([slot, inSync, faulty, rebuilds], [1, false, false, true]);
+      assert.ok(!bench.member(0).rebuilding);
+      assert.equal(bench.see().degraded, 1);
+      assert.equal(await bench.onDisk(1, 0), 1, 'what is written stands on it');
+      await bench.done(fixture.writeDisk(bench.path(1), 2048 + 30 * 8, filled(60)));
+      for (let time = 0; time < 20; time++)
+        assert.equal((await bench.done(fixture.read(bench.md, 30 * 8, BLOCK_BYTES)))[0], 0, 'never read');
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.equal(bench.see().syncAction, 'frozen');
+      assert.ok(bench.member(1).rebuilding, 'nothing is copied by itself');
+    });
+
+    test('a recovery that was under way is assembled with its checkpoint', async () => {
+      const resync = { ...wholeCopy('recovery', 2, 7), fromSector: 1024 };
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)], resync });
+      await bench.writable();
+      assert.equal(bench.see().resyncStartSector, null, 'the members in sync are alike');
+      for (const block of [0, 127, 128, 255])
+        await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+      await bench.copied({ kind: 'recovery', fromSector: 1024, toSector: null });
+      assert.deepEqual([await bench.onDisk(1, 127), await bench.onDisk(1, 128)], [60, 0], 'from the checkpoint on');
+      assert.ok(bench.member(1).inSync && !bench.member(1).rebuilding);
+    });
+
+    test('a range is held: writes in it wait, all others pass, and it slides', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      const { driver, md } = bench;
+      assert.equal(bench.see().suspended, null);
+      await bench.done(driver.holdRange(md, { loSector: 256, hiSector: 512 }));
+      assert.deepEqual(bench.see().suspended, { loSector: 256, hiSector: 512 });
+      assert.ok(!bench.see().held);
+      const inside = bench.write(32, 40);
+      await bench.done(bench.write(31, 41).promise);
+      await bench.done(bench.write(64, 42).promise);
+      await bench.stillWaits(inside, 'in the range');
+      // Wider, then narrower at its beginning: what both cover is held all the time.
+      await bench.done(driver.holdRange(md, { loSector: 256, hiSector: 1024 }));
+      const later = bench.write(64, 43);
+      await bench.stillWaits(inside, 'still in the range');
+      await bench.done(driver.holdRange(md, { loSector: 512, hiSector: 1024 }));
+      await bench.done(inside.promise);
+      await bench.stillWaits(later, 'in the range that was added');
+      assert.deepEqual(bench.see().suspended, { loSector: 512, hiSector: 1024 });
+      await bench.done(driver.open(md));
+      await bench.done(later.promise);
+      assert.equal(bench.see().suspended, null);
+      await bench.done(driver.hold(md));
+      assert.deepEqual(bench.see().suspended, { loSector: 0, hiSector: 2048 });
+      await bench.done(driver.holdRange(md, { loSector: 0, hiSector: 8 }));
+      assert.ok(!bench.see().held);
+      await bench.done(bench.write(1, 44).promise);
+      await bench.done(driver.holdRange(md, { loSector: 0, hiSector: 2048 }));
+      assert.ok(bench.see().held, 'a range that is the whole');
+      await refused(bench.done(driver.holdRange(md, { loSector: 16, hiSector: 8 })), 'EINVAL');
+    });
+
+    test('a range needs the grant, and when the grant ends the whole is held whatever the range was', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.assemble();
+      await refused(bench.done(driver.holdRange(md, { loSector: 0, hiSector: 8 })), 'EGRANT');
+      assert.ok(bench.see().held);
+      await bench.done(driver.stop(md));
+      await bench.writable();
+      await bench.done(driver.holdRange(md, { loSector: 1024, hiSector: 1536 }));
+      await bench.done(driver.guard.drop());
+      await fixture.until(() => bench.see().held, 'the guard holds the whole');
+      assert.deepEqual(bench.see().suspended, { loSector: 0, hiSector: 2048 });
+      await refused(bench.done(driver.holdRange(md, { loSector: 1024, hiSector: 1536 })), 'EGRANT');
+      assert.ok(bench.see().held);
+      bench.grant();
+      await bench.done(driver.holdRange(md, { loSector: 1024, hiSector: 1536 }));
+      await bench.done(bench.write(2, 9).promise);
+    });
+
+    test('under a closed gate no range is touched', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(driver.holdRange(md, { loSector: 1024, hiSector: 1536 }));
+      await bench.done(driver.setFaulty(md, memberUuid(1)));
+      await refused(bench.done(driver.holdRange(md, { loSector: 1280, hiSector: 2048 })), 'EAGAIN');
+      await refused(bench.done(driver.open(md)), 'EAGAIN');
+      assert.deepEqual(bench.see().suspended, { loSector: 1024, hiSector: 1536 });
+      await bench.done(driver.answerGates(md));
+      await bench.done(driver.holdRange(md, { loSector: 1280, hiSector: 2048 }));
+      assert.deepEqual(bench.see().suspended, { loSector: 1280, hiSector: 2048 });
+    });
+
+    test('a resync stops where it is told, goes on when it is let, and copies nothing beyond', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      for (const block of [0, 127, 128, 191, 192, 255])
+        await bench.done(fixture.writeDisk(bench.path(0), 2048 + block * 8, filled(50)));
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 0, toSector: 1024 }));
+      const reaches = (sector: number) =>
+        fixture.until(() => bench.see().syncCompleted?.doneSectors === sector, `the copy stands at ${sector}`);
+      await reaches(1024);
+      assert.equal(bench.see().syncCompleted?.totalSectors, 2048);
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.equal(bench.see().syncAction, 'resync');
+      assert.equal(bench.see().resyncStartSector, 1024, 'its checkpoint');
+      assert.deepEqual([await bench.onDisk(1, 127), await bench.onDisk(1, 128)], [50, 0]);
+      await bench.done(bench.driver.extendCopy(bench.md, 1536));
+      await reaches(1536);
+      // It is further already.
+      await bench.done(bench.driver.extendCopy(bench.md, 512));
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.deepEqual([await bench.onDisk(1, 191), await bench.onDisk(1, 192)], [50, 0]);
+      await bench.done(bench.driver.extendCopy(bench.md, null));
+      await bench.ended();
+      assert.equal(await bench.onDisk(1, 255), 50);
+      await bench.done(bench.driver.extendCopy(bench.md, 1024));
+      assert.equal(bench.see().syncAction, 'idle', 'nothing to go on with');
+    });
+
+    test('watch tells when a copy reaches where it is to stop', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 0, toSector: 0 }));
+      const told: number[] = [];
+      bench.driver.watch((md) => told.push(bench.driver.observe(md)?.syncCompleted?.doneSectors ?? -1));
+      await bench.done(bench.driver.extendCopy(bench.md, 512));
+      await fixture.until(() => told.includes(512), 'told of the first stop');
+      await bench.done(bench.driver.extendCopy(bench.md, 1024));
+      await fixture.until(() => told.includes(1024), 'told of the second');
+    });
+
+    test('a recovery in windows fills the member, which then is in sync; its end closes gate A', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
+      await bench.writable();
+      for (const block of [100, 200]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'recovery', fromSector: 0, toSector: 1024 }));
+      await fixture.until(() => bench.see().syncCompleted?.doneSectors === 1024, 'the copy stands');
+      assert.equal(bench.see().syncAction, 'recover');
+      assert.ok(bench.member(1).rebuilding);
+      assert.deepEqual([await bench.onDisk(1, 100), await bench.onDisk(1, 200)], [0, 60]);
+      await bench.done(bench.write(140, 70).promise);
+      await bench.done(bench.driver.extendCopy(bench.md, null));
+      await bench.ended();
+      assert.ok(bench.member(1).inSync && !bench.member(1).rebuilding);
+      assert.equal(bench.see().degraded, 0);
+      assert.deepEqual([await bench.onDisk(1, 140), await bench.onDisk(1, 200)], [70, 0]);
+    });
+
+    test('a recovery that is frozen keeps what it has done, and goes on from there', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
+      await bench.writable();
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'recovery', fromSector: 0, toSector: 1024 }));
+      await fixture.until(() => bench.see().syncCompleted?.doneSectors === 1024, 'the copy stands');
+      await bench.done(bench.driver.freeze(bench.md));
+      assert.ok(bench.gateClosed(), 'an interrupted copy closes gate A too');
+      await bench.done(bench.driver.answerGates(bench.md));
+      assert.ok(bench.member(1).rebuilding);
+      for (const block of [127, 128]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+      await bench.copied({ kind: 'recovery', fromSector: 1024, toSector: null });
+      assert.deepEqual([await bench.onDisk(1, 127), await bench.onDisk(1, 128)], [60, 0]);
+    });
+
+    test('a check counts what differs and mends nothing, a repair mends it', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await bench.copied({ kind: 'check', fromSector: 0, toSector: null });
+      assert.equal(bench.see().mismatchSectors, 0);
+      for (const block of [10, 250]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+      await bench.copied({ kind: 'check', fromSector: 1024, toSector: null });
+      const behind = bench.see().mismatchSectors;
+      assert.ok(behind > 0);
+      assert.equal(await bench.onDisk(1, 250), 60);
+      await bench.copied({ kind: 'check', fromSector: 0, toSector: null });
+      assert.ok(bench.see().mismatchSectors > behind, 'before its beginning nothing was looked at');
+      await bench.copied({ kind: 'repair', fromSector: 0, toSector: null });
+      assert.ok(bench.see().mismatchSectors > behind, 'it counts as well');
+      assert.deepEqual([await bench.onDisk(1, 10), await bench.onDisk(1, 250)], [0, 0]);
+      await bench.copied({ kind: 'check', fromSector: 0, toSector: null });
+      assert.equal(bench.see().mismatchSectors, 0);
+      assert.equal(bench.see().resyncStartSector, null);
+    });
+
+    test('raid10: a resync counts sectors of the array, a recovery those of the component', async () => {
+      const four = [member(0), member(1), member(2), rebuilding(3)];
+      const bench = await Bench.make(fixture, {
+        level: 'raid10',
+        layout: 0x102,
+        chunkSectors: 16,
+        raidDisks: 4,
+        members: four,
+      });
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(bench.write(511, 9).promise);
+      await refused(bench.done(driver.startCopy(md, { kind: 'recovery', fromSector: 0, toSector: 1000 })), 'EINVAL');
+      await bench.done(driver.startCopy(md, { kind: 'recovery', fromSector: 0, toSector: 1024 }));
+      await fixture.until(() => bench.see().syncCompleted?.doneSectors === 1024, 'half of the component');
+      assert.equal(bench.see().syncCompleted?.totalSectors, 2048);
+      await refused(bench.done(driver.extendCopy(md, 1000)), 'EINVAL');
+      await bench.done(driver.extendCopy(md, null));
+      await bench.ended();
+      assert.equal(bench.see().degraded, 0);
+      await bench.done(driver.freeze(md));
+      // Sector 2048 of the array: chunk 128, in row 64 of slots 0 and 1.
+      for (const block of [127, 128, 255])
+        await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+      await bench.done(driver.startCopy(md, { kind: 'repair', fromSector: 2048, toSector: 3072 }));
+      await fixture.until(() => bench.see().syncCompleted?.doneSectors === 3072, 'three quarters of the array');
+      assert.equal(bench.see().syncCompleted?.totalSectors, 4096);
+      assert.ok(bench.see().mismatchSectors > 0);
+      await bench.done(driver.freeze(md));
+      assert.deepEqual(await Promise.all([127, 128, 255].map((block) => bench.onDisk(1, block))), [60, 0, 60]);
+    });
+
+    test('what md would copy instead, or afterwards, is refused', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
+      const { driver, md } = bench;
+      await bench.writable();
+      const start = (kind: CopyKind, fromSector: number, toSector: number | null = null) =>
+        bench.done(driver.startCopy(md, { kind, fromSector, toSector }));
+      for (const kind of ['resync', 'check', 'repair'] as const) await refused(start(kind, 0), 'EBUSY');
+      await refused(start('recovery', 512), 'EBUSY');
+      await refused(start('recovery', 0, -8), 'EINVAL');
+      await bench.done(driver.setResyncStart(md, 0));
+      await refused(start('recovery', 0), 'EBUSY');
+      await bench.done(driver.setResyncStart(md, null));
+      assert.equal(bench.see().syncAction, 'frozen');
+      await bench.copied({ kind: 'recovery', fromSector: 0, toSector: null });
+      await refused(start('recovery', 0), 'EINVAL');
+      await refused(start('check', 4), 'EINVAL');
+      await bench.done(driver.setResyncStart(md, 0));
+      await refused(start('check', 0), 'EBUSY');
+      await bench.done(driver.extendCopy(md, null));
+      assert.equal(bench.see().syncAction, 'frozen');
+    });
+
+    test('spares without a slot leave before a copy, or md would rebuild them', async () => {
+      const spare = member(2, { role: 'spare', slot: null });
+      const bench = await Bench.make(fixture, { members: [member(0), member(1, { role: 'faulty' }), spare] });
+      await bench.writable();
+      await bench.copied({ kind: 'check', fromSector: 0, toSector: null });
+      assert.deepEqual(
+        bench.see().members.map(({ uuid }) => uuid),
+        [memberUuid(0)],
+      );
+      assert.notEqual(await bench.onDisk(2, 0), 1);
+    });
+
+    test('a member is attached as rebuilding: new, as a spare, and again from another sector', async () => {
+      const bench = await Bench.make(fixture, {
+        members: [member(0), member(1), member(2, { role: 'spare', slot: null })],
+      });
+      const { driver, md } = bench;
+      await bench.writable();
+      const of: ArrayRecord = { ...bench.record, members: [member(0), member(1), rebuilding(2, 1)] };
+      const attach = (index: number, record: ArrayRecord, fromSector: number) =>
+        bench.done(driver.attachRebuilding(md, memberUuid(index), bench.path(index), record, fromSector));
+      await refused(attach(2, of, 0), 'EBUSY');
+      await bench.done(driver.setFaulty(md, memberUuid(1)));
+      await bench.done(driver.answerGates(md));
+      await refused(attach(2, of, 0), 'EBUSY');
+      await bench.done(driver.remove(md, memberUuid(1)));
+      await refused(attach(2, of, 2049), 'EINVAL');
+      await refused(attach(2, bench.record, 0), 'EINVAL');
+      await attach(2, of, 0);
+      const attached = bench.member(2);
+      assert.deepEqual([attached.slot, attached.inSync, attached.rebuilding], [1, false, true]);
+      await attach(2, of, 0);
+      await bench.done(bench.write(100, 33).promise);
+      assert.equal(await bench.onDisk(2, 100), 33);
+      assert.equal(bench.see().syncAction, 'frozen');
+
+      // Another node has copied the first half.
+      await refused(attach(2, of, 1024), 'EBUSY');
+      await bench.done(driver.hold(md));
+      await attach(2, of, 1024);
+      assert.ok(bench.member(2).rebuilding && !bench.gateClosed() && bench.see().held);
+      assert.equal(bench.see().syncAction, 'frozen');
+      await bench.done(driver.open(md));
+      for (const block of [127, 128]) await bench.done(fixture.writeDisk(bench.path(2), 2048 + block * 8, filled(60)));
+      await bench.copied({ kind: 'recovery', fromSector: 1024, toSector: null });
+      assert.deepEqual([await bench.onDisk(2, 127), await bench.onDisk(2, 128)], [60, 0]);
+
+      await bench.done(driver.setFaulty(md, memberUuid(2)));
+      await bench.done(driver.answerGates(md));
+      await bench.done(driver.remove(md, memberUuid(2)));
+      await bench.done(driver.startCopy(md, { kind: 'check', fromSector: 0, toSector: null }));
+      const again: ArrayRecord = { ...bench.record, members: [member(0), rebuilding(1)] };
+      await refused(attach(1, again, 0), 'EBUSY');
+      await bench.ended();
+      await refused(attach(1, again, 0), 'EBUSY');
+      await bench.done(driver.freeze(md));
+      await attach(1, again, 0);
+      assert.ok(bench.member(1).rebuilding);
+    });
+
+    test('a rebuilding member that fails is a failure like any other, and loses nothing', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
+      const { driver, md } = bench;
+      await bench.writable();
+      await refused(bench.done(driver.remove(md, memberUuid(1))), 'EBUSY');
+      await fixture.breakWrites(bench.path(1));
+      const write = bench.write(6, 33);
+      await bench.closed('gates after an I/O error');
+      await fixture.until(() => bench.member(1).faulty, 'the broken leg is faulty');
+      assert.ok(!bench.member(1).rebuilding);
+      await bench.done(driver.answerGates(md));
+      await bench.done(write.promise);
+      await bench.done(driver.remove(md, memberUuid(1)));
+      assert.equal(bench.see().syncAction, 'frozen');
+    });
+
+    test('a member that another node has filled is activated, and not a byte is copied', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
+      const { driver, md } = bench;
+      await bench.writable();
+      for (let block = 1; block < 256; block++)
+        await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+      const activate = (index = 1) =>
+        bench.done(driver.activate(md, memberUuid(index), bench.path(index), bench.record));
+      await refused(activate(), 'EBUSY');
+      await bench.done(driver.hold(md));
+      const waiting = bench.write(3, 70);
+      const told: ArrayObservation[] = [];
+      const stop = driver.watch(() => told.push(bench.see()));
+      await activate();
+      stop();
+      for (const seen of told) {
+        assert.ok(!seen.writePending && seen.held, JSON.stringify(seen));
+        assert.ok(
+          seen.members.every((each) => !each.faulty && !each.blocked && each.slot !== null),
+          'nobody has failed',
+        );
+      }
+      const seen = bench.see();
+      assert.deepEqual([seen.syncAction, seen.syncCompleted, seen.held, seen.degraded], ['frozen', null, true, 0]);
+      assert.ok(bench.member(1).inSync && !bench.member(1).rebuilding && !bench.gateClosed());
+      await activate();
+      await bench.stillWaits(waiting, 'still held');
+      for (const block of [1, 2, 100, 254, 255]) assert.equal(await bench.onDisk(1, block), 60, `block ${block}`);
+      await bench.done(driver.open(md));
+      await bench.done(waiting.promise);
+      assert.equal(await bench.onDisk(1, 3), 70);
+      assert.equal(await bench.onDisk(0, 3), 70);
+      // Now it is read, and it alone may be left.
+      await bench.done(driver.setFaulty(md, memberUuid(0)));
+      await bench.done(driver.answerGates(md));
+      assert.equal((await bench.done(fixture.read(md, 100 * 8, BLOCK_BYTES)))[0], 60);
+    });
+
+    test('activation: one of two rebuilding members alone, past an idle spare, and not without a grant', async () => {
+      const members = [member(0), rebuilding(1), rebuilding(2), member(3, { role: 'faulty' })];
+      const bench = await Bench.make(fixture, { raidDisks: 4, members });
+      const { driver, md } = bench;
+      await bench.assemble();
+      const path = bench.path(3);
+      await bench.done(driver.addSpare(md, memberUuid(3), path, bench.record));
+      const activate = (index: number) =>
+        bench.done(driver.activate(md, memberUuid(index), bench.path(index), bench.record));
+      await refused(activate(2), 'EGRANT');
+      await refused(activate(3), 'EBUSY');
+      bench.grant();
+      for (const index of [1, 2, 3]) await bench.done(fixture.writeDisk(bench.path(index), 2048, filled(60)));
+      await activate(2);
+      assert.deepEqual(
+        [1, 2].map((index) => [bench.member(index).inSync, bench.member(index).rebuilding]),
+        [
+          [false, true],
+          [true, false],
+        ],
+      );
+      for (const index of [1, 2, 3]) assert.equal(await bench.onDisk(index, 0), 60, `nothing was copied to ${index}`);
+      assert.ok(bench.see().held && bench.see().syncAction === 'frozen' && !bench.gateClosed());
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.ok(bench.member(1).rebuilding);
+      await bench.done(driver.setResyncStart(md, 0));
+      await refused(activate(1), 'EBUSY');
     });
 
     test('a failed member is removed after its gate was answered, not before', async () => {

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRedundant } from '#src/arrays/levels.ts';
-import type { ArrayRecord, MemberRecord } from '#src/arrays/record.ts';
+import { type ArrayRecord, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
 import type { ArrayObservation, MdDriver } from '#src/md/driver.ts';
 import { defaultLayout, writesFor } from '#src/md/metadata.ts';
 import { loadNative, type NativeAddon } from '#src/md/native.ts';
@@ -93,7 +93,8 @@ export class Bench {
       run: 'started',
       writers: [1],
       writerBoots: [],
-      resync: plan.resyncFrom === undefined ? null : { fromSector: plan.resyncFrom, by: 1, since: 1 },
+      resync: plan.resyncFrom === undefined ? null : { ...wholeCopy('resync', 1, 1), fromSector: plan.resyncFrom },
+      syncLimitKib: null,
       events: 2,
       utimeSeconds: 1_700_000_000,
       members: [...members, ...spares],
@@ -174,8 +175,8 @@ export async function letGo(driver: MdDriver, endUsers: () => Promise<unknown>):
   do {
     driver.guard.extendGrant(driver.now() + GRANT_MS);
     for (const { md } of ours) {
-      await driver.open(md).catch(() => undefined);
       await driver.answerGates(md).catch(() => undefined);
+      await driver.open(md).catch(() => undefined);
     }
     await sleep(20);
   } while (ending);

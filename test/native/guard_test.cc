@@ -394,6 +394,48 @@ void a_window_slides_and_a_drop_widens_it() {
   CHECK(md.suspended());
 }
 
+void a_range_is_not_touched_under_a_closed_gate() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.join(world.guard);
+  const auto unchanged = [&](const char* lo_sector, const char* hi_sector) {
+    return get(md.directory / "suspend_lo") == lo_sector && get(md.directory / "suspend_hi") == hi_sector;
+  };
+  put(md.directory / "array_state", "write-pending");
+  CHECK(is(world.range(md.name, 0, 1024), "EAGAIN"));
+  CHECK(unchanged("0", "0"));
+  // Nothing is suspended: nothing has to be stored to open it.
+  CHECK(!world.open(md.name));
+  put(md.directory / "array_state", "active");
+  CHECK(!world.range(md.name, 1024, 2048));
+  put(md.directory / "dev-sda" / "state", "faulty,blocked");
+  CHECK(is(world.range(md.name, 1536, 2560), "EAGAIN"));
+  CHECK(is(world.range(md.name, 1024, 2048), "EAGAIN"));
+  CHECK(is(world.open(md.name), "EAGAIN"));
+  CHECK(unchanged("1024", "2048"));
+  put(md.directory / "dev-sda" / "state", "in_sync");
+  CHECK(world.hold(md.name).second == Standing::held);
+  put(md.directory / "array_state", "write-pending");
+  CHECK(is(world.range(md.name, 1024, 2048), "EAGAIN"));
+  CHECK(md.suspended());
+  CHECK(!world.open(md.name));
+}
+
+/** A store that changes nothing would drain the array's I/O once more. */
+void what_stands_already_is_not_stored_again() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  World world;
+  world.grant();
+  md.join(world.guard);
+  put(md.directory / "suspend_lo", "1024 as it was");
+  CHECK(!world.range(md.name, 1024, 4096));
+  CHECK(get(md.directory / "suspend_lo") == "1024 as it was");
+  CHECK(get(md.directory / "suspend_hi") == "4096");
+}
+
 /** Each slide is cut after its first store by a second one that fails: what both windows cover must still be suspended. */
 void a_sliding_window_never_has_a_hole() {
   const auto full = [](const fs::path& path) {
@@ -609,6 +651,8 @@ int main() {
       TEST(grant_that_ends_while_an_array_opens_leaves_it_held),
       TEST(a_refused_open_stores_nothing),
       TEST(a_window_slides_and_a_drop_widens_it),
+      TEST(a_range_is_not_touched_under_a_closed_gate),
+      TEST(what_stands_already_is_not_stored_again),
       TEST(a_sliding_window_never_has_a_hole),
       TEST(an_array_without_a_grant_is_held_from_the_start),
       TEST(an_array_that_does_not_run_counts_as_held),

@@ -1,9 +1,9 @@
 /** What a person sees of the demonstration: the tables say what the agents say, and the terminal is left as it was. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { wholeCopy } from '#src/arrays/record.ts';
 import type { Status } from '#src/outlets/index.ts';
 import { frame, type Scene, Screen, tables } from '../../demo/screen.ts';
-import { wholeCopy } from '#src/arrays/record.ts';
 
 const uuids = ['a', 'b', 'c'].map((letter) => `00000000-0000-4000-8000-00000000000${letter}`);
 

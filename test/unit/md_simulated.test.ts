@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { arraySectors } from '../../src/arrays/levels.ts';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
-import { MdError } from '../../src/md/driver.ts';
+import { type CopyOrder, MdError } from '../../src/md/driver.ts';
 import {
   realTime,
   type SimulatedNode,
@@ -15,6 +15,7 @@ import {
   simulatedDriver,
   VirtualTime,
 } from '../../src/md/simulated.ts';
+import { arrayRange } from '../../src/md/simulated_layout.ts';
 import { member, memberUuid, record } from '../compliance/records.ts';
 
 const DATA_SECTOR = 2048;
@@ -424,4 +425,192 @@ test('disks in files are shared by whoever opens them, in real time', async () =
   } finally {
     rmSync(directory, { recursive: true });
   }
+});
+
+/** A copy in windows as a core drives it: peers hold the window before node 1 may copy it. Any node may write anywhere meanwhile. */
+class Windows {
+  readonly cluster: Cluster;
+  readonly #order: CopyOrder;
+  readonly #writers: Promise<void>[] = [];
+  readonly #model: Uint8Array;
+  readonly #random = seededRandom(11);
+
+  constructor(cluster: Cluster, order: Omit<CopyOrder, 'toSector'>, model: Uint8Array) {
+    this.cluster = cluster;
+    this.#order = { ...order, toSector: order.fromSector };
+    this.#model = model;
+  }
+
+  /** @param windowSectors in the unit of the copy; whole chunks */
+  async run(windowSectors: number, holding: boolean): Promise<void> {
+    const { cluster } = this;
+    const ofArray = cluster.record.level === 'raid10' && this.#order.kind !== 'recovery';
+    const total = ofArray ? arraySectors(cluster.record) : cluster.record.componentSectors;
+    const [master, ...peers] = cluster.nodes;
+    assert.ok(master);
+    await cluster.done(master.startCopy('md0', this.#order));
+    for (let lo = this.#order.fromSector; lo < total; lo += windowSectors) {
+      const hi = Math.min(total, lo + windowSectors);
+      const [loSector, hiSector] = ofArray ? [lo, hi] : arrayRange(cluster.record, lo, hi);
+      for (const peer of peers) if (holding) await cluster.done(peer.holdRange('md0', { loSector, hiSector }));
+      await cluster.done(master.extendCopy('md0', hi === total ? null : hi));
+      for (let step = 0; step < 3000 && !this.#reached(hi); step++) {
+        this.#write(peers);
+        await cluster.time.pass(0.2);
+      }
+      assert.ok(this.#reached(hi), `window up to ${hi}`);
+    }
+    await cluster.done(master.freeze('md0'));
+    for (const peer of peers) await cluster.done(peer.open('md0'));
+    await cluster.done(Promise.all(this.#writers));
+  }
+
+  #reached(hi: number): boolean {
+    const seen = this.cluster.node(1).observe('md0');
+    return seen?.syncCompleted === null || (seen?.syncCompleted.doneSectors ?? 0) >= hi;
+  }
+
+  /** Each block has one writer at a time, as a file system sees to. */
+  readonly #busy = new Set<number>();
+  #write(peers: readonly SimulatedNode[]): void {
+    const at = Math.floor(this.#random() * (this.#model.length / 4096));
+    const value = Math.floor(this.#random() * 256);
+    const nodes = [this.cluster.node(1), ...peers];
+    const node = nodes[Math.floor(this.#random() * nodes.length)];
+    if (node === undefined || this.#busy.has(at) || this.#busy.size >= 16) return;
+    this.#busy.add(at);
+    const written = node.write('md0', at * 8, block(value)).then(() => {
+      this.#model.set(block(value), at * 4096);
+      this.#busy.delete(at);
+    });
+    this.#writers.push(written);
+  }
+}
+
+const rebuilt = (of: ArrayRecord): ArrayRecord => ({
+  ...of,
+  members: of.members.map((each, index) => (index === 1 ? { ...each, role: 'rebuilding' } : each)),
+});
+
+/** The array's sectors as they stand with this leg alone having the word where it has a copy. */
+async function readThrough(cluster: Cluster, without: number): Promise<Uint8Array> {
+  const node = cluster.node(1);
+  await cluster.done(node.setFaulty('md0', memberUuid(without)));
+  await cluster.done(node.answerGates('md0'));
+  return cluster.done(node.read('md0', 0, arraySectors(cluster.record) * 512));
+}
+
+async function fresh(of: ArrayRecord, nodes: number, seed: number): Promise<{ cluster: Cluster; model: Uint8Array }> {
+  const cluster = new Cluster(nodes, of, seed);
+  const random = seededRandom(seed);
+  of.members.forEach((each, index) => {
+    if (each.role === 'rebuilding')
+      cluster.storage.poke(
+        `d${index}`,
+        DATA_SECTOR * 512,
+        new Uint8Array(2048 * 512).map(() => random() * 256),
+      );
+  });
+  await cluster.open();
+  return { cluster, model: new Uint8Array(arraySectors(of) * 512) };
+}
+
+test('a recovery in windows: every node writes, each waits for its window alone, peers activate without a copy', async () => {
+  for (const [of, nodes] of [
+    [rebuilt(record()), 2],
+    [rebuilt(raid10(4)), 3],
+    [rebuilt(raid10(3)), 2],
+    [rebuilt(raid5()), 1],
+  ] as const) {
+    const { cluster, model } = await fresh(of, nodes, 5);
+    for (const node of cluster.nodes) {
+      const seen = node.observe('md0')?.members.find(({ uuid }) => uuid === memberUuid(1));
+      assert.deepEqual([seen?.slot, seen?.inSync, seen?.rebuilding], [1, false, true]);
+    }
+    await new Windows(cluster, { kind: 'recovery', fromSector: 0 }, model).run(256, true);
+    for (const peer of cluster.nodes.slice(1)) {
+      assert.equal(peer.observe('md0')?.degraded, 1, 'a peer never believes it by itself');
+      await cluster.done(peer.hold('md0'));
+      await cluster.done(peer.activate('md0', memberUuid(1), '/dev/d1', of));
+      await cluster.done(peer.open('md0'));
+    }
+    for (const node of cluster.nodes) {
+      assert.equal(node.observe('md0')?.degraded, 0);
+      assert.equal(node.observe('md0')?.syncAction, 'frozen');
+      sameBytes(await cluster.done(node.read('md0', 0, model.length)), model, `${of.level} ${of.raidDisks}, all legs`);
+    }
+    sameBytes(await readThrough(cluster, 0), model, `${of.level} ${of.raidDisks}, through the new leg`);
+  }
+});
+
+test('a recovery without windows loses what peers write: the hazard is in the model', async () => {
+  let differed = 0;
+  for (let seed = 1; seed <= 12 && differed === 0; seed++) {
+    const { cluster, model } = await fresh(rebuilt(record()), 2, seed);
+    cluster.storage.fault({ node: 1, disk: 'd1', kind: 'slow', delayMs: 2 });
+    await new Windows(cluster, { kind: 'recovery', fromSector: 0 }, model).run(2048, false);
+    if (Buffer.compare(cluster.leg(0, 0, 2048), cluster.leg(1, 0, 2048)) !== 0) differed += 1;
+  }
+  assert.ok(differed > 0);
+});
+
+test('check and repair in windows, with writers: no false alarm, and what differs is mended', async () => {
+  const arrays = [record(), raid10(4), raid10(3)];
+  for (const of of arrays) {
+    const { cluster, model } = await fresh(of, 2, 9);
+    const node = cluster.node(1);
+    const copy = async (kind: 'check' | 'repair') => {
+      await new Windows(cluster, { kind, fromSector: 0 }, model).run(256, true);
+      return node.observe('md0')?.mismatchSectors;
+    };
+    assert.equal(await copy('check'), 0);
+    // Behind the last block, where nobody writes: nothing but the repair can mend it.
+    await cluster.done(node.write('md0', 0, block(3)));
+    cluster.storage.poke('d1', DATA_SECTOR * 512, block(4, 1));
+    const checking = node.startCopy('md0', { kind: 'check', fromSector: 0, toSector: null });
+    await cluster.done(checking);
+    await cluster.time.pass(200);
+    assert.ok((node.observe('md0')?.mismatchSectors ?? 0) > 0);
+    assert.deepEqual(cluster.leg(1, 0, 1), block(4, 1), 'a check mends nothing');
+    await cluster.done(node.startCopy('md0', { kind: 'repair', fromSector: 0, toSector: null }));
+    await cluster.time.pass(200);
+    assert.ok((node.observe('md0')?.mismatchSectors ?? 0) > 0);
+    assert.deepEqual(cluster.leg(1, 0, 1), block(3, 1));
+    assert.equal(await copy('check'), 0);
+  }
+});
+
+test('a node that is thawed with a rebuilding member copies by itself, and so does one with a spare and a free slot', async () => {
+  const spare = member(2, { role: 'spare', slot: null });
+  const arrays = [rebuilt(record()), record({ members: [member(0), member(1, { role: 'faulty' }), spare] })];
+  for (const of of arrays) {
+    const { cluster } = await fresh(of, 1, 3);
+    const node = cluster.node(1);
+    await cluster.time.pass(1000);
+    assert.equal(node.observe('md0')?.degraded, 1, 'frozen: nothing happens');
+    node.operatorThaws('md0');
+    await cluster.time.pass(1000);
+    assert.equal(node.observe('md0')?.degraded, 0);
+  }
+});
+
+test('a recovery that is cut goes on from its checkpoint on another node', async () => {
+  const of = rebuilt(record());
+  const { cluster } = await fresh(of, 2, 4);
+  const [one, two] = [cluster.node(1), cluster.node(2)];
+  await cluster.done(two.hold('md0'));
+  await cluster.done(one.startCopy('md0', { kind: 'recovery', fromSector: 0, toSector: 1024 }));
+  await cluster.time.pass(500);
+  assert.equal(one.observe('md0')?.syncCompleted?.doneSectors, 1024, 'it stands at sync_max');
+  one.crash();
+  const copy = { kind: 'recovery', fromSector: 1024, toSector: null } as const;
+  const refusal = (code: string) => (error: unknown) => error instanceof MdError && error.code === code;
+  await assert.rejects(cluster.done(two.startCopy('md0', copy)), refusal('EBUSY'), 'it stands at 0 here');
+  await cluster.done(two.attachRebuilding('md0', memberUuid(1), '/dev/d1', of, 1024));
+  cluster.storage.poke('d1', DATA_SECTOR * 512, block(77));
+  await cluster.done(two.startCopy('md0', copy));
+  await cluster.time.pass(500);
+  assert.equal(two.observe('md0')?.degraded, 0);
+  assert.deepEqual(cluster.leg(1, 0, 8), block(77), 'what was done is not done again');
+  sameBytes(cluster.leg(1, 1024, 1024), cluster.leg(0, 1024, 1024), 'the rest');
 });
