@@ -306,7 +306,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   }
   const copy = record.resync;
   const copierHere = copy !== null && copy.by === state.self;
-  const started = copierHere && !copy.halted && array.copying === copy.since;
+  const started = copierHere && array.copying === copy.since;
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
