@@ -79,6 +79,7 @@ export const catalogue = {
   CopyChanged: { type: 'io.mdmesh.array.copy-changed', severity: 'info' },
   CopyCheckpoint: { type: 'io.mdmesh.array.copy-checkpoint', severity: 'info' },
   CopyEnded: { type: 'io.mdmesh.array.copy-ended', severity: 'info' },
+  NodeCannotSeeMember: { type: 'io.mdmesh.array.node-cannot-see-member', severity: 'warning' },
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
   ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
@@ -101,7 +102,6 @@ export const catalogue = {
   NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
-  NodeCannotSeeMember: { type: 'io.mdmesh.node.cannot-see-member', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
   TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
 } as const satisfies Record<string, Entry>;
