@@ -247,7 +247,13 @@ export interface MdDriver {
    * (EGRANT). While frozen only (EBUSY).
    * @param fromSector of the component: what lies before is in sync
    */
-  attachRebuilding(md: string, memberUuid: string, path: string, record: ArrayRecord, fromSector: number): Promise<void>;
+  attachRebuilding(
+    md: string,
+    memberUuid: string,
+    path: string,
+    record: ArrayRecord,
+    fromSector: number,
+  ): Promise<void>;
   /**
    * A rebuilding member becomes in sync without a copy: another node has filled it. While frozen, and held as a whole (EBUSY),
    * with no gate closed (EAGAIN) and a live grant (EGRANT). Spares without a slot may leave the array, if another slot is free.

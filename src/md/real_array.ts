@@ -244,7 +244,8 @@ export class RealArray {
     const inSync = () => this.#readFiles([path])[0]?.split(',').includes('in_sync') === true;
     const became = await comesTrue(inSync, SYNC_START_PATIENCE_MS);
     await this.freeze();
-    if (!became) throw new MdError('ETIMEDOUT', `${this.md}: ${device} did not become in sync; the kernel log may say why`);
+    if (!became)
+      throw new MdError('ETIMEDOUT', `${this.md}: ${device} did not become in sync; the kernel log may say why`);
   }
 
   /** raid0 and linear copy nothing: done at once. */

@@ -149,8 +149,7 @@ export class SimulatedArray {
       held: this.held,
       suspended: this.#suspended,
       syncAction: copy !== null ? ACTIONS[copy.kind] : this.#frozen && gated ? 'frozen' : 'idle',
-      syncCompleted:
-        copy === null ? null : { doneSectors: copy.completed, totalSectors: this.#copySectors(copy.kind) },
+      syncCompleted: copy === null ? null : { doneSectors: copy.completed, totalSectors: this.#copySectors(copy.kind) },
       resyncStartSector: this.#resyncStartSector,
       mismatchSectors: this.#mismatchSectors,
       degraded: this.record.raidDisks - inSync,
@@ -321,6 +320,8 @@ export class SimulatedArray {
   }
 
   activate(uuid: string): void {
+    const slots = this.members.filter((member) => member.slot !== null).length;
+    if (slots < this.record.raidDisks) this.#sparesLeave();
     this.member(uuid).inSync = true;
     this.#tell();
   }
@@ -424,7 +425,8 @@ export class SimulatedArray {
   async write(sector: number, bytes: Uint8Array): Promise<void> {
     this.#checkRange(sector, bytes.length / 512);
     const data = Uint8Array.from(bytes);
-    const range = { loSector: sector, hiSector: sector + data.length / 512 };
+    // A write that ends where the range begins waits too (is_suspended, drivers/md/md.c).
+    const range = { loSector: sector, hiSector: sector + data.length / 512 + 1 };
     await this.#until(
       () => this.#draining === null && overlap(this.#suspended, range) === null,
       () => {
@@ -482,7 +484,9 @@ export class SimulatedArray {
       return member === undefined ? [] : [{ member, sector }];
     });
     let legFailed = false;
-    let failure: unknown = legs.some(({ member }) => member.inSync) ? null : new MdError('EIO', `${this.record.md}: no leg in sync is left`);
+    let failure: unknown = legs.some(({ member }) => member.inSync)
+      ? null
+      : new MdError('EIO', `${this.record.md}: no leg in sync is left`);
     await Promise.all(
       legs.map(async ({ member, sector }) => {
         try {
@@ -624,8 +628,7 @@ export class SimulatedArray {
     await this.freeze();
     demandCopy(this.observe(), order, chunkSectors, this.#rebuildingFrom);
     // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot.
-    for (const spare of this.members.filter((member) => member.slot === null && !member.faulty))
-      this.members.splice(this.members.indexOf(spare), 1);
+    this.#sparesLeave();
     if (order.kind === 'resync') this.#resyncStartSector = order.fromSector;
     this.#syncMaxSector = order.toSector ?? Number.POSITIVE_INFINITY;
     this.#frozen = false;
@@ -641,6 +644,11 @@ export class SimulatedArray {
     if (!copy.waiting) return;
     copy.waiting = false;
     this.#kernel.later(0, () => void this.#copyOn(copy));
+  }
+
+  #sparesLeave(): void {
+    for (const spare of this.members.filter((member) => member.slot === null && !member.faulty))
+      this.members.splice(this.members.indexOf(spare), 1);
   }
 
   #begin(kind: CopyKind, fromSector: number): void {
@@ -691,7 +699,8 @@ export class SimulatedArray {
     if (this.#copy !== copy) return;
     const total = this.#copySectors(copy.kind);
     const { chunkSectors, level } = this.record;
-    const whole = level === 'raid4' || level === 'raid5' ? Math.max(COPY_STEP_SECTORS, chunkSectors) : COPY_STEP_SECTORS;
+    const whole =
+      level === 'raid4' || level === 'raid5' ? Math.max(COPY_STEP_SECTORS, chunkSectors) : COPY_STEP_SECTORS;
     const something = this.#somethingToCopy(copy.kind);
     const limit = Math.min(total, this.#syncMaxSector);
     // A copy that has nowhere to go ends at once, whatever sync_max says.

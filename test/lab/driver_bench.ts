@@ -93,7 +93,10 @@ export class Bench {
       run: 'started',
       writers: [1],
       writerBoots: [],
-      resync: plan.resyncFrom === undefined ? null : { kind: 'resync', fromSector: plan.resyncFrom, by: 1, since: 1, halted: false },
+      resync:
+        plan.resyncFrom === undefined
+          ? null
+          : { kind: 'resync', fromSector: plan.resyncFrom, by: 1, since: 1, halted: false },
       syncLimitKib: null,
       events: 2,
       utimeSeconds: 1_700_000_000,
