@@ -298,7 +298,12 @@ function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
     ...record,
     // Two, because assembly by stock mdadm tolerates a lag of one: the failed leg must look older than that.
     events: record.events + 2,
-    members: record.members.map((member) => (member.uuid === uuid ? { ...member, role: 'faulty' as const } : member)),
+    members: record.members.map((member) => {
+      if (member.uuid !== uuid) return member;
+      // One that was never in sync gives its slot back: mdadm calls that the failure of a spare.
+      const slot = member.role === 'rebuilding' ? null : member.slot;
+      return { ...member, role: 'faulty' as const, slot };
+    }),
   };
   const copy = failed.resync;
   if (copy === null) return failed;

@@ -27,6 +27,8 @@ import { comesTrue, type SysfsStore } from './sysfs_store.ts';
 const REMOVE_PATIENCE_MS = 2000;
 const FREEZE_PATIENCE_MS = 5000;
 const SYNC_START_PATIENCE_MS = 1000;
+/** Where all nodes' writes wait for the answer. */
+const SOON_MS = 1;
 /** sync_speed_min at this height switches off both the limit and the waiting for others' I/O (md_do_sync). */
 const UNLIMITED_KIB_PER_SECOND = '1000000000';
 const ACTIONS = { resync: 'resync', recovery: 'recover', check: 'check', repair: 'repair' } as const;
@@ -180,7 +182,7 @@ export class RealArray {
       const seen = readArray(this.md, this.#readFiles);
       return seen === null || seen.syncCompleted !== null || seen.syncAction === 'idle';
     };
-    await comesTrue(started, SYNC_START_PATIENCE_MS);
+    await comesTrue(started, SYNC_START_PATIENCE_MS, SOON_MS);
   }
 
   /** Takes nothing that may be held for long (max_sync_store takes a spin lock alone), so it need not wait its turn. */
@@ -242,7 +244,7 @@ export class RealArray {
     await this.#set('sync_action', ACTIONS.recovery, `activating ${device}`);
     const path = `${memberDirectory(this.md, device)}/state`;
     const inSync = () => this.#readFiles([path])[0]?.split(',').includes('in_sync') === true;
-    const became = await comesTrue(inSync, SYNC_START_PATIENCE_MS);
+    const became = await comesTrue(inSync, SYNC_START_PATIENCE_MS, SOON_MS);
     await this.freeze();
     if (!became)
       throw new MdError('ETIMEDOUT', `${this.md}: ${device} did not become in sync; the kernel log may say why`);
@@ -257,7 +259,7 @@ export class RealArray {
       const seen = readArray(this.md, this.#readFiles);
       return seen === null || (seen.syncAction === 'frozen' && seen.syncCompleted === null);
     };
-    if (!(await comesTrue(still, FREEZE_PATIENCE_MS))) {
+    if (!(await comesTrue(still, FREEZE_PATIENCE_MS, SOON_MS))) {
       const seen = this.read();
       throw new MdError(
         'ETIMEDOUT',

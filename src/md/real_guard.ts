@@ -145,11 +145,33 @@ export class RealGuard implements Guard {
    */
   async holdRange(md: string, range: SectorRange): Promise<void> {
     if (!this.#registered.has(md)) throw new MdError('EINVAL', `${md} has no suspend range`);
-    const before = this.#holdsByItself(md) ? range : (this.#reached.get(md) ?? null);
+    const heldAll = this.#holdsByItself(md);
     this.#bornHeld.delete(md);
+    const before = heldAll ? range : (this.#reached.get(md) ?? null);
+    await this.#reaching(
+      md,
+      before,
+      range,
+      withinLimit(md, translated(this.#native.suspendRange(md, range.loSector, range.hiSector))),
+    );
+  }
+
+  /** While the range is on its way, only what lies in both is sure to have nothing in flight. */
+  async #reaching(
+    md: string,
+    before: SectorRange | null,
+    range: SectorRange | null,
+    call: Promise<void>,
+  ): Promise<void> {
     this.#reach(md, overlap(before, range));
-    await withinLimit(md, translated(this.#native.suspendRange(md, range.loSector, range.hiSector)));
-    this.#reach(md, range);
+    try {
+      await call;
+      this.#reach(md, range);
+    } catch (error) {
+      // Refused before the first step or after it: what is left of the range before was held all the time.
+      this.#reach(md, overlap(before, readArray(md, this.#readFiles)?.suspend ?? null));
+      throw error;
+    }
   }
 
   #reach(md: string, range: SectorRange | null): void {
@@ -164,9 +186,11 @@ export class RealGuard implements Guard {
   }
 
   async open(array: SysfsArray): Promise<void> {
-    this.#bornHeld.delete(array.md);
-    this.#reached.delete(array.md);
-    if (array.suspend !== null) return translated(this.#native.open(array.md));
+    if (array.suspend !== null) {
+      const before = this.suspended(array);
+      this.#bornHeld.delete(array.md);
+      return this.#reaching(array.md, before, null, translated(this.#native.open(array.md)));
+    }
     this.demandGrant(array.md);
     await this.#set(array.md, 'opening', 'active');
     if (!this.#grantLives()) {

@@ -19,6 +19,12 @@ const MDSTAT = '/proc/mdstat';
 const SLOW_LOOK_MS = 1000;
 /** One change is told in several pieces, and an operation's own are told back: what comes this soon after a look waits. */
 const LOOK_AGAIN_MS = 15;
+/**
+ * md tells of a copy's progress at half of the way to sync_max, half of the rest, and so on, and when it stands there
+ * (md_do_sync, drivers/md/md.c). Whoever moves sync_max wants to know soon, and at once when it stands.
+ */
+const PROGRESS_AGAIN_MS = 4;
+const PROGRESS = '/sync_completed';
 
 export class ArrayWatch {
   readonly #readFiles: FileReader;
@@ -126,22 +132,35 @@ export class ArrayWatch {
     // A member that left and came back under its name has a new file; the old one was forgotten with this call.
     this.#watcher.add(paths.filter((path) => this.#paths.has(path)));
     const arrays = new Set<string>();
+    const copying = new Set<string>();
     for (const path of paths) {
       const md = this.#paths.get(path);
-      if (md !== undefined) arrays.add(md);
+      if (md === undefined) continue;
+      arrays.add(md);
+      if (path.endsWith(PROGRESS)) copying.add(md);
     }
-    for (const md of arrays) this.#woken(md, true);
+    for (const md of arrays) {
+      if (!copying.has(md)) this.#woken(md, true);
+      else this.#woken(md, true, this.#copyStands(md) ? 0 : PROGRESS_AGAIN_MS);
+    }
     // mdstat: an array came or went, or one of them changed its members.
     if (paths.includes(MDSTAT)) for (const md of this.#all()) if (!arrays.has(md)) this.#woken(md, false);
   }
 
-  #woken(md: string, certainly: boolean): void {
+  /** At sync_max, or at its end. */
+  #copyStands(md: string): boolean {
+    const directory = arrayDirectory(md);
+    const [completed, max] = this.#readFiles([`${directory}${PROGRESS}`, `${directory}/sync_max`]);
+    return completed?.split(' ')[0] === max || completed === 'none';
+  }
+
+  #woken(md: string, certainly: boolean, pauseMs = LOOK_AGAIN_MS): void {
+    const againInMs = (this.#lookedAtMs.get(md) ?? Number.NEGATIVE_INFINITY) + pauseMs - this.#now();
     const putOff = this.#putOff.get(md);
-    if (putOff !== undefined) {
+    if (putOff !== undefined && againInMs > 0) {
       this.#putOff.set(md, putOff || certainly);
       return;
     }
-    const againInMs = (this.#lookedAtMs.get(md) ?? Number.NEGATIVE_INFINITY) + LOOK_AGAIN_MS - this.#now();
     if (againInMs <= 0) {
       if (this.#differs(md) || certainly) this.tell(md);
       return;

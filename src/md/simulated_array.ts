@@ -319,6 +319,8 @@ export class SimulatedArray {
   }
 
   activate(uuid: string): void {
+    const slots = this.members.filter((member) => member.slot !== null).length;
+    if (slots < this.record.raidDisks) this.#sparesLeave();
     this.member(uuid).inSync = true;
     this.#tell();
   }
@@ -422,7 +424,8 @@ export class SimulatedArray {
   async write(sector: number, bytes: Uint8Array): Promise<void> {
     this.#checkRange(sector, bytes.length / 512);
     const data = Uint8Array.from(bytes);
-    const range = { loSector: sector, hiSector: sector + data.length / 512 };
+    // A write that ends where the range begins waits too (is_suspended, drivers/md/md.c).
+    const range = { loSector: sector, hiSector: sector + data.length / 512 + 1 };
     await this.#until(
       () => this.#draining === null && overlap(this.#suspended, range) === null,
       () => {
@@ -624,8 +627,7 @@ export class SimulatedArray {
     await this.freeze();
     demandCopy(this.observe(), order, chunkSectors, this.#rebuildingFrom);
     // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot.
-    for (const spare of this.members.filter((member) => member.slot === null && !member.faulty))
-      this.members.splice(this.members.indexOf(spare), 1);
+    this.#sparesLeave();
     if (order.kind === 'resync') this.#resyncStartSector = order.fromSector;
     this.#syncMaxSector = order.toSector ?? Number.POSITIVE_INFINITY;
     this.#frozen = false;
@@ -641,6 +643,11 @@ export class SimulatedArray {
     if (!copy.waiting) return;
     copy.waiting = false;
     this.#kernel.later(0, () => void this.#copyOn(copy));
+  }
+
+  #sparesLeave(): void {
+    for (const spare of this.members.filter((member) => member.slot === null && !member.faulty))
+      this.members.splice(this.members.indexOf(spare), 1);
   }
 
   #begin(kind: CopyKind, fromSector: number): void {

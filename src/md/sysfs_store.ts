@@ -39,11 +39,11 @@ export class SysfsStore {
 }
 
 /** Resolves with whether the condition came true in time. */
-export async function comesTrue(condition: () => boolean, patienceMs: number): Promise<boolean> {
+export async function comesTrue(condition: () => boolean, patienceMs: number, everyMs = POLL_MS): Promise<boolean> {
   const endMs = performance.now() + patienceMs;
   while (!condition()) {
     if (performance.now() >= endMs) return false;
-    await sleep(POLL_MS);
+    await sleep(everyMs);
   }
   return true;
 }

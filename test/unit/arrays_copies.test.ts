@@ -455,7 +455,8 @@ test('the member that is rebuilt fails: the copy ends, and nothing of the data i
   const master = new Master(degraded());
   master.commit();
   master.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: SPARE } });
-  assert.equal(master.record.members.at(-1)?.role, 'faulty');
+  const failed = master.record.members.at(-1);
+  assert.deepEqual([failed?.role, failed?.slot], ['faulty', null], 'as mdadm’s FailSpare');
   assert.equal(master.record.resync, null);
 });
 

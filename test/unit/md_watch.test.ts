@@ -5,6 +5,7 @@ import { ArrayWatch } from '#src/md/real_watch.ts';
 
 const MD = 'md_watched';
 const STATE = `/sys/block/${MD}/md/array_state`;
+const COMPLETED = `/sys/block/${MD}/md/sync_completed`;
 
 /** An array whose files are these few words, and a kernel that tells of changes when the test says so. */
 function watched() {
@@ -30,7 +31,7 @@ function watched() {
   );
   const told: (string | undefined)[] = [];
   watch.listen((md) => told.push(watch.read(md)?.arrayState));
-  return { watch, told, files, wake: () => changed([STATE]), readings: () => readings };
+  return { watch, told, files, wake: (path = STATE) => changed([path]), readings: () => readings };
 }
 
 test('one turn of the loop reads an array once, however many ask; the next turn reads anew', async () => {
@@ -68,5 +69,25 @@ test('what the kernel tells right after a look is looked at later, once, and nev
   assert.deepEqual(told, ['active'], 'put off');
   t.mock.timers.tick(1000);
   assert.deepEqual(told, ['active', 'write-pending']);
+  watch.close();
+});
+
+test('a copy that stands where it is to stop is told of at once, its way there soon', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { watch, told, files, wake } = watched();
+  files.set('sync_action', 'recover').set('sync_max', '1024').set('sync_completed', '0 / 2048');
+  watch.look(MD);
+  await nextTurn();
+  files.set('sync_completed', '512 / 2048');
+  wake(COMPLETED);
+  assert.equal(told.length, 1, 'put off');
+  files.set('sync_completed', '1024 / 2048');
+  wake(COMPLETED);
+  assert.equal(told.length, 2, 'it stands');
+  t.mock.timers.tick(1000);
+  assert.equal(told.length, 3, 'what was put off is not lost either');
+  files.set('sync_completed', 'none');
+  wake(COMPLETED);
+  assert.equal(told.length, 4, 'it is over');
   watch.close();
 });
