@@ -93,12 +93,12 @@ export class Bench {
       run: 'started',
       writers: [1],
       writerBoots: [],
-      resync: plan.resyncFrom === undefined ? null : ...wholeCopy('resync', 1, 1), fromSector: plan.resyncFrom ,
+      resync: plan.resyncFrom === undefined ? null : { ...wholeCopy('resync', 1, 1), fromSector: plan.resyncFrom },
       syncLimitKib: null,
       events: 2,
       utimeSeconds: 1_700_000_000,
       members: [...members, ...spares],
-      version: term: 1, index: 1 ,
+      version: { term: 1, index: 1 },
     };
     this.driver.guard.extendLease(this.driver.now() + GRANT_MS);
     const results = await this.driver.writeMetadata(
