@@ -213,6 +213,8 @@ export class Agent implements AgentFace {
           break;
         case 'connected':
           this.#catchUpWith(event.node);
+          // What was on its way to a master on the connection before is lost.
+          if (event.node === leaseSummary(this.#lease).master) this.#queueReport();
           break;
         case 'disconnected':
           this.#feedMembers({ type: 'disconnected', node: event.node });
@@ -390,6 +392,11 @@ export class Agent implements AgentFace {
       this.#feedLocal({ type: 'tick' });
       if (this.leading) this.#feedMaster({ type: 'tick' });
     });
+  }
+
+  /** Awake anyway: a tick that would be due before long needs no waking of its own. */
+  #tickAlong(): void {
+    if (this.#running && this.#nowMs - this.#tickedMs >= REST_TICK_MS / 2) this.#tick();
   }
 
   #feedMembers(input: MembersInput): void {
@@ -971,8 +978,11 @@ export class Agent implements AgentFace {
   }
 
   #receive(from: NodeId, frame: Frame): void {
-    if (frame.room !== 'members')
-      this.#feedMembers({ type: 'heard', node: from, againWithinMs: this.#rhythmOf(frame) });
+    if (frame.room !== 'members') {
+      const hearsAll = frame.room === 'lease' && frame.message.kind === 'renew';
+      this.#feedMembers({ type: 'heard', node: from, againWithinMs: this.#rhythmOf(frame), hearsAll });
+      this.#tickAlong();
+    }
     switch (frame.room) {
       case 'members':
         this.#feedMembers({ type: 'message', from, message: frame.message });

@@ -111,6 +111,8 @@ export function localStart(self: NodeId, kernelBoot: string): NodeArrays {
 
 const RETRY_MS = 200;
 const REPEAT_MS = 1000;
+/** Reports of an array in which nothing is under way: each wakes two nodes. */
+const REPORT_AT_REST_MS = 4000;
 
 export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
@@ -448,7 +450,9 @@ function advance(
     effects.push({ type: 'perform', array: uuid, md, op: next.op });
   }
   const stands = localState(array);
-  if (state.master !== null && (stands !== array.reportedState || now - array.reportedAtMs >= REPEAT_MS)) {
+  const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
+  const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
+  if (state.master !== null && (stands !== array.reportedState || now >= againMs)) {
     array = replace({ reportedAtMs: now, reportedState: stands });
     effects.push({ type: 'report' });
   }

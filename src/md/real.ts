@@ -87,9 +87,21 @@ class RealDriver implements MdDriver {
     if (!copying(array)) await this.#array(md).freeze();
   }
 
+  /**
+   * One reading for each callback of the event loop and the promises that it settles: what a message says is dated after
+   * its arrival all the same, because it arrives in a callback of its own. Reading the clock may be a system call.
+   */
   now(): number {
-    return this.#native.bootTimeMs();
+    if (this.#turnMs === null) {
+      this.#turnMs = this.#native.bootTimeMs();
+      process.nextTick(this.#endTurn);
+    }
+    return this.#turnMs;
   }
+  #turnMs: number | null = null;
+  readonly #endTurn = (): void => {
+    this.#turnMs = null;
+  };
 
   kernelBoot(): string {
     return this.#boot;
