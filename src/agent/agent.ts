@@ -63,7 +63,7 @@ import type {
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
 import { DiskView } from './disk_view.ts';
-import { type AgentParts, NODE_SLOTS } from './parts.ts';
+import { type AgentParts, type Alarm, NODE_SLOTS, type Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
@@ -144,6 +144,10 @@ export class Agent implements AgentFace {
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
+    this.#alarm = alarmOf(parts.timers, () => {
+      this.#alarmAtMs = Number.NEGATIVE_INFINITY;
+      this.#tick();
+    });
     this.#startedAt = parts.timers.wall().toISOString();
   }
 
@@ -231,7 +235,7 @@ export class Agent implements AgentFace {
     this.#offer();
     this.#running = true;
     this.#arm();
-    this.#stops.push(() => this.#alarm.cancel());
+    this.#stops.push(() => this.#alarm.stop());
     let turn = 0;
     let asked = 0;
     let caughtUp = -1;
@@ -346,18 +350,14 @@ export class Agent implements AgentFace {
   #arm(): void {
     if (!this.#running || this.#stopped) return;
     const dueMs = this.#dueMs();
-    // A millisecond or two do not matter, and each move of a timer costs.
-    if (Math.abs(dueMs - this.#alarm.atMs) < 2) return;
-    this.#alarm.cancel();
-    // A timer may be early by less than one millisecond, and would then find nothing due.
-    const delayMs = Math.max(1, Math.ceil(dueMs - this.#nowMs) + 1);
-    const cancel = this.parts.timers.after(delayMs, () => {
-      this.#alarm.atMs = Number.NEGATIVE_INFINITY;
-      this.#tick();
-    });
-    this.#alarm = { atMs: dueMs, cancel };
+    // A millisecond or two do not matter.
+    if (Math.abs(dueMs - this.#alarmAtMs) < 2) return;
+    this.#alarmAtMs = dueMs;
+    // An alarm may be early, and would then find nothing due.
+    this.#alarm.set(Math.max(1, Math.ceil(dueMs - this.#nowMs) + 2));
   }
-  #alarm: { atMs: number; cancel: () => void } = { atMs: Number.NEGATIVE_INFINITY, cancel: () => undefined };
+  readonly #alarm: Alarm;
+  #alarmAtMs = Number.NEGATIVE_INFINITY;
   #running = false;
   /** When something last happened to the arrays that was no routine. */
   #stirredMs = 0;
@@ -1347,6 +1347,18 @@ export class Agent implements AgentFace {
       trouble: array.trouble ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
     };
   }
+}
+
+function alarmOf(timers: Timers, rings: () => void): Alarm {
+  if (timers.alarm !== undefined) return timers.alarm(rings);
+  let stop = (): void => undefined;
+  return {
+    set(delayMs) {
+      stop();
+      stop = timers.after(delayMs, rings);
+    },
+    stop: () => stop(),
+  };
 }
 
 function textOf(error: unknown): string {

@@ -22,10 +22,11 @@ const PROBES_EACH_INTERVAL = 8;
 const GRACE = 1 / 6;
 /** Of a silence that was to be expected, at most this part of an interval counts as time that a probe has had already. */
 const COUNTED = 1 / 3;
-/** A node heard only through frames of other rooms is probed all the same each so many intervals: news ride on probes. */
+/**
+ * A node heard only through frames of other rooms, or watched by one who would tell of its silence at once, is probed all
+ * the same each so many intervals: news ride on probes.
+ */
 const CONVERSE_EVERY_INTERVALS = 10;
-/** Who is also heard by a node that would tell of its silence at once is probed once in so many intervals. */
-const WATCHED_INTERVALS = 3;
 /** The list is static, so the dead are called on for ever, but rarely. */
 const CALL_DEAD_EVERY_INTERVALS = 4;
 
@@ -60,7 +61,7 @@ function paceMs(turn: Turn, node: NodeId): number {
   const isWatched = [...turn.state.members].some(
     ([watcher, { status, watchesUntilMs }]) => watcher !== node && status === 'alive' && turn.now < watchesUntilMs,
   );
-  return turnMs(turn.state.config) * (isWatched ? WATCHED_INTERVALS : 1);
+  return turnMs(turn.state.config) * (isWatched ? CONVERSE_EVERY_INTERVALS : 1);
 }
 
 /** Somebody is in doubt, perhaps the one who watches: everybody looks after everybody again. */
