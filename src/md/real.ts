@@ -204,7 +204,7 @@ class RealDriver implements MdDriver {
   }
 
   hold(md: string): Promise<void> {
-    return this.#inLane(md, () => this.#guard.hold(this.#array(md).read()));
+    return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
   }
 
   open(md: string): Promise<void> {
@@ -229,9 +229,8 @@ class RealDriver implements MdDriver {
 
   setFaulty(md: string, memberUuid: string): Promise<void> {
     return this.#inLane(md, () => {
-      const array = this.#array(md);
-      const seen = array.read();
-      return array.setFaulty(seen, this.#deviceOf(seen, memberUuid));
+      const seen = this.#seen(md);
+      return this.#array(md).setFaulty(seen, this.#deviceOf(seen, memberUuid));
     });
   }
 
@@ -289,6 +288,11 @@ class RealDriver implements MdDriver {
 
   #ours(md: string): SysfsArray | null {
     return oursRunning(readArray(md, this.#readFiles));
+  }
+
+  /** As this turn of the loop has seen it: other nodes' writes wait for a failure to be applied here, and a look is dear. */
+  #seen(md: string): SysfsArray {
+    return this.#watch.read(md) ?? this.#array(md).read();
   }
 
   #array(md: string): RealArray {
