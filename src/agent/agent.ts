@@ -3,6 +3,7 @@
  * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
  */
 import {
+  heldForFailure,
   type LocalArray,
   type LocalEffect,
   type LocalInput,
@@ -59,6 +60,7 @@ import type {
   EventBody,
   Frame,
   LeaseMessage,
+  Observation,
   Request,
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
@@ -598,8 +600,11 @@ export class Agent implements AgentFace {
         break;
       case 'submit':
         this.sealEvent({ type: 'observation', observation: effect.observation }, ({ event, sealed }) => {
+          const { master } = leaseSummary(this.#lease);
           if (this.leading) this.#takeSubmitted(event);
           else this.#toMaster({ kind: 'submit', event: sealed });
+          // The others get ready for the commit meanwhile.
+          this.#toAll({ room: 'arrays', message: { kind: 'event', event: sealed } }, master);
           this.#publishLater(sealed);
         });
         break;
@@ -689,7 +694,8 @@ export class Agent implements AgentFace {
   #watchOpen(): void {
     for (const [uuid, array] of this.#local.arrays) {
       const isOpen = array.observation != null && !array.observation.held;
-      if ((this.#opened.get(uuid) ?? false) === isOpen) continue;
+      const wasOpen = this.#opened.get(uuid) ?? false;
+      if (wasOpen === isOpen || (wasOpen && heldForFailure(this.#local, array, this.#nowMs))) continue;
       this.#opened.set(uuid, isOpen);
       this.notice(isOpen ? 'WritesEnabled' : 'WritesDisabled', 'info', array.record.md, {
         node: this.self,
@@ -1070,10 +1076,16 @@ export class Agent implements AgentFace {
     try {
       if (event.body.type === 'commit') await this.#takeCommit(event, via);
       act?.(event);
+      if (event.body.type === 'observation' && via !== 'catchup') this.#expect(event.body.observation);
     } finally {
       this.parts.journal.append(event, Buffer.from(bytes).toString('base64'));
       if (verdict === 'gap' && via === 'gossip') this.#catchUpWith(event.origin);
     }
+  }
+
+  #expect(observation: Observation): void {
+    if (observation.what !== 'member-faulty') return;
+    this.#feedLocal({ type: 'failure-told', array: observation.array, member: observation.member });
   }
 
   async #takeCommit(event: Event, via: 'gossip' | 'catchup' | 'frame'): Promise<void> {

@@ -16,6 +16,9 @@
  *   after the release. A write whose legs are chosen, but which is not yet submitted, would lose the failed leg without a
  *   gate (flush_bio_list ends it with an error that nobody asks about, drivers/md/raid1-10.c) and be called written, while
  *   another node may still read that leg. Where a gate is closed already, it is the gate that holds.
+ * - Told that a member failed elsewhere, a node drains its writes while the master still writes that down: the commit then
+ *   finds them drained. For a short while, and once for each member and record: a failure that is never committed (the last
+ *   copy of data) must not keep its writes waiting.
  * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
  *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, and only after the release: by then all others hold.
@@ -50,6 +53,8 @@ export interface LocalArray {
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
+  /** Members that another node told of as failed under this record, until when its commit is waited for. */
+  expected: ReadonlyMap<string, number>;
   /** `since` of the resync that this node's md was started on; null: none. */
   copying: number | null;
   /** Observations told to the master: key → when. Told again after a second, or to a new master. */
@@ -77,6 +82,8 @@ export type LocalInput =
   /** A commit whose signature and certificate have been checked. */
   | { type: 'commit'; record: ArrayRecord; forgotten: boolean }
   | { type: 'released'; array: string; version: Version }
+  /** Another node tells, signed, that its md has failed this member. */
+  | { type: 'failure-told'; array: string; member: string }
   | { type: 'observed'; array: string; observation: ArrayObservation | null }
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
@@ -111,6 +118,8 @@ export function localStart(self: NodeId, kernelBoot: string): NodeArrays {
 
 const RETRY_MS = 200;
 const REPEAT_MS = 1000;
+/** Many times what a commit takes. */
+const EXPECT_MS = 300;
 /** Reports of an array in which nothing is under way: each wakes two nodes. */
 const REPORT_AT_REST_MS = 4000;
 
@@ -174,6 +183,21 @@ function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   return record.resync !== null && record.resync.by !== state.self;
 }
 
+/** A member that md here uses has failed on another node, and the commit that says so is on its way. */
+function awaitsFailure({ record, observation, expected }: LocalArray, now: number): boolean {
+  return [...expected].some(([uuid, untilMs]) => {
+    const recorded = record.members.find((member) => member.uuid === uuid);
+    const seen = observation?.members.find((member) => member.uuid === uuid);
+    return now < untilMs && recorded?.role === 'active' && seen?.faulty === false;
+  });
+}
+
+/** Held, but for nothing that lasts: a failure is being agreed on, and writes go on when it is. */
+export function heldForFailure(state: NodeArrays, array: LocalArray, now: number): boolean {
+  const isHeld = array.observation?.held === true;
+  return isHeld && wantedHere(array.record, state.self) && !mustHold(state, array, now);
+}
+
 interface Plan {
   op: LocalOp | null;
   /** The record is applied: what the other writers wait for is done here. */
@@ -223,7 +247,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
   if (!copierHere && (runs || thawed)) return { op: { op: 'freeze' }, settled: false };
-  const hold = mustHold(state, array, now);
+  const hold = mustHold(state, array, now) || awaitsFailure(array, now);
   if (hold && !observation.held) {
     // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.
     return { op: gateClosed(observation) ? null : { op: 'hold' }, settled: false };
@@ -340,13 +364,14 @@ export function localStep(
           retryAtMs: 0,
           trouble: null,
           copying: null,
+          expected: new Map(),
           told: new Map(),
           reportedAtMs: Number.NEGATIVE_INFINITY,
           reportedState: null,
         });
       } else {
         const released = repeatsReleased(known, record) ? record : known.released;
-        change(record.uuid, { record, released, retryAtMs: 0, trouble: null });
+        change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
       break;
@@ -357,6 +382,12 @@ export function localStep(
       if (array !== undefined && compareVersions(input.version, array.record.version) === 0) {
         change(input.array, { released: array.record });
       }
+      break;
+    }
+    case 'failure-told': {
+      const array = arrays.get(input.array);
+      if (array === undefined || array.expected.has(input.member)) break;
+      change(input.array, { expected: new Map(array.expected).set(input.member, now + EXPECT_MS) });
       break;
     }
     case 'observed':
