@@ -208,7 +208,7 @@ class RealDriver implements MdDriver {
   }
 
   open(md: string): Promise<void> {
-    return this.#inLane(md, () => this.#guard.open(this.#array(md).read()));
+    return this.#inLane(md, () => this.#guard.open(this.#seen(md)));
   }
 
   async answerGates(md: string, settled?: readonly string[]): Promise<void> {
