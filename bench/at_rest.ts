@@ -17,7 +17,7 @@ const SETTLE_MS = 20_000;
 const BARE_MS = 10_000;
 const SPAN_MS = LONG ? 600_000 : 30_000;
 /** USER_HZ, in which /proc/PID/stat counts. */
-const TICKS_A_SECOND = 100;
+export const TICKS_A_SECOND = 100;
 
 interface Reading {
   host: HostTime;
@@ -39,7 +39,7 @@ function hostTime(cluster: Cluster, node: number): HostTime {
   return { cpuSeconds: ticks / TICKS_A_SECOND, atSeconds: performance.now() / 1000 };
 }
 
-function cpuTicks(stat: string): number {
+export function cpuTicks(stat: string): number {
   const fields = stat.replace(/^.*\) /s, '').split(' ');
   return Number(fields[11]) + Number(fields[12]);
 }

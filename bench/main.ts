@@ -7,6 +7,7 @@ import { availableParallelism, loadavg, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { labAvailable } from '../test/lab/lab.ts';
 import { atRest } from './at_rest.ts';
+import { atRestNative } from './at_rest_native.ts';
 import { eventPropagation } from './events.ts';
 import { figureOf, type Measured, tableOf } from './figure.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
@@ -23,6 +24,7 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   start: startToActive,
   return: nodeReturn,
   rest: atRest,
+  native: atRestNative,
   ratio: writeRatio,
 };
 

@@ -1,5 +1,6 @@
 // Translation only: JavaScript values to the calls of the other files, their answers to promises and callbacks.
 #include <napi.h>
+#include <uv.h>
 
 #include <cmath>
 #include <cstring>
@@ -166,6 +167,7 @@ class Addon : public Napi::Addon<Addon> {
   void at_end(std::weak_ptr<mdmesh::Guard> guard) { guard_ = std::move(guard); }
   bool has_guard() const { return !guard_.expired(); }
 
+  Napi::FunctionReference alarm_class;
   Napi::FunctionReference watcher_class;
   Napi::FunctionReference guard_class;
 
@@ -196,6 +198,7 @@ class Addon : public Napi::Addon<Addon> {
     return pending.promise();
   }
 
+  Napi::Value alarm(const Napi::CallbackInfo& info) { return alarm_class.New({info[0]}); }
   Napi::Value watch(const Napi::CallbackInfo& info) { return watcher_class.New({info[0], info[1]}); }
   Napi::Value start_guard(const Napi::CallbackInfo& info) { return guard_class.New({info[0], info[1]}); }
 
@@ -269,6 +272,64 @@ class Addon : public Napi::Addon<Addon> {
 };
 
 Addon& addon_of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
+
+/**
+ * A timer of libuv's own. One of JavaScript's that was called off wakes the process all the same (Node moves the timer
+ * beneath it only forward), and each setting of it reads the clock.
+ */
+class AlarmObject : public Napi::ObjectWrap<AlarmObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Alarm", {InstanceMethod<&AlarmObject::set>("set"), InstanceMethod<&AlarmObject::stop>("stop")});
+  }
+
+  explicit AlarmObject(const Napi::CallbackInfo& info) : ObjectWrap(info), ring_(new Ring(info.Env())) {
+    ring_->callback = Napi::Persistent(function_at(info, 0, "callback"));
+    uv_loop_t* loop = nullptr;
+    if (napi_get_uv_event_loop(info.Env(), &loop) != napi_ok) throw Napi::Error::New(info.Env(), "no event loop");
+    uv_timer_init(loop, &ring_->timer);
+    ring_->timer.data = ring_;
+    // As the watchers: what is to be done at its time does not keep a process alive that has nothing else.
+    uv_unref(reinterpret_cast<uv_handle_t*>(&ring_->timer));
+    info.Env().AddCleanupHook(&AlarmObject::end, ring_);
+    // As long as the environment lives, referenced by the caller or not.
+    Ref();
+  }
+
+ private:
+  struct Ring {
+    explicit Ring(Napi::Env given) : env(given), context(given, "mdmesh-alarm") {}
+    Napi::Env env;
+    Napi::AsyncContext context;
+    Napi::FunctionReference callback;
+    uv_timer_t timer{};
+  };
+
+  void set(const Napi::CallbackInfo& info) {
+    const double delay_ms = number_at(info, 0, "delayMs", 0, kDeadlineAheadMsMax);
+    uv_timer_start(&ring_->timer, &AlarmObject::rings, static_cast<std::uint64_t>(std::ceil(delay_ms)), 0);
+  }
+  void stop(const Napi::CallbackInfo&) { uv_timer_stop(&ring_->timer); }
+
+  static void rings(uv_timer_t* timer) {
+    auto* ring = static_cast<Ring*>(timer->data);
+    const Napi::HandleScope scope(ring->env);
+    try {
+      ring->callback.MakeCallback(ring->env.Global(), std::initializer_list<napi_value>{}, ring->context);
+    } catch (const Napi::Error& error) {
+      napi_fatal_exception(ring->env, error.Value());
+    }
+  }
+
+  static void end(Ring* ring) {
+    uv_timer_stop(&ring->timer);
+    ring->callback.Reset();
+    // The handle's memory stays: the loop may look at it until it is gone itself, and the process ends with it.
+    uv_close(reinterpret_cast<uv_handle_t*>(&ring->timer), nullptr);
+  }
+
+  Ring* ring_;
+};
 
 class WatcherObject : public Napi::ObjectWrap<WatcherObject> {
  public:
@@ -584,6 +645,7 @@ class GuardObject : public Napi::ObjectWrap<GuardObject> {
 };
 
 Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Mailbox>(env)) {
+  alarm_class = Napi::Persistent(AlarmObject::define(env));
   watcher_class = Napi::Persistent(WatcherObject::define(env));
   guard_class = Napi::Persistent(GuardObject::define(env));
   DefineAddon(exports, {
@@ -591,6 +653,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("bootTimeMs", &Addon::boot_time_ms),
                            InstanceMethod("readFiles", &Addon::read_files),
                            InstanceMethod("writeFile", &Addon::write_file),
+                           InstanceMethod("alarm", &Addon::alarm),
                            InstanceMethod("watch", &Addon::watch),
                            InstanceMethod("readDirect", &Addon::read_direct),
                            InstanceMethod("deviceSize", &Addon::device_size),

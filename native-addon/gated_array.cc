@@ -46,6 +46,12 @@ int store_sector(const Fd& fd, std::uint64_t sector) noexcept {
   return store(fd, {text.data(), static_cast<std::size_t>(end - text.data())});
 }
 
+/** As `store_sector`, but a mark that stands already is left alone: each store drains the array. */
+int move_sector(const Fd& fd, std::uint64_t sector) noexcept {
+  std::uint64_t present = 0;
+  return read_sector(fd, present) && present == sector ? 0 : store_sector(fd, sector);
+}
+
 /** `state` of a member is a list of words; `-blocked` is never among them. */
 bool says_blocked(std::string_view words) noexcept {
   while (!words.empty()) {
@@ -181,7 +187,7 @@ int GatedArray::hold_now() noexcept {
     stand(Standing::open);
   }
   // lo first: what was suspended stays so, and the range only grows.
-  int error = store_sector(suspend_lo_, 0);
+  int error = move_sector(suspend_lo_, 0);
   if (error == 0) error = store_sector(suspend_hi_, size_sectors_);
   std::uint64_t hi_sector = 0;
   if (error == 0 && read_sector(suspend_hi_, hi_sector) && !covered()) error = EIO;

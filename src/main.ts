@@ -45,7 +45,9 @@ function goFirst(): void {
 async function buildDriver(config: Config): Promise<MdDriver> {
   const { realDriver } = await import('./md/real.ts');
   const { loadNative } = await import('./md/native.ts');
-  return realDriver({ deviceGlobs: config.arrays.devices, native: loadNative() });
+  const native = loadNative();
+  timers.alarm = (rings) => native.alarm(rings);
+  return realDriver({ deviceGlobs: config.arrays.devices, native });
 }
 
 /** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */

@@ -3,6 +3,7 @@
  * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
  */
 import {
+  heldForFailure,
   type LocalArray,
   type LocalEffect,
   type LocalInput,
@@ -59,11 +60,12 @@ import type {
   EventBody,
   Frame,
   LeaseMessage,
+  Observation,
   Request,
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
 import { DiskView } from './disk_view.ts';
-import { type AgentParts, NODE_SLOTS } from './parts.ts';
+import { type AgentParts, type Alarm, NODE_SLOTS, type Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
@@ -145,6 +147,10 @@ export class Agent implements AgentFace {
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
+    this.#alarm = alarmOf(parts.timers, () => {
+      this.#alarmAtMs = Number.NEGATIVE_INFINITY;
+      this.#tick();
+    });
     this.#startedAt = parts.timers.wall().toISOString();
   }
 
@@ -214,6 +220,8 @@ export class Agent implements AgentFace {
           break;
         case 'connected':
           this.#catchUpWith(event.node);
+          // What was on its way to a master on the connection before is lost.
+          if (event.node === leaseSummary(this.#lease).master) this.#queueReport();
           break;
         case 'disconnected':
           this.#feedMembers({ type: 'disconnected', node: event.node });
@@ -230,7 +238,7 @@ export class Agent implements AgentFace {
     this.#offer();
     this.#running = true;
     this.#arm();
-    this.#stops.push(() => this.#alarm.cancel());
+    this.#stops.push(() => this.#alarm.stop());
     let turn = 0;
     let asked = 0;
     let caughtUp = -1;
@@ -345,18 +353,14 @@ export class Agent implements AgentFace {
   #arm(): void {
     if (!this.#running || this.#stopped) return;
     const dueMs = this.#dueMs();
-    // A millisecond or two do not matter, and each move of a timer costs.
-    if (Math.abs(dueMs - this.#alarm.atMs) < 2) return;
-    this.#alarm.cancel();
-    // A timer may be early by less than one millisecond, and would then find nothing due.
-    const delayMs = Math.max(1, Math.ceil(dueMs - this.#nowMs) + 1);
-    const cancel = this.parts.timers.after(delayMs, () => {
-      this.#alarm.atMs = Number.NEGATIVE_INFINITY;
-      this.#tick();
-    });
-    this.#alarm = { atMs: dueMs, cancel };
+    // A millisecond or two do not matter.
+    if (Math.abs(dueMs - this.#alarmAtMs) < 2) return;
+    this.#alarmAtMs = dueMs;
+    // An alarm may be early, and would then find nothing due.
+    this.#alarm.set(Math.max(1, Math.ceil(dueMs - this.#nowMs) + 2));
   }
-  #alarm: { atMs: number; cancel: () => void } = { atMs: Number.NEGATIVE_INFINITY, cancel: () => undefined };
+  readonly #alarm: Alarm;
+  #alarmAtMs = Number.NEGATIVE_INFINITY;
   #running = false;
   /** When something last happened to the arrays that was no routine. */
   #stirredMs = 0;
@@ -391,6 +395,11 @@ export class Agent implements AgentFace {
       this.#feedLocal({ type: 'tick' });
       if (this.leading) this.#feedMaster({ type: 'tick' });
     });
+  }
+
+  /** Awake anyway: a tick that would be due before long needs no waking of its own. */
+  #tickAlong(): void {
+    if (this.#running && this.#nowMs - this.#tickedMs >= REST_TICK_MS / 2) this.#tick();
   }
 
   #feedMembers(input: MembersInput): void {
@@ -592,8 +601,11 @@ export class Agent implements AgentFace {
         break;
       case 'submit':
         this.sealEvent({ type: 'observation', observation: effect.observation }, ({ event, sealed }) => {
+          const { master } = leaseSummary(this.#lease);
           if (this.leading) this.#takeSubmitted(event);
           else this.#toMaster({ kind: 'submit', event: sealed });
+          // The others get ready for the commit meanwhile.
+          this.#toAll({ room: 'arrays', message: { kind: 'event', event: sealed } }, master);
           this.#publishLater(sealed);
         });
         break;
@@ -717,7 +729,8 @@ export class Agent implements AgentFace {
   #watchOpen(): void {
     for (const [uuid, array] of this.#local.arrays) {
       const isOpen = array.observation != null && !array.observation.held;
-      if ((this.#opened.get(uuid) ?? false) === isOpen) continue;
+      const wasOpen = this.#opened.get(uuid) ?? false;
+      if (wasOpen === isOpen || (wasOpen && heldForFailure(this.#local, array, this.#nowMs))) continue;
       this.#opened.set(uuid, isOpen);
       this.notice(isOpen ? 'WritesEnabled' : 'WritesDisabled', 'info', array.record.md, {
         node: this.self,
@@ -1006,8 +1019,11 @@ export class Agent implements AgentFace {
   }
 
   #receive(from: NodeId, frame: Frame): void {
-    if (frame.room !== 'members')
-      this.#feedMembers({ type: 'heard', node: from, againWithinMs: this.#rhythmOf(frame) });
+    if (frame.room !== 'members') {
+      const hearsAll = frame.room === 'lease' && frame.message.kind === 'renew';
+      this.#feedMembers({ type: 'heard', node: from, againWithinMs: this.#rhythmOf(frame), hearsAll });
+      this.#tickAlong();
+    }
     switch (frame.room) {
       case 'members':
         this.#feedMembers({ type: 'message', from, message: frame.message });
@@ -1095,10 +1111,16 @@ export class Agent implements AgentFace {
     try {
       if (event.body.type === 'commit') await this.#takeCommit(event, via);
       act?.(event);
+      if (event.body.type === 'observation' && via !== 'catchup') this.#expect(event.body.observation);
     } finally {
       this.parts.journal.append(event, Buffer.from(bytes).toString('base64'));
       if (verdict === 'gap' && via === 'gossip') this.#catchUpWith(event.origin);
     }
+  }
+
+  #expect(observation: Observation): void {
+    if (observation.what !== 'member-faulty') return;
+    this.#feedLocal({ type: 'failure-told', array: observation.array, member: observation.member });
   }
 
   async #takeCommit(event: Event, via: 'gossip' | 'catchup' | 'frame'): Promise<void> {
@@ -1388,6 +1410,18 @@ export class Agent implements AgentFace {
       trouble: array.trouble ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
     };
   }
+}
+
+function alarmOf(timers: Timers, rings: () => void): Alarm {
+  if (timers.alarm !== undefined) return timers.alarm(rings);
+  let stop = (): void => undefined;
+  return {
+    set(delayMs) {
+      stop();
+      stop = timers.after(delayMs, rings);
+    },
+    stop: () => stop(),
+  };
 }
 
 function textOf(error: unknown): string {

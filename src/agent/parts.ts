@@ -7,10 +7,18 @@ import type { Net } from '../net/index.ts';
 import type { Identity } from '../wire/identity.ts';
 import type { StateFiles } from './state_files.ts';
 
+export interface Alarm {
+  /** Rings once, a few milliseconds early at most; what was set before is forgotten. */
+  set(delayMs: number): void;
+  stop(): void;
+}
+
 export interface Timers {
   /** Calls again and again until the returned function is called. */
   every(intervalMs: number, run: () => void): () => void;
   after(delayMs: number, run: () => void): () => void;
+  /** One timer that is moved often. Absent: made of `after`. */
+  alarm?(rings: () => void): Alarm;
   /** Wall clock, for people only. */
   wall(): Date;
 }

@@ -16,6 +16,9 @@
  *   after the release. A write whose legs are chosen, but which is not yet submitted, would lose the failed leg without a
  *   gate (flush_bio_list ends it with an error that nobody asks about, drivers/md/raid1-10.c) and be called written, while
  *   another node may still read that leg. Where a gate is closed already, it is the gate that holds.
+ * - Told that a member failed elsewhere, a node drains its writes while the master still writes that down: the commit then
+ *   finds them drained. For a short while, and once for each member and record: a failure that is never committed (the last
+ *   copy of data) must not keep its writes waiting.
  * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
  *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
@@ -63,6 +66,8 @@ export interface LocalArray {
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
+  /** Members that another node told of as failed under this record, until when its commit is waited for. */
+  expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
   copying: number | null;
   /** Of this node's own copy. */
@@ -109,6 +114,8 @@ export type LocalInput =
   /** A commit whose signature and certificate have been checked. */
   | { type: 'commit'; record: ArrayRecord; forgotten: boolean }
   | { type: 'released'; array: string; version: Version }
+  /** Another node tells, signed, that its md has failed this member. */
+  | { type: 'failure-told'; array: string; member: string }
   | { type: 'observed'; array: string; observation: ArrayObservation | null }
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
@@ -158,6 +165,10 @@ const RETRY_MS = 200;
 const REPEAT_MS = 1000;
 const PROGRESS_MS = 1000;
 const NOTHING: SectorRange = { loSector: 0, hiSector: 0 };
+/** Many times what a commit takes. */
+const EXPECT_MS = 300;
+/** Reports of an array in which nothing is under way: each wakes two nodes. */
+const REPORT_AT_REST_MS = 4000;
 
 export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
@@ -260,6 +271,21 @@ function ended(array: LocalArray, observation: ArrayObservation): boolean {
   }
 }
 
+/** A member that md here uses has failed on another node, and the commit that says so is on its way. */
+function awaitsFailure({ record, observation, expected }: LocalArray, now: number): boolean {
+  return [...expected].some(([uuid, untilMs]) => {
+    const recorded = record.members.find((member) => member.uuid === uuid);
+    const seen = observation?.members.find((member) => member.uuid === uuid);
+    return now < untilMs && recorded?.role === 'active' && seen?.faulty === false;
+  });
+}
+
+/** Held, but for nothing that lasts: a failure is being agreed on, and writes go on when it is. */
+export function heldForFailure(state: NodeArrays, array: LocalArray, now: number): boolean {
+  const isHeld = array.observation?.held === true;
+  return isHeld && wantedHere(array.record, state.self) && !mustHold(state, array, now);
+}
+
 interface Plan {
   op: LocalOp | null;
   /** The record is applied: what the other writers wait for is done here. */
@@ -341,7 +367,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (recorded?.role !== 'active' || !member.rebuilding) continue;
     return held({ op: 'activate', member: recorded.uuid, record });
   }
-  const hold = mustHold(state, array, now);
+  const hold = mustHold(state, array, now) || awaitsFailure(array, now);
   if (hold && !observation.held) return held({ op: 'hold' });
   if (!runs && !(copierHere && copy.kind === 'resync' && !copy.halted)) {
     // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
@@ -466,6 +492,7 @@ export function localStep(
           retryAtMs: 0,
           trouble: null,
           copying: null,
+          expected: new Map(),
           windows: null,
           extendedTo: 0,
           window: null,
@@ -482,7 +509,7 @@ export function localStep(
         });
       } else {
         const released = repeatsReleased(known, record) ? record : known.released;
-        change(record.uuid, { record, released, retryAtMs: 0, trouble: null });
+        change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
       break;
@@ -493,6 +520,12 @@ export function localStep(
       if (array !== undefined && compareVersions(input.version, array.record.version) === 0) {
         change(input.array, { released: array.record });
       }
+      break;
+    }
+    case 'failure-told': {
+      const array = arrays.get(input.array);
+      if (array === undefined || array.expected.has(input.member)) break;
+      change(input.array, { expected: new Map(array.expected).set(input.member, now + EXPECT_MS) });
       break;
     }
     case 'observed':
@@ -627,7 +660,9 @@ function advance(
     effects.push({ type: 'perform', array: uuid, md, op: next.op });
   }
   const stands = localState(array);
-  if (state.master !== null && (stands !== array.reportedState || now - array.reportedAtMs >= REPEAT_MS)) {
+  const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
+  const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
+  if (state.master !== null && (stands !== array.reportedState || now >= againMs)) {
     array = replace({ reportedAtMs: now, reportedState: stands });
     effects.push({ type: 'report' });
   }

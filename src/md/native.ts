@@ -17,6 +17,7 @@ const FILE_NAME = 'mdmesh.node';
 const API_VERSION = 1;
 const FUNCTIONS = [
   'bootTimeMs',
+  'alarm',
   'readFiles',
   'writeFile',
   'watch',

@@ -113,9 +113,21 @@ class RealDriver implements MdDriver {
     if (!copying(array)) await this.#array(md).freeze();
   }
 
+  /**
+   * One reading for each callback of the event loop and the promises that it settles: what a message says is dated after
+   * its arrival all the same, because it arrives in a callback of its own. Reading the clock may be a system call.
+   */
   now(): number {
-    return this.#native.bootTimeMs();
+    if (this.#turnMs === null) {
+      this.#turnMs = this.#native.bootTimeMs();
+      process.nextTick(this.#endTurn);
+    }
+    return this.#turnMs;
   }
+  #turnMs: number | null = null;
+  readonly #endTurn = (): void => {
+    this.#turnMs = null;
+  };
 
   kernelBoot(): string {
     return this.#boot;
@@ -229,11 +241,11 @@ class RealDriver implements MdDriver {
   }
 
   hold(md: string): Promise<void> {
-    return this.#inLane(md, () => this.#guard.hold(this.#array(md).read()));
+    return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
   }
 
   open(md: string): Promise<void> {
-    return this.#inLane(md, () => this.#guard.open(this.#array(md).read()));
+    return this.#inLane(md, () => this.#guard.open(this.#seen(md)));
   }
 
   async answerGates(md: string, settled?: readonly string[]): Promise<void> {
@@ -254,9 +266,8 @@ class RealDriver implements MdDriver {
 
   setFaulty(md: string, memberUuid: string): Promise<void> {
     return this.#inLane(md, () => {
-      const array = this.#array(md);
-      const seen = array.read();
-      return array.setFaulty(seen, this.#deviceOf(seen, memberUuid));
+      const seen = this.#seen(md);
+      return this.#array(md).setFaulty(seen, this.#deviceOf(seen, memberUuid));
     });
   }
 
@@ -407,6 +418,11 @@ class RealDriver implements MdDriver {
 
   #ours(md: string): SysfsArray | null {
     return oursRunning(readArray(md, this.#readFiles));
+  }
+
+  /** As this turn of the loop has seen it: other nodes' writes wait for a failure to be applied here, and a look is dear. */
+  #seen(md: string): SysfsArray {
+    return this.#watch.read(md) ?? this.#array(md).read();
   }
 
   #array(md: string): RealArray {

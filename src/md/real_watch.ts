@@ -16,7 +16,8 @@ import {
 } from './sysfs_array.ts';
 
 const MDSTAT = '/proc/mdstat';
-const SLOW_LOOK_MS = 1000;
+/** For what md does without a word; each look is some thirty system calls. */
+const SLOW_LOOK_MS = 3000;
 /** One change is told in several pieces, and an operation's own are told back: what comes this soon after a look waits. */
 const LOOK_AGAIN_MS = 15;
 /**

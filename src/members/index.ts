@@ -24,8 +24,11 @@ export type MemberStatus = 'unknown' | 'alive' | 'suspect' | 'dead' | 'left';
 export type MembersInput =
   | { type: 'tick' }
   | { type: 'message'; from: NodeId; message: SwimMessage }
-  /** A frame of another room came from it, and by its nature the next one comes `againWithinMs` later. Null: nobody knows. */
-  | { type: 'heard'; node: NodeId; againWithinMs: number | null }
+  /**
+   * A frame of another room came from it, and by its nature the next one comes `againWithinMs` later. Null: nobody knows.
+   * `hearsAll`: all others answer it as often, so that it notices when one of them falls silent.
+   */
+  | { type: 'heard'; node: NodeId; againWithinMs: number | null; hearsAll?: boolean }
   /** The transport lost its connection: probe that node now instead of at its turn. */
   | { type: 'disconnected'; node: NodeId }
   | { type: 'eligible'; eligible: boolean }

@@ -22,7 +22,10 @@ const PROBES_EACH_INTERVAL = 8;
 const GRACE = 1 / 6;
 /** Of a silence that was to be expected, at most this part of an interval counts as time that a probe has had already. */
 const COUNTED = 1 / 3;
-/** A node heard only through frames of other rooms is probed all the same each so many intervals: news ride on probes. */
+/**
+ * A node heard only through frames of other rooms, or watched by one who would tell of its silence at once, is probed all
+ * the same each so many intervals: news ride on probes.
+ */
 const CONVERSE_EVERY_INTERVALS = 10;
 /** The list is static, so the dead are called on for ever, but rarely. */
 const CALL_DEAD_EVERY_INTERVALS = 4;
@@ -32,7 +35,7 @@ export function probe(turn: Turn, target: NodeId, waitedMs = 0): void {
   const { config, probes } = turn.state;
   const isSuspect = turn.state.members.get(target)?.status === 'suspect';
   // However slow this node is: a suspect is to be asked, and told, before its time is over.
-  const everyMs = isSuspect ? turnMs(config) : scaled(turn.state, turnMs(config));
+  const everyMs = isSuspect ? turnMs(config) : scaled(turn.state, paceMs(turn, target));
   changeMember(turn, target, { probeMs: turn.now + everyMs });
   if (probes.some((each) => each.target === target)) return;
   const sequence = nextSequence(turn);
@@ -51,6 +54,21 @@ export function probe(turn: Turn, target: NodeId, waitedMs = 0): void {
 /** How often each of the others is probed, if nothing is heard from it meanwhile. */
 function turnMs({ probeIntervalMs, nodes }: MembersState['config']): number {
   return probeIntervalMs * Math.max(1, (nodes.length - 1) / PROBES_EACH_INTERVAL);
+}
+
+/** While word comes from one who hears all others often, it is the one that notices a death; its suspicion is looked into at once. */
+function paceMs(turn: Turn, node: NodeId): number {
+  const isWatched = [...turn.state.members].some(
+    ([watcher, { status, watchesUntilMs }]) => watcher !== node && status === 'alive' && turn.now < watchesUntilMs,
+  );
+  return turnMs(turn.state.config) * (isWatched ? CONVERSE_EVERY_INTERVALS : 1);
+}
+
+/** Somebody is in doubt, perhaps the one who watches: everybody looks after everybody again. */
+function endWatch(turn: Turn): void {
+  for (const [node, { probeMs }] of turn.state.members) {
+    changeMember(turn, node, { probeMs: Math.min(probeMs, turn.now + turnMs(turn.state.config)) });
+  }
 }
 
 export function probeInTurn(turn: Turn): void {
@@ -87,7 +105,7 @@ export function hearFrom(turn: Turn, node: NodeId, againWithinMs: number | null)
   if (isOtherRoom && turn.state.gossip.some(({ update }) => update.node !== node)) return;
   const waits = againWithinMs !== null || config.self > node;
   const nextMs =
-    turn.now + (againWithinMs ?? scaled(turn.state, turnMs(config))) + (waits ? config.probeIntervalMs * GRACE : 0);
+    turn.now + (againWithinMs ?? scaled(turn.state, paceMs(turn, node))) + (waits ? config.probeIntervalMs * GRACE : 0);
   const latestMs = member.conversedMs + CONVERSE_EVERY_INTERVALS * turnMs(config);
   changeMember(turn, node, { probeMs: isOtherRoom ? Math.max(member.probeMs, Math.min(nextMs, latestMs)) : nextMs });
 }
@@ -140,6 +158,7 @@ function fail(turn: Turn, { target, sequence, helpers, nacksMissing }: Probe): v
   // Lifeguard: helpers that say neither yes nor no hint that this node is the slow one; without helpers nobody knows.
   feel(turn, helpers > 0 ? nacksMissing.size : 1);
   accuse(turn, target);
+  endWatch(turn);
   changeMember(turn, target, { probeMs: turn.now });
 }
 

@@ -20,6 +20,8 @@ export interface Member {
   readonly heardMs: number;
   /** Last time a ping or an ack of it came: what rides on them has been told to it, and by it. */
   readonly conversedMs: number;
+  /** It hears all others often, as far as is known until then. */
+  readonly watchesUntilMs: number;
   /** Its next probe, while it is thought to be there. */
   readonly probeMs: number;
 }

@@ -47,6 +47,7 @@ const NEVER = {
   calledMs: Number.NEGATIVE_INFINITY,
   heardMs: Number.NEGATIVE_INFINITY,
   conversedMs: Number.NEGATIVE_INFINITY,
+  watchesUntilMs: Number.NEGATIVE_INFINITY,
   probeMs: Number.NEGATIVE_INFINITY,
 } as const;
 
@@ -57,6 +58,7 @@ export function membersStep(
   now: number,
 ): { state: MembersState; effects: MembersEffect[] } {
   const turn: Turn = { state, effects: [], now };
+  const { config } = state;
   switch (input.type) {
     case 'tick':
       tick(turn);
@@ -65,6 +67,9 @@ export function membersStep(
       takeMessage(turn, input.from, input.message);
       break;
     case 'heard':
+      if (input.hearsAll === true && input.againWithinMs !== null) {
+        changeMember(turn, input.node, { watchesUntilMs: turn.now + input.againWithinMs + config.probeIntervalMs });
+      }
       hearFrom(turn, input.node, input.againWithinMs);
       break;
     case 'disconnected': {

@@ -17,7 +17,7 @@ import { envelopeBytesMax } from '../wire/envelope.ts';
 const floodPublishNodesMax = 16;
 export const watchIntervalMs = 250;
 /** Once every connection carries gossip both ways and none is young. */
-export const watchRarelyMs = 2000;
+export const watchRarelyMs = 5000;
 /** Streams of a young connection are still being opened. */
 export const watchAfterMs = 1000;
 /** A connection this old that carries gossip is not culled any more. */
@@ -26,7 +26,7 @@ export const settledAfterMs = 5000;
 export function gossipOptions(topic: string, nodes: number): Partial<GossipsubOpts> {
   const floodPublish = nodes <= floodPublishNodesMax;
   // Where a publisher reaches everybody itself, a heartbeat mends what nobody waits for: let it wake nobody often.
-  const heartbeatInterval = floodPublish ? 2000 : 300;
+  const heartbeatInterval = floodPublish ? 5000 : 300;
   return {
     globalSignaturePolicy: 'StrictNoSign',
     allowedTopics: [topic],
@@ -45,9 +45,9 @@ export function gossipOptions(topic: string, nodes: number): Partial<GossipsubOp
     Dscore: 4,
     Dout: 2,
     heartbeatInterval,
-    // Heartbeats: three seconds of messages are offered again, six can be asked for.
-    mcacheLength: Math.ceil(6000 / heartbeatInterval),
-    mcacheGossip: Math.ceil(3000 / heartbeatInterval),
+    // Heartbeats: five seconds of messages are offered again, ten can be asked for.
+    mcacheLength: Math.ceil(10_000 / heartbeatInterval),
+    mcacheGossip: Math.ceil(5000 / heartbeatInterval),
     scoreParams: { IPColocationFactorWeight: 0, behaviourPenaltyWeight: 0 },
     decodeRpcLimits: {
       maxSubscriptions: 8,

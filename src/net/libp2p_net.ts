@@ -23,6 +23,7 @@ import {
   pageBytesMax,
   requestBytesMax,
 } from './catchup.ts';
+import { tellOnlyWhoListens } from './fewer_events.ts';
 import { noiseInOnePiece, openWindowRarely } from './fewer_packets.ts';
 import { oversizedReason } from './frame_intake.ts';
 import {
@@ -89,6 +90,7 @@ class Libp2pNet implements Net {
   }
 
   async prepare(): Promise<void> {
+    tellOnlyWhoListens();
     const { identity, self, nodes } = this.#options;
     const { tuning } = this.#switchboard;
     const own = this.#entries.get(self);
@@ -96,7 +98,8 @@ class Libp2pNet implements Net {
       start: false,
       privateKey: identity.privateKey,
       addresses: { listen: own === undefined ? [] : [addressOf(own).toString()] },
-      transports: [tcp()],
+      // Who is silent is found by the members room. A timeout on each socket would be set anew with every packet.
+      transports: [tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })],
       connectionEncrypters: [noiseInOnePiece()],
       streamMuxers: [yamux()],
       connectionGater: this.#gater(),

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ArrayRecord, MemberRecord } from '#src/arrays/record.ts';
+import { type ArrayRecord, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
 import type { ArrayObservation } from '#src/md/driver.ts';
 import type { Guest } from './guest/guest.ts';
 import { Lab, labAvailable } from './lab.ts';
@@ -50,7 +50,7 @@ const RECORD: ArrayRecord = {
   run: 'started',
   writers: [1, 2],
   writerBoots: [],
-  resync: { kind: 'recovery', fromSector: 0, by: 1, since: 1, halted: false },
+  resync: wholeCopy('recovery', 1, 1),
   syncLimitKib: null,
   events: 2,
   utimeSeconds: 1_700_000_000,

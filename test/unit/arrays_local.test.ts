@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  heldForFailure,
   type LocalEffect,
   type LocalInput,
   type LocalOp,
@@ -135,6 +136,38 @@ test('the failure of another node reaches this md drained, and is acknowledged o
     { type: 'gates-done', array: ARRAY, error: null },
   );
   assert.deepEqual(node.ops(answered), ['open']);
+});
+
+test('told of a failure elsewhere, a node drains its writes before the commit; once, and not for long', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  assert.deepEqual(node.ops(node.feed({ type: 'failure-told', array: ARRAY, member: LEG_B })), ['hold']);
+  const held = node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+    { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
+  );
+  assert.deepEqual(node.ops(held), [], 'nothing is failed that is not committed');
+  const array = node.state.arrays.get(ARRAY);
+  assert.ok(array !== undefined && heldForFailure(node.state, array, node.now));
+  node.now += 1000;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['open'], 'a commit that never comes');
+  node.feed(
+    { type: 'observed', array: ARRAY, observation: md() },
+    { type: 'done', array: ARRAY, op: { op: 'open' }, error: null },
+  );
+  assert.deepEqual(node.ops(node.feed({ type: 'failure-told', array: ARRAY, member: LEG_B })), [], 'told again');
+});
+
+test('told of a failure elsewhere and then of its commit, a node fails the leg at once', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.feed({ type: 'failure-told', array: ARRAY, member: LEG_B });
+  node.feed(
+    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+    { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
+  );
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: failed, forgotten: false })), ['set-faulty']);
 });
 
 test('a removed member that md still uses is failed drained, too', () => {

@@ -254,6 +254,27 @@ test('who is heard from anyway is hardly probed, and found silent as soon', () =
   assert.ok(one.now - heardMs <= 700, `suspected ${one.now - heardMs} ms after the last word`);
 });
 
+test('whom another hears often is probed seldom, and as often as ever once that one falls silent', () => {
+  const one = new Lone(1, 3);
+  one.pass(3000, silent());
+  const pingsTo3 = (ms: number, watcherSpeaks: boolean): number => {
+    const before = one.log.length;
+    for (const endMs = one.now + ms; one.now < endMs; ) {
+      if (watcherSpeaks) one.do({ type: 'heard', node: 2, againWithinMs: 400, hearsAll: true });
+      one.pass(400, silent(...(watcherSpeaks ? [] : [2])));
+    }
+    return one.log.slice(before).filter((effect) => {
+      return effect.type === 'send' && effect.to === 3 && effect.message.kind === 'ping';
+    }).length;
+  };
+  const watched = pingsTo3(12_000, true);
+  assert.ok(watched >= 3 && watched <= 6, `${watched} pings in 12 s`);
+  pingsTo3(1200, false);
+  assert.equal(one.status(2), 'suspect');
+  const alone = pingsTo3(3000, false);
+  assert.ok(alone >= 8, `${alone} pings in 3 s`);
+});
+
 test('of two nodes the lower one probes, and the higher answers', () => {
   const one = new Lone(1, 2);
   const two = new Lone(2, 2);
