@@ -4,6 +4,7 @@
  *
  * - one lane an array: its operations never overlap. So a suspend and a member's removal never wait for each other.
  * - gates are answered outside that lane, by the guard's own thread: a lane may be stuck in a drain that only the answer ends.
+ *   A copy is let go on outside of it too: peers hold writes for as long as it stands.
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
