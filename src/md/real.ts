@@ -343,13 +343,14 @@ class RealDriver implements MdDriver {
     });
   }
 
-  activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
+  /** The member is attached, so its disk is not read again: all writes wait meanwhile. */
+  activate(md: string, memberUuid: string, _path: string, record: ArrayRecord): Promise<void> {
     return this.#inLane(md, async () => {
       const { slot } = rebuildingMember(record, memberUuid);
-      const { name } = await this.#memberAt(md, memberUuid, path);
       const array = this.#array(md);
       const state = array.read();
       if (activeAlready(this.#observation(state), memberUuid)) return;
+      const name = this.#deviceOf(state, memberUuid);
       const rebuilding = state.members.filter(isRebuilding);
       const sectors = readRecoveryStarts(md, rebuilding, this.#readFiles);
       const others = rebuilding.flatMap(({ device, slot: own }, index) =>
