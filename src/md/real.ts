@@ -4,6 +4,7 @@
  *
  * - one lane an array: its operations never overlap. So a suspend and a member's removal never wait for each other.
  * - gates are answered outside that lane, by the guard's own thread: a lane may be stuck in a drain that only the answer ends.
+ *   A copy is let go on outside of it too: peers hold writes for as long as it stands.
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
@@ -353,13 +354,14 @@ class RealDriver implements MdDriver {
     });
   }
 
-  activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
+  /** The member is attached, so its disk is not read again: all writes wait meanwhile. */
+  activate(md: string, memberUuid: string, _path: string, record: ArrayRecord): Promise<void> {
     return this.#inLane(md, async () => {
       const { slot } = rebuildingMember(record, memberUuid);
-      const { name } = await this.#memberAt(md, memberUuid, path);
       const array = this.#array(md);
       const state = array.read();
       if (activeAlready(this.#observation(state), memberUuid)) return;
+      const name = this.#deviceOf(state, memberUuid);
       const rebuilding = state.members.filter(isRebuilding);
       const sectors = readRecoveryStarts(md, rebuilding, this.#readFiles);
       const others = rebuilding.flatMap(({ device, slot: own }, index) =>

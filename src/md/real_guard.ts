@@ -16,6 +16,8 @@ import type { SysfsStore } from './sysfs_store.ts';
 /** Longer than any drain of sound disks; after it the agent is told, while the suspend goes on trying. */
 const HOLD_LIMIT_MS = 10_000;
 const LOOP_ALIVE_MS = 100;
+/** Of an array of whatever size. */
+const WHOLE: SectorRange = { loSector: 0, hiSector: Number.MAX_SAFE_INTEGER };
 /** A loop that is silent for this long counts as dead: the watchdog is petted no more. */
 const LOOP_LATE_MS = 2000;
 
@@ -145,9 +147,8 @@ export class RealGuard implements Guard {
    */
   async holdRange(md: string, range: SectorRange): Promise<void> {
     if (!this.#registered.has(md)) throw new MdError('EINVAL', `${md} has no suspend range`);
-    const heldAll = this.#holdsByItself(md);
+    const before = this.#holdsByItself(md) ? WHOLE : (this.#reached.get(md) ?? null);
     this.#bornHeld.delete(md);
-    const before = heldAll ? range : (this.#reached.get(md) ?? null);
     await this.#reaching(
       md,
       before,

@@ -24,7 +24,13 @@ import {
   superblocksFor,
   writesFor,
 } from '../../src/md/metadata.ts';
-import { decodeSuperblock, decodeSuperblockIfAny, FEATURE_MESH_OWNED, ROLE_FAULTY } from '../../src/md/superblock.ts';
+import {
+  decodeSuperblock,
+  decodeSuperblockIfAny,
+  FEATURE_MESH_OWNED,
+  FEATURE_RECOVERY_OFFSET,
+  ROLE_FAULTY,
+} from '../../src/md/superblock.ts';
 import { CLUSTER, member, memberUuid, record } from '../compliance/records.ts';
 
 process.env.TZ = 'UTC';
@@ -182,6 +188,30 @@ test('a record becomes superblocks that say the same: roles, events, clean or no
   // A writer may have torn a write before the copier's mark as well.
   assert.equal(clean({ writers: [2], resync: { ...wholeCopy('resync', 1, 7), fromSector: 640 } }), 0);
   assert.equal(clean({ level: 'raid0', writers: [2] }), null);
+});
+
+test('a rebuilding member has its slot, and the checkpoint of the recovery; the array is as clean as without it', () => {
+  const members = [member(0), member(1, { role: 'rebuilding' })];
+  const at = (resync: ArrayRecord['resync']) => {
+    const superblocks = superblocksFor(record({ members, resync }), true);
+    const [filled, rebuilding] = [superblocks.get(memberUuid(0)), superblocks.get(memberUuid(1))];
+    assert.ok(filled && rebuilding);
+    assert.deepEqual(rebuilding.roles.slice(0, 2), [0, 1]);
+    assert.deepEqual([filled.featureMap, filled.recoveryOffsetSectors], [FEATURE_MESH_OWNED, 0]);
+    assert.equal(rebuilding.featureMap, FEATURE_MESH_OWNED | FEATURE_RECOVERY_OFFSET);
+    return [rebuilding.recoveryOffsetSectors, rebuilding.resyncOffsetSectors];
+  };
+  const copy = { fromSector: 640, by: 1, since: 7, halted: false };
+  assert.deepEqual(at(null), [0, null]);
+  assert.deepEqual(at({ ...copy, kind: 'recovery' }), [640, null]);
+  assert.deepEqual(at({ ...copy, kind: 'resync' }), [0, 640]);
+  assert.deepEqual(at({ ...copy, kind: 'check' }), [0, null]);
+  assert.deepEqual(at({ ...copy, kind: 'repair' }), [0, null]);
+
+  const shelf = created(record({ members, resync: { ...copy, kind: 'recovery' } }));
+  const [found] = recordFromDisks(shelf.scan(), CLUSTER);
+  assert.deepEqual(found?.problems, []);
+  assert.deepEqual(found?.record.members, members);
 });
 
 test('what is written is found again, whole and without complaint', () => {
@@ -456,4 +486,38 @@ test('detail prints what mdadm --detail printed of the same arrays', () => {
   detailCase('raid10-4', legs(4), { level: 'raid10', layout: 0x102, chunkSectors: 1024, raidDisks: 4 });
   detailCase('raid0-2', legs(2), { level: 'raid0', layout: -1, chunkSectors: 1024 });
   detailCase('linear-2', legs(2), { level: 'linear' });
+});
+
+test('detail shows a member that is being rebuilt as mdadm does', () => {
+  const of = record({ members: [member(0), member(1, { role: 'rebuilding', devNumber: 2 })] });
+  const devices = new Map([0, 1].map((index) => [memberUuid(index), { path: `/dev/sd${index}`, devno: `8:${index}` }]));
+  const observation: ArrayObservation = {
+    md: of.md,
+    arrayUuid: of.uuid,
+    arrayState: 'active',
+    writePending: false,
+    held: false,
+    suspended: null,
+    syncAction: 'recover',
+    syncCompleted: { doneSectors: 1024, totalSectors: 2048 },
+    resyncStartSector: null,
+    mismatchSectors: 0,
+    degraded: 1,
+    members: of.members.map((each, index) => ({
+      uuid: each.uuid,
+      device: `sd${index}`,
+      slot: each.slot,
+      inSync: index === 0,
+      rebuilding: index === 1,
+      faulty: false,
+      blocked: false,
+    })),
+  };
+  const lines = detailText({ record: of, observation, devices }).split('\n');
+  assert.ok(lines.includes('             State : active, degraded, recovering '));
+  assert.ok(lines.includes('    Rebuild Status : 50% complete'));
+  assert.ok(lines.includes('    Active Devices : 1') && lines.includes('     Spare Devices : 1'));
+  assert.ok(lines.includes('       2       8        1        1      spare rebuilding   /dev/sd1'));
+  const elsewhere = detailText({ record: of, observation: null, devices }).split('\n');
+  assert.ok(elsewhere.includes('       2       8        1        1      spare rebuilding   /dev/sd1'));
 });

@@ -186,6 +186,7 @@ test('mdadm itself reads what is encoded, the owned bit included, and prints the
         dataOffsetSectors: 16384,
         dataSizeSectors: 60000,
       });
+      cases.push({ ...sb, featureMap: FEATURE_MESH_OWNED | FEATURE_RECOVERY_OFFSET, recoveryOffsetSectors: 640 });
     }
     for (const sb of cases) {
       const image = new Uint8Array(64 * 1024);
