@@ -77,6 +77,12 @@ export interface Disk {
   holders: string[];
 }
 
+/**
+ * The way from this node to a member, as the layer under md sees it: `direct`, there is no such layer, and md hears of every
+ * error at once; `up`; `lost`: it failed, and I/O to the member waits; `failing`: it failed, and I/O to it ends with an error.
+ */
+export type MemberPath = 'direct' | 'up' | 'lost' | 'failing';
+
 export interface MemberObservation {
   /** device_uuid; null if the device's superblock could not be read. */
   uuid: string | null;
@@ -87,6 +93,7 @@ export interface MemberObservation {
   faulty: boolean;
   /** Gate B: a failure that user space has not answered yet. */
   blocked: boolean;
+  path: MemberPath;
 }
 
 export interface ArrayObservation {
@@ -199,7 +206,17 @@ export interface MdDriver {
    *   a failure that nobody has agreed on would be answered with the one that all have. Left out: whichever are blocked.
    */
   answerGates(md: string, settled?: readonly string[]): Promise<void>;
+  /** Works also while I/O waits for the member's path. */
   setFaulty(md: string, memberUuid: string): Promise<void>;
+  /**
+   * Let I/O that waits for a member's lost path end with an error. md then tells applications that their writes are done
+   * without asking at any gate, so: first all nodes agree that the member has failed, then `setFaulty`, then this. Only
+   * where no copy of the data would be left may it come alone: md keeps such a member, and its errors reach applications.
+   * No layer, or no path lost: done at once; I/O to a path that is lost later ends with an error too.
+   */
+  releasePath(md: string, memberUuid: string): Promise<void>;
+  /** Use a member's path again: I/O that waits goes on. Only while no node has been told that the member failed. */
+  restorePath(md: string, memberUuid: string): Promise<void>;
   /** Take a faulty or spare member out of the kernel's array. EBUSY while blocked. */
   remove(md: string, memberUuid: string): Promise<void>;
   /** Attach as spare without a slot. */

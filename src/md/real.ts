@@ -4,6 +4,7 @@
  *
  * - one lane an array: its operations never overlap. So a suspend and a member's removal never wait for each other.
  * - gates are answered outside that lane, by the guard's own thread: a lane may be stuck in a drain that only the answer ends.
+ * - so is a lost path let go: what stands in the lane may wait for the I/O that waits for it.
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
@@ -19,12 +20,13 @@ import {
 } from './driver.ts';
 import type { NativeAddon } from './native.ts';
 import { RealArray } from './real_array.ts';
-import { clearArray, loadModules, planAssembly, startArray } from './real_assembly.ts';
+import { loadModules, planAssembly, startArray } from './real_assembly.ts';
 import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
+import { MemberPaths, memberUuidOf } from './real_paths.ts';
 import { ArrayWatch } from './real_watch.ts';
-import { copying, type FileReader, METADATA_VERSION, mdNames, readArray, type SysfsArray } from './sysfs_array.ts';
+import { copying, type FileReader, METADATA_VERSION, mdNames, readArray, type SysfsArray, type SysfsMember } from './sysfs_array.ts';
 import { SysfsStore } from './sysfs_store.ts';
 
 export interface RealDriverOptions {
@@ -49,6 +51,7 @@ class RealDriver implements MdDriver {
   readonly #store: SysfsStore;
   readonly #disks: Disks;
   readonly #lanes = new Lanes();
+  readonly #paths: MemberPaths;
   readonly #watch: ArrayWatch;
   readonly #boot: string;
   /** `md/device` of members on their way out: a spare is called faulty for a moment then, which is nobody's failure. */
@@ -67,7 +70,8 @@ class RealDriver implements MdDriver {
     this.#guard = new RealGuard(native, this.#readFiles, this.#store, () => this.#watch.refresh());
     this.guard = this.#guard;
     this.#boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    this.#watch = new ArrayWatch(native, this.#readFiles);
+    this.#paths = new MemberPaths(native, this.#readFiles);
+    this.#watch = new ArrayWatch(native, this.#readFiles, (member) => this.#paths.stateOf(member));
     this.#watch.listen((md) => {
       // Somebody else stopped it.
       if (this.#watch.read(md) === null) this.#guard.forget(md);
@@ -75,13 +79,14 @@ class RealDriver implements MdDriver {
   }
 
   async takeOverAll(): Promise<void> {
+    await this.#paths.sweep();
     await Promise.all(mdNames().map((md) => this.#inLane(md, () => this.#takeOver(md))));
   }
 
   async #takeOver(md: string): Promise<void> {
     const array = this.#ours(md);
     if (array === null) return;
-    await this.#disks.identify(array.members.map((member) => member.devno));
+    await this.#disks.identify(array.members.map((member) => this.#paths.diskOf(member).devno));
     await this.#guard.register(array, false);
     // Between copies an array is always frozen; the agent before may have died between the end of one and its freeze.
     if (!copying(array)) await this.#array(md).freeze();
@@ -120,7 +125,7 @@ class RealDriver implements MdDriver {
     for (const md of mdNames()) {
       const array = readArray(md, this.#readFiles);
       if (array === null || array.arrayState === 'clear') continue;
-      found.push({ md, metadata: array.metadata, devices: array.members.map((member) => member.device) });
+      found.push({ md, metadata: array.metadata, devices: array.members.map((member) => this.#paths.diskOf(member).device) });
     }
     return found;
   }
@@ -132,15 +137,16 @@ class RealDriver implements MdDriver {
     let arrayUuid: string | null = null;
     const staying = array.members.filter((member) => !this.#leaving.has(`${md}/${member.device}`));
     const members = staying.map((member) => {
-      const identity = this.#disks.identity(member.devno);
-      arrayUuid ??= identity?.array ?? null;
+      const disk = this.#paths.diskOf(member);
+      arrayUuid ??= this.#disks.identity(disk.devno)?.array ?? null;
       return {
-        uuid: identity?.member ?? null,
-        device: member.device.replaceAll('!', '/'),
+        uuid: this.#uuidOf(member),
+        device: disk.device.replaceAll('!', '/'),
         slot: member.slot,
         inSync: member.states.has('in_sync') && !member.states.has('faulty'),
         faulty: member.states.has('faulty'),
         blocked: member.states.has('blocked'),
+        path: this.#paths.stateOf(member),
       };
     });
     return {
@@ -174,11 +180,13 @@ class RealDriver implements MdDriver {
       );
       const members = planAssembly(record, devices);
       await loadModules(record.level);
-      await startArray(record, members, this.#readFiles, this.#store);
+      await startArray(record, members, this.#readFiles, this.#store, this.#paths);
       try {
         await this.#guard.register(this.#array(md).read(), true);
       } catch (error) {
-        await clearArray(md, this.#readFiles, this.#store).catch(() => undefined);
+        await this.#array(md)
+          .stop()
+          .catch(() => undefined);
         throw error;
       }
     });
@@ -204,9 +212,9 @@ class RealDriver implements MdDriver {
       const array = this.#array(md).read();
       if (settled !== undefined) {
         for (const member of array.members) {
-          const uuid = this.#disks.identity(member.devno)?.member;
-          if (!member.states.has('blocked') || (uuid !== undefined && settled.includes(uuid))) continue;
-          throw new MdError('EAGAIN', `${md}: ${member.device} has failed meanwhile; nothing is answered`);
+          const uuid = this.#uuidOf(member);
+          if (!member.states.has('blocked') || (uuid !== null && settled.includes(uuid))) continue;
+          throw new MdError('EAGAIN', `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`);
         }
       }
       await this.#guard.answerGates(array);
@@ -215,18 +223,36 @@ class RealDriver implements MdDriver {
     }
   }
 
-  setFaulty(md: string, memberUuid: string): Promise<void> {
-    return this.#inLane(md, () => {
+  async setFaulty(md: string, memberUuid: string): Promise<void> {
+    const fail = async (): Promise<void> => {
       const array = this.#array(md);
       const seen = array.read();
-      return array.setFaulty(seen, this.#deviceOf(seen, memberUuid));
+      await array.setFaulty(seen, this.#memberOf(seen, memberUuid));
+    };
+    const seen = this.#array(md).read();
+    // What stands in the lane may be a suspend that waits for this very member.
+    if (this.#paths.stateOf(this.#memberOf(seen, memberUuid)) === 'lost') await this.#looking(md, fail);
+    else await this.#inLane(md, fail);
+  }
+
+  releasePath(md: string, memberUuid: string): Promise<void> {
+    return this.#looking(md, async () => {
+      const member = this.#memberOf(this.#array(md).read(), memberUuid);
+      if (this.#paths.stateOf(member) !== 'direct') await this.#paths.release(memberUuid);
+    });
+  }
+
+  restorePath(md: string, memberUuid: string): Promise<void> {
+    return this.#looking(md, async () => {
+      const member = this.#memberOf(this.#array(md).read(), memberUuid);
+      if (this.#paths.stateOf(member) !== 'direct') await this.#paths.restore(memberUuid, this.#paths.diskOf(member));
     });
   }
 
   remove(md: string, memberUuid: string): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
-      await this.#leave(array, this.#deviceOf(array.read(), memberUuid));
+      await this.#leave(array, this.#memberOf(array.read(), memberUuid));
     });
   }
 
@@ -235,8 +261,7 @@ class RealDriver implements MdDriver {
       const member = record.members.find((candidate) => candidate.uuid === memberUuid);
       if (member === undefined) throw new MdError('EINVAL', `${md}: the record lists no member ${memberUuid}`);
       const device = await this.#memberAt(md, memberUuid, path);
-      await this.#array(md).addSpare(member, device);
-      this.#guard.registerMember(md, device.name);
+      this.#guard.registerMember(md, await this.#array(md).addSpare(member, device));
     });
   }
 
@@ -249,7 +274,7 @@ class RealDriver implements MdDriver {
       const array = this.#array(md);
       await array.freeze();
       // md prefers the rebuilding of a spare to a resync (md_check_recovery, drivers/md/md.c).
-      for (const device of array.idleSpares()) await this.#leave(array, device);
+      for (const spare of array.idleSpares()) await this.#leave(array, spare);
       await array.startResync(fromSector);
     });
   }
@@ -280,25 +305,34 @@ class RealDriver implements MdDriver {
   }
 
   #array(md: string): RealArray {
-    return new RealArray(md, this.#readFiles, this.#store);
+    return new RealArray(md, {
+      readFiles: this.#readFiles,
+      store: this.#store,
+      paths: this.#paths,
+      setDiskFaulty: (...args) => this.#native.setDiskFaulty(...args),
+    });
   }
 
-  async #inLane<T>(md: string, operation: () => Promise<T>): Promise<T> {
+  #inLane<T>(md: string, operation: () => Promise<T>): Promise<T> {
+    return this.#looking(md, () => this.#lanes.run(md, operation));
+  }
+
+  async #looking<T>(md: string, operation: () => Promise<T>): Promise<T> {
     try {
-      return await this.#lanes.run(md, operation);
+      return await operation();
     } finally {
       // md does not notify of everything: look at once.
       this.#watch.look(md);
     }
   }
 
-  async #leave(array: RealArray, device: string): Promise<void> {
-    const name = `${array.md}/${device}`;
-    const spare = array.idleSpares().includes(device);
+  async #leave(array: RealArray, member: SysfsMember): Promise<void> {
+    const name = `${array.md}/${member.device}`;
+    const spare = array.idleSpares().some(({ device }) => device === member.device);
     if (spare) this.#leaving.add(name);
     try {
-      await array.remove(device);
-      this.#guard.forgetMember(array.md, device);
+      await array.remove(member);
+      this.#guard.forgetMember(array.md, member.device);
     } finally {
       this.#leaving.delete(name);
     }
@@ -320,16 +354,20 @@ class RealDriver implements MdDriver {
     return resolveDevice(path);
   }
 
-  /** Kernel name of a member in this array. */
-  #deviceOf(array: SysfsArray, memberUuid: string): string {
-    const member = array.members.find((candidate) => this.#disks.identity(candidate.devno)?.member === memberUuid);
+  #memberOf(array: SysfsArray, memberUuid: string): SysfsMember {
+    const member = array.members.find((candidate) => this.#uuidOf(candidate) === memberUuid);
     if (member === undefined) throw new MdError('ENOENT', `${array.md} has no member ${memberUuid} on this node`);
-    return member.device;
+    return member;
+  }
+
+  /** The layer's UUID tells it without a look at a disk that may answer no more. */
+  #uuidOf(member: SysfsMember): string | null {
+    return memberUuidOf(member) ?? this.#disks.identity(member.devno)?.member ?? null;
   }
 
   #identifyMissing(array: SysfsArray): void {
     const unknown = array.members
-      .map((member) => member.devno)
+      .map((member) => this.#paths.diskOf(member).devno)
       .filter((devno) => this.#disks.identity(devno) === null && !this.#askedFor.has(devno));
     if (unknown.length === 0) return;
     for (const devno of unknown) this.#askedFor.add(devno);
