@@ -628,6 +628,8 @@ export class Agent implements AgentFace {
           return driver.open(md);
         case 'set-faulty':
           return driver.setFaulty(md, op.member);
+        case 'release-path':
+          return driver.releasePath(md, op.member);
         case 'remove':
           return driver.remove(md, op.member);
         case 'add-spare': {

@@ -13,10 +13,16 @@
  * - While another node copies, this node's writes are suspended (drained), not only gated: a write in flight beside the
  *   copier would leave the legs different.
  * - Only the node that the record names copies, and only after the release: by then all others hold.
+ * - A lost path (the layer under md keeps its I/O waiting) is told to the master as a faulty member is. A record that calls
+ *   the member faulty is then applied as it stands: what waits reads nothing. Only when it is released the member is set
+ *   faulty and its path let go, in this order: md tells waiting writes as done then, without asking at a gate. These two go
+ *   beside any other operation, which may be waiting for that very I/O.
+ * - No drain (suspend, freeze, open, start of a copy) is begun while a path is lost: it would wait for it.
+ * - The path to the last copy is let go alone: nobody will agree to lose it, and its errors are the application's to know.
  */
 import type { ArrayObservation } from '../md/driver.ts';
 import type { ArrayReport, LocalState, Observation } from '../wire/messages.ts';
-import { canDiffer, isRedundant } from './levels.ts';
+import { activeMembers, canDiffer, isRedundant, survives, survivesWithout } from './levels.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
 
 export type LocalOp =
@@ -25,6 +31,7 @@ export type LocalOp =
   | { op: 'hold' }
   | { op: 'open' }
   | { op: 'set-faulty'; member: string }
+  | { op: 'release-path'; member: string }
   | { op: 'remove'; member: string }
   | { op: 'add-spare'; member: string; record: ArrayRecord }
   | { op: 'resync-start'; sector: number | null }
@@ -41,6 +48,8 @@ export interface LocalArray {
   observation: ArrayObservation | null | undefined;
   /** The operation under way; one at a time. */
   busy: LocalOp | null;
+  /** Of a lost path; beside `busy`. */
+  pathBusy: LocalOp | null;
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
@@ -110,6 +119,16 @@ export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
 }
 
+/** A drain would end: nothing in flight waits for an answer or for a path. */
+function mayDrain(observation: ArrayObservation): boolean {
+  return !gateClosed(observation) && !pathLost(observation);
+}
+
+/** I/O of this node waits for the path to a member. */
+function pathLost(observation: ArrayObservation): boolean {
+  return observation.members.some(({ path }) => path === 'lost');
+}
+
 /** The kernel is moving data between members. */
 export function copyRuns(observation: ArrayObservation): boolean {
   return !['idle', 'frozen', ''].includes(observation.syncAction);
@@ -140,7 +159,7 @@ function statementOf(record: ArrayRecord): string {
 }
 
 /**
- * Members that md here does not write to and the record takes for good: faulty, or taken out behind our back (the kernel
+ * Members that md here does not write to and the record takes for good: faulty, behind a lost path, or taken out behind our back (the kernel
  * lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an answered one).
  */
 function diverged(observation: ArrayObservation, record: ArrayRecord): string[] {
@@ -148,7 +167,7 @@ function diverged(observation: ArrayObservation, record: ArrayRecord): string[] 
     .filter((recorded) => {
       if (recorded.role === 'faulty') return false;
       const seen = observation.members.find((member) => member.uuid === recorded.uuid);
-      return seen === undefined ? recorded.role === 'active' : seen.faulty;
+      return seen === undefined ? recorded.role === 'active' : seen.faulty || seen.path === 'lost';
     })
     .map((recorded) => recorded.uuid);
 }
@@ -181,8 +200,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   if (observation === undefined) return { op: null, settled: false };
   if (!wantedHere(record, state.self)) {
     if (observation === null) return { op: null, settled: true };
-    // Drained before it is stopped: `stop` must not cut a write in two.
-    if (!observation.held && !gateClosed(observation)) return { op: { op: 'hold' }, settled: false };
+    // Drained before it is stopped: `stop` must not cut a write in two. The driver refuses while one waits for a path.
+    if (!observation.held && mayDrain(observation)) return { op: { op: 'hold' }, settled: false };
     return { op: { op: 'stop' }, settled: false };
   }
   if (observation === null) {
@@ -199,7 +218,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
   for (const member of observation.members) {
-    if (member.uuid === null) continue;
+    if (member.uuid === null || member.path === 'lost') continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
     if (recorded?.role === 'faulty' && !member.faulty && member.slot !== null) {
       return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
@@ -215,11 +234,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
-  if (!copierHere && (runs || thawed)) return { op: { op: 'freeze' }, settled: false };
+  // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing.
+  const stuck = runs && pathLost(observation) && !canDiffer(record);
+  if (!copierHere && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
   const hold = mustHold(state, array, now);
   if (hold && !observation.held) {
     // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.
-    return { op: gateClosed(observation) ? null : { op: 'hold' }, settled: false };
+    return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
   }
   if (!copierHere) {
     // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
@@ -237,10 +258,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     // An interrupted copy goes on from the kernel's own checkpoint.
     const from = started ? (observation.resyncStartSector ?? record.resync.fromSector) : record.resync.fromSector;
-    if (!parted && !gateClosed(observation) && now < state.grantUntilMs)
+    if (!parted && mayDrain(observation) && now < state.grantUntilMs)
       return { op: { op: 'start-resync', fromSector: from, since: record.resync.since }, settled: true };
   }
-  if (!hold && observation.held && released && !parted) return { op: { op: 'open' }, settled: true };
+  if (!hold && observation.held && released && !parted && !pathLost(observation))
+    return { op: { op: 'open' }, settled: true };
   if (!copierHere) {
     const spare = record.members.find(
       (member) =>
@@ -253,10 +275,34 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   return { op: null, settled: true };
 }
 
+function goodIn(record: ArrayRecord | null): Set<string> {
+  return new Set(record?.members.filter(({ role }) => role !== 'faulty').map((member) => member.uuid));
+}
+
 /** Members seen here that the released record does not take for good: their failure is everybody's knowledge. */
 function settledMembers({ observation, released }: LocalArray): string[] {
-  const good = new Set(released?.members.filter(({ role }) => role !== 'faulty').map((member) => member.uuid));
+  const good = goodIn(released);
   return (observation?.members ?? []).flatMap(({ uuid }) => (uuid === null || good.has(uuid) ? [] : [uuid]));
+}
+
+/** What is due for a lost path; null: nothing yet. */
+function pathOp({ record, released, observation }: LocalArray): LocalOp | null {
+  const good = goodIn(record);
+  const goodForOthers = goodIn(released);
+  for (const { uuid, path, faulty } of observation?.members ?? []) {
+    if (uuid === null || path !== 'lost') continue;
+    if (lastCopy(record, observation?.members ?? [], uuid)) return { op: 'release-path', member: uuid };
+    if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;
+    return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
+  }
+  return null;
+}
+
+/** Neither the record nor md here can do without it. */
+function lastCopy(record: ArrayRecord, seen: ArrayObservation['members'], uuid: string): boolean {
+  if (!activeMembers(record).some((member) => member.uuid === uuid) || survivesWithout(record, uuid)) return false;
+  const left = seen.flatMap((member) => (member.uuid !== uuid && member.inSync ? (member.slot ?? []) : []));
+  return !survives(record, new Set(left));
 }
 
 /** Whether the gates of this array may be answered now. */
@@ -328,6 +374,7 @@ export function localStep(
           released: null,
           observation: undefined,
           busy: null,
+          pathBusy: null,
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
@@ -358,8 +405,9 @@ export function localStep(
       const array = arrays.get(input.array);
       if (array === undefined) break;
       const failed = input.error !== null;
+      const ofPath = JSON.stringify(input.op) === JSON.stringify(array.pathBusy);
       change(input.array, {
-        busy: null,
+        ...(ofPath ? { pathBusy: null } : { busy: null }),
         retryAtMs: failed ? now + RETRY_MS : 0,
         copying: !failed && input.op.op === 'start-resync' ? input.op.since : array.copying,
       });
@@ -413,6 +461,11 @@ function advance(
   if (!array.gateBusy && gatesAnswerable(state, array, now)) {
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
+  }
+  const letGo = array.pathBusy === null && now >= array.retryAtMs ? pathOp(array) : null;
+  if (letGo !== null) {
+    array = replace({ pathBusy: letGo });
+    effects.push({ type: 'perform', array: uuid, md, op: letGo });
   }
   const next = plan(state, array, now);
   if (next.trouble !== undefined && array.trouble !== next.trouble) {

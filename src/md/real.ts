@@ -26,7 +26,15 @@ import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { MemberPaths, memberUuidOf } from './real_paths.ts';
 import { ArrayWatch } from './real_watch.ts';
-import { copying, type FileReader, METADATA_VERSION, mdNames, readArray, type SysfsArray, type SysfsMember } from './sysfs_array.ts';
+import {
+  copying,
+  type FileReader,
+  METADATA_VERSION,
+  mdNames,
+  readArray,
+  type SysfsArray,
+  type SysfsMember,
+} from './sysfs_array.ts';
 import { SysfsStore } from './sysfs_store.ts';
 
 export interface RealDriverOptions {
@@ -125,7 +133,11 @@ class RealDriver implements MdDriver {
     for (const md of mdNames()) {
       const array = readArray(md, this.#readFiles);
       if (array === null || array.arrayState === 'clear') continue;
-      found.push({ md, metadata: array.metadata, devices: array.members.map((member) => this.#paths.diskOf(member).device) });
+      found.push({
+        md,
+        metadata: array.metadata,
+        devices: array.members.map((member) => this.#paths.diskOf(member).device),
+      });
     }
     return found;
   }
@@ -214,7 +226,10 @@ class RealDriver implements MdDriver {
         for (const member of array.members) {
           const uuid = this.#uuidOf(member);
           if (!member.states.has('blocked') || (uuid !== null && settled.includes(uuid))) continue;
-          throw new MdError('EAGAIN', `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`);
+          throw new MdError(
+            'EAGAIN',
+            `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`,
+          );
         }
       }
       await this.#guard.answerGates(array);

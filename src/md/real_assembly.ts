@@ -111,12 +111,7 @@ async function layered(record: ArrayRecord, member: PlannedMember, paths: Member
 }
 
 /** A fresh md device; remains of an assembly that its agent did not live to end are cleared away. */
-async function makeDevice(
-  md: string,
-  readFiles: FileReader,
-  store: SysfsStore,
-  paths: MemberPaths,
-): Promise<void> {
+async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore, paths: MemberPaths): Promise<void> {
   const before = readArray(md, readFiles);
   if (before !== null) {
     const remains = before.metadata === METADATA_VERSION && before.arrayState === 'inactive';

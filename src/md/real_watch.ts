@@ -144,7 +144,8 @@ export class ArrayWatch {
     }
     for (const md of arrays) this.#woken(md, true);
     // mdstat: an array came or went, or one of them changed its members. A map's event: a path may have failed.
-    if (paths.includes(MDSTAT) || paths.includes(DM_CONTROL)) for (const md of this.#all()) if (!arrays.has(md)) this.#woken(md, false);
+    if (paths.includes(MDSTAT) || paths.includes(DM_CONTROL))
+      for (const md of this.#all()) if (!arrays.has(md)) this.#woken(md, false);
   }
 
   #woken(md: string, certainly: boolean): void {

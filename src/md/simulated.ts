@@ -8,7 +8,7 @@
  * members and otherwise ends at once, as does a mirror's with one leg.
  */
 import { createHash } from 'node:crypto';
-import { survives } from '../arrays/levels.ts';
+import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import {
   type ArrayObservation,
@@ -260,6 +260,7 @@ export class SimulatedNode implements MdDriver {
       inSync: slot !== null,
       faulty: false,
       blocked: false,
+      path: isRedundant(record.level) ? 'up' : 'direct',
     };
   }
 
@@ -268,6 +269,7 @@ export class SimulatedNode implements MdDriver {
     const array = this.#arrays.get(md);
     if (array === undefined) return;
     if (array.busy) throw new MdError('EBUSY', `${md} is in use (some process has it open); end that first`);
+    for (const member of array.members) array.releasePath(member);
     await array.freeze();
     this.#arrays.delete(md);
     this.#changed(md);
@@ -304,6 +306,18 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     const array = this.#array(md);
     array.setFaulty(array.member(memberUuid));
+  }
+
+  async releasePath(md: string, memberUuid: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    array.releasePath(array.member(memberUuid));
+  }
+
+  async restorePath(md: string, memberUuid: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    array.restorePath(array.member(memberUuid));
   }
 
   async remove(md: string, memberUuid: string): Promise<void> {

@@ -3,12 +3,15 @@
  *
  * A write passes, in this order and as in md's own code (md_handle_request, md_write_start, wait_blocked_rdev): the suspend;
  * gate A, which the first write to a clean array closes; gate B; the resync's barrier. Only then it goes to the legs. A
- * write of which a leg failed is told to its application only after gate A was answered (raid1's bio_end_io_list).
- * Reads wait for nothing. raid0 and linear have no gates: their members never become faulty, errors go to the application.
+ * write of which a leg failed is told to its application only after gate A was answered (raid1's bio_end_io_list); but at
+ * once, as written, where that leg was faulty before (raid1_end_write_request).
+ *
+ * Under each leg lies the layer of real_paths.ts: an I/O error makes its path lost, and I/O to it waits, so that md hears
+ * nothing. Reads wait for nothing else. raid0 and linear have no gates: their members never become faulty, errors go to the application.
  */
 import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
-import { type ArrayObservation, MdError } from './driver.ts';
+import { type ArrayObservation, MdError, type MemberPath } from './driver.ts';
 import { arraySectors } from './metadata.ts';
 import type { SimulatedKernel } from './simulated_kernel.ts';
 import { arrayRange, type Piece, piecesOf } from './simulated_layout.ts';
@@ -21,6 +24,7 @@ export interface AttachedMember {
   inSync: boolean;
   faulty: boolean;
   blocked: boolean;
+  path: MemberPath;
 }
 
 const COPY_STEP_SECTORS = 256;
@@ -103,13 +107,14 @@ export class SimulatedArray {
         this.#copy === null ? null : { doneSectors: this.#copy.position, totalSectors: this.record.componentSectors },
       resyncStartSector: this.#resyncStartSector,
       degraded: this.record.raidDisks - inSync,
-      members: this.members.map(({ uuid, disk, slot, inSync: sync, faulty, blocked }) => ({
+      members: this.members.map(({ uuid, disk, slot, inSync: sync, faulty, blocked, path }) => ({
         uuid,
         device: disk,
         slot,
         inSync: sync,
         faulty,
         blocked,
+        path,
       })),
     };
   }
@@ -207,6 +212,18 @@ export class SimulatedArray {
         `${this.record.md}: ${member.disk} is in use in slot ${member.slot}; set it faulty first`,
       );
     this.members.splice(this.members.indexOf(member), 1);
+    this.releasePath(member);
+  }
+
+  /** I/O that waits for a lost path ends with an error. */
+  releasePath(member: AttachedMember): void {
+    if (member.path === 'lost') member.path = 'failing';
+    this.#tell();
+  }
+
+  /** I/O that waits for a lost path is tried again. */
+  restorePath(member: AttachedMember): void {
+    if (member.path !== 'direct') member.path = 'up';
     this.#tell();
   }
 
@@ -277,11 +294,31 @@ export class SimulatedArray {
   }
 
   #readLeg(member: AttachedMember, sector: number, sectors: number): Promise<Uint8Array> {
-    return this.#kernel.read(member.disk, (member.dataOffsetSectors + sector) * 512, sectors * 512);
+    return this.#onPath(member, () =>
+      this.#kernel.read(member.disk, (member.dataOffsetSectors + sector) * 512, sectors * 512),
+    );
   }
 
   #writeLeg(member: AttachedMember, sector: number, bytes: Uint8Array): Promise<void> {
-    return this.#kernel.write(member.disk, (member.dataOffsetSectors + sector) * 512, bytes);
+    return this.#onPath(member, () =>
+      this.#kernel.write(member.disk, (member.dataOffsetSectors + sector) * 512, bytes),
+    );
+  }
+
+  /** What dm-multipath with one path and queue_if_no_path does (multipath_end_io_bio, drivers/md/dm-mpath.c). */
+  async #onPath<T>(member: AttachedMember, io: () => Promise<T>): Promise<T> {
+    for (;;) {
+      await this.#until(() => member.path !== 'lost');
+      if (member.path === 'failing')
+        throw new MdError('EIO', `${this.record.md}: the path to ${member.disk} has failed; restore it`);
+      try {
+        return await io();
+      } catch (error) {
+        if (member.path === 'direct' || !(error instanceof MdError) || error.code !== 'EIO') throw error;
+        if (member.path === 'up') member.path = 'lost';
+        this.#tell();
+      }
+    }
   }
 
   // --- the application's I/O ------------------------------------------------------------------------------------------
@@ -359,6 +396,7 @@ export class SimulatedArray {
         try {
           await this.#writeLeg(member, sector, data);
         } catch (error) {
+          if (member.faulty) return;
           if (this.#fail(member)) legFailed = true;
           else failure ??= error;
         }

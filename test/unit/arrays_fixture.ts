@@ -73,6 +73,7 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
       inSync: uuid !== faulty,
       faulty: uuid === faulty,
       blocked: uuid === faulty,
+      path: 'up' as const,
     })),
     ...fields,
   };
@@ -88,4 +89,9 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     trouble: null,
     ...fields,
   };
+}
+
+/** The same, but I/O of this node to the leg waits for its path. */
+export function lost(seen: ArrayObservation, leg: string): ArrayObservation {
+  return { ...seen, members: seen.members.map((m) => (m.uuid === leg ? { ...m, path: 'lost' as const } : m)) };
 }

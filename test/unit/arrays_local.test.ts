@@ -1,8 +1,15 @@
 /** The node's side: when gates are answered, when writes pass, who copies. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LocalEffect, type LocalInput, localStart, localStep, type NodeArrays } from '../../src/arrays/local.ts';
-import { ARRAY, bootOf, LEG_B, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
+import {
+  type LocalEffect,
+  type LocalInput,
+  type LocalOp,
+  localStart,
+  localStep,
+  type NodeArrays,
+} from '../../src/arrays/local.ts';
+import { ARRAY, bootOf, LEG_A, LEG_B, lost, md, mirror, newer, PATHS, SPARE, withFaulty } from './arrays_fixture.ts';
 
 class Node {
   state: NodeArrays = localStart(2, bootOf(2));
@@ -298,4 +305,103 @@ test('an answer names the failures that it may cover: those of the released reco
   const [answer] = node.feed({ type: 'released', array: ARRAY, version: failed.version });
   assert.ok(answer?.type === 'answer-gates');
   assert.deepEqual(answer.settled, [LEG_B]);
+});
+
+const observed = (observation: ReturnType<typeof md>): LocalInput => ({ type: 'observed', array: ARRAY, observation });
+const done = (op: LocalOp): LocalInput => ({ type: 'done', array: ARRAY, op, error: null });
+
+test('a lost path is told as a failed leg; what waits is let go only after the release, the leg faulty first', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const seen = node.feed(observed(lost(md(), LEG_B)));
+  assert.deepEqual(
+    seen.filter((effect) => effect.type === 'submit').map((effect) => effect.observation),
+    [{ what: 'member-faulty', array: ARRAY, member: LEG_B }],
+  );
+  assert.deepEqual(node.ops(seen), []);
+
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.deepEqual(node.ops(committed), [], 'let go now, its writes would be told as done while others read that leg');
+  assert.ok(
+    committed.some((effect) => effect.type === 'applied' && effect.version.index === 6),
+    'what waits reads nothing',
+  );
+
+  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(node.ops(released), ['set-faulty']);
+  const faulty = node.feed(observed(lost(md({}, LEG_B), LEG_B)), done({ op: 'set-faulty', member: LEG_B }));
+  assert.deepEqual(node.ops(faulty).sort(), ['answer-gates', 'release-path']);
+  assert.deepEqual(node.ops(node.feed(observed(md({}, LEG_B)), done({ op: 'release-path', member: LEG_B }))), []);
+});
+
+test('a gate is not answered while a good leg has lost its path', () => {
+  const node = Node.writing();
+  const pending = md({ writePending: true, arrayState: 'write-pending' });
+  assert.deepEqual(node.ops(node.feed(observed(lost(pending, LEG_B)))), []);
+  assert.deepEqual(node.ops(node.feed(observed(pending))), ['answer-gates']);
+});
+
+test('no drain is begun while a path is lost', () => {
+  const record = mirror();
+  const copying = newer(record, { resync: { fromSector: 0, by: 1, since: 6 } });
+  for (const [path, wanted] of [
+    ['lost', []],
+    ['up', ['hold']],
+  ] as const) {
+    const node = Node.writing(record);
+    if (path === 'lost') node.feed(observed(lost(md(), LEG_B)));
+    const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
+    assert.deepEqual(node.ops(committed), wanted, `another node copies, the path is ${path}`);
+    assert.ok(!committed.some((effect) => effect.type === 'applied'), 'writes in flight are not drained');
+  }
+
+  const held = Node.writing(mirror({ writers: [1] }), md({ held: true }));
+  const admitted = newer(mirror({ writers: [1, 2] }), {});
+  held.feed({ type: 'commit', record: admitted, forgotten: false }, observed(lost(md({ held: true }), LEG_B)));
+  const release: LocalInput = { type: 'released', array: ARRAY, version: admitted.version };
+  assert.deepEqual(held.ops(held.feed(release)), [], 'to open an array drains it too');
+
+  const copier = Node.writing(record);
+  copier.feed(observed(lost(md(), LEG_B)));
+  const own = newer(record, { resync: { fromSector: 0, by: 2, since: 6 } });
+  copier.feed({ type: 'commit', record: own, forgotten: false });
+  assert.deepEqual(copier.ops(copier.feed({ type: 'released', array: ARRAY, version: own.version })), []);
+
+  const stopping = Node.writing(record);
+  stopping.feed(observed(lost(md(), LEG_B)));
+  const stopped = newer(record, { run: 'stopped' });
+  const told = stopping.feed({ type: 'commit', record: stopped, forgotten: false });
+  assert.deepEqual(stopping.ops(told), ['stop'], 'the driver refuses it while a write waits');
+});
+
+test('a path is let go beside an operation that may be waiting for it', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const copying = newer(record, { resync: { fromSector: 0, by: 1, since: 6 } });
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: copying, forgotten: false })), ['hold']);
+  const failed = newer(withFaulty(copying, LEG_B), { resync: null });
+  node.feed(observed(lost(md(), LEG_B)), { type: 'commit', record: failed, forgotten: false });
+  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(node.ops(released), ['set-faulty']);
+  node.feed(observed(lost(md({}, LEG_B), LEG_B)), done({ op: 'set-faulty', member: LEG_B }));
+  assert.equal(node.state.arrays.get(ARRAY)?.busy?.op, 'hold', 'the suspend still waits');
+});
+
+test('a copy that waits for a lost path is not frozen when it has nothing left to copy to', () => {
+  const record = mirror({ resync: { fromSector: 0, by: 2, since: 5 } });
+  const node = Node.writing(record, md({ syncAction: 'resync', resyncStartSector: 100 }));
+  node.feed(observed(lost(md({ syncAction: 'resync', resyncStartSector: 100 }), LEG_B)));
+  const failed = newer(withFaulty(record, LEG_B), { resync: null });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(!node.ops(committed).includes('freeze'), 'it would wait for the release, and the release for it');
+});
+
+test('the path to the last copy is let go alone: the application hears of its errors', () => {
+  const failed = withFaulty(mirror(), LEG_B);
+  const node = Node.writing(failed, md({ writePending: false, arrayState: 'active' }, LEG_B));
+  assert.deepEqual(node.ops(node.feed(observed(lost(md({}, LEG_B), LEG_A)))), ['release-path']);
+  const both = Node.writing();
+  const seen = both.feed(observed(lost(lost(md(), LEG_A), LEG_B)));
+  assert.deepEqual(both.ops(seen), [], 'with two copies the cluster decides on one first');
 });

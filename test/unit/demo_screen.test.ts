@@ -80,6 +80,7 @@ function statusOf(self: number, master: number): Status {
             inSync: slot !== 2,
             faulty: slot === 2,
             blocked: false,
+            path: 'up' as const,
           })),
         },
         paths: {},

@@ -429,6 +429,7 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
       inSync: each.role === 'active',
       faulty: each.role === 'faulty',
       blocked: false,
+      path: 'up' as const,
     })),
   };
   const bitmap = name === 'raid1-bitmap' ? { intentBitmap: 'Internal' } : {};

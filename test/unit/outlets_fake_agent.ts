@@ -76,6 +76,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
         inSync: true,
         faulty: false,
         blocked: false,
+        path: 'up' as const,
       })),
     },
     paths: { [memberA]: '/dev/ubda', [memberB]: '/dev/ubdb' },
