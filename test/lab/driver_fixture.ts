@@ -3,7 +3,7 @@
  * the disks that MDMESH_TEST_DISKS names, so that it can be told to fail its writes. Applications are processes.
  */
 import assert from 'node:assert/strict';
-import { existsSync, symlinkSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadNative } from '#src/md/native.ts';
@@ -20,7 +20,9 @@ export function makeDevice(name: string, table: string): string {
   run('dmsetup', 'create', '--noudevsync', name, '--table', table);
   const kernelName = run('dmsetup', 'info', '-c', '--noheadings', '-o', 'blkdevname', name).trim();
   const path = `/dev/mapper/${name}`;
-  if (!existsSync(path)) symlinkSync(`../${kernelName}`, path);
+  // A removed device leaves its link, and comes back under another number.
+  rmSync(path, { force: true });
+  symlinkSync(`../${kernelName}`, path);
   return path;
 }
 
