@@ -3,6 +3,7 @@
  * longest write meanwhile? Each round has a new mirror. The failing node goes round, so that the master fails legs too.
  */
 import { Cluster } from '../test/lab/cluster.ts';
+import { mdMemberOn } from '../test/lab/md_members.ts';
 import { makeMirror, unmakeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
@@ -92,7 +93,8 @@ async function rounds(cluster: Cluster, devices: readonly string[], fail: Fail):
 export async function legFailureByIoctl(): Promise<Measured[]> {
   await using cluster = await Cluster.start({ name: 'bench-leg', diskMib: [64, 64], keptOnCores: true });
   const all = await rounds(cluster, ['/dev/ubda', '/dev/ubdb'], async (node, leg, clocks) => {
-    const failing = await mdio(cluster, node, ['fail', '--device', '/dev/md0', '--member', leg]);
+    const { name } = await mdMemberOn(cluster.lab.guest(node), 'md0', leg.replace('/dev/', ''));
+    const failing = await mdio(cluster, node, ['fail', '--device', '/dev/md0', '--member', `/dev/${name}`]);
     const [line] = jsonLines<{ wallMs: number }>(await failing.ended());
     if (line === undefined) throw new Error(`mdio fail on node ${node} said nothing`);
     return clocks.hostMs(node, line.wallMs);
