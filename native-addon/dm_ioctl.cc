@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
+#include <utility>
 
 #include "fd.h"
 
@@ -37,11 +39,20 @@ bool put(char (&field)[Size], std::string_view text) {
   return true;
 }
 
+/** Opened once it is there, and kept: paths are asked about at every look at an array. -1 with errno: not there. */
+int control() {
+  static std::mutex mutex;
+  static Fd kept;
+  const std::lock_guard lock(mutex);
+  if (!kept) kept.reset(open(kDmControl, O_RDWR | O_CLOEXEC));
+  return kept.get();
+}
+
 Outcome run(DmRequest& request, unsigned long command, std::string_view what) {
   const std::string about = std::string("device-mapper: ").append(what).append(" ").append(request.head().name);
-  const Fd fd(open(kDmControl, O_RDWR | O_CLOEXEC));
-  if (!fd) return errno_failure(errno, about + ": open " + kDmControl);
-  if (ioctl(fd.get(), command, request.bytes()) != 0) return errno_failure(errno, about);
+  const int fd = control();
+  if (fd < 0) return errno_failure(errno, about + ": open " + kDmControl);
+  if (ioctl(fd, command, request.bytes()) != 0) return errno_failure(errno, about);
   return {};
 }
 
