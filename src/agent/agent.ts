@@ -630,6 +630,8 @@ export class Agent implements AgentFace {
           return driver.setFaulty(md, op.member);
         case 'release-path':
           return driver.releasePath(md, op.member);
+        case 'restore-path':
+          return driver.restorePath(md, op.member);
         case 'remove':
           return driver.remove(md, op.member);
         case 'add-spare': {

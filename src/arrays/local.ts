@@ -17,12 +17,13 @@
  *   the member faulty is then applied as it stands: what waits reads nothing. Only when it is released the member is set
  *   faulty and its path let go, in this order: md tells waiting writes as done then, without asking at a gate. These two go
  *   beside any other operation, which may be waiting for that very I/O.
- * - No drain (suspend, freeze, open, start of a copy) is begun while a path is lost: it would wait for it.
- * - The path to the last copy is let go alone: nobody will agree to lose it, and its errors are the application's to know.
+ * - No drain (suspend, open, start of a copy) is begun while a path is lost: it would wait for it.
+ * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
+ *   It is tried again instead, every second, by a writer with a live grant.
  */
 import type { ArrayObservation } from '../md/driver.ts';
 import type { ArrayReport, LocalState, Observation } from '../wire/messages.ts';
-import { activeMembers, canDiffer, isRedundant, survives, survivesWithout } from './levels.ts';
+import { activeMembers, canDiffer, isRedundant, survivesWithout } from './levels.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
 
 export type LocalOp =
@@ -32,6 +33,7 @@ export type LocalOp =
   | { op: 'open' }
   | { op: 'set-faulty'; member: string }
   | { op: 'release-path'; member: string }
+  | { op: 'restore-path'; member: string }
   | { op: 'remove'; member: string }
   | { op: 'add-spare'; member: string; record: ArrayRecord }
   | { op: 'resync-start'; sector: number | null }
@@ -50,6 +52,8 @@ export interface LocalArray {
   busy: LocalOp | null;
   /** Of a lost path; beside `busy`. */
   pathBusy: LocalOp | null;
+  /** No lost path is tried again before. */
+  restoreAtMs: number;
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
@@ -159,8 +163,9 @@ function statementOf(record: ArrayRecord): string {
 }
 
 /**
- * Members that md here does not write to and the record takes for good: faulty, behind a lost path, or taken out behind our back (the kernel
- * lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an answered one).
+ * Members that md here does not write to and the record takes for good: faulty, behind a lost path, or taken out behind our
+ * back (the kernel lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an
+ * answered one).
  */
 function diverged(observation: ArrayObservation, record: ArrayRecord): string[] {
   return record.members
@@ -291,18 +296,21 @@ function pathOp({ record, released, observation }: LocalArray): LocalOp | null {
   const goodForOthers = goodIn(released);
   for (const { uuid, path, faulty } of observation?.members ?? []) {
     if (uuid === null || path !== 'lost') continue;
-    if (lastCopy(record, observation?.members ?? [], uuid)) return { op: 'release-path', member: uuid };
+    if (lastCopy(record, uuid)) return { op: 'restore-path', member: uuid };
     if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;
     return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
   }
   return null;
 }
 
-/** Neither the record nor md here can do without it. */
-function lastCopy(record: ArrayRecord, seen: ArrayObservation['members'], uuid: string): boolean {
-  if (!activeMembers(record).some((member) => member.uuid === uuid) || survivesWithout(record, uuid)) return false;
-  const left = seen.flatMap((member) => (member.uuid !== uuid && member.inSync ? (member.slot ?? []) : []));
-  return !survives(record, new Set(left));
+/** The master will not commit it as faulty. */
+function lastCopy(record: ArrayRecord, uuid: string): boolean {
+  return activeMembers(record).some((member) => member.uuid === uuid) && !survivesWithout(record, uuid);
+}
+
+function mayRestore(state: NodeArrays, { record, released }: LocalArray, now: number): boolean {
+  const writer = released?.writers.includes(state.self) === true && record.writers.includes(state.self);
+  return writer && !state.leaving && now < state.grantUntilMs && !crashedSince(state, record);
 }
 
 /** Whether the gates of this array may be answered now. */
@@ -375,6 +383,7 @@ export function localStep(
           observation: undefined,
           busy: null,
           pathBusy: null,
+          restoreAtMs: 0,
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
@@ -455,6 +464,8 @@ function advance(
   if (array.observation === undefined) return;
   if (array.observation !== null) {
     for (const member of diverged(array.observation, array.record)) {
+      // Told once: it changes nothing, but an operator should hear of it.
+      if (array.told.has(`faulty ${member}`) && lastCopy(array.record, member)) continue;
       tell(`faulty ${member}`, { what: 'member-faulty', array: uuid, member });
     }
   }
@@ -462,10 +473,10 @@ function advance(
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }
-  const letGo = array.pathBusy === null && now >= array.retryAtMs ? pathOp(array) : null;
-  if (letGo !== null) {
-    array = replace({ pathBusy: letGo });
-    effects.push({ type: 'perform', array: uuid, md, op: letGo });
+  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(array) : null;
+  if (path !== null && (path.op !== 'restore-path' || (mayRestore(state, array, now) && now >= array.restoreAtMs))) {
+    array = replace({ pathBusy: path, ...(path.op === 'restore-path' ? { restoreAtMs: now + REPEAT_MS } : {}) });
+    effects.push({ type: 'perform', array: uuid, md, op: path });
   }
   const next = plan(state, array, now);
   if (next.trouble !== undefined && array.trouble !== next.trouble) {

@@ -210,12 +210,14 @@ export interface MdDriver {
   setFaulty(md: string, memberUuid: string): Promise<void>;
   /**
    * Let I/O that waits for a member's lost path end with an error. md then tells applications that their writes are done
-   * without asking at any gate, so: first all nodes agree that the member has failed, then `setFaulty`, then this. Only
-   * where no copy of the data would be left may it come alone: md keeps such a member, and its errors reach applications.
+   * without asking at any gate, so: first all nodes agree that the member has failed, then `setFaulty`, then this.
    * No layer, or no path lost: done at once; I/O to a path that is lost later ends with an error too.
    */
   releasePath(md: string, memberUuid: string): Promise<void>;
-  /** Use a member's path again: I/O that waits goes on. Only while no node has been told that the member failed. */
+  /**
+   * Use a member's path again: I/O that waits goes on. Only while no node has been told that the member failed. Refused
+   * (EGRANT) without a live grant: writes are among what waits.
+   */
   restorePath(md: string, memberUuid: string): Promise<void>;
   /** Take a faulty or spare member out of the kernel's array. EBUSY while blocked. */
   remove(md: string, memberUuid: string): Promise<void>;

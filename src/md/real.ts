@@ -260,6 +260,7 @@ class RealDriver implements MdDriver {
   restorePath(md: string, memberUuid: string): Promise<void> {
     return this.#looking(md, async () => {
       const member = this.#memberOf(this.#array(md).read(), memberUuid);
+      this.#guard.demandGrant(md, 'path not restored');
       if (this.#paths.stateOf(member) !== 'direct') await this.#paths.restore(memberUuid, this.#paths.diskOf(member));
     });
   }

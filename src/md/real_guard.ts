@@ -133,11 +133,11 @@ export class RealGuard implements Guard {
   async open(array: SysfsArray): Promise<void> {
     this.#bornHeld.delete(array.md);
     if (array.suspend !== null) return translated(this.#native.open(array.md));
-    this.#demandGrant(array.md);
+    this.demandGrant(array.md, 'not opened');
     await this.#set(array.md, 'opening', 'active');
     if (!this.#grantLives()) {
       await this.#holdPlain();
-      this.#demandGrant(array.md);
+      this.demandGrant(array.md, 'not opened');
     }
   }
 
@@ -211,8 +211,9 @@ export class RealGuard implements Guard {
     return !dropping && this.#now() < grantUntilMs;
   }
 
-  #demandGrant(md: string): void {
-    if (!this.#grantLives()) throw new MdError('EGRANT', `${md}: not opened: this node's grant has ended`);
+  /** @throws MdError EGRANT */
+  demandGrant(md: string, refusal: string): void {
+    if (!this.#grantLives()) throw new MdError('EGRANT', `${md}: ${refusal}: this node's grant has ended`);
   }
 
   #set(md: string, step: string, state: string): Promise<void> {

@@ -14,12 +14,12 @@
  * - A suspend of the array waits for queued I/O, with the array's mutex, and stops reads too: none is begun meanwhile.
  */
 import { existsSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { MdError, type MemberPath } from './driver.ts';
 import { loadKernelModules } from './kernel_modules.ts';
 import type { NativeAddon } from './native.ts';
 import { type BlockDevice, describe, errorCode, errorText, MAP_UUID_PREFIX } from './real_disks.ts';
 import { type FileReader, namesIn, type SysfsMember } from './sysfs_array.ts';
+import { comesTrue } from './sysfs_store.ts';
 
 /** Tells of the events of all maps. */
 export const DM_CONTROL = '/dev/mapper/control';
@@ -27,7 +27,6 @@ export const DM_CONTROL = '/dev/mapper/control';
 const MODULES = ['dm_multipath', 'dm_round_robin'] as const;
 /** md lets go of a member's device a moment after it has removed it, on a work queue of its own. */
 const REMOVE_PATIENCE_MS = 2000;
-const POLL_MS = 5;
 
 export type DeviceMapper = Pick<
   NativeAddon,
@@ -90,20 +89,23 @@ export class MemberPaths {
   /** Takes the layer away, once md has let go of it. Nothing stays queued. No layer: done. @throws MdError EBUSY */
   async detach(memberUuid: string): Promise<void> {
     const name = mapName(memberUuid);
+    const free = () => this.#maps().every(({ uuid, holders }) => uuid !== memberUuid || holders.length === 0);
+    // Never under a running array: what waits there would be told as done.
+    if (!(await comesTrue(free, REMOVE_PATIENCE_MS)))
+      throw new MdError('EBUSY', `the layer over member ${memberUuid} is in use; stop the array that it is in`);
     // A map that never got its table takes no message.
     await this.#dm.dmMessage(name, 'fail_if_no_path').catch(() => undefined);
-    const endMs = performance.now() + REMOVE_PATIENCE_MS;
-    for (;;) {
-      try {
-        await this.#dm.dmRemove(name);
-        break;
-      } catch (error) {
-        const code = errorCode(error);
-        if (code === 'ENXIO' || code === 'ENOENT') break;
-        if (code !== 'EBUSY' || performance.now() >= endMs) throw new MdError(code, errorText(error));
-      }
-      await sleep(POLL_MS);
-    }
+    let refusal = { code: '', text: '' };
+    const removed = () =>
+      this.#dm.dmRemove(name).then(
+        () => true,
+        (error: unknown) => {
+          refusal = { code: errorCode(error), text: errorText(error) };
+          return refusal.code !== 'EBUSY';
+        },
+      );
+    const done = await comesTrue(removed, REMOVE_PATIENCE_MS);
+    if (!done || !['', 'ENXIO', 'ENOENT'].includes(refusal.code)) throw new MdError(refusal.code, refusal.text);
     this.#disks.delete(mapUuid(memberUuid));
   }
 
@@ -114,13 +116,18 @@ export class MemberPaths {
 
   /** Removes layers that nothing stands on: their agent died before md had the member, or after. */
   async sweep(): Promise<void> {
+    const stale = this.#maps().filter(({ holders }) => holders.length === 0);
+    await Promise.all(stale.map(({ uuid }) => this.detach(uuid).catch(() => undefined)));
+  }
+
+  /** The layers that there are, by member. */
+  #maps(): { uuid: string; holders: string[] }[] {
     const maps = namesIn('/sys/block').filter((name) => name.startsWith('dm-'));
     const uuids = this.#readFiles(maps.map((name) => `/sys/block/${name}/dm/uuid`));
-    const stale = maps.flatMap((name, index) => {
+    return maps.flatMap((name, index) => {
       const uuid = memberUuidOf({ mapUuid: uuids[index] ?? null });
-      return uuid !== null && namesIn(`/sys/block/${name}/holders`).length === 0 ? [uuid] : [];
+      return uuid === null ? [] : [{ uuid, holders: namesIn(`/sys/block/${name}/holders`) }];
     });
-    await Promise.all(stale.map((uuid) => this.detach(uuid).catch(() => undefined)));
   }
 
   stateOf(member: SysfsMember): MemberPath {

@@ -317,6 +317,7 @@ export class SimulatedNode implements MdDriver {
   async restorePath(md: string, memberUuid: string): Promise<void> {
     await this.#kernel.moment();
     const array = this.#array(md);
+    this.#needGrant(md);
     array.restorePath(array.member(memberUuid));
   }
 

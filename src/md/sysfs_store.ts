@@ -39,9 +39,9 @@ export class SysfsStore {
 }
 
 /** Resolves with whether the condition came true in time. */
-export async function comesTrue(condition: () => boolean, patienceMs: number): Promise<boolean> {
+export async function comesTrue(condition: () => boolean | Promise<boolean>, patienceMs: number): Promise<boolean> {
   const endMs = performance.now() + patienceMs;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() >= endMs) return false;
     await sleep(POLL_MS);
   }

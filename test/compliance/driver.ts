@@ -228,6 +228,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       const bench = await Bench.make(fixture);
       await bench.assemble();
       await refused(bench.done(bench.driver.open(bench.md)), 'EGRANT');
+      await refused(bench.done(bench.driver.restorePath(bench.md, memberUuid(0))), 'EGRANT');
       assert.ok(bench.see().held);
       bench.grant();
       await bench.done(bench.driver.open(bench.md));

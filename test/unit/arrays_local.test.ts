@@ -397,10 +397,33 @@ test('a copy that waits for a lost path is not frozen when it has nothing left t
   assert.ok(!node.ops(committed).includes('freeze'), 'it would wait for the release, and the release for it');
 });
 
-test('the path to the last copy is let go alone: the application hears of its errors', () => {
+test('the path to the last copy is tried again every second, by a writer with a grant, and never let go', () => {
   const failed = withFaulty(mirror(), LEG_B);
-  const node = Node.writing(failed, md({ writePending: false, arrayState: 'active' }, LEG_B));
-  assert.deepEqual(node.ops(node.feed(observed(lost(md({}, LEG_B), LEG_A)))), ['release-path']);
+  const answered = md({ writePending: false, arrayState: 'active' }, LEG_B);
+  const open = {
+    ...answered,
+    members: answered.members.map((member) => ({ ...member, blocked: false })),
+  };
+  const node = Node.writing(failed, open);
+  const tick = () => node.ops(node.feed({ type: 'tick' }));
+  const alone = lost(open, LEG_A);
+  const first = node.feed(observed(alone));
+  assert.deepEqual(node.ops(first), ['restore-path']);
+  assert.equal(first.filter((effect) => effect.type === 'submit').length, 1, 'an operator hears of it');
+  node.feed(observed(alone), done({ op: 'restore-path', member: LEG_A }));
+  assert.deepEqual(tick(), [], 'lost again: not at once');
+  node.now += 1000;
+  const again = node.feed({ type: 'tick' });
+  assert.deepEqual(node.ops(again), ['restore-path']);
+  assert.equal(again.filter((effect) => effect.type === 'submit').length, 0, 'once');
+  node.feed(observed(alone), done({ op: 'restore-path', member: LEG_A }));
+  node.now = 10_001;
+  assert.deepEqual(tick(), [], 'without a grant its writes stay here');
+
+  const outsider = Node.writing(newer(failed, { writers: [1], writerBoots: [] }), open);
+  outsider.feed(observed(alone));
+  assert.ok(!outsider.ops(outsider.feed({ type: 'tick' })).includes('restore-path'));
+
   const both = Node.writing();
   const seen = both.feed(observed(lost(lost(md(), LEG_A), LEG_B)));
   assert.deepEqual(both.ops(seen), [], 'with two copies the cluster decides on one first');
