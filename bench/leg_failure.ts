@@ -65,7 +65,8 @@ async function round(cluster: Cluster, clocks: Clocks, node: number, leg: string
       return clocks.hostMs(each, faulty.wallMs);
     }),
   );
-  // An I/O error has no caller whose clock could be asked: it begins when the first node's md shows it.
+  // An I/O error has no caller whose clock could be asked: it begins when the first node's md shows it. That is one of the
+  // others: the node that met the error keeps its I/O waiting, and its md is the last to hear.
   const beganMs = told ?? Math.min(...seen);
   return {
     lastNodeMs: Math.max(...seen) - beganMs,

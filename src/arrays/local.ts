@@ -487,7 +487,9 @@ function advance(
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
-  if (next.settled && array.busy === null) {
+  // A suspend that waits for a lost path returns only after the release, which waits for this word.
+  const waits = array.busy?.op === 'hold' && array.observation != null && pathLost(array.observation);
+  if (next.settled && (array.busy === null || waits)) {
     if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
       array = replace({
         applied: array.record.version,

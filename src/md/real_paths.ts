@@ -11,7 +11,10 @@
  * - Only what blk_path_error (include/linux/blk_types.h) calls an error of the path is queued. A medium error, a reservation
  *   conflict or a target's refusal reaches md as ever.
  * - dm never takes a failed path back by itself, and multipathd leaves maps alone whose UUID is not its own (`mpath-`).
- * - A suspend of the array waits for queued I/O, with the array's mutex, and stops reads too: none is begun meanwhile.
+ * - A suspend of the array waits for queued I/O, with the array's mutex, and stops new reads and writes at once: none is begun
+ *   meanwhile. Should one wait already, a store to the member's `state` waits with it, but SET_DISK_FAULTY does not; once the
+ *   queue is let go the suspend returns by itself (tried on 6.1).
+ * - dm_multipath's parameter queue_if_no_path_timeout_secs, 0 unless somebody sets it, would let the queue go by itself.
  */
 import { existsSync } from 'node:fs';
 import { MdError, type MemberPath } from './driver.ts';

@@ -16,7 +16,7 @@ test('the real driver keeps its contract on a real kernel', async (t) => {
   const disks = ['a', 'b', 'c', 'd'].map((letter) => `/dev/ubd${letter}`).join(',');
   const { rc, out, err } = await guest.sh(
     `MDMESH_TEST_DISKS=${disks} ${process.execPath} --no-warnings --test-reporter=tap ${suite}`,
-    { timeoutMs: 240_000 },
+    { timeoutMs: 360_000 },
   );
   const failed = out.split('\n').filter((line) => /^\s*not ok/.test(line));
   assert.deepEqual(failed, [], `${out}\n${err}`);

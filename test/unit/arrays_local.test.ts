@@ -388,6 +388,17 @@ test('a path is let go beside an operation that may be waiting for it', () => {
   assert.equal(node.state.arrays.get(ARRAY)?.busy?.op, 'hold', 'the suspend still waits');
 });
 
+test('a suspend that waits for a lost path keeps no record from being applied', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.now = 10_001;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['hold'], 'the grant has ended');
+  node.feed(observed(lost(md(), LEG_B)), { type: 'grant', untilMs: 20_000 });
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(committed.some((effect) => effect.type === 'applied' && effect.version.index === 6));
+});
+
 test('a copy that waits for a lost path is not frozen when it has nothing left to copy to', () => {
   const record = mirror({ resync: { fromSector: 0, by: 2, since: 5 } });
   const node = Node.writing(record, md({ syncAction: 'resync', resyncStartSector: 100 }));
