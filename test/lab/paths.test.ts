@@ -48,7 +48,10 @@ suite('a path to a leg is lost under a queue of writes', {
 
   async function mirror(md: string, legs: string): Promise<ArrayRecord> {
     const devices = [...legs].map((letter) => `/dev/mapper/leg${letter}`);
-    await cluster.must(1, `create ${md} --level 1 --raid-devices ${devices.length} --force ${devices.join(' ')}`);
+    const words = `create ${md} --level 1 --raid-devices ${devices.length} --force ${devices.join(' ')}`;
+    const { rc, err } = await cluster.mdmesh(1, words);
+    // Three kernels with their first array on two busy cores may lose a lease; the array comes all the same.
+    if (rc !== 0) assert.match(err, /the master changed meanwhile/);
     return cluster.open(cluster.nodes, md);
   }
 
