@@ -3,6 +3,7 @@
  * longest write meanwhile? Each round has a new mirror. The failing node goes round, so that the master fails legs too.
  */
 import { Cluster } from '../test/lab/cluster.ts';
+import { mdMemberOn } from '../test/lab/md_members.ts';
 import { makeMirror, unmakeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
@@ -64,7 +65,8 @@ async function round(cluster: Cluster, clocks: Clocks, node: number, leg: string
       return clocks.hostMs(each, faulty.wallMs);
     }),
   );
-  // An I/O error has no caller whose clock could be asked: it begins when the first node's md shows it.
+  // An I/O error has no caller whose clock could be asked: it begins when the first node's md shows it. That is one of the
+  // others: the node that met the error keeps its I/O waiting, and its md is the last to hear.
   const beganMs = told ?? Math.min(...seen);
   return {
     lastNodeMs: Math.max(...seen) - beganMs,
@@ -92,7 +94,8 @@ async function rounds(cluster: Cluster, devices: readonly string[], fail: Fail):
 export async function legFailureByIoctl(): Promise<Measured[]> {
   await using cluster = await Cluster.start({ name: 'bench-leg', diskMib: [64, 64], keptOnCores: true });
   const all = await rounds(cluster, ['/dev/ubda', '/dev/ubdb'], async (node, leg, clocks) => {
-    const failing = await mdio(cluster, node, ['fail', '--device', '/dev/md0', '--member', leg]);
+    const { name } = await mdMemberOn(cluster.lab.guest(node), 'md0', leg.replace('/dev/', ''));
+    const failing = await mdio(cluster, node, ['fail', '--device', '/dev/md0', '--member', `/dev/${name}`]);
     const [line] = jsonLines<{ wallMs: number }>(await failing.ended());
     if (line === undefined) throw new Error(`mdio fail on node ${node} said nothing`);
     return clocks.hostMs(node, line.wallMs);

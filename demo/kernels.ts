@@ -11,6 +11,7 @@ import type { Request } from '../src/wire/messages.ts';
 import { Cluster, program } from '../test/lab/cluster.ts';
 import { stateRoot } from '../test/lab/guest/registry.ts';
 import { type GuestProcess, Lab } from '../test/lab/lab.ts';
+import { mdMemberOn } from '../test/lab/md_members.ts';
 import type { Finding, Pause, Stage, Writer, WriterResult } from './stage.ts';
 
 const DISK_MIB = [96, 96, 96];
@@ -264,8 +265,10 @@ export class KernelStage implements Stage {
   }
 
   async failLeg(node: NodeId, md: string, disk: string): Promise<string> {
-    const state = `/sys/block/${md}/md/dev-${disk.replace('/dev/', '')}/state`;
-    await this.#cluster.lab.guest(node).writeFile(state, 'faulty');
+    const guest = this.#cluster.lab.guest(node);
+    const member = await mdMemberOn(guest, md, disk.replace('/dev/', ''));
+    const state = `/sys/block/${md}/md/dev-${member.name}/state`;
+    await guest.writeFile(state, 'faulty');
     return `md of node ${node} was told by ${state}`;
   }
 

@@ -14,6 +14,7 @@
 
 #include "clock.h"
 #include "disk_io.h"
+#include "dm_ioctl.h"
 #include "guard.h"
 #include "lane.h"
 #include "md_ioctl.h"
@@ -188,14 +189,16 @@ class Addon : public Napi::Addon<Addon> {
     return texts;
   }
 
-  Napi::Value write_file(const Napi::CallbackInfo& info) {
-    auto path = text_at(info, 0, "path");
-    auto value = text_at(info, 1, "value");
-    const Pending pending(info.Env(), mailbox_);
-    sysfs_pool_.run([pending, path = std::move(path), value = std::move(value)] {
-      pending.settle(mdmesh::write_text(path, value));
-    });
+  Napi::Value on_sysfs_pool(Napi::Env env, std::function<Outcome()> work) {
+    const Pending pending(env, mailbox_);
+    sysfs_pool_.run([pending, work = std::move(work)] { pending.settle(work()); });
     return pending.promise();
+  }
+
+  Napi::Value write_file(const Napi::CallbackInfo& info) {
+    return on_sysfs_pool(info.Env(), [path = text_at(info, 0, "path"), value = text_at(info, 1, "value")] {
+      return mdmesh::write_text(path, value);
+    });
   }
 
   Napi::Value alarm(const Napi::CallbackInfo& info) { return alarm_class.New({info[0]}); }
@@ -242,21 +245,65 @@ class Addon : public Napi::Addon<Addon> {
   }
 
   Napi::Value stop_array(const Napi::CallbackInfo& info) {
-    auto md = text_at(info, 0, "md");
-    const Pending pending(info.Env(), mailbox_);
-    sysfs_pool_.run([pending, md = std::move(md)] { pending.settle(mdmesh::stop_array(md)); });
-    return pending.promise();
+    return on_sysfs_pool(info.Env(), [md = text_at(info, 0, "md")] { return mdmesh::stop_array(md); });
   }
 
   Napi::Value set_disk_faulty(const Napi::CallbackInfo& info) {
-    auto md = text_at(info, 0, "md");
     const auto major = static_cast<std::uint32_t>(number_at(info, 1, "major", 0, 4095));
     const auto minor = static_cast<std::uint32_t>(number_at(info, 2, "minor", 0, 1048575));
+    return on_sysfs_pool(info.Env(), [md = text_at(info, 0, "md"), major, minor] {
+      return mdmesh::set_disk_faulty(md, major, minor);
+    });
+  }
+
+  Napi::Value dm_create(const Napi::CallbackInfo& info) {
+    auto name = text_at(info, 0, "name");
+    auto uuid = text_at(info, 1, "uuid");
     const Pending pending(info.Env(), mailbox_);
-    sysfs_pool_.run([pending, md = std::move(md), major, minor] {
-      pending.settle(mdmesh::set_disk_faulty(md, major, minor));
+    sysfs_pool_.run([pending, name = std::move(name), uuid = std::move(uuid)] {
+      mdmesh::DmDevice made;
+      if (auto failure = mdmesh::dm_create(name, uuid, made)) return pending.settle(failure);
+      pending.resolve([made](Napi::Env env) {
+        auto object = Napi::Object::New(env);
+        object.Set("major", made.major);
+        object.Set("minor", made.minor);
+        return object;
+      });
     });
     return pending.promise();
+  }
+
+  Napi::Value dm_load(const Napi::CallbackInfo& info) {
+    auto name = text_at(info, 0, "name");
+    const std::uint64_t size_sectors = whole_at(info, 1, "sizeSectors");
+    auto target = text_at(info, 2, "target");
+    auto parameters = text_at(info, 3, "parameters");
+    return on_sysfs_pool(info.Env(), [name = std::move(name), size_sectors, target = std::move(target), parameters = std::move(parameters)] {
+      return mdmesh::dm_load(name, size_sectors, target, parameters);
+    });
+  }
+
+  Napi::Value dm_resume(const Napi::CallbackInfo& info) {
+    return on_sysfs_pool(info.Env(), [name = text_at(info, 0, "name")] { return mdmesh::dm_resume(name); });
+  }
+
+  Napi::Value dm_remove(const Napi::CallbackInfo& info) {
+    return on_sysfs_pool(info.Env(), [name = text_at(info, 0, "name")] { return mdmesh::dm_remove(name); });
+  }
+
+  Napi::Value dm_message(const Napi::CallbackInfo& info) {
+    return on_sysfs_pool(info.Env(), [name = text_at(info, 0, "name"), message = text_at(info, 1, "message")] {
+      return mdmesh::dm_message(name, message);
+    });
+  }
+
+  Napi::Value dm_status(const Napi::CallbackInfo& info) { return text_of_map(info, mdmesh::dm_status); }
+  Napi::Value dm_table(const Napi::CallbackInfo& info) { return text_of_map(info, mdmesh::dm_table); }
+
+  static Napi::Value text_of_map(const Napi::CallbackInfo& info, Outcome (*ask)(std::string_view, std::string&)) {
+    std::string text;
+    const auto failure = ask(text_at(info, 0, "name"), text);
+    return failure ? info.Env().Null() : Napi::Value(Napi::String::New(info.Env(), text));
   }
 
   Napi::Value sd_notify(const Napi::CallbackInfo& info) {
@@ -660,6 +707,13 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("arrayInfo", &Addon::array_info),
                            InstanceMethod("stopArray", &Addon::stop_array),
                            InstanceMethod("setDiskFaulty", &Addon::set_disk_faulty),
+                           InstanceMethod("dmCreate", &Addon::dm_create),
+                           InstanceMethod("dmLoad", &Addon::dm_load),
+                           InstanceMethod("dmResume", &Addon::dm_resume),
+                           InstanceMethod("dmRemove", &Addon::dm_remove),
+                           InstanceMethod("dmMessage", &Addon::dm_message),
+                           InstanceMethod("dmStatus", &Addon::dm_status),
+                           InstanceMethod("dmTable", &Addon::dm_table),
                            InstanceMethod("sdNotify", &Addon::sd_notify),
                            InstanceMethod("startGuard", &Addon::start_guard),
                        });

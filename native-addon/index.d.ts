@@ -14,7 +14,7 @@ export interface NativeAddon {
   /** One store in a single write; the file must exist. May take as long as md drains; no other call waits for it. */
   writeFile(path: string, value: string): Promise<void>;
   /**
-   * Tells which of the files changed (sysfs_notify; events of /proc/mdstat), many at once if they came meanwhile. Files that
+   * Tells which of the files changed (sysfs_notify; events of /proc/mdstat; of any map for /dev/mapper/control), many at once if they came meanwhile. Files that
    * cannot be opened now are left out; a file that vanishes is told once and forgotten.
    */
   watch(paths: readonly string[], changed: (paths: string[]) => void): NativeWatcher;
@@ -28,6 +28,18 @@ export interface NativeAddon {
   stopArray(md: string): Promise<void>;
   /** SET_DISK_FAULTY: works while a suspend drains, which a store to dev-X/state does not. */
   setDiskFaulty(md: string, major: number, minor: number): Promise<void>;
+  /** An empty device-mapper map, not under /dev/mapper. `EBUSY`: name or UUID are taken; `ENOENT`: the module is not loaded. */
+  dmCreate(name: string, uuid: string): Promise<{ major: number; minor: number }>;
+  /** A table of one target from sector 0 on; it becomes the live one with `dmResume`. */
+  dmLoad(name: string, sizeSectors: number, target: string, parameters: string): Promise<void>;
+  dmResume(name: string): Promise<void>;
+  /** `EBUSY`: it is open; nothing is deferred. */
+  dmRemove(name: string): Promise<void>;
+  dmMessage(name: string, message: string): Promise<void>;
+  /** What `dmsetup status` shows of the first target, synchronously (it waits for no I/O). null: no such map, or no live table. */
+  dmStatus(name: string): string | null;
+  /** As `dmsetup table` shows it; as dmStatus otherwise. */
+  dmTable(name: string): string | null;
   /** sd_notify(3), e.g. `READY=1`. False: not started by systemd, or not taken. */
   sdNotify(state: string): boolean;
   /** One a process (`EEXIST`). */

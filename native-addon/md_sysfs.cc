@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "dm_ioctl.h"
+
 namespace mdmesh {
 namespace {
 
@@ -78,6 +80,10 @@ Outcome write_text(const std::string& path, const std::string& value) {
   return {};
 }
 
+bool Watcher::Watched::is_dm() const { return path == kDmControl; }
+
+bool Watcher::Watched::arm() const { return is_dm() ? dm_arm_poll(fd->get()) : drain(fd->get()); }
+
 Watcher::Watcher(std::function<void()> changed)
     : changed_(std::move(changed)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), thread_([this] { loop(); }) {}
 
@@ -105,12 +111,12 @@ std::vector<std::string> Watcher::add(const std::vector<std::string>& paths) {
     for (const auto& path : paths) {
       const bool known = std::any_of(watched_.begin(), watched_.end(), [&](const auto& one) { return one.path == path; });
       if (known) continue;
-      auto fd = std::make_shared<Fd>(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-      if (!*fd || !drain(fd->get())) {
+      Watched one{path, std::make_shared<Fd>(open(path.c_str(), O_RDONLY | O_CLOEXEC))};
+      if (!*one.fd || !one.arm()) {
         missing.push_back(path);
         continue;
       }
-      watched_.push_back({path, std::move(fd)});
+      watched_.push_back(std::move(one));
     }
   }
   wake();
@@ -152,7 +158,7 @@ void Watcher::loop() {
       watched = watched_;
     }
     std::vector<pollfd> polled{{wake_.get(), POLLIN, 0}};
-    for (const auto& one : watched) polled.push_back({one.fd->get(), POLLPRI, 0});
+    for (const auto& one : watched) polled.push_back({one.fd->get(), static_cast<short>(one.is_dm() ? POLLIN : POLLPRI), 0});
     if (poll(polled.data(), polled.size(), -1) < 0) continue;
 
     std::uint64_t count = 0;
@@ -160,9 +166,9 @@ void Watcher::loop() {
     }
     std::vector<std::string> changed;
     for (std::size_t i = 0; i < watched.size(); i++) {
-      if ((polled[i + 1].revents & (POLLPRI | POLLERR | POLLNVAL)) == 0) continue;
+      if ((polled[i + 1].revents & (POLLPRI | POLLIN | POLLERR | POLLNVAL)) == 0) continue;
       changed.push_back(watched[i].path);
-      if (drain(watched[i].fd->get())) continue;
+      if (watched[i].arm()) continue;
       const std::lock_guard lock(mutex_);
       std::erase_if(watched_, [&](const auto& one) { return one.fd == watched[i].fd; });
     }

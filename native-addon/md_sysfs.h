@@ -33,8 +33,8 @@ class AttributeReader {
 Outcome write_text(const std::string& path, const std::string& value);
 
 /**
- * Waits for sysfs_notify (POLLPRI) on attribute files and for events on /proc/mdstat. A file that vanishes is reported once
- * and forgotten: its descriptor would be ready for ever.
+ * Waits for sysfs_notify (POLLPRI) on attribute files, for events on /proc/mdstat, and for those of all device-mapper maps on
+ * kDmControl. A file that vanishes is reported once and forgotten: its descriptor would be ready for ever.
  */
 class Watcher {
  public:
@@ -55,6 +55,10 @@ class Watcher {
   struct Watched {
     std::string path;
     std::shared_ptr<Fd> fd;
+
+    bool is_dm() const;
+    /** From here on a poll tells of the next event. False: the file is gone. */
+    bool arm() const;
   };
 
   void loop();

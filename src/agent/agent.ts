@@ -674,12 +674,18 @@ export class Agent implements AgentFace {
           return driver.holdRange(md, op.range);
         case 'set-faulty':
           return driver.setFaulty(md, op.member);
+        case 'release-path':
+          return driver.releasePath(md, op.member);
+        case 'restore-path':
+          return driver.restorePath(md, op.member);
         case 'remove':
           return driver.remove(md, op.member);
         case 'add-spare':
           return withPath(op.member, (path) => driver.addSpare(md, op.member, path, op.record));
         case 'attach-rebuilding':
           return withPath(op.member, (path) => driver.attachRebuilding(md, op.member, path, op.record, op.fromSector));
+        case 'detach-rebuilding':
+          return driver.detachRebuilding(md, op.member);
         case 'activate':
           return withPath(op.member, (path) => driver.activate(md, op.member, path, op.record));
         case 'resync-start':

@@ -7,7 +7,8 @@
  *
  * Rules kept here (each has a test that goes red without it):
  * - A gate is answered only when every locally faulty member is faulty in a *released* record: all writers have stopped
- *   reading it by then. Before that, an answered gate would acknowledge writes that another node cannot see.
+ *   reading it by then. Before that, an answered gate would acknowledge writes that another node cannot see. Under a whole
+ *   hold nothing is in flight and an answer acknowledges nothing: there the record need not be released.
  * - Writes pass only with a live grant, as a writer of the newest record that was admitted under this boot of the kernel,
  *   once that record is released.
  * - While another node copies, this node's writes are suspended (drained), not only gated, where it copies: a write in flight
@@ -24,10 +25,17 @@
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
+ * - A lost path (the layer under md keeps its I/O waiting) is told to the master as a faulty member is. A record that calls
+ *   the member faulty is then applied as it stands: what waits reads nothing. Only when it is released the member is set
+ *   faulty and its path let go, in this order: md tells waiting writes as done then, without asking at a gate. These two go
+ *   beside any other operation, which may be waiting for that very I/O.
+ * - No drain (suspend, open, start of a copy) is begun while a path is lost: it would wait for it.
+ * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
+ *   It is tried again instead, every second, by a writer with a live grant.
  */
 import type { ArrayObservation, CopyOrder, SectorRange } from '../md/driver.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
-import { canDiffer, isRedundant, isWritten, rebuildingMembers } from './levels.ts';
+import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
 import {
   type ArrayRecord,
   type Copy,
@@ -45,11 +53,14 @@ export type LocalOp =
   | { op: 'open' }
   | { op: 'hold-range'; range: SectorRange }
   | { op: 'set-faulty'; member: string }
+  | { op: 'release-path'; member: string }
+  | { op: 'restore-path'; member: string }
   | { op: 'remove'; member: string }
   | { op: 'add-spare'; member: string; record: ArrayRecord }
   | { op: 'resync-start'; sector: number | null }
   | { op: 'attach-rebuilding'; member: string; record: ArrayRecord; fromSector: number; since: number }
   | { op: 'activate'; member: string; record: ArrayRecord }
+  | { op: 'detach-rebuilding'; member: string }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
   | { op: 'freeze' };
 
@@ -63,6 +74,10 @@ export interface LocalArray {
   observation: ArrayObservation | null | undefined;
   /** The operation under way; one at a time. */
   busy: LocalOp | null;
+  /** Of a lost path; beside `busy`. */
+  pathBusy: LocalOp | null;
+  /** No lost path is tried again before. */
+  restoreAtMs: number;
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
@@ -174,6 +189,16 @@ export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
 }
 
+/** A drain would end: nothing in flight waits for an answer or for a path. */
+function mayDrain(observation: ArrayObservation): boolean {
+  return !gateClosed(observation) && !pathLost(observation);
+}
+
+/** I/O of this node waits for the path to a member. */
+function pathLost(observation: ArrayObservation): boolean {
+  return observation.members.some(({ path }) => path === 'lost');
+}
+
 /** The kernel is moving data between members. */
 export function copyRuns(observation: ArrayObservation): boolean {
   return !['idle', 'frozen', ''].includes(observation.syncAction);
@@ -204,15 +229,16 @@ function statementOf(record: ArrayRecord): string {
 }
 
 /**
- * Members that md here does not write to and the record takes for good: faulty, or taken out behind our back (the kernel
- * lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an answered one).
+ * Members that md here does not write to and the record takes for good: faulty, behind a lost path, or taken out behind our
+ * back (the kernel lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an
+ * answered one).
  */
 function diverged(observation: ArrayObservation, record: ArrayRecord): string[] {
   return record.members
     .filter((recorded) => {
       if (recorded.role === 'faulty') return false;
       const seen = observation.members.find((member) => member.uuid === recorded.uuid);
-      return seen === undefined ? recorded.role === 'active' : seen.faulty;
+      return seen === undefined ? recorded.role === 'active' : seen.faulty || seen.path === 'lost';
     })
     .map((recorded) => recorded.uuid);
 }
@@ -309,8 +335,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   if (observation === undefined) return { op: null, settled: false };
   if (!wantedHere(record, state.self)) {
     if (observation === null) return { op: null, settled: true };
-    // Drained before it is stopped: `stop` must not cut a write in two.
-    if (!observation.held && !gateClosed(observation)) return { op: { op: 'hold' }, settled: false };
+    // Drained before it is stopped: `stop` must not cut a write in two. The driver refuses while one waits for a path.
+    if (!observation.held && mayDrain(observation)) return { op: { op: 'hold' }, settled: false };
     return { op: { op: 'stop' }, settled: false };
   }
   if (observation === null) {
@@ -319,11 +345,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
   for (const member of observation.members) {
-    if (member.uuid === null) continue;
+    if (member.uuid === null || member.path === 'lost') continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
     const used = !member.faulty && member.slot !== null;
     if (used && (recorded === undefined || recorded.role === 'faulty')) {
-      if (!observation.held && !gateClosed(observation)) return { op: { op: 'hold' }, settled: false };
+      if (!observation.held && !gateClosed(observation)) {
+        return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
+      }
       return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
     }
     if (recorded === undefined && !member.blocked) {
@@ -336,11 +364,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
-  if (!started && (runs || thawed)) return { op: { op: 'freeze' }, settled: false };
+  // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing.
+  const stuck = runs && pathLost(observation) && !canDiffer(record);
+  if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
   const held = (op: LocalOp): Plan => {
     if (observation.held) return { op, settled: false };
     // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.
-    return { op: gateClosed(observation) ? null : { op: 'hold' }, settled: false };
+    return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
   };
   for (const member of rebuildingMembers(record)) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
@@ -364,15 +394,20 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   }
   for (const member of observation.members) {
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
-    if (recorded?.role !== 'active' || !member.rebuilding) continue;
-    return held({ op: 'activate', member: recorded.uuid, record });
+    if (recorded?.role === 'active' && member.rebuilding) {
+      return held({ op: 'activate', member: recorded.uuid, record });
+    }
+    // Its rebuilding was called off.
+    if (recorded?.role === 'spare' && member.slot !== null && !member.faulty && member.path !== 'lost') {
+      return held({ op: 'detach-rebuilding', member: recorded.uuid });
+    }
   }
   const hold = mustHold(state, array, now) || awaitsFailure(array, now);
   if (hold && !observation.held) return held({ op: 'hold' });
   if (!runs && !(copierHere && copy.kind === 'resync' && !copy.halted)) {
     // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
     const unsure = crashedSince(state, record) && canDiffer(record) ? 0 : null;
-    const mark = copy?.kind === 'resync' ? copy.fromSector : copy?.unsynced === true ? 0 : unsure;
+    const mark = copy?.kind === 'resync' ? copy.fromSector : unsure;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
   const parted = diverged(observation, record).length > 0;
@@ -382,7 +417,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       return { op: null, settled: true, copyDone: true };
     }
     const { windows } = array;
-    if (windows?.since === copy.since && !gateClosed(observation) && now < state.grantUntilMs) {
+    if (windows?.since === copy.since && mayDrain(observation) && now < state.grantUntilMs) {
       // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
       const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
       const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
@@ -393,7 +428,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       }
     }
   }
-  if (!hold && !parted && !gateClosed(observation) && mayOpen(state, array)) {
+  if (!hold && !parted && mayDrain(observation) && mayOpen(state, array)) {
     const wanted = copiedElsewhere(state, record) ? array.window : NOTHING;
     if (wanted !== null && !sameRange(observation.suspended, wanted)) {
       const { loSector, hiSector } = wanted;
@@ -413,19 +448,53 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   return { op: null, settled: true };
 }
 
-/** Members seen here that the released record does not take for good: their failure is everybody's knowledge. */
-function settledMembers({ observation, released }: LocalArray): string[] {
-  const good = new Set(released?.members.filter(({ role }) => role !== 'faulty').map((member) => member.uuid));
+function goodIn(record: ArrayRecord | null): Set<string> {
+  return new Set(record?.members.filter(({ role }) => role !== 'faulty').map((member) => member.uuid));
+}
+
+/** Members seen here that the record which lets gates be answered does not take for good: their failure is agreed on. */
+function settledMembers(array: LocalArray): string[] {
+  const { observation } = array;
+  const good = goodIn(recordForGates(array));
   return (observation?.members ?? []).flatMap(({ uuid }) => (uuid === null || good.has(uuid) ? [] : [uuid]));
+}
+
+/** What is due for a lost path; null: nothing yet. */
+function pathOp({ record, released, observation }: LocalArray): LocalOp | null {
+  const good = goodIn(record);
+  const goodForOthers = goodIn(released);
+  for (const { uuid, path, faulty } of observation?.members ?? []) {
+    if (uuid === null || path !== 'lost') continue;
+    if (lastCopy(record, uuid)) return { op: 'restore-path', member: uuid };
+    if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;
+    return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
+  }
+  return null;
+}
+
+/** The master will not commit it as faulty. */
+function lastCopy(record: ArrayRecord, uuid: string): boolean {
+  return activeMembers(record).some((member) => member.uuid === uuid) && !survivesWithout(record, uuid);
+}
+
+function mayRestore(state: NodeArrays, { record, released }: LocalArray, now: number): boolean {
+  const writer = released?.writers.includes(state.self) === true && record.writers.includes(state.self);
+  return writer && !state.leaving && now < state.grantUntilMs && !crashedSince(state, record);
+}
+
+/** Where nothing is in flight no write waits for the answer, so nobody's release. */
+function recordForGates({ observation, record, released }: LocalArray): ArrayRecord | null {
+  return observation?.held === true ? record : released;
 }
 
 /** Whether the gates of this array may be answered now. */
 export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: number): boolean {
-  const { observation, released, record } = array;
-  if (observation == null || released === null || !gateClosed(observation)) return false;
+  const { observation, record } = array;
+  const agreed = recordForGates(array);
+  if (observation == null || agreed === null || !gateClosed(observation)) return false;
   if (state.leaving || now >= state.grantUntilMs) return false;
-  if (!released.writers.includes(state.self) && !observation.held) return false;
-  return diverged(observation, released).length === 0 && diverged(observation, record).length === 0;
+  if (!agreed.writers.includes(state.self) && !observation.held) return false;
+  return diverged(observation, agreed).length === 0 && diverged(observation, record).length === 0;
 }
 
 export function localState(array: LocalArray): LocalState {
@@ -488,6 +557,8 @@ export function localStep(
           released: null,
           observation: undefined,
           busy: null,
+          pathBusy: null,
+          restoreAtMs: 0,
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
@@ -561,8 +632,9 @@ export function localStep(
       const array = arrays.get(input.array);
       if (array === undefined) break;
       const failed = input.error !== null;
+      const ofPath = JSON.stringify(input.op) === JSON.stringify(array.pathBusy);
       change(input.array, {
-        busy: null,
+        ...(ofPath ? { pathBusy: null } : { busy: null }),
         retryAtMs: failed ? now + RETRY_MS : 0,
         ...(failed ? {} : outcomeOf(array, input.op)),
       });
@@ -622,12 +694,19 @@ function advance(
   if (array.observation === undefined) return;
   if (array.observation !== null) {
     for (const member of diverged(array.observation, array.record)) {
+      // Told once: it changes nothing, but an operator should hear of it.
+      if (array.told.has(`faulty ${member}`) && lastCopy(array.record, member)) continue;
       tell(`faulty ${member}`, { what: 'member-faulty', array: uuid, member });
     }
   }
   if (!array.gateBusy && gatesAnswerable(state, array, now)) {
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
+  }
+  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(array) : null;
+  if (path !== null && (path.op !== 'restore-path' || (mayRestore(state, array, now) && now >= array.restoreAtMs))) {
+    array = replace({ pathBusy: path, ...(path.op === 'restore-path' ? { restoreAtMs: now + REPEAT_MS } : {}) });
+    effects.push({ type: 'perform', array: uuid, md, op: path });
   }
   array = replace(copyOn(state, array, now, effects));
   const next = plan(state, array, now);
@@ -639,7 +718,9 @@ function advance(
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
-  if (next.settled && array.busy === null) {
+  // A suspend that waits for a lost path returns only after the release, which waits for this word.
+  const waits = array.busy?.op === 'hold' && array.observation != null && pathLost(array.observation);
+  if (next.settled && (array.busy === null || waits)) {
     if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
       array = replace({
         applied: array.record.version,

@@ -219,12 +219,18 @@ function copyOf(record: ArrayRecord, kind: CopyKind, by: NodeId): Copy {
   return wholeCopy(kind, by, record.version.index + 1);
 }
 
-/** A crash has left what is written in doubt, everywhere: legs may differ, and a member that is being rebuilt misses it. */
+/**
+ * A crash has left what is written in doubt, everywhere: legs may differ, and a member that is being rebuilt misses it. Legs
+ * first: md resyncs nothing while a member is being rebuilt (md_check_recovery, drivers/md/md.c), so that one is a spare again.
+ */
 function withResync(record: ArrayRecord, by: NodeId): ArrayRecord {
-  if (rebuildingMembers(record).length > 0) {
-    return { ...record, resync: { ...copyOf(record, 'recovery', by), unsynced: canDiffer(record) } };
+  if (!canDiffer(record)) {
+    return { ...record, resync: rebuildingMembers(record).length > 0 ? copyOf(record, 'recovery', by) : null };
   }
-  return { ...record, resync: canDiffer(record) ? copyOf(record, 'resync', by) : null };
+  const members = record.members.map((member) =>
+    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,
+  );
+  return { ...record, members, resync: copyOf(record, 'resync', by) };
 }
 
 /** The record after its copy has ended. */
@@ -233,8 +239,7 @@ function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
     copy.kind === 'recovery'
       ? record.members.map((member) => (member.role === 'rebuilding' ? { ...member, role: 'active' as const } : member))
       : record.members;
-  const resync = copy.unsynced ? copyOf(record, 'resync', copy.by) : null;
-  return { ...record, members, resync, events: record.events + 1 };
+  return { ...record, members, resync: null, events: record.events + 1 };
 }
 
 function withWriters(record: ArrayRecord, writers: readonly NodeId[]): ArrayRecord {
@@ -311,8 +316,7 @@ function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
     case 'resync':
       return canDiffer(failed) ? failed : { ...failed, resync: null };
     case 'recovery':
-      if (rebuildingMembers(failed).length > 0) return failed;
-      return copy.unsynced ? withResync(failed, copy.by) : { ...failed, resync: null };
+      return rebuildingMembers(failed).length > 0 ? failed : { ...failed, resync: null };
     default:
       // What it would go on to compare with is gone; it is asked for again when the array is whole.
       return { ...failed, resync: null };
@@ -1070,7 +1074,6 @@ function tellCopy(state: MasterState, array: MasterArray, pending: PendingCommit
   if (detail.member !== undefined) tell('SpareActive', 'info', { member: detail.member });
   const found = array.mismatchSectors;
   tell('RebuildFinished', 'info', { by: state.self, ...(found === null ? {} : { mismatchSectors: found }) });
-  if (copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
 }
 
 function seesMajority(state: MasterState): boolean {

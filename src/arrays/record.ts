@@ -79,7 +79,7 @@ export const ArrayRecord = z.object({
    * in md's own unit of the copy (resync, check and repair of raid10 count sectors of the array, all else sectors of the
    * component). Of a resync or recovery: what lies behind it may differ.
    * `since`: index of the commit that asked for it, so that the end of an older copy is not taken for the end of this one.
-   * `halted`: an operator paused it. `unsynced`: the active members may differ among themselves too; a resync follows.
+   * `halted`: an operator paused it.
    */
   resync: z
     .object({
@@ -88,7 +88,6 @@ export const ArrayRecord = z.object({
       by: NodeId,
       since: z.int().min(0),
       halted: z.boolean().default(false),
-      unsynced: z.boolean().default(false),
     })
     .nullable(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */
@@ -104,5 +103,5 @@ export type Copy = NonNullable<ArrayRecord['resync']>;
 
 /** A copy of everything. @param since index of the commit that asks for it */
 export function wholeCopy(kind: CopyKind, by: NodeId, since: number): Copy {
-  return { kind, fromSector: 0, by, since, halted: false, unsynced: false };
+  return { kind, fromSector: 0, by, since, halted: false };
 }

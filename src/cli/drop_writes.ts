@@ -4,7 +4,9 @@
  * - An array whose gate is closed (`write-pending`, a `blocked` member) is held already, and must not be suspended: the
  *   store would wait, with the array's mutex, for the very write that the gate holds.
  * - A store drains the array's I/O and may hang in the kernel where no signal reaches it. So each runs in a process of its
- *   own that is waited for only so long; this one never touches the file itself.
+ *   own that is waited for only so long; this one never touches the file itself. I/O that waits for a lost path (the layer
+ *   under md, src/md/real_paths.ts) makes it hang too: new writes are held from its first moment, but nothing shows that, so
+ *   it is not told as held.
  */
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';

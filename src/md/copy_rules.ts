@@ -48,6 +48,13 @@ export function demandHeld(seen: ArrayObservation, doing: string): void {
   throw new MdError('EBUSY', `${seen.md}: ${doing}: its writes are not held as a whole; hold the array first`);
 }
 
+/** Members may leave their slots and come back: nothing is in flight, and nothing copies. @throws MdError EBUSY, EAGAIN */
+export function demandMovable(seen: ArrayObservation, doing: string): void {
+  demandFrozen(seen, doing);
+  demandHeld(seen, doing);
+  demandOpenGates(seen, doing);
+}
+
 /** @throws MdError EINVAL. `toSector`: null is the end */
 export function demandStop(md: string, toSector: number | null, chunkSectors: number): void {
   if (toSector === null) return;
@@ -139,9 +146,7 @@ export function activeAlready(seen: ArrayObservation, uuid: string): boolean {
   if (!member.rebuilding)
     // What this node wrote since the member came has not reached it.
     throw new MdError('EBUSY', `${md}: ${member.device} is not rebuilding here; attach it as rebuilding first`);
-  demandFrozen(seen, `activating ${member.device}`);
-  demandHeld(seen, `activating ${member.device}`);
-  demandOpenGates(seen, `activating ${member.device}`);
+  demandMovable(seen, `activating ${member.device}`);
   if (seen.resyncStartSector !== null)
     throw new MdError('EBUSY', `${md}: resync_start is ${seen.resyncStartSector}: md would begin that; resync first`);
   return false;

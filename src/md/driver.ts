@@ -90,6 +90,11 @@ export interface CopyOrder {
   /** It stops here until it is told to go on; null: to the end. A multiple of the chunk. */
   toSector: number | null;
 }
+/**
+ * The way from this node to a member, as the layer under md sees it: `direct`, there is no such layer, and md hears of every
+ * error at once; `up`; `lost`: it failed, and I/O to the member waits; `failing`: it failed, and I/O to it ends with an error.
+ */
+export type MemberPath = 'direct' | 'up' | 'lost' | 'failing';
 
 export interface MemberObservation {
   /** device_uuid; null if the device's superblock could not be read. */
@@ -103,6 +108,7 @@ export interface MemberObservation {
   faulty: boolean;
   /** Gate B: a failure that user space has not answered yet. */
   blocked: boolean;
+  path: MemberPath;
 }
 
 export interface ArrayObservation {
@@ -219,7 +225,19 @@ export interface MdDriver {
    *   a failure that nobody has agreed on would be answered with the one that all have. Left out: whichever are blocked.
    */
   answerGates(md: string, settled?: readonly string[]): Promise<void>;
+  /** Works also while I/O waits for the member's path. */
   setFaulty(md: string, memberUuid: string): Promise<void>;
+  /**
+   * Let I/O that waits for a member's lost path end with an error. md then tells applications that their writes are done
+   * without asking at any gate, so: first all nodes agree that the member has failed, then `setFaulty`, then this.
+   * No layer, or no path lost: done at once; I/O to a path that is lost later ends with an error too.
+   */
+  releasePath(md: string, memberUuid: string): Promise<void>;
+  /**
+   * Use a member's path again: I/O that waits goes on. Only while no node has been told that the member failed. Refused
+   * (EGRANT) without a live grant: writes are among what waits.
+   */
+  restorePath(md: string, memberUuid: string): Promise<void>;
   /** Take a faulty or spare member out of the kernel's array. EBUSY while blocked. */
   remove(md: string, memberUuid: string): Promise<void>;
   /** Attach as spare without a slot. */
@@ -259,6 +277,8 @@ export interface MdDriver {
    * with no gate closed (EAGAIN) and a live grant (EGRANT). Spares without a slot may leave the array, if another slot is free.
    */
   activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void>;
+  /** A rebuilding member becomes a spare without a slot. As `activate`: frozen, held, no gate closed, a live grant. */
+  detachRebuilding(md: string, memberUuid: string): Promise<void>;
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */
   freeze(md: string): Promise<void>;
 

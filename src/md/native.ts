@@ -26,6 +26,13 @@ const FUNCTIONS = [
   'arrayInfo',
   'stopArray',
   'setDiskFaulty',
+  'dmCreate',
+  'dmLoad',
+  'dmResume',
+  'dmRemove',
+  'dmMessage',
+  'dmStatus',
+  'dmTable',
   'sdNotify',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];

@@ -5,6 +5,7 @@
  * - one lane an array: its operations never overlap. So a suspend and a member's removal never wait for each other.
  * - gates are answered outside that lane, by the guard's own thread: a lane may be stuck in a drain that only the answer ends.
  *   A copy is let go on outside of it too: peers hold writes for as long as it stands.
+ * - so is a lost path let go: what stands in the lane may wait for the I/O that waits for it.
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
@@ -15,6 +16,7 @@ import {
   demandCopy,
   demandFrozen,
   demandHeld,
+  demandMovable,
   demandOpenGates,
   demandRange,
   rebuildingMember,
@@ -32,10 +34,11 @@ import {
 } from './driver.ts';
 import type { NativeAddon } from './native.ts';
 import { RealArray } from './real_array.ts';
-import { clearArray, loadModules, planAssembly, startArray } from './real_assembly.ts';
+import { loadModules, planAssembly, startArray } from './real_assembly.ts';
 import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
+import { MemberPaths, memberUuidOf } from './real_paths.ts';
 import { ArrayWatch } from './real_watch.ts';
 import {
   copying,
@@ -46,6 +49,7 @@ import {
   readArray,
   readRecoveryStarts,
   type SysfsArray,
+  type SysfsMember,
 } from './sysfs_array.ts';
 import { SysfsStore } from './sysfs_store.ts';
 
@@ -71,6 +75,7 @@ class RealDriver implements MdDriver {
   readonly #store: SysfsStore;
   readonly #disks: Disks;
   readonly #lanes = new Lanes();
+  readonly #paths: MemberPaths;
   readonly #watch: ArrayWatch;
   readonly #boot: string;
   /** `md/device` of members on their way out: a spare is called faulty for a moment then, which is nobody's failure. */
@@ -94,7 +99,8 @@ class RealDriver implements MdDriver {
     this.#guard = new RealGuard(native, this.#readFiles, this.#store, () => this.#watch.refresh());
     this.guard = this.#guard;
     this.#boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    this.#watch = new ArrayWatch(native, this.#readFiles);
+    this.#paths = new MemberPaths(native, this.#readFiles);
+    this.#watch = new ArrayWatch(native, this.#readFiles, (member) => this.#paths.stateOf(member));
     this.#watch.listen((md) => {
       // Somebody else stopped it.
       if (this.#watch.read(md) === null) this.#guard.forget(md);
@@ -102,13 +108,14 @@ class RealDriver implements MdDriver {
   }
 
   async takeOverAll(): Promise<void> {
+    await this.#paths.sweep();
     await Promise.all(mdNames().map((md) => this.#inLane(md, () => this.#takeOver(md))));
   }
 
   async #takeOver(md: string): Promise<void> {
     const array = this.#ours(md);
     if (array === null) return;
-    await this.#disks.identify(array.members.map((member) => member.devno));
+    await this.#disks.identify(array.members.map((member) => this.#paths.diskOf(member).devno));
     await this.#guard.register(array, false);
     // Between copies an array is always frozen; the agent before may have died between the end of one and its freeze.
     if (!copying(array)) await this.#array(md).freeze();
@@ -159,7 +166,11 @@ class RealDriver implements MdDriver {
     for (const md of mdNames()) {
       const array = readArray(md, this.#readFiles);
       if (array === null || array.arrayState === 'clear') continue;
-      found.push({ md, metadata: array.metadata, devices: array.members.map((member) => member.device) });
+      found.push({
+        md,
+        metadata: array.metadata,
+        devices: array.members.map((member) => this.#paths.diskOf(member).device),
+      });
     }
     return found;
   }
@@ -177,17 +188,18 @@ class RealDriver implements MdDriver {
     let arrayUuid: string | null = null;
     const staying = array.members.filter((member) => !this.#leaving.has(`${md}/${member.device}`));
     const members = staying.map((member) => {
-      const identity = this.#disks.identity(member.devno);
-      arrayUuid ??= identity?.array ?? null;
+      const disk = this.#paths.diskOf(member);
+      arrayUuid ??= this.#disks.identity(disk.devno)?.array ?? null;
       const slot = moving?.get(member.device);
       return {
-        uuid: identity?.member ?? null,
-        device: member.device.replaceAll('!', '/'),
+        uuid: this.#uuidOf(member),
+        device: disk.device.replaceAll('!', '/'),
         slot: slot ?? member.slot,
         inSync: slot === undefined && member.states.has('in_sync') && !member.states.has('faulty'),
         rebuilding: slot !== undefined || isRebuilding(member),
         faulty: slot === undefined && member.states.has('faulty'),
         blocked: slot === undefined && member.states.has('blocked'),
+        path: this.#paths.stateOf(member),
       };
     });
     const ownGate = moving !== undefined && array.arrayState === 'write-pending';
@@ -224,11 +236,13 @@ class RealDriver implements MdDriver {
       );
       const members = planAssembly(record, devices);
       await loadModules(record.level);
-      await startArray(record, members, this.#readFiles, this.#store);
+      await startArray(record, members, this.#readFiles, this.#store, this.#paths);
       try {
         await this.#guard.register(this.#array(md).read(), true);
       } catch (error) {
-        await clearArray(md, this.#readFiles, this.#store).catch(() => undefined);
+        await this.#array(md)
+          .stop()
+          .catch(() => undefined);
         throw error;
       }
     });
@@ -254,9 +268,12 @@ class RealDriver implements MdDriver {
       const array = this.#array(md).read();
       if (settled !== undefined) {
         for (const member of array.members) {
-          const uuid = this.#disks.identity(member.devno)?.member;
-          if (!member.states.has('blocked') || (uuid !== undefined && settled.includes(uuid))) continue;
-          throw new MdError('EAGAIN', `${md}: ${member.device} has failed meanwhile; nothing is answered`);
+          const uuid = this.#uuidOf(member);
+          if (!member.states.has('blocked') || (uuid !== null && settled.includes(uuid))) continue;
+          throw new MdError(
+            'EAGAIN',
+            `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`,
+          );
         }
       }
       await this.#guard.answerGates(array);
@@ -265,17 +282,36 @@ class RealDriver implements MdDriver {
     }
   }
 
-  setFaulty(md: string, memberUuid: string): Promise<void> {
-    return this.#inLane(md, () => {
+  async setFaulty(md: string, memberUuid: string): Promise<void> {
+    const fail = async (): Promise<void> => {
       const seen = this.#seen(md);
-      return this.#array(md).setFaulty(seen, this.#deviceOf(seen, memberUuid));
+      await this.#array(md).setFaulty(seen, this.#memberOf(seen, memberUuid));
+    };
+    const seen = this.#seen(md);
+    // What stands in the lane may be a suspend that waits for this very member.
+    if (this.#paths.stateOf(this.#memberOf(seen, memberUuid)) === 'lost') await this.#looking(md, fail);
+    else await this.#inLane(md, fail);
+  }
+
+  releasePath(md: string, memberUuid: string): Promise<void> {
+    return this.#looking(md, async () => {
+      const member = this.#memberOf(this.#array(md).read(), memberUuid);
+      if (this.#paths.stateOf(member) !== 'direct') await this.#paths.release(memberUuid);
+    });
+  }
+
+  restorePath(md: string, memberUuid: string): Promise<void> {
+    return this.#looking(md, async () => {
+      const member = this.#memberOf(this.#array(md).read(), memberUuid);
+      this.#guard.demandGrant(md, 'path not restored');
+      if (this.#paths.stateOf(member) !== 'direct') await this.#paths.restore(memberUuid, this.#paths.diskOf(member));
     });
   }
 
   remove(md: string, memberUuid: string): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
-      await this.#leave(array, this.#deviceOf(array.read(), memberUuid));
+      await this.#leave(array, this.#memberOf(array.read(), memberUuid));
     });
   }
 
@@ -284,8 +320,7 @@ class RealDriver implements MdDriver {
       const member = record.members.find((candidate) => candidate.uuid === memberUuid);
       if (member === undefined) throw new MdError('EINVAL', `${md}: the record lists no member ${memberUuid}`);
       const device = await this.#memberAt(md, memberUuid, path);
-      await this.#array(md).addSpare(member, device);
-      this.#guard.registerMember(md, device.name);
+      this.#guard.registerMember(md, await this.#array(md).addSpare(member, device));
     });
   }
 
@@ -312,7 +347,7 @@ class RealDriver implements MdDriver {
       demandCopy(this.#observation(seen), copy, array.chunkSectors, array.rebuildingFrom(seen));
       // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot
       // (md_check_recovery and remove_and_add_spares, drivers/md/md.c).
-      for (const device of array.idleSpares()) await this.#leave(array, device);
+      for (const spare of array.idleSpares()) await this.#leave(array, spare);
       await array.startCopy(copy);
     });
   }
@@ -337,18 +372,17 @@ class RealDriver implements MdDriver {
       demandFrozen(seen, `attaching ${device.path} as rebuilding`);
       demandAttachable(seen, record, member, fromSector);
       const place = { slot: member.slot, recoverySector: fromSector };
-      const present = state.members.find((candidate) => candidate.devno === device.devno);
+      const present = state.members.find((candidate) => this.#uuidOf(candidate) === memberUuid);
       if (present === undefined) {
-        await array.attachRebuilding(member, device, place);
-        this.#guard.registerMember(md, device.name);
-      } else if (present.slot === null) await array.enterSlot(device.name, place);
+        this.#guard.registerMember(md, await array.attachRebuilding(member, device, place));
+      } else if (present.slot === null) await array.enterSlot(present.device, place);
       else if (readRecoveryStarts(md, [present], this.#readFiles)[0] !== fromSector) {
         const moving = `moving ${device.path} to sector ${fromSector}`;
         demandHeld(seen, moving);
         demandOpenGates(seen, moving);
         await this.#move(array, state, async () => {
-          await array.leaveSlot(device.name, () => this.#guard.answer(md, [device.name]));
-          await array.enterAgain(device.name, place);
+          await array.leaveSlot(present.device, () => this.#guard.answer(md, [present.device]));
+          await array.enterAgain(present.device, place);
         });
       }
     });
@@ -361,7 +395,7 @@ class RealDriver implements MdDriver {
       const array = this.#array(md);
       const state = array.read();
       if (activeAlready(this.#observation(state), memberUuid)) return;
-      const name = this.#deviceOf(state, memberUuid);
+      const name = this.#memberOf(state, memberUuid).device;
       const rebuilding = state.members.filter(isRebuilding);
       const sectors = readRecoveryStarts(md, rebuilding, this.#readFiles);
       const others = rebuilding.flatMap(({ device, slot: own }, index) =>
@@ -370,7 +404,7 @@ class RealDriver implements MdDriver {
       await this.#move(array, state, async () => {
         // Whatever else md finds to rebuild, it would rebuild now, by copying.
         const inSlots = state.members.filter((member) => member.slot !== null).length;
-        if (inSlots < record.raidDisks) for (const device of array.idleSpares()) await this.#leave(array, device);
+        if (inSlots < record.raidDisks) for (const spare of array.idleSpares()) await this.#leave(array, spare);
         for (const device of [name, ...others.map((other) => other.device)])
           await array.leaveSlot(device, () => this.#guard.answer(md, [device]));
         await array.enterAgain(name, { slot, recoverySector: record.componentSectors });
@@ -382,10 +416,25 @@ class RealDriver implements MdDriver {
     });
   }
 
+  detachRebuilding(md: string, memberUuid: string): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      const state = array.read();
+      const { device, slot } = this.#memberOf(state, memberUuid);
+      if (slot === null) return;
+      demandMovable(this.#observation(state), `calling off the rebuilding of ${device}`);
+      await this.#move(array, state, async () => {
+        await array.leaveSlot(device, () => this.#guard.answer(md, [device]));
+        await array.becomeSpare(device);
+        await this.#guard.answer(md, []);
+      });
+    });
+  }
+
   /** Members leave their slots and come back, without anybody taking it for failures. */
   async #move(array: RealArray, state: SysfsArray, moves: () => Promise<void>): Promise<void> {
     const { md } = array;
-    this.#guard.demandGrant(md);
+    this.#guard.demandGrant(md, 'no member moved');
     const slots = new Map<string, number>();
     for (const member of state.members)
       if (isRebuilding(member) && member.slot !== null) slots.set(member.device, member.slot);
@@ -428,25 +477,34 @@ class RealDriver implements MdDriver {
   }
 
   #array(md: string): RealArray {
-    return new RealArray(md, this.#readFiles, this.#store);
+    return new RealArray(md, {
+      readFiles: this.#readFiles,
+      store: this.#store,
+      paths: this.#paths,
+      setDiskFaulty: (...args) => this.#native.setDiskFaulty(...args),
+    });
   }
 
-  async #inLane<T>(md: string, operation: () => Promise<T>): Promise<T> {
+  #inLane<T>(md: string, operation: () => Promise<T>): Promise<T> {
+    return this.#looking(md, () => this.#lanes.run(md, operation));
+  }
+
+  async #looking<T>(md: string, operation: () => Promise<T>): Promise<T> {
     try {
-      return await this.#lanes.run(md, operation);
+      return await operation();
     } finally {
       // md does not notify of everything: look at once.
       this.#watch.look(md);
     }
   }
 
-  async #leave(array: RealArray, device: string): Promise<void> {
-    const name = `${array.md}/${device}`;
-    const spare = array.idleSpares().includes(device);
+  async #leave(array: RealArray, member: SysfsMember): Promise<void> {
+    const name = `${array.md}/${member.device}`;
+    const spare = array.idleSpares().some(({ device }) => device === member.device);
     if (spare) this.#leaving.add(name);
     try {
-      await array.remove(device);
-      this.#guard.forgetMember(array.md, device);
+      await array.remove(member);
+      this.#guard.forgetMember(array.md, member.device);
     } finally {
       this.#leaving.delete(name);
     }
@@ -468,16 +526,20 @@ class RealDriver implements MdDriver {
     return resolveDevice(path);
   }
 
-  /** Kernel name of a member in this array. */
-  #deviceOf(array: SysfsArray, memberUuid: string): string {
-    const member = array.members.find((candidate) => this.#disks.identity(candidate.devno)?.member === memberUuid);
+  #memberOf(array: SysfsArray, memberUuid: string): SysfsMember {
+    const member = array.members.find((candidate) => this.#uuidOf(candidate) === memberUuid);
     if (member === undefined) throw new MdError('ENOENT', `${array.md} has no member ${memberUuid} on this node`);
-    return member.device;
+    return member;
+  }
+
+  /** The layer's UUID tells it without a look at a disk that may answer no more. */
+  #uuidOf(member: SysfsMember): string | null {
+    return memberUuidOf(member) ?? this.#disks.identity(member.devno)?.member ?? null;
   }
 
   #identifyMissing(array: SysfsArray): void {
     const unknown = array.members
-      .map((member) => member.devno)
+      .map((member) => this.#paths.diskOf(member).devno)
       .filter((devno) => this.#disks.identity(devno) === null && !this.#askedFor.has(devno));
     if (unknown.length === 0) return;
     for (const devno of unknown) this.#askedFor.add(devno);

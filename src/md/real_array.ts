@@ -6,8 +6,10 @@ import { readFileSync } from 'node:fs';
 import type { MemberRecord } from '../arrays/record.ts';
 import { demandStop } from './copy_rules.ts';
 import { type CopyOrder, MdError } from './driver.ts';
+import type { NativeAddon } from './native.ts';
 import { attach, clearArray, enterSlot, type Place } from './real_assembly.ts';
-import { type BlockDevice, errorCode } from './real_disks.ts';
+import { type BlockDevice, errorCode, errorText } from './real_disks.ts';
+import { type MemberPaths, memberUuidOf } from './real_paths.ts';
 import {
   arrayDirectory,
   copying,
@@ -42,15 +44,27 @@ function copies(array: SysfsArray): boolean {
   return array.syncAction !== null;
 }
 
+/** What all arrays of a node are read and told through. */
+export interface ArrayFaces {
+  readFiles: FileReader;
+  store: SysfsStore;
+  paths: MemberPaths;
+  setDiskFaulty: NativeAddon['setDiskFaulty'];
+}
+
 export class RealArray {
   readonly md: string;
   readonly #readFiles: FileReader;
   readonly #store: SysfsStore;
+  readonly #paths: MemberPaths;
+  readonly #setDiskFaulty: ArrayFaces['setDiskFaulty'];
 
-  constructor(md: string, readFiles: FileReader, store: SysfsStore) {
+  constructor(md: string, { readFiles, store, paths, setDiskFaulty }: ArrayFaces) {
     this.md = md;
     this.#readFiles = readFiles;
     this.#store = store;
+    this.#paths = paths;
+    this.#setDiskFaulty = setDiskFaulty;
   }
 
   /** @throws MdError ENODEV when it does not run here */
@@ -63,9 +77,11 @@ export class RealArray {
   async stop(): Promise<void> {
     const array = readArray(this.md, this.#readFiles);
     if (array === null) return;
+    await this.#letQueuesGo(array);
     if (copying(array)) await this.freeze();
     try {
       await clearArray(this.md, this.#readFiles, this.#store);
+      await this.#paths.detachAll(array.members);
     } catch (error) {
       if (!(error instanceof MdError) || error.code !== 'EBUSY') throw error;
       throw new MdError(
@@ -75,10 +91,25 @@ export class RealArray {
     }
   }
 
+  /** Else the freeze and the stop would wait for I/O that waits for a path. @throws MdError EBUSY while some of it is an application's */
+  async #letQueuesGo(array: SysfsArray): Promise<void> {
+    const lost = array.members.filter((member) => this.#paths.stateOf(member) === 'lost');
+    if (lost.length === 0) return;
+    const inFlight = this.#readFiles([`/sys/block/${this.md}/inflight`])[0] ?? '';
+    if (inFlight.split(/\s+/).some((count) => Number(count) > 0)) {
+      const names = lost.map((member) => this.#nameOf(member)).join(', ');
+      throw new MdError('EBUSY', `${this.md} is in use: its I/O waits for the path to ${names}; end that first`);
+    }
+    for (const member of lost) {
+      const uuid = memberUuidOf(member);
+      if (uuid !== null) await this.#paths.release(uuid);
+    }
+  }
+
   /** @param array as it stands now */
-  async setFaulty(array: SysfsArray, device: string): Promise<void> {
-    const member = this.#member(array, device);
+  async setFaulty(array: SysfsArray, member: SysfsMember): Promise<void> {
     if (member.states.has('faulty')) return;
+    const device = this.#nameOf(member);
     if (!copies(array)) {
       // The kernel would answer EBUSY and call the array broken, for good.
       throw new MdError('EBUSY', `${this.md}: ${device} cannot fail alone: ${array.level} has no copy of its data`);
@@ -88,12 +119,18 @@ export class RealArray {
       // The kernel would refuse too, but also never again rebuild on this array (raid1_error, recovery_disabled).
       throw new MdError('EBUSY', `${this.md}: ${device} is the last member in sync; nothing would be left`);
     }
-    await this.#write(`${memberDirectory(this.md, device)}/state`, 'faulty', 'failing a member');
+    const [major = '', minor = ''] = member.devno.split(':');
+    try {
+      // Not by its `state` file, which needs the array's mutex: a suspend that drains keeps that, and may wait for this member's I/O.
+      await this.#setDiskFaulty(this.md, Number(major), Number(minor));
+    } catch (error) {
+      throw new MdError(errorCode(error), `${this.md}: failing ${device}: ${errorText(error)}`);
+    }
   }
 
-  async remove(device: string): Promise<void> {
+  async remove(member: SysfsMember): Promise<void> {
     const array = this.read();
-    const member = this.#member(array, device);
+    const device = this.#nameOf(member);
     if (member.states.has('blocked')) {
       // `remove` would itself clear the block (state_store, drivers/md/md.c): writes held for the failure would go through.
       throw new MdError('EBUSY', `${this.md}: ${device} failed and its gate is closed; it is answered first`);
@@ -101,51 +138,61 @@ export class RealArray {
     if (member.slot !== null && !member.states.has('faulty')) {
       throw new MdError('EBUSY', `${this.md}: ${device} is in use in slot ${member.slot}; set it faulty first`);
     }
-    const path = `${memberDirectory(this.md, device)}/state`;
+    const path = `${memberDirectory(this.md, member.device)}/state`;
     if (member.slot === null && !member.states.has('faulty') && array.degraded > 0) {
       // `remove` first lets the personality look for a use of the member (remove_and_add_spares): with a slot free, the spare
       // would get it, and stay. A faulty one is not asked. Its block goes with it; gate A closes and is answered as always.
       await this.#store.write(`${this.md}: removing ${device}`, path, 'faulty');
     }
     await this.#store.writePatiently(`${this.md}: removing ${device}`, path, 'remove', REMOVE_PATIENCE_MS);
-    const gone = () => !namesIn(arrayDirectory(this.md)).includes(`dev-${device}`);
+    const gone = () => !namesIn(arrayDirectory(this.md)).includes(`dev-${member.device}`);
     if (!(await comesTrue(gone, REMOVE_PATIENCE_MS))) {
       throw new MdError('EBUSY', `${this.md}: ${device} was removed, but sysfs still lists it`);
     }
+    await this.#paths.detachAll([member]);
   }
 
   /** Members without a slot that have not failed. */
-  idleSpares(): string[] {
-    const idle = this.read().members.filter((member) => member.slot === null && !member.states.has('faulty'));
-    return idle.map((member) => member.device);
+  idleSpares(): SysfsMember[] {
+    return this.read().members.filter((member) => member.slot === null && !member.states.has('faulty'));
   }
 
-  /** @throws MdError EBUSY while something is copied, or the disk has another role here */
-  async addSpare(record: MemberRecord, device: BlockDevice): Promise<void> {
+  /**
+   * Returns the name by which md knows it.
+   * @throws MdError EBUSY while something is copied, or the disk has another role here
+   */
+  async addSpare(record: MemberRecord, disk: BlockDevice): Promise<string> {
     const array = this.read();
     if (!copies(array)) throw new MdError('EINVAL', `${this.md}: ${array.level} has no use for a spare`);
-    const present = array.members.find((member) => member.devno === device.devno);
+    const present = array.members.find((member) => this.#paths.diskOf(member).devno === disk.devno);
     if (present !== undefined) {
-      if (present.slot === null && present.states.has('spare')) return;
+      if (present.slot === null && present.states.has('spare')) return present.device;
       const states = [...present.states].join(',');
-      throw new MdError('EBUSY', `${this.md}: ${device.path} is attached already, as ${states}; remove it first`);
+      throw new MdError('EBUSY', `${this.md}: ${disk.path} is attached already, as ${states}; remove it first`);
     }
     if (copying(array)) {
       // At its end md would take the spare into an empty slot and start to rebuild it by itself.
       throw new MdError('EBUSY', `${this.md}: ${array.syncAction} is under way; freeze it before a spare is attached`);
     }
     await this.freeze();
-    await this.#attachWhole(record, device, async () => {});
+    return this.#attachWhole(record, disk, async () => {});
   }
 
-  /** With all that follows, or not at all. */
-  async #attachWhole(record: MemberRecord, device: BlockDevice, then: () => Promise<void>): Promise<void> {
+  /** Behind its layer and with all that follows, or not at all. Returns the name by which md knows it. */
+  async #attachWhole(
+    record: MemberRecord,
+    disk: BlockDevice,
+    then: (device: string) => Promise<void>,
+  ): Promise<string> {
+    const device = await this.#paths.attach(record.uuid, disk);
     try {
       await attach(this.#store, this.md, { record, device });
-      await then();
+      await then(device.name);
+      return device.name;
     } catch (error) {
       const path = `${memberDirectory(this.md, device.name)}/state`;
       await this.#store.write('', path, 'remove').catch(() => undefined);
+      await this.#paths.detach(record.uuid).catch(() => undefined);
       throw error;
     }
   }
@@ -206,9 +253,9 @@ export class RealArray {
     await this.#set('sync_force_parallel', '1', 'letting copies of several arrays run at once');
   }
 
-  /** New to the array, with a slot from the first moment on. The array is frozen. */
-  async attachRebuilding(record: MemberRecord, device: BlockDevice, place: Place): Promise<void> {
-    await this.#attachWhole(record, device, () => enterSlot(this.#store, this.md, device.name, place, true));
+  /** New to the array, with a slot from the first moment on. The array is frozen. Returns the name by which md knows it. */
+  attachRebuilding(record: MemberRecord, disk: BlockDevice, place: Place): Promise<string> {
+    return this.#attachWhole(record, disk, (device) => enterSlot(this.#store, this.md, device, place, true));
   }
 
   /** A spare gets a slot. */
@@ -230,9 +277,12 @@ export class RealArray {
 
   /** `re-add` spares what a removal and a new attachment cost; recovery_start is free to be set again then. */
   async enterAgain(device: string, place: Place): Promise<void> {
-    const step = `${this.md}: taking ${device} back`;
-    await this.#write(`${memberDirectory(this.md, device)}/state`, 're-add', step);
+    await this.becomeSpare(device);
     await this.enterSlot(device, place);
+  }
+
+  async becomeSpare(device: string): Promise<void> {
+    await this.#write(`${memberDirectory(this.md, device)}/state`, 're-add', `taking ${device} back`);
   }
 
   /**
@@ -268,10 +318,9 @@ export class RealArray {
     }
   }
 
-  #member(array: SysfsArray, device: string): SysfsMember {
-    const member = array.members.find((candidate) => candidate.device === device);
-    if (member === undefined) throw new MdError('ENOENT', `${this.md} has no member ${device} on this node`);
-    return member;
+  /** What people know it by. */
+  #nameOf(member: SysfsMember): string {
+    return this.#paths.diskOf(member).device;
   }
 
   #set(name: string, value: string, step: string): Promise<void> {

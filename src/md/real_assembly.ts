@@ -4,14 +4,14 @@
  * The order of the writes is the safety: the array is started `readonly`, frozen so that nothing is ever copied, suspended
  * so that no write passes, and only then made writable. A step that fails undoes all before it.
  */
-import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { promisify } from 'node:util';
 import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
+import { loadKernelModules } from './kernel_modules.ts';
 import { recoveryStartOf } from './metadata.ts';
-import { type BlockDevice, errorText } from './real_disks.ts';
+import type { BlockDevice } from './real_disks.ts';
+import type { MemberPaths } from './real_paths.ts';
 import { arrayDirectory, type FileReader, METADATA_VERSION, memberDirectory, readArray } from './sysfs_array.ts';
 import { comesTrue, type SysfsStore } from './sysfs_store.ts';
 
@@ -67,18 +67,9 @@ export function planAssembly(record: ArrayRecord, devices: ReadonlyMap<string, B
   return planned.filter(({ record: member }) => member.role === 'active' || isRedundant(record.level));
 }
 
-/** Loads what the level needs, once. @throws MdError ENOENT, EIO */
+/** Loads what the level needs, once. @throws MdError ENOENT */
 export async function loadModules(level: ArrayRecord['level']): Promise<void> {
-  const missing = ['md_mod', MODULES[level]].filter((name) => !existsSync(`/sys/module/${name}`));
-  if (missing.length === 0) return;
-  try {
-    await promisify(execFile)('/sbin/modprobe', ['-a', ...missing]);
-  } catch (error) {
-    throw new MdError(
-      'ENOENT',
-      `kernel modules ${missing.join(', ')}: ${errorText(error).trim()}; install or load them`,
-    );
-  }
+  await loadKernelModules(['md_mod', MODULES[level]]);
 }
 
 /** Attaches one device, without a slot. */
@@ -121,20 +112,33 @@ export async function startArray(
   members: readonly PlannedMember[],
   readFiles: FileReader,
   store: SysfsStore,
+  paths: MemberPaths,
 ): Promise<void> {
   const { md } = record;
-  await makeDevice(md, readFiles, store);
+  await makeDevice(md, readFiles, store, paths);
   try {
-    await configure(record, members, store);
-    await run(record, members, readFiles, store);
+    const attached = await Promise.all(members.map((member) => layered(record, member, paths)));
+    await configure(record, attached, store);
+    await run(record, attached, readFiles, store);
   } catch (error) {
     await clearArray(md, readFiles, store).catch(() => undefined);
+    await Promise.all(members.map((member) => paths.detach(member.record.uuid).catch(() => undefined)));
     throw error;
   }
 }
 
+/** Behind the layer that queues what its path fails; a level without gates has nothing to answer, and takes the disk itself. */
+async function layered(record: ArrayRecord, member: PlannedMember, paths: MemberPaths): Promise<PlannedMember> {
+  if (!isRedundant(record.level)) return member;
+  try {
+    return { ...member, device: await paths.attach(member.record.uuid, member.device) };
+  } catch (error) {
+    throw error instanceof MdError ? new MdError(error.code, `${record.md}: ${error.message}`) : error;
+  }
+}
+
 /** A fresh md device; remains of an assembly that its agent did not live to end are cleared away. */
-async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore): Promise<void> {
+async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore, paths: MemberPaths): Promise<void> {
   const before = readArray(md, readFiles);
   if (before !== null) {
     const remains = before.metadata === METADATA_VERSION && before.arrayState === 'inactive';
@@ -144,6 +148,7 @@ async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore):
     }
     // Not used again: a cleared device goes away by itself as soon as nobody looks at it.
     await clearArray(md, readFiles, store);
+    await paths.detachAll(before.members);
   }
   await store.writePatiently(`${md}: making the device`, NEW_ARRAY, md, CLEAR_PATIENCE_MS);
 }

@@ -31,6 +31,9 @@ export interface Identity {
   array: string;
 }
 
+/** How the UUID of a map begins that the driver itself has put over a member's disk (real_paths.ts). */
+export const MAP_UUID_PREFIX = 'MDMESH-';
+
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const SUPERBLOCK_OFFSET = SUPERBLOCK_SECTOR * SECTOR_BYTES;
@@ -61,7 +64,8 @@ export class Disks {
     const seen = new Map<string, BlockDevice>();
     for (const path of this.#globs.flatMap((pattern) => globSync(pattern)).sort()) {
       const device = tryResolve(path);
-      if (device !== null && !seen.has(device.devno) && couldBeMember(device)) seen.set(device.devno, device);
+      if (device !== null && !seen.has(device.devno) && couldBeMember(device) && !this.#isOurMap(device.sysPath))
+        seen.set(device.devno, device);
     }
     const disks = await Promise.all(
       [...seen.values()].map((device) =>
@@ -134,8 +138,20 @@ export class Disks {
       superblock: null,
       mesh: null,
       problem: null,
-      holders: namesIn(`${device.sysPath}/holders`),
+      holders: this.#holders(device),
     };
+  }
+
+  /** A map of ours is no holder: whoever holds the map is. */
+  #holders(device: BlockDevice): string[] {
+    return namesIn(`${device.sysPath}/holders`).flatMap((holder) => {
+      const sysPath = `/sys/class/block/${holder}`;
+      return this.#isOurMap(sysPath) ? namesIn(`${sysPath}/holders`) : [holder];
+    });
+  }
+
+  #isOurMap(sysPath: string): boolean {
+    return this.#readFiles([`${sysPath}/dm/uuid`])[0]?.startsWith(MAP_UUID_PREFIX) === true;
   }
 
   async #look(device: BlockDevice): Promise<Disk> {
@@ -220,7 +236,8 @@ function tryResolve(path: string): BlockDevice | null {
   }
 }
 
-function describe(path: string, devno: string): BlockDevice {
+/** @throws MdError ENXIO */
+export function describe(path: string, devno: string): BlockDevice {
   let link: string;
   try {
     link = readlinkSync(`/sys/dev/block/${devno}`);

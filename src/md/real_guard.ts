@@ -192,11 +192,11 @@ export class RealGuard implements Guard {
       this.#bornHeld.delete(array.md);
       return this.#reaching(array.md, before, null, translated(this.#native.open(array.md)));
     }
-    this.demandGrant(array.md);
+    this.demandGrant(array.md, 'not opened');
     await this.#set(array.md, 'opening', 'active');
     if (!this.#grantLives()) {
       await this.#holdPlain();
-      this.demandGrant(array.md);
+      this.demandGrant(array.md, 'not opened');
     }
   }
 
@@ -275,8 +275,9 @@ export class RealGuard implements Guard {
     return !dropping && this.#now() < grantUntilMs;
   }
 
-  demandGrant(md: string): void {
-    if (!this.#grantLives()) throw new MdError('EGRANT', `${md}: this node's grant has ended; its writes stay held`);
+  /** @throws MdError EGRANT */
+  demandGrant(md: string, refusal: string): void {
+    if (!this.#grantLives()) throw new MdError('EGRANT', `${md}: ${refusal}: this node's grant has ended`);
   }
 
   #set(md: string, step: string, state: string): Promise<void> {

@@ -4,7 +4,9 @@
  * A member's I/O error and the end of a copy do not notify array_state (drivers/md/md.c), so every file that may tell is
  * watched, and any wake means: look at the whole array again. The listener is called often without need, never too seldom.
  */
+import type { MemberPath } from './driver.ts';
 import type { NativeAddon, NativeWatcher } from './native.ts';
+import { DM_CONTROL } from './real_paths.ts';
 import {
   arrayDirectory,
   type FileReader,
@@ -13,6 +15,7 @@ import {
   memberDirectory,
   readArray,
   type SysfsArray,
+  type SysfsMember,
 } from './sysfs_array.ts';
 
 const MDSTAT = '/proc/mdstat';
@@ -29,6 +32,7 @@ const PROGRESS = '/sync_completed';
 
 export class ArrayWatch {
   readonly #readFiles: FileReader;
+  readonly #pathOf: (member: SysfsMember) => MemberPath;
   readonly #now: () => number;
   readonly #listeners = new Set<(md: string) => void>();
   readonly #watcher: NativeWatcher;
@@ -44,10 +48,16 @@ export class ArrayWatch {
   /** Read in this turn of the event loop. */
   readonly #fresh = new Map<string, SysfsArray | null>();
 
-  constructor(native: Pick<NativeAddon, 'watch' | 'bootTimeMs'>, readFiles: FileReader) {
+  /** @param pathOf what has become of the path to a member */
+  constructor(
+    native: Pick<NativeAddon, 'watch' | 'bootTimeMs'>,
+    readFiles: FileReader,
+    pathOf: (member: SysfsMember) => MemberPath,
+  ) {
     this.#readFiles = readFiles;
+    this.#pathOf = pathOf;
     this.#now = () => native.bootTimeMs();
-    this.#watcher = native.watch([MDSTAT], (paths) => this.#changed(paths));
+    this.#watcher = native.watch([MDSTAT, DM_CONTROL], (paths) => this.#changed(paths));
     this.#timer = setInterval(() => this.refresh(), SLOW_LOOK_MS);
     this.#timer.unref();
     this.refresh();
@@ -113,7 +123,14 @@ export class ArrayWatch {
       return this.#seen.delete(md);
     }
     this.#watch(md, watchedPaths(array));
-    const members = array.members.map((member) => [member.device, member.slot, [...member.states].join()]);
+    // Loaded with the first array that has the layer; to watch what is watched already does nothing.
+    if (array.members.some((member) => member.mapUuid !== null)) this.#watcher.add([DM_CONTROL]);
+    const members = array.members.map((member) => [
+      member.device,
+      member.slot,
+      [...member.states].join(),
+      this.#pathOf(member),
+    ]);
     const text = JSON.stringify({ ...array, members });
     if (this.#seen.get(md) === text) return false;
     this.#seen.set(md, text);
@@ -144,8 +161,9 @@ export class ArrayWatch {
       if (!copying.has(md)) this.#woken(md, true);
       else this.#woken(md, true, this.#copyStands(md) ? 0 : PROGRESS_AGAIN_MS);
     }
-    // mdstat: an array came or went, or one of them changed its members.
-    if (paths.includes(MDSTAT)) for (const md of this.#all()) if (!arrays.has(md)) this.#woken(md, false);
+    // mdstat: an array came or went, or one of them changed its members. A map's event: a path may have failed.
+    if (paths.includes(MDSTAT) || paths.includes(DM_CONTROL))
+      for (const md of this.#all()) if (!arrays.has(md)) this.#woken(md, false);
   }
 
   /** At sync_max, or at its end. */

@@ -8,7 +8,7 @@
  * once, as does a mirror's with one leg.
  */
 import { createHash } from 'node:crypto';
-import { survives } from '../arrays/levels.ts';
+import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import { demandRange, rebuildingMember } from './copy_rules.ts';
 import {
@@ -265,6 +265,7 @@ export class SimulatedNode implements MdDriver {
       recoverySector: member.role === 'rebuilding' ? recoverySector : 0,
       faulty: false,
       blocked: false,
+      path: isRedundant(record.level) ? 'up' : 'direct',
     };
   }
 
@@ -273,6 +274,7 @@ export class SimulatedNode implements MdDriver {
     const array = this.#arrays.get(md);
     if (array === undefined) return;
     if (array.busy) throw new MdError('EBUSY', `${md} is in use (some process has it open); end that first`);
+    for (const member of array.members) array.releasePath(member);
     await array.freeze();
     this.#arrays.delete(md);
     this.#changed(md);
@@ -309,6 +311,19 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     const array = this.#array(md);
     array.setFaulty(array.member(memberUuid));
+  }
+
+  async releasePath(md: string, memberUuid: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    array.releasePath(array.member(memberUuid));
+  }
+
+  async restorePath(md: string, memberUuid: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    this.#needGrant(md);
+    array.restorePath(array.member(memberUuid));
   }
 
   async remove(md: string, memberUuid: string): Promise<void> {
@@ -370,6 +385,12 @@ export class SimulatedNode implements MdDriver {
     if (array.activeAlready(memberUuid)) return;
     this.#needGrant(md);
     array.activate(memberUuid);
+  }
+
+  async detachRebuilding(md: string, memberUuid: string): Promise<void> {
+    await this.#kernel.moment();
+    this.#needGrant(md);
+    this.#array(md).detachRebuilding(memberUuid);
   }
 
   async freeze(md: string): Promise<void> {

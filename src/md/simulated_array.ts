@@ -3,8 +3,11 @@
  *
  * A write passes, in this order and as in md's own code (md_handle_request, md_write_start, wait_blocked_rdev): the suspend;
  * gate A, which the first write to a clean array closes; gate B; the resync's barrier. Only then it goes to the legs. A
- * write of which a leg failed is told to its application only after gate A was answered (raid1's bio_end_io_list).
- * Reads wait for nothing. raid0 and linear have no gates: their members never become faulty, errors go to the application.
+ * write of which a leg failed is told to its application only after gate A was answered (raid1's bio_end_io_list); but at
+ * once, as written, where that leg was faulty before (raid1_end_write_request).
+ *
+ * Under each leg lies the layer of real_paths.ts: an I/O error makes its path lost, and I/O to it waits, so that md hears
+ * nothing. Reads wait for nothing else. raid0 and linear have no gates: their members never become faulty, errors go to the application.
  *
  * A member in a slot that is not in sync is rebuilding: it gets every write and is read only before its recovery offset. An
  * array that is not frozen copies by itself as md does: the rebuilding of a spare first, then what resync_start marks.
@@ -18,11 +21,12 @@ import {
   demandCopy,
   demandFrozen,
   demandHeld,
+  demandMovable,
   demandOpenGates,
   demandStop,
   overlap,
 } from './copy_rules.ts';
-import { type ArrayObservation, type CopyOrder, MdError, type SectorRange } from './driver.ts';
+import { type ArrayObservation, type CopyOrder, MdError, type MemberPath, type SectorRange } from './driver.ts';
 import type { SimulatedKernel } from './simulated_kernel.ts';
 import { arrayRange, type Piece, piecesOf } from './simulated_layout.ts';
 
@@ -36,6 +40,7 @@ export interface AttachedMember {
   recoverySector: number;
   faulty: boolean;
   blocked: boolean;
+  path: MemberPath;
 }
 
 interface Leg {
@@ -160,6 +165,7 @@ export class SimulatedArray {
         rebuilding: isRebuilding(member),
         faulty: member.faulty,
         blocked: member.blocked,
+        path: member.path,
       })),
     };
   }
@@ -276,6 +282,18 @@ export class SimulatedArray {
         `${this.record.md}: ${member.disk} is in use in slot ${member.slot}; set it faulty first`,
       );
     this.members.splice(this.members.indexOf(member), 1);
+    this.releasePath(member);
+  }
+
+  /** I/O that waits for a lost path ends with an error. */
+  releasePath(member: AttachedMember): void {
+    if (member.path === 'lost') member.path = 'failing';
+    this.#tell();
+  }
+
+  /** I/O that waits for a lost path is tried again. */
+  restorePath(member: AttachedMember): void {
+    if (member.path !== 'direct') member.path = 'up';
     this.#tell();
   }
 
@@ -322,6 +340,15 @@ export class SimulatedArray {
     const slots = this.members.filter((member) => member.slot !== null).length;
     if (slots < this.record.raidDisks) this.#sparesLeave();
     this.member(uuid).inSync = true;
+    this.#tell();
+  }
+
+  /** @throws MdError EBUSY, EAGAIN */
+  detachRebuilding(uuid: string): void {
+    const member = this.member(uuid);
+    if (member.slot === null) return;
+    demandMovable(this.observe(), `calling off the rebuilding of ${member.disk}`);
+    Object.assign(member, { slot: null, inSync: false, recoverySector: 0 });
     this.#tell();
   }
 
@@ -405,11 +432,31 @@ export class SimulatedArray {
   }
 
   #readLeg(member: AttachedMember, sector: number, sectors: number): Promise<Uint8Array> {
-    return this.#kernel.read(member.disk, (member.dataOffsetSectors + sector) * 512, sectors * 512);
+    return this.#onPath(member, () =>
+      this.#kernel.read(member.disk, (member.dataOffsetSectors + sector) * 512, sectors * 512),
+    );
   }
 
   #writeLeg(member: AttachedMember, sector: number, bytes: Uint8Array): Promise<void> {
-    return this.#kernel.write(member.disk, (member.dataOffsetSectors + sector) * 512, bytes);
+    return this.#onPath(member, () =>
+      this.#kernel.write(member.disk, (member.dataOffsetSectors + sector) * 512, bytes),
+    );
+  }
+
+  /** What dm-multipath with one path and queue_if_no_path does (multipath_end_io_bio, drivers/md/dm-mpath.c). */
+  async #onPath<T>(member: AttachedMember, io: () => Promise<T>): Promise<T> {
+    for (;;) {
+      await this.#until(() => member.path !== 'lost');
+      if (member.path === 'failing')
+        throw new MdError('EIO', `${this.record.md}: the path to ${member.disk} has failed; restore it`);
+      try {
+        return await io();
+      } catch (error) {
+        if (member.path === 'direct' || !(error instanceof MdError) || error.code !== 'EIO') throw error;
+        if (member.path === 'up') member.path = 'lost';
+        this.#tell();
+      }
+    }
   }
 
   // --- the application's I/O ------------------------------------------------------------------------------------------
@@ -491,6 +538,7 @@ export class SimulatedArray {
         try {
           await this.#writeLeg(member, sector, data);
         } catch (error) {
+          if (member.faulty) return;
           if (this.#fail(member)) legFailed = true;
           else failure ??= error;
         }

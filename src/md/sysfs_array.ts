@@ -11,6 +11,8 @@ export interface SysfsMember {
   device: string;
   /** major:minor; empty when the device vanished from under the array. */
   devno: string;
+  /** Of the device-mapper map that it is; null: it is none. */
+  mapUuid: string | null;
   slot: number | null;
   states: ReadonlySet<string>;
 }
@@ -74,6 +76,8 @@ const ARRAY_FILES = [
   '../size',
 ] as const;
 
+const MEMBER_FILES = ['state', 'slot', 'block/dev', 'block/dm/uuid'] as const;
+
 /** null: no such md device. An array that vanishes meanwhile reads as null or as far as it was still there. */
 export function readArray(md: string, readFiles: FileReader): SysfsArray | null {
   const directory = arrayDirectory(md);
@@ -82,7 +86,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     .map((name) => name.slice('dev-'.length));
   const paths = [
     ...ARRAY_FILES.map((name) => `${directory}/${name}`),
-    ...devices.flatMap((device) => ['state', 'slot', 'block/dev'].map((name) => `${directory}/dev-${device}/${name}`)),
+    ...devices.flatMap((device) => MEMBER_FILES.map((name) => `${directory}/dev-${device}/${name}`)),
   ];
   const texts = readFiles(paths).map((text) => text?.trim() ?? null);
   const read = (name: (typeof ARRAY_FILES)[number]): string | null => texts[ARRAY_FILES.indexOf(name)] ?? null;
@@ -92,13 +96,14 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
   const hi = numberOrNull(read('suspend_hi'));
   const members: SysfsMember[] = [];
   devices.forEach((device, index) => {
-    const first = ARRAY_FILES.length + index * 3;
+    const first = ARRAY_FILES.length + index * MEMBER_FILES.length;
     const state = texts[first] ?? null;
     // The member left between the listing and the reading.
     if (state === null) return;
     members.push({
       device,
       devno: texts[first + 2] ?? '',
+      mapUuid: texts[first + 3] ?? null,
       slot: numberOrNull(texts[first + 1] ?? null),
       states: new Set(state.split(',').filter((word) => word !== '')),
     });

@@ -39,9 +39,13 @@ export class SysfsStore {
 }
 
 /** Resolves with whether the condition came true in time. */
-export async function comesTrue(condition: () => boolean, patienceMs: number, everyMs = POLL_MS): Promise<boolean> {
+export async function comesTrue(
+  condition: () => boolean | Promise<boolean>,
+  patienceMs: number,
+  everyMs = POLL_MS,
+): Promise<boolean> {
   const endMs = performance.now() + patienceMs;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() >= endMs) return false;
     await sleep(everyMs);
   }

@@ -31,8 +31,9 @@ export interface DriverFixture {
   use(md: string): Promise<() => Promise<void>>;
   /** As `mdadm MD --fail PATH` typed by an operator. */
   operatorFails(md: string, path: string): Promise<void>;
-  /** From now on this disk answers every write with an I/O error. */
-  breakWrites(path: string): Promise<void>;
+  /** From now on this disk answers every write, or every request, with an I/O error; until it is healed. */
+  breakDisk(path: string, what: 'writes' | 'all'): Promise<void>;
+  healDisk(path: string): Promise<void>;
   /** Straight to and from the disk, past md. */
   readDisk(path: string, sector: number, lengthBytes: number): Promise<Uint8Array>;
   writeDisk(path: string, sector: number, bytes: Uint8Array): Promise<void>;
@@ -217,9 +218,16 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal(seen.arrayUuid, bench.record.uuid);
       assert.deepEqual(
         seen.members
-          .map(({ uuid, slot, inSync, faulty, blocked }) => ({ uuid, slot, inSync, faulty, blocked }))
+          .map(({ uuid, slot, inSync, faulty, blocked, path }) => ({ uuid, slot, inSync, faulty, blocked, path }))
           .sort((a, b) => (a.slot ?? 0) - (b.slot ?? 0)),
-        [0, 1].map((slot) => ({ uuid: memberUuid(slot), slot, inSync: true, faulty: false, blocked: false })),
+        [0, 1].map((slot) => ({
+          uuid: memberUuid(slot),
+          slot,
+          inSync: true,
+          faulty: false,
+          blocked: false,
+          path: 'up',
+        })),
       );
       bench.grant();
       const write = bench.write(0, 7);
@@ -238,6 +246,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       const bench = await Bench.make(fixture);
       await bench.assemble();
       await refused(bench.done(bench.driver.open(bench.md)), 'EGRANT');
+      await refused(bench.done(bench.driver.restorePath(bench.md, memberUuid(0))), 'EGRANT');
       assert.ok(bench.see().held);
       bench.grant();
       await bench.done(bench.driver.open(bench.md));
@@ -292,17 +301,98 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.ok(!bench.member(1).blocked && bench.member(1).faulty);
     });
 
-    test('a disk that breaks under a write is failed; the write waits for the answer and then succeeds', async () => {
+    test('a disk that breaks under writes: its path is lost, md hears nothing, and they all wait', async () => {
       const bench = await Bench.make(fixture);
       await bench.writable();
-      await fixture.breakWrites(bench.path(1));
-      const write = bench.write(6, 33);
-      await bench.closed('gates after an I/O error');
-      await bench.stillWaits(write, 'its failed leg is not on record yet');
-      await fixture.until(() => bench.member(1).faulty, 'the broken leg is faulty');
+      const told: string[] = [];
+      const stop = bench.driver.watch((md) => told.push(md));
+      await fixture.breakDisk(bench.path(1), 'writes');
+      const writes = [6, 7, 8].map((block) => bench.write(block, 30 + block));
+      await fixture.until(() => told.includes(bench.md) && bench.member(1).path === 'lost', 'watch tells of the path');
+      stop();
+      for (const write of writes) await bench.stillWaits(write, 'its failed leg is not on record yet');
+      assert.ok(!bench.gateClosed() && !bench.member(1).faulty && bench.member(1).inSync);
+
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(1)));
+      assert.ok(bench.member(1).faulty && bench.member(1).blocked);
+      const later = bench.write(9, 39);
+      for (const write of [...writes, later]) await bench.stillWaits(write, 'the path is not let go');
+
+      await bench.done(bench.driver.releasePath(bench.md, memberUuid(1)));
+      for (const write of writes) await bench.done(write.promise);
+      assert.equal(bench.member(1).path, 'failing');
+      await bench.stillWaits(later, 'the gates of the failure');
       await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(later.promise);
+      for (const block of [6, 7, 8, 9]) assert.equal(await bench.onDisk(0, block), 30 + block);
+      await bench.done(bench.driver.remove(bench.md, memberUuid(1)));
+    });
+
+    test('reads that wait for a lost path are served by the other leg once it is let go', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      // Past the mark only the first leg is read.
+      await bench.done(bench.driver.setResyncStart(bench.md, 0));
+      await fixture.breakDisk(bench.path(0), 'all');
+      const reads = [fixture.read(bench.md, 0, BLOCK_BYTES)];
+      await fixture.until(() => bench.member(0).path === 'lost', 'the read has lost its path');
+      await bench.done(bench.driver.setResyncStart(bench.md, null));
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(0)));
+      reads.push(fixture.read(bench.md, 0, BLOCK_BYTES));
+      await bench.done(bench.driver.releasePath(bench.md, memberUuid(0)));
+      for (const read of reads) assert.equal((await bench.done(read))[0], 1);
+      await bench.done(bench.driver.answerGates(bench.md));
+    });
+
+    test('a path that is restored lets its writes go on, and no leg has failed', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await fixture.breakDisk(bench.path(1), 'writes');
+      const write = bench.write(6, 33);
+      await fixture.until(() => bench.member(1).path === 'lost', 'the path is lost');
+      await bench.done(bench.driver.restorePath(bench.md, memberUuid(1)));
+      await fixture.until(() => bench.member(1).path === 'lost', 'restored too early, it is lost again');
+      await bench.stillWaits(write, 'the path is lost');
+      await fixture.healDisk(bench.path(1));
+      await bench.done(bench.driver.restorePath(bench.md, memberUuid(1)));
       await bench.done(write.promise);
-      assert.equal(await bench.onDisk(0, 6), 33);
+      assert.equal(bench.member(1).path, 'up');
+      assert.ok(!bench.gateClosed() && bench.member(1).inSync);
+      assert.deepEqual([await bench.onDisk(0, 6), await bench.onDisk(1, 6)], [33, 33]);
+    });
+
+    test('a member is set faulty and its path let go while a suspend waits for the writes on it', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await fixture.breakDisk(bench.path(1), 'writes');
+      const write = bench.write(6, 33);
+      await fixture.until(() => bench.member(1).path === 'lost', 'the path is lost');
+      const hold = bench.driver.hold(bench.md);
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.ok(!bench.see().held, 'a write that waits is not drained');
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(1)));
+      await bench.done(bench.driver.releasePath(bench.md, memberUuid(1)));
+      await bench.done(hold);
+      await bench.done(write.promise);
+      assert.ok(bench.see().held);
+      await bench.done(bench.driver.answerGates(bench.md));
+    });
+
+    test('an array whose path is lost under a write is in use; without one it stops', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await fixture.breakDisk(bench.path(1), 'all');
+      const write = bench.write(6, 33);
+      await fixture.until(() => bench.member(1).path === 'lost', 'the path is lost');
+      await refused(bench.done(bench.driver.stop(bench.md)), 'EBUSY');
+      assert.equal(bench.member(1).path, 'lost', 'nothing is let go for a stop that is refused');
+      await bench.stillWaits(write, 'the path is lost');
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(1)));
+      await bench.done(bench.driver.releasePath(bench.md, memberUuid(1)));
+      await bench.done(write.promise);
+      await bench.done(bench.driver.answerGates(bench.md));
+      await bench.done(bench.driver.stop(bench.md));
+      assert.equal(bench.driver.observe(bench.md), null);
     });
 
     test('gates are not answered without a live grant', async () => {
@@ -765,18 +855,35 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.ok(bench.member(1).rebuilding);
     });
 
+    test('a rebuilding is called off: the member is a spare without a slot, and no write waits for an answer', async () => {
+      const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
+      const { driver, md } = bench;
+      await bench.writable();
+      await refused(bench.done(driver.detachRebuilding(md, memberUuid(1))), 'EBUSY');
+      await bench.done(driver.hold(md));
+      await bench.done(driver.detachRebuilding(md, memberUuid(1)));
+      const { slot, inSync, faulty, rebuilding: rebuilds } = bench.member(1);
+      assert.deepEqual([slot, inSync, faulty, rebuilds], [null, false, false, false]);
+      assert.ok(!bench.gateClosed());
+      assert.equal(bench.see().syncAction, 'frozen');
+      await bench.done(driver.open(md));
+      await bench.done(bench.write(3, 44).promise);
+    });
+
     test('a rebuilding member that fails is a failure like any other, and loses nothing', async () => {
       const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
       const { driver, md } = bench;
       await bench.writable();
       await refused(bench.done(driver.remove(md, memberUuid(1))), 'EBUSY');
-      await fixture.breakWrites(bench.path(1));
+      await fixture.breakDisk(bench.path(1), 'writes');
       const write = bench.write(6, 33);
-      await bench.closed('gates after an I/O error');
-      await fixture.until(() => bench.member(1).faulty, 'the broken leg is faulty');
+      await fixture.until(() => bench.member(1).path === 'lost', 'its path is lost');
+      await bench.stillWaits(write, 'the path');
+      await bench.done(driver.setFaulty(md, memberUuid(1)));
+      await bench.done(driver.releasePath(md, memberUuid(1)));
       assert.ok(!bench.member(1).rebuilding);
-      await bench.done(driver.answerGates(md));
       await bench.done(write.promise);
+      await bench.done(driver.answerGates(md));
       await bench.done(driver.remove(md, memberUuid(1)));
       assert.equal(bench.see().syncAction, 'frozen');
     });

@@ -14,6 +14,7 @@ async function simulatedFixture(): Promise<DriverFixture> {
     random: seededRandom(7),
   });
   let disks = 0;
+  const healings = new Map<string, () => void>();
   const until = async (condition: () => boolean, words: string): Promise<void> => {
     const endMs = time.clock() + PATIENCE_MS;
     while (!condition()) {
@@ -47,9 +48,13 @@ async function simulatedFixture(): Promise<DriverFixture> {
       return async () => leave();
     },
     operatorFails: async (md, path) => node.mdadmFail(md, path),
-    breakWrites: async (path) => {
-      storage.fault({ node: null, disk: storage.at(1, path), kind: 'write' });
+    breakDisk: async (path, what) => {
+      healings.set(
+        path,
+        storage.fault({ node: null, disk: storage.at(1, path), kind: what === 'all' ? 'all' : 'write' }),
+      );
     },
+    healDisk: async (path) => healings.get(path)?.(),
     readDisk: async (path, sector, lengthBytes) => storage.peek(storage.at(1, path), sector * 512, lengthBytes),
     writeDisk: async (path, sector, bytes) => storage.poke(storage.at(1, path), sector * 512, bytes),
     close: () => node.close(),

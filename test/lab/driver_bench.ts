@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRedundant } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
@@ -175,6 +175,11 @@ export async function letGo(driver: MdDriver, endUsers: () => Promise<unknown>):
   do {
     driver.guard.extendGrant(driver.now() + GRANT_MS);
     for (const { md } of ours) {
+      for (const { uuid, path } of driver.observe(md)?.members ?? []) {
+        if (uuid === null || path !== 'lost') continue;
+        await driver.setFaulty(md, uuid).catch(() => undefined);
+        await driver.releasePath(md, uuid).catch(() => undefined);
+      }
       await driver.answerGates(md).catch(() => undefined);
       await driver.open(md).catch(() => undefined);
     }
@@ -248,6 +253,24 @@ export function completedWrites(): number {
 
 export function run(command: string, ...args: string[]): string {
   return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** The ioctl behind `mdadm --fail`. mdadm itself (4.2) refuses before it: it knows no metadata called mdmesh. */
+export async function failByIoctl(native: NativeAddon, driver: MdDriver, md: string, path: string): Promise<void> {
+  const { devno } = await driver.examine(path);
+  const directory = `/sys/block/${md}/md`;
+  for (const name of readdirSync(directory).filter((each) => each.startsWith('dev-'))) {
+    const device = readFileSync(`${directory}/${name}/block/dev`, 'utf8').trim();
+    // md knows a member by the layer over its disk.
+    const below = readdirSync(`${directory}/${name}/block/slaves`).map((slave) =>
+      readFileSync(`${directory}/${name}/block/slaves/${slave}/dev`, 'utf8').trim(),
+    );
+    if (device !== devno && !below.includes(devno)) continue;
+    const [major, minor] = device.split(':').map(Number);
+    await native.setDiskFaulty(md, major ?? 0, minor ?? 0);
+    return;
+  }
+  throw new Error(`${md} has no member ${path}`);
 }
 
 export async function codeOf(call: Promise<unknown>): Promise<string> {

@@ -3,13 +3,13 @@
  * the disks that MDMESH_TEST_DISKS names, so that it can be told to fail its writes. Applications are processes.
  */
 import assert from 'node:assert/strict';
-import { existsSync, symlinkSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadNative } from '#src/md/native.ts';
 import { realDriver } from '#src/md/real.ts';
 import type { DriverFixture } from '../compliance/driver.ts';
-import { Application, letGo, run } from './driver_bench.ts';
+import { Application, failByIoctl, letGo, run } from './driver_bench.ts';
 
 const SECTOR_BYTES = 512;
 const DISK_SECTORS = 4096;
@@ -20,7 +20,9 @@ export function makeDevice(name: string, table: string): string {
   run('dmsetup', 'create', '--noudevsync', name, '--table', table);
   const kernelName = run('dmsetup', 'info', '-c', '--noheadings', '-o', 'blkdevname', name).trim();
   const path = `/dev/mapper/${name}`;
-  if (!existsSync(path)) symlinkSync(`../${kernelName}`, path);
+  // A removed device leaves its link, and comes back under another number.
+  rmSync(path, { force: true });
+  symlinkSync(`../${kernelName}`, path);
   return path;
 }
 
@@ -37,7 +39,12 @@ export function removeDevice(name: string): void {
 
 /** Makes the devices once for all fixtures: forks are slow in a guest. */
 export function fixtureMaker(disks: readonly string[]): { make: () => Promise<DriverFixture>; end: () => void } {
-  const made: { name: string; path: string; sound: string; failing: string; broken: boolean; used: boolean }[] = [];
+  const made: { name: string; path: string; below: string; sound: string; broken: boolean; used: boolean }[] = [];
+  const madeAt = (path: string) => {
+    const found = made.find((one) => one.path === path);
+    assert.ok(found);
+    return found;
+  };
   const device = (index: number) => {
     const known = made[index];
     if (known !== undefined) return known;
@@ -46,15 +53,7 @@ export function fixtureMaker(disks: readonly string[]): { make: () => Promise<Dr
     const name = `suite${index}`;
     const sound = `0 ${DISK_SECTORS} linear ${below} 0`;
     const path = makeDevice(name, sound);
-    // Up 0 s, down 1 s: always down.
-    const one = {
-      name,
-      path,
-      sound,
-      used: true,
-      failing: `0 ${DISK_SECTORS} flakey ${below} 0 0 1 1 error_writes`,
-      broken: false,
-    };
+    const one = { name, path, below, sound, used: true, broken: false };
     made.push(one);
     return one;
   };
@@ -104,16 +103,18 @@ export function fixtureMaker(disks: readonly string[]): { make: () => Promise<Dr
         const handle = await open(`/dev/${md}`, 'r');
         return () => handle.close();
       },
-      operatorFails: async (md, path) => {
-        // The ioctl behind `mdadm --fail`. mdadm itself (4.2) refuses before it: it knows no metadata called mdmesh.
-        const [major = '', minor = ''] = (await driver.examine(path)).devno.split(':');
-        await native.setDiskFaulty(md, Number(major), Number(minor));
-      },
-      breakWrites: async (path) => {
-        const broken = made.find((one) => one.path === path);
-        assert.ok(broken);
+      operatorFails: (md, path) => failByIoctl(native, driver, md, path),
+      breakDisk: async (path, what) => {
+        const broken = madeAt(path);
         broken.broken = true;
-        retable(broken.name, broken.failing);
+        // Up 0 s, down 1 s: always down.
+        const flakey = `0 ${DISK_SECTORS} flakey ${broken.below} 0 0 1 1 error_writes`;
+        retable(broken.name, what === 'all' ? `0 ${DISK_SECTORS} error` : flakey);
+      },
+      healDisk: async (path) => {
+        const healed = madeAt(path);
+        healed.broken = false;
+        retable(healed.name, healed.sound);
       },
       readDisk: (path, sector, lengthBytes) => native.readDirect(path, sector * SECTOR_BYTES, lengthBytes),
       writeDisk: writes,

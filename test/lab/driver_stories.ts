@@ -1,6 +1,16 @@
 /** The real driver on a real kernel: what the shared suite cannot say because only sysfs, ioctls and real disks show it. */
 import assert from 'node:assert/strict';
-import { closeSync, constants, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ArrayRecord } from '#src/arrays/record.ts';
@@ -13,12 +23,25 @@ import {
   codeOf,
   completedWrites,
   DATA_OFFSET_SECTORS,
+  failByIoctl,
   MD,
   pattern,
 } from './driver_bench.ts';
 import { makeDevice, removeDevice, retable } from './driver_fixture.ts';
 
 const SYSFS = `/sys/block/${MD}/md`;
+/** Members with the driver's layer under them. */
+function layers(): string[] {
+  return readdirSync('/sys/block')
+    .filter((name) => name.startsWith('dm-'))
+    .map((name) => readFileSync(`/sys/block/${name}/dm/uuid`, 'utf8').trim())
+    .flatMap((uuid) => (uuid.startsWith('MDMESH-') ? [uuid.slice('MDMESH-'.length)] : []));
+}
+
+function kernelName(path: string): string {
+  return basename(realpathSync(path));
+}
+
 const ARRAY_UUID_OF_NOBODY = '11111111-1111-4111-8111-111111111111';
 
 export function driverStories(disks: string[]): void {
@@ -149,10 +172,7 @@ export function driverStories(disks: string[]): void {
       await bench.driver.answerGates(MD);
       const told: string[] = [];
       const stopWatching = bench.driver.watch((md) => told.push(md));
-      await bench.driver.examine(disk(1)).then((found) => {
-        const [major, minor] = found.devno.split(':').map(Number);
-        return bench.native.setDiskFaulty(MD, major ?? 0, minor ?? 0);
-      });
+      await failByIoctl(bench.native, bench.driver, MD, disk(1));
       await bench.until('the failure is told', () => told.includes(MD));
       stopWatching();
       await bench.until('gate B', () => bench.observe().members.some((member) => member.blocked));
@@ -191,23 +211,96 @@ export function driverStories(disks: string[]): void {
       assert.equal(await Application.writeBlock(10, 0x78).done, 0);
     });
 
-    test('a leg that fails by I/O errors keeps its name, and the write waits for the answer', async () => {
+    for (const level of ['raid1', 'raid10'] as const) {
+      test(`${level}: of two writes to a leg that breaks, neither is told as written before the leg is agreed on`, async () => {
+        const size = (await bench.driver.examine(disk(1))).sizeSectors;
+        const half = size / 2;
+        const error = makeDevice('broken', `0 ${size} error`);
+        const leg = makeDevice('leg', `0 ${size} linear ${disk(1)} 0`);
+        try {
+          const { record } = await bench.assembled({ level, disks: [disk(0), leg] });
+          const failing = record.members[1]?.uuid ?? '';
+          const far = (half - DATA_OFFSET_SECTORS) / 8 + 10;
+          const member = () => bench.observe().members.find(({ uuid }) => uuid === failing);
+          await bench.writable();
+          // The near half fails at once, the far one a second later: that write is in flight when the other has failed the leg.
+          // md alone would end it as written then, while no gate is answered.
+          retable('leg', `0 ${half} error\n${half} ${size - half} delay ${error} 0 1000`);
+          const slow = Application.writeBlock(far, 0x32);
+          await bench.until('the slow write is on its way', () =>
+            readFileSync(`/sys/block/${MD}/inflight`, 'utf8').includes('1'),
+          );
+          const quick = Application.writeBlock(1, 0x31);
+          await bench.until('the path is lost', () => member()?.path === 'lost');
+          // Until the slow one has failed too.
+          await sleep(1500);
+          assert.deepEqual([slow.ended, quick.ended, member()?.faulty], [false, false, false]);
+          // What its own path says of a disk is not what md hears; both tell people the disk's own name.
+          assert.equal(await codeOf(bench.driver.examine(leg)), 'EIO');
+          assert.equal(member()?.device, kernelName(leg));
+          assert.ok((await bench.driver.scan()).every((found) => found.problem === null));
+          await bench.driver.setFaulty(MD, failing);
+          await sleep(300);
+          assert.deepEqual([slow.ended, quick.ended, member()?.blocked], [false, false, true]);
+          await bench.driver.releasePath(MD, failing);
+          assert.deepEqual([await slow.done, await quick.done], [0, 0]);
+          await bench.driver.answerGates(MD);
+          await bench.driver.remove(MD, failing);
+          assert.deepEqual(layers(), [record.members[0]?.uuid]);
+          await bench.driver.stop(MD);
+          assert.deepEqual(layers(), []);
+        } finally {
+          await bench.clean();
+          removeDevice('leg');
+          removeDevice('broken');
+        }
+      });
+    }
+
+    test('the layer over a disk is nobody: no holder, no disk of its own, and gone when its agent died half-way', async () => {
+      const { record, paths } = await bench.assembled({ level: 'raid1', disks: firstDisks(2) });
+      const [uuid = ''] = record.members.map((member) => member.uuid);
+      assert.deepEqual((await bench.driver.examine(disk(0))).holders, [MD]);
+      assert.deepEqual(bench.driver.running()[0]?.devices.toSorted(), firstDisks(2).map(name));
+      // Each disk once, by the name that the config has for it.
+      assert.equal((await bench.driver.scan()).length, disks.length);
+      await bench.restart();
+      assert.equal(layers().length, 2);
+      await bench.driver.stop(MD);
+      await bench.native.dmCreate(`mdmesh-${uuid}`, `MDMESH-${uuid}`);
+      await bench.driver.assemble(record, paths);
+      assert.equal(bench.observe().members.find((member) => member.uuid === uuid)?.path, 'up');
+      await bench.driver.stop(MD);
+      await bench.native.dmCreate(`mdmesh-${uuid}`, `MDMESH-${uuid}`);
+      await bench.native.dmLoad(`mdmesh-${uuid}`, 8, 'error', '');
+      await bench.native.dmResume(`mdmesh-${uuid}`);
+      assert.deepEqual(layers(), [uuid]);
+      await bench.restart();
+      assert.deepEqual(layers(), [], 'swept at the start');
+    });
+
+    test('a restarted agent finds a path lost, and nothing of what waits was told', async () => {
       const size = (await bench.driver.examine(disk(1))).sizeSectors;
       const leg = makeDevice('leg', `0 ${size} linear ${disk(1)} 0`);
       try {
         const { record } = await bench.assembled({ level: 'raid1', disks: [disk(0), leg] });
+        const failing = record.members[1]?.uuid ?? '';
         await bench.writable();
         retable('leg', `0 ${size} error`);
         const writer = Application.writeBlock(1, 0x31);
-        await bench.until('gate B', () => bench.observe().members.some((member) => member.blocked));
+        const member = () => bench.observe().members.find(({ uuid }) => uuid === failing);
+        await bench.until('the path is lost', () => member()?.path === 'lost');
+        // Without a grant it holds what it finds, which drains: and waits for this very write.
+        await bench.restart();
+        assert.deepEqual([member()?.path, member()?.device], ['lost', kernelName(leg)]);
+        await sleep(300);
         assert.equal(writer.ended, false);
-        assert.equal(bench.observe().members.find((member) => member.faulty)?.uuid, record.members[1]?.uuid);
-        assert.equal(await codeOf(bench.driver.examine(leg)), 'EIO');
-        assert.ok((await bench.driver.scan()).every((found) => found.problem === null));
-        await bench.driver.answerGates(MD);
+        await bench.driver.setFaulty(MD, failing);
+        await bench.driver.releasePath(MD, failing);
         assert.equal(await writer.done, 0);
-        await bench.driver.remove(MD, record.members[1]?.uuid ?? '');
-        await bench.driver.stop(MD);
+        await bench.until('held', () => bench.observe().held);
+        bench.grant();
+        await bench.driver.answerGates(MD);
       } finally {
         await bench.clean();
         removeDevice('leg');
@@ -315,7 +408,7 @@ export function driverStories(disks: string[]): void {
 
       // Claimed by somebody: only the second attachment fails.
       const claim = openSync(disk(1), constants.O_RDWR | constants.O_EXCL);
-      await assert.rejects(bench.driver.assemble(record, paths), /attaching member .*new_dev gave EBUSY/);
+      await assert.rejects(bench.driver.assemble(record, paths), /attaching member .* EBUSY/);
       closeSync(claim);
       assert.equal(existsSync(`/sys/block/${MD}`), false);
 

@@ -11,6 +11,7 @@ import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import { Cluster, program } from './cluster.ts';
 import { labAvailable } from './lab.ts';
+import { type MdMember, mdMembers } from './md_members.ts';
 import { checkLegs, commits, examine, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
@@ -27,8 +28,9 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
   let master: NodeId;
   let record: ArrayRecord;
   const lost = new Set<number>();
-  /** A line `dm-3 251:3` for each leg. */
-  const kernelDisks = new Map<NodeId, string>();
+  /** Kernel names of the legs. */
+  const legDisks = new Map<NodeId, string[]>();
+  const mdNames = new Map<NodeId, Map<string, MdMember>>();
 
   before(async () => {
     cluster = await Cluster.prepare({
@@ -40,8 +42,12 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     await Promise.all(
       cluster.lab.guests.map(async (guest) => {
         for (let index = 0; index <= LEGS; index += 1) await guest.wrapDisk(`/dev/ubd${'abcdefgh'[index]}`);
-        const look = 'cd /sys/block; for leg in dm-*; do echo $(cat $leg/dm/name) $leg $(cat $leg/dev); done | sort';
-        kernelDisks.set(guest.node, (await guest.must(look)).replaceAll(/^leg\w /gm, ''));
+        const look = 'cd /sys/block; for leg in dm-*; do echo $(cat $leg/dm/name) $leg; done | sort';
+        const disks = (await guest.must(look)).trim().split('\n');
+        legDisks.set(
+          guest.node,
+          disks.map((line) => line.split(' ')[1] ?? ''),
+        );
       }),
     );
     await startInOrder(cluster);
@@ -51,19 +57,19 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     await cluster?.close();
   });
 
-  /** Kernel name (dm-3) and number of a leg on a node. */
-  function kernelDisk(node: NodeId, index: number): { name: string; number: number } {
-    const [name = '', numbers = ''] = (kernelDisks.get(node) ?? '').split('\n')[index]?.split(' ') ?? [];
-    const [major = 0, minor = 0] = numbers.split(':').map(Number);
-    assert.match(name, /^dm-\d+$/);
-    return { name, number: major * 256 + minor };
+  /** What md on a node calls a leg, and its number; asked while it has them all. */
+  function mdDisk(node: NodeId, index: number): { name: string; number: number } {
+    const member = mdNames.get(node)?.get(legDisks.get(node)?.[index] ?? '');
+    assert.ok(member !== undefined, `md of node ${node} has leg ${index}`);
+    const [major = 0, minor = 0] = member.devno.split(':').map(Number);
+    return { name: member.name, number: major * 256 + minor };
   }
 
   /** All nodes read from this leg alone, as long as they believe in it. */
   async function steerReadsTo(index: number): Promise<void> {
     for (const node of cluster.nodes) {
       for (const leg of others(-1).filter((candidate) => !lost.has(candidate))) {
-        const { name } = kernelDisk(node, leg);
+        const { name } = mdDisk(node, leg);
         const word = leg === index ? '-writemostly' : 'writemostly';
         await cluster.lab.guest(node).writeFile(`/sys/block/md0/md/dev-${name}/state`, word);
       }
@@ -106,7 +112,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
       assert.equal(array?.trouble, null);
       const mdstat = await cluster.lab.guest(node).readFile('/proc/mdstat');
       assert.match(mdstat, new RegExp(`\\[${LEGS}/${LEGS - lost.size}\\]`), `node ${node}: ${mdstat}`);
-      if (leg !== undefined) assert.match(mdstat, new RegExp(`${leg.device}\\[\\d+\\](\\(W\\))?\\(F\\)`));
+      if (leg !== undefined) assert.match(mdstat, new RegExp(`${mdDisk(node, index).name}\\[\\d+\\](\\(W\\))?\\(F\\)`));
     }
     for (const leg of survivors) {
       const seen = mustExamine(cluster, leg);
@@ -127,6 +133,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     const said = await cluster.must(3, `create md0 --level 1 --raid-devices ${LEGS} ${paths}`);
     assert.match(said, /md0 created \(UUID /);
     record = await cluster.open();
+    for (const guest of cluster.lab.guests) mdNames.set(guest.node, await mdMembers(guest, 'md0'));
     for (const node of cluster.nodes) {
       const array = await cluster.array(node);
       assert.deepEqual(array?.record, record, `record on node ${node}`);
@@ -189,12 +196,12 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
 
   test('a leg is failed by the SET_DISK_FAULTY ioctl on a node that is not the master', async () => {
     const node = notMaster();
-    const { number } = kernelDisk(node, 0);
+    const { number } = mdDisk(node, 0);
     await loseLeg('ioctl', 0, () => ioctls(node, `ioctl($md, 0x929, ${number}) or die $!;`));
   });
 
   test('a leg is failed through sysfs on the master', async () => {
-    const { name } = kernelDisk(master, 1);
+    const { name } = mdDisk(master, 1);
     await loseLeg('sysfs', 1, () =>
       cluster.lab.guest(master).writeFile(`/sys/block/md0/md/dev-${name}/state`, 'faulty'),
     );
@@ -206,7 +213,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
 
   test('a leg is failed and taken out in one go by ioctls', async () => {
     const node = notMaster();
-    const { number } = kernelDisk(node, 3);
+    const { number } = mdDisk(node, 3);
     await loseLeg('hot-remove', 3, () =>
       ioctls(
         node,

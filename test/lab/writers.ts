@@ -43,6 +43,8 @@ export interface WriterOptions {
   readers?: readonly NodeId[];
   /** First block of all regions. @default 0 */
   startBlock?: number;
+  /** Writes of a node that are under way at once. @default 2 */
+  depth?: number;
 }
 
 interface Running {
@@ -63,7 +65,15 @@ export class Writers {
   }
 
   static async start(cluster: Cluster, options: WriterOptions): Promise<Writers> {
-    const { name, nodes = cluster.nodes, md = 'md0', blocksANode = 512, ratePerSecond = 200, startBlock = 0 } = options;
+    const {
+      name,
+      nodes = cluster.nodes,
+      md = 'md0',
+      blocksANode = 512,
+      ratePerSecond = 200,
+      startBlock = 0,
+      depth = 2,
+    } = options;
     const writers = new Writers(cluster);
     const { mdio } = cluster.lab;
     const device = `/dev/${md}`;
@@ -74,7 +84,7 @@ export class Writers {
         const output = join(guest.dir, `${name}.writer`);
         writers.logs.push(log);
         const first = startBlock + index * blocksANode;
-        const argv = `${mdio} write --device ${device} --log ${log} --node ${node} --start-block ${first} --blocks ${blocksANode} --rate ${ratePerSecond} --jobs 2 --random`;
+        const argv = `${mdio} write --device ${device} --log ${log} --node ${node} --start-block ${first} --blocks ${blocksANode} --rate ${ratePerSecond} --jobs ${depth} --random`;
         writers.#writers.push({ node, process: await guest.spawn(argv.split(' '), { logFile: output }), output });
       }),
     );

@@ -25,6 +25,7 @@
 
 #include "../../native-addon/clock.h"
 #include "../../native-addon/disk_io.h"
+#include "../../native-addon/dm_ioctl.h"
 #include "../../native-addon/guard.h"
 #include "../../native-addon/lane.h"
 #include "../../native-addon/md_sysfs.h"
@@ -636,6 +637,48 @@ void notify_reaches_an_abstract_socket() {
   CHECK(count == 7 && std::memcmp(buffer.data(), "READY=1", 7) == 0);
 }
 
+/** Laid out as next_target() and copy_params() of drivers/md/dm-ioctl.c read it. */
+void a_dm_table_is_laid_out_as_the_kernel_reads_it() {
+  mdmesh::DmRequest request;
+  CHECK(!mdmesh::DmRequest::make("mdmesh-1", "MDMESH-1", request));
+  CHECK(!request.set_table(2048, "multipath", "0 0 1 1"));
+  const auto& head = request.head();
+  CHECK(head.version[0] == 4 && head.data_start == sizeof(dm_ioctl) && head.data_size == mdmesh::DmRequest::kBytes);
+  CHECK(std::string(head.name) == "mdmesh-1" && std::string(head.uuid) == "MDMESH-1" && head.target_count == 1);
+  dm_target_spec spec{};
+  std::memcpy(&spec, request.bytes() + head.data_start, sizeof spec);
+  CHECK(spec.sector_start == 0 && spec.length == 2048 && std::string(spec.target_type) == "multipath");
+  CHECK(spec.next % 8 == 0 && spec.next >= sizeof spec + sizeof "0 0 1 1");
+  CHECK(std::string(request.bytes() + head.data_start + sizeof spec) == "0 0 1 1");
+
+  CHECK(!request.set_message("fail_if_no_path"));
+  CHECK(std::string(request.bytes() + head.data_start + sizeof(std::uint64_t)) == "fail_if_no_path");
+}
+
+void what_does_not_fit_a_dm_request_is_refused() {
+  mdmesh::DmRequest request;
+  CHECK(is(mdmesh::DmRequest::make("", {}, request), "EINVAL"));
+  CHECK(is(mdmesh::DmRequest::make(std::string(DM_NAME_LEN, 'n'), {}, request), "EINVAL"));
+  CHECK(is(mdmesh::DmRequest::make("n", std::string(DM_UUID_LEN, 'u'), request), "EINVAL"));
+  CHECK(!mdmesh::DmRequest::make(std::string(DM_NAME_LEN - 1, 'n'), std::string(DM_UUID_LEN - 1, 'u'), request));
+  CHECK(is(request.set_table(8, std::string(DM_MAX_TYPE_NAME, 't'), ""), "EINVAL"));
+  CHECK(is(request.set_table(8, "t", std::string(mdmesh::DmRequest::kBytes, 'p')), "E2BIG"));
+  CHECK(is(request.set_message(std::string(mdmesh::DmRequest::kBytes, 'm')), "E2BIG"));
+}
+
+void a_dm_status_is_read_only_when_it_is_whole() {
+  mdmesh::DmRequest answer;
+  CHECK(!mdmesh::DmRequest::make("n", {}, answer));
+  CHECK(!answer.first_status());
+  CHECK(!answer.set_table(8, "multipath", "2 1 0 8:16 F 1"));
+  CHECK(answer.first_status() == "2 1 0 8:16 F 1");
+  answer.head().flags = DM_BUFFER_FULL_FLAG;
+  CHECK(!answer.first_status());
+  answer.head().flags = 0;
+  answer.head().data_start = mdmesh::DmRequest::kBytes;
+  CHECK(!answer.first_status());
+}
+
 }  // namespace
 
 int main() {
@@ -664,6 +707,9 @@ int main() {
       TEST(a_stuck_store_does_not_stop_the_pool),
       TEST(stores_never_create_and_name_what_failed),
       TEST(notify_reaches_an_abstract_socket),
+      TEST(a_dm_table_is_laid_out_as_the_kernel_reads_it),
+      TEST(what_does_not_fit_a_dm_request_is_refused),
+      TEST(a_dm_status_is_read_only_when_it_is_whole),
   };
   for (const auto& [name, run] : tests) {
     const int before = failures;

@@ -84,6 +84,7 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
       rebuilding: false,
       faulty: uuid === faulty,
       blocked: uuid === faulty,
+      path: 'up' as const,
     })),
     ...fields,
   };
@@ -129,6 +130,12 @@ export function mdRebuilding(
     rebuilding: state === 'rebuilding',
     faulty: false,
     blocked: false,
+    path: 'up' as const,
   };
   return { ...seen, degraded: state === 'in-sync' ? 0 : 1, members: [...leg, third] };
+}
+
+/** The same, but I/O of this node to the leg waits for its path. */
+export function lost(seen: ArrayObservation, leg: string): ArrayObservation {
+  return { ...seen, members: seen.members.map((m) => (m.uuid === leg ? { ...m, path: 'lost' as const } : m)) };
 }

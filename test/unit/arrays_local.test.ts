@@ -16,7 +16,9 @@ import {
   bootOf,
   COPY_OPTIONS,
   copy,
+  LEG_A,
   LEG_B,
+  lost,
   md,
   mirror,
   newer,
@@ -127,15 +129,33 @@ test('the failure of another node reaches this md drained, and is acknowledged o
     { type: 'done', array: ARRAY, op: { op: 'set-faulty', member: LEG_B }, error: null },
   );
   assert.ok(done.some((effect) => effect.type === 'applied' && effect.version.index === 6));
-  assert.deepEqual(node.ops(done), [], 'its own gates wait for the release too, and it stays held');
-
+  assert.deepEqual(node.ops(done), ['answer-gates'], 'nothing is in flight: no write waits for the answer');
   const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
-  assert.deepEqual(node.ops(released), ['answer-gates'], 'opening drains: not under a closed gate');
+  assert.deepEqual(node.ops(released), [], 'opening drains: not under a closed gate');
   const answered = node.feed(
     { type: 'observed', array: ARRAY, observation: withoutGates({ held: true }) },
     { type: 'gates-done', array: ARRAY, error: null },
   );
   assert.deepEqual(node.ops(answered), ['open']);
+});
+
+test('gates that were answered under a hold let no write through before the release', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  node.feed(
+    { type: 'commit', record: failed, forgotten: false },
+    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+    { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
+    { type: 'observed', array: ARRAY, observation: md({ held: true }, LEG_B) },
+    { type: 'done', array: ARRAY, op: { op: 'set-faulty', member: LEG_B }, error: null },
+  );
+  const answered = node.feed(
+    { type: 'observed', array: ARRAY, observation: withoutGates({ held: true }) },
+    { type: 'gates-done', array: ARRAY, error: null },
+  );
+  assert.deepEqual(node.ops(answered), []);
+  assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: failed.version })), ['open']);
 });
 
 test('told of a failure elsewhere, a node drains its writes before the commit; once, and not for long', () => {
@@ -363,14 +383,13 @@ test('… but not under one that says that a leg failed', () => {
   node.now = 10_001;
   node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true }, LEG_B) });
   node.feed({ type: 'commit', record: failed, forgotten: false });
-  assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), []);
-  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
-  assert.deepEqual(node.ops(released), ['answer-gates']);
+  assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), ['answer-gates']);
   const answered = node.feed(
     { type: 'observed', array: ARRAY, observation: withoutGates({ held: true }) },
     { type: 'gates-done', array: ARRAY, error: null },
   );
-  assert.deepEqual(node.ops(answered), ['open']);
+  assert.deepEqual(node.ops(answered), []);
+  assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: failed.version })), ['open']);
 });
 
 test('a node that crashed since it was admitted lets no write pass, and reads one leg, until it is admitted anew', () => {
@@ -404,4 +423,137 @@ test('an answer names the failures that it may cover: those of the released reco
   const [answer] = node.feed({ type: 'released', array: ARRAY, version: failed.version });
   assert.ok(answer?.type === 'answer-gates');
   assert.deepEqual(answer.settled, [LEG_B]);
+});
+
+const observed = (observation: ReturnType<typeof md>): LocalInput => ({ type: 'observed', array: ARRAY, observation });
+const done = (op: LocalOp): LocalInput => ({ type: 'done', array: ARRAY, op, error: null });
+
+test('a lost path is told as a failed leg; what waits is let go only after the release, the leg faulty first', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const seen = node.feed(observed(lost(md(), LEG_B)));
+  assert.deepEqual(
+    seen.filter((effect) => effect.type === 'submit').map((effect) => effect.observation),
+    [{ what: 'member-faulty', array: ARRAY, member: LEG_B }],
+  );
+  assert.deepEqual(node.ops(seen), []);
+
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.deepEqual(node.ops(committed), [], 'let go now, its writes would be told as done while others read that leg');
+  assert.ok(
+    committed.some((effect) => effect.type === 'applied' && effect.version.index === 6),
+    'what waits reads nothing',
+  );
+
+  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(node.ops(released), ['set-faulty']);
+  const faulty = node.feed(observed(lost(md({}, LEG_B), LEG_B)), done({ op: 'set-faulty', member: LEG_B }));
+  assert.deepEqual(node.ops(faulty).sort(), ['answer-gates', 'release-path']);
+  assert.deepEqual(node.ops(node.feed(observed(md({}, LEG_B)), done({ op: 'release-path', member: LEG_B }))), []);
+});
+
+test('a gate is not answered while a good leg has lost its path', () => {
+  const node = Node.writing();
+  const pending = md({ writePending: true, arrayState: 'write-pending' });
+  assert.deepEqual(node.ops(node.feed(observed(lost(pending, LEG_B)))), []);
+  assert.deepEqual(node.ops(node.feed(observed(pending))), ['answer-gates']);
+});
+
+test('no drain is begun while a path is lost', () => {
+  const record = mirror();
+  const copying = newer(record, { resync: copy(1, 6) });
+  for (const [path, wanted] of [
+    ['lost', []],
+    ['up', ['hold']],
+  ] as const) {
+    const node = Node.writing(record);
+    if (path === 'lost') node.feed(observed(lost(md(), LEG_B)));
+    const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
+    assert.deepEqual(node.ops(committed), wanted, `another node copies, the path is ${path}`);
+    assert.ok(!committed.some((effect) => effect.type === 'applied'), 'writes in flight are not drained');
+  }
+
+  const held = Node.writing(mirror({ writers: [1] }), md({ held: true }));
+  const admitted = newer(mirror({ writers: [1, 2] }), {});
+  held.feed({ type: 'commit', record: admitted, forgotten: false }, observed(lost(md({ held: true }), LEG_B)));
+  const release: LocalInput = { type: 'released', array: ARRAY, version: admitted.version };
+  assert.deepEqual(held.ops(held.feed(release)), [], 'to open an array drains it too');
+
+  const copier = Node.writing(record);
+  copier.feed(observed(lost(md(), LEG_B)));
+  const own = newer(record, { resync: copy(2, 6) });
+  copier.feed({ type: 'commit', record: own, forgotten: false });
+  assert.deepEqual(copier.ops(copier.feed({ type: 'released', array: ARRAY, version: own.version })), []);
+
+  const stopping = Node.writing(record);
+  stopping.feed(observed(lost(md(), LEG_B)));
+  const stopped = newer(record, { run: 'stopped' });
+  const told = stopping.feed({ type: 'commit', record: stopped, forgotten: false });
+  assert.deepEqual(stopping.ops(told), ['stop'], 'the driver refuses it while a write waits');
+});
+
+test('a path is let go beside an operation that may be waiting for it', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  const copying = newer(record, { resync: copy(1, 6) });
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: copying, forgotten: false })), ['hold']);
+  const failed = newer(withFaulty(copying, LEG_B), { resync: null });
+  node.feed(observed(lost(md(), LEG_B)), { type: 'commit', record: failed, forgotten: false });
+  const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(node.ops(released), ['set-faulty']);
+  node.feed(observed(lost(md({}, LEG_B), LEG_B)), done({ op: 'set-faulty', member: LEG_B }));
+  assert.equal(node.state.arrays.get(ARRAY)?.busy?.op, 'hold', 'the suspend still waits');
+});
+
+test('a suspend that waits for a lost path keeps no record from being applied', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.now = 10_001;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['hold'], 'the grant has ended');
+  node.feed(observed(lost(md(), LEG_B)), { type: 'grant', untilMs: 20_000 });
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(committed.some((effect) => effect.type === 'applied' && effect.version.index === 6));
+});
+
+test('a copy that waits for a lost path is not frozen when it has nothing left to copy to', () => {
+  const record = mirror({ resync: copy(2, 5) });
+  const node = Node.writing(record, md({ syncAction: 'resync', resyncStartSector: 100 }));
+  node.feed(observed(lost(md({ syncAction: 'resync', resyncStartSector: 100 }), LEG_B)));
+  const failed = newer(withFaulty(record, LEG_B), { resync: null });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(!node.ops(committed).includes('freeze'), 'it would wait for the release, and the release for it');
+});
+
+test('the path to the last copy is tried again every second, by a writer with a grant, and never let go', () => {
+  const failed = withFaulty(mirror(), LEG_B);
+  const answered = md({ writePending: false, arrayState: 'active' }, LEG_B);
+  const open = {
+    ...answered,
+    members: answered.members.map((member) => ({ ...member, blocked: false })),
+  };
+  const node = Node.writing(failed, open);
+  const tick = () => node.ops(node.feed({ type: 'tick' }));
+  const alone = lost(open, LEG_A);
+  const first = node.feed(observed(alone));
+  assert.deepEqual(node.ops(first), ['restore-path']);
+  assert.equal(first.filter((effect) => effect.type === 'submit').length, 1, 'an operator hears of it');
+  node.feed(observed(alone), done({ op: 'restore-path', member: LEG_A }));
+  assert.deepEqual(tick(), [], 'lost again: not at once');
+  node.now += 1000;
+  const again = node.feed({ type: 'tick' });
+  assert.deepEqual(node.ops(again), ['restore-path']);
+  assert.equal(again.filter((effect) => effect.type === 'submit').length, 0, 'once');
+  node.feed(observed(alone), done({ op: 'restore-path', member: LEG_A }));
+  node.now = 10_001;
+  assert.deepEqual(tick(), [], 'without a grant its writes stay here');
+
+  const outsider = Node.writing(newer(failed, { writers: [1], writerBoots: [] }), open);
+  outsider.feed(observed(alone));
+  assert.ok(!outsider.ops(outsider.feed({ type: 'tick' })).includes('restore-path'));
+
+  const both = Node.writing();
+  const seen = both.feed(observed(lost(lost(md(), LEG_A), LEG_B)));
+  assert.deepEqual(both.ops(seen), [], 'with two copies the cluster decides on one first');
 });

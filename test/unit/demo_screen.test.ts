@@ -85,6 +85,7 @@ function statusOf(self: number, master: number): Status {
             rebuilding: false,
             faulty: slot === 2,
             blocked: false,
+            path: 'up' as const,
           })),
         },
         paths: {},

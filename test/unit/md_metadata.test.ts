@@ -462,6 +462,7 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
       rebuilding: each.role === 'rebuilding',
       faulty: each.role === 'faulty',
       blocked: false,
+      path: 'up' as const,
     })),
   };
   const bitmap = name === 'raid1-bitmap' ? { intentBitmap: 'Internal' } : {};
@@ -509,11 +510,13 @@ test('detail shows a member that is being rebuilt as mdadm does', () => {
       slot: each.slot,
       inSync: index === 0,
       rebuilding: index === 1,
+      path: 'up' as const,
       faulty: false,
       blocked: false,
     })),
   };
-  const lines = detailText({ record: of, observation, devices }).split('\n');
+  const copy = { kind: 'recovery' as const, percent: 50 };
+  const lines = detailText({ record: of, observation, devices, copy }).split('\n');
   assert.ok(lines.includes('             State : active, degraded, recovering '));
   assert.ok(lines.includes('    Rebuild Status : 50% complete'));
   assert.ok(lines.includes('    Active Devices : 1') && lines.includes('     Spare Devices : 1'));

@@ -333,17 +333,36 @@ test('when every leg fails the application is told, and the last leg stays', asy
   await cluster.open();
   await cluster.done(cluster.node(1).write('md0', 0, block(1)));
   for (const disk of ['d0', 'd1']) cluster.storage.fault({ node: null, disk, kind: 'write' });
-  await assert.rejects(
-    cluster.done(cluster.node(1).write('md0', 0, block(2))),
-    (error) => error instanceof MdError && error.code === 'EIO',
+  const node = cluster.node(1);
+  const write = node.write('md0', 0, block(2));
+  write.catch(() => undefined);
+  await cluster.time.pass(5);
+  assert.deepEqual(
+    node.observe('md0')?.members.map(({ path }) => path),
+    ['lost', 'lost'],
   );
-  assert.equal(
-    cluster
-      .node(1)
-      .observe('md0')
-      ?.members.filter(({ faulty }) => !faulty).length,
-    1,
-  );
+  await cluster.done(node.setFaulty('md0', memberUuid(0)));
+  for (const leg of [0, 1]) await cluster.done(node.releasePath('md0', memberUuid(leg)));
+  await cluster.done(node.answerGates('md0'));
+  await assert.rejects(cluster.done(write), (error) => error instanceof MdError && error.code === 'EIO');
+  assert.equal(node.observe('md0')?.members.filter(({ faulty }) => !faulty).length, 1);
+});
+
+test('a write to a leg that is faulty already is told as done at once: so a path is let go only when all know', async () => {
+  const cluster = new Cluster(1, record());
+  await cluster.open(false);
+  const node = cluster.node(1);
+  const first = node.write('md0', 0, block(1));
+  await cluster.time.pass(1);
+  await cluster.done(node.answerGates('md0'));
+  await cluster.done(first);
+  cluster.storage.fault({ node: null, disk: 'd1', kind: 'write' });
+  const write = node.write('md0', 0, block(2));
+  await cluster.time.pass(5);
+  await cluster.done(node.setFaulty('md0', memberUuid(1)));
+  await cluster.done(node.releasePath('md0', memberUuid(1)));
+  await cluster.done(write);
+  assert.ok(node.observe('md0')?.writePending, 'nobody was asked');
 });
 
 test('a suspend whose drain meets a closed gate does not return, and says so', async () => {
@@ -356,7 +375,11 @@ test('a suspend whose drain meets a closed gate does not return, and says so', a
   await cluster.done(first);
   cluster.storage.fault({ node: null, disk: 'd1', kind: 'write' });
   const write = node.write('md0', 0, block(2));
+  await cluster.time.pass(5);
   const hold = node.hold('md0');
+  await cluster.time.pass(1);
+  // Let go before the leg was set faulty: md fails it now, and closes the gates under the drain.
+  await cluster.done(node.releasePath('md0', memberUuid(1)));
   await assert.rejects(cluster.done(hold), (error) => error instanceof MdError && error.code === 'ETIMEDOUT');
   await cluster.done(node.answerGates('md0'));
   await cluster.done(write);

@@ -28,6 +28,7 @@ function watched() {
       readings += 1;
       return paths.map((path) => files.get(path.split('/').at(-1) ?? '') ?? null);
     },
+    () => 'direct',
   );
   const told: (string | undefined)[] = [];
   watch.listen((md) => told.push(watch.read(md)?.arrayState));

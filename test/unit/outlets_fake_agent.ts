@@ -105,6 +105,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
         rebuilding: false,
         faulty: false,
         blocked: false,
+        path: 'up' as const,
       })),
     },
     paths: { [memberA]: '/dev/ubda', [memberB]: '/dev/ubdb' },
