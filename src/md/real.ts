@@ -108,6 +108,8 @@ class RealDriver implements MdDriver {
   }
 
   async takeOverAll(): Promise<void> {
+    // Here, not with the first array: the fork of a grown process stops its event loop, and leases with it.
+    await this.#paths.load();
     await this.#paths.sweep();
     await Promise.all(mdNames().map((md) => this.#inLane(md, () => this.#takeOver(md))));
   }

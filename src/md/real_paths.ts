@@ -49,7 +49,7 @@ export class MemberPaths {
   readonly #readFiles: FileReader;
   /** By the map's UUID. */
   readonly #disks = new Map<string, MemberDisk>();
-  #loaded: boolean | null = null;
+  #loaded = false;
 
   constructor(dm: DeviceMapper, readFiles: FileReader) {
     this.#dm = dm;
@@ -58,7 +58,7 @@ export class MemberPaths {
 
   /** Puts the layer over a member's disk. The disk itself comes back where this kernel has no dm-multipath. @throws MdError EBUSY */
   async attach(memberUuid: string, disk: BlockDevice): Promise<BlockDevice> {
-    if (!(await this.#load())) return disk;
+    if (!this.#loaded) return disk;
     const name = mapName(memberUuid);
     try {
       const { major, minor } = await this.#create(memberUuid);
@@ -174,13 +174,12 @@ export class MemberPaths {
     return disk;
   }
 
-  /** Asked once: without the modules every member is attached directly, as long as this agent runs. */
-  async #load(): Promise<boolean> {
-    this.#loaded ??= await loadKernelModules(MODULES).then(
+  /** Without the modules every member is attached directly, as long as this agent runs. */
+  async load(): Promise<void> {
+    this.#loaded = await loadKernelModules(MODULES).then(
       () => existsSync(DM_CONTROL),
       () => false,
     );
-    return this.#loaded;
   }
 }
 

@@ -92,8 +92,19 @@ export interface LabOptions {
   keptOnCores?: boolean;
 }
 
-/** Every level of md, and what failDisk needs. */
-export const labModules = ['md_mod', 'raid1', 'raid10', 'raid456', 'raid0', 'linear', 'dm_mod', 'dm_flakey'] as const;
+/** Every level of md, the layer under its members, and what failDisk needs. */
+export const labModules = [
+  'md_mod',
+  'raid1',
+  'raid10',
+  'raid456',
+  'raid0',
+  'linear',
+  'dm_mod',
+  'dm_multipath',
+  'dm_round_robin',
+  'dm_flakey',
+] as const;
 
 export interface ImageDifference {
   offsetBytes: number;
