@@ -107,3 +107,20 @@ export function arraySectors(record: ArrayRecord): number {
     }
   }
 }
+
+/**
+ * Sectors of the array of which a copy, or a stripe, lies in sectors [from, to) of some member's component; in whole chunks,
+ * so more than that at either end.
+ */
+export function componentOnArray(
+  record: ArrayRecord,
+  fromSector: number,
+  toSector: number,
+): { loSector: number; hiSector: number } {
+  const { level, chunkSectors, raidDisks } = record;
+  if (level === 'raid1') return { loSector: fromSector, hiSector: toSector };
+  const [firstRow, endRow] = [Math.floor(fromSector / chunkSectors), Math.ceil(toSector / chunkSectors)];
+  // Chunks of data in a row of chunks. raid10 near: a chunk's copies may begin at the end of one row and end in the next.
+  const width = level === 'raid10' ? raidDisks / (record.layout & 0xff) : raidDisks - (level === 'raid6' ? 2 : 1);
+  return { loSector: Math.floor(firstRow * width) * chunkSectors, hiSector: Math.ceil(endRow * width) * chunkSectors };
+}

@@ -14,7 +14,7 @@
  * - md is never allowed past what every other writer has said that it holds, in answer to the newest request.
  * - What is held is let go only when md has told that it is copied.
  */
-import { arraySectors } from './levels.ts';
+import { arraySectors, componentOnArray } from './levels.ts';
 import type { ArrayRecord, Copy, CopyKind, NodeId } from './record.ts';
 
 export interface CopyOptions {
@@ -64,11 +64,16 @@ const LET_GO_MS = 5;
 const PACE_WEIGHT = 0.3;
 
 /**
- * How long a copy of this kind is, in its own unit: md counts a resync, check or repair of raid10 in sectors of the array
- * (`resync_max_sectors`, md_do_sync, drivers/md/md.c), all else in sectors of the component.
+ * md counts a resync, check or repair of raid10 in sectors of the array (`resync_max_sectors`, md_do_sync, drivers/md/md.c),
+ * all else in sectors of the component.
  */
+function countsArray(record: ArrayRecord, kind: CopyKind): boolean {
+  return record.level === 'raid10' && kind !== 'recovery';
+}
+
+/** How long a copy of this kind is, in its own unit. */
 export function copySectors(record: ArrayRecord, kind: CopyKind): number {
-  return record.level === 'raid10' && kind !== 'recovery' ? arraySectors(record) : record.componentSectors;
+  return countsArray(record, kind) ? arraySectors(record) : record.componentSectors;
 }
 
 /** The sectors of the array that this stretch of a copy can touch. */
@@ -79,15 +84,9 @@ export function rangeOnArray(
   toSector: number,
 ): { loSector: number; hiSector: number } {
   if (fromSector >= toSector) return { loSector: 0, hiSector: 0 };
-  if (record.level !== 'raid10' || kind !== 'recovery') return { loSector: fromSector, hiSector: toSector };
-  // near layout: a row of chunks of the component holds raidDisks / near chunks of the array (setup_geo, raid10.c).
-  const near = record.layout & 0xff;
-  const chunk = record.chunkSectors;
-  const chunksBefore = (rows: number) => (rows * record.raidDisks) / near;
-  return {
-    loSector: Math.floor(chunksBefore(Math.floor(fromSector / chunk))) * chunk,
-    hiSector: Math.ceil(chunksBefore(Math.ceil(toSector / chunk))) * chunk,
-  };
+  return countsArray(record, kind)
+    ? { loSector: fromSector, hiSector: toSector }
+    : componentOnArray(record, fromSector, toSector);
 }
 
 /** Before the first window of a copy that begins at its checkpoint. */

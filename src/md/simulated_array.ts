@@ -14,6 +14,7 @@
  */
 import { arraySectors, isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord, CopyKind, MemberRecord } from '../arrays/record.ts';
+import { copySectors, rangeOnArray } from '../arrays/windows.ts';
 import {
   activeAlready,
   covers,
@@ -28,7 +29,7 @@ import {
 } from './copy_rules.ts';
 import { type ArrayObservation, type CopyOrder, MdError, type MemberPath, type SectorRange } from './driver.ts';
 import type { SimulatedKernel } from './simulated_kernel.ts';
-import { arrayRange, type Piece, piecesOf } from './simulated_layout.ts';
+import { type Piece, piecesOf } from './simulated_layout.ts';
 
 export interface AttachedMember {
   uuid: string;
@@ -153,7 +154,8 @@ export class SimulatedArray {
       held: this.held,
       suspended: this.#suspended,
       syncAction: copy !== null ? ACTIONS[copy.kind] : this.#frozen && gated ? 'frozen' : 'idle',
-      syncCompleted: copy === null ? null : { doneSectors: copy.completed, totalSectors: this.#copySectors(copy.kind) },
+      syncCompleted:
+        copy === null ? null : { doneSectors: copy.completed, totalSectors: copySectors(this.record, copy.kind) },
       resyncStartSector: this.#resyncStartSector,
       mismatchSectors: this.#mismatchSectors,
       degraded: this.record.raidDisks - inSync,
@@ -655,10 +657,6 @@ export class SimulatedArray {
   // --- copies ---------------------------------------------------------------------------------------------------------
 
   /** In md's own unit of the copy: see `resync` in record.ts. */
-  #copySectors(kind: CopyKind): number {
-    return this.record.level === 'raid10' && kind !== 'recovery' ? this.#sizeSectors : this.record.componentSectors;
-  }
-
   get #rebuilding(): AttachedMember[] {
     return this.members.filter(isRebuilding);
   }
@@ -744,7 +742,7 @@ export class SimulatedArray {
 
   async #copyOn(copy: Copy): Promise<void> {
     if (this.#copy !== copy) return;
-    const total = this.#copySectors(copy.kind);
+    const total = copySectors(this.record, copy.kind);
     const { chunkSectors, level } = this.record;
     const whole =
       level === 'raid4' || level === 'raid5' ? Math.max(COPY_STEP_SECTORS, chunkSectors) : COPY_STEP_SECTORS;
@@ -789,8 +787,7 @@ export class SimulatedArray {
 
   /** A leg that fails is failed, which ends the copy; nothing is thrown. */
   async #copyRange(kind: CopyKind, from: number, to: number): Promise<void> {
-    const ofArray = this.record.level === 'raid10' && kind !== 'recovery';
-    const [begin, end] = ofArray ? [from, to] : arrayRange(this.record, from, to);
+    const { loSector: begin, hiSector: end } = rangeOnArray(this.record, kind, from, to);
     const limit = Math.min(end, this.#sizeSectors);
     const stripes = new Set<number>();
     for (const piece of piecesOf(this.record, begin, Math.max(0, limit - begin))) {

@@ -79,21 +79,3 @@ export function piecesOf(record: ArrayRecord, sector: number, sectors: number): 
   }
   return pieces;
 }
-
-/**
- * Array sectors of which a copy, or a stripe, lies in component sectors [from, to) of some member; in whole chunks, so more than
- * that at either end.
- */
-export function arrayRange(record: ArrayRecord, from: number, to: number): [number, number] {
-  if (record.level === 'raid1') return [from, to];
-  const { chunkSectors, raidDisks } = record;
-  const [firstRow, endRow] = [Math.floor(from / chunkSectors), Math.ceil(to / chunkSectors)];
-  if (record.level !== 'raid10')
-    return [firstRow * (raidDisks - 1) * chunkSectors, endRow * (raidDisks - 1) * chunkSectors];
-  // A chunk's copies may begin at the end of one row and end in the next.
-  const near = record.layout & 0xff;
-  return [
-    Math.floor((firstRow * raidDisks) / near) * chunkSectors,
-    Math.ceil((endRow * raidDisks) / near) * chunkSectors,
-  ];
-}

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { arraySectors } from '../../src/arrays/levels.ts';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
+import { copySectors, rangeOnArray } from '../../src/arrays/windows.ts';
 import { type CopyOrder, MdError } from '../../src/md/driver.ts';
 import {
   realTime,
@@ -15,7 +16,6 @@ import {
   simulatedDriver,
   VirtualTime,
 } from '../../src/md/simulated.ts';
-import { arrayRange } from '../../src/md/simulated_layout.ts';
 import { member, memberUuid, record } from '../compliance/records.ts';
 
 const DATA_SECTOR = 2048;
@@ -467,14 +467,13 @@ class Windows {
   /** @param windowSectors in the unit of the copy; whole chunks */
   async run(windowSectors: number, holding: boolean): Promise<void> {
     const { cluster } = this;
-    const ofArray = cluster.record.level === 'raid10' && this.#order.kind !== 'recovery';
-    const total = ofArray ? arraySectors(cluster.record) : cluster.record.componentSectors;
+    const total = copySectors(cluster.record, this.#order.kind);
     const [master, ...peers] = cluster.nodes;
     assert.ok(master);
     await cluster.done(master.startCopy('md0', this.#order));
     for (let lo = this.#order.fromSector; lo < total; lo += windowSectors) {
       const hi = Math.min(total, lo + windowSectors);
-      const [loSector, hiSector] = ofArray ? [lo, hi] : arrayRange(cluster.record, lo, hi);
+      const { loSector, hiSector } = rangeOnArray(cluster.record, this.#order.kind, lo, hi);
       for (const peer of peers) if (holding) await cluster.done(peer.holdRange('md0', { loSector, hiSector }));
       await cluster.done(master.extendCopy('md0', hi === total ? null : hi));
       for (let step = 0; step < 3000 && !this.#reached(hi); step++) {
