@@ -12,7 +12,7 @@
  * - Writes pass only with a live grant, as a writer of the newest record that was admitted under this boot of the kernel,
  *   once that record is released.
  * - While another node copies, this node's writes are suspended (drained), not only gated, where it copies: a write in flight
- *   beside the copier would leave the legs different. Until the copier has said where that is, everywhere.
+ *   beside the copier would leave the legs different. Until the copier has said where that is, what is held stays held.
  * - A committed failure of a member that md here still uses is applied under a drained suspend, and writes pass again only
  *   after the release. A write whose legs are chosen, but which is not yet submitted, would lose the failed leg without a
  *   gate (flush_bio_list ends it with an error that nobody asks about, drivers/md/raid1-10.c) and be called written, while
@@ -33,7 +33,7 @@
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
  *   It is tried again instead, every second, by a writer with a live grant.
  */
-import type { ArrayObservation, CopyOrder, SectorRange } from '../md/driver.ts';
+import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from '../md/driver.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
 import {
@@ -233,14 +233,20 @@ function statementOf(record: ArrayRecord): string {
  * back (the kernel lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an
  * answered one).
  */
-function diverged(observation: ArrayObservation, record: ArrayRecord): string[] {
+function diverged(observation: ArrayObservation, record: ArrayRecord, self: NodeId): string[] {
   return record.members
     .filter((recorded) => {
       if (recorded.role === 'faulty') return false;
       const seen = observation.members.find((member) => member.uuid === recorded.uuid);
-      return seen === undefined ? recorded.role === 'active' : seen.faulty || seen.path === 'lost';
+      if (seen !== undefined && (seen.faulty || seen.path === 'lost')) return true;
+      // Whoever does not write has missed no write by it: it takes the member in before it becomes a writer.
+      return recorded.role === 'active' && !inSlot(seen) && record.writers.includes(self);
     })
     .map((recorded) => recorded.uuid);
+}
+
+function inSlot(seen: MemberObservation | undefined): boolean {
+  return seen !== undefined && seen.slot !== null;
 }
 
 /** The record's writer of this number was another boot of this node: its last writes may stand on one leg only. */
@@ -252,8 +258,7 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record)) return true;
-  if (state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self)) return true;
-  return copiedElsewhere(state, record) && array.window?.since !== record.resync?.since;
+  return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 
 function copiedElsewhere(state: NodeArrays, { resync }: ArrayRecord): boolean {
@@ -280,6 +285,21 @@ function mayOpen(state: NodeArrays, { record, released, observation }: LocalArra
   const sameCopy = released.resync !== null && released.resync.since === record.resync?.since;
   const sameLegs = JSON.stringify(released.members) === JSON.stringify(record.members);
   return sameCopy && sameLegs && observation?.held === false && released.writers.includes(state.self);
+}
+
+function attachFor(
+  state: NodeArrays,
+  record: ArrayRecord,
+  { uuid }: MemberRecord,
+): Extract<LocalOp, { op: 'attach-rebuilding' }> {
+  const copy = record.resync;
+  const fromSector = copy?.kind === 'recovery' && copy.by === state.self ? copy.fromSector : 0;
+  return { op: 'attach-rebuilding', member: uuid, record, fromSector, since: copy?.since ?? record.version.index };
+}
+
+function attachedFor(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boolean {
+  const attached = array.attached.get(uuid);
+  return attached?.since === copy.since && attached.fromSector === copy.fromSector;
 }
 
 /** The copy that md was started on has come to its end. */
@@ -344,15 +364,31 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
+  /** Under a whole hold. A closed gate holds new writes but drains none: it is answered first, then suspended. */
+  const held = (op: LocalOp): Plan => {
+    if (observation.held) return { op, settled: false };
+    return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
+  };
+  for (const member of observation.members) {
+    const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
+    if (recorded === undefined || member.slot === null || member.faulty || member.path === 'lost') continue;
+    // First of all: the record may call others faulty, and md keeps its last member in sync. What cannot be drained now must
+    // not keep a record from being applied: the failure that is in the way may be the next one.
+    if (!observation.held && !mayDrain(observation)) continue;
+    if (recorded.role === 'active' && member.rebuilding) {
+      return held({ op: 'activate', member: recorded.uuid, record });
+    }
+    // Its rebuilding was called off.
+    if (recorded.role === 'spare') return held({ op: 'detach-rebuilding', member: recorded.uuid });
+  }
   for (const member of observation.members) {
     if (member.uuid === null || member.path === 'lost') continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
     const used = !member.faulty && member.slot !== null;
     if (used && (recorded === undefined || recorded.role === 'faulty')) {
-      if (!observation.held && !gateClosed(observation)) {
-        return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
-      }
-      return { op: { op: 'set-faulty', member: member.uuid }, settled: false };
+      const fail: LocalOp = { op: 'set-faulty', member: member.uuid };
+      // Behind a lost path every write in flight waits anyway: each goes to all legs.
+      return mayDrain(observation) ? held(fail) : { op: fail, settled: false };
     }
     if (recorded === undefined && !member.blocked) {
       return { op: { op: 'remove', member: member.uuid }, settled: false };
@@ -367,40 +403,21 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing.
   const stuck = runs && pathLost(observation) && !canDiffer(record);
   if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
-  const held = (op: LocalOp): Plan => {
-    if (observation.held) return { op, settled: false };
-    // A closed gate holds new writes but drains none; the gate is answered first (released faults only), then suspended.
-    return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
-  };
-  for (const member of rebuildingMembers(record)) {
+  for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
-    const fromSector = copierHere && copy.kind === 'recovery' ? copy.fromSector : 0;
-    const since = copy?.since ?? record.version.index;
-    const attach: LocalOp = { op: 'attach-rebuilding', member: member.uuid, record, fromSector, since };
-    if (seen === undefined || seen.slot === null) {
-      // md keeps a failed member in its slot for as long as it is frozen.
-      const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
-      if (failed !== undefined && failed.uuid !== null) {
-        return { op: failed.blocked ? null : { op: 'remove', member: failed.uuid }, settled: false };
-      }
-      if (state.paths.has(member.uuid)) return { op: attach, settled: false };
-      // Its writes would miss the member: it holds them until it sees the disk.
-      return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
+    // An active one was rebuilt while this node was away. Of a writer it is a failure, and told as one.
+    if (inSlot(seen) || (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty))) continue;
+    // md keeps a failed member in its slot for as long as it is frozen.
+    const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
+    if (failed !== undefined && failed.uuid !== null) {
+      return { op: failed.blocked ? null : { op: 'remove', member: failed.uuid }, settled: false };
     }
-    if (!copierHere || copy.kind !== 'recovery' || copy.halted || started || seen.faulty || seen.inSync) continue;
-    // md would begin where it stands, which may be behind what is to be copied.
-    const attached = array.attached.get(member.uuid);
-    if (attached?.since !== copy.since || attached.fromSector !== fromSector) return held(attach);
-  }
-  for (const member of observation.members) {
-    const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
-    if (recorded?.role === 'active' && member.rebuilding) {
-      return held({ op: 'activate', member: recorded.uuid, record });
+    const attach = attachFor(state, record, member);
+    if (state.paths.has(member.uuid)) {
+      return member.role === 'active' ? held(attach) : { op: attach, settled: false };
     }
-    // Its rebuilding was called off.
-    if (recorded?.role === 'spare' && member.slot !== null && !member.faulty && member.path !== 'lost') {
-      return held({ op: 'detach-rebuilding', member: recorded.uuid });
-    }
+    // Its writes would miss the member: it holds them until it sees the disk.
+    return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
   }
   const hold = mustHold(state, array, now) || awaitsFailure(array, now);
   if (hold && !observation.held) return held({ op: 'hold' });
@@ -410,12 +427,17 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     const mark = copy?.kind === 'resync' ? copy.fromSector : unsure;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
-  const parted = diverged(observation, record).length > 0;
+  const parted = diverged(observation, record, state.self).length > 0;
   if (copierHere && !copy.halted && isReleased(array) && !runs && !parted) {
     if (started && ended(array, observation)) {
       if (observation.syncAction !== 'frozen') return { op: { op: 'freeze' }, settled: true };
       return { op: null, settled: true, copyDone: true };
     }
+    // md would begin where it stands, which may be behind what is to be copied.
+    const elsewhere = started
+      ? undefined
+      : rebuildingMembers(record).find((member) => !attachedFor(array, copy, member));
+    if (elsewhere !== undefined) return { ...held(attachFor(state, record, elsewhere)), settled: true };
     const { windows } = array;
     if (windows?.since === copy.since && mayDrain(observation) && now < state.grantUntilMs) {
       // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
@@ -429,7 +451,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
   }
   if (!hold && !parted && mayDrain(observation) && mayOpen(state, array)) {
-    const wanted = copiedElsewhere(state, record) ? array.window : NOTHING;
+    // Until the copier has said where it copies, what is held stays held.
+    const told = array.window?.since === copy?.since ? array.window : null;
+    const wanted = copiedElsewhere(state, record) ? told : NOTHING;
     if (wanted !== null && !sameRange(observation.suspended, wanted)) {
       const { loSector, hiSector } = wanted;
       const range: LocalOp = { op: 'hold-range', range: { loSector, hiSector } };
@@ -494,7 +518,9 @@ export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: numbe
   if (observation == null || agreed === null || !gateClosed(observation)) return false;
   if (state.leaving || now >= state.grantUntilMs) return false;
   if (!agreed.writers.includes(state.self) && !observation.held) return false;
-  return diverged(observation, agreed).length === 0 && diverged(observation, record).length === 0;
+  return (
+    diverged(observation, agreed, state.self).length === 0 && diverged(observation, record, state.self).length === 0
+  );
 }
 
 export function localState(array: LocalArray): LocalState {
@@ -693,7 +719,7 @@ function advance(
   };
   if (array.observation === undefined) return;
   if (array.observation !== null) {
-    for (const member of diverged(array.observation, array.record)) {
+    for (const member of diverged(array.observation, array.record, state.self)) {
       // Told once: it changes nothing, but an operator should hear of it.
       if (array.told.has(`faulty ${member}`) && lastCopy(array.record, member)) continue;
       tell(`faulty ${member}`, { what: 'member-faulty', array: uuid, member });

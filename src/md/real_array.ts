@@ -27,7 +27,8 @@ import { comesTrue, type SysfsStore } from './sysfs_store.ts';
 
 /** md's thread needs a moment after `-blocked` before it lets a member go. */
 const REMOVE_PATIENCE_MS = 2000;
-const FREEZE_PATIENCE_MS = 5000;
+const FREEZE_PATIENCE_MS = 1000;
+const FREEZE_TRIES = 5;
 const SYNC_START_PATIENCE_MS = 1000;
 /** Where all nodes' writes wait for the answer. */
 const SOON_MS = 1;
@@ -304,18 +305,19 @@ export class RealArray {
   async freeze(): Promise<void> {
     const array = this.read();
     if (array.syncAction === null || (array.syncAction === 'frozen' && array.syncCompleted === null)) return;
-    await this.#set('sync_action', 'frozen', 'freezing');
     const still = () => {
       const seen = readArray(this.md, this.#readFiles);
       return seen === null || (seen.syncAction === 'frozen' && seen.syncCompleted === null);
     };
-    if (!(await comesTrue(still, FREEZE_PATIENCE_MS, SOON_MS))) {
-      const seen = this.read();
-      throw new MdError(
-        'ETIMEDOUT',
-        `${this.md}: told to freeze, but still ${seen.syncAction} after ${FREEZE_PATIENCE_MS} ms`,
-      );
+    for (let again = 0; again < FREEZE_TRIES; again += 1) {
+      // Each store reaps a copy that has ended; md's own thread may be late with that, or miss its wakeup (md_check_recovery
+      // gives up where it does not get the array's mutex at once).
+      await this.#set('sync_action', 'frozen', 'freezing');
+      if (await comesTrue(still, FREEZE_PATIENCE_MS, SOON_MS)) return;
     }
+    const seen = this.read();
+    const waitedMs = FREEZE_TRIES * FREEZE_PATIENCE_MS;
+    throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but still ${seen.syncAction} after ${waitedMs} ms`);
   }
 
   /** What people know it by. */

@@ -149,14 +149,16 @@ test('a checkpoint does not stop the windows; a failure does', () => {
   assert.deepEqual(node.busy, { op: 'hold' }, 'drained first');
 });
 
-test('another copy, or another copier, means holding everything again', () => {
+test('another copier: what the old window holds stays held until the new one says where it copies', () => {
   const { node, record } = heldForCopy();
   node.window(7);
   node.did(md({ suspended: RANGE, resyncStartSector: 0 }));
   const taken = newer(record, { resync: copy(3, 6) });
-  const effects = node.commit(taken);
-  assert.deepEqual(ops(effects), ['hold']);
-  assert.equal(isApplied(effects), false);
+  assert.deepEqual(ops(node.commit(taken)), []);
+  assert.deepEqual(ops(node.release(taken)), [], 'the old copier may be at it until all have applied this');
+  const next = { loSector: 0, hiSector: 200 };
+  assert.deepEqual(heldIn(node.window(1, next, 3)), []);
+  assert.deepEqual(node.busy, { op: 'hold-range', range: next });
 });
 
 test('a node that knows no window says so, and goes on saying so', () => {
@@ -218,11 +220,18 @@ test('a rebuilt member becomes active under a hold, and without a copy of this n
 test('a new copier attaches the member anew at the checkpoint, under a hold: md’s own place may be another', () => {
   const record = rebuilding(2, 6, { fromSector: 500 });
   const node = new Node(record, mdRebuilding('rebuilding'));
+  node.release(record);
   assert.equal(node.busy?.op, 'hold');
   node.did(mdRebuilding('rebuilding', { held: true }));
   assert.deepEqual(node.busy, { op: 'attach-rebuilding', member: SPARE, record, fromSector: 500, since: 6 });
-  const attached = node.did(mdRebuilding('rebuilding', { held: true }));
-  assert.ok(isApplied(attached));
+  node.did(mdRebuilding('rebuilding', { held: true }));
+  assert.deepEqual(node.busy, { op: 'open' });
+  node.did(mdRebuilding('rebuilding'));
+  const asked = node.state.arrays.get(ARRAY)?.windows?.sequence ?? 0;
+  for (const from of [1, 3]) {
+    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked });
+  }
+  assert.equal(node.busy?.op, 'start-copy');
 });
 
 test('a rebuilding that was called off is taken out of its slot, drained, before the record counts as applied', () => {
@@ -513,4 +522,60 @@ test('a check ends when a leg fails; what it found is told when it ends by itsel
   const failing = new Master(mirror({ resync: copy(1, 5, 'check') }));
   failing.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: LEG_B } });
   assert.equal(failing.record.resync, null);
+});
+
+test('what cannot be drained now keeps no record from being applied: the failure in the way may be the next one', () => {
+  const record = rebuilding(1, 6);
+  const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'active' as const } : m));
+  const whole = newer(record, { members, resync: null });
+  const seen = mdRebuilding('rebuilding');
+  const lost = { ...seen, members: seen.members.map((m) => (m.uuid === LEG_A ? { ...m, path: 'lost' as const } : m)) };
+  const node = new Node(record, seen);
+  node.release(record);
+  node.window(1);
+  node.did({ ...lost, suspended: RANGE });
+  assert.ok(isApplied(node.commit(whole)), 'it reads the member as soon as it can be drained');
+  assert.deepEqual(ops(node.release(whole)), []);
+  const back = { ...seen, suspended: RANGE };
+  assert.deepEqual(ops(node.feed({ type: 'observed', array: ARRAY, observation: back })), ['hold']);
+});
+
+test('a rebuilt member becomes active before the one that it stands in for is failed: md keeps its last in sync', () => {
+  const record = rebuilding(1, 6);
+  const node = new Node(record, mdRebuilding('rebuilding', { held: true }));
+  node.release(record);
+  const members = record.members.map((m) => {
+    if (m.uuid === SPARE) return { ...m, role: 'active' as const };
+    return m.uuid === LEG_A ? { ...m, role: 'faulty' as const } : m;
+  });
+  node.commit(newer(record, { members, resync: null }));
+  assert.equal(node.busy?.op, 'activate');
+  node.did(mdRebuilding('in-sync', { held: true }));
+  assert.deepEqual(node.busy, { op: 'set-faulty', member: LEG_A });
+});
+
+test('a member that was rebuilt while this node was away is taken in, held, before the node can become a writer', () => {
+  const record = rebuilding(1, 6);
+  const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'active' as const } : m));
+  for (const state of ['absent', 'spare'] as const) {
+    const away = newer(record, { members, resync: null, writers: [1, 3] });
+    const node = new Node(away, mdRebuilding(state, { held: true }));
+    assert.equal(node.busy?.op, 'attach-rebuilding', `md has it as ${state}`);
+    assert.equal(node.state.arrays.get(ARRAY)?.applied, null, 'what it wrote would miss the member');
+    assert.deepEqual(ops(node.did(mdRebuilding('rebuilding', { held: true }))), ['activate']);
+    assert.ok(isApplied(node.did(mdRebuilding('in-sync', { held: true }))));
+  }
+});
+
+test('an active member without a slot under a writer is a failure: its writes have missed it', () => {
+  const record = rebuilding(1, 6);
+  const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'active' as const } : m));
+  const whole = newer(record, { members, resync: null });
+  const node = new Node(whole, mdRebuilding('in-sync'));
+  node.release(whole);
+  const effects = node.feed({ type: 'observed', array: ARRAY, observation: mdRebuilding('spare') });
+  assert.deepEqual(
+    effects.flatMap((effect) => (effect.type === 'submit' ? [effect.observation] : [])),
+    [{ what: 'member-faulty', array: ARRAY, member: SPARE }],
+  );
 });

@@ -215,31 +215,29 @@ test('an array is opened only as a writer of a released record', () => {
   assert.deepEqual(node.ops(released), ['open']);
 });
 
-test('while another node copies, this one is suspended and says so only then', () => {
+test('another node will copy: reads keep to one leg before the record counts as applied, and what is held stays held', () => {
   const record = mirror();
   const node = Node.writing(record);
   const copying = newer(record, { resync: copy(1, 6) });
   const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
-  assert.deepEqual(node.ops(committed), ['hold']);
+  assert.deepEqual(node.ops(committed), ['resync-start'], 'reads past the mark must come from one leg');
   assert.ok(!committed.some((effect) => effect.type === 'applied'));
-  const held = node.feed(
-    { type: 'observed', array: ARRAY, observation: md({ held: true }) },
-    { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
-  );
-  assert.deepEqual(node.ops(held), ['resync-start'], 'reads past the mark must come from one leg');
   const marked = node.feed(
-    { type: 'observed', array: ARRAY, observation: md({ held: true, resyncStartSector: 0 }) },
+    { type: 'observed', array: ARRAY, observation: md({ resyncStartSector: 0 }) },
     { type: 'done', array: ARRAY, op: { op: 'resync-start', sector: 0 }, error: null },
   );
   assert.ok(marked.some((effect) => effect.type === 'applied'));
+
+  const held = Node.writing(copying, md({ held: true, resyncStartSector: 0 }));
+  assert.deepEqual(held.ops(held.feed({ type: 'tick' })), [], 'where it copies is not known');
   const done = newer(copying, { resync: null });
-  node.feed({ type: 'commit', record: done, forgotten: false });
-  const cleared = node.feed(
+  held.feed({ type: 'commit', record: done, forgotten: false });
+  const cleared = held.feed(
     { type: 'observed', array: ARRAY, observation: md({ held: true }) },
     { type: 'done', array: ARRAY, op: { op: 'resync-start', sector: null }, error: null },
   );
-  assert.deepEqual(node.ops(cleared), [], 'held until the end of the copy is released');
-  assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: done.version })), ['open']);
+  assert.deepEqual(held.ops(cleared), [], 'held until the end of the copy is released');
+  assert.deepEqual(held.ops(held.feed({ type: 'released', array: ARRAY, version: done.version })), ['open']);
 });
 
 test('a suspend is never asked for under a closed gate: the gate is answered first', () => {
@@ -248,8 +246,8 @@ test('a suspend is never asked for under a closed gate: the gate is answered fir
   const pending = md({ writePending: true, arrayState: 'write-pending' });
   const gate = node.feed({ type: 'observed', array: ARRAY, observation: pending });
   assert.deepEqual(node.ops(gate), ['answer-gates']);
-  const copying = newer(record, { resync: copy(1, 6) });
-  const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
+  const out = newer(record, { writers: [1, 3] });
+  const committed = node.feed({ type: 'commit', record: out, forgotten: false });
   assert.deepEqual(node.ops(committed), []);
   const answered = node.feed(
     { type: 'observed', array: ARRAY, observation: md() },
@@ -462,15 +460,15 @@ test('a gate is not answered while a good leg has lost its path', () => {
 
 test('no drain is begun while a path is lost', () => {
   const record = mirror();
-  const copying = newer(record, { resync: copy(1, 6) });
+  const out = newer(record, { writers: [1, 3] });
   for (const [path, wanted] of [
     ['lost', []],
     ['up', ['hold']],
   ] as const) {
     const node = Node.writing(record);
     if (path === 'lost') node.feed(observed(lost(md(), LEG_B)));
-    const committed = node.feed({ type: 'commit', record: copying, forgotten: false });
-    assert.deepEqual(node.ops(committed), wanted, `another node copies, the path is ${path}`);
+    const committed = node.feed({ type: 'commit', record: out, forgotten: false });
+    assert.deepEqual(node.ops(committed), wanted, `no writer any more, the path is ${path}`);
     assert.ok(!committed.some((effect) => effect.type === 'applied'), 'writes in flight are not drained');
   }
 
@@ -496,9 +494,9 @@ test('no drain is begun while a path is lost', () => {
 test('a path is let go beside an operation that may be waiting for it', () => {
   const record = mirror();
   const node = Node.writing(record);
-  const copying = newer(record, { resync: copy(1, 6) });
-  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: copying, forgotten: false })), ['hold']);
-  const failed = newer(withFaulty(copying, LEG_B), { resync: null });
+  const out = newer(record, { writers: [1, 3] });
+  assert.deepEqual(node.ops(node.feed({ type: 'commit', record: out, forgotten: false })), ['hold']);
+  const failed = newer(withFaulty(out, LEG_B), {});
   node.feed(observed(lost(md(), LEG_B)), { type: 'commit', record: failed, forgotten: false });
   const released = node.feed({ type: 'released', array: ARRAY, version: failed.version });
   assert.deepEqual(node.ops(released), ['set-faulty']);
