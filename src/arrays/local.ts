@@ -376,7 +376,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     // not keep a record from being applied: the failure that is in the way may be the next one.
     if (!observation.held && !mayDrain(observation)) continue;
     if (recorded.role === 'active' && member.rebuilding) {
-      return held({ op: 'activate', member: recorded.uuid, record });
+      // md would begin what resync_start marks instead; the mark is set again afterwards, before the record counts as applied.
+      const unmarked = observation.resyncStartSector === null;
+      return held(unmarked ? { op: 'activate', member: recorded.uuid, record } : { op: 'resync-start', sector: null });
     }
     // Its rebuilding was called off.
     if (recorded.role === 'spare') return held({ op: 'detach-rebuilding', member: recorded.uuid });

@@ -1,6 +1,6 @@
 /**
  * All nodes lose their power in the same instant, in the middle of writes. Whoever leads first copies one leg over the
- * others, while no other node's write passes; afterwards the legs are equal and nothing that was acknowledged is missing.
+ * others, in windows, while all write on; afterwards the legs are equal and nothing that was acknowledged is missing.
  */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, writeSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { acknowledgedIn, checkLegs, mustExamine, PATIENT, sinceStart, startInOrder, Writers } from './writers.ts';
+import { acknowledgedIn, checkLegs, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, dirty arrays on real kernels: ${available.why}`);
@@ -25,9 +25,15 @@ suite('arrays left dirty', { skip: available.ok ? false : available.why, timeout
   let cluster: Cluster;
   const writers: Writers[] = [];
   const records = new Map<string, ArrayRecord>();
+  const passed = new Set<string>();
 
   before(async () => {
-    cluster = await Cluster.prepare({ name: 'dirty', diskMib: [40, 40, 24, 24, 24, 24], config: PATIENT });
+    cluster = await Cluster.prepare({
+      name: 'dirty',
+      diskMib: [40, 40, 24, 24, 24, 24],
+      config: PATIENT,
+      copy: '{ limit: 4MiB }',
+    });
     await startInOrder(cluster);
     for (const array of [mirror, striped]) {
       const { ok, text } = await cluster.request(2, { verb: 'create', access: 'shared', ...array });
@@ -53,19 +59,14 @@ suite('arrays left dirty', { skip: available.ok ? false : available.why, timeout
     assert.throws(() => checkLegs(cluster, [0, 1], [], records.get('md0')?.componentSectors ?? 0), /differ at byte/);
   });
 
-  test('the master copies, and no write of the others passes meanwhile', async () => {
+  test('the master copies in windows, and the others write on meanwhile', async () => {
     await cluster.lab.bootAll();
-    for (const guest of cluster.lab.guests) {
-      for (const limit of ['speed_limit_min', 'speed_limit_max']) {
-        await guest.writeFile(`/proc/sys/dev/raid/${limit}`, '6000');
-      }
-    }
     await startInOrder(cluster);
-    await Promise.all([mirror, striped].map(({ md }) => copiedAlone(md)));
+    await Promise.all([mirror, striped].map(({ md }) => copiedUnderWriters(md)));
   });
 
   /** Looks at one array from before its copy to after it. */
-  async function copiedAlone(md: string): Promise<void> {
+  async function copiedUnderWriters(md: string): Promise<void> {
     const by = await cluster.until(`${md} is being copied, by the word of nodes 2 and 3`, 60_000, async () => {
       const seen = await Promise.all([2, 3].map((node) => cluster.array(node, md)));
       return seen.every((array) => array?.record.resync != null) ? seen[0]?.record.resync?.by : null;
@@ -73,34 +74,30 @@ suite('arrays left dirty', { skip: available.ok ? false : available.why, timeout
     const node = by === 2 ? 3 : 2;
     const guest = cluster.lab.guest(node);
     const log = `${guest.dir}/${md}-early.acks`;
-    const argv = `${cluster.lab.mdio} write --device /dev/${md} --log ${log} --node ${node} --start-block 3000 --blocks 16 --count 4`;
+    const argv = `${cluster.lab.mdio} write --device /dev/${md} --log ${log} --node ${node} --start-block 3000 --blocks 16 --count 40`;
     await cluster.until(
       `${md} is assembled on node ${node}`,
       30_000,
       async () => (await cluster.array(node, md))?.local,
     );
     const early = await guest.spawn(argv.split(' '), { logFile: `${guest.dir}/${md}-early.out` });
-    let looks = 0;
+    let windows = 0;
     const wrong: string[] = [];
-    await cluster.until(`${md} is copied`, 60_000, async () => {
+    await cluster.until(`${md} is copied`, 90_000, async () => {
       const acknowledged = acknowledgedIn(log);
       const array = await cluster.array(node, md);
       if (array?.record.resync == null) return true;
-      looks += 1;
-      if (array.local?.held !== true) wrong.push(`look ${looks}: ${md} is not held on node ${node}`);
-      if (acknowledged > 0) wrong.push(`look ${looks}: ${acknowledged} writes of node ${node} passed beside the copy`);
+      if (acknowledged > 0) passed.add(md);
+      if (array.local?.suspended != null && !array.local.held) windows += 1;
+      // What is not known to be in sync is read from one leg, the same on every node.
+      if (acknowledged > 0 && array.local?.resyncStartSector == null) wrong.push(`${md} has no mark on node ${node}`);
       return false;
     });
     assert.deepEqual(wrong, []);
-    assert.ok(looks > 0, 'the copy was over before anybody looked');
+    assert.ok(windows > 0, `no window of ${md} was seen on node ${node}`);
+    assert.ok(passed.has(md), `no write of node ${node} passed beside the copy of ${md}`);
     await cluster.open(cluster.nodes, md);
-    assert.equal((await early.exited).code, 0, 'the write that waited was acknowledged in the end');
-    for (const other of cluster.nodes.filter((each) => each !== by)) {
-      const story = await sinceStart(cluster, other, md);
-      const order = `${md} on node ${other}: ${story.join(', ')}`;
-      assert.ok(story.includes('resync-done') && story.includes('WritesEnabled'), order);
-      assert.ok(story.indexOf('WritesEnabled') > story.indexOf('resync-done'), order);
-    }
+    assert.equal((await early.exited).code, 0, 'every write was acknowledged in the end');
   }
 
   test('afterwards the legs are equal, nothing acknowledged is missing, and all write on', async () => {

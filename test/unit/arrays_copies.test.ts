@@ -579,3 +579,17 @@ test('an active member without a slot under a writer is a failure: its writes ha
     [{ what: 'member-faulty', array: ARRAY, member: SPARE }],
   );
 });
+
+test('a mark of what is not in sync is taken away for an activation, and set again before the record is applied', () => {
+  const record = rebuilding(1, 6);
+  const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'active' as const } : m));
+  const unsure = newer(record, { members, resync: copy(1, 7), writers: [1, 3] });
+  const node = new Node(unsure, mdRebuilding('rebuilding', { held: true, resyncStartSector: 0 }));
+  assert.deepEqual(node.busy, { op: 'resync-start', sector: null });
+  node.did(mdRebuilding('rebuilding', { held: true }));
+  assert.equal(node.busy?.op, 'activate');
+  const active = node.did(mdRebuilding('in-sync', { held: true }));
+  assert.deepEqual(node.busy, { op: 'resync-start', sector: 0 });
+  assert.equal(isApplied(active), false);
+  assert.ok(isApplied(node.did(mdRebuilding('in-sync', { held: true, resyncStartSector: 0 }))));
+});
