@@ -48,24 +48,39 @@ function rate(sectors: number, { fromMs, toMs }: Span): number {
   return sectors / 2048 / ((toMs - fromMs) / 1000);
 }
 
+interface Halted {
+  leftSectors: number;
+}
+
+/** On busy cores its copy may be over before it can be halted, or the lead be lost meanwhile: then another one. */
+async function haltedMirror(cluster: Cluster, limitKib: number | null): Promise<Halted> {
+  for (let again = 5; ; again--) {
+    // The copies that are compared are made in the same guest.
+    await leads(cluster, COPIER);
+    await askMirror(cluster, { assumeClean: false });
+    const { ok, text } = await cluster.request(COPIER, { verb: 'action', array: 'md0', action: 'frozen' });
+    if (ok && limitKib !== null) await ask(cluster, { verb: 'sync-limit', array: 'md0', limitKib });
+    await pause(SETTLE_MS);
+    const record = (await cluster.array(COPIER))?.record;
+    const copy = record?.resync;
+    if (record !== undefined && copy?.halted === true && copy.by === COPIER) {
+      return { leftSectors: record.componentSectors - copy.fromSector };
+    }
+    if (again === 0) throw new Error(`the copy was not halted on node ${COPIER}: ${text} ${JSON.stringify(copy)}`);
+    if (ok) await ask(cluster, { verb: 'action', array: 'md0', action: 'idle' });
+    await cluster.open();
+    await unmakeMirror(cluster);
+  }
+}
+
 /** A new mirror is halted at once, and goes on when everything is quiet, or the writer at work. */
 async function clusterResync(
   cluster: Cluster,
   options: { writer: boolean; limitKib?: number; round: number },
 ): Promise<CopyRun> {
   const { writer, limitKib = null, round } = options;
-  // A lead that was lost on busy cores comes back: the copies that are compared are made in the same guest.
-  await leads(cluster, COPIER);
   const peer = victimOf(cluster, COPIER, round);
-  await askMirror(cluster, { assumeClean: false });
-  await ask(cluster, { verb: 'action', array: 'md0', action: 'frozen' });
-  if (limitKib !== null) await ask(cluster, { verb: 'sync-limit', array: 'md0', limitKib });
-  await pause(SETTLE_MS);
-  const halted = (await cluster.array(COPIER))?.record;
-  const copy = halted?.resync;
-  if (halted === undefined || copy?.halted !== true || copy.by !== COPIER) {
-    throw new Error(`the copy was not halted on its copier: ${JSON.stringify(copy)}`);
-  }
+  const { leftSectors } = await haltedMirror(cluster, limitKib);
   // All its writes are told if there are few; a slow copy meets too many for that.
   const running = writer
     ? await allOver(cluster, peer, { rate: WRITES_A_SECOND, pauseMs: limitKib === null ? 0 : 2 })
@@ -80,7 +95,7 @@ async function clusterResync(
   const span = await resyncSpan(cluster.lab.guest(COPIER), 'md0', sinceMs);
   await cluster.open();
   await unmakeMirror(cluster);
-  const mibPerSecond = rate(halted.componentSectors - copy.fromSector, span);
+  const mibPerSecond = rate(leftSectors, span);
   return { mibPerSecond, span, writes: summary === null ? null : writesIn(summary, peer, clocks, span) };
 }
 
