@@ -29,7 +29,9 @@ interface Run {
 }
 
 /** A mirror that all nodes write. Its legs are the first two shared disks. The first copy may still be under way. */
-export async function requestMirror(cluster: Cluster, fields: { spares?: number; prefix?: string } = {},
+export async function requestMirror(
+  cluster: Cluster,
+  fields: { spares?: number; prefix?: string } = {},
 ): Promise<void> {
   const { spares = 0, prefix = '/dev/ubd' } = fields;
   const letters = 'abcdefgh'.slice(0, 2 + spares);
