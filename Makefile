@@ -64,6 +64,10 @@ sanitizers: ## the native code under the address, undefined-behaviour and thread
 bench: build ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
 	$(NODE) bench/main.ts
 
+.PHONY: soak
+soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, ROUNDS= (36; hundreds take hours)
+	$(NODE) test/lab/soak.ts
+
 .PHONY: lint
 lint: install ## types and style
 	$(NODE) node_modules/typescript/bin/tsc -p .

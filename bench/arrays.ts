@@ -6,6 +6,8 @@ export interface MirrorOptions {
   md?: string;
   devices?: readonly string[];
   assumeClean?: boolean;
+  /** The last of the devices. @default none */
+  spares?: number;
 }
 
 const DEVICES = ['/dev/ubda', '/dev/ubdb'];
@@ -15,25 +17,31 @@ export async function ask(cluster: Cluster, request: object): Promise<void> {
   for (let again = 3; ; again--) {
     const { ok, text } = await cluster.request(await cluster.master(), request);
     if (ok) return;
-    if (again === 0 || !/master|in use/.test(text)) throw new Error(`${JSON.stringify(request)}: ${text}`);
+    if (again === 0 || !/master|in use|lease/.test(text)) throw new Error(`${JSON.stringify(request)}: ${text}`);
     await pause(500);
   }
 }
 
-/** A shared mirror over whole copies, open for writes on all nodes. */
-export async function makeMirror(cluster: Cluster, options: MirrorOptions = {}): Promise<void> {
-  const { md = 'md0', devices = DEVICES, assumeClean = true } = options;
-  const asked = ask(cluster, {
+/** A shared mirror. If its copies are not called equal, a resync is under way. */
+export function askMirror(cluster: Cluster, options: MirrorOptions = {}): Promise<void> {
+  const { md = 'md0', devices = DEVICES, assumeClean = true, spares = 0 } = options;
+  return ask(cluster, {
     verb: 'create',
     md: `/dev/${md}`,
     level: 'raid1',
-    raidDisks: devices.length,
+    raidDisks: devices.length - spares,
     access: 'shared',
     devices,
-    spares: 0,
+    spares,
     assumeClean,
     force: true,
   });
+}
+
+/** As `askMirror`, and open for writes on all nodes, nothing being copied. */
+export async function makeMirror(cluster: Cluster, options: MirrorOptions = {}): Promise<void> {
+  const { md = 'md0' } = options;
+  const asked = askMirror(cluster, options);
   await asked.catch(async (error: unknown) => {
     // A master that changed meanwhile may have made it, and could not say so.
     if ((await cluster.array(await cluster.master(), md)) === undefined) throw error;

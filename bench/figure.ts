@@ -1,8 +1,9 @@
 /** What a measurement gives: its samples, what it should reach, and what others reach; as a table and as JSON. */
 
 export interface Goal {
-  /** `atMost` is about the median, `ratioAtLeast` about the ratio to the peer. */
+  /** `atMost` and `atLeast` are about the median, `ratioAtLeast` about the ratio to the peer. */
   atMost?: number;
+  atLeast?: number;
   ratioAtLeast?: number;
 }
 
@@ -27,7 +28,7 @@ export interface Figure {
 }
 
 /** Of sorted samples, the nearest rank. */
-function quantile(sorted: readonly number[], share: number): number {
+export function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
 }
 
@@ -57,6 +58,7 @@ export function figureOf({ name, unit, samples, peer }: Measured): Figure {
 function verdict({ goal }: Measured, figure: Figure): string {
   if (goal === undefined) return '';
   if (goal.atMost !== undefined) return `${figure.median <= goal.atMost ? 'yes' : 'NO'} (≤ ${goal.atMost})`;
+  if (goal.atLeast !== undefined) return `${figure.median >= goal.atLeast ? 'yes' : 'NO'} (≥ ${goal.atLeast})`;
   if (goal.ratioAtLeast === undefined || figure.ratio === undefined) return '';
   return `${figure.ratio >= goal.ratioAtLeast ? 'yes' : 'NO'} (ratio ≥ ${goal.ratioAtLeast})`;
 }

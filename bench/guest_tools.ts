@@ -28,8 +28,8 @@ export async function mdio(cluster: Cluster, node: number, words: readonly strin
   };
   const ended = async (): Promise<string> => {
     await process.exited;
-    // What a guest appends reaches the host a moment later.
-    for (let patience = 100; output() === '' && patience > 0; patience--) await pause(10);
+    // What a guest appends reaches the host a moment later, a long line in pieces.
+    for (let patience = 100; !output().endsWith('\n') && patience > 0; patience--) await pause(10);
     return output();
   };
   return {
@@ -39,6 +39,16 @@ export async function mdio(cluster: Cluster, node: number, words: readonly strin
       return ended();
     },
   };
+}
+
+/** Writes of 4 KiB to random places of the whole array. `pauseMs`: each that takes as long is told of. */
+export function allOver(
+  cluster: Cluster,
+  node: number,
+  { rate, pauseMs }: { rate: number; pauseMs: number },
+): Promise<Running> {
+  const words = ['--device', '/dev/md0', '--node', String(node), '--random', '--rate', String(rate)];
+  return mdio(cluster, node, ['write', ...words, '--pause-ms', String(pauseMs)]);
 }
 
 /** Lines of JSON; a last one that is still being written is left out. */

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { labAvailable } from '../test/lab/lab.ts';
 import { atRest } from './at_rest.ts';
 import { atRestNative } from './at_rest_native.ts';
+import { resyncLimits, resyncs, spareActivation } from './copies.ts';
 import { eventPropagation } from './events.ts';
 import { figureOf, type Measured, tableOf } from './figure.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
@@ -26,14 +27,19 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   rest: atRest,
   native: atRestNative,
   ratio: writeRatio,
+  resync: resyncs,
+  limits: resyncLimits,
+  spare: spareActivation,
 };
+/** Everything about copies, and what they follow. */
+const groups: Record<string, readonly string[]> = { copies: ['resync', 'limits', 'death', 'return', 'spare'] };
 
-const asked = process.env.ONLY?.split(',') ?? Object.keys(measurements);
+const asked = process.env.ONLY?.split(',').flatMap((name) => groups[name] ?? [name]) ?? Object.keys(measurements);
 const unknown = asked.filter((name) => measurements[name] === undefined);
 const available = labAvailable();
 if (unknown.length > 0 || !available.ok) {
   const why = available.ok
-    ? `ONLY=${unknown.join()}: choose from ${Object.keys(measurements).join(', ')}`
+    ? `ONLY=${unknown.join()}: choose from ${[...Object.keys(measurements), ...Object.keys(groups)].join(', ')}`
     : available.why;
   process.stderr.write(`bench: ${why}\n`);
   process.exit(2);

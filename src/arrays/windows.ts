@@ -3,10 +3,12 @@
  *
  * The copier asks every other writer to hold its writes in the next stretch, and lets its own md go on to the end of that
  * stretch (`sync_max`) only when all have said that they do and that nothing is in flight there. The next stretch is asked for
- * when half of the present one is done, so the copy need not wait for the answers. Behind the copy the range is let go.
+ * when half of the present one is done, or sooner where answers are slow, so the copy need not wait for them. Behind the copy the
+ * range is let go.
  *
- * A stretch is as long as `windowMs` of copying, not so many bytes: what a writer waits for is time. With a limit the pauses
- * between the stretches grow, not the stretches; between them nothing is held.
+ * A stretch is as long as `windowMs` of copying, not so many bytes: what a writer waits for is time. Where two answers take
+ * longer than that it is as long as they do, within bounds: a shorter one would make the copy slow and the waiting no shorter.
+ * With a limit the pauses between the stretches grow, not the stretches; between them nothing is held.
  *
  * Sectors are in the unit of the copy (see `resync` of the record); `rangeOnArray` says what they are for writers.
  *
@@ -47,6 +49,8 @@ export interface Windows {
   held: ReadonlyMap<NodeId, number>;
   /** Of md while it was not waiting for us; null: not known yet. */
   sectorsPerMs: number | null;
+  /** From a request to the answer of the last of those that were asked. */
+  answerMs: number;
   /** Not before this time is the next stretch asked for. */
   nextAtMs: number;
 }
@@ -62,6 +66,16 @@ const ASK_AGAIN_MS = 300;
 /** A pause worth letting go for. */
 const LET_GO_MS = 5;
 const PACE_WEIGHT = 0.3;
+/** Of a pace that is known to be too low, for md stood still for a part of the time. */
+const LOW_PACE_WEIGHT = 0.02;
+const ANSWER_WEIGHT = 0.3;
+/** On slow ways a window takes as long as this many answers, or the copy would mostly wait for the next one… */
+const ANSWERS_A_WINDOW = 2;
+/** … but no more than this many times what was asked for: writers wait for it. */
+const LONGER_MOST = 4;
+/** So much of md's work is left when the next stretch is asked for: an answer that takes twice its usual time is in time. */
+const LEAD_ANSWERS = 2;
+const LATE_MS = 2;
 
 /**
  * md counts a resync, check or repair of raid10 in sectors of the array (`resync_max_sectors`, md_do_sync, drivers/md/md.c),
@@ -107,6 +121,7 @@ export function windowsStart(record: ArrayRecord, copy: Copy, now: number): Wind
     sequence: Math.floor(now),
     held: new Map(),
     sectorsPerMs: null,
+    answerMs: 0,
     nextAtMs: now,
   };
 }
@@ -138,13 +153,14 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
   const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence);
   let allowed = false;
   if (silent.length === 0 && windows.allowedSector < windows.askedSector) {
-    windows = goOn(windows, now);
+    windows = goOn(answered(windows, now), now);
     allowed = true;
   }
   const sectors = stretch(windows, facts, options);
+  const left = windows.allowedSector - windows.doneSector;
+  const dueMs = Math.max(windows.nextAtMs, nearEndMs(windows, sectors));
   if (windows.allowedSector === windows.askedSector && windows.askedSector < windows.totalSectors) {
-    const left = windows.allowedSector - windows.doneSector;
-    if (left <= sectors / 2 && now >= windows.nextAtMs) {
+    if (now >= dueMs) {
       const toSector = Math.min(upTo(windows.askedSector + sectors, windows.unitSectors), windows.totalSectors);
       const paceMs = options.limitKib === null ? 0 : ((toSector - windows.askedSector) / 2 / options.limitKib) * 1000;
       windows = { ...windows, askedSector: toSector, nextAtMs: Math.max(windows.nextAtMs, now - paceMs) + paceMs };
@@ -158,8 +174,8 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
     windows = { ...windows, askedAtMs: now };
     return { ...request(windows, silent), allowed };
   }
-  const waits = windows.allowedSector === windows.askedSector && windows.nextAtMs > now;
-  const wakeMs = silent.length > 0 ? ASK_AGAIN_MS : waits ? windows.nextAtMs - now : null;
+  const waits = windows.allowedSector === windows.askedSector && windows.askedSector < windows.totalSectors;
+  const wakeMs = silent.length > 0 ? ASK_AGAIN_MS : waits && Number.isFinite(dueMs) ? dueMs - now : null;
   return { windows, ask: null, allowed, wakeMs };
 }
 
@@ -190,11 +206,35 @@ function request(windows: Windows, to: readonly NodeId[]): Omit<WindowStep, 'all
   return { windows, ask: { to: [...to], sequence, fromSector, toSector }, wakeMs: ASK_AGAIN_MS };
 }
 
-/** md has told of progress: its pace is measured over the time in which it had something to do. */
+/** All have answered the newest request. */
+function answered(windows: Windows, now: number): Windows {
+  const tookMs = Math.min(now - windows.askedAtMs, ASK_AGAIN_MS);
+  return { ...windows, answerMs: windows.answerMs + ANSWER_WEIGHT * (tookMs - windows.answerMs) };
+}
+
+/**
+ * When so little is left of what md may do that the next stretch has to be asked for: half of one, or what it copies until the
+ * answers are there. md tells of its progress at half of what is left to it, half of the rest, and so on: too seldom to wait for.
+ */
+function nearEndMs(windows: Windows, sectors: number): number {
+  const { allowedSector, doneSector, sectorsPerMs, answerMs, busyFromMs } = windows;
+  const left = allowedSector - doneSector;
+  if (sectorsPerMs === null) return left <= sectors / 2 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
+  const lead = Math.max(sectors / 2, sectorsPerMs * (LEAD_ANSWERS * answerMs + LATE_MS));
+  return left <= lead ? Number.NEGATIVE_INFINITY : busyFromMs + (left - lead) / sectorsPerMs;
+}
+
+/**
+ * md has told of progress: its pace is measured over the time in which it had something to do. Where it has come to the end of
+ * that, it may have stood there for a while, and was woken late before: such a pace is too low. Taken as it is it would make the
+ * windows smaller, which makes that share of the time larger, and so on.
+ */
 function told(windows: Windows, doneSector: number, now: number): Windows {
   const busyMs = now - windows.busyFromMs;
   const pace = busyMs > 0 ? (doneSector - windows.doneSector) / busyMs : null;
   const known = windows.sectorsPerMs;
+  const stood = doneSector >= windows.allowedSector || windows.doneSector >= windows.allowedSector;
+  const weight = stood && pace !== null && known !== null && pace < known ? LOW_PACE_WEIGHT : PACE_WEIGHT;
   return {
     ...windows,
     doneSector,
@@ -202,13 +242,14 @@ function told(windows: Windows, doneSector: number, now: number): Windows {
     // A copy that goes on may be further on already than its checkpoint says.
     allowedSector: Math.max(windows.allowedSector, doneSector),
     askedSector: Math.max(windows.askedSector, doneSector),
-    sectorsPerMs: pace === null || known === null ? (pace ?? known) : known + PACE_WEIGHT * (pace - known),
+    sectorsPerMs: pace === null || known === null ? (pace ?? known) : known + weight * (pace - known),
   };
 }
 
 function stretch(windows: Windows, facts: WindowFacts, options: CopyOptions): number {
   if (windows.sectorsPerMs === null) return Math.max(FIRST_SECTORS, windows.unitSectors);
-  const windowMs = facts.others.length === 0 ? Math.max(options.windowMs, ALONE_WINDOW_MS) : options.windowMs;
+  const answersMs = Math.min(ANSWERS_A_WINDOW * windows.answerMs, LONGER_MOST * options.windowMs);
+  const windowMs = Math.max(options.windowMs, facts.others.length === 0 ? ALONE_WINDOW_MS : answersMs);
   const sectors = Math.min(windows.sectorsPerMs * windowMs, options.windowMaxSectors);
   return Math.max(sectors, LEAST_SECTORS, windows.unitSectors);
 }

@@ -19,7 +19,7 @@ export function chapters(t: TestContext, cluster: Cluster): (name: string, tell:
 }
 
 /** How a node sees lease and arrays, in one line, for the reader of a failure. */
-async function standing(cluster: Cluster, node: number): Promise<string> {
+export async function standing(cluster: Cluster, node: number): Promise<string> {
   try {
     const { lease, nodes, arrays } = await cluster.status(node);
     const seen = arrays.map(({ record, applied, released, local, trouble, reports }) => {

@@ -29,8 +29,11 @@ interface Run {
 }
 
 /** A mirror that all nodes write. Its legs are the first two shared disks. The first copy may still be under way. */
-export async function requestMirror(cluster: Cluster, fields: { spares?: number } = {}): Promise<void> {
-  const { spares = 0 } = fields;
+export async function requestMirror(
+  cluster: Cluster,
+  fields: { spares?: number; prefix?: string } = {},
+): Promise<void> {
+  const { spares = 0, prefix = '/dev/ubd' } = fields;
   const letters = 'abcdefgh'.slice(0, 2 + spares);
   // A slow starter may still be handed the lead, and a request that is under way then is refused.
   await leads(cluster, 1);
@@ -40,7 +43,7 @@ export async function requestMirror(cluster: Cluster, fields: { spares?: number 
     level: 'raid1',
     raidDisks: 2,
     access: 'shared',
-    devices: [...letters].map((letter) => `/dev/ubd${letter}`),
+    devices: [...letters].map((letter) => `${prefix}${letter}`),
     spares,
     assumeClean: false,
     force: false,

@@ -90,13 +90,55 @@ test('windows are as long as windowMs of copying, whatever md can do', () => {
       done = target;
       // The time that the answers take is not the copy's: windows must not shrink from it.
       copier.step(done);
-      copier.now += 20;
+      copier.now += 5;
     }
     const { askedSector, askedFrom, sectorsPerMs: pace } = copier.windows;
     assert.ok(Math.abs((pace ?? 0) / sectorsPerMs - 1) < 0.05, `pace ${pace}, md makes ${sectorsPerMs}`);
     const wanted = sectorsPerMs * COPY_OPTIONS.windowMs;
     if (askedSector < TOTAL) assert.ok(Math.abs((askedSector - askedFrom) / wanted - 1) < 0.2);
   }
+});
+
+test('where each word takes longer than a window the windows grow instead of shrinking to nothing', () => {
+  const copier = new Copier();
+  const slowMs = COPY_OPTIONS.windowMs + 5;
+  const sectorsPerMs = 1000;
+  copier.step();
+  let done = 0;
+  for (let round = 0; round < 20 && copier.windows.askedSector < TOTAL; round += 1) {
+    copier.now += slowMs;
+    copier.answer(2, 3);
+    const target = copier.windows.allowedSector;
+    copier.now += (target - done) / sectorsPerMs + slowMs;
+    done = target;
+    copier.step(done);
+  }
+  const { askedSector, askedFrom } = copier.windows;
+  // The next one is asked for while md copies: two of them, each at most four times as long as it should be.
+  const lengthMs = (askedSector - askedFrom) / sectorsPerMs;
+  assert.ok(lengthMs > COPY_OPTIONS.windowMs / 2 && lengthMs <= 2 * 4 * COPY_OPTIONS.windowMs, `${lengthMs} ms`);
+});
+
+test('the next stretch is asked for in time for its answers, although md tells of its progress too seldom', () => {
+  const copier = new Copier();
+  copier.step();
+  let done = 0;
+  let step = copier.answer(2, 3);
+  for (let round = 0; round < 10; round += 1) {
+    const target = copier.windows.allowedSector;
+    copier.now += (target - done) / 1000;
+    done = target;
+    copier.step(done);
+    copier.now += 2;
+    step = copier.answer(2, 3);
+  }
+  assert.equal(step.ask, null);
+  const { wakeMs } = step;
+  assert.ok(wakeMs !== null && wakeMs > 0 && wakeMs < COPY_OPTIONS.windowMs, `${wakeMs}`);
+  copier.now += wakeMs;
+  const asked = copier.step();
+  assert.ok((asked.ask?.toSector ?? 0) > copier.windows.allowedSector);
+  assert.equal(asked.ask?.fromSector, done, 'what md has not told of is not let go');
 });
 
 test('with a limit the pauses between windows grow, and nothing is held in them', () => {
