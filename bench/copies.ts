@@ -128,7 +128,7 @@ async function plainResync(cluster: Cluster): Promise<number> {
 }
 
 export async function resyncs(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-resync', diskMib: [DISK_MIB, DISK_MIB] });
+  await using cluster = await Cluster.start({ name: 'bench-resync', diskMib: [DISK_MIB, DISK_MIB], keptOnCores: true });
   const alone: number[] = [];
   const beside: number[] = [];
   const plain: number[] = [];
@@ -168,7 +168,7 @@ export async function resyncs(): Promise<Measured[]> {
 export async function resyncLimits(): Promise<Measured[]> {
   const measured: Measured[] = [];
   for (const { name, limitKib, diskMib, peer } of LIMITS) {
-    await using cluster = await Cluster.start({ name: `bench-limit${name}`, diskMib: [diskMib, diskMib] });
+    await using cluster = await Cluster.start({ name: `bench-limit${name}`, diskMib: [diskMib, diskMib], keptOnCores: true });
     const samples: number[] = [];
     for (let round = 0; round < Math.min(ROUNDS, 3); round++) {
       const { mibPerSecond, writes } = await clusterResync(cluster, { writer: true, limitKib, round });
@@ -182,7 +182,7 @@ export async function resyncLimits(): Promise<Measured[]> {
 
 /** A leg fails, the spare is rebuilt, and becomes one that is read: how long do the others' writes wait for that? */
 export async function spareActivation(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-spare', diskMib: [64, 64, 64] });
+  await using cluster = await Cluster.start({ name: 'bench-spare', diskMib: [64, 64, 64], keptOnCores: true });
   const devices = [...DEVICES, '/dev/ubdc'];
   const samples: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {

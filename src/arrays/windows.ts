@@ -39,6 +39,8 @@ export interface Windows {
   allowedSector: number;
   /** Since when md has had work of which it has not told. */
   busyFromMs: number;
+  /** Then it was let go on after it had stood; else it told of progress then, or a while before. */
+  fromRest: boolean;
   /** The others are asked to hold from `askedFrom` up to here. */
   askedFrom: number;
   askedSector: number;
@@ -114,6 +116,7 @@ export function windowsStart(record: ArrayRecord, copy: Copy, now: number): Wind
     doneSector: fromSector,
     allowedSector: fromSector,
     busyFromMs: now,
+    fromRest: true,
     askedFrom: fromSector,
     askedSector: fromSector,
     askedAtMs: now,
@@ -198,7 +201,8 @@ function asked(before: Windows, others: readonly NodeId[], now: number, allowed:
 
 function goOn(windows: Windows, now: number): Windows {
   const waited = windows.doneSector >= windows.allowedSector;
-  return { ...windows, allowedSector: windows.askedSector, busyFromMs: waited ? now : windows.busyFromMs };
+  const busy = waited ? { busyFromMs: now, fromRest: true } : {};
+  return { ...windows, allowedSector: windows.askedSector, ...busy };
 }
 
 function request(windows: Windows, to: readonly NodeId[]): Omit<WindowStep, 'allowed'> {
@@ -224,26 +228,32 @@ function nearEndMs(windows: Windows, sectors: number): number {
   return left <= lead ? Number.NEGATIVE_INFINITY : busyFromMs + (left - lead) / sectorsPerMs;
 }
 
-/**
- * md has told of progress: its pace is measured over the time in which it had something to do. Where it has come to the end of
- * that, it may have stood there for a while, and was woken late before: such a pace is too low. Taken as it is it would make the
- * windows smaller, which makes that share of the time larger, and so on.
- */
+/** md has told of progress: its pace is measured over the time in which it had something to do. */
 function told(windows: Windows, doneSector: number, now: number): Windows {
   const busyMs = now - windows.busyFromMs;
   const pace = busyMs > 0 ? (doneSector - windows.doneSector) / busyMs : null;
-  const known = windows.sectorsPerMs;
-  const stood = doneSector >= windows.allowedSector || windows.doneSector >= windows.allowedSector;
-  const weight = stood && pace !== null && known !== null && pace < known ? LOW_PACE_WEIGHT : PACE_WEIGHT;
   return {
     ...windows,
     doneSector,
     busyFromMs: now,
+    fromRest: false,
     // A copy that goes on may be further on already than its checkpoint says.
     allowedSector: Math.max(windows.allowedSector, doneSector),
     askedSector: Math.max(windows.askedSector, doneSector),
-    sectorsPerMs: pace === null || known === null ? (pace ?? known) : known + weight * (pace - known),
+    sectorsPerMs: pace === null ? windows.sectorsPerMs : paceOf(windows, pace, doneSector),
   };
+}
+
+/**
+ * Where md has come to the end of what it may do, it may have stood there for a while; where it began from rest, it was woken a
+ * while after: such a pace can only be too low. Taken as it is it would make the windows smaller, which makes that share of the
+ * time larger, and so on; and one that is higher than what is known is surely nearer to the truth.
+ */
+function paceOf({ sectorsPerMs: known, allowedSector, fromRest }: Windows, pace: number, doneSector: number): number {
+  if (known === null) return pace;
+  const low = fromRest || doneSector >= allowedSector;
+  const weight = low && pace < known ? LOW_PACE_WEIGHT : fromRest ? 1 : PACE_WEIGHT;
+  return known + weight * (pace - known);
 }
 
 function stretch(windows: Windows, facts: WindowFacts, options: CopyOptions): number {
