@@ -168,7 +168,11 @@ export async function resyncs(): Promise<Measured[]> {
 export async function resyncLimits(): Promise<Measured[]> {
   const measured: Measured[] = [];
   for (const { name, limitKib, diskMib, peer } of LIMITS) {
-    await using cluster = await Cluster.start({ name: `bench-limit${name}`, diskMib: [diskMib, diskMib], keptOnCores: true });
+    await using cluster = await Cluster.start({
+      name: `bench-limit${name}`,
+      diskMib: [diskMib, diskMib],
+      keptOnCores: true,
+    });
     const samples: number[] = [];
     for (let round = 0; round < Math.min(ROUNDS, 3); round++) {
       const { mibPerSecond, writes } = await clusterResync(cluster, { writer: true, limitKib, round });
