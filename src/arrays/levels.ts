@@ -90,8 +90,10 @@ export function arraySectors(record: ArrayRecord): number {
     case 'linear':
     case 'raid0': {
       const unit = Math.max(1, chunkSectors);
-      const active = record.members.filter((member) => member.role === 'active');
-      return active.reduce((sum, { dataSizeSectors }) => sum + dataSizeSectors - (dataSizeSectors % unit), 0);
+      return activeMembers(record).reduce(
+        (sum, { dataSizeSectors }) => sum + dataSizeSectors - (dataSizeSectors % unit),
+        0,
+      );
     }
     case 'raid1':
       return componentSectors;

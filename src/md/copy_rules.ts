@@ -2,6 +2,7 @@
  * What md would do silently, or wrongly, is refused in words before it is asked: the order rules of suspends, copies and
  * rebuilding members (md_check_recovery, md_do_sync and max_sync_store in drivers/md/md.c), told once for both drivers.
  */
+import { gateClosed } from '../arrays/local.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import { type ArrayObservation, type CopyOrder, MdError, type MemberObservation, type SectorRange } from './driver.ts';
 
@@ -17,10 +18,6 @@ export function overlap(a: SectorRange | null, b: SectorRange | null): SectorRan
 
 export function covers(range: SectorRange | null, sizeSectors: number): boolean {
   return range !== null && range.loSector === 0 && range.hiSector >= sizeSectors;
-}
-
-function gateClosed({ writePending, members }: ArrayObservation): boolean {
-  return writePending || members.some((member) => member.blocked);
 }
 
 /** @throws MdError EAGAIN: a suspend drains, and a write that waits at a gate never ends by itself */
