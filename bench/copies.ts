@@ -128,7 +128,7 @@ async function plainResync(cluster: Cluster): Promise<number> {
 }
 
 export async function resyncs(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-resync', diskMib: [DISK_MIB, DISK_MIB], keptOnCores: true });
+  await using cluster = await Cluster.start({ name: 'bench-resync', diskMib: [DISK_MIB, DISK_MIB] });
   const alone: number[] = [];
   const beside: number[] = [];
   const plain: number[] = [];
@@ -171,7 +171,6 @@ export async function resyncLimits(): Promise<Measured[]> {
     await using cluster = await Cluster.start({
       name: `bench-limit${name}`,
       diskMib: [diskMib, diskMib],
-      keptOnCores: true,
     });
     const samples: number[] = [];
     for (let round = 0; round < Math.min(ROUNDS, 3); round++) {
@@ -186,7 +185,7 @@ export async function resyncLimits(): Promise<Measured[]> {
 
 /** A leg fails, the spare is rebuilt, and becomes one that is read: how long do the others' writes wait for that? */
 export async function spareActivation(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-spare', diskMib: [64, 64, 64], keptOnCores: true });
+  await using cluster = await Cluster.start({ name: 'bench-spare', diskMib: [64, 64, 64] });
   const devices = [...DEVICES, '/dev/ubdc'];
   const samples: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {

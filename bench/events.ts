@@ -35,7 +35,7 @@ function journalOf(cluster: Cluster, node: number): Journaled[] {
 }
 
 export async function eventPropagation(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-events', diskMib: [64, 64], keptOnCores: true });
+  await using cluster = await Cluster.start({ name: 'bench-events', diskMib: [64, 64] });
   const clocks = await Clocks.of(cluster.lab);
   await pause(3000);
   for (let count = 0; count < EVENTS_A_NODE; count++) {

@@ -92,7 +92,7 @@ async function rounds(cluster: Cluster, devices: readonly string[], fail: Fail):
 }
 
 export async function legFailureByIoctl(): Promise<Measured[]> {
-  await using cluster = await Cluster.start({ name: 'bench-leg', diskMib: [64, 64], keptOnCores: true });
+  await using cluster = await Cluster.start({ name: 'bench-leg', diskMib: [64, 64] });
   const all = await rounds(cluster, ['/dev/ubda', '/dev/ubdb'], async (node, leg, clocks) => {
     const { name } = await mdMemberOn(cluster.lab.guest(node), 'md0', leg.replace('/dev/', ''));
     const failing = await mdio(cluster, node, ['fail', '--device', '/dev/md0', '--member', `/dev/${name}`]);
@@ -120,7 +120,7 @@ export async function legFailureByIoctl(): Promise<Measured[]> {
 
 export async function legFailureByIoError(): Promise<Measured[]> {
   const devices = ['/dev/mapper/lega', '/dev/mapper/legb'];
-  const cluster = await Cluster.prepare({ name: 'bench-ioerror', diskMib: [64, 64], devices, keptOnCores: true });
+  const cluster = await Cluster.prepare({ name: 'bench-ioerror', diskMib: [64, 64], devices });
   try {
     for (const guest of cluster.lab.guests) {
       await guest.wrapDisk('/dev/ubda');

@@ -40,7 +40,6 @@ export async function nodeReturn(): Promise<Measured[]> {
     name: 'bench-return',
     diskMib: [64, 64],
     bootTimeoutMs: 20_000,
-    keptOnCores: true,
   });
   await makeMirror(cluster);
   const samples: number[] = [];

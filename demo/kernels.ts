@@ -14,8 +14,6 @@ import { type GuestProcess, Lab } from '../test/lab/lab.ts';
 import { mdMemberOn } from '../test/lab/md_members.ts';
 import type { Finding, Pause, Stage, Writer, WriterResult } from './stage.ts';
 
-/** Three kernels on whatever this machine has to spare: an agent that is kept waiting for seconds is not to lose its lease. */
-const TIMING = 'timing: { holder: 4s, voter: 6s, watchdog: 10s }';
 const DISK_MIB = [96, 96, 96];
 const DOOR_PORT = 7947;
 const AGENT_SOCKET = '/run/mdmesh/mdmesh.sock';
@@ -137,7 +135,7 @@ export class KernelStage implements Stage {
     if (HIDDEN_FROM_GUESTS.test(resolve(program))) {
       throw new Error(`BIN=${program}: the guests have their own /tmp, /run and /dev; put the program elsewhere`);
     }
-    return new KernelStage(await Cluster.prepare({ name: freeName(), diskMib: DISK_MIB, config: TIMING }));
+    return new KernelStage(await Cluster.prepare({ name: freeName(), diskMib: DISK_MIB }));
   }
 
   async startAgents(): Promise<void> {

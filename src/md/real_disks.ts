@@ -41,6 +41,8 @@ const SUPERBLOCK_OFFSET = SUPERBLOCK_SECTOR * SECTOR_BYTES;
 const HEAD_BYTES = 60 * 1024;
 const FINGERPRINT_HEAD_BYTES = 4 * 1024 * 1024;
 const FINGERPRINT_TAIL_BYTES = 1024 * 1024;
+/** Small enough that the event loop, and leases with it, does not stand still for it. */
+const FINGERPRINT_PIECE_BYTES = 64 * 1024;
 
 export class Disks {
   readonly #globs: readonly string[];
@@ -97,12 +99,18 @@ export class Disks {
     const head = Math.min(whole, FINGERPRINT_HEAD_BYTES);
     const tail = Math.min(whole, FINGERPRINT_TAIL_BYTES);
     if (whole === 0) throw new MdError('ENXIO', `disk ${path} has ${sizeSectors} sectors; insert a medium`);
-    const parts = await Promise.all([this.#read(device.path, 0, head), this.#read(device.path, whole - tail, tail)]);
     const hash = createHash('sha256');
-    for (const part of parts) hash.update(part);
-    const blank = parts.every(isZero);
-    // Megabytes outside the heap, of which the garbage collector knows too little to hurry.
-    for (const { buffer } of parts) if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+    let blank = true;
+    for (const [from, to] of [
+      [0, head],
+      [whole - tail, whole],
+    ] as const) {
+      for (let at = from; at < to; at += FINGERPRINT_PIECE_BYTES) {
+        const piece = await this.#read(device.path, at, Math.min(FINGERPRINT_PIECE_BYTES, to - at));
+        hash.update(piece);
+        blank &&= isZero(piece);
+      }
+    }
     return { sizeSectors, digest: hash.digest('hex'), blank };
   }
 
@@ -257,15 +265,11 @@ function couldBeMember(device: BlockDevice): boolean {
   return !/\/block\/(md[_\d]|ram\d|zram\d)/.test(device.sysPath);
 }
 
-const ZEROS = new Uint8Array(64 * 1024);
+const ZEROS = new Uint8Array(FINGERPRINT_PIECE_BYTES);
 
-/** By the runtime's own comparison: the event loop must not stand still for megabytes looked at one by one. */
+/** @param bytes no more than a piece of a fingerprint */
 function isZero(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.byteLength; at += ZEROS.byteLength) {
-    const part = bytes.subarray(at, at + ZEROS.byteLength);
-    if (Buffer.compare(part, ZEROS.subarray(0, part.byteLength)) !== 0) return false;
-  }
-  return true;
+  return Buffer.compare(bytes, ZEROS.subarray(0, bytes.byteLength)) === 0;
 }
 
 function readError(path: string, error: unknown): MdError {

@@ -23,7 +23,7 @@ const legName = (index: number): string => `leg${'abcdefgh'[index]}`;
 const legPath = (index: number): string => `/dev/mapper/${legName(index)}`;
 const others = (index: number): number[] => Array.from({ length: LEGS }, (_, i) => i).filter((i) => i !== index);
 
-suite('a mirror of six legs on three nodes', { skip: available.ok ? false : available.why, timeout: 300_000 }, () => {
+suite('a mirror of six legs on three nodes', { skip: available.ok ? false : available.why, timeout: 150_000 }, () => {
   let cluster: Cluster;
   let master: NodeId;
   let record: ArrayRecord;
@@ -37,8 +37,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
       name: 'mirror',
       diskMib: Array.from({ length: LEGS + 1 }, () => DISK_MIB),
       devices: ['/dev/mapper/leg*'],
-      // Six legs are much to look at for a guest that is crowded: nobody is to lose its lease over it.
-      config: PATIENT.replace(' }', ', holder: 6s, voter: 9s, watchdog: 15s }'),
+      config: PATIENT,
     });
     await Promise.all(
       cluster.lab.guests.map(async (guest) => {

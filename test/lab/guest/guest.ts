@@ -50,8 +50,8 @@ export interface GuestSettings {
   memMib: number;
   modules: readonly string[];
   bootTimeoutMs: number;
-  /** null: wherever there is time. */
-  core: number | null;
+  /** Of this machine, the only one it runs on. */
+  core: number;
   /** Called with the guest's host process as soon as it exists. */
   onProcess(process: HostProcess): void;
 }
@@ -103,7 +103,9 @@ export class Guest {
       throw new Error(`n${this.node} is already running as host process ${this.#process.pid}`);
     const { node, netns, workDir, images, memMib, modules, core } = this.#settings;
     const argv = [
-      ...(core === null ? [] : ['taskset', '--cpu-list', String(core)]),
+      'taskset',
+      '--cpu-list',
+      String(core),
       'linux.uml',
       `mem=${memMib}M`,
       `umid=n${node}`,
