@@ -118,7 +118,8 @@ type FenceHandler = (node: number) => Promise<boolean>;
 /**
  * Each guest stays on one core of this machine, the first on one that is its own if there are two. A guest's kernel and its
  * processes are processes here that take turns at every system call and page fault; from core to core each turn costs ten
- * times as much (727 against 72 µs a fault on a virtual machine whose cores sleep in between).
+ * times as much (727 against 72 µs a fault on a virtual machine whose cores sleep in between). MDMESH_LAB_FIRST_CORE=N counts
+ * from another core: for laboratories side by side.
  */
 function coreOf(node: number): number {
   const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
@@ -126,7 +127,8 @@ function coreOf(node: number): number {
     const [first = 0, last = first] = range.split('-').map(Number);
     return Array.from({ length: last - first + 1 }, (_, i) => first + i);
   });
-  const [own = 0, ...others] = cores;
+  const skipped = Number(process.env.MDMESH_LAB_FIRST_CORE ?? 0) % cores.length;
+  const [own = 0, ...others] = [...cores.slice(skipped), ...cores.slice(0, skipped)];
   return node === 1 ? own : (others[(node - 2) % others.length] ?? own);
 }
 
