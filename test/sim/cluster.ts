@@ -21,7 +21,7 @@ import type { Status } from '#src/outlets/index.ts';
 import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
 import type { Request } from '#src/wire/messages.ts';
 
-const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
+export const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const SECTORS_PER_MIB = 2048;
 /** An fsync of the vote. */
 const STORE_MS = 2;
@@ -135,6 +135,10 @@ export class SimCluster {
   /** The node list's public halves, as an auditor has them. */
   peerIds(): Map<NodeId, string> {
     return new Map(this.nodes.map((node) => [node, this.#machine(node).identity.peerId]));
+  }
+
+  identity(node: NodeId): Identity {
+    return this.#machine(node).identity;
   }
 
   journal(node: NodeId): Journal {
