@@ -26,6 +26,8 @@ export interface AuditedLog {
   /** Entries of it before the first that is here. */
   before: number;
   size: number;
+  /** Cursor of its last entry. */
+  end: number;
   /** The tree at `before`, and the hashes of the entries from there on. */
   tree: GrowingTree;
   hashes: string[];
@@ -174,7 +176,7 @@ class ChainReader {
     const before = place?.hash ?? GENESIS_HASH;
     if (prev !== before) return `it names ${prev.slice(0, 12)}… as the entry before, which is ${before.slice(0, 12)}…`;
     this.#place = { cursor, hash };
-    this.#grow(hash);
+    this.#grow(cursor, hash);
     if (fault !== null) {
       this.#faults += 1;
       if (this.#faults <= FAULTS_MAX) this.#find('broken', fault.rule, cursor, fault.why);
@@ -211,7 +213,7 @@ class ChainReader {
       before,
       frontier.map((hash) => Buffer.from(hash, 'hex')),
     );
-    this.#log = { log, before, size: before, tree: this.#tree.clone(), hashes: [] };
+    this.#log = { log, before, size: before, end: 0, tree: this.#tree.clone(), hashes: [] };
     this.#journal.logs.push(this.#log);
   }
 
@@ -224,14 +226,15 @@ class ChainReader {
     this.#find('open', 'chain', null, text);
   }
 
-  #grow(hash: string): void {
+  #grow(cursor: number, hash: string): void {
     if (this.#log === null) {
       this.#tree = new GrowingTree();
-      this.#log = { log: logOf(hash), before: 0, size: 0, tree: new GrowingTree(), hashes: [] };
+      this.#log = { log: logOf(hash), before: 0, size: 0, end: 0, tree: new GrowingTree(), hashes: [] };
       this.#journal.logs.push(this.#log);
     }
     this.#log.hashes.push(hash);
     this.#log.size += 1;
+    this.#log.end = cursor;
     this.#tree.append(leafOf(hash));
   }
 
