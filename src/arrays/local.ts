@@ -44,7 +44,15 @@ import {
   type NodeId,
   type Version,
 } from './record.ts';
-import { type CopyOptions, rangeOnArray, type Windows, windowsHeld, windowsStart, windowsStep } from './windows.ts';
+import {
+  type CopyOptions,
+  rangeOnArray,
+  type Windows,
+  windowsAgain,
+  windowsHeld,
+  windowsStart,
+  windowsStep,
+} from './windows.ts';
 
 export type LocalOp =
   | { op: 'assemble'; record: ArrayRecord }
@@ -61,6 +69,8 @@ export type LocalOp =
   | { op: 'attach-rebuilding'; member: string; record: ArrayRecord; fromSector: number; since: number }
   | { op: 'activate'; member: string; record: ArrayRecord }
   | { op: 'detach-rebuilding'; member: string }
+  /** `nodes`: whose marks say what may differ; null: anything may, from `fromSector` on. */
+  | { op: 'mark'; record: ArrayRecord; nodes: readonly NodeId[] | null; fromSector: number; since: number }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
   | { op: 'freeze' };
 
@@ -85,6 +95,8 @@ export interface LocalArray {
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
   copying: number | null;
+  /** What this node's md was told to resync, for which copy; null: md has no bitmap, or was not told yet. */
+  marked: { since: number; ranges: readonly SectorRange[] } | null;
   /** Of this node's own copy. */
   windows: Windows | null;
   /** How far md was told to copy. */
@@ -135,7 +147,14 @@ export type LocalInput =
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
-  | { type: 'done'; array: string; op: LocalOp; error: { code: string; text: string } | null }
+  /** `marks`: what a `mark` has marked. */
+  | {
+      type: 'done';
+      array: string;
+      op: LocalOp;
+      error: { code: string; text: string } | null;
+      marks?: readonly SectorRange[];
+    }
   | { type: 'gates-done'; array: string; error: { code: string; text: string } | null }
   /** The copier's request to hold a range of the array. */
   | { type: 'window'; from: NodeId; array: string; since: number; sequence: number; range: SectorRange }
@@ -255,6 +274,22 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
   return !record.writerBoots.some((boot) => boot.node === state.self && boot.kernelBoot === state.kernelBoot);
 }
 
+/**
+ * What this node's bitmap says of its earlier boot has not been taken over yet, and md would drop it with the first assembly.
+ * The node that is to resync by it keeps it.
+ */
+function marksAreNeeded(state: NodeArrays, record: ArrayRecord): boolean {
+  if (record.bitmap === null) return false;
+  const { resync } = record;
+  const named = resync?.markedBy?.includes(state.self) === true && resync.by !== state.self;
+  return named || crashedSince(state, record);
+}
+
+/** This node's resync goes by its bitmap: md copies what is marked there, from sector 0 on. */
+function byBitmap(observation: ArrayObservation, copy: Copy): boolean {
+  return copy.kind === 'resync' && observation.bitmap;
+}
+
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record)) return true;
@@ -300,6 +335,10 @@ function attachFor(
 function attachedFor(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boolean {
   const attached = array.attached.get(uuid);
   return attached?.since === copy.since && attached.fromSector === copy.fromSector;
+}
+
+function isMarked({ marked }: LocalArray, copy: Copy): boolean {
+  return marked?.since === copy.since;
 }
 
 /** The copy that md was started on has come to its end. */
@@ -362,7 +401,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   if (observation === null) {
     const missing = record.members.filter((member) => isWritten(member) && !state.paths.has(member.uuid));
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
-    return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
+    const waits = state.leaving || marksAreNeeded(state, record);
+    return { op: waits ? null : { op: 'assemble', record }, settled: false };
   }
   /** Under a whole hold. A closed gate holds new writes but drains none: it is answered first, then suspended. */
   const held = (op: LocalOp): Plan => {
@@ -440,13 +480,17 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       ? undefined
       : rebuildingMembers(record).find((member) => !attachedFor(array, copy, member));
     if (elsewhere !== undefined) return { ...held(attachFor(state, record, elsewhere)), settled: true };
+    if (byBitmap(observation, copy) && !isMarked(array, copy) && mayDrain(observation)) {
+      const { markedBy: nodes, fromSector, since } = copy;
+      return { op: { op: 'mark', record, nodes, fromSector, since }, settled: true };
+    }
     const { windows } = array;
     if (windows?.since === copy.since && mayDrain(observation) && now < state.grantUntilMs) {
       // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
       const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
       const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
       const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
-      if (windows.allowedSector > windows.doneSector) {
+      if (windows.allowedSector > windows.doneSector && (!byBitmap(observation, copy) || isMarked(array, copy))) {
         const order: CopyOrder = { kind: copy.kind, fromSector, toSector };
         return { op: { op: 'start-copy', copy: order, since: copy.since }, settled: true };
       }
@@ -538,6 +582,7 @@ export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
     known: array.record.version,
     state: localState(array),
     visible,
+    bitmap: array.observation?.bitmap === true,
     trouble: array.trouble,
   };
 }
@@ -591,6 +636,7 @@ export function localStep(
           retryAtMs: 0,
           trouble: null,
           copying: null,
+          marked: null,
           expected: new Map(),
           windows: null,
           extendedTo: 0,
@@ -664,7 +710,7 @@ export function localStep(
       change(input.array, {
         ...(ofPath ? { pathBusy: null } : { busy: null }),
         retryAtMs: failed ? now + RETRY_MS : 0,
-        ...(failed ? {} : outcomeOf(array, input.op)),
+        ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [])),
       });
       if (input.error !== null) {
         const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
@@ -687,7 +733,8 @@ export function localStep(
 }
 
 /** What is known after an operation has worked. */
-function outcomeOf(array: LocalArray, op: LocalOp): Partial<LocalArray> {
+function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]): Partial<LocalArray> {
+  if (op.op === 'mark') return { marked: { since: op.since, ranges: marks } };
   if (op.op === 'start-copy') {
     return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
   }
@@ -758,6 +805,8 @@ function advance(
       });
       effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
     }
+    const taken = marksTaken(state, array);
+    if (taken !== null) tell(`marks ${taken.since} ${taken.kept}`, { what: 'marks-taken', array: uuid, ...taken });
     if (next.copyDone === true && array.copying !== null) {
       const counted = ['check', 'repair'].includes(array.record.resync?.kind ?? '');
       const mismatchSectors = counted ? (array.observation?.mismatchSectors ?? null) : null;
@@ -775,6 +824,18 @@ function advance(
     array = replace({ reportedAtMs: now, reportedState: stands });
     effects.push({ type: 'report' });
   }
+}
+
+/** The record names other nodes' bitmaps, or none, where this one's own says by now what is left to be copied; null: it does not. */
+function marksTaken(state: NodeArrays, array: LocalArray): { since: number; kept: boolean } | null {
+  const { record, observation } = array;
+  const copy = record.resync;
+  if (record.bitmap === null || copy?.by !== state.self || copy.kind !== 'resync' || observation == null) return null;
+  if (!isReleased(array)) return null;
+  const { since, markedBy } = copy;
+  if (!observation.bitmap) return markedBy === null ? null : { since, kept: false };
+  const own = markedBy?.length === 1 && markedBy[0] === state.self;
+  return own || !isMarked(array, copy) ? null : { since, kept: true };
 }
 
 /** This node's part in the copy under way: its own windows, or its answer to the copier's. */
@@ -813,8 +874,14 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
   if (windows?.since !== copy.since) {
     // Whatever runs was not begun under these windows.
     if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};
-    windows = windowsStart(record, copy, now);
+    if (byBitmap(observation, copy)) {
+      if (!isMarked(array, copy)) return {};
+      windows = windowsStart(record, copy, now, 0, array.marked?.ranges ?? null);
+    } else windows = windowsStart(record, copy, now);
   }
+  const interrupted = array.copying === copy.since && !runs && array.busy === null && !ended(array, observation);
+  // What was copied may be marked again by now, outside of what the others hold.
+  if (interrupted && byBitmap(observation, copy)) return { copying: null, windows: windowsAgain(windows, now) };
   const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;
   const others = record.writers.filter((node) => node !== state.self);
   const options = { ...state.copyOptions, limitKib: record.syncLimitKib ?? state.copyOptions.limitKib };
