@@ -278,11 +278,8 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
  * What this node's bitmap says of its earlier boot has not been taken over yet, and md would drop it with the first assembly.
  * The node that is to resync by it keeps it.
  */
-function marksAreNeeded(state: NodeArrays, record: ArrayRecord): boolean {
-  if (record.bitmap === null) return false;
-  const { resync } = record;
-  const named = resync?.markedBy?.includes(state.self) === true && resync.by !== state.self;
-  return named || crashedSince(state, record);
+function marksAreNeeded({ self }: NodeArrays, { resync }: ArrayRecord): boolean {
+  return resync?.markedBy?.includes(self) === true && resync.by !== self;
 }
 
 /** This node's resync goes by its bitmap: md copies what is marked there, from sector 0 on. */
@@ -401,8 +398,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   if (observation === null) {
     const missing = record.members.filter((member) => isWritten(member) && !state.paths.has(member.uuid));
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
-    const waits = state.leaving || marksAreNeeded(state, record);
-    return { op: waits ? null : { op: 'assemble', record }, settled: false };
+    if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };
+    // It runs nothing that could contradict the record, and others may be waiting for its word.
+    if (marksAreNeeded(state, record)) return { op: null, settled: true };
+    return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
   /** Under a whole hold. A closed gate holds new writes but drains none: it is answered first, then suspended. */
   const held = (op: LocalOp): Plan => {
