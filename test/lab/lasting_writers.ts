@@ -31,9 +31,9 @@ interface Run {
 /** A mirror that all nodes write. Its legs are the first two shared disks. The first copy may still be under way. */
 export async function requestMirror(
   cluster: Cluster,
-  fields: { spares?: number; prefix?: string } = {},
+  fields: { spares?: number; prefix?: string; assumeClean?: boolean } = {},
 ): Promise<void> {
-  const { spares = 0, prefix = '/dev/ubd' } = fields;
+  const { spares = 0, prefix = '/dev/ubd', assumeClean = false } = fields;
   const letters = 'abcdefgh'.slice(0, 2 + spares);
   // A slow starter may still be handed the lead, and a request that is under way then is refused.
   await leads(cluster, 1);
@@ -45,7 +45,7 @@ export async function requestMirror(
     access: 'shared',
     devices: [...letters].map((letter) => `${prefix}${letter}`),
     spares,
-    assumeClean: false,
+    assumeClean,
     force: false,
   });
   assert.ok(ok, text);
