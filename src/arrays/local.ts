@@ -880,22 +880,29 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
   }
   const interrupted = array.copying === copy.since && !runs && array.busy === null && !ended(array, observation);
   // What was copied may be marked again by now, outside of what the others hold.
-  if (interrupted && byBitmap(observation, copy)) return { copying: null, windows: windowsAgain(windows, now) };
+  const again = interrupted && byBitmap(observation, copy);
+  if (again) windows = windowsAgain(windows, now);
+  const begunAgain: Partial<LocalArray> = again ? { copying: null } : {};
   const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;
   const others = record.writers.filter((node) => node !== state.self);
   const options = { ...state.copyOptions, limitKib: record.syncLimitKib ?? state.copyOptions.limitKib };
   // Once the lease to write is over nothing is allowed any more; the guard holds what is open.
-  if (now >= state.grantUntilMs) return { windows };
+  if (now >= state.grantUntilMs) return { windows, ...begunAgain };
   const step = windowsStep(windows, { others, doneSector }, options, now);
   windows = step.windows;
-  const fields: Partial<LocalArray> = { windows };
+  const fields: Partial<LocalArray> = { windows, ...begunAgain };
   const { uuid, md } = record;
   if (step.ask !== null) {
     const { to, sequence, fromSector, toSector } = step.ask;
     const range = rangeOnArray(record, copy.kind, fromSector, toSector);
     effects.push({ type: 'send-window', to, array: uuid, since: copy.since, sequence, range });
   }
-  if (array.copying === copy.since && array.busy?.op !== 'start-copy' && windows.allowedSector > array.extendedTo) {
+  if (
+    !again &&
+    array.copying === copy.since &&
+    array.busy?.op !== 'start-copy' &&
+    windows.allowedSector > array.extendedTo
+  ) {
     const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
     effects.push({ type: 'extend', array: uuid, md, toSector });
     fields.extendedTo = toSector ?? Number.POSITIVE_INFINITY;
