@@ -292,17 +292,33 @@ function stretch(windows: Windows, facts: WindowFacts, options: CopyOptions): nu
 /** So much of this stretch has to be copied. */
 function workIn({ marks }: Windows, fromSector: number, toSector: number): number {
   if (marks === null) return toSector - fromSector;
-  const parts = marks.map(({ loSector, hiSector }) => Math.min(hiSector, toSector) - Math.max(loSector, fromSector));
-  return parts.reduce((sum, part) => sum + Math.max(0, part), 0);
+  let sum = 0;
+  for (let at = firstPast(marks, fromSector); at < marks.length; at += 1) {
+    const { loSector = 0, hiSector = 0 } = marks[at] ?? {};
+    if (loSector >= toSector) break;
+    sum += Math.min(hiSector, toSector) - Math.max(loSector, fromSector);
+  }
+  return sum;
+}
+
+/** Index of the first stretch that ends beyond this sector. There may be a hundred thousand, and this is asked many times a second. */
+function firstPast(marks: readonly SectorRange[], sector: number): number {
+  let [from, to] = [0, marks.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if ((marks[middle]?.hiSector ?? 0) > sector) to = middle;
+    else from = middle + 1;
+  }
+  return from;
 }
 
 /** The end of the next stretch: so many sectors of it have to be copied. */
 function reach({ marks, askedSector, unitSectors, totalSectors }: Windows, sectors: number): number {
   if (marks === null) return Math.min(upTo(askedSector + sectors, unitSectors), totalSectors);
   let left = sectors;
-  for (const { loSector, hiSector } of marks) {
+  for (let at = firstPast(marks, askedSector); at < marks.length; at += 1) {
+    const { loSector = 0, hiSector = 0 } = marks[at] ?? {};
     const from = Math.max(loSector, askedSector);
-    if (from >= hiSector) continue;
     if (hiSector - from > left) return Math.min(upTo(from + left, unitSectors), totalSectors);
     left -= hiSector - from;
   }

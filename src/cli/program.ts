@@ -135,7 +135,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .addOption(owner())
     .option('-N, --name <name>', "name in the superblock (default: the cluster's and the md name)")
     .addOption(
-      new Option('-b, --bitmap <kind>', 'internal: each node keeps one on the members (default); none').choices([
+      new Option('-b, --bitmap <kind>', 'internal: one for each node, on the members (the default)').choices([
         'internal',
         'none',
       ]),

@@ -12,7 +12,7 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, leads, proveWhole, requestMirror } from './lasting_writers.ts';
-import { mustExamine, notices } from './writers.ts';
+import { mustExamine, notices, startInOrder } from './writers.ts';
 
 const available = labAvailable();
 
@@ -22,11 +22,12 @@ const SCAR_SECTOR = 1_500_000;
 const CLEARED_MS = 60_000;
 
 test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
-  await using cluster = await Cluster.start({
+  await using cluster = await Cluster.prepare({
     name: 'bitmaps',
     diskMib: [DISK_MIB, DISK_MIB],
-    config: 'timing: { failback_after: 4s }',
+    config: 'timing: { failback_after: 4s, probe_interval: 900ms, probe_timeout: 700ms }',
   });
+  await startInOrder(cluster);
   const chapter = chapters(t, cluster);
   const { lab } = cluster;
   // Blank disks are alike.
