@@ -272,6 +272,12 @@ function holdsRange(observation: ArrayObservation | null, { loSector, hiSector }
   return suspended !== null && suspended.loSector <= loSector && suspended.hiSector >= hiSector;
 }
 
+/** A range that moves on: its end first, for the copier waits for that alone, and each end is a drain. */
+function nextRange({ suspended, held }: ArrayObservation, { loSector, hiSector }: SectorRange): SectorRange {
+  const movesOn = !held && suspended !== null && suspended.loSector < loSector && suspended.hiSector >= loSector;
+  return movesOn && suspended.hiSector < hiSector ? { loSector: suspended.loSector, hiSector } : { loSector, hiSector };
+}
+
 function sameRange(a: SectorRange | null, b: SectorRange): boolean {
   if (b.loSector >= b.hiSector) return a === null;
   return a !== null && a.loSector === b.loSector && a.hiSector === b.hiSector;
@@ -457,9 +463,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     const told = array.window?.since === copy?.since ? array.window : null;
     const wanted = copiedElsewhere(state, record) ? told : NOTHING;
     if (wanted !== null && !sameRange(observation.suspended, wanted)) {
-      const { loSector, hiSector } = wanted;
-      const range: LocalOp = { op: 'hold-range', range: { loSector, hiSector } };
-      return { op: loSector < hiSector ? range : { op: 'open' }, settled: true };
+      if (wanted.loSector >= wanted.hiSector) return { op: { op: 'open' }, settled: true };
+      return { op: { op: 'hold-range', range: nextRange(observation, wanted) }, settled: true };
     }
   }
   if (!copierHere) {
