@@ -141,9 +141,10 @@ export class Agent implements AgentFace {
       suspicionMaxIntervals: 6,
       awarenessMax: 4,
     });
-    const { autoAssemble, copy } = config.arrays;
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy);
-    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs, copy.checkpointMs, autoAssemble);
+    const { autoAssemble, copy, pathLoss } = config.arrays;
+    const { failbackAfterMs } = config.timing;
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy);
+    this.#master = masterStart(config.self, nodes, failbackAfterMs, copy.checkpointMs, autoAssemble, pathLoss);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
@@ -644,6 +645,14 @@ export class Agent implements AgentFace {
     }
   }
 
+  /** Past the layer under md, and past any cache. */
+  async #probe(array: string, member: string): Promise<void> {
+    const path = this.disks.paths.get(member);
+    const read = async () => path !== undefined && (await this.parts.driver.readMetadata(path, 4096, 4096)).length > 0;
+    const fine = await read().catch(() => false);
+    this.#feedLocal({ type: 'probed', array, member, fine });
+  }
+
   #gatesDone(array: string, error: { code: string; text: string } | null): void {
     if (error !== null) this.parts.log.warn({ array, code: error.code }, `gates not answered: ${error.text}`);
     // Writes rest on the commit from here on: this node's record of it waits no longer.
@@ -767,7 +776,7 @@ export class Agent implements AgentFace {
       }
       for (const [array, known] of this.#remembered) {
         if (this.#local.arrays.has(array)) continue;
-        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null });
+        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null, lost: [], fine: [] });
       }
       this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
     });
@@ -791,6 +800,9 @@ export class Agent implements AgentFace {
         if (sealed !== undefined) this.toNode(effect.to, { kind: 'commit', event: sealed });
         break;
       }
+      case 'probe':
+        for (const to of effect.to) this.toNode(to, { kind: 'probe', array: effect.array, member: effect.member });
+        break;
       case 'released':
         for (const to of effect.to) this.toNode(to, { kind: 'released', array: effect.array, version: effect.version });
         break;
@@ -1218,6 +1230,9 @@ export class Agent implements AgentFace {
         if (from === leaseSummary(this.#lease).master) {
           this.#feedLocal({ type: 'released', array: message.array, version: message.version });
         }
+        break;
+      case 'probe':
+        if (from === leaseSummary(this.#lease).master) this.#probe(message.array, message.member);
         break;
       case 'window': {
         const { array, since, sequence, loSector, hiSector } = message;

@@ -13,6 +13,7 @@
  * - A node leaves `writers` only after it said that its writes are held, or that the array is gone from its kernel, or after
  *   fencing vouched for it; in the last two cases the legs may differ and a resync is committed with it.
  * - The last members that hold the data are never committed as faulty.
+ * - A path that is lost on one node only is judged in path_loss.ts, by what all nodes report.
  */
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire/messages.ts';
@@ -26,6 +27,7 @@ import {
   rebuildingMembers,
   survivesWithout,
 } from './levels.ts';
+import { judgePaths, NO_PATHS, PATH_LOSS, type PathLossOptions, type PathMemory } from './path_loss.ts';
 import {
   type ArrayRecord,
   type Copy,
@@ -73,6 +75,11 @@ export interface MasterArray {
   pending: PendingCommit | null;
   /** Members that a node's md, or a failed metadata write, calls faulty. */
   faults: readonly string[];
+  paths: PathMemory;
+  /** A loss that the cluster lives with, to be committed. */
+  keep: { node: NodeId; member: string } | null;
+  /** Nodes whose lost path keeps others waiting, and will. */
+  stuck: readonly NodeId[];
   copied: boolean;
   /** What the check or repair that has ended found. */
   mismatchSectors: number | null;
@@ -119,6 +126,7 @@ export interface MasterState {
   grantable: readonly NodeId[];
   /** A copy's progress is committed at least so often. */
   checkpointMs: number;
+  pathLoss: PathLossOptions;
 }
 
 export type MasterInput =
@@ -142,6 +150,7 @@ export type MasterEffect =
   | { type: 'persist'; record: ArrayRecord; kind: CommitKind }
   | { type: 'commit'; record: ArrayRecord; before: Version | null; kind: CommitKind; detail: PendingCommit['detail'] }
   | { type: 'send-commit'; to: NodeId; array: string }
+  | { type: 'probe'; to: readonly NodeId[]; array: string; member: string }
   | { type: 'released'; to: readonly NodeId[]; array: string; version: Version }
   | { type: 'fence'; node: NodeId }
   | { type: 'cancel-fence'; node: NodeId }
@@ -161,6 +170,7 @@ export function masterStart(
   graceMs: number,
   checkpointMs: number,
   autoAssemble = true,
+  pathLoss = PATH_LOSS,
 ): MasterState {
   const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
@@ -177,6 +187,7 @@ export function masterStart(
     autoAssemble,
     grantable: [],
     checkpointMs,
+    pathLoss,
   };
 }
 
@@ -193,6 +204,9 @@ const emptyArray: MasterArray = {
   record: null,
   pending: null,
   faults: [],
+  paths: NO_PATHS,
+  keep: null,
+  stuck: [],
   copied: false,
   mismatchSectors: null,
   progress: null,
@@ -413,6 +427,16 @@ function nextChange(
       fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
     };
   }
+  const { keep } = array;
+  if (keep !== null) {
+    return {
+      kind: 'path-lost',
+      // Nothing changes, but that the member takes a write of the master's.
+      record: { ...record, events: record.events + 1 },
+      detail: keep,
+      fields: { keep: null, paths: { ...array.paths, kept: [...array.paths.kept, keep] } },
+    };
+  }
   if (array.copied && record.resync !== null) {
     const member = rebuildingMembers(record)[0]?.uuid;
     return {
@@ -475,9 +499,9 @@ function nextChange(
   return recoveryStart(state, record) ?? checkpoint(state, array, record, now);
 }
 
-function allowed(record: ArrayRecord, uuid: string): boolean {
+function allowed(record: ArrayRecord, uuid: string, besides: readonly string[] = []): boolean {
   const member = record.members.find((candidate) => candidate.uuid === uuid);
-  return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid));
+  return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));
 }
 
 function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: MasterNode): boolean {
@@ -693,7 +717,8 @@ export function masterStep(
       if (observation.what === 'member-faulty') {
         const base = array.pending?.record ?? array.record;
         if (base === null || array.faults.includes(observation.member)) break;
-        if (allowed(base, observation.member)) {
+        // What is left must survive all that is to be failed yet.
+        if (allowed(base, observation.member, array.faults)) {
           changeArray(observation.array, { faults: [...array.faults, observation.member] });
         } else {
           effects.push({
@@ -935,12 +960,13 @@ function advance(
     if (waiting.length > 0) {
       if (waiting.length !== pending.waiting.length) array = replace({ pending: { ...pending, waiting } });
       revertBusyStop(state, array, pending, effects, replace);
+      replace(followPaths(state, array, now, effects));
       return;
     }
     array = replace({ pending: null });
     const to = [...state.nodes.keys()];
     effects.push({ type: 'released', to, array: uuid, version: pending.record.version });
-    tellCopy(state, array, pending, effects);
+    tellCommit(state, array, pending, effects);
     const { requestId } = pending.detail;
     if (requestId !== undefined && pending.kind !== 'stop') {
       effects.push({ type: 'answer', requestId, ok: true, text: outcomeText(pending) });
@@ -950,6 +976,7 @@ function advance(
       return;
     }
   }
+  array = replace(followPaths(state, array, now, effects));
   if (array.pending !== null) return;
   const { record } = array;
   if (record !== null && record.run === 'stopped' && record.writers.length === 0 && array.stopRequest !== null) {
@@ -973,6 +1000,54 @@ function advance(
     propose(next.kind, stamped, record?.version ?? null, next.detail);
     return;
   }
+}
+
+/** Lost paths, by the newest reports. */
+function followPaths(
+  state: MasterState,
+  array: MasterArray,
+  now: number,
+  effects: MasterEffect[],
+): Partial<MasterArray> {
+  const { pending, faults } = array;
+  const record = pending?.record ?? array.record;
+  if (record === null) return {};
+  const words = new Map(
+    [...state.nodes].flatMap(([id, { reports }]) => {
+      const report = reports.get(record.uuid);
+      return report === undefined ? [] : [[id, report] as const];
+    }),
+  );
+  if (array.paths === NO_PATHS && [...words.values()].every(({ lost }) => lost.length === 0)) return {};
+  const copy = record.resync;
+  const copies = copy !== null && !copy.halted;
+  const verdict = judgePaths(
+    array.paths,
+    {
+      self: state.self,
+      record,
+      words,
+      waitsFor: (node) => {
+        if (pending?.stage === 'applying' && pending.waiting.includes(node)) return 'commit';
+        return copies && copy.by !== node && record.writers.includes(node) ? 'copy' : 'nothing';
+      },
+    },
+    state.pathLoss,
+    now,
+  );
+  for (const { member, to } of verdict.ask) effects.push({ type: 'probe', to, array: record.uuid, member });
+  for (const { node, member } of verdict.restored) {
+    effects.push({
+      type: 'notice',
+      name: 'PathRestored',
+      severity: 'info',
+      subject: record.md,
+      detail: { node, member },
+    });
+  }
+  const failed = new Set(faults);
+  for (const member of verdict.fail) if (survivesWithout(record, ...failed, member)) failed.add(member);
+  return { paths: verdict.memory, keep: verdict.keep, stuck: verdict.fence, faults: [...failed] };
 }
 
 /** A node that cannot stop (the array is mounted there) turns the stop back on all nodes, and its request is answered so. */
@@ -1058,12 +1133,15 @@ function tellPercent(array: MasterArray, progress: CopyProgress, effects: Master
   return { since, percent: reached };
 }
 
-/** What mdadm --monitor would say of a commit about a copy. */
-function tellCopy(state: MasterState, array: MasterArray, pending: PendingCommit, effects: MasterEffect[]): void {
+/** What mdadm --monitor would say of a commit, or might. */
+function tellCommit(state: MasterState, array: MasterArray, pending: PendingCommit, effects: MasterEffect[]): void {
   const { record, kind, detail } = pending;
   const tell = (name: string, severity: 'info' | 'warning', more: Record<string, string | number>): void => {
     effects.push({ type: 'notice', name, severity, subject: record.md, detail: more });
   };
+  if (kind === 'path-lost' && detail.node !== undefined && detail.member !== undefined) {
+    tell('PathLost', 'warning', { node: detail.node, member: detail.member });
+  }
   const copy = record.resync;
   const begins = kind === 'resync-start' || kind === 'create' || kind === 'evict' || kind === 'adopt';
   if (begins && copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
@@ -1084,7 +1162,7 @@ function seesMajority(state: MasterState): boolean {
   return seen > state.nodes.size / 2;
 }
 
-/** Fence who is dead and may touch an array; grant to who is not being fenced. */
+/** Fence who is dead, or keeps the others waiting for a lost path, and may touch an array; grant to who is not being fenced. */
 function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: number, effects: MasterEffect[]): void {
   const touching = new Set<NodeId>();
   for (const array of state.arrays.values()) {
@@ -1094,11 +1172,17 @@ function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: num
   for (const [id, node] of nodes) {
     // Counted as stopped until its eviction is committed everywhere; then it may come back as a new boot.
     if (node.fencing === 'stopped' && !touching.has(id)) nodes.set(id, { ...node, fencing: 'no' });
+    const stuck = [...state.arrays.values()].some((array) => array.stuck.includes(id));
+    if (node.fencing === 'asked' && node.status === 'alive' && !stuck) {
+      nodes.set(id, { ...node, fencing: 'no' });
+      effects.push({ type: 'cancel-fence', node: id });
+      continue;
+    }
     if (id === state.self || node.fencing !== 'no' || !touching.has(id)) continue;
     const silent = node.status === 'dead' || node.status === 'left';
     const absent = node.status === 'unknown' && now - state.electedAtMs >= state.graceMs;
     const steady = state.majoritySinceMs !== null && now - state.majoritySinceMs >= RECONNECT_MS;
-    if (steady && (silent || absent)) {
+    if (steady && (silent || absent || stuck)) {
       nodes.set(id, { ...node, fencing: 'asked' });
       effects.push({ type: 'fence', node: id });
     }

@@ -5,6 +5,7 @@
  */
 import { isAbsolute } from 'node:path';
 import { z } from 'zod';
+import { PATH_LOSS } from '../arrays/path_loss.ts';
 import { NodeId, Uuid } from '../arrays/record.ts';
 import * as defaults from './defaults.ts';
 import { Duration, durationBetween } from './durations.ts';
@@ -113,6 +114,12 @@ const CopySection = z.strictObject({
 export const ArraysSection = z.strictObject({
   auto_assemble: z.boolean().default(true),
   copy: CopySection.prefault({}),
+  path_loss: z.enum(['fail-member', 'drop-node']).default(PATH_LOSS.policy),
+  path_wait: durationBetween(
+    500,
+    8000,
+    'below, the words of the other nodes may come too late; above, a drain of that node would count as stuck',
+  ).default(PATH_LOSS.waitMs),
   devices: z
     .array(
       z.string().startsWith('/dev/', {

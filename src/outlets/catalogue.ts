@@ -79,6 +79,9 @@ export const catalogue = {
   CopyChanged: { type: 'io.mdmesh.array.copy-changed', severity: 'info' },
   CopyCheckpoint: { type: 'io.mdmesh.array.copy-checkpoint', severity: 'info' },
   CopyEnded: { type: 'io.mdmesh.array.copy-ended', severity: 'info' },
+  PathLost: { type: 'io.mdmesh.array.path-lost', severity: 'warning' },
+  PathRestored: { type: 'io.mdmesh.array.path-restored', severity: 'notice' },
+  PathLossAgreed: { type: 'io.mdmesh.array.path-loss-agreed', severity: 'info' },
   NodeCannotSeeMember: { type: 'io.mdmesh.array.node-cannot-see-member', severity: 'warning' },
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
@@ -211,6 +214,8 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'resync-done': () => [tell('CopyEnded', md, member, uuid)],
     'resync-checkpoint': () => [tell('CopyCheckpoint', md, resyncText(record))],
     'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
+    // The master says PathLost and PathRestored in notices of its own.
+    'path-lost': () => [tell('PathLossAgreed', md, `${node}, ${member}`, uuid)],
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
   };

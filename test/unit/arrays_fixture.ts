@@ -98,6 +98,8 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     state: 'open',
     visible: [LEG_A, LEG_B],
     trouble: null,
+    lost: [],
+    fine: [],
     ...fields,
   };
 }

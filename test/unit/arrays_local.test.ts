@@ -9,6 +9,7 @@ import {
   localStart,
   localStep,
   type NodeArrays,
+  reportOf,
 } from '../../src/arrays/local.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
@@ -554,4 +555,108 @@ test('the path to the last copy is tried again every second, by a writer with a 
   const both = Node.writing();
   const seen = both.feed(observed(lost(lost(md(), LEG_A), LEG_B)));
   assert.deepEqual(both.ops(seen), [], 'with two copies the cluster decides on one first');
+});
+
+/** As `Node.writing`, where a lost path is the node's own affair. */
+function dropping(record = mirror()): Node {
+  const node = Node.writing(record);
+  node.state = { ...node.state, pathLoss: 'drop-node' };
+  return node;
+}
+
+function lostIn(node: Node): readonly string[] | undefined {
+  const array = node.state.arrays.get(ARRAY);
+  return array && reportOf(node.state, array).lost;
+}
+
+test('drop-node: a lost path is reported at once, told as no failure, and tried again each second', () => {
+  const node = dropping();
+  const seen = node.feed(observed(lost(md(), LEG_B)));
+  assert.deepEqual(node.ops(seen), ['restore-path']);
+  assert.ok(seen.some(({ type }) => type === 'report'));
+  assert.ok(!seen.some(({ type }) => type === 'submit'));
+  assert.deepEqual(lostIn(node), [LEG_B]);
+  node.feed(done({ op: 'restore-path', member: LEG_B }));
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), [], 'not at once');
+  node.now += 1000;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['restore-path']);
+  // The last copy: an operator hears of it as ever.
+  const alone = dropping(withFaulty(mirror(), LEG_A));
+  assert.ok(alone.feed(observed(lost(md(), LEG_B))).some(({ type }) => type === 'submit'));
+});
+
+test('drop-node: a path is back when it has stayed up for longer than it rests between two tries', () => {
+  const node = dropping();
+  const out = newer(mirror(), { resync: copy(1, 6) });
+  node.feed(
+    { type: 'commit', record: out, forgotten: false },
+    { type: 'released', array: ARRAY, version: out.version },
+  );
+  node.feed(observed(lost(md({ resyncStartSector: 0 }), LEG_B)), done({ op: 'restore-path', member: LEG_B }));
+  const up = md({ resyncStartSector: 0 });
+  const range = { loSector: 0, hiSector: 100 };
+  const window: LocalInput = { type: 'window', from: 1, array: ARRAY, since: 6, sequence: 1, range };
+  assert.deepEqual(node.ops(node.feed(observed(up), window)), [], 'a drain could wait for its next I/O');
+  assert.deepEqual(lostIn(node), [LEG_B]);
+  node.now += 1499;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), []);
+  node.now += 1;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['hold-range']);
+  assert.deepEqual(lostIn(node), []);
+});
+
+test('drop-node: a member that is given up while its path is being tried is not settled before that has ended', () => {
+  const node = dropping();
+  assert.deepEqual(node.ops(node.feed(observed(lost(md(), LEG_B)))), ['restore-path']);
+  const failed = newer(withFaulty(mirror(), LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(!committed.some(({ type }) => type === 'applied'), 'it may be read from in a moment');
+  const up = node.feed(observed(md()), done({ op: 'restore-path', member: LEG_B }));
+  assert.ok(!up.some(({ type }) => type === 'applied'));
+  assert.deepEqual(node.ops(up), ['hold'], 'as any other failure, under a drain');
+  node.feed(observed(md({ held: true })), done({ op: 'hold' }));
+  assert.deepEqual(node.state.arrays.get(ARRAY)?.busy?.op, 'set-faulty');
+
+  const still = dropping();
+  still.feed(observed(lost(md(), LEG_B)), { type: 'commit', record: failed, forgotten: false });
+  const after = still.feed(done({ op: 'restore-path', member: LEG_B }));
+  assert.ok(
+    after.some(({ type }) => type === 'applied'),
+    'what waits reads nothing',
+  );
+  still.now += 1000;
+  assert.deepEqual(still.ops(still.feed({ type: 'tick' })), [], 'and is tried no more');
+});
+
+test('a window that drains for a lost path keeps no record from being applied', () => {
+  const out = mirror({ resync: copy(1, 5) });
+  const node = Node.writing(out, md({ resyncStartSector: 0 }));
+  const range = { loSector: 0, hiSector: 100 };
+  const window: LocalInput = { type: 'window', from: 1, array: ARRAY, since: 5, sequence: 1, range };
+  assert.deepEqual(node.ops(node.feed(window)), ['hold-range']);
+  node.feed(observed(lost(md({ resyncStartSector: 0 }), LEG_B)));
+  const failed = newer(withFaulty(out, LEG_B), { resync: null });
+  const committed = node.feed(observed(lost(md(), LEG_B)), { type: 'commit', record: failed, forgotten: false });
+  assert.ok(
+    committed.some(({ type }) => type === 'applied'),
+    'the suspend returns only after the release',
+  );
+});
+
+test('what the master asks to be read is reported for a while', () => {
+  const node = Node.writing();
+  const fine = () => {
+    const array = node.state.arrays.get(ARRAY);
+    return array && reportOf(node.state, array).fine;
+  };
+  assert.ok(
+    node.feed({ type: 'probed', array: ARRAY, member: LEG_B, fine: true }).some(({ type }) => type === 'report'),
+  );
+  assert.deepEqual(fine(), [LEG_B]);
+  node.feed({ type: 'probed', array: ARRAY, member: LEG_B, fine: false });
+  assert.deepEqual(fine(), []);
+  node.feed({ type: 'probed', array: ARRAY, member: LEG_B, fine: true });
+  node.now += 4000;
+  node.feed({ type: 'tick' });
+  assert.deepEqual(fine(), []);
 });
