@@ -467,6 +467,7 @@ export class Agent implements AgentFace {
         break;
       case 'status': {
         this.#feedMaster({ type: 'status', node: effect.node, status: effect.status });
+        this.#feedLocal({ type: 'status', node: effect.node, status: effect.status });
         this.#feedView();
         const names = {
           alive: 'NodeJoined',

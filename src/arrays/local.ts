@@ -23,6 +23,8 @@
  * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
  *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
+ * - While a writer is gone and the legs may differ, reads keep to one leg, the same on every node: md chooses between them only
+ *   before `resync_start` (read_balance, drivers/md/raid1.c and raid10.c).
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
  * - A lost path (the layer under md keeps its I/O waiting) is told to the master as a faulty member is. A record that calls
@@ -34,6 +36,7 @@
  *   It is tried again instead, every second, by a writer with a live grant.
  */
 import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from '../md/driver.ts';
+import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
 import type { PathLossPolicy } from './path_loss.ts';
@@ -125,6 +128,8 @@ export interface NodeArrays {
   /** Member uuid → path on this node. */
   paths: ReadonlyMap<string, string>;
   arrays: ReadonlyMap<string, LocalArray>;
+  /** Nodes that are dead or have left, by this node's own view. */
+  gone: ReadonlySet<NodeId>;
   /** No write is let through any more: the agent is ending. */
   leaving: boolean;
   copyOptions: CopyOptions;
@@ -142,6 +147,7 @@ export type LocalInput =
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
+  | { type: 'status'; node: NodeId; status: MemberStatus }
   | { type: 'done'; array: string; op: LocalOp; error: { code: string; text: string } | null }
   | { type: 'gates-done'; array: string; error: { code: string; text: string } | null }
   /** The copier's request to hold a range of the array. */
@@ -185,6 +191,7 @@ export function localStart(
     master: null,
     paths: new Map(),
     arrays: new Map(),
+    gone: new Set(),
     leaving: false,
     copyOptions,
     pathLoss,
@@ -301,6 +308,17 @@ function inSlot(seen: MemberObservation | undefined): boolean {
 function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
   if (!record.writers.includes(state.self)) return false;
   return !record.writerBoots.some((boot) => boot.node === state.self && boot.kernelBoot === state.kernelBoot);
+}
+
+/**
+ * A writer has crashed, or may have: its last writes may stand on one leg only. Until the resync of that is committed, which may
+ * take as long as a person needs to confirm it, reads keep to the first leg: two readings must not tell two stories.
+ */
+function unsure(state: NodeArrays, record: ArrayRecord): boolean {
+  if (!canDiffer(record)) return false;
+  // md would begin what is marked before any other copy of its own.
+  if (record.resync?.by === state.self) return crashedSince(state, record);
+  return crashedSince(state, record) || record.writers.some((node) => node !== state.self && state.gone.has(node));
 }
 
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
@@ -480,9 +498,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const hold = must || awaitsFailure(array, now);
   if (hold && !observation.held) return held({ op: 'hold' }, must ? mayDrain(observation) : mayWait);
   if (!runs && !(copierHere && copy.kind === 'resync' && !copy.halted)) {
-    // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
-    const unsure = crashedSince(state, record) && canDiffer(record) ? 0 : null;
-    const mark = copy?.kind === 'resync' ? copy.fromSector : unsure;
+    const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
   const parted = diverged(observation, record, state.self).length > 0;
@@ -635,6 +651,13 @@ export function localStep(
     case 'paths':
       state.paths = input.paths;
       break;
+    case 'status': {
+      const gone = new Set(previous.gone);
+      if (input.status === 'dead' || input.status === 'left') gone.add(input.node);
+      else gone.delete(input.node);
+      state.gone = gone;
+      break;
+    }
     case 'leave':
       state.leaving = true;
       break;

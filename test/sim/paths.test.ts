@@ -8,10 +8,11 @@ import type { Application } from './application.ts';
 import type { SimCluster } from './cluster.ts';
 
 const WAIT_MS = 3000;
+const BLOCKS = 250;
 const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
 
 function dropNode(seed: number) {
-  return writing({ seed, legs: 2, mib: 8, blocks: 300, pathLoss: { policy: 'drop-node', waitMs: WAIT_MS } });
+  return writing({ seed, legs: 2, mib: 8, blocks: BLOCKS, pathLoss: { policy: 'drop-node', waitMs: WAIT_MS } });
 }
 
 /** Names of events that a node's journal holds, each with the node it is about. */
@@ -158,6 +159,8 @@ for (const seed of seeds) {
       } else if (what.endsWith('dies')) {
         cluster.crash(victim);
         gone = [victim];
+        // A node that is switched on again too soon is switched off once more.
+        await watched(cluster, 'it is out', () => !recordOn(cluster, 2).record.writers.includes(victim));
       } else if (what.endsWith('freezes')) {
         cluster.driver(victim).pause();
         await watchedPass(cluster, 1000);
@@ -183,7 +186,7 @@ for (const seed of seeds) {
         throw new Error(`${what}: ${error instanceof Error ? error.message : error}`);
       });
       const alive = applications.filter(({ node }) => !back.includes(node));
-      const later = await startedOn(cluster, back, 1, 300);
+      const later = await startedOn(cluster, back, 1, BLOCKS);
       await goOn(cluster, [...alive, ...later]);
       await stopAll([...alive, ...later]);
       assertWhole(cluster, [...applications.filter(({ acknowledged }) => acknowledged > 0), ...later], 1, legs);

@@ -558,8 +558,8 @@ test('the path to the last copy is tried again every second, by a writer with a 
 });
 
 /** As `Node.writing`, where a lost path is the node's own affair. */
-function dropping(record = mirror()): Node {
-  const node = Node.writing(record);
+function dropping(record = mirror(), seen = md()): Node {
+  const node = Node.writing(record, seen);
   node.state = { ...node.state, pathLoss: 'drop-node' };
   return node;
 }
@@ -586,12 +586,7 @@ test('drop-node: a lost path is reported at once, told as no failure, and tried 
 });
 
 test('drop-node: a path is back when it has stayed up for longer than it rests between two tries', () => {
-  const node = dropping();
-  const out = newer(mirror(), { resync: copy(1, 6) });
-  node.feed(
-    { type: 'commit', record: out, forgotten: false },
-    { type: 'released', array: ARRAY, version: out.version },
-  );
+  const node = dropping(mirror({ resync: copy(1, 6) }), md({ resyncStartSector: 0 }));
   node.feed(observed(lost(md({ resyncStartSector: 0 }), LEG_B)), done({ op: 'restore-path', member: LEG_B }));
   const up = md({ resyncStartSector: 0 });
   const range = { loSector: 0, hiSector: 100 };
@@ -659,4 +654,21 @@ test('what the master asks to be read is reported for a while', () => {
   node.now += 4000;
   node.feed({ type: 'tick' });
   assert.deepEqual(fine(), []);
+});
+
+test('while a writer is gone, reads keep to the first leg; while it is there, or is none, md may choose', () => {
+  const node = Node.writing();
+  const marks = (effects: LocalEffect[]) =>
+    effects.flatMap((effect) =>
+      effect.type === 'perform' && effect.op.op === 'resync-start' ? [effect.op.sector] : [],
+    );
+  assert.deepEqual(marks(node.feed({ type: 'status', node: 3, status: 'suspect' })), []);
+  assert.deepEqual(marks(node.feed({ type: 'status', node: 3, status: 'dead' })), [0]);
+  node.feed(observed(md({ resyncStartSector: 0 })), done({ op: 'resync-start', sector: 0 }));
+  assert.deepEqual(marks(node.feed({ type: 'status', node: 3, status: 'alive' })), [null]);
+
+  const outsider = Node.writing(mirror({ writers: [1, 2] }));
+  assert.deepEqual(marks(outsider.feed({ type: 'status', node: 3, status: 'dead' })), []);
+  const alone = Node.writing(withFaulty(mirror(), LEG_B), withoutGates({}));
+  assert.deepEqual(marks(alone.feed({ type: 'status', node: 3, status: 'dead' })), [], 'nothing to differ from');
 });
