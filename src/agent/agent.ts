@@ -76,8 +76,10 @@ const REST_TICK_MS = 500;
 /** Longer than any core waits before it repeats something. */
 const STIR_MS = 1500;
 /** Inputs and effects of every second, in which nothing happens. */
-const ROUTINE = new Set(['tick', 'grant', 'report', 'released', 'observed', 'progress']);
+const ROUTINE = new Set(['tick', 'wall', 'grant', 'report', 'released', 'observed', 'progress']);
 const CATCHUP_EVERY_MS = 5000;
+/** Hours of the day are what it is for. */
+const WALL_EVERY_MS = 60_000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
 const CATCHUP_RARELY_TURNS = 4;
 const REQUEST_TIMEOUT_MS = 60_000;
@@ -141,10 +143,10 @@ export class Agent implements AgentFace {
       suspicionMaxIntervals: 6,
       awarenessMax: 4,
     });
-    const { autoAssemble, copy, pathLoss } = config.arrays;
+    const { autoAssemble, copy, pathLoss, check } = config.arrays;
     const { failbackAfterMs } = config.timing;
     this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy);
-    this.#master = masterStart(config.self, nodes, failbackAfterMs, copy.checkpointMs, autoAssemble, pathLoss);
+    this.#master = masterStart(config.self, nodes, failbackAfterMs, copy.checkpointMs, autoAssemble, pathLoss, check);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
@@ -240,6 +242,7 @@ export class Agent implements AgentFace {
     this.#running = true;
     this.#arm();
     this.#stops.push(() => this.#alarm.stop());
+    this.#stops.push(timers.every(WALL_EVERY_MS, () => this.#tellWall()));
     let turn = 0;
     let asked = 0;
     let caughtUp = -1;
@@ -533,6 +536,7 @@ export class Agent implements AgentFace {
       case 'elected':
         this.#certificate = effect.certificate;
         driver.guard.extendLease(effect.untilMs);
+        this.#tellWall();
         this.#feedMaster({ type: 'elected', term: effect.term });
         for (const [node, { status }] of statuses(this.#members)) this.#feedMaster({ type: 'status', node, status });
         this.notice('MasterElected', 'info', this.parts.config.cluster.name, { node: this.self, term: effect.term });
@@ -781,6 +785,12 @@ export class Agent implements AgentFace {
       }
       this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
     });
+  }
+
+  #tellWall(): void {
+    const wall = this.parts.timers.wall();
+    const minuteOfDay = wall.getHours() * 60 + wall.getMinutes();
+    this.#feedMaster({ type: 'wall', wall: { seconds: Math.floor(wall.getTime() / 1000), minuteOfDay } });
   }
 
   // --- the master's side ----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@
  */
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire/messages.ts';
+import { CHECK_SCHEDULE, type CheckSchedule, checkDue, type WallTime } from './check_schedule.ts';
 import {
   activeMembers,
   canDiffer,
@@ -127,10 +128,14 @@ export interface MasterState {
   /** A copy's progress is committed at least so often. */
   checkpointMs: number;
   pathLoss: PathLossOptions;
+  checks: CheckSchedule;
+  /** As it was last told; null: not yet. */
+  wall: WallTime | null;
 }
 
 export type MasterInput =
   | { type: 'tick' }
+  | { type: 'wall'; wall: WallTime }
   | { type: 'elected'; term: number }
   | { type: 'lost' }
   | { type: 'disks'; found: { record: ArrayRecord; complete: boolean; problem: string | null }[] }
@@ -171,6 +176,7 @@ export function masterStart(
   checkpointMs: number,
   autoAssemble = true,
   pathLoss = PATH_LOSS,
+  checks = CHECK_SCHEDULE,
 ): MasterState {
   const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
@@ -188,6 +194,8 @@ export function masterStart(
     grantable: [],
     checkpointMs,
     pathLoss,
+    checks,
+    wall: null,
   };
 }
 
@@ -254,6 +262,12 @@ function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
       ? record.members.map((member) => (member.role === 'rebuilding' ? { ...member, role: 'active' as const } : member))
       : record.members;
   return { ...record, members, resync: null, events: record.events + 1 };
+}
+
+/** A check or repair has ended: the next one is counted from now. */
+function checked(state: MasterState, record: ArrayRecord, copy: Copy, mismatchSectors: number | null): ArrayRecord {
+  if (copy.kind !== 'check' && copy.kind !== 'repair') return record;
+  return { ...record, lastCheck: { atSeconds: state.wall?.seconds ?? record.utimeSeconds, mismatchSectors } };
 }
 
 function withWriters(record: ArrayRecord, writers: readonly NodeId[]): ArrayRecord {
@@ -363,6 +377,19 @@ function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | nu
   };
 }
 
+/** One array at a time: arrays may lie on the same disks. */
+function scheduledCheck(state: MasterState, array: MasterArray, record: ArrayRecord): NextChange | null {
+  if (!checkDue(record, state.checks, state.wall) || array.paths.lostSince.size > 0) return null;
+  const busy = [...state.arrays.values()].some((other) => (other.pending?.record ?? other.record)?.resync != null);
+  if (busy) return null;
+  return {
+    kind: 'resync-start',
+    record: { ...record, resync: copyOf(record, 'check', copierFor(state, record)) },
+    detail: {},
+    fields: { copied: false, progress: null, mismatchSectors: null },
+  };
+}
+
 /** How far a copy is by the copier's word; null: no more than the record says. */
 function progressBeyond(array: MasterArray, copy: Copy): number | null {
   const { progress } = array;
@@ -441,7 +468,7 @@ function nextChange(
     const member = rebuildingMembers(record)[0]?.uuid;
     return {
       kind: 'resync-done',
-      record: withoutCopy(record, record.resync),
+      record: checked(state, withoutCopy(record, record.resync), record.resync, array.mismatchSectors),
       detail: member === undefined ? {} : { member },
       fields: { copied: false, progress: null },
     };
@@ -496,7 +523,7 @@ function nextChange(
       };
     }
   }
-  return recoveryStart(state, record) ?? checkpoint(state, array, record, now);
+  return recoveryStart(state, record) ?? checkpoint(state, array, record, now) ?? scheduledCheck(state, array, record);
 }
 
 function allowed(record: ArrayRecord, uuid: string, besides: readonly string[] = []): boolean {
@@ -598,7 +625,7 @@ function actionFor(
   if (copy === null) return refuse(`${record.md}: nothing is being copied`);
   const fields = { copied: false, progress: null };
   if (action === 'idle' && (copy.kind === 'check' || copy.kind === 'repair')) {
-    return next('resync-done', { ...record, resync: null }, fields);
+    return next('resync-done', checked(state, { ...record, resync: null }, copy, null), fields);
   }
   const halted = action === 'frozen';
   if (copy.halted === halted) {
@@ -631,6 +658,9 @@ export function masterStep(
 
   switch (input.type) {
     case 'tick':
+      break;
+    case 'wall':
+      state.wall = input.wall;
       break;
     case 'elected':
       for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
@@ -1151,6 +1181,7 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
   if (kind !== 'resync-done') return;
   if (detail.member !== undefined) tell('SpareActive', 'info', { member: detail.member });
   const found = array.mismatchSectors;
+  if (found !== null && found > 0) tell('MismatchesFound', 'warning', { mismatchSectors: found });
   tell('RebuildFinished', 'info', { by: state.self, ...(found === null ? {} : { mismatchSectors: found }) });
 }
 

@@ -73,6 +73,7 @@ export const catalogue = {
   Rebuild60: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   Rebuild80: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   RebuildFinished: { type: 'io.mdmesh.array.rebuild-finished', severity: 'notice' },
+  MismatchesFound: { type: 'io.mdmesh.array.mismatches-found', severity: 'warning' },
   CopyHalted: { type: 'io.mdmesh.array.copy-halted', severity: 'warning' },
   CopyContinued: { type: 'io.mdmesh.array.copy-continued', severity: 'notice' },
   CopyOrdered: { type: 'io.mdmesh.array.copy-ordered', severity: 'info' },

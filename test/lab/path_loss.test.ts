@@ -3,8 +3,9 @@
  * the path is back its writes go through. What others wait for is bounded; what the master has lost too is the disk.
  */
 import assert from 'node:assert/strict';
-import { after, before, suite, test } from 'node:test';
+import { test } from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
+import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, legsOf, proveWhole, requestMirror } from './lasting_writers.ts';
@@ -17,27 +18,23 @@ if (!available.ok) console.warn(`SKIPPED, path loss on real kernels: ${available
 const DISK_MIB = 48;
 const REGION_BLOCKS = 2000;
 
-suite('one node loses its path, and waits', { skip: available.ok ? false : available.why, timeout: 300_000 }, () => {
-  let cluster: Cluster;
-  let writers: LastingWriters;
-
-  before(async () => {
-    cluster = await Cluster.prepare({
-      name: 'path-loss',
-      diskMib: [DISK_MIB, DISK_MIB],
-      devices: ['/dev/mapper/leg*'],
-      arrays: 'path_loss: drop-node',
-      config: PATIENT,
-    });
-    await Promise.all(cluster.nodes.map((node) => wrap(node)));
-    await startInOrder(cluster);
-    await requestMirror(cluster, { prefix: '/dev/mapper/leg' });
-    await cluster.open();
-    writers = new LastingWriters(cluster, REGION_BLOCKS);
+test('one node loses its path, and waits', {
+  skip: available.ok ? false : available.why,
+  timeout: 400_000,
+}, async (t) => {
+  await using cluster = await Cluster.prepare({
+    name: 'path-loss',
+    diskMib: [DISK_MIB, DISK_MIB],
+    devices: ['/dev/mapper/leg*'],
+    arrays: 'path_loss: drop-node',
+    config: PATIENT,
   });
-  after(async () => {
-    await cluster?.close();
-  });
+  const chapter = chapters(t, cluster);
+  const writers = new LastingWriters(cluster, REGION_BLOCKS);
+  await Promise.all(cluster.nodes.map((node) => wrap(node)));
+  await startInOrder(cluster);
+  await requestMirror(cluster, { prefix: '/dev/mapper/leg' });
+  await cluster.open();
 
   async function wrap(node: NodeId): Promise<void> {
     for (const letter of 'ab') await cluster.lab.guest(node).wrapDisk(`/dev/ubd${letter}`);
@@ -47,31 +44,34 @@ suite('one node loses its path, and waits', { skip: available.ok ? false : avail
     cluster.until(`${name} in the journal of node 2`, 30_000, async () => (await notices(cluster, 2)).includes(name));
 
   for (const what of ['all', 'writes'] as const) {
-    test(`${what === 'all' ? 'all its I/O' : 'its writes'} to a leg: the others write on with both, then it does too`, async () => {
-      await writers.start();
-      const before = (await notices(cluster, 2)).filter((name) => name.startsWith('Path')).length;
-      await cluster.lab.guest(3).failDisk('legb', what);
-      await told('PathLost');
-      await writers.goOn([1, 2]);
-      const stands = writers.acknowledged(3);
-      await cluster.until('node 3 says so', 30_000, async () => {
-        const path = (await cluster.array(3))?.local?.members.find(({ device }) => device.endsWith('b'))?.path;
-        return what === 'writes' || path === 'lost';
-      });
-      await writers.goOn([1, 2]);
-      assert.ok(writers.acknowledged(3) - stands < 5, 'its writes wait');
-      assert.deepEqual(await legsOf(cluster, 1), [0, 1]);
-      await cluster.lab.guest(3).healDisk('legb');
-      await cluster.until('PathRestored', 30_000, async () => {
-        const names = (await notices(cluster, 2)).filter((name) => name.startsWith('Path'));
-        return names.length > before + 1 && names.at(-1) === 'PathRestored';
-      });
-      await proveWhole(cluster, writers);
-      assert.ok((await commits(cluster, 1)).every(({ kind }) => kind !== 'fail'));
-    });
+    await chapter(
+      `${what === 'all' ? 'all its I/O' : 'its writes'} to a leg: the others write on with both, then it does too`,
+      async () => {
+        await writers.start();
+        const before = (await notices(cluster, 2)).filter((name) => name.startsWith('Path')).length;
+        await cluster.lab.guest(3).failDisk('legb', what);
+        await told('PathLost');
+        await writers.goOn([1, 2]);
+        const stands = writers.acknowledged(3);
+        await cluster.until('node 3 says so', 30_000, async () => {
+          const members = (await cluster.array(3))?.local?.members ?? [];
+          return members.some(({ path }) => path === 'lost');
+        });
+        await writers.goOn([1, 2]);
+        assert.ok(writers.acknowledged(3) - stands < 5, 'its writes wait');
+        assert.deepEqual(await legsOf(cluster, 1), [0, 1]);
+        await cluster.lab.guest(3).healDisk('legb');
+        await cluster.until('PathRestored', 30_000, async () => {
+          const names = (await notices(cluster, 2)).filter((name) => name.startsWith('Path'));
+          return names.length > before + 1 && names.at(-1) === 'PathRestored';
+        });
+        await proveWhole(cluster, writers);
+        assert.ok((await commits(cluster, 1)).every(({ kind }) => kind !== 'fail'));
+      },
+    );
   }
 
-  test('it loses its power with its writes waiting: the legs are made equal', async () => {
+  await chapter('it loses its power with its writes waiting: the legs are made equal', async () => {
     await writers.start();
     await cluster.lab.guest(3).failDisk('legb');
     const paths = (await notices(cluster, 2)).filter((name) => name === 'PathLost').length;
@@ -89,7 +89,7 @@ suite('one node loses its path, and waits', { skip: available.ok ? false : avail
     await proveWhole(cluster, writers);
   });
 
-  test('a check waits for it, but not for long: then the leg is given up, and all write on', async () => {
+  await chapter('a check waits for it, but not for long: then the leg is given up, and all write on', async () => {
     await writers.start();
     await cluster.lab.guest(3).failDisk('legb');
     await cluster.until('it is known', 30_000, async () =>
@@ -107,7 +107,7 @@ suite('one node loses its path, and waits', { skip: available.ok ? false : avail
     await proveWhole(cluster, writers);
   });
 
-  test('the master loses it: that is the disk', async () => {
+  await chapter('the master loses it: that is the disk', async () => {
     await writers.start();
     await cluster.lab.guest(await cluster.master()).failDisk('legb');
     await cluster.until('one leg left', 30_000, async () => (await legsOf(cluster, 2)).join() === '0');
