@@ -1,6 +1,7 @@
 /** The node's side: when gates are answered, when writes pass, who copies. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import {
   heldForFailure,
   type LocalEffect,
@@ -671,4 +672,51 @@ test('while a writer is gone, reads keep to the first leg; while it is there, or
   assert.deepEqual(marks(outsider.feed({ type: 'status', node: 3, status: 'dead' })), []);
   const alone = Node.writing(withFaulty(mirror(), LEG_B), withoutGates({}));
   assert.deepEqual(marks(alone.feed({ type: 'status', node: 3, status: 'dead' })), [], 'nothing to differ from');
+});
+
+test('whatever happens, no suspend is stored under a closed gate: it would drain, and what waits at the gate never ends', () => {
+  const leg = fc.constantFrom(LEG_A, LEG_B);
+  const records = fc.constantFrom(
+    mirror(),
+    mirror({ writers: [1, 3] }),
+    mirror({ run: 'stopped' }),
+    mirror({ resync: copy(1, 4) }),
+    mirror({ resync: copy(2, 4, 'check') }),
+    withFaulty(mirror(), LEG_B),
+    mirror({ access: 'exclusive', owner: 1, writers: [1] }),
+  );
+  const gates = fc.oneof(
+    fc.constant(md({ writePending: true, arrayState: 'write-pending' })),
+    leg.map((failed) => md({}, failed)),
+    leg.map((failed) => lost(md({ writePending: true, arrayState: 'write-pending' }), failed)),
+  );
+  const range = { loSector: 0, hiSector: 100 };
+  const events: fc.Arbitrary<LocalInput> = fc.oneof(
+    fc.constant<LocalInput>({ type: 'tick' }),
+    fc.constant<LocalInput>({ type: 'leave' }),
+    fc.constant<LocalInput>({ type: 'grant', untilMs: 0 }),
+    leg.map((member): LocalInput => ({ type: 'failure-told', array: ARRAY, member })),
+    fc.constant<LocalInput>({ type: 'window', from: 1, array: ARRAY, since: 4, sequence: 1, range }),
+    fc.constant<LocalInput>({ type: 'status', node: 3, status: 'dead' }),
+    records.map((record): LocalInput => ({ type: 'commit', record: newer(record, {}), forgotten: false })),
+    fc.constant<LocalInput>({ type: 'released', array: ARRAY, version: { term: 1, index: 6 } }),
+  );
+  const policies = fc.constantFrom('fail-member' as const, 'drop-node' as const);
+  const passed = fc.integer({ min: 0, max: 12_000 });
+  const story = fc.property(records, gates, fc.array(events, { maxLength: 6 }), policies, passed, (...drawn) => {
+    const [record, closed, inputs, pathLoss, passedMs] = drawn;
+    const node = new Node();
+    node.state = { ...node.state, pathLoss };
+    node.feed(
+      { type: 'paths', paths: PATHS },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 10_000 },
+    );
+    node.feed({ type: 'commit', record, forgotten: false });
+    const ops = node.ops(node.feed(observed(closed), { type: 'released', array: ARRAY, version: record.version }));
+    node.now += passedMs;
+    for (const input of inputs) ops.push(...node.ops(node.feed(input)));
+    for (const op of ops) assert.ok(!['hold', 'hold-range', 'open'].includes(op), `${op} under a closed gate`);
+  });
+  fc.assert(story, { numRuns: 2000, seed: 1 });
 });
