@@ -443,3 +443,21 @@ test('the master begins due checks one after the other, and the record keeps wha
   master.feed({ type: 'wall', wall: { seconds: 5060, minuteOfDay: 1 } });
   assert.deepEqual(copies(), [undefined, undefined]);
 });
+
+test('of two legs that fail while another commit is under way, one is given up, and the other is not remembered as failed', () => {
+  const words: MasterInput[][] = [
+    [LEG_A, LEG_B].map((member) => ({
+      type: 'observation',
+      from: 3,
+      observation: { what: 'member-faulty', array: ARRAY, member },
+    })),
+    [{ type: 'report', from: 3, kernelBoot: bootOf(3), reports: [report(mirror(), { lost: [LEG_A, LEG_B] })] }],
+  ];
+  for (const told of words) {
+    const master = Master.leading();
+    master.feed({ type: 'ask', array: ARRAY, change: { what: 'sync-limit', limitKib: 9 }, requestId: null });
+    master.durable();
+    master.feed(...told);
+    assert.deepEqual(master.state.arrays.get(ARRAY)?.faults, [LEG_A]);
+  }
+});
