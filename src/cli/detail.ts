@@ -45,7 +45,9 @@ function meshPart(array: ArrayStatus): string {
   const { lastCheck } = record;
   if (lastCheck !== null) field('Last Check', lastCheckText(lastCheck));
   for (const { node, report } of reports) {
-    const words = report.trouble === null ? report.state : `${report.state}: ${printable(report.trouble)}`;
+    const waits = report.lost.map((member) => array.paths[member] ?? member).join(', ');
+    const state = waits === '' ? report.state : `${report.state}, its I/O waits for its path to ${waits}`;
+    const words = report.trouble === null ? state : `${state}: ${printable(report.trouble)}`;
     field(`Node ${node}`, words);
   }
   if (trouble !== null) field('Trouble', printable(trouble));
