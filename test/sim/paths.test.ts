@@ -9,6 +9,7 @@ import type { SimCluster } from './cluster.ts';
 
 const WAIT_MS = 3000;
 const BLOCKS = 250;
+const UPSETS = ['it dies', 'master dies', 'it freezes', 'master freezes', 'it is cut off', 'power cut', 'writes only'];
 const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
 
 function dropNode(seed: number) {
@@ -135,15 +136,8 @@ for (const seed of seeds) {
   test(`seed ${seed}: something happens while a path is lost, whatever it is: nothing is lost, the legs end equal`, async () => {
     const random = seededRandom(seed * 104_729);
     const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T;
-    for (const what of [
-      'it dies',
-      'master dies',
-      'it freezes',
-      'master freezes',
-      'it is cut off',
-      'power cut',
-      'writes only',
-    ]) {
+    // A seed has every other of them.
+    for (const what of UPSETS.filter((_, index) => (index + seed) % 2 === 0)) {
       const { cluster, applications } = await dropNode(seed * 10 + Math.floor(random() * 10));
       const victim = what.startsWith('master') ? 1 : 3;
       const heal = cluster.storage.fault({
