@@ -9,7 +9,7 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, legsOf, proveWhole, requestMirror } from './lasting_writers.ts';
-import { granted } from './upsets.ts';
+import { dies, granted } from './upsets.ts';
 import { commits, notices, PATIENT, startInOrder } from './writers.ts';
 
 const available = labAvailable();
@@ -73,8 +73,7 @@ test('one node loses its path, and waits', {
   await chapter('it loses its power with its writes waiting: the legs are made equal', async () => {
     await writers.start();
     await toldAgain('PathLost', () => cluster.lab.guest(3).failDisk('legb'));
-    await cluster.lab.guest(3).kill9();
-    writers.forget(3);
+    await dies(cluster, writers, 3);
     await cluster.open([1, 2], 'md0', 90_000);
     await cluster.lab.guest(3).boot();
     await wrap(3);

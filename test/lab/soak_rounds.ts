@@ -174,7 +174,7 @@ class Soak {
     const cluster = this.#cluster;
     await Promise.all(cluster.nodes.map((node) => this.prepare(node)));
     await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
-    await cluster.master();
+    await cluster.master(cluster.nodes, PATIENCE_MS);
     await requestMirror(cluster, { prefix: '/dev/mapper/leg' });
     await cluster.open(cluster.nodes, 'md0', PATIENCE_MS);
   }
