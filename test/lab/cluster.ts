@@ -17,6 +17,8 @@ export interface ClusterOptions extends LabOptions {
   fencing?: (lab: Lab) => string;
   /** More YAML at top level. */
   config?: string;
+  /** More YAML of `arrays:`, `key: value` pairs. */
+  arrays?: string;
   /** YAML of `arrays.copy`. @default as the program has it */
   copy?: string;
   /** Devices that agents look at. @default the shared disks */
@@ -77,7 +79,7 @@ export class Cluster {
           `state_dir: ${join(folder, 'state')}`,
           'socket: { path: /run/mdmesh/mdmesh.sock, mode: "0600" }',
           `fencing: ${fencing}`,
-          `arrays: { auto_assemble: true, copy: ${options.copy ?? '{}'}, devices: [${devices.map((device) => `"${device}"`).join(', ')}] }`,
+          `arrays: { auto_assemble: true, ${options.arrays === undefined ? '' : `${options.arrays}, `}copy: ${options.copy ?? '{}'}, devices: [${devices.map((device) => `"${device}"`).join(', ')}] }`,
           `log: { level: ${process.env.MDMESH_LAB_LOG ?? 'info'} }`,
           options.config ?? '',
           '',
