@@ -266,6 +266,7 @@ export function procedures(agent: Agent): Procedures {
       resync: isRedundant(level) && !request.assumeClean ? wholeCopy('resync', owner ?? agent.self, 0) : null,
       syncLimitKib: null,
       bitmap: null,
+      lastCheck: null,
       events: 1,
       utimeSeconds: seconds,
       members,

@@ -471,6 +471,7 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
     writerBoots: [],
     syncLimitKib: null,
     bitmap: null,
+    lastCheck: null,
     resync:
       isRedundant(level) && newest.resyncOffsetSectors !== null
         ? { ...wholeCopy('resync', adoption.resyncBy, 1), fromSector: newest.resyncOffsetSectors }

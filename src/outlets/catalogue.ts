@@ -73,6 +73,7 @@ export const catalogue = {
   Rebuild60: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   Rebuild80: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   RebuildFinished: { type: 'io.mdmesh.array.rebuild-finished', severity: 'notice' },
+  MismatchesFound: { type: 'io.mdmesh.array.mismatches-found', severity: 'warning' },
   CopyHalted: { type: 'io.mdmesh.array.copy-halted', severity: 'warning' },
   CopyContinued: { type: 'io.mdmesh.array.copy-continued', severity: 'notice' },
   CopyOrdered: { type: 'io.mdmesh.array.copy-ordered', severity: 'info' },
@@ -84,6 +85,9 @@ export const catalogue = {
   BitmapsTaken: { type: 'io.mdmesh.array.bitmaps-taken', severity: 'info' },
   BitmapsMerged: { type: 'io.mdmesh.array.bitmaps-merged', severity: 'info' },
   BitmapUnavailable: { type: 'io.mdmesh.array.bitmap-unavailable', severity: 'warning' },
+  PathLost: { type: 'io.mdmesh.array.path-lost', severity: 'warning' },
+  PathRestored: { type: 'io.mdmesh.array.path-restored', severity: 'notice' },
+  PathLossAgreed: { type: 'io.mdmesh.array.path-loss-agreed', severity: 'info' },
   NodeCannotSeeMember: { type: 'io.mdmesh.array.node-cannot-see-member', severity: 'warning' },
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
@@ -217,6 +221,8 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'resync-checkpoint': () => [tell('CopyCheckpoint', md, resyncText(record))],
     'resync-marks': () => [tell('BitmapsMerged', md, marksText(record))],
     'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
+    // The master says PathLost and PathRestored in notices of its own.
+    'path-lost': () => [tell('PathLossAgreed', md, `${node}, ${member}`, uuid)],
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
   };

@@ -38,6 +38,7 @@ export function record(change: Partial<ArrayRecord> = {}): ArrayRecord {
     resync: null,
     syncLimitKib: null,
     bitmap: null,
+    lastCheck: null,
     events: 10,
     utimeSeconds: 1790000100,
     members: [member(0), member(1)],

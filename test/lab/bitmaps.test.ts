@@ -12,7 +12,7 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, leads, proveWhole, requestMirror } from './lasting_writers.ts';
-import { mustExamine, notices, startInOrder } from './writers.ts';
+import { mustExamine, noticesNamed, startInOrder } from './writers.ts';
 
 const available = labAvailable();
 
@@ -72,7 +72,7 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
 
   /** What the newest resync on this node was told to copy: by whose bitmaps, and how much. */
   async function copied(node: NodeId): Promise<{ nodes: unknown; sectors: number }> {
-    const read = (await notices(cluster, node, 'BitmapsRead')).at(-1);
+    const read = (await noticesNamed(cluster, node, 'BitmapsRead')).at(-1);
     assert.ok(read !== undefined, 'bitmaps were read');
     return { nodes: read.nodes, sectors: Number(read.sectors) };
   }
@@ -123,7 +123,7 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
     await lab.bootAll();
     await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
     await cluster.open();
-    const read = await Promise.all(cluster.nodes.map((node) => notices(cluster, node, 'BitmapsRead')));
+    const read = await Promise.all(cluster.nodes.map((node) => noticesNamed(cluster, node, 'BitmapsRead')));
     const newest = read.flat().filter(({ nodes }) => String(nodes).includes(' '));
     assert.ok(newest.length > 0, 'the bitmaps of several nodes were read');
     for (const { sectors } of newest) assert.ok(Number(sectors) <= most(3), `${sectors} sectors`);

@@ -96,6 +96,7 @@ export class Bench {
       resync: plan.resyncFrom === undefined ? null : { ...wholeCopy('resync', 1, 1), fromSector: plan.resyncFrom },
       syncLimitKib: null,
       bitmap: null,
+      lastCheck: null,
       events: 2,
       utimeSeconds: 1_700_000_000,
       members: [...members, ...spares],

@@ -53,6 +53,7 @@ const RECORD: ArrayRecord = {
   resync: wholeCopy('recovery', 1, 1),
   syncLimitKib: null,
   bitmap: null,
+  lastCheck: null,
   events: 2,
   utimeSeconds: 1_700_000_000,
   members: [member(0, 'active'), member(1, 'rebuilding')],

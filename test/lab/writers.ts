@@ -266,9 +266,15 @@ async function journal(cluster: Cluster, node: NodeId): Promise<{ origin: number
 }
 
 /** The details of all notices of this name in a node's journal, each once as they came. */
-export async function notices(cluster: Cluster, node: NodeId, name: string): Promise<Record<string, unknown>[]> {
+export async function noticesNamed(cluster: Cluster, node: NodeId, name: string): Promise<Record<string, unknown>[]> {
   const all = await journal(cluster, node);
   return all.flatMap(({ body }) => (body.type === 'notice' && body.name === name ? [body.detail ?? {}] : []));
+}
+
+/** Names of all notices in a node's journal. */
+export async function notices(cluster: Cluster, node: NodeId): Promise<string[]> {
+  const all = await journal(cluster, node);
+  return all.flatMap(({ body }) => (body.type === 'notice' && body.name !== undefined ? [body.name] : []));
 }
 
 /** Commits of an array in a node's journal, in their order, each once. */

@@ -38,6 +38,7 @@ export function mirror(fields: Partial<ArrayRecord> = {}): ArrayRecord {
     resync: null,
     syncLimitKib: null,
     bitmap: null,
+    lastCheck: null,
     events: 10,
     utimeSeconds: 1,
     members: [
@@ -101,6 +102,8 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     visible: [LEG_A, LEG_B],
     bitmap: false,
     trouble: null,
+    lost: [],
+    fine: [],
     ...fields,
   };
 }

@@ -59,6 +59,7 @@ function statusOf(self: number, master: number): Status {
           resync: wholeCopy('resync', 2, 5),
           syncLimitKib: null,
           bitmap: null,
+          lastCheck: null,
           events: 8,
           utimeSeconds: 0,
           members,

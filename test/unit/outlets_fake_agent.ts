@@ -42,6 +42,7 @@ export function raid1(): ArrayRecord {
     resync: null,
     syncLimitKib: null,
     bitmap: null,
+    lastCheck: null,
     events: 18,
     utimeSeconds: 1_700_000_100,
     members: [member(memberA, 0), member(memberB, 1)],
