@@ -30,8 +30,11 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
   await startInOrder(cluster);
   const chapter = chapters(t, cluster);
   const { lab } = cluster;
-  // Blank disks are alike.
-  await requestMirror(cluster, { assumeClean: true });
+  // Blank disks are alike. Kernels in their first seconds may lose a lease, and what was begun under it is not done.
+  await cluster.until('a mirror', 120_000, async () => {
+    if ((await cluster.array(1)) === undefined) await requestMirror(cluster, { assumeClean: true, force: true });
+    return true;
+  });
   const { bitmap, componentSectors } = await cluster.open();
   assert.ok(bitmap !== null);
   assert.ok(componentSectors > 2_000_000);
