@@ -10,11 +10,11 @@ import pino from 'pino';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
 import { type Config, formatProblems, loadConfig } from './config/index.ts';
 import { createFencing } from './fencing/index.ts';
-import { openJournal } from './journal/index.ts';
+import { Notary, openJournal } from './journal/index.ts';
 import type { MdDriver } from './md/driver.ts';
 import { createNet } from './net/index.ts';
 import { VERSION } from './version.ts';
-import { decodeUnverified, loadIdentity } from './wire/index.ts';
+import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
 const timers: Timers = {
   every(intervalMs, run) {
@@ -73,8 +73,11 @@ export async function runAgent(configFile: string): Promise<number> {
     openJournal({
       dir: config.stateDir,
       now: () => new Date(),
-      fsync: true,
       decode: decodeUnverified,
+      gatherMs: config.journal.fsyncAfterMs,
+      rotateBytes: config.journal.rotateBytes,
+      rotateMs: config.journal.rotateMs,
+      keepSegments: config.journal.keepSegments,
       log: (level, text) => log[level](text),
     }),
   ]);
@@ -110,6 +113,19 @@ export async function runAgent(configFile: string): Promise<number> {
     log,
     version: VERSION,
   });
+  const notary = new Notary({
+    journal,
+    cluster: config.cluster.uuid,
+    self: config.self,
+    key: identity.privateKey,
+    keys: new Map(config.nodes.map(({ id, peerId }) => [id, publicKeyOfPeerId(peerId)])),
+    entries: config.journal.checkpointEntries,
+    afterMs: config.journal.checkpointAfterMs,
+    schedule: (delayMs, run) => timers.after(delayMs, run),
+    wall: () => timers.wall(),
+    tell: (body) => agent.tell(body),
+    log: (level, text) => log[level](text),
+  });
   const ended = new Promise<string>((resolve) => {
     process.once('SIGTERM', () => resolve('SIGTERM'));
     process.once('SIGINT', () => resolve('SIGINT'));
@@ -122,6 +138,7 @@ export async function runAgent(configFile: string): Promise<number> {
   if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
+  notary.start();
   await agent.start();
   // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
   const { serveApi } = await import('./outlets/index.ts');
@@ -147,6 +164,7 @@ export async function runAgent(configFile: string): Promise<number> {
   log.info({ why }, 'ending');
   driver.notify('STOPPING=1');
   beat();
+  await notary.stop();
   await agent.stop(why);
   await api.close();
   await driver.stopWatchdog();
