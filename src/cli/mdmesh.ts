@@ -1,5 +1,6 @@
-/** The program itself: `node src/cli/mdmesh.ts status`. */
+/** The program itself: `node src/cli/mdmesh.ts status`. Without a top-level await: the one binary holds it as CommonJS. */
 import { basename } from 'node:path';
+import { calledAs } from '../one_binary.ts';
 import { main, processTerminal } from './index.ts';
 
 // `mdmesh watch | head -1`: the reader left, which is no error.
@@ -7,6 +8,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
   throw error;
 });
-// The script that starts the program is a shell's: only that knows under which name it was called.
-const calledAs = basename(process.env.MDMESH_CALLED_AS ?? process.argv[1] ?? '');
-process.exitCode = await main(process.argv.slice(2), processTerminal(), calledAs);
+void main(process.argv.slice(2), processTerminal(), basename(calledAs(process.env))).then((exitCode) => {
+  process.exitCode = exitCode;
+});
