@@ -50,9 +50,7 @@ function componentOf({ name, version, licence, homepage, integrity }: ShippedPac
     component.hashes.set(Enums.HashAlgorithm['SHA-512'], Buffer.from(sha512, 'base64').toString('hex'));
   }
   if (homepage !== null) {
-    component.externalReferences.add(
-      new Models.ExternalReference(homepage, Enums.ExternalReferenceType.Website, {}),
-    );
+    component.externalReferences.add(new Models.ExternalReference(homepage, Enums.ExternalReferenceType.Website, {}));
   }
   return component;
 }

@@ -45,5 +45,7 @@ export function withAddon<T>(load: (path?: string) => T): T {
       if (directory !== null) rmSync(directory, { recursive: true, force: true });
     }
   }
-  throw new Error(`native addon: cannot be loaded from ${failures.join('; ')}; set TMPDIR to a directory that is not mounted noexec`);
+  throw new Error(
+    `native addon: cannot be loaded from ${failures.join('; ')}; set TMPDIR to a directory that is not mounted noexec`,
+  );
 }

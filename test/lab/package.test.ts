@@ -1,0 +1,142 @@
+/**
+ * The Debian package on a node whose arrays are in use: installed under a systemd that runs, started, upgraded under a writer,
+ * its agent killed and frozen, removed and purged. The other two nodes run the one binary as it is.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { Cluster } from './cluster.ts';
+import { labAvailable } from './lab.ts';
+import { SystemdGuest } from './systemd_guest.ts';
+import { PATIENT, Writers } from './writers.ts';
+
+const dist = join(import.meta.dirname, '../../dist');
+const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
+
+function deb(): string | null {
+  try {
+    const name = readdirSync(dist).find((each) => each.startsWith('mdmesh_') && each.endsWith(`_${architecture}.deb`));
+    return name === undefined ? null : join(dist, name);
+  } catch {
+    return null;
+  }
+}
+
+const available = labAvailable();
+const file = deb();
+const missing = available.ok ? (file === null ? 'no package in dist/; run make deb' : false) : available.why;
+if (missing !== false) console.warn(`SKIPPED, the package on a real kernel: ${missing}`);
+
+suite('the Debian package, with an array in use', { skip: missing, timeout: 300_000 }, () => {
+  let cluster: Cluster;
+  let n1: SystemdGuest;
+
+  before(async () => {
+    cluster = await Cluster.prepare({
+      name: 'package',
+      diskMib: [64, 64],
+      memMib: 1024,
+      config: PATIENT,
+      program: join(dist, 'mdmesh'),
+    });
+    n1 = await SystemdGuest.boot(cluster.lab.guest(1));
+  });
+  after(async () => {
+    await cluster?.close();
+  });
+
+  const install = () => n1.must(`DEBIAN_FRONTEND=noninteractive dpkg --force-unsafe-io --install ${file}`, 120_000);
+
+  test('installed, it waits for its configuration', async () => {
+    const said = await install();
+    assert.match(said, /mdmesh init/);
+    assert.equal(await n1.property('ActiveState'), 'inactive');
+    assert.equal(await n1.property('UnitFileState'), 'enabled');
+    assert.equal(
+      (await n1.must('stat -c "%a %U:%G" /etc/mdmesh /run/mdmesh')).trim(),
+      '700 root:root\n2755 root:mdmesh',
+    );
+    await n1.must('udevadm control --version >/dev/null; test -x /usr/lib/mdmesh/is-member');
+  });
+
+  test('started, it tells systemd when it is ready; its socket has the group', async () => {
+    await Promise.all([2, 3].map((node) => cluster.startAgent(node)));
+    await n1.must(`cp ${cluster.configFile(1)} /etc/mdmesh/mdmesh.yaml`);
+    // Frozen agents are to be noticed within this tale's time.
+    await n1.must(
+      'mkdir -p /run/systemd/system/mdmesh.service.d; printf "[Service]\\nWatchdogSec=4\\nReadWritePaths=%s\\n" ' +
+        `${cluster.folder(1)} > /run/systemd/system/mdmesh.service.d/lab.conf; systemctl daemon-reload`,
+    );
+    await n1.must('systemctl start mdmesh.service', 90_000);
+    assert.equal(await n1.property('ActiveState'), 'active');
+    await cluster.master();
+    assert.equal((await n1.must('stat -c %U:%G /run/mdmesh/mdmesh.sock')).trim(), 'root:mdmesh');
+  });
+
+  test('upgraded under a writer: no write fails, nobody resyncs, the agent is a new one', async (t) => {
+    await cluster.must(1, 'create md0 --level 1 --raid-devices 2 /dev/ubda /dev/ubdb');
+    await cluster.open();
+    const before_ = await n1.property('MainPID');
+    const writers = await Writers.start(cluster, { name: 'upgrade', ratePerSecond: 50, depth: 1 });
+    await install();
+    assert.notEqual(await n1.property('MainPID'), before_);
+    assert.equal(await n1.property('ActiveState'), 'active');
+    const record = await cluster.open();
+    assert.equal(record.resync, null);
+    const reports = await writers.stop();
+    for (const { node, failed, hanging, acknowledged, latency } of reports) {
+      assert.deepEqual({ node, failed, hanging }, { node, failed: 0, hanging: 0 });
+      assert.ok(acknowledged > 0);
+      t.diagnostic(`node ${node}: longest write ${JSON.stringify(latency)}`);
+    }
+  });
+
+  test('killed, its writes are held by the unit itself, and it comes back', async () => {
+    const pid = await n1.property('MainPID');
+    await n1.must('systemctl kill --signal KILL --kill-whom main mdmesh.service');
+    await n1.until(
+      'systemctl show --property MainPID,ActiveState mdmesh.service',
+      new RegExp(`^(?=[^]*ActiveState=active)(?![^]*MainPID=(${pid}|0)\\n)`),
+      60_000,
+    );
+    assert.match(
+      await n1.must('journalctl --no-pager --output cat --unit mdmesh.service'),
+      /md0: (writes are held|is suspended already|its gate holds)/,
+    );
+    await cluster.open();
+  });
+
+  test('frozen, it is missed by the watchdog of systemd', async () => {
+    const restarts = Number(await n1.property('NRestarts'));
+    await n1.must('systemctl kill --signal STOP --kill-whom main mdmesh.service');
+    await n1.until(
+      'systemctl show --property NRestarts --value mdmesh.service',
+      new RegExp(`^${restarts + 1}$`, 'm'),
+      60_000,
+    );
+    assert.match(await n1.must('journalctl --no-pager --output cat'), /Watchdog timeout/);
+    await n1.until('systemctl is-active mdmesh.service', /^active/, 60_000);
+    await cluster.open();
+  });
+
+  test('udev does not take a member of the cluster for one of mdadm', async () => {
+    assert.equal((await n1.run('/usr/lib/mdmesh/is-member /dev/ubda')).rc, 0);
+    const words = await n1.must('udevadm test --action=add /sys/class/block/ubda 2>&1');
+    assert.match(words, /ID_FS_TYPE=mdmesh_member/);
+    assert.doesNotMatch(words, /mdadm --incremental/);
+  });
+
+  test('not removed while an array runs; removed and purged once it is stopped', async () => {
+    const refused = await n1.run('dpkg --remove mdmesh');
+    assert.notEqual(refused.rc, 0);
+    assert.match(refused.err, /the cluster's arrays run on this machine: md0/);
+    assert.equal(await n1.property('ActiveState'), 'active');
+    await cluster.must(2, 'stop md0');
+    await n1.must('dpkg --remove mdmesh', 90_000);
+    assert.equal((await n1.run('pgrep -f "mdmesh agent"')).rc, 1);
+    assert.equal((await n1.run('test -e /etc/mdmesh/mdmesh.yaml')).rc, 0);
+    await n1.must('dpkg --purge mdmesh');
+    assert.equal((await n1.must('ls -d /etc/mdmesh /var/lib/mdmesh /run/mdmesh 2> /dev/null || true')).trim(), '');
+  });
+});
