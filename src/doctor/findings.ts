@@ -4,7 +4,7 @@ import type { Facts, Finding } from './index.ts';
 const LAYER = ['dm_mod', 'dm_multipath', 'dm_round_robin'] as const;
 /** Ticks of the kernel: too coarse for deadlines of seconds on a busy machine, and wrong when ticks are lost. */
 const POOR_CLOCKS = ['jiffies', 'refined-jiffies', 'pit'];
-const VOLATILE = ['tmpfs', 'ramfs', 'overlay', 'devtmpfs'];
+const VOLATILE = ['tmpfs', 'ramfs', 'devtmpfs'];
 const REMOTE = ['nfs', 'nfs4', 'cifs', 'smb3', 'fuse.sshfs', '9p'];
 const FREE_MIB_LEAST = 64;
 
