@@ -72,7 +72,7 @@ sanitizers: ## the native code under the address, undefined-behaviour and thread
 	native-addon/test.sh
 
 .PHONY: bench
-bench: build ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
+bench: build dist ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
 	$(NODE) bench/main.ts
 
 .PHONY: soak

@@ -13,6 +13,7 @@ import { eventPropagation } from './events.ts';
 import { figureOf, type Measured, tableOf } from './figure.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
 import { masterFailover, nodeDeath } from './node_failure.ts';
+import { oneBinary } from './one_binary.ts';
 import { nodeReturn, startToActive } from './start.ts';
 import { writeRatio } from './write_ratio.ts';
 
@@ -26,6 +27,7 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   return: nodeReturn,
   rest: atRest,
   native: atRestNative,
+  binary: oneBinary,
   ratio: writeRatio,
   resync: resyncs,
   limits: resyncLimits,
