@@ -68,7 +68,8 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 600_
   });
 
   // Triggers are other packages' business (man-db's index of all pages), and take a guest a minute.
-  const install = () => n1.must(`DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --force-unsafe-io --install ${file}`, 120_000);
+  const install = () =>
+    n1.must(`DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --force-unsafe-io --install ${file}`, 120_000);
 
   test('installed, it waits for its configuration', async () => {
     const said = await install();
