@@ -6,11 +6,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { brotliDecompressSync } from 'node:zlib';
 import { DEFAULT_STATE_DIR } from './config/defaults.ts';
 
 /** Of the addon and the bundle among the binary's assets; scripts/dist.ts puts them there. */
 const ADDON_ASSET = 'mdmesh.node';
-const BUNDLE_ASSET = 'mdmesh.cjs';
+const BUNDLE_ASSET = 'mdmesh.cjs.br';
 
 function isOneBinary(): boolean {
   return process.getBuiltinModule('node:sea').isSea();
@@ -30,7 +31,8 @@ export function calledAs(env: Readonly<Record<string, string | undefined>>): str
  */
 export function startThread(source: string, workerData: unknown): Worker {
   if (isOneBinary()) {
-    return new Worker(process.getBuiltinModule('node:sea').getAsset(BUNDLE_ASSET, 'utf8'), { workerData, eval: true });
+    const packed = new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(BUNDLE_ASSET));
+    return new Worker(brotliDecompressSync(packed).toString(), { workerData, eval: true });
   }
   const { filename, url } = import.meta;
   return new Worker(filename.endsWith('.ts') ? new URL(`./${source}`, url) : new URL(url), { workerData });
