@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  copyFileSync,
   cpSync,
   existsSync,
   linkSync,
@@ -50,18 +51,17 @@ test('it runs where there is nothing but the C library: no Node, no shell', {
   assert.ok(libraries.length > 3);
   for (const path of libraries) {
     mkdirSync(join(directory, dirname(path)), { recursive: true });
-    cpSync(path, join(directory, path), { dereference: true });
+    copyFileSync(path, join(directory, path));
   }
   mkdirSync(join(directory, 'tmp'));
-  cpSync(binary, join(directory, 'mdmesh'));
+  copyFileSync(binary, join(directory, 'mdmesh'));
   const run = (...words: string[]) =>
-    spawnSync('chroot', [directory, '/mdmesh', ...words], { encoding: 'utf8', env: {} });
+    spawnSync('/usr/sbin/chroot', [directory, '/mdmesh', ...words], { encoding: 'utf8', env: {} });
   const said = run('--version');
   assert.deepEqual([said.stdout, said.stderr, said.status], [`${VERSION}\n`, '', 0]);
   // The addon is loaded for this, out of the file itself, and nothing stays behind.
   const examined = run('examine', '/mdmesh');
-  assert.match(examined.stderr, /^mdmesh: disk \/mdmesh: /);
-  assert.doesNotMatch(examined.stderr, /native addon/);
+  assert.equal(examined.stderr, 'mdmesh: /mdmesh is not a block device; name a disk or a partition\n');
   assert.deepEqual(readdirSync(join(directory, 'tmp')), []);
 });
 
@@ -70,7 +70,7 @@ test('where /tmp may not be executed from, the addon comes from elsewhere, or it
 }, () => {
   const script = 'mount -t tmpfs -o noexec tmpfs /tmp && "$0" examine /etc/passwd';
   const said = spawnSync('unshare', ['--mount', 'sh', '-c', script, binary], { encoding: 'utf8' });
-  assert.match(said.stderr, /^mdmesh: disk \/etc\/passwd: /);
+  assert.equal(said.stderr, 'mdmesh: /etc/passwd is not a block device; name a disk or a partition\n');
 });
 
 test('behind a link named mdadm it is mdadm, and finds the real one', (t) => {
