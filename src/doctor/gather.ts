@@ -1,7 +1,7 @@
 /** Asks this machine, its agent and the network, once. Nothing is changed but a file and an array of the probes, which are gone again. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { constants, existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
 import { connect as connectTo } from 'node:net';
 import { hostname } from 'node:os';
@@ -289,7 +289,8 @@ export function machine(root = ''): Machine {
     },
     write(path, value) {
       try {
-        writeFileSync(root + path, value, { flag: 'r+' });
+        // For writing alone: an attribute that cannot be read cannot be opened for both, not even by root.
+        writeFileSync(root + path, value, { flag: constants.O_WRONLY });
         return null;
       } catch (error) {
         return wordsOf(error);
