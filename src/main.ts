@@ -47,7 +47,7 @@ async function buildDriver(config: Config): Promise<MdDriver> {
   const { loadNative } = await import('./md/native.ts');
   const native = loadNative();
   timers.alarm = (rings) => native.alarm(rings);
-  return realDriver({ deviceGlobs: config.arrays.devices, native });
+  return realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native });
 }
 
 /** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */

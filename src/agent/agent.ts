@@ -15,6 +15,7 @@ import {
 } from '../arrays/local.ts';
 import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
+import { copySectors } from '../arrays/windows.ts';
 import {
   grantMayLastUntilMs,
   type LeaseEffect,
@@ -27,7 +28,8 @@ import {
   storedVoteForStop,
   type VerifiedRelease,
 } from '../lease/index.ts';
-import { type Disk, MdError } from '../md/driver.ts';
+import { type Disk, MdError, type SectorRange } from '../md/driver.ts';
+import { readMarks } from '../md/marks.ts';
 import { releaseWrites, writesFor } from '../md/metadata.ts';
 import {
   type MembersEffect,
@@ -674,10 +676,15 @@ export class Agent implements AgentFace {
         ? Promise.reject(new MdError('ENOENT', `no disk here with member ${member}`))
         : use(path);
     };
-    const act = (): Promise<void> => {
+    let marks: readonly SectorRange[] = [];
+    const act = async (): Promise<void> => {
       switch (op.op) {
         case 'assemble':
+          await this.#demandNewest(op.record);
           return driver.assemble(op.record, this.disks.paths);
+        case 'mark':
+          marks = await this.#marksFor(op);
+          return driver.mark(md, marks);
         case 'stop':
           return driver.stop(md);
         case 'hold':
@@ -714,12 +721,47 @@ export class Agent implements AgentFace {
       this.parts.log.debug({ md, op: op.op, error }, `${md}: ${op.op}`);
       if (op.op === 'hold' && error?.code === 'ETIMEDOUT') this.#suspendStuck(md, error.text);
       this.#observe(array);
-      this.#feedLocal({ type: 'done', array, op, error });
+      this.#feedLocal({ type: 'done', array, op, error, marks });
     };
     act().then(
       () => finish(null),
       (error: unknown) => finish(errorOf(error)),
     );
+  }
+
+  /**
+   * md drops what this node's bitmap says when it is assembled by a record that does not ask for it. A record that came by
+   * gossip may be of a time before this node wrote and crashed; the newest on the disks knows of that.
+   */
+  async #demandNewest(record: ArrayRecord): Promise<void> {
+    if (record.bitmap === null) return;
+    await this.disks.refresh();
+    const found = this.disks.arrays().find((candidate) => candidate.record.uuid === record.uuid)?.record;
+    if (found === undefined || compareVersions(found.version, record.version) <= 0) return;
+    const { term, index } = found.version;
+    throw new MdError(
+      'EAGAIN',
+      `the disks hold commit ${term}.${index}, newer than what this node was told; it waits for it`,
+    );
+  }
+
+  /** What the resync has to copy. Where bitmaps cannot be read that is everything. */
+  async #marksFor(op: Extract<LocalOp, { op: 'mark' }>): Promise<readonly SectorRange[]> {
+    const { record, nodes, fromSector } = op;
+    const everything = [{ loSector: fromSector, hiSector: copySectors(record, 'resync') }];
+    if (nodes === null) return everything;
+    try {
+      const marks = await readMarks(this.parts.driver, record, nodes, this.disks.paths);
+      const sectors = marks.reduce((sum, { loSector, hiSector }) => sum + hiSector - loSector, 0);
+      this.notice('BitmapsRead', 'info', record.md, { nodes: nodes.join(' '), sectors });
+      return marks;
+    } catch (error) {
+      this.notice('BitmapsUnreadable', 'warning', record.md, {
+        nodes: nodes.join(' '),
+        why: textOf(error).slice(0, 200),
+      });
+      return everything;
+    }
   }
 
   /**
@@ -781,7 +823,17 @@ export class Agent implements AgentFace {
       }
       for (const [array, known] of this.#remembered) {
         if (this.#local.arrays.has(array)) continue;
-        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null, lost: [], fine: [] });
+        reports.push({
+          array,
+          applied: null,
+          known,
+          state: 'absent',
+          visible: [],
+          bitmap: false,
+          trouble: null,
+          lost: [],
+          fine: [],
+        });
       }
       this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
     });

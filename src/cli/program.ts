@@ -134,6 +134,12 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .addOption(access())
     .addOption(owner())
     .option('-N, --name <name>', "name in the superblock (default: the cluster's and the md name)")
+    .addOption(
+      new Option('-b, --bitmap <kind>', 'internal: one for each node, on the members (the default)').choices([
+        'internal',
+        'none',
+      ]),
+    )
     .option('--assume-clean', 'skip the first resync: the members are known to be equal')
     .option('-f, --force', 'take disks that carry something')
     .addOption(json())

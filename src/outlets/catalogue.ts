@@ -80,6 +80,11 @@ export const catalogue = {
   CopyChanged: { type: 'io.mdmesh.array.copy-changed', severity: 'info' },
   CopyCheckpoint: { type: 'io.mdmesh.array.copy-checkpoint', severity: 'info' },
   CopyEnded: { type: 'io.mdmesh.array.copy-ended', severity: 'info' },
+  BitmapsRead: { type: 'io.mdmesh.array.bitmaps-read', severity: 'info' },
+  BitmapsUnreadable: { type: 'io.mdmesh.array.bitmaps-unreadable', severity: 'warning' },
+  BitmapsTaken: { type: 'io.mdmesh.array.bitmaps-taken', severity: 'info' },
+  BitmapsMerged: { type: 'io.mdmesh.array.bitmaps-merged', severity: 'info' },
+  BitmapUnavailable: { type: 'io.mdmesh.array.bitmap-unavailable', severity: 'warning' },
   PathLost: { type: 'io.mdmesh.array.path-lost', severity: 'warning' },
   PathRestored: { type: 'io.mdmesh.array.path-restored', severity: 'notice' },
   PathLossAgreed: { type: 'io.mdmesh.array.path-loss-agreed', severity: 'info' },
@@ -214,6 +219,7 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'resync-start': () => [tell('CopyOrdered', md, resyncText(record), uuid)],
     'resync-done': () => [tell('CopyEnded', md, member, uuid)],
     'resync-checkpoint': () => [tell('CopyCheckpoint', md, resyncText(record))],
+    'resync-marks': () => [tell('BitmapsMerged', md, marksText(record))],
     'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
     // The master says PathLost and PathRestored in notices of its own.
     'path-lost': () => [tell('PathLossAgreed', md, `${node}, ${member}`, uuid)],
@@ -233,6 +239,8 @@ function observationTelling(
       return tell('FaultSeen', subject, `member ${memberName(observation.member, names)}`, observation.member);
     case 'resync-done':
       return tell('ResyncEndSeen', subject, '');
+    case 'marks-taken':
+      return tell('BitmapsTaken', subject, observation.kept ? '' : 'no bitmap on this node: everything is copied');
   }
 }
 
@@ -264,6 +272,11 @@ function resyncText(record: ArrayRecord): string {
   if (record.resync === null) return '';
   const { kind, by, fromSector, halted } = record.resync;
   return `${kind}${halted ? ' halted' : ''} by node ${by} from sector ${fromSector}`;
+}
+
+function marksText({ resync }: ArrayRecord): string {
+  const by = resync?.markedBy ?? null;
+  return by === null ? 'everything is copied' : `what is left to copy is marked by node ${by.join(', ')}`;
 }
 
 function memberName(uuid: string, names: Names): string {

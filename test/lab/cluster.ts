@@ -38,6 +38,7 @@ export class Cluster {
   readonly lab: Lab;
   readonly nodes: readonly NodeId[];
   readonly #agents = new Map<NodeId, GuestProcess>();
+  readonly #ended = new Set<GuestProcess>();
 
   private constructor(lab: Lab) {
     this.lab = lab;
@@ -111,7 +112,14 @@ export class Cluster {
 
   async startAgent(node: NodeId): Promise<void> {
     const argv = [program, 'agent', '--config', this.configFile(node)];
-    this.#agents.set(node, await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') }));
+    const agent = await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') });
+    this.#agents.set(node, agent);
+    void agent.exited.then(() => this.#ended.add(agent));
+  }
+
+  /** The agent that was last started there has not ended. */
+  agentRuns(node: NodeId): boolean {
+    return !this.#ended.has(this.agent(node));
   }
 
   agent(node: NodeId): GuestProcess {
