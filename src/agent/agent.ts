@@ -307,20 +307,8 @@ export class Agent implements AgentFace {
 
   /** What the journal says about arrays, from before this start: a floor under what a master may take from the disks. */
   #remember(): void {
-    let after = 0;
-    for (;;) {
-      const { entries } = this.parts.journal.read(after, 1000);
-      if (entries.length === 0) return;
-      for (const entry of entries) {
-        after = entry.cursor;
-        const { body } = entry.event;
-        if (body.type !== 'commit') continue;
-        const known = this.#remembered.get(body.record.uuid);
-        if (body.kind === 'release') this.#remembered.delete(body.record.uuid);
-        else if (known === undefined || compareVersions(known, body.record.version) < 0) {
-          this.#remembered.set(body.record.uuid, body.record.version);
-        }
-      }
+    for (const { event } of this.parts.journal.landmarks()) {
+      if (event.body.type === 'commit') this.#remembered.set(event.body.record.uuid, event.body.record.version);
     }
   }
 
@@ -1078,9 +1066,17 @@ export class Agent implements AgentFace {
   ): void {
     const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
     this.parts.log[log]({ event: name, subject, ...detail }, `${name} ${subject}`);
-    this.sealEvent({ type: 'notice', name, severity, subject, detail }).then(
+    this.tell({ type: 'notice', name, severity, subject, detail });
+  }
+
+  /** Seals an event and lets every node have it, for their journals. */
+  tell(body: EventBody): void {
+    this.sealEvent(body).then(
       ({ sealed }) => this.#spread(sealed),
-      (error: unknown) => this.parts.log.error({ err: error }, `event ${name} could not be sealed`),
+      (error: unknown) => {
+        const what = body.type === 'notice' ? body.name : body.type;
+        this.parts.log.error({ err: error }, `event ${what} could not be sealed`);
+      },
     );
   }
 

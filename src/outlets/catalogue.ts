@@ -112,6 +112,11 @@ export const catalogue = {
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
+  JournalSigned: { type: 'io.mdmesh.node.journal-signed', severity: 'info' },
+  JournalCosigned: { type: 'io.mdmesh.node.journal-cosigned', severity: 'info' },
+  JournalBegunAnew: { type: 'io.mdmesh.node.journal-begun-anew', severity: 'warning' },
+  JournalUnproved: { type: 'io.mdmesh.node.journal-unproved', severity: 'warning' },
+  JournalRewritten: { type: 'io.mdmesh.node.journal-rewritten', severity: 'critical' },
   TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
 } as const satisfies Record<string, Entry>;
 
@@ -153,11 +158,22 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
       const heir = body.to === null ? '' : ` to node ${body.to}`;
       return [tell('MasterReleased', names.cluster, `term ${body.term}${heir}`)];
     }
+    case 'checkpoint':
+      return [tell('JournalSigned', `node/${event.origin}`, `${sizeIn(body.note)} entries`)];
+    case 'cosignature':
+      return [
+        tell('JournalCosigned', body.of.origin.replace(/^.*\/(node\/[0-9]+)\/.*$/, '$1'), `${body.of.size} entries`),
+      ];
     case 'leave':
       return [tell('NodeLeft', `node/${event.origin}`, body.reason)];
     case 'notice':
       return [noticeTelling(body, names)];
   }
+}
+
+/** A note that was verified when its event came in: origin, size, root. */
+function sizeIn(note: string): string {
+  return note.split('\n')[1] ?? '';
 }
 
 function noticeTelling({ name, severity, subject, detail }: NoticeBody, names: Names): Telling {

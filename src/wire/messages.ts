@@ -129,6 +129,23 @@ export const EventBody = z.discriminatedUnion('type', [
   z.object({ type: z.literal('vote'), term: z.int().min(1), candidate: NodeId }),
   /** The holder gives up its lease of `term`; voters' promises to it end at once. `to`: who should be voted in next. */
   z.object({ type: z.literal('lease-release'), term: z.int().min(1), to: NodeId.nullable() }),
+  /**
+   * What this node's journal holds, in the form of C2SP's tlog-checkpoint: `note` names its log, the number of its entries and
+   * the root of their Merkle tree (RFC 6962). `proof` shows that nothing up to `previous`, the size in the checkpoint before, has
+   * changed; 0: no checkpoint before it, or one that is too long ago.
+   */
+  z.object({
+    type: z.literal('checkpoint'),
+    note: z.string().max(1000),
+    previous: z.int().min(0),
+    proof: z.array(z.base64().length(44)).max(64),
+  }),
+  /** This node has seen that checkpoint follow from the ones before. `line`: C2SP's tlog-cosignature, to stand below the note. */
+  z.object({
+    type: z.literal('cosignature'),
+    of: z.object({ origin: z.string().max(200), size: z.int().min(0), root: z.base64().length(44) }),
+    line: z.string().max(400),
+  }),
   /** The node says goodbye: its writes are held, or its arrays are stopped. */
   z.object({ type: z.literal('leave'), reason: z.string().max(200) }),
   /**

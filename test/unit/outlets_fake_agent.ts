@@ -201,6 +201,12 @@ export class FakeJournal implements Journal {
   missing(): { sealed: string[]; more: boolean } {
     return { sealed: [], more: false };
   }
+  landmarks(): [] {
+    return [];
+  }
+  log(): null {
+    return null;
+  }
   async close(): Promise<void> {}
 }
 
