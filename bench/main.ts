@@ -14,6 +14,7 @@ import { figureOf, type Measured, tableOf } from './figure.ts';
 import { journalFigures } from './journal.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
 import { masterFailover, nodeDeath } from './node_failure.ts';
+import { oneBinary } from './one_binary.ts';
 import { nodeReturn, startToActive } from './start.ts';
 import { writeRatio } from './write_ratio.ts';
 
@@ -28,6 +29,7 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   rest: atRest,
   native: atRestNative,
   journal: journalFigures,
+  binary: oneBinary,
   ratio: writeRatio,
   resync: resyncs,
   limits: resyncLimits,

@@ -13,6 +13,7 @@ import { createFencing } from './fencing/index.ts';
 import { Notary, openJournal } from './journal/index.ts';
 import type { MdDriver } from './md/driver.ts';
 import { createNet } from './net/index.ts';
+import { withAddon } from './one_binary.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
@@ -45,9 +46,9 @@ function goFirst(): void {
 async function buildDriver(config: Config): Promise<MdDriver> {
   const { realDriver } = await import('./md/real.ts');
   const { loadNative } = await import('./md/native.ts');
-  const native = loadNative();
+  const native = withAddon(loadNative);
   timers.alarm = (rings) => native.alarm(rings);
-  return realDriver({ deviceGlobs: config.arrays.devices, native });
+  return realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native });
 }
 
 /** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */

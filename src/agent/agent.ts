@@ -15,6 +15,7 @@ import {
 } from '../arrays/local.ts';
 import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
+import { copySectors } from '../arrays/windows.ts';
 import {
   grantMayLastUntilMs,
   type LeaseEffect,
@@ -27,7 +28,8 @@ import {
   storedVoteForStop,
   type VerifiedRelease,
 } from '../lease/index.ts';
-import { type Disk, MdError } from '../md/driver.ts';
+import { type Disk, MdError, type SectorRange } from '../md/driver.ts';
+import { readMarks } from '../md/marks.ts';
 import { releaseWrites, writesFor } from '../md/metadata.ts';
 import {
   type MembersEffect,
@@ -76,8 +78,10 @@ const REST_TICK_MS = 500;
 /** Longer than any core waits before it repeats something. */
 const STIR_MS = 1500;
 /** Inputs and effects of every second, in which nothing happens. */
-const ROUTINE = new Set(['tick', 'grant', 'report', 'released', 'observed', 'progress']);
+const ROUTINE = new Set(['tick', 'wall', 'grant', 'report', 'released', 'observed', 'progress']);
 const CATCHUP_EVERY_MS = 5000;
+/** Hours of the day are what it is for. */
+const WALL_EVERY_MS = 60_000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
 const CATCHUP_RARELY_TURNS = 4;
 const REQUEST_TIMEOUT_MS = 60_000;
@@ -141,9 +145,10 @@ export class Agent implements AgentFace {
       suspicionMaxIntervals: 6,
       awarenessMax: 4,
     });
-    const { autoAssemble, copy } = config.arrays;
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy);
-    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs, copy.checkpointMs, autoAssemble);
+    const { autoAssemble, copy, pathLoss, check } = config.arrays;
+    const { failbackAfterMs } = config.timing;
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy);
+    this.#master = masterStart(config.self, nodes, failbackAfterMs, copy.checkpointMs, autoAssemble, pathLoss, check);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
@@ -239,6 +244,7 @@ export class Agent implements AgentFace {
     this.#running = true;
     this.#arm();
     this.#stops.push(() => this.#alarm.stop());
+    this.#stops.push(timers.every(WALL_EVERY_MS, () => this.#tellWall()));
     let turn = 0;
     let asked = 0;
     let caughtUp = -1;
@@ -454,6 +460,7 @@ export class Agent implements AgentFace {
         break;
       case 'status': {
         this.#feedMaster({ type: 'status', node: effect.node, status: effect.status });
+        this.#feedLocal({ type: 'status', node: effect.node, status: effect.status });
         this.#feedView();
         const names = {
           alive: 'NodeJoined',
@@ -519,6 +526,7 @@ export class Agent implements AgentFace {
       case 'elected':
         this.#certificate = effect.certificate;
         driver.guard.extendLease(effect.untilMs);
+        this.#tellWall();
         this.#feedMaster({ type: 'elected', term: effect.term });
         for (const [node, { status }] of statuses(this.#members)) this.#feedMaster({ type: 'status', node, status });
         this.notice('MasterElected', 'info', this.parts.config.cluster.name, { node: this.self, term: effect.term });
@@ -632,6 +640,14 @@ export class Agent implements AgentFace {
     }
   }
 
+  /** Past the layer under md, and past any cache. */
+  async #probe(array: string, member: string): Promise<void> {
+    const path = this.disks.paths.get(member);
+    const read = async () => path !== undefined && (await this.parts.driver.readMetadata(path, 4096, 4096)).length > 0;
+    const fine = await read().catch(() => false);
+    this.#feedLocal({ type: 'probed', array, member, fine });
+  }
+
   #gatesDone(array: string, error: { code: string; text: string } | null): void {
     if (error !== null) this.parts.log.warn({ array, code: error.code }, `gates not answered: ${error.text}`);
     // Writes rest on the commit from here on: this node's record of it waits no longer.
@@ -648,10 +664,15 @@ export class Agent implements AgentFace {
         ? Promise.reject(new MdError('ENOENT', `no disk here with member ${member}`))
         : use(path);
     };
-    const act = (): Promise<void> => {
+    let marks: readonly SectorRange[] = [];
+    const act = async (): Promise<void> => {
       switch (op.op) {
         case 'assemble':
+          await this.#demandNewest(op.record);
           return driver.assemble(op.record, this.disks.paths);
+        case 'mark':
+          marks = await this.#marksFor(op);
+          return driver.mark(md, marks);
         case 'stop':
           return driver.stop(md);
         case 'hold':
@@ -688,12 +709,47 @@ export class Agent implements AgentFace {
       this.parts.log.debug({ md, op: op.op, error }, `${md}: ${op.op}`);
       if (op.op === 'hold' && error?.code === 'ETIMEDOUT') this.#suspendStuck(md, error.text);
       this.#observe(array);
-      this.#feedLocal({ type: 'done', array, op, error });
+      this.#feedLocal({ type: 'done', array, op, error, marks });
     };
     act().then(
       () => finish(null),
       (error: unknown) => finish(errorOf(error)),
     );
+  }
+
+  /**
+   * md drops what this node's bitmap says when it is assembled by a record that does not ask for it. A record that came by
+   * gossip may be of a time before this node wrote and crashed; the newest on the disks knows of that.
+   */
+  async #demandNewest(record: ArrayRecord): Promise<void> {
+    if (record.bitmap === null) return;
+    await this.disks.refresh();
+    const found = this.disks.arrays().find((candidate) => candidate.record.uuid === record.uuid)?.record;
+    if (found === undefined || compareVersions(found.version, record.version) <= 0) return;
+    const { term, index } = found.version;
+    throw new MdError(
+      'EAGAIN',
+      `the disks hold commit ${term}.${index}, newer than what this node was told; it waits for it`,
+    );
+  }
+
+  /** What the resync has to copy. Where bitmaps cannot be read that is everything. */
+  async #marksFor(op: Extract<LocalOp, { op: 'mark' }>): Promise<readonly SectorRange[]> {
+    const { record, nodes, fromSector } = op;
+    const everything = [{ loSector: fromSector, hiSector: copySectors(record, 'resync') }];
+    if (nodes === null) return everything;
+    try {
+      const marks = await readMarks(this.parts.driver, record, nodes, this.disks.paths);
+      const sectors = marks.reduce((sum, { loSector, hiSector }) => sum + hiSector - loSector, 0);
+      this.notice('BitmapsRead', 'info', record.md, { nodes: nodes.join(' '), sectors });
+      return marks;
+    } catch (error) {
+      this.notice('BitmapsUnreadable', 'warning', record.md, {
+        nodes: nodes.join(' '),
+        why: textOf(error).slice(0, 200),
+      });
+      return everything;
+    }
   }
 
   /**
@@ -755,10 +811,26 @@ export class Agent implements AgentFace {
       }
       for (const [array, known] of this.#remembered) {
         if (this.#local.arrays.has(array)) continue;
-        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null });
+        reports.push({
+          array,
+          applied: null,
+          known,
+          state: 'absent',
+          visible: [],
+          bitmap: false,
+          trouble: null,
+          lost: [],
+          fine: [],
+        });
       }
       this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
     });
+  }
+
+  #tellWall(): void {
+    const wall = this.parts.timers.wall();
+    const minuteOfDay = wall.getHours() * 60 + wall.getMinutes();
+    this.#feedMaster({ type: 'wall', wall: { seconds: Math.floor(wall.getTime() / 1000), minuteOfDay } });
   }
 
   // --- the master's side ----------------------------------------------------------------------------------------------
@@ -779,6 +851,9 @@ export class Agent implements AgentFace {
         if (sealed !== undefined) this.toNode(effect.to, { kind: 'commit', event: sealed });
         break;
       }
+      case 'probe':
+        for (const to of effect.to) this.toNode(to, { kind: 'probe', array: effect.array, member: effect.member });
+        break;
       case 'released':
         for (const to of effect.to) this.toNode(to, { kind: 'released', array: effect.array, version: effect.version });
         break;
@@ -1214,6 +1289,9 @@ export class Agent implements AgentFace {
         if (from === leaseSummary(this.#lease).master) {
           this.#feedLocal({ type: 'released', array: message.array, version: message.version });
         }
+        break;
+      case 'probe':
+        if (from === leaseSummary(this.#lease).master) this.#probe(message.array, message.member);
         break;
       case 'window': {
         const { array, since, sequence, loSector, hiSector } = message;

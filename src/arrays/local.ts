@@ -23,19 +23,25 @@
  * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
  *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
+ * - While a writer is gone and the legs may differ, reads keep to one leg, the same on every node: md chooses between them only
+ *   before `resync_start` (read_balance, drivers/md/raid1.c and raid10.c).
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
  * - A lost path (the layer under md keeps its I/O waiting) is told to the master as a faulty member is. A record that calls
  *   the member faulty is then applied as it stands: what waits reads nothing. Only when it is released the member is set
  *   faulty and its path let go, in this order: md tells waiting writes as done then, without asking at a gate. These two go
  *   beside any other operation, which may be waiting for that very I/O.
- * - No drain (suspend, open, start of a copy) is begun while a path is lost: it would wait for it.
+ * - Under `drop-node` it is reported instead, and tried again every second for as long as the record takes the member for good
+ *   (path_loss.ts). A record that does not is not called applied while a try is under way: the member may be read from after it.
+ * - No drain (suspend, open, start of a copy) is begun while a path is lost, or was a moment ago: it would wait for it.
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
  *   It is tried again instead, every second, by a writer with a live grant.
  */
 import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from '../md/driver.ts';
+import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
+import type { PathLossPolicy } from './path_loss.ts';
 import {
   type ArrayRecord,
   type Copy,
@@ -44,7 +50,15 @@ import {
   type NodeId,
   type Version,
 } from './record.ts';
-import { type CopyOptions, rangeOnArray, type Windows, windowsHeld, windowsStart, windowsStep } from './windows.ts';
+import {
+  type CopyOptions,
+  rangeOnArray,
+  type Windows,
+  windowsAgain,
+  windowsHeld,
+  windowsStart,
+  windowsStep,
+} from './windows.ts';
 
 export type LocalOp =
   | { op: 'assemble'; record: ArrayRecord }
@@ -61,6 +75,8 @@ export type LocalOp =
   | { op: 'attach-rebuilding'; member: string; record: ArrayRecord; fromSector: number; since: number }
   | { op: 'activate'; member: string; record: ArrayRecord }
   | { op: 'detach-rebuilding'; member: string }
+  /** `nodes`: whose marks say what may differ; null: anything may, from `fromSector` on. */
+  | { op: 'mark'; record: ArrayRecord; nodes: readonly NodeId[] | null; fromSector: number; since: number }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
   | { op: 'freeze' };
 
@@ -78,6 +94,10 @@ export interface LocalArray {
   pathBusy: LocalOp | null;
   /** No lost path is tried again before. */
   restoreAtMs: number;
+  /** Members whose path was lost a moment ago, and is not known to be back for good: when that was last seen. */
+  lostAtMs: ReadonlyMap<string, number>;
+  /** Members read because the master asked: when. */
+  fineAtMs: ReadonlyMap<string, number>;
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
@@ -85,6 +105,8 @@ export interface LocalArray {
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
   copying: number | null;
+  /** What this node's md was told to resync, for which copy; null: md has no bitmap, or was not told yet. */
+  marked: { since: number; ranges: readonly SectorRange[] } | null;
   /** Of this node's own copy. */
   windows: Windows | null;
   /** How far md was told to copy. */
@@ -106,7 +128,8 @@ export interface LocalArray {
   /** Observations told to the master: key → when. Told again after a second, or to a new master. */
   told: ReadonlyMap<string, number>;
   reportedAtMs: number;
-  reportedState: LocalState | null;
+  /** What it said, in short; a change is told at once. */
+  reported: string | null;
 }
 
 export interface NodeArrays {
@@ -119,9 +142,12 @@ export interface NodeArrays {
   /** Member uuid → path on this node. */
   paths: ReadonlyMap<string, string>;
   arrays: ReadonlyMap<string, LocalArray>;
+  /** Nodes that are dead or have left, by this node's own view. */
+  gone: ReadonlySet<NodeId>;
   /** No write is let through any more: the agent is ending. */
   leaving: boolean;
   copyOptions: CopyOptions;
+  pathLoss: PathLossPolicy;
 }
 
 export type LocalInput =
@@ -135,7 +161,15 @@ export type LocalInput =
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
-  | { type: 'done'; array: string; op: LocalOp; error: { code: string; text: string } | null }
+  | { type: 'status'; node: NodeId; status: MemberStatus }
+  /** `marks`: what a `mark` has marked. */
+  | {
+      type: 'done';
+      array: string;
+      op: LocalOp;
+      error: { code: string; text: string } | null;
+      marks?: readonly SectorRange[];
+    }
   | { type: 'gates-done'; array: string; error: { code: string; text: string } | null }
   /** The copier's request to hold a range of the array. */
   | { type: 'window'; from: NodeId; array: string; since: number; sequence: number; range: SectorRange }
@@ -143,6 +177,8 @@ export type LocalInput =
   | { type: 'window-held'; from: NodeId; array: string; since: number; sequence: number }
   | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
   | { type: 'extend-failed'; array: string }
+  /** A read from the member that the master asked for has ended. */
+  | { type: 'probed'; array: string; member: string; fine: boolean }
   | { type: 'leave' };
 
 export type LocalEffect =
@@ -162,7 +198,12 @@ export type LocalEffect =
   | { type: 'rescan' }
   | { type: 'trouble'; array: string; md: string; text: string | null };
 
-export function localStart(self: NodeId, kernelBoot: string, copyOptions: CopyOptions): NodeArrays {
+export function localStart(
+  self: NodeId,
+  kernelBoot: string,
+  copyOptions: CopyOptions,
+  pathLoss: PathLossPolicy = 'fail-member',
+): NodeArrays {
   return {
     self,
     kernelBoot,
@@ -171,14 +212,20 @@ export function localStart(self: NodeId, kernelBoot: string, copyOptions: CopyOp
     master: null,
     paths: new Map(),
     arrays: new Map(),
+    gone: new Set(),
     leaving: false,
     copyOptions,
+    pathLoss,
   };
 }
 
 const RETRY_MS = 200;
 const REPEAT_MS = 1000;
 const PROGRESS_MS = 1000;
+/** Longer than a lost path rests between two tries: one that works only until its next I/O is not back. */
+const STEADY_MS = 1500;
+/** A few times as often as the master asks. */
+const FINE_MS = 4000;
 const NOTHING: SectorRange = { loSector: 0, hiSector: 0 };
 /** Many times what a commit takes. */
 const EXPECT_MS = 300;
@@ -197,6 +244,35 @@ function mayDrain(observation: ArrayObservation): boolean {
 /** I/O of this node waits for the path to a member. */
 function pathLost(observation: ArrayObservation): boolean {
   return observation.members.some(({ path }) => path === 'lost');
+}
+
+/** A path that is up by now, but may be lost again at the next I/O. */
+function shaky({ observation, lostAtMs }: LocalArray): boolean {
+  return observation != null && !pathLost(observation) && lostAtMs.size > 0;
+}
+
+/** Kept up to date as long as this node's writes wait for its paths. */
+function lostLately(
+  state: NodeArrays,
+  { observation, lostAtMs, record }: LocalArray,
+  now: number,
+): LocalArray['lostAtMs'] {
+  if (state.pathLoss === 'fail-member' || observation == null) return lostAtMs;
+  const good = goodIn(record);
+  const next = observation.members.flatMap(({ uuid, path, faulty }) => {
+    if (uuid === null || faulty || !good.has(uuid)) return [];
+    const atMs = path === 'lost' ? now : path === 'up' ? lostAtMs.get(uuid) : undefined;
+    return atMs === undefined || now - atMs >= STEADY_MS ? [] : [[uuid, atMs] as const];
+  });
+  return next.length === 0 && lostAtMs.size === 0 ? lostAtMs : new Map(next);
+}
+
+/** Members to which this node's I/O waits, or did a moment ago. */
+function lostHere({ observation, lostAtMs }: LocalArray): string[] {
+  const lost = (observation?.members ?? []).flatMap(({ uuid, path }) =>
+    uuid !== null && path === 'lost' ? [uuid] : [],
+  );
+  return [...new Set([...lost, ...lostAtMs.keys()])].sort();
 }
 
 /** The kernel is moving data between members. */
@@ -255,6 +331,30 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
   return !record.writerBoots.some((boot) => boot.node === state.self && boot.kernelBoot === state.kernelBoot);
 }
 
+/**
+ * What this node's bitmap says of its earlier boot has not been taken over yet, and md would drop it with the first assembly.
+ * The node that is to resync by it keeps it.
+ */
+function marksAreNeeded({ self }: NodeArrays, { resync }: ArrayRecord): boolean {
+  return resync?.markedBy?.includes(self) === true && resync.by !== self;
+}
+
+/** This node's resync goes by its bitmap: md copies what is marked there, from sector 0 on. */
+function byBitmap(observation: ArrayObservation, copy: Copy): boolean {
+  return copy.kind === 'resync' && observation.bitmap;
+}
+
+/**
+ * A writer has crashed, or may have: its last writes may stand on one leg only. Until the resync of that is committed, which may
+ * take as long as a person needs to confirm it, reads keep to the first leg: two readings must not tell two stories.
+ */
+function unsure(state: NodeArrays, record: ArrayRecord): boolean {
+  if (!canDiffer(record)) return false;
+  // md would begin what is marked before any other copy of its own.
+  if (record.resync?.by === state.self) return crashedSince(state, record);
+  return crashedSince(state, record) || record.writers.some((node) => node !== state.self && state.gone.has(node));
+}
+
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record)) return true;
@@ -270,6 +370,12 @@ function holdsRange(observation: ArrayObservation | null, { loSector, hiSector }
   if (observation === null || observation.held || loSector >= hiSector) return true;
   const { suspended } = observation;
   return suspended !== null && suspended.loSector <= loSector && suspended.hiSector >= hiSector;
+}
+
+/** A range that moves on: its end first, for the copier waits for that alone, and each end is a drain. */
+function nextRange({ suspended, held }: ArrayObservation, { loSector, hiSector }: SectorRange): SectorRange {
+  const movesOn = !held && suspended !== null && suspended.loSector < loSector && suspended.hiSector >= loSector;
+  return movesOn && suspended.hiSector < hiSector ? { loSector: suspended.loSector, hiSector } : { loSector, hiSector };
 }
 
 function sameRange(a: SectorRange | null, b: SectorRange): boolean {
@@ -300,6 +406,10 @@ function attachFor(
 function attachedFor(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boolean {
   const attached = array.attached.get(uuid);
   return attached?.since === copy.since && attached.fromSector === copy.fromSector;
+}
+
+function isMarked({ marked }: LocalArray, copy: Copy): boolean {
+  return marked?.since === copy.since;
 }
 
 /** The copy that md was started on has come to its end. */
@@ -362,19 +472,23 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   if (observation === null) {
     const missing = record.members.filter((member) => isWritten(member) && !state.paths.has(member.uuid));
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
+    if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };
+    // It runs nothing that could contradict the record, and others may be waiting for its word.
+    if (marksAreNeeded(state, record)) return { op: null, settled: true };
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
+  const mayWait = mayDrain(observation) && !shaky(array);
   /** Under a whole hold. A closed gate holds new writes but drains none: it is answered first, then suspended. */
-  const held = (op: LocalOp): Plan => {
+  const held = (op: LocalOp, drains = mayWait): Plan => {
     if (observation.held) return { op, settled: false };
-    return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
+    return { op: drains ? { op: 'hold' } : null, settled: false };
   };
   for (const member of observation.members) {
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
     if (recorded === undefined || member.slot === null || member.faulty || member.path === 'lost') continue;
     // First of all: the record may call others faulty, and md keeps its last member in sync. What cannot be drained now must
     // not keep a record from being applied: the failure that is in the way may be the next one.
-    if (!observation.held && !mayDrain(observation)) continue;
+    if (!observation.held && !mayWait) continue;
     if (recorded.role === 'active' && member.rebuilding) {
       // md would begin what resync_start marks instead; the mark is set again afterwards, before the record counts as applied.
       const unmarked = observation.resyncStartSector === null;
@@ -384,13 +498,19 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (recorded.role === 'spare') return held({ op: 'detach-rebuilding', member: recorded.uuid });
   }
   for (const member of observation.members) {
-    if (member.uuid === null || member.path === 'lost') continue;
+    if (member.uuid === null) continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
+    const good = recorded !== undefined && recorded.role !== 'faulty';
+    // A path that is being tried again may be read from when that has ended: nothing of such a member is settled before.
+    if (!good && array.pathBusy?.op === 'restore-path' && array.pathBusy.member === member.uuid) {
+      return { op: null, settled: false };
+    }
+    if (member.path === 'lost') continue;
     const used = !member.faulty && member.slot !== null;
-    if (used && (recorded === undefined || recorded.role === 'faulty')) {
+    if (used && !good) {
       const fail: LocalOp = { op: 'set-faulty', member: member.uuid };
       // Behind a lost path every write in flight waits anyway: each goes to all legs.
-      return mayDrain(observation) ? held(fail) : { op: fail, settled: false };
+      return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };
     }
     if (recorded === undefined && !member.blocked) {
       return { op: { op: 'remove', member: member.uuid }, settled: false };
@@ -421,12 +541,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     // Its writes would miss the member: it holds them until it sees the disk.
     return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
   }
-  const hold = mustHold(state, array, now) || awaitsFailure(array, now);
-  if (hold && !observation.held) return held({ op: 'hold' });
+  const must = mustHold(state, array, now);
+  const hold = must || awaitsFailure(array, now);
+  if (hold && !observation.held) return held({ op: 'hold' }, must ? mayDrain(observation) : mayWait);
   if (!runs && !(copierHere && copy.kind === 'resync' && !copy.halted)) {
-    // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
-    const unsure = crashedSince(state, record) && canDiffer(record) ? 0 : null;
-    const mark = copy?.kind === 'resync' ? copy.fromSector : unsure;
+    const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
   const parted = diverged(observation, record, state.self).length > 0;
@@ -440,26 +559,29 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       ? undefined
       : rebuildingMembers(record).find((member) => !attachedFor(array, copy, member));
     if (elsewhere !== undefined) return { ...held(attachFor(state, record, elsewhere)), settled: true };
+    if (byBitmap(observation, copy) && !isMarked(array, copy) && mayWait) {
+      const { markedBy: nodes, fromSector, since } = copy;
+      return { op: { op: 'mark', record, nodes, fromSector, since }, settled: true };
+    }
     const { windows } = array;
-    if (windows?.since === copy.since && mayDrain(observation) && now < state.grantUntilMs) {
+    if (windows?.since === copy.since && mayWait && now < state.grantUntilMs) {
       // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
       const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
       const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
       const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
-      if (windows.allowedSector > windows.doneSector) {
+      if (windows.allowedSector > windows.doneSector && (!byBitmap(observation, copy) || isMarked(array, copy))) {
         const order: CopyOrder = { kind: copy.kind, fromSector, toSector };
         return { op: { op: 'start-copy', copy: order, since: copy.since }, settled: true };
       }
     }
   }
-  if (!hold && !parted && mayDrain(observation) && mayOpen(state, array)) {
+  if (!hold && !parted && mayWait && mayOpen(state, array)) {
     // Until the copier has said where it copies, what is held stays held.
     const told = array.window?.since === copy?.since ? array.window : null;
     const wanted = copiedElsewhere(state, record) ? told : NOTHING;
     if (wanted !== null && !sameRange(observation.suspended, wanted)) {
-      const { loSector, hiSector } = wanted;
-      const range: LocalOp = { op: 'hold-range', range: { loSector, hiSector } };
-      return { op: loSector < hiSector ? range : { op: 'open' }, settled: true };
+      if (wanted.loSector >= wanted.hiSector) return { op: { op: 'open' }, settled: true };
+      return { op: { op: 'hold-range', range: nextRange(observation, wanted) }, settled: true };
     }
   }
   if (!copierHere) {
@@ -486,12 +608,14 @@ function settledMembers(array: LocalArray): string[] {
 }
 
 /** What is due for a lost path; null: nothing yet. */
-function pathOp({ record, released, observation }: LocalArray): LocalOp | null {
+function pathOp({ pathLoss }: NodeArrays, { record, released, observation }: LocalArray): LocalOp | null {
   const good = goodIn(record);
   const goodForOthers = goodIn(released);
   for (const { uuid, path, faulty } of observation?.members ?? []) {
     if (uuid === null || path !== 'lost') continue;
     if (lastCopy(record, uuid)) return { op: 'restore-path', member: uuid };
+    // As long as this node has not said that it gave the member up, no other node has a write that the member misses.
+    if (pathLoss === 'drop-node' && !faulty && good.has(uuid)) return { op: 'restore-path', member: uuid };
     if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;
     return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
   }
@@ -530,6 +654,10 @@ export function localState(array: LocalArray): LocalState {
   return array.observation.held ? 'held' : 'open';
 }
 
+function inShort(array: LocalArray): string {
+  return `${localState(array)} ${lostHere(array).join()}`;
+}
+
 export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
   const visible = array.record.members.map((member) => member.uuid).filter((uuid) => state.paths.has(uuid));
   return {
@@ -538,7 +666,10 @@ export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
     known: array.record.version,
     state: localState(array),
     visible,
+    bitmap: array.observation?.bitmap === true,
     trouble: array.trouble,
+    lost: lostHere(array),
+    fine: [...array.fineAtMs.keys()],
   };
 }
 
@@ -571,6 +702,13 @@ export function localStep(
     case 'paths':
       state.paths = input.paths;
       break;
+    case 'status': {
+      const gone = new Set(previous.gone);
+      if (input.status === 'dead' || input.status === 'left') gone.add(input.node);
+      else gone.delete(input.node);
+      state.gone = gone;
+      break;
+    }
     case 'leave':
       state.leaving = true;
       break;
@@ -587,10 +725,13 @@ export function localStep(
           busy: null,
           pathBusy: null,
           restoreAtMs: 0,
+          lostAtMs: new Map(),
+          fineAtMs: new Map(),
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
           copying: null,
+          marked: null,
           expected: new Map(),
           windows: null,
           extendedTo: 0,
@@ -604,7 +745,7 @@ export function localStep(
           wakeAtMs: Number.NEGATIVE_INFINITY,
           told: new Map(),
           reportedAtMs: Number.NEGATIVE_INFINITY,
-          reportedState: null,
+          reported: null,
         });
       } else {
         const released = repeatsReleased(known, record) ? record : known.released;
@@ -649,6 +790,16 @@ export function localStep(
     case 'extend-failed':
       change(input.array, { extendedTo: 0 });
       break;
+    case 'probed': {
+      const array = arrays.get(input.array);
+      if (array === undefined) break;
+      const fineAtMs = new Map(array.fineAtMs);
+      if (input.fine) fineAtMs.set(input.member, now);
+      else fineAtMs.delete(input.member);
+      change(input.array, { fineAtMs });
+      effects.push({ type: 'report' });
+      break;
+    }
     case 'progress': {
       const resync = arrays.get(input.array)?.record.resync;
       if (resync?.by === input.from && resync.since === input.progress.since) {
@@ -664,7 +815,7 @@ export function localStep(
       change(input.array, {
         ...(ofPath ? { pathBusy: null } : { busy: null }),
         retryAtMs: failed ? now + RETRY_MS : 0,
-        ...(failed ? {} : outcomeOf(array, input.op)),
+        ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [])),
       });
       if (input.error !== null) {
         const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
@@ -687,7 +838,8 @@ export function localStep(
 }
 
 /** What is known after an operation has worked. */
-function outcomeOf(array: LocalArray, op: LocalOp): Partial<LocalArray> {
+function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]): Partial<LocalArray> {
+  if (op.op === 'mark') return { marked: { since: op.since, ranges: marks } };
   if (op.op === 'start-copy') {
     return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
   }
@@ -720,8 +872,17 @@ function advance(
     array = replace({ told: new Map(told).set(key, now) });
   };
   if (array.observation === undefined) return;
-  if (array.observation !== null) {
-    for (const member of diverged(array.observation, array.record, state.self)) {
+  array = replace({ lostAtMs: lostLately(state, array, now) });
+  if (array.fineAtMs.size > 0) {
+    array = replace({ fineAtMs: new Map([...array.fineAtMs].filter(([, atMs]) => now - atMs < FINE_MS)) });
+  }
+  const { observation } = array;
+  if (observation != null) {
+    for (const member of diverged(observation, array.record, state.self)) {
+      const seen = observation.members.find(({ uuid }) => uuid === member);
+      // The master judges it by the reports of all.
+      const kept = state.pathLoss === 'drop-node' && seen?.faulty === false && seen.path === 'lost';
+      if (kept && !lastCopy(array.record, member)) continue;
       // Told once: it changes nothing, but an operator should hear of it.
       if (array.told.has(`faulty ${member}`) && lastCopy(array.record, member)) continue;
       tell(`faulty ${member}`, { what: 'member-faulty', array: uuid, member });
@@ -731,7 +892,7 @@ function advance(
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }
-  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(array) : null;
+  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(state, array) : null;
   if (path !== null && (path.op !== 'restore-path' || (mayRestore(state, array, now) && now >= array.restoreAtMs))) {
     array = replace({ pathBusy: path, ...(path.op === 'restore-path' ? { restoreAtMs: now + REPEAT_MS } : {}) });
     effects.push({ type: 'perform', array: uuid, md, op: path });
@@ -746,18 +907,21 @@ function advance(
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
-  // A suspend that waits for a lost path returns only after the release, which waits for this word.
-  const waits = array.busy?.op === 'hold' && array.observation != null && pathLost(array.observation);
+  // A store to the suspend range that waits for a lost path returns only after the release, which waits for this word.
+  const suspends = array.busy !== null && ['hold', 'hold-range', 'open'].includes(array.busy.op);
+  const waits = suspends && array.observation != null && pathLost(array.observation);
   if (next.settled && (array.busy === null || waits)) {
     if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
       array = replace({
         applied: array.record.version,
         reportedAtMs: now,
-        reportedState: localState(array),
+        reported: inShort(array),
         trouble: null,
       });
       effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
     }
+    const taken = marksTaken(state, array);
+    if (taken !== null) tell(`marks ${taken.since} ${taken.kept}`, { what: 'marks-taken', array: uuid, ...taken });
     if (next.copyDone === true && array.copying !== null) {
       const counted = ['check', 'repair'].includes(array.record.resync?.kind ?? '');
       const mismatchSectors = counted ? (array.observation?.mismatchSectors ?? null) : null;
@@ -768,13 +932,25 @@ function advance(
     array = replace({ busy: next.op });
     effects.push({ type: 'perform', array: uuid, md, op: next.op });
   }
-  const stands = localState(array);
+  const stands = inShort(array);
   const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
   const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
-  if (state.master !== null && (stands !== array.reportedState || now >= againMs)) {
-    array = replace({ reportedAtMs: now, reportedState: stands });
+  if (state.master !== null && (stands !== array.reported || now >= againMs)) {
+    array = replace({ reportedAtMs: now, reported: stands });
     effects.push({ type: 'report' });
   }
+}
+
+/** The record names other nodes' bitmaps, or none, where this one's own says by now what is left to be copied; null: it does not. */
+function marksTaken(state: NodeArrays, array: LocalArray): { since: number; kept: boolean } | null {
+  const { record, observation } = array;
+  const copy = record.resync;
+  if (record.bitmap === null || copy?.by !== state.self || copy.kind !== 'resync' || observation == null) return null;
+  if (!isReleased(array)) return null;
+  const { since, markedBy } = copy;
+  if (!observation.bitmap) return markedBy === null ? null : { since, kept: false };
+  const own = markedBy?.length === 1 && markedBy[0] === state.self;
+  return own || !isMarked(array, copy) ? null : { since, kept: true };
 }
 
 /** This node's part in the copy under way: its own windows, or its answer to the copier's. */
@@ -813,23 +989,36 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
   if (windows?.since !== copy.since) {
     // Whatever runs was not begun under these windows.
     if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};
-    windows = windowsStart(record, copy, now);
+    if (byBitmap(observation, copy)) {
+      if (!isMarked(array, copy)) return {};
+      windows = windowsStart(record, copy, now, 0, array.marked?.ranges ?? null);
+    } else windows = windowsStart(record, copy, now);
   }
+  const interrupted = array.copying === copy.since && !runs && array.busy === null && !ended(array, observation);
+  // What was copied may be marked again by now, outside of what the others hold.
+  const again = interrupted && byBitmap(observation, copy);
+  if (again) windows = windowsAgain(windows, now);
+  const begunAgain: Partial<LocalArray> = again ? { copying: null } : {};
   const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;
   const others = record.writers.filter((node) => node !== state.self);
   const options = { ...state.copyOptions, limitKib: record.syncLimitKib ?? state.copyOptions.limitKib };
   // Once the lease to write is over nothing is allowed any more; the guard holds what is open.
-  if (now >= state.grantUntilMs) return { windows };
+  if (now >= state.grantUntilMs) return { windows, ...begunAgain };
   const step = windowsStep(windows, { others, doneSector }, options, now);
   windows = step.windows;
-  const fields: Partial<LocalArray> = { windows };
+  const fields: Partial<LocalArray> = { windows, ...begunAgain };
   const { uuid, md } = record;
   if (step.ask !== null) {
     const { to, sequence, fromSector, toSector } = step.ask;
     const range = rangeOnArray(record, copy.kind, fromSector, toSector);
     effects.push({ type: 'send-window', to, array: uuid, since: copy.since, sequence, range });
   }
-  if (array.copying === copy.since && array.busy?.op !== 'start-copy' && windows.allowedSector > array.extendedTo) {
+  if (
+    !again &&
+    array.copying === copy.since &&
+    array.busy?.op !== 'start-copy' &&
+    windows.allowedSector > array.extendedTo
+  ) {
     const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
     effects.push({ type: 'extend', array: uuid, md, toSector });
     fields.extendedTo = toSector ?? Number.POSITIVE_INFINITY;

@@ -1,5 +1,5 @@
 /** Spreads pieces of journals over worker threads, and gives their lines back in order. */
-import { Worker } from 'node:worker_threads';
+import { startThread } from '../one_binary.ts';
 import { type CheckedLine, Checker } from './checker.ts';
 import type { AuditedCluster } from './index.ts';
 import type { Answer } from './worker.ts';
@@ -17,10 +17,6 @@ export function checkHere(cluster: AuditedCluster): LineChecker {
 }
 
 export function checkInThreads(cluster: AuditedCluster, count: number): LineChecker {
-  // Bundled, all is one file, which starts as a worker when it finds itself to be one; from the source it has its own.
-  const entry = import.meta.filename.endsWith('.ts')
-    ? new URL('./worker.ts', import.meta.url)
-    : new URL(import.meta.url);
   const waiting = new Map<number, { resolve: (lines: CheckedLine[]) => void; reject: (error: Error) => void }>();
   let failure: Error | null = null;
   const fail = (error: Error) => {
@@ -29,7 +25,7 @@ export function checkInThreads(cluster: AuditedCluster, count: number): LineChec
     waiting.clear();
   };
   const workers = Array.from({ length: count }, () => {
-    const worker = new Worker(entry, { workerData: { uuid: cluster.uuid, peerIds: new Map(cluster.peerIds) } });
+    const worker = startThread('audit/worker.ts', { uuid: cluster.uuid, peerIds: new Map(cluster.peerIds) });
     worker.on('message', ({ id, lines }: Answer) => {
       waiting.get(id)?.resolve(lines);
       waiting.delete(id);

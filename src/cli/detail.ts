@@ -35,6 +35,7 @@ function meshPart(array: ArrayStatus): string {
   field('Mesh State', stateWords(array));
   field('Access', `${record.access}${owner}`);
   field('Writers', record.writers.map((node) => `node ${node}`).join(', ') || 'none');
+  field('Bitmap', bitmapText(array));
   field('Commit', versionText(record.version));
   field('Applied Here', array.applied === null ? 'nothing yet' : versionText(array.applied));
   const copy = copyOf(array);
@@ -42,12 +43,31 @@ function meshPart(array: ArrayStatus): string {
   else if (record.syncLimitKib !== null) field('Copy Limit', `${formatSizeKib(record.syncLimitKib)}/s`);
   const mismatches = mismatchText(array);
   if (mismatches !== null) field('Mismatches', mismatches);
+  const { lastCheck } = record;
+  if (lastCheck !== null) field('Last Check', lastCheckText(lastCheck));
   for (const { node, report } of reports) {
-    const words = report.trouble === null ? report.state : `${report.state}: ${printable(report.trouble)}`;
+    const waits = report.lost.map((member) => array.paths[member] ?? member).join(', ');
+    const state = waits === '' ? report.state : `${report.state}, its I/O waits for its path to ${waits}`;
+    const words = report.trouble === null ? state : `${state}: ${printable(report.trouble)}`;
     field(`Node ${node}`, words);
   }
   if (trouble !== null) field('Trouble', printable(trouble));
   return `${lines.join('\n')}\n`;
+}
+
+/** By which a resync after a death copies only what the dead node was writing. */
+function bitmapText({ record, local }: ArrayStatus): string {
+  if (record.bitmap === null) return 'none';
+  const chunk = formatSizeKib(record.bitmap.chunkSectors / 2);
+  const missing = local === null || local.bitmap ? '' : '; none on this node: its kernel shows no files for one';
+  const full = record.writerBoots.filter(({ bitmap }) => !bitmap).map(({ node }) => node);
+  const others = full.length === 0 ? '' : `; a death of node ${full.join(', ')} is followed by a full resync`;
+  return `one for each node, ${chunk} a bit${missing}${others}`;
+}
+
+function lastCheckText({ atSeconds, mismatchSectors }: NonNullable<ArrayStatus['record']['lastCheck']>): string {
+  const found = mismatchSectors === null ? 'called off' : `${mismatchSectors} sectors differed`;
+  return `${new Date(atSeconds * 1000).toISOString().slice(0, 19)}Z, ${found}`;
 }
 
 /** mdadm takes whole percents of what /proc/mdstat says, and shows none where that says PENDING. */

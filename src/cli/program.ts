@@ -4,7 +4,9 @@ import { DEFAULT_FILE, DEFAULT_KEY_FILE, DEFAULT_SOCKET_PATH, DEFAULT_STATE_DIR 
 import { VERSION } from '../version.ts';
 import type { EventOptions } from './audit.ts';
 import { createContext, type GlobalOptions } from './context.ts';
+import type { DoctorOptions } from './doctor.ts';
 import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
+import type { InitOptions, JoinOptions } from './join.ts';
 import type { Step } from './manage.ts';
 import {
   arrayName,
@@ -60,6 +62,69 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
       run(async () => {
         const { runAgent } = await import('../main.ts');
         return runAgent(context.configFile());
+      }),
+    );
+
+  const self = () =>
+    new Option('--self <node>', "this node's number (default: by its address)").argParser(
+      read((word) => countOf(word, 1)),
+    );
+  program
+    .command('init')
+    .description('begin a cluster on its first node: makes the key, and prints what to run on the next node')
+    .option('--name <name>', 'of the cluster; stands in the superblocks')
+    .option('--node <address...>', 'all nodes in the order of their numbers: ADDRESS, ADDRESS:PORT or [IPv6]:PORT')
+    .addOption(self())
+    .option('--key <file>', 'key file', DEFAULT_KEY_FILE)
+    .option('--state-dir <dir>', 'where the vote file goes', DEFAULT_STATE_DIR)
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+What is not given is asked for. Each node makes its own key; only addresses and peer IDs go from node to node.
+${examples('mdmesh init', 'mdmesh init --name prod --node 10.0.0.1 10.0.0.2 10.0.0.3')}`,
+    )
+    .action(
+      run(async (options: InitOptions) => {
+        const { init } = await import('./join.ts');
+        return init(context, options);
+      }),
+    );
+
+  program
+    .command('join')
+    .description('take part in a cluster: makes the key, and writes the configuration once all have joined')
+    .argument('<invitation>', 'the word that mdmesh init, or mdmesh join on the node before, printed')
+    .addOption(self())
+    .option('--key <file>', 'key file', DEFAULT_KEY_FILE)
+    .option('--state-dir <dir>', 'where the vote file goes', DEFAULT_STATE_DIR)
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh join mdmesh1.eyJu…'))
+    .action(
+      run(async (word: string, options: JoinOptions) => {
+        const { join } = await import('./join.ts');
+        return join(context, word, options);
+      }),
+    );
+
+  program
+    .command('doctor')
+    .description('look for what would fail later: kernel, disks, autostart, network, quorum, keys, journal')
+    .option('--compare <reports...>', 'instead: compare what doctor --json printed on several nodes')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 nothing is wrong, 1 there is a warning or something critical.
+With --compare it finds what one node cannot see alone: members that not every node sees, configurations and versions that differ,
+a key on two nodes, caches that one node takes for safe, and, from two reports of each node some time apart, clocks at
+different rates.
+${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doctor --compare n1.json n2.json n3.json')}`,
+    )
+    .action(
+      run(async (options: DoctorOptions) => {
+        const { doctor } = await import('./doctor.ts');
+        return doctor(context, options);
       }),
     );
 
@@ -135,6 +200,12 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .addOption(access())
     .addOption(owner())
     .option('-N, --name <name>', "name in the superblock (default: the cluster's and the md name)")
+    .addOption(
+      new Option('-b, --bitmap <kind>', 'internal: one for each node, on the members (the default)').choices([
+        'internal',
+        'none',
+      ]),
+    )
     .option('--assume-clean', 'skip the first resync: the members are known to be equal')
     .option('-f, --force', 'take disks that carry something')
     .addOption(json())

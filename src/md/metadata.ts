@@ -470,6 +470,8 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
     writers: [],
     writerBoots: [],
     syncLimitKib: null,
+    bitmap: null,
+    lastCheck: null,
     resync:
       isRedundant(level) && newest.resyncOffsetSectors !== null
         ? { ...wholeCopy('resync', adoption.resyncBy, 1), fromSector: newest.resyncOffsetSectors }

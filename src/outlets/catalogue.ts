@@ -73,12 +73,21 @@ export const catalogue = {
   Rebuild60: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   Rebuild80: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   RebuildFinished: { type: 'io.mdmesh.array.rebuild-finished', severity: 'notice' },
+  MismatchesFound: { type: 'io.mdmesh.array.mismatches-found', severity: 'warning' },
   CopyHalted: { type: 'io.mdmesh.array.copy-halted', severity: 'warning' },
   CopyContinued: { type: 'io.mdmesh.array.copy-continued', severity: 'notice' },
   CopyOrdered: { type: 'io.mdmesh.array.copy-ordered', severity: 'info' },
   CopyChanged: { type: 'io.mdmesh.array.copy-changed', severity: 'info' },
   CopyCheckpoint: { type: 'io.mdmesh.array.copy-checkpoint', severity: 'info' },
   CopyEnded: { type: 'io.mdmesh.array.copy-ended', severity: 'info' },
+  BitmapsRead: { type: 'io.mdmesh.array.bitmaps-read', severity: 'info' },
+  BitmapsUnreadable: { type: 'io.mdmesh.array.bitmaps-unreadable', severity: 'warning' },
+  BitmapsTaken: { type: 'io.mdmesh.array.bitmaps-taken', severity: 'info' },
+  BitmapsMerged: { type: 'io.mdmesh.array.bitmaps-merged', severity: 'info' },
+  BitmapUnavailable: { type: 'io.mdmesh.array.bitmap-unavailable', severity: 'warning' },
+  PathLost: { type: 'io.mdmesh.array.path-lost', severity: 'warning' },
+  PathRestored: { type: 'io.mdmesh.array.path-restored', severity: 'notice' },
+  PathLossAgreed: { type: 'io.mdmesh.array.path-loss-agreed', severity: 'info' },
   NodeCannotSeeMember: { type: 'io.mdmesh.array.node-cannot-see-member', severity: 'warning' },
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
@@ -226,7 +235,10 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'resync-start': () => [tell('CopyOrdered', md, resyncText(record), uuid)],
     'resync-done': () => [tell('CopyEnded', md, member, uuid)],
     'resync-checkpoint': () => [tell('CopyCheckpoint', md, resyncText(record))],
+    'resync-marks': () => [tell('BitmapsMerged', md, marksText(record))],
     'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
+    // The master says PathLost and PathRestored in notices of its own.
+    'path-lost': () => [tell('PathLossAgreed', md, `${node}, ${member}`, uuid)],
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
   };
@@ -243,6 +255,8 @@ function observationTelling(
       return tell('FaultSeen', subject, `member ${memberName(observation.member, names)}`, observation.member);
     case 'resync-done':
       return tell('ResyncEndSeen', subject, '');
+    case 'marks-taken':
+      return tell('BitmapsTaken', subject, observation.kept ? '' : 'no bitmap on this node: everything is copied');
   }
 }
 
@@ -274,6 +288,11 @@ function resyncText(record: ArrayRecord): string {
   if (record.resync === null) return '';
   const { kind, by, fromSector, halted } = record.resync;
   return `${kind}${halted ? ' halted' : ''} by node ${by} from sector ${fromSector}`;
+}
+
+function marksText({ resync }: ArrayRecord): string {
+  const by = resync?.markedBy ?? null;
+  return by === null ? 'everything is copied' : `what is left to copy is marked by node ${by.join(', ')}`;
 }
 
 function memberName(uuid: string, names: Names): string {

@@ -24,6 +24,11 @@ export const Observation = z.discriminatedUnion('what', [
     since: z.int().min(0),
     mismatchSectors: z.int().min(0).nullable().default(null),
   }),
+  /**
+   * The node that the record has resync takes the marks of the nodes that the record names for its own. `kept`: they stand in its own
+   * bitmap now; else it keeps none, and copies everything.
+   */
+  z.object({ what: z.literal('marks-taken'), array: Uuid, since: z.int().min(0), kept: z.boolean() }),
 ]);
 export type Observation = z.infer<typeof Observation>;
 
@@ -42,6 +47,8 @@ export const Request = z.discriminatedUnion('verb', [
     devices: z.array(z.string()),
     spares: z.int().default(0),
     assumeClean: z.boolean().default(false),
+    /** @default internal: one for each node */
+    bitmap: z.enum(['internal', 'none']).optional(),
     force: z.boolean().default(false),
   }),
   z.object({
@@ -96,6 +103,8 @@ export const CommitKind = z.enum([
   'resync-done',
   'resync-checkpoint',
   'resync-change',
+  'resync-marks',
+  'path-lost',
   'new-term',
   'move',
 ]);
@@ -267,8 +276,14 @@ export const ArrayReport = z.object({
   state: LocalState,
   /** Members this node can read and write, by device UUID. */
   visible: z.array(Uuid).max(384),
+  /** md keeps this node's bitmap on the members. */
+  bitmap: z.boolean().default(false),
   /** Set when the array cannot be brought to the record here; words for people. */
   trouble: z.string().max(500).nullable(),
+  /** Members to which I/O of this node waits for a lost path, or did until a moment ago. */
+  lost: z.array(Uuid).max(384).default([]),
+  /** Members that this node has read lately because the master asked. */
+  fine: z.array(Uuid).max(384).default([]),
 });
 export type ArrayReport = z.infer<typeof ArrayReport>;
 
@@ -300,6 +315,8 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
   }),
   /** Node → master: writes are held there (or everywhere), and none is in flight. */
   z.object({ kind: z.literal('window-held'), array: Uuid, since: z.int().min(0), sequence: z.int().min(0) }),
+  /** Master → node: read from this member, which others have lost, and report. */
+  z.object({ kind: z.literal('probe'), array: Uuid, member: Uuid }),
   /** Master → node: how far its copy is. */
   z.object({ kind: z.literal('progress'), array: Uuid, progress: CopyProgress }),
   /** Node → master: a sealed `observation` or `request` event. */

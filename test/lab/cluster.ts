@@ -17,10 +17,14 @@ export interface ClusterOptions extends LabOptions {
   fencing?: (lab: Lab) => string;
   /** More YAML at top level. */
   config?: string;
+  /** More YAML of `arrays:`, `key: value` pairs. */
+  arrays?: string;
   /** YAML of `arrays.copy`. @default as the program has it */
   copy?: string;
   /** Devices that agents look at. @default the shared disks */
   devices?: readonly string[];
+  /** @default $MDMESH_BIN or out/mdmesh */
+  program?: string;
 }
 
 export interface Outcome {
@@ -36,16 +40,19 @@ export class Cluster {
   readonly lab: Lab;
   readonly nodes: readonly NodeId[];
   readonly #agents = new Map<NodeId, GuestProcess>();
+  readonly #program: string;
+  readonly #ended = new Set<GuestProcess>();
 
-  private constructor(lab: Lab) {
+  private constructor(lab: Lab, binary: string) {
     this.lab = lab;
+    this.#program = binary;
     this.nodes = lab.guests.map((_, index) => index + 1);
   }
 
   /** Boots the guests and writes keys and configs; starts no agent yet. */
   static async prepare(options: ClusterOptions): Promise<Cluster> {
     const lab = await Lab.start(options);
-    const cluster = new Cluster(lab);
+    const cluster = new Cluster(lab, options.program ?? program);
     const identities = await Promise.all(cluster.nodes.map(() => generateIdentity()));
     const list = identities.map(
       ({ peerId }, index) =>
@@ -76,7 +83,7 @@ export class Cluster {
           `state_dir: ${join(folder, 'state')}`,
           'socket: { path: /run/mdmesh/mdmesh.sock, mode: "0600" }',
           `fencing: ${fencing}`,
-          `arrays: { auto_assemble: true, copy: ${options.copy ?? '{}'}, devices: [${devices.map((device) => `"${device}"`).join(', ')}] }`,
+          `arrays: { auto_assemble: true, ${options.arrays === undefined ? '' : `${options.arrays}, `}copy: ${options.copy ?? '{}'}, devices: [${devices.map((device) => `"${device}"`).join(', ')}] }`,
           `log: { level: ${process.env.MDMESH_LAB_LOG ?? 'info'} }`,
           options.config ?? '',
           '',
@@ -108,8 +115,15 @@ export class Cluster {
   }
 
   async startAgent(node: NodeId): Promise<void> {
-    const argv = [program, 'agent', '--config', this.configFile(node)];
-    this.#agents.set(node, await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') }));
+    const argv = [this.#program, 'agent', '--config', this.configFile(node)];
+    const agent = await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') });
+    this.#agents.set(node, agent);
+    void agent.exited.then(() => this.#ended.add(agent));
+  }
+
+  /** The agent that was last started there has not ended. */
+  agentRuns(node: NodeId): boolean {
+    return !this.#ended.has(this.agent(node));
   }
 
   agent(node: NodeId): GuestProcess {
@@ -151,7 +165,7 @@ export class Cluster {
 
   /** The mdmesh command on a node. */
   async mdmesh(node: NodeId, words: string, timeoutMs = 60_000): Promise<Outcome> {
-    return this.lab.guest(node).sh(`${program} --config ${this.configFile(node)} ${words}`, { timeoutMs });
+    return this.lab.guest(node).sh(`${this.#program} --config ${this.configFile(node)} ${words}`, { timeoutMs });
   }
 
   /** As `mdmesh`, and it must succeed. */

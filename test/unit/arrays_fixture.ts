@@ -34,9 +34,11 @@ export function mirror(fields: Partial<ArrayRecord> = {}): ArrayRecord {
     owner: null,
     run: 'started',
     writers,
-    writerBoots: writers.map((node) => ({ node, kernelBoot: bootOf(node) })),
+    writerBoots: writers.map((node) => ({ node, kernelBoot: bootOf(node), bitmap: false })),
     resync: null,
     syncLimitKib: null,
+    bitmap: null,
+    lastCheck: null,
     events: 10,
     utimeSeconds: 1,
     members: [
@@ -76,6 +78,7 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: faulty === null ? 0 : 1,
+    bitmap: false,
     members: [LEG_A, LEG_B].map((uuid, slot) => ({
       uuid,
       device: uuid === LEG_A ? 'sda' : 'sdb',
@@ -97,7 +100,10 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     known: record.version,
     state: 'open',
     visible: [LEG_A, LEG_B],
+    bitmap: false,
     trouble: null,
+    lost: [],
+    fine: [],
     ...fields,
   };
 }
