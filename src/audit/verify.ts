@@ -46,6 +46,8 @@ export async function verifyJournals(options: AuditOptions): Promise<Verdict> {
       (a, b) =>
         RANK[a.severity] - RANK[b.severity] ||
         (a.journal ?? '').localeCompare(b.journal ?? '') ||
+        // A broken chain names an entry; a checkpoint that does not fit, a stretch of them.
+        Number(b.rule === 'chain') - Number(a.rule === 'chain') ||
         (a.cursor ?? Number.MAX_SAFE_INTEGER) - (b.cursor ?? Number.MAX_SAFE_INTEGER),
     );
     const worst = findings[0]?.severity ?? 'note';
