@@ -9,6 +9,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { brotliCompressSync } from 'node:zlib';
 import { inject } from 'postject';
 import { billOfMaterials } from './bill_of_materials.ts';
 import { bundle } from './bundling.ts';
@@ -28,8 +29,9 @@ const metafile = await bundle(join(parts, 'mdmesh.cjs'), {
   format: 'cjs',
   legalComments: 'none',
   // Where an ES module finds its own place, the one file has none.
-  define: { 'import.meta.dirname': 'undefined', 'import.meta.main': 'false' },
+  define: { 'import.meta.dirname': 'undefined', 'import.meta.main': 'false', 'import.meta': '{}' },
 });
+writeFileSync(join(parts, 'mdmesh.cjs.br'), brotliCompressSync(readFileSync(join(parts, 'mdmesh.cjs'))));
 copyFileSync(addon, join(parts, 'mdmesh.node'));
 execFileSync('strip', ['--strip-unneeded', join(parts, 'mdmesh.node')]);
 
@@ -44,7 +46,8 @@ const settings = {
   execArgv: flags,
   // What stands in NODE_OPTIONS is for other programs of this machine.
   execArgvExtension: 'none',
-  assets: { 'mdmesh.node': 'mdmesh.node' },
+  // The bundle once more: a thread cannot be started from the code that the binary itself starts from.
+  assets: { 'mdmesh.node': 'mdmesh.node', 'mdmesh.cjs.br': 'mdmesh.cjs.br' },
 };
 writeFileSync(join(parts, 'settings.json'), JSON.stringify(settings));
 // The compiled code holds tables in the order of V8's hashes, which are random unless it is given where to begin. That flag

@@ -5,10 +5,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { brotliDecompressSync } from 'node:zlib';
 import { DEFAULT_STATE_DIR } from './config/defaults.ts';
 
-/** Of the addon among the binary's assets; scripts/dist.ts puts it there. */
+/** Of the addon and the bundle among the binary's assets; scripts/dist.ts puts them there. */
 const ADDON_ASSET = 'mdmesh.node';
+const BUNDLE_ASSET = 'mdmesh.cjs.br';
 
 function isOneBinary(): boolean {
   return process.getBuiltinModule('node:sea').isSea();
@@ -20,6 +23,19 @@ export function calledAs(env: Readonly<Record<string, string | undefined>>): str
   // The script that starts the program in the tree is a shell's: only that knows the name. One left by it in the environment
   // says nothing about a binary that was started later.
   return isOneBinary() ? typed : (env.MDMESH_CALLED_AS ?? typed);
+}
+
+/**
+ * A thread of the program. Bundled, all is one file, which finds out by itself that it is a thread; from the source each has its own.
+ * @param source below src
+ */
+export function startThread(source: string, workerData: unknown): Worker {
+  if (isOneBinary()) {
+    const packed = new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(BUNDLE_ASSET));
+    return new Worker(brotliDecompressSync(packed).toString(), { workerData, eval: true });
+  }
+  const { filename, url } = import.meta;
+  return new Worker(filename.endsWith('.ts') ? new URL(`./${source}`, url) : new URL(url), { workerData });
 }
 
 /**

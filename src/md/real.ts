@@ -9,7 +9,7 @@
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
-import type { ArrayRecord } from '../arrays/record.ts';
+import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import {
   activeAlready,
   demandAttachable,
@@ -56,6 +56,8 @@ import { SysfsStore } from './sysfs_store.ts';
 export interface RealDriverOptions {
   /** What may be a member, e.g. `/dev/sd*`, `/dev/mapper/*`. */
   deviceGlobs: readonly string[];
+  /** Whose bitmap it keeps on the members. */
+  node: NodeId;
   native: NativeAddon;
 }
 
@@ -78,6 +80,7 @@ class RealDriver implements MdDriver {
   readonly #paths: MemberPaths;
   readonly #watch: ArrayWatch;
   readonly #boot: string;
+  readonly #node: NodeId;
   /** `md/device` of members on their way out: a spare is called faulty for a moment then, which is nobody's failure. */
   readonly #leaving = new Set<string>();
   /**
@@ -89,8 +92,9 @@ class RealDriver implements MdDriver {
   readonly #askedFor = new Set<string>();
 
   constructor(options: RealDriverOptions) {
-    const { native } = options;
+    const { native, node } = options;
     this.#native = native;
+    this.#node = node;
     this.#readFiles = (paths) => native.readFiles(paths);
     this.#store = new SysfsStore((path, value) => native.writeFile(path, value));
     this.#disks = new Disks(options.deviceGlobs, this.#readFiles, (path, offset, length) =>
@@ -217,6 +221,7 @@ class RealDriver implements MdDriver {
       resyncStartSector: array.resyncStartSector,
       mismatchSectors: array.mismatchSectors,
       degraded: array.degraded,
+      bitmap: array.bitmap,
       members,
     };
   }
@@ -238,7 +243,7 @@ class RealDriver implements MdDriver {
       );
       const members = planAssembly(record, devices);
       await loadModules(record.level);
-      await startArray(record, members, this.#readFiles, this.#store, this.#paths);
+      await startArray(record, this.#node, members, this.#readFiles, this.#store, this.#paths);
       try {
         await this.#guard.register(this.#array(md).read(), true);
       } catch (error) {
@@ -355,6 +360,14 @@ class RealDriver implements MdDriver {
       // (md_check_recovery and remove_and_add_spares, drivers/md/md.c).
       for (const spare of array.idleSpares()) await this.#leave(array, spare);
       await array.startCopy(copy);
+    });
+  }
+
+  mark(md: string, ranges: readonly SectorRange[]): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      demandFrozen(this.#observation(array.read()), 'marking what may differ');
+      await array.mark(ranges);
     });
   }
 

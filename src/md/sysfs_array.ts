@@ -32,6 +32,8 @@ export interface SysfsArray {
   resyncStartSector: number | null;
   mismatchSectors: number;
   degraded: number;
+  /** md keeps a write-intent bitmap. */
+  bitmap: boolean;
   members: SysfsMember[];
 }
 
@@ -73,6 +75,7 @@ const ARRAY_FILES = [
   'resync_start',
   'mismatch_cnt',
   'degraded',
+  'bitmap/location',
   '../size',
 ] as const;
 
@@ -120,6 +123,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     resyncStartSector: numberOrNull(read('resync_start')),
     mismatchSectors: numberOrNull(read('mismatch_cnt')) ?? 0,
     degraded: numberOrNull(read('degraded')) ?? 0,
+    bitmap: !['none', null].includes(read('bitmap/location')),
     members,
   };
 }

@@ -58,6 +58,7 @@ function statusOf(self: number, master: number): Status {
           writerBoots: [],
           resync: wholeCopy('resync', 2, 5),
           syncLimitKib: null,
+          bitmap: null,
           lastCheck: null,
           events: 8,
           utimeSeconds: 0,
@@ -78,6 +79,7 @@ function statusOf(self: number, master: number): Status {
           resyncStartSector: 0,
           mismatchSectors: 0,
           degraded: 1,
+          bitmap: false,
           members: members.map(({ uuid, slot }) => ({
             uuid,
             device: 'sda',

@@ -201,7 +201,7 @@ test('a rebuilding member has its slot, and the checkpoint of the recovery; the 
     assert.equal(rebuilding.featureMap, FEATURE_MESH_OWNED | FEATURE_RECOVERY_OFFSET);
     return [rebuilding.recoveryOffsetSectors, rebuilding.resyncOffsetSectors];
   };
-  const copy = { fromSector: 640, by: 1, since: 7, halted: false };
+  const copy = { fromSector: 640, by: 1, since: 7, halted: false, markedBy: null };
   assert.deepEqual(at(null), [0, null]);
   assert.deepEqual(at({ ...copy, kind: 'recovery' }), [640, null]);
   assert.deepEqual(at({ ...copy, kind: 'resync' }), [0, 640]);
@@ -454,6 +454,7 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: 0,
+    bitmap: false,
     members: members.map((each) => ({
       uuid: each.uuid,
       device: '',
@@ -504,6 +505,7 @@ test('detail shows a member that is being rebuilt as mdadm does', () => {
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: 1,
+    bitmap: false,
     members: of.members.map((each, index) => ({
       uuid: each.uuid,
       device: `sd${index}`,
