@@ -164,6 +164,8 @@ function judgeLog(journal: AuditedJournal, log: AuditedLog, own: readonly Signed
   const signed = own.filter((each) => each.log === log.log).sort((a, b) => a.size - b.size);
   const tree = log.tree.clone();
   let proved = log.before;
+  // What a head says of the entries before it is proved by what was signed behind it.
+  let isAnchored = log.before === 0;
   for (const each of signed) {
     if (each.size < log.before) continue;
     if (each.size > log.size) {
@@ -173,6 +175,7 @@ function judgeLog(journal: AuditedJournal, log: AuditedLog, own: readonly Signed
     for (let size = tree.size(); size < each.size; size++) tree.append(leafOf(log.hashes[size - log.before] ?? ''));
     if (tree.root().toString('base64') === each.root) {
       proved = each.size;
+      isAnchored = true;
       continue;
     }
     const place = journal.entries.find(({ cursor }) => cursor > journal.from + proved);
@@ -188,7 +191,13 @@ function judgeLog(journal: AuditedJournal, log: AuditedLog, own: readonly Signed
       },
     ];
   }
-  return [];
+  if (isAnchored) return [];
+  return [
+    open(
+      journal,
+      `no checkpoint among these files covers its beginning, behind ${log.before} entries that are not here`,
+    ),
+  ];
 }
 
 /** Logs of this node of which something was signed, and nothing is here. */

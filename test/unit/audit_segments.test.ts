@@ -29,7 +29,7 @@ const journal = await openJournal({
   now: () => new Date(),
   decode: decodeUnverified,
   log: () => {},
-  rotateBytes: 3000,
+  rotateBytes: 6000,
 });
 const said = new Map<number, number>();
 async function say(origin: 1 | 2, body: EventBody): Promise<void> {
@@ -60,10 +60,20 @@ async function sign(): Promise<void> {
   const line = cosign(readCheckpoint(note), nameOfNode(CLUSTER, 2), two.privateKey, 1);
   await say(2, { type: 'cosignature', of: { origin, size: log.size, root: root.toString('base64') }, line });
 }
-for (let i = 0; i < 20; i++) await say(1, { type: 'leave', reason: `${i}` });
+for (let i = 0; i < 30; i++) await say(1, { type: 'leave', reason: `${i}` });
 await sign();
-for (let i = 20; i < 40; i++) await say(1, { type: 'leave', reason: `${i}` });
-await sign();
+for (let i = 30; i < 60; i++) await say(1, { type: 'leave', reason: `${i}` });
+/** Of the file that is written. */
+const headCursor = () =>
+  parseHead(readFileSync(join(whole, 'journal.jsonl'), 'utf8').split('\n')[0] ?? '')?.cursor ?? 0;
+// Until a checkpoint of what stands in the last file stands in it too.
+let signedSize = 0;
+do {
+  await say(1, { type: 'leave', reason: 'more' });
+  await sign();
+  signedSize = journal.head() - 2;
+} while (headCursor() >= signedSize);
+const count = journal.head();
 await journal.close();
 const names = readdirSync(whole).sort();
 assert.ok(names.length >= 5, names.join());
@@ -97,9 +107,9 @@ function changed(name: string, change: (lines: string[]) => string[]): string {
 test('all files are one chain, whatever their order or their names', async () => {
   for (const verdict of [await judged(whole), await judged(...names.map((name) => join(whole, name)).toReversed())]) {
     assert.equal(verdict.outcome, 'proved', worst(verdict));
-    assert.equal(verdict.entries, 44);
+    assert.equal(verdict.entries, count);
     assert.deepEqual(verdict.findings, []);
-    assert.equal(verdict.journals[0]?.cosigned, 42);
+    assert.equal(verdict.journals[0]?.cosigned, signedSize);
   }
   const archive = copy();
   for (const [index, name] of names.entries()) renameSync(join(archive, name), join(archive, `${9 - index}.txt`));
@@ -148,6 +158,17 @@ test('a head that was taken out, changed or made up is named', async () => {
   );
 });
 
+test('where nothing signed shows what stood before the files, their beginning is not proved', async () => {
+  const dir = copy();
+  for (const name of names) if (name !== names[1]) rmSync(join(dir, name));
+  const path = join(dir, names[1] ?? '');
+  // The head, and the first entry.
+  writeFileSync(path, `${readFileSync(path, 'utf8').split('\n').slice(0, 2).join('\n')}\n`);
+  const verdict = await judged(`1=${path}`);
+  assert.equal(verdict.outcome, 'open', worst(verdict));
+  assert.match(worst(verdict), /^open coverage .* no checkpoint among these files covers its beginning/);
+});
+
 test('a made-up beginning is given away by the checkpoints behind it', async () => {
   const dir = copy();
   for (const name of names.slice(0, -1)) rmSync(join(dir, name));
@@ -171,7 +192,7 @@ test('another log behind damage is told', async () => {
   const event: Event = {
     ...decodeUnverified(again.read(0, 1).entries[0]?.sealed ?? again.landmarks()[0]?.sealed ?? ''),
   };
-  const next: Event = { ...event, sequence: 43, body: { type: 'leave', reason: 'after' } };
+  const next: Event = { ...event, sequence: (said.get(1) ?? 0) + 1, body: { type: 'leave', reason: 'after' } };
   again.append(next, Buffer.from(await seal(one, next)).toString('base64'));
   await again.close();
   const verdict = await judged(dir);

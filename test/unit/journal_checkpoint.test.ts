@@ -51,6 +51,17 @@ test('a note opens with its node’s key and no other, and not when a byte of it
   }
 });
 
+test('a signature has one text: bits that base64 does not use are not there to be played with', () => {
+  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+  const last = note.at(-3) ?? '';
+  assert.equal(note.slice(-2), '=\n');
+  const same = letters[letters.indexOf(last) + 1] ?? '';
+  const other = `${note.slice(0, -3)}${same}=\n`;
+  const blobOf = (text: string) => Buffer.from(text.trimEnd().split(' ').at(-1) ?? '', 'base64');
+  assert.deepEqual(blobOf(other), blobOf(note));
+  assert.throws(() => openCheckpoint(other, one.privateKey.publicKey), /no signature/);
+});
+
 test('what is no checkpoint is told so', () => {
   for (const wrong of [
     '',

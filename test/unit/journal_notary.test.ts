@@ -237,6 +237,9 @@ test('a journal that has become shorter is a changed history', async () => {
       [3, 'node/1'],
     ],
   );
+  for (const { body } of scene.notices('JournalRewritten')) {
+    assert.match(String(body.type === 'notice' && body.detail.why), /its journal had \d+ entries and has \d+ now/);
+  }
 });
 
 test('a journal that begins anew is another log: no accusation, but it is told', async () => {

@@ -52,9 +52,10 @@ async function chainOf(): Promise<{ root: string; size: number; cursors: number[
   const cursors: number[] = [];
   let prev = '0'.repeat(64);
   for (const path of await segmentsIn(dir)) {
-    for (const line of readFileSync(path, 'utf8').trimEnd().split('\n')) {
+    for (const [index, line] of readFileSync(path, 'utf8').trimEnd().split('\n').entries()) {
       const head = parseHead(line);
       if (head !== null) {
+        assert.equal(index, 0, 'one head, and in the first line');
         assert.equal(head.hash, prev, `${path} goes on where the one before ended`);
         assert.deepEqual(
           head.tree,
@@ -98,6 +99,22 @@ test('entries of every file are read, from memory or from disk', async () => {
   assert.equal(journal.missing([], 100).sealed.length, 9);
   await append(journal, 10, 11, 12, 13);
   assert.equal(journal.read(8, 100).entries.length, 5, 'also of the file that was renamed meanwhile');
+  await journal.close();
+});
+
+test('an entry that rots while the agent runs is not given out for what was written', async () => {
+  await written(9);
+  const journal = await open({ recentMax: 1 });
+  const old = join(dir, 'journal-000000000004.jsonl');
+  const bytes = readFileSync(old);
+  const at = bytes.lastIndexOf('"sealed":"') + 100;
+  bytes[at] = bytes[at] === 65 ? 66 : 65;
+  writeFileSync(old, bytes);
+  assert.deepEqual(
+    journal.read(0, 100).entries.map(({ cursor }) => cursor),
+    [1, 2, 3, 4, 6, 7, 8, 9],
+  );
+  assert.match(log.at(-1) ?? '', /entry 5 is not what was written there; .* check its disk/);
   await journal.close();
 });
 
