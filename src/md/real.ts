@@ -9,7 +9,8 @@
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
-import type { ArrayRecord } from '../arrays/record.ts';
+import { arraySectors } from '../arrays/levels.ts';
+import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import {
   activeAlready,
   demandAttachable,
@@ -19,6 +20,8 @@ import {
   demandMovable,
   demandOpenGates,
   demandRange,
+  demandSize,
+  demandSlots,
   rebuildingMember,
 } from './copy_rules.ts';
 import {
@@ -217,6 +220,8 @@ class RealDriver implements MdDriver {
       resyncStartSector: array.resyncStartSector,
       mismatchSectors: array.mismatchSectors,
       degraded: array.degraded,
+      raidDisks: array.raidDisks,
+      sizeSectors: array.sizeSectors,
       members,
     };
   }
@@ -431,6 +436,45 @@ class RealDriver implements MdDriver {
         await this.#guard.answer(md, []);
       });
     });
+  }
+
+  setSlots(md: string, record: ArrayRecord): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      const state = array.read();
+      demandSlots(this.#observation(state), record);
+      await this.#move(array, state, () => array.setSlots(record.raidDisks, () => this.#guard.answer(md, [])));
+    });
+  }
+
+  setSize(md: string, record: ArrayRecord): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      const state = array.read();
+      demandSize(this.#observation(state), record);
+      this.#guard.demandGrant(md, 'not grown');
+      for (const member of state.members) {
+        const recorded = record.members.find(({ uuid }) => uuid === this.#uuidOf(member));
+        if (recorded !== undefined) await this.#growMember(array, recorded, member);
+      }
+      const wanted = arraySectors(record);
+      await array.setSize(wanted, record.componentSectors);
+      // The guard holds an array of the size that it was told.
+      await this.#guard.register(array.read(), true);
+      const { sizeSectors } = array.read();
+      if (sizeSectors !== wanted)
+        throw new MdError('EIO', `${md}: grown to ${sizeSectors} sectors, not to ${wanted}; the kernel log may say why`);
+    });
+  }
+
+  async #growMember(array: RealArray, record: MemberRecord, member: SysfsMember): Promise<void> {
+    const disk = this.#paths.diskOf(member);
+    const room = Number(this.#readFiles([`/sys/dev/block/${disk.devno}/size`])[0] ?? 0) - record.dataOffsetSectors;
+    if (room < record.dataSizeSectors) {
+      const text = `${disk.device} has room for ${room} sectors of data on this node, ${record.dataSizeSectors} are needed`;
+      throw new MdError('ENOSPC', `${array.md}: ${text}; let this node see its new size`);
+    }
+    await array.growMember(record, member);
   }
 
   /** Members leave their slots and come back, without anybody taking it for failures. */

@@ -10,7 +10,7 @@
 import { createHash } from 'node:crypto';
 import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
-import { demandRange, rebuildingMember } from './copy_rules.ts';
+import { demandRange, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
   type CopyOrder,
@@ -111,7 +111,7 @@ export class SimulatedNode implements MdDriver {
     return {
       path: this.#storage.pathOn(this.node, disk),
       devno: this.#storage.devno(disk),
-      sizeSectors: this.#storage.sizeSectors(disk),
+      sizeSectors: this.#storage.sizeSectors(disk, this.node),
       logicalBlockBytes: 512,
       superblock: null,
       mesh: null,
@@ -140,7 +140,7 @@ export class SimulatedNode implements MdDriver {
 
   async fingerprint(path: string): Promise<{ sizeSectors: number; digest: string; blank: boolean }> {
     const disk = this.#storage.at(this.node, path);
-    const sizeSectors = this.#storage.sizeSectors(disk);
+    const sizeSectors = this.#storage.sizeSectors(disk, this.node);
     const whole = Math.floor((sizeSectors * 512) / BLOCK_BYTES) * BLOCK_BYTES;
     const tail = Math.min(whole, FINGERPRINT_TAIL_BYTES);
     const parts = [
@@ -250,12 +250,7 @@ export class SimulatedNode implements MdDriver {
     for (const [other, array] of this.#arrays)
       if (other !== md && array.members.some((attached) => attached.disk === disk))
         throw new MdError('EBUSY', `${md}: ${path} is in use by ${other}; stop that first`);
-    const end = member.dataOffsetSectors + Math.max(member.dataSizeSectors, record.componentSectors);
-    if (end > this.#storage.sizeSectors(disk))
-      throw new MdError(
-        'ENOSPC',
-        `${md}: ${path} has ${this.#storage.sizeSectors(disk)} sectors, member ${uuid} needs ${end}`,
-      );
+    this.#demandRoom(md, record, uuid, disk);
     return {
       uuid,
       disk,
@@ -391,6 +386,33 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     this.#needGrant(md);
     this.#array(md).detachRebuilding(memberUuid);
+  }
+
+  async setSlots(md: string, record: ArrayRecord): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    demandSlots(array.observe(), record);
+    this.#needGrant(md);
+    array.setSlots(record);
+  }
+
+  async setSize(md: string, record: ArrayRecord): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    demandSize(array.observe(), record);
+    this.#needGrant(md);
+    for (const { uuid, disk } of array.members) this.#demandRoom(md, record, uuid, disk);
+    array.setSize(record);
+  }
+
+  /** @throws MdError ENOSPC */
+  #demandRoom(md: string, record: ArrayRecord, uuid: string, disk: string): void {
+    const member = record.members.find((candidate) => candidate.uuid === uuid);
+    if (member === undefined) return;
+    const end = member.dataOffsetSectors + Math.max(member.dataSizeSectors, record.componentSectors);
+    const sectors = this.#storage.sizeSectors(disk, this.node);
+    if (end > sectors)
+      throw new MdError('ENOSPC', `${md}: ${disk} has ${sectors} sectors on this node, member ${uuid} needs ${end}`);
   }
 
   async freeze(md: string): Promise<void> {

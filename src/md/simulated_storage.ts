@@ -56,6 +56,8 @@ export class SimulatedStorage {
   readonly #faults = new Set<PathFault>();
   /** `node:disk` → path; disks have other names on other nodes, as on a real SAN. */
   readonly #paths = new Map<string, string>();
+  /** `node:disk` → sectors, where a node has not noticed that the disk has grown. */
+  readonly #seen = new Map<string, number>();
   readonly #open: { close(): void }[] = [];
 
   addDisk(name: string, sizeSectors: number): void {
@@ -127,8 +129,23 @@ export class SimulatedStorage {
     return false;
   }
 
-  sizeSectors(disk: string): number {
-    return Math.floor(this.#disk(disk).bytes.sizeBytes / 512);
+  /** As this node sees it; without a node: as it is. */
+  sizeSectors(disk: string, node?: number): number {
+    const seen = node === undefined ? undefined : this.#seen.get(`${node}:${disk}`);
+    return seen ?? Math.floor(this.#disk(disk).bytes.sizeBytes / 512);
+  }
+
+  /** The volume is made larger. These nodes go on seeing the size that it had, until `rescanned`. */
+  grow(disk: string, sizeSectors: number, unseenBy: readonly number[] = []): void {
+    const stored = this.#disk(disk);
+    for (const node of unseenBy) this.#seen.set(`${node}:${disk}`, this.sizeSectors(disk, node));
+    const before = stored.bytes;
+    stored.bytes = inMemory(sizeSectors * 512);
+    stored.bytes.write(0, before.read(0, before.sizeBytes));
+  }
+
+  rescanned(node: number, disk: string): void {
+    this.#seen.delete(`${node}:${disk}`);
   }
 
   devno(disk: string): string {

@@ -32,6 +32,7 @@ export interface SysfsArray {
   resyncStartSector: number | null;
   mismatchSectors: number;
   degraded: number;
+  raidDisks: number;
   members: SysfsMember[];
 }
 
@@ -73,6 +74,7 @@ const ARRAY_FILES = [
   'resync_start',
   'mismatch_cnt',
   'degraded',
+  'raid_disks',
   '../size',
 ] as const;
 
@@ -120,6 +122,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     resyncStartSector: numberOrNull(read('resync_start')),
     mismatchSectors: numberOrNull(read('mismatch_cnt')) ?? 0,
     degraded: numberOrNull(read('degraded')) ?? 0,
+    raidDisks: numberOrNull(read('raid_disks')) ?? 0,
     members,
   };
 }

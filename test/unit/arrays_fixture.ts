@@ -76,6 +76,8 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: faulty === null ? 0 : 1,
+    raidDisks: 2,
+    sizeSectors: 1000,
     members: [LEG_A, LEG_B].map((uuid, slot) => ({
       uuid,
       device: uuid === LEG_A ? 'sda' : 'sdb',

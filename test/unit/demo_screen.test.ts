@@ -77,6 +77,8 @@ function statusOf(self: number, master: number): Status {
           resyncStartSector: 0,
           mismatchSectors: 0,
           degraded: 1,
+          raidDisks: 2,
+          sizeSectors: 2048,
           members: members.map(({ uuid, slot }) => ({
             uuid,
             device: 'sda',

@@ -454,6 +454,8 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: 0,
+    raidDisks: 2,
+    sizeSectors: 2048,
     members: members.map((each) => ({
       uuid: each.uuid,
       device: '',
@@ -504,6 +506,8 @@ test('detail shows a member that is being rebuilt as mdadm does', () => {
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: 1,
+    raidDisks: 2,
+    sizeSectors: 2048,
     members: of.members.map((each, index) => ({
       uuid: each.uuid,
       device: `sd${index}`,

@@ -97,6 +97,8 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       resyncStartSector: null,
       mismatchSectors: 0,
       degraded: 0,
+      raidDisks: 2,
+      sizeSectors: 2048,
       members: record.members.map(({ uuid, slot }, index) => ({
         uuid,
         device: `ubd${'ab'[index]}`,
