@@ -692,6 +692,10 @@ export class Agent implements AgentFace {
           return driver.setResyncStart(md, op.sector);
         case 'start-copy':
           return driver.startCopy(md, op.copy);
+        case 'set-slots':
+          return driver.setSlots(md, op.record);
+        case 'set-size':
+          return driver.setSize(md, op.record);
         case 'freeze':
           return driver.freeze(md);
       }

@@ -44,6 +44,7 @@ import {
   type NodeId,
   type Version,
 } from './record.ts';
+import { shapingDue } from './shape.ts';
 import { type CopyOptions, rangeOnArray, type Windows, windowsHeld, windowsStart, windowsStep } from './windows.ts';
 
 export type LocalOp =
@@ -62,6 +63,8 @@ export type LocalOp =
   | { op: 'activate'; member: string; record: ArrayRecord }
   | { op: 'detach-rebuilding'; member: string }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
+  | { op: 'set-slots'; record: ArrayRecord }
+  | { op: 'set-size'; record: ArrayRecord }
   | { op: 'freeze' };
 
 export interface LocalArray {
@@ -81,6 +84,8 @@ export interface LocalArray {
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
+  /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
+  unfit: { version: Version; text: string } | null;
   /** Members that another node told of as failed under this record, until when its commit is waited for. */
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
@@ -182,6 +187,8 @@ const PROGRESS_MS = 1000;
 const NOTHING: SectorRange = { loSector: 0, hiSector: 0 };
 /** Many times what a commit takes. */
 const EXPECT_MS = 300;
+/** What a driver answers when the moment was wrong. */
+const PASSING = ['EGRANT', 'EAGAIN', 'EBUSY', 'ETIMEDOUT'];
 /** Reports of an array in which nothing is under way: each wakes two nodes. */
 const REPORT_AT_REST_MS = 4000;
 
@@ -405,6 +412,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing.
   const stuck = runs && pathLost(observation) && !canDiffer(record);
   if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
+  const parted = diverged(observation, record, state.self).length > 0;
+  // What cannot be drained now must not keep a record from being applied, as above: slots and size can wait.
+  const drains = observation.held || mayDrain(observation);
+  if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
+    const shaping = shapingOp(record, observation);
+    if (shaping !== null) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
+  }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
     // An active one was rebuilt while this node was away. Of a writer it is a failure, and told as one.
@@ -429,7 +443,6 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     const mark = copy?.kind === 'resync' ? copy.fromSector : unsure;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
-  const parted = diverged(observation, record, state.self).length > 0;
   if (copierHere && !copy.halted && isReleased(array) && !runs && !parted) {
     if (started && ended(array, observation)) {
       if (observation.syncAction !== 'frozen') return { op: { op: 'freeze' }, settled: true };
@@ -472,6 +485,21 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (spare !== undefined) return { op: { op: 'add-spare', member: spare.uuid, record }, settled: true };
   }
   return { op: null, settled: true };
+}
+
+function isUnfit({ unfit, record }: LocalArray): boolean {
+  return unfit !== null && compareVersions(unfit.version, record.version) === 0;
+}
+
+/** To the record's slots and size; null: they are there, or a member has to come in first. */
+function shapingOp(record: ArrayRecord, observation: ArrayObservation): LocalOp | null {
+  const due = shapingDue(record, observation);
+  if (due === null || due === 'fill') return null;
+  // It would be packed with the others, or asked for its room.
+  const failed = observation.members.find(({ faulty }) => faulty);
+  if (failed !== undefined && failed.uuid !== null) return { op: 'remove', member: failed.uuid };
+  if (due === 'anew') return { op: 'stop' };
+  return { op: due === 'slots' ? 'set-slots' : 'set-size', record };
 }
 
 function goodIn(record: ArrayRecord | null): Set<string> {
@@ -570,6 +598,7 @@ export function localStep(
       break;
     case 'paths':
       state.paths = input.paths;
+      for (const uuid of arrays.keys()) change(uuid, { unfit: null });
       break;
     case 'leave':
       state.leaving = true;
@@ -590,6 +619,7 @@ export function localStep(
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
+          unfit: null,
           copying: null,
           expected: new Map(),
           windows: null,
@@ -670,6 +700,10 @@ export function localStep(
         const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
         if (array.trouble !== text) effects.push({ type: 'trouble', array: input.array, md: array.record.md, text });
         change(input.array, { trouble: text });
+        const shapes = input.op.op === 'set-slots' || input.op.op === 'set-size';
+        if (shapes && !PASSING.includes(input.error.code)) {
+          change(input.array, { unfit: { version: array.record.version, text } });
+        }
         if (input.op.op === 'assemble') effects.push({ type: 'rescan' });
         effects.push({ type: 'report' });
       } else if (array.trouble !== null) {
@@ -754,7 +788,7 @@ function advance(
         applied: array.record.version,
         reportedAtMs: now,
         reportedState: localState(array),
-        trouble: null,
+        trouble: isUnfit(array) ? array.trouble : null,
       });
       effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
     }

@@ -18,6 +18,7 @@ import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire/messages.ts';
 import {
   activeMembers,
+  arraySectors,
   canDiffer,
   freeSlots,
   isRedundant,
@@ -36,6 +37,15 @@ import {
   type Version,
   wholeCopy,
 } from './record.ts';
+import {
+  changeSize,
+  changeSlots,
+  type Growth,
+  replacementIn,
+  replacementOver,
+  startReplacement,
+  withoutReplacement,
+} from './shape.ts';
 
 /** A change asked for by an operator, checked and resolved by the agent as far as disks are concerned. */
 export type Change =
@@ -48,7 +58,11 @@ export type Change =
   | { what: 'add'; member: MemberRecord }
   /** As mdadm's --action. */
   | { what: 'action'; action: 'check' | 'repair' | 'idle' | 'frozen' }
-  | { what: 'sync-limit'; limitKib: number | null };
+  | { what: 'sync-limit'; limitKib: number | null }
+  | { what: 'slots'; raidDisks: number; force: boolean }
+  | ({ what: 'size' } & Growth)
+  /** `by`: a spare; null: any. */
+  | { what: 'replace'; member: string; by: string | null };
 
 export interface PendingCommit {
   record: ArrayRecord;
@@ -323,15 +337,23 @@ function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
   }
 }
 
+/** The first node that has to write to this member and does not see it. */
+function unseenBy(state: MasterState, record: ArrayRecord, uuid: string): NodeId | null {
+  const sees = (id: NodeId) => state.nodes.get(id)?.reports.get(record.uuid)?.visible.includes(uuid) === true;
+  return mayTouch(record).find((id) => !sees(id)) ?? null;
+}
+
 /** A spare that takes over a free slot, if every node that has to write to it sees it. */
 function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | null {
   if (record.run !== 'started' || record.resync !== null || record.writers.length === 0) return null;
   if (!isRedundant(record.level)) return null;
-  const [slot] = freeSlots(record);
+  const [slot, ...more] = freeSlots(record);
   if (slot === undefined) return null;
-  const seenByAll = (uuid: string): boolean =>
-    mayTouch(record).every((id) => state.nodes.get(id)?.reports.get(record.uuid)?.visible.includes(uuid) === true);
-  const spare = record.members.find((member) => member.role === 'spare' && seenByAll(member.uuid));
+  const ready = record.members.filter(({ role, uuid }) => role === 'spare' && unseenBy(state, record, uuid) === null);
+  // One of the slots is there for the member that is to replace another, and is taken away when it has.
+  const waits = replacementIn(record)?.role === 'spare';
+  const other = waits && more.length === 0 ? undefined : ready.find(({ replaces }) => replaces === undefined);
+  const spare = ready.find(({ replaces }) => replaces !== undefined) ?? other;
   if (spare === undefined || spare.dataSizeSectors < record.componentSectors) return null;
   const members = record.members.map((member) =>
     member === spare ? { ...member, role: 'rebuilding' as const, slot } : member,
@@ -432,6 +454,10 @@ function nextChange(
       fields: {},
     };
   }
+  const replaced = replacementOver(record);
+  if (replaced !== null) {
+    return { kind: 'replaced', record: replaced.record, detail: { member: replaced.member }, fields: {} };
+  }
   const asked = array.asked[0];
   if (asked !== undefined) return changeFor(state, array, record, asked);
   if (ownerIsGone(state, record, now)) {
@@ -531,8 +557,9 @@ function changeFor(
       const member = record.members.find((candidate) => candidate.uuid === change.member);
       if (member === undefined) return refuse(`${record.md} has no member ${change.member}`);
       if (isWritten(member)) return refuse(`${record.md}: member ${change.member} is in use; fail it first`);
-      const members = record.members.filter((candidate) => candidate.uuid !== change.member);
-      return next('remove', { ...record, members, events: record.events + 1 }, {}, { member: change.member });
+      const left = member.replaces === undefined ? record : withoutReplacement(record);
+      const members = left.members.filter((candidate) => candidate.uuid !== change.member);
+      return next('remove', { ...left, members, events: record.events + 1 }, {}, { member: change.member });
     }
     case 'add': {
       if (record.members.some((candidate) => candidate.uuid === change.member.uuid)) {
@@ -548,6 +575,20 @@ function changeFor(
       return actionFor(state, array, record, change.action, next, refuse);
     case 'sync-limit':
       return next('resync-change', { ...record, syncLimitKib: change.limitKib }, {});
+    case 'slots': {
+      const changed = changeSlots(record, change.raidDisks, change.force);
+      return typeof changed === 'string' ? refuse(changed) : next('grow', changed);
+    }
+    case 'size': {
+      const changed = changeSize(record, change, copierFor(state, record));
+      return typeof changed === 'string' ? refuse(changed) : next('grow', changed, { copied: false, progress: null });
+    }
+    case 'replace': {
+      const unseen = (uuid: string) => unseenBy(state, record, uuid);
+      const started = startReplacement(record, change.member, change.by, copierFor(state, record), unseen);
+      if (typeof started === 'string') return refuse(started);
+      return next('replace', started.record, { copied: false, progress: null }, { member: change.member });
+    }
   }
 }
 
@@ -1025,6 +1066,8 @@ function outcomeText(pending: PendingCommit): string {
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,
     add: `member ${detail.member ?? ''} added to ${record.md} as a spare`,
+    grow: `${record.md} has ${record.raidDisks} raid devices and ${arraySectors(record)} sectors`,
+    replace: `${record.md}: member ${detail.member ?? ''} is being replaced`,
     'resync-start': `${record.md}: ${record.resync?.kind ?? 'copy'} started`,
     'resync-done': `${record.md}: ended`,
     'resync-change': copyText(record),
@@ -1065,7 +1108,7 @@ function tellCopy(state: MasterState, array: MasterArray, pending: PendingCommit
     effects.push({ type: 'notice', name, severity, subject: record.md, detail: more });
   };
   const copy = record.resync;
-  const begins = kind === 'resync-start' || kind === 'create' || kind === 'evict' || kind === 'adopt';
+  const begins = ['resync-start', 'create', 'evict', 'adopt', 'grow', 'replace'].includes(kind);
   if (begins && copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
   if (kind === 'resync-change' && copy !== null) {
     tell(copy.halted ? 'CopyHalted' : 'CopyContinued', 'info', { kind: copy.kind, by: copy.by });

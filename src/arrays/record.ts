@@ -35,6 +35,8 @@ export const MemberRecord = z.object({
   dataOffsetSectors: z.int().min(0),
   /** Sectors of this member that may hold data, from dataOffsetSectors on. */
   dataSizeSectors: z.int().min(0),
+  /** The member that this one replaces as soon as it is in sync; meanwhile the array has a slot more. */
+  replaces: Uuid.optional(),
 });
 export type MemberRecord = z.infer<typeof MemberRecord>;
 

@@ -4,15 +4,18 @@ import { DEFAULT_FILE, DEFAULT_KEY_FILE, DEFAULT_SOCKET_PATH, DEFAULT_STATE_DIR 
 import { VERSION } from '../version.ts';
 import { createContext, type GlobalOptions } from './context.ts';
 import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
+import type { Growing } from './grow.ts';
 import type { Step } from './manage.ts';
 import {
   arrayName,
   chunkKibOf,
+  componentKibOf,
   countOf,
   levelOf,
   limitKibOf,
   mdName,
   type SyncAction,
+  standIn,
   syncActions,
   WordError,
 } from './mdadm_words.ts';
@@ -222,7 +225,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
   };
   program
     .command('manage')
-    .description('fail, remove, add and re-add members, in the order given')
+    .description('fail, remove, add, re-add and replace members, in the order given')
     .addArgument(array())
     .addOption(new Option('-f, --fail <device...>', 'mark as faulty').argParser(step('fail')))
     .addOption(
@@ -243,12 +246,30 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
         "add what was a member before, and rebuild it; the word 'missing' (of --add too) means disks of this array that are not in it, 'faulty' every faulty member",
       ).argParser(step('re-add')),
     )
+    .addOption(
+      new Option(
+        '--replace <device...>',
+        'rebuild a spare in the place of what is in use, which counts as faulty only when that is done (raid1)',
+      ).argParser(step('replace')),
+    )
+    .addOption(
+      new Option(
+        '--with <device...>',
+        'the spares to replace them with, in the same order (default: any spare)',
+      ).argParser(
+        read((device) => {
+          if (standIn(steps, device)) return device;
+          throw new WordError(`${device}: there is no --replace before it that it could go with`);
+        }),
+      ),
+    )
     .option('--force', 'add a disk that carries something')
     .addOption(json())
     .addHelpText(
       'after',
       examples(
         'mdmesh manage md0 --fail /dev/sdb --remove /dev/sdb --add /dev/sdd',
+        'mdmesh manage md0 --add /dev/sdd --replace /dev/sdb --with /dev/sdd && mdmesh wait md0',
         'mdmesh manage /dev/md0 -f /dev/sdb -r /dev/sdb',
         'mdmesh manage md0 --fail detached --remove detached',
         'mdmesh manage md0 --re-add missing && mdmesh wait md0',
@@ -262,15 +283,52 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     );
 
   program
+    .command('grow')
+    .description(
+      'give an array more or fewer devices (raid1), or make it larger (raid1, raid10 near), while it is in use',
+    )
+    .addArgument(array())
+    .addOption(
+      new Option('-n, --raid-devices <count>', 'active members from now on; spares take the new slots').argParser(
+        read((word) => countOf(word, 1)),
+      ),
+    )
+    .addOption(
+      new Option(
+        '-z, --size <size>',
+        'of each member: KiB, or with K, M or G; max: as all nodes see room for',
+      ).argParser(read(componentKibOf)),
+    )
+    .option('-a, --add <device...>', 'add these disks before')
+    .option('--assume-clean', 'skip the resync of what is new: the members are known to be equal there')
+    .option('-f, --force', 'leave it degraded where there are too few spares; add disks that carry something')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Fewer devices: only where the slots to go are free. Fail and remove members first (mdmesh manage).
+Larger: enlarge the disks, let every node see their new size, then grow. What is new is copied to all members before it
+counts as in sync; it can be written at once.
+${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max')}`,
+    )
+    .action(
+      run(async (name: string, options: Growing & Spoken) => {
+        const { growCommand } = await import('./grow.ts');
+        return growCommand(context, name, options);
+      }),
+    );
+
+  program
     .command('mdadm')
     .description("mdadm's own words: the agent answers for the cluster's arrays, the real mdadm for all else")
     .usage("[mdadm's options and devices]")
     .addHelpText(
       'after',
       `
-For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r), --add (-a) and --re-add, in the
-order written, with the words failed, detached and missing; --detail (-D, with --test); --stop (-S), which stops it on
-all nodes; --action=check, repair, idle or frozen; --wait (-W).
+For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r), --add (-a), --re-add, --replace and
+--with, in the order written, with the words failed, detached and missing; --grow (-G) with --raid-devices (-n), --size (-z),
+--assume-clean and --add; --detail (-D, with --test); --stop (-S), which stops it on all nodes; --action=check, repair,
+idle or frozen; --wait (-W).
 Everything else, and every other array, goes to the real mdadm as it was typed. A link named mdadm to this program does
 the same under mdadm's name; MDMESH_SOCKET then names another socket.
 ${examples('mdmesh mdadm /dev/md0 --fail /dev/sdb --remove failed', 'mdmesh mdadm --detail /dev/md0', 'mdmesh mdadm --misc --action=check /dev/md0', 'ln -s /usr/bin/mdmesh /usr/local/sbin/mdadm')}`,

@@ -154,7 +154,8 @@ export function activeAlready(seen: ArrayObservation, uuid: string): boolean {
 export function demandSlots(seen: ArrayObservation, { level, raidDisks }: ArrayRecord): void {
   const { md, members } = seen;
   // Any other level would be reshaped: data moved, by each kernel for itself.
-  if (level !== 'raid1') throw new MdError('EINVAL', `${md}: ${level} cannot be given ${raidDisks} slots: only raid1 can`);
+  if (level !== 'raid1')
+    throw new MdError('EINVAL', `${md}: ${level} cannot be given ${raidDisks} slots: only raid1 can`);
   demandMovable(seen, `making it ${raidDisks} slots`);
   const taken = members.filter(({ slot }) => slot !== null);
   const failed = taken.find(({ faulty }) => faulty);
@@ -170,11 +171,24 @@ export function demandSize(seen: ArrayObservation, record: ArrayRecord): void {
   const { md, sizeSectors } = seen;
   const wanted = arraySectors(record);
   if (record.level !== 'raid1' && record.level !== 'raid10')
-    throw new MdError('EINVAL', `${md}: the size of ${record.level} cannot be changed here; only raid1 and raid10 can grow`);
+    throw new MdError(
+      'EINVAL',
+      `${md}: the size of ${record.level} cannot be changed here; only raid1 and raid10 can grow`,
+    );
   if (wanted <= sizeSectors)
     throw new MdError('EINVAL', `${md}: it has ${sizeSectors} sectors, ${wanted} are not more; it can only grow`);
   demandMovable(seen, `making it ${wanted} sectors large`);
   const failed = seen.members.find(({ faulty }) => faulty);
   // md asks each member it has, faulty or not, for room (update_size, drivers/md/md.c).
   if (failed !== undefined) throw new MdError('EBUSY', `${md}: ${failed.device} is faulty; remove it first`);
+}
+
+/** @throws MdError ENOSPC */
+export function demandRoom(record: ArrayRecord, member: MemberRecord, device: string, sizeSectors: number): void {
+  const end = member.dataOffsetSectors + Math.max(member.dataSizeSectors, record.componentSectors);
+  if (end <= sizeSectors) return;
+  throw new MdError(
+    'ENOSPC',
+    `${record.md}: ${device} has ${sizeSectors} sectors on this node, ${end} are needed; let this node see its new size`,
+  );
 }

@@ -10,7 +10,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { arraySectors } from '../arrays/levels.ts';
-import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
+import type { ArrayRecord } from '../arrays/record.ts';
 import {
   activeAlready,
   demandAttachable,
@@ -20,6 +20,7 @@ import {
   demandMovable,
   demandOpenGates,
   demandRange,
+  demandRoom,
   demandSize,
   demandSlots,
   rebuildingMember,
@@ -238,7 +239,7 @@ class RealDriver implements MdDriver {
         record.members.map(async (member) => {
           const path = paths.get(member.uuid);
           if (path !== undefined && member.role !== 'faulty')
-            devices.set(member.uuid, await this.#memberAt(md, member.uuid, path));
+            devices.set(member.uuid, await this.#memberAt(record, member.uuid, path));
         }),
       );
       const members = planAssembly(record, devices);
@@ -326,7 +327,7 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, async () => {
       const member = record.members.find((candidate) => candidate.uuid === memberUuid);
       if (member === undefined) throw new MdError('EINVAL', `${md}: the record lists no member ${memberUuid}`);
-      const device = await this.#memberAt(md, memberUuid, path);
+      const device = await this.#memberAt(record, memberUuid, path);
       this.#guard.registerMember(md, await this.#array(md).addSpare(member, device));
     });
   }
@@ -372,7 +373,7 @@ class RealDriver implements MdDriver {
   ): Promise<void> {
     return this.#inLane(md, async () => {
       const member = rebuildingMember(record, memberUuid);
-      const device = await this.#memberAt(md, memberUuid, path);
+      const device = await this.#memberAt(record, memberUuid, path);
       const array = this.#array(md);
       const state = array.read();
       const seen = this.#observation(state);
@@ -455,7 +456,11 @@ class RealDriver implements MdDriver {
       this.#guard.demandGrant(md, 'not grown');
       for (const member of state.members) {
         const recorded = record.members.find(({ uuid }) => uuid === this.#uuidOf(member));
-        if (recorded !== undefined) await this.#growMember(array, recorded, member);
+        if (recorded === undefined) continue;
+        const disk = this.#paths.diskOf(member);
+        const sectors = Number(this.#readFiles([`/sys/dev/block/${disk.devno}/size`])[0] ?? 0);
+        demandRoom(record, recorded, disk.device, sectors);
+        await array.growMember(recorded, member);
       }
       const wanted = arraySectors(record);
       await array.setSize(wanted, record.componentSectors);
@@ -463,18 +468,11 @@ class RealDriver implements MdDriver {
       await this.#guard.register(array.read(), true);
       const { sizeSectors } = array.read();
       if (sizeSectors !== wanted)
-        throw new MdError('EIO', `${md}: grown to ${sizeSectors} sectors, not to ${wanted}; the kernel log may say why`);
+        throw new MdError(
+          'EIO',
+          `${md}: grown to ${sizeSectors} sectors, not to ${wanted}; the kernel log may say why`,
+        );
     });
-  }
-
-  async #growMember(array: RealArray, record: MemberRecord, member: SysfsMember): Promise<void> {
-    const disk = this.#paths.diskOf(member);
-    const room = Number(this.#readFiles([`/sys/dev/block/${disk.devno}/size`])[0] ?? 0) - record.dataOffsetSectors;
-    if (room < record.dataSizeSectors) {
-      const text = `${disk.device} has room for ${room} sectors of data on this node, ${record.dataSizeSectors} are needed`;
-      throw new MdError('ENOSPC', `${array.md}: ${text}; let this node see its new size`);
-    }
-    await array.growMember(record, member);
   }
 
   /** Members leave their slots and come back, without anybody taking it for failures. */
@@ -557,7 +555,8 @@ class RealDriver implements MdDriver {
   }
 
   /** The device at this path, which must be the member that the caller believes it to be. */
-  async #memberAt(md: string, uuid: string, path: string): Promise<BlockDevice> {
+  async #memberAt(record: ArrayRecord, uuid: string, path: string): Promise<BlockDevice> {
+    const { md } = record;
     const disk = await this.#disks.examine(path);
     const found = disk.superblock?.deviceUuid;
     if (found !== uuid) {
@@ -569,6 +568,9 @@ class RealDriver implements MdDriver {
       // The kernel would not refuse: arrays with external metadata share their claim on a disk (lock_rdev, drivers/md/md.c).
       throw new MdError('EBUSY', `${path} is in use by ${holders.join(', ')}; stop that first`);
     }
+    const member = record.members.find((candidate) => candidate.uuid === uuid);
+    // The kernel would not ask, and what lies beyond would fail the member.
+    if (member !== undefined) demandRoom(record, member, path, disk.sizeSectors);
     return resolveDevice(path);
   }
 

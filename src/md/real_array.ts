@@ -327,13 +327,21 @@ export class RealArray {
   async growMember({ uuid, dataSizeSectors }: MemberRecord, member: SysfsMember): Promise<void> {
     if (this.#paths.stateOf(member) !== 'direct') await this.#paths.grow(uuid, this.#paths.diskOf(member));
     const kib = String(Math.floor(dataSizeSectors / 2));
-    await this.#write(`${memberDirectory(this.md, member.device)}/size`, kib, `letting ${this.#nameOf(member)} hold more`);
+    await this.#write(
+      `${memberDirectory(this.md, member.device)}/size`,
+      kib,
+      `letting ${this.#nameOf(member)} hold more`,
+    );
   }
 
   /** Writes to the new part are held before it is there. */
   async setSize(sizeSectors: number, componentSectors: number): Promise<void> {
     await this.#set('suspend_hi', String(sizeSectors), 'holding what it is to grow by');
-    await this.#set('component_size', String(componentSectors / 2), `growing it to ${componentSectors} sectors a member`);
+    await this.#set(
+      'component_size',
+      String(componentSectors / 2),
+      `growing it to ${componentSectors} sectors a member`,
+    );
   }
 
   /** raid0 and linear copy nothing: done at once. */

@@ -10,7 +10,7 @@
 import { createHash } from 'node:crypto';
 import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
-import { demandRange, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
+import { demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
   type CopyOrder,
@@ -250,7 +250,7 @@ export class SimulatedNode implements MdDriver {
     for (const [other, array] of this.#arrays)
       if (other !== md && array.members.some((attached) => attached.disk === disk))
         throw new MdError('EBUSY', `${md}: ${path} is in use by ${other}; stop that first`);
-    this.#demandRoom(md, record, uuid, disk);
+    demandRoom(record, member, path, this.#storage.sizeSectors(disk, this.node));
     return {
       uuid,
       disk,
@@ -401,18 +401,11 @@ export class SimulatedNode implements MdDriver {
     const array = this.#array(md);
     demandSize(array.observe(), record);
     this.#needGrant(md);
-    for (const { uuid, disk } of array.members) this.#demandRoom(md, record, uuid, disk);
+    for (const { uuid, disk } of array.members) {
+      const member = record.members.find((candidate) => candidate.uuid === uuid);
+      if (member !== undefined) demandRoom(record, member, disk, this.#storage.sizeSectors(disk, this.node));
+    }
     array.setSize(record);
-  }
-
-  /** @throws MdError ENOSPC */
-  #demandRoom(md: string, record: ArrayRecord, uuid: string, disk: string): void {
-    const member = record.members.find((candidate) => candidate.uuid === uuid);
-    if (member === undefined) return;
-    const end = member.dataOffsetSectors + Math.max(member.dataSizeSectors, record.componentSectors);
-    const sectors = this.#storage.sizeSectors(disk, this.node);
-    if (end > sectors)
-      throw new MdError('ENOSPC', `${md}: ${disk} has ${sectors} sectors on this node, member ${uuid} needs ${end}`);
   }
 
   async freeze(md: string): Promise<void> {

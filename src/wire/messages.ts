@@ -61,6 +61,21 @@ export const Request = z.discriminatedUnion('verb', [
   z.object({ verb: z.literal('action'), array: z.string(), action: z.enum(['check', 'repair', 'idle', 'frozen']) }),
   /** null: as the configuration says. */
   z.object({ verb: z.literal('sync-limit'), array: z.string(), limitKib: z.int().min(1).nullable() }),
+  z.object({
+    verb: z.literal('grow-devices'),
+    array: z.string(),
+    raidDisks: z.int().min(1).max(128),
+    force: z.boolean().default(false),
+  }),
+  /** `sizeKib`: of each member; null: as much as all have room for. */
+  z.object({
+    verb: z.literal('grow-size'),
+    array: z.string(),
+    sizeKib: z.int().min(1).nullable(),
+    assumeClean: z.boolean().default(false),
+  }),
+  /** `with`: a spare; null: any. */
+  z.object({ verb: z.literal('replace'), array: z.string(), device: z.string(), with: z.string().nullable() }),
   z.object({ verb: z.literal('confirm-dead'), node: NodeId }),
 ]);
 export type Request = z.infer<typeof Request>;
@@ -98,6 +113,9 @@ export const CommitKind = z.enum([
   'resync-change',
   'new-term',
   'move',
+  'grow',
+  'replace',
+  'replaced',
 ]);
 export type CommitKind = z.infer<typeof CommitKind>;
 
@@ -297,7 +315,12 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
     queryId: Uuid,
     members: z.array(z.object({ path: z.string().nullable(), uuid: Uuid })),
   }),
-  z.object({ kind: z.literal('sees-answer'), queryId: Uuid, seen: z.array(Uuid), wrong: z.array(z.string()) }),
+  z.object({
+    kind: z.literal('sees-answer'),
+    queryId: Uuid,
+    seen: z.array(z.object({ uuid: Uuid, path: z.string(), sizeSectors: z.int().min(0) })),
+    wrong: z.array(z.string()),
+  }),
 ]);
 export type ArrayMessage = z.infer<typeof ArrayMessage>;
 

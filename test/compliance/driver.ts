@@ -971,7 +971,10 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.deepEqual([bench.see().raidDisks, bench.see().degraded, ...taken()], [4, 1, 0, 1, 2]);
       await bench.done(driver.open(md));
       const first = bench.write(0, 1);
-      await bench.fixture.until(() => bench.gateClosed() || first.state() === 'done', 'gate A, or it is answered already');
+      await bench.fixture.until(
+        () => bench.gateClosed() || first.state() === 'done',
+        'gate A, or it is answered already',
+      );
       if (bench.gateClosed()) await bench.done(driver.answerGates(md));
       await bench.done(first.promise);
       await refused(slots(5), 'EBUSY');

@@ -250,12 +250,13 @@ test('a rebuilding that was called off is taken out of its slot, drained, before
 test('the copier’s md is told to go on as the windows allow, and a copy that it did not begin is frozen', () => {
   const record = rebuilding(2, 6);
   const big = { ...record, componentSectors: 1_000_000 };
-  const node = new Node(big, mdRebuilding('absent'));
-  node.did(mdRebuilding('rebuilding', { held: true }));
+  const sizeSectors = big.componentSectors;
+  const node = new Node(big, mdRebuilding('absent', { sizeSectors }));
+  node.did(mdRebuilding('rebuilding', { held: true, sizeSectors }));
   const asked = node.release(big).find((effect) => effect.type === 'send-window');
   assert.ok(asked?.type === 'send-window');
   assert.deepEqual([asked.range.loSector, asked.to], [0, [1, 3]]);
-  node.did(mdRebuilding('rebuilding'));
+  node.did(mdRebuilding('rebuilding', { sizeSectors }));
   for (const from of [1, 3]) {
     node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked.sequence });
   }
@@ -263,7 +264,11 @@ test('the copier’s md is told to go on as the windows allow, and a copy that i
   assert.ok(start?.op === 'start-copy');
   assert.deepEqual(start.copy, { kind: 'recovery', fromSector: 0, toSector: asked.range.hiSector });
   const runs = (doneSectors: number) =>
-    mdRebuilding('rebuilding', { syncAction: 'recover', syncCompleted: { doneSectors, totalSectors: 1_000_000 } });
+    mdRebuilding('rebuilding', {
+      sizeSectors,
+      syncAction: 'recover',
+      syncCompleted: { doneSectors, totalSectors: sizeSectors },
+    });
   node.did(runs(0));
   node.now += 5;
   const effects = node.feed({ type: 'observed', array: ARRAY, observation: runs(asked.range.hiSector) });
