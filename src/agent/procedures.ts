@@ -165,13 +165,17 @@ export function procedures(agent: Agent): Procedures {
   }
 
   /** @throws Refusal that names the node which does not */
-  async function allSee(asker: NodeId | null, members: ReadonlyMap<string, string>): Promise<Map<NodeId, Looked>> {
+  async function allSee(
+    asker: NodeId | null,
+    members: ReadonlyMap<string, string>,
+    allowMissing = false,
+  ): Promise<Map<NodeId, Looked>> {
     const looked = await allLook(asker, members);
     for (const [node, { seen }] of looked) {
       const missing = [...members].filter(([uuid]) => seen.every((each) => each.uuid !== uuid)).map(([, path]) => path);
-      if (missing.length > 0) {
+      if (missing.length > 0 && !allowMissing) {
         throw new Refusal(
-          `node ${node} does not see the disk that is ${missing.join(', ')} on node ${asker ?? agent.self}; check its path to the storage`,
+          `node ${node} does not see the disk that is ${missing.join(', ')} on node ${asker ?? agent.self}; check its path to the storage${asker === null ? '' : ', or leave the node out with --allow-missing'}`,
         );
       }
     }
@@ -233,6 +237,7 @@ export function procedures(agent: Agent): Procedures {
         slot: index < raidDisks ? index : null,
         dataOffsetSectors,
         dataSizeSectors: disk.sizeSectors - dataOffsetSectors,
+        ...(request.allowMissing === true && index >= raidDisks ? { allowMissing: true as const } : {}),
       };
     });
     const chunkSectors = request.chunkKib === undefined ? defaultChunkSectors(level) : request.chunkKib * 2;
@@ -265,7 +270,7 @@ export function procedures(agent: Agent): Procedures {
     };
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
-    await layDown(asker, record, paths, typed);
+    await layDown(asker, record, paths, typed, request.allowMissing === true);
     agent.ask(record.uuid, { what: 'introduce', kind: 'create', record }, requestId);
   }
 
@@ -275,6 +280,7 @@ export function procedures(agent: Agent): Procedures {
     record: ArrayRecord,
     paths: ReadonlyMap<string, string>,
     typed: ReadonlyMap<string, string>,
+    allowMissing: boolean,
   ): Promise<void> {
     const writes = writesFor({
       record,
@@ -288,7 +294,13 @@ export function procedures(agent: Agent): Procedures {
     const before = await underneath(writes);
     try {
       await write(writes);
-      await allSee(asker, typed);
+      const looked = await allSee(asker, typed, allowMissing);
+      for (const [node, { seen }] of looked) {
+        const missing = [...typed.keys()].find((uuid) => seen.every((each) => each.uuid !== uuid));
+        if (missing !== undefined) {
+          agent.notice('NodeCannotSeeMember', 'warning', record.md, { node, member: missing });
+        }
+      }
     } catch (error) {
       await driver.writeMetadata(before);
       await agent.rescan();
@@ -377,6 +389,7 @@ export function procedures(agent: Agent): Procedures {
       slot: null,
       dataOffsetSectors,
       dataSizeSectors: disk.sizeSectors - dataOffsetSectors,
+      ...(request.allowMissing === true ? { allowMissing: true } : {}),
     };
     if (member.dataSizeSectors < record.componentSectors) {
       throw new Refusal(
@@ -384,7 +397,8 @@ export function procedures(agent: Agent): Procedures {
       );
     }
     const next = recordBeforeCommit(record, member);
-    await layDown(asker, next, new Map([[member.uuid, disk.path]]), new Map([[member.uuid, device.path]]));
+    const typed = new Map([[member.uuid, device.path]]);
+    await layDown(asker, next, new Map([[member.uuid, disk.path]]), typed, request.allowMissing === true);
     agent.ask(record.uuid, { what: 'add', member }, requestId);
   }
 

@@ -264,7 +264,7 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
 
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
-  if (crashedSince(state, record)) return true;
+  if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
   return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 

@@ -288,9 +288,13 @@ function goneFrom(
     if (report === undefined || report.applied === null) continue;
     const current = compareVersions(report.applied, record.version) === 0;
     if (current && report.state === 'absent' && record.run === 'stopped') clean.push(id);
-    else if (report.state === 'held' && node.leaving) clean.push(id);
+    else if (report.state === 'held' && (node.leaving || (current && isBlind(record, id)))) clean.push(id);
   }
   return { clean, dirty };
+}
+
+function isBlind(record: ArrayRecord, id: NodeId): boolean {
+  return record.blind?.includes(id) === true;
 }
 
 function copierFor(state: MasterState, record: ArrayRecord): NodeId {
@@ -337,6 +341,29 @@ function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
   }
 }
 
+/** These nodes see everything again. */
+function seeing({ blind = [], ...record }: ArrayRecord, nodes: readonly NodeId[]): ArrayRecord {
+  const left = without(blind, nodes);
+  return left.length === 0 ? record : { ...record, blind: left };
+}
+
+/** Nodes that are to cease to write, so that a spare which they do not see can take a slot. */
+function blindStart(state: MasterState, record: ArrayRecord): NextChange | null {
+  for (const { uuid, role, allowMissing, dataSizeSectors } of record.members) {
+    if (role !== 'spare' || allowMissing !== true || dataSizeSectors < record.componentSectors) continue;
+    const blind = mayTouch(record).filter((id) => {
+      const report = state.nodes.get(id)?.reports.get(record.uuid);
+      return report !== undefined && !report.visible.includes(uuid);
+    });
+    const [node] = blind;
+    const asked = blind.every((id) => isBlind(record, id));
+    if (node === undefined || asked || blind.includes(copierFor(state, record))) continue;
+    const changed = { ...record, blind: [...new Set([...(record.blind ?? []), ...blind])] };
+    return { kind: 'blind', record: changed, detail: { member: uuid, node }, fields: {} };
+  }
+  return null;
+}
+
 /** The first node that has to write to this member and does not see it. */
 function unseenBy(state: MasterState, record: ArrayRecord, uuid: string): NodeId | null {
   const sees = (id: NodeId) => state.nodes.get(id)?.reports.get(record.uuid)?.visible.includes(uuid) === true;
@@ -354,7 +381,8 @@ function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | nu
   const waits = replacementIn(record)?.role === 'spare';
   const other = waits && more.length === 0 ? undefined : ready.find(({ replaces }) => replaces === undefined);
   const spare = ready.find(({ replaces }) => replaces !== undefined) ?? other;
-  if (spare === undefined || spare.dataSizeSectors < record.componentSectors) return null;
+  if (spare === undefined) return blindStart(state, record);
+  if (spare.dataSizeSectors < record.componentSectors) return null;
   const members = record.members.map((member) =>
     member === spare ? { ...member, role: 'rebuilding' as const, slot } : member,
   );
@@ -492,7 +520,12 @@ function nextChange(
       return {
         kind: 'admit',
         // The first writer makes the superblocks dirty; later ones change the mesh area only.
-        record: { ...record, writers, writerBoots, events: record.events + (record.writers.length === 0 ? 1 : 0) },
+        record: {
+          ...seeing(record, admitted),
+          writers,
+          writerBoots,
+          events: record.events + (record.writers.length === 0 ? 1 : 0),
+        },
         detail: node === undefined ? {} : { node },
         fields: {},
       };
@@ -513,7 +546,12 @@ function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: Mas
   const report = node.reports.get(record.uuid);
   if (report === undefined || report.applied === null || report.trouble !== null) return false;
   if (compareVersions(report.applied, record.version) !== 0 || report.state !== 'held') return false;
-  return record.members.every((member) => !isWritten(member) || report.visible.includes(member.uuid));
+  const needs = (member: MemberRecord): boolean => {
+    // What made it leave may be about to be written.
+    const awaited = isBlind(record, id) && member.role === 'spare' && member.allowMissing === true;
+    return isWritten(member) || awaited;
+  };
+  return record.members.every((member) => !needs(member) || report.visible.includes(member.uuid));
 }
 
 function changeFor(

@@ -37,6 +37,8 @@ export const MemberRecord = z.object({
   dataSizeSectors: z.int().min(0),
   /** The member that this one replaces as soon as it is in sync; meanwhile the array has a slot more. */
   replaces: Uuid.optional(),
+  /** It was added although some node does not see it: it takes a slot all the same, and that node ceases to write. */
+  allowMissing: z.literal(true).optional(),
 });
 export type MemberRecord = z.infer<typeof MemberRecord>;
 
@@ -76,6 +78,11 @@ export const ArrayRecord = z.object({
    * since, whatever its array looks like now: its last writes may stand on one leg only.
    */
   writerBoots: z.array(z.object({ node: NodeId, kernelBoot: Uuid })),
+  /**
+   * Nodes that are to leave the writers because they do not see a member that is to be written (`allowMissing`). They come back
+   * when they do.
+   */
+  blind: z.array(NodeId).optional(),
   /**
    * Not null: a copy is under way, and one node (`by`) makes it. What lies before `fromSector` is done: the last checkpoint,
    * in md's own unit of the copy (resync, check and repair of raid10 count sectors of the array, all else sectors of the

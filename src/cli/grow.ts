@@ -8,8 +8,8 @@ import type { Spoken } from './requests.ts';
 
 export interface Growing {
   raidDevices?: number;
-  /** KiB of each member; null: as much as all have room for. */
-  size?: number | null;
+  /** KiB of each member; max: as much as all have room for. */
+  size?: number | 'max';
   assumeClean?: boolean;
   /** Disks that are added before. */
   add?: string[];
@@ -36,12 +36,14 @@ export async function grow(
 }
 
 function requestFor(array: string, { raidDevices, size, assumeClean, force = false }: Growing): Request {
-  if ((raidDevices === undefined) === (size === undefined)) {
-    // mdadm's rule too: one of them at a time.
+  // mdadm's rule too: one of them at a time.
+  if (size !== undefined && raidDevices === undefined) {
+    return { verb: 'grow-size', array, sizeKib: size === 'max' ? null : size, assumeClean: assumeClean ?? false };
+  }
+  if (raidDevices === undefined || size !== undefined) {
     throw new UsageFailure(`grow ${array}: give --raid-devices or --size, one of them at a time`);
   }
-  if (raidDevices !== undefined) return { verb: 'grow-devices', array, raidDisks: raidDevices, force };
-  return { verb: 'grow-size', array, sizeKib: size ?? null, assumeClean: assumeClean ?? false };
+  return { verb: 'grow-devices', array, raidDisks: raidDevices, force };
 }
 
 export async function growCommand(context: Context, md: string, options: Growing & Spoken): Promise<number> {

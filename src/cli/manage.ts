@@ -25,6 +25,8 @@ export interface Step {
 
 export interface StepOptions {
   force?: boolean;
+  /** Nodes that do not see an added disk are left out, until they do. */
+  allowMissing?: boolean;
   /** For tests. @default 30000 */
   settleMs?: number;
 }
@@ -100,7 +102,10 @@ export async function doSteps(
 type Asked = 'fail' | 'remove' | 'add' | 'replace';
 
 function requestFor(array: string, verb: Asked, device: string, step: Step, options: StepOptions): Request {
-  if (verb === 'add') return { verb, array, device, force: options.force ?? false };
+  if (verb === 'add') {
+    const { force = false, allowMissing = false } = options;
+    return { verb, array, device, force, ...(allowMissing ? { allowMissing } : {}) };
+  }
   if (verb !== 'replace') return { verb, array, device };
   return { verb, array, device, with: step.with === undefined ? null : devicePath(step.with) };
 }

@@ -86,9 +86,9 @@ export function limitKibOf(word: string): number | null {
   throw new WordError(`${word}: not a limit; use KiB a second, as 51200 or 50M, or none`);
 }
 
-/** KiB of each member; null: `max`. */
-export function componentKibOf(word: string): number | null {
-  if (word === 'max') return null;
+/** KiB of each member. */
+export function componentKibOf(word: string): number | 'max' {
+  if (word === 'max') return word;
   const kib = sizeKibOf(word);
   if (kib !== null && kib > 0) return kib;
   throw new WordError(`${word}: not a size; use KiB, or K, M or G behind it, as 500G, or max`);

@@ -5,7 +5,7 @@ import { VERSION } from '../version.ts';
 import { createContext, type GlobalOptions } from './context.ts';
 import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
 import type { Growing } from './grow.ts';
-import type { Step } from './manage.ts';
+import type { Step, StepOptions } from './manage.ts';
 import {
   arrayName,
   chunkKibOf,
@@ -139,6 +139,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .option('-N, --name <name>', "name in the superblock (default: the cluster's and the md name)")
     .option('--assume-clean', 'skip the first resync: the members are known to be equal')
     .option('-f, --force', 'take disks that carry something')
+    .option('--allow-missing', 'leave out nodes that do not see every disk; they run it when they do')
     .addOption(json())
     .addHelpText(
       'after',
@@ -264,6 +265,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
       ),
     )
     .option('--force', 'add a disk that carries something')
+    .option('--allow-missing', 'add a disk that some node does not see: that node ceases to write until it does')
     .addOption(json())
     .addHelpText(
       'after',
@@ -276,7 +278,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
       ),
     )
     .action(
-      run(async (name: string, options: Spoken & { force?: boolean }) => {
+      run(async (name: string, options: Spoken & StepOptions) => {
         const { manage } = await import('./manage.ts');
         return manage(context, name, steps, options);
       }),

@@ -35,6 +35,7 @@ export interface CreateOptions extends Spoken {
   name?: string;
   assumeClean?: boolean;
   force?: boolean;
+  allowMissing?: boolean;
 }
 
 export async function create(context: Context, md: string, devices: string[], options: CreateOptions): Promise<number> {
@@ -62,6 +63,7 @@ export async function create(context: Context, md: string, devices: string[], op
     spares: options.spareDevices,
     assumeClean: options.assumeClean ?? false,
     force: options.force ?? false,
+    ...(options.allowMissing === true ? { allowMissing: true } : {}),
     ...accessOf(options, usualAccess(options.level, layout)),
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.chunk === undefined ? {} : { chunkKib: options.chunk }),

@@ -95,7 +95,7 @@ export class SimulatedNode implements MdDriver {
   async scan(): Promise<Disk[]> {
     return Promise.all(
       this.#storage
-        .names()
+        .namesOn(this.node)
         .map((name) =>
           this.#look(name).catch((error: unknown): Disk => ({ ...this.#bare(name), problem: errorText(error) })),
         ),

@@ -215,6 +215,7 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'resync-checkpoint': () => [tell('CopyCheckpoint', md, resyncText(record))],
     'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
+    blind: () => [tell('NodeCannotSeeMember', md, `${node}: ${member}`, uuid)],
     grow: () => [tell('ArrayGrown', md, `${record.raidDisks} disks, ${record.componentSectors} sectors of each`)],
     replace: () => [tell('ReplacementStarted', md, member, uuid)],
     replaced: () => [tell('ReplacementEnded', md, `${member} is faulty`, uuid)],

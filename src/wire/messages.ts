@@ -43,6 +43,8 @@ export const Request = z.discriminatedUnion('verb', [
     spares: z.int().default(0),
     assumeClean: z.boolean().default(false),
     force: z.boolean().default(false),
+    /** Nodes that do not see each disk are left out, until they do. */
+    allowMissing: z.literal(true).optional(),
   }),
   z.object({
     verb: z.literal('adopt'),
@@ -56,7 +58,14 @@ export const Request = z.discriminatedUnion('verb', [
   z.object({ verb: z.literal('stop'), array: z.string() }),
   z.object({ verb: z.literal('fail'), array: z.string(), device: z.string() }),
   z.object({ verb: z.literal('remove'), array: z.string(), device: z.string() }),
-  z.object({ verb: z.literal('add'), array: z.string(), device: z.string(), force: z.boolean().default(false) }),
+  z.object({
+    verb: z.literal('add'),
+    array: z.string(),
+    device: z.string(),
+    force: z.boolean().default(false),
+    /** As `create`'s. */
+    allowMissing: z.literal(true).optional(),
+  }),
   /** As mdadm's --action: `frozen` pauses the copy under way, `idle` lets it go on, or ends a check or repair. */
   z.object({ verb: z.literal('action'), array: z.string(), action: z.enum(['check', 'repair', 'idle', 'frozen']) }),
   /** null: as the configuration says. */
@@ -116,6 +125,7 @@ export const CommitKind = z.enum([
   'grow',
   'replace',
   'replaced',
+  'blind',
 ]);
 export type CommitKind = z.infer<typeof CommitKind>;
 

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeId } from '#src/arrays/record.ts';
-import { seededRandom } from '#src/md/simulated_time.ts';
+import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
 import {
   assertReadersSeeAll,
@@ -18,7 +18,7 @@ import {
   writing,
 } from './afternoon.ts';
 import type { Application } from './application.ts';
-import type { SimCluster } from './cluster.ts';
+import { SimCluster } from './cluster.ts';
 
 const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
 const MIB = 8;
@@ -268,5 +268,66 @@ test('a node that comes back with a disk of the old size does not write, and doe
   const alive = [...applications.filter(({ node }) => node !== 3), ...(await startedOn(cluster, [3], 1, BLOCKS))];
   await writersGoOn(cluster, alive);
   await stopAll(alive);
+  cluster.close();
+});
+
+test('--allow-missing: a node that does not see the new disk ceases to write when that is used, and comes back by itself', async () => {
+  const { cluster, applications } = await writing({ seed: 6, legs: 2, spares: 1, mib: MIB, blocks: BLOCKS });
+  await granted(cluster, 1, { verb: 'remove', array: 'md0', device: '/dev/sdc' });
+  const blind = 3;
+  cluster.storage.hide(blind, 'sdc');
+  const add: Request = { verb: 'add', array: 'md0', device: '/dev/sdc', force: false };
+  assert.match(
+    await refused(cluster, 2, add),
+    /^node 3 does not see the disk .*leave the node out with --allow-missing/,
+  );
+  await granted(cluster, 2, { ...add, allowMissing: true });
+  await writersGoOn(cluster, applications);
+  assert.deepEqual(recordOn(cluster, 1).record.writers, [1, 2, 3], 'a spare is not written');
+
+  await granted(cluster, 2, { verb: 'fail', array: 'md0', device: '/dev/sda' });
+  const others = applications.filter(({ node }) => node !== blind);
+  await watched(cluster, 'the spare is in sync on those that see it', () => {
+    const { record } = recordOn(cluster, 1);
+    if (record.members.some(({ role }) => role === 'rebuilding')) {
+      assert.ok(!record.writers.includes(blind), 'its writes would miss the member');
+      assert.equal(cluster.driver(blind).observe('md0')?.held, true);
+    }
+    return record.resync === null && record.members.filter(({ role }) => role === 'active').length === 2;
+  });
+  assert.deepEqual([recordOn(cluster, 2).record.writers, recordOn(cluster, 2).record.blind], [[1, 2], [3]]);
+  assert.match(recordOn(cluster, blind).trouble ?? '', /this node sees no disk with member/);
+  await writersGoOn(cluster, others);
+  cluster.storage.show(blind, 'sdc');
+  await watched(cluster, 'node 3 writes again', () => recordOn(cluster, 1).record.writers.includes(blind));
+  assert.equal(recordOn(cluster, 1).record.blind, undefined);
+  await writersGoOn(cluster, applications);
+  await stopAll(applications);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
+
+test('--allow-missing: an array is created without the node that does not see each disk', async () => {
+  const cluster = await SimCluster.start({ time: new VirtualTime(), seed: 7, diskMib: [MIB, MIB] });
+  cluster.storage.hide(2, 'sdb');
+  const create: Request = {
+    verb: 'create',
+    md: 'md0',
+    level: 'raid1',
+    raidDisks: 2,
+    access: 'shared',
+    devices: ['/dev/sda', '/dev/sdb'],
+    spares: 0,
+    assumeClean: true,
+    force: false,
+  };
+  assert.match(await refused(cluster, 1, create), /^node 2 does not see the disk .*--allow-missing/);
+  await granted(cluster, 1, { ...create, allowMissing: true });
+  await watched(cluster, 'nodes 1 and 3 write', () => recordOn(cluster, 1).record.writers.join() === '1,3');
+  await watchedPass(cluster, 2000);
+  assert.equal(cluster.driver(2).observe('md0'), null);
+  assert.match(recordOn(cluster, 2).trouble ?? '', /this node sees no disk with member/);
+  cluster.storage.show(2, 'sdb');
+  await cluster.open();
   cluster.close();
 });
