@@ -493,7 +493,9 @@ export class Agent implements AgentFace {
   /** A voter that cannot vote for itself must not keep others from standing by being the lowest. */
   #offer(): void {
     const { abstains } = leaseSummary(this.#lease);
-    const eligible = abstains === null || this.now() < abstains.untilMs;
+    // The master writes the superblocks: it would give up a member that it does not see.
+    const blind = this.records().some((record) => record.blind?.includes(this.self));
+    const eligible = !blind && (abstains === null || this.now() < abstains.untilMs);
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });

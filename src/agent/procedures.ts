@@ -270,18 +270,22 @@ export function procedures(agent: Agent): Procedures {
     };
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
-    await layDown(asker, record, paths, typed, request.allowMissing === true);
+    const blind = await layDown(asker, record, paths, typed, request.allowMissing === true);
     agent.ask(record.uuid, { what: 'introduce', kind: 'create', record }, requestId);
+    if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
   }
 
-  /** Writes superblocks and a fresh mesh area, and has every node look. If one does not see them, all is put back as it was. */
+  /**
+   * Writes superblocks and a fresh mesh area, and has every node look. If one does not see them, all is put back as it was, or
+   * `allowMissing` and it is returned.
+   */
   async function layDown(
     asker: NodeId,
     record: ArrayRecord,
     paths: ReadonlyMap<string, string>,
     typed: ReadonlyMap<string, string>,
     allowMissing: boolean,
-  ): Promise<void> {
+  ): Promise<NodeId[]> {
     const writes = writesFor({
       record,
       clusterUuid: config.cluster.uuid,
@@ -295,12 +299,12 @@ export function procedures(agent: Agent): Procedures {
     try {
       await write(writes);
       const looked = await allSee(asker, typed, allowMissing);
-      for (const [node, { seen }] of looked) {
+      return [...looked].flatMap(([node, { seen }]) => {
         const missing = [...typed.keys()].find((uuid) => seen.every((each) => each.uuid !== uuid));
-        if (missing !== undefined) {
-          agent.notice('NodeCannotSeeMember', 'warning', record.md, { node, member: missing });
-        }
-      }
+        if (missing === undefined) return [];
+        agent.notice('NodeCannotSeeMember', 'warning', record.md, { node, member: missing });
+        return [node];
+      });
     } catch (error) {
       await driver.writeMetadata(before);
       await agent.rescan();

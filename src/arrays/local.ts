@@ -376,6 +376,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (observation.held) return { op, settled: false };
     return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
   };
+  if (onlyStale(state, record, observation)) return held({ op: 'stop' });
   for (const member of observation.members) {
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
     if (recorded === undefined || member.slot === null || member.faulty || member.path === 'lost') continue;
@@ -387,8 +388,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       const unmarked = observation.resyncStartSector === null;
       return held(unmarked ? { op: 'activate', member: recorded.uuid, record } : { op: 'resync-start', sector: null });
     }
-    // Its rebuilding was called off.
-    if (recorded.role === 'spare') return held({ op: 'detach-rebuilding', member: recorded.uuid });
+    if (recorded.role !== 'spare') continue;
+    // Its rebuilding was called off, perhaps while this node copies; a copy that waits for a lost path cannot be ended.
+    if (!copyRuns(observation)) return held({ op: 'detach-rebuilding', member: recorded.uuid });
+    if (!pathLost(observation)) return { op: { op: 'freeze' }, settled: false };
   }
   for (const member of observation.members) {
     if (member.uuid === null || member.path === 'lost') continue;
@@ -485,6 +488,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (spare !== undefined) return { op: { op: 'add-spare', member: spare.uuid, record }, settled: true };
   }
   return { op: null, settled: true };
+}
+
+/** Nobody waits for this node, and of all that the record calls in sync it has nothing, and sees nothing: it would read what is old. */
+function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
+  if (record.writers.includes(state.self)) return false;
+  const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
+  return activeMembers(record).every(({ uuid }) => !has(uuid) && !state.paths.has(uuid));
 }
 
 function isUnfit({ unfit, record }: LocalArray): boolean {

@@ -62,7 +62,9 @@ export type Change =
   | { what: 'slots'; raidDisks: number; force: boolean }
   | ({ what: 'size' } & Growth)
   /** `by`: a spare; null: any. */
-  | { what: 'replace'; member: string; by: string | null };
+  | { what: 'replace'; member: string; by: string | null }
+  /** Nodes that do not see each member of an array which is created without them. */
+  | { what: 'blind'; nodes: readonly NodeId[] };
 
 export interface PendingCommit {
   record: ArrayRecord;
@@ -621,6 +623,8 @@ function changeFor(
       const changed = changeSize(record, change, copierFor(state, record));
       return typeof changed === 'string' ? refuse(changed) : next('grow', changed, { copied: false, progress: null });
     }
+    case 'blind':
+      return next('blind', { ...record, blind: [...change.nodes] });
     case 'replace': {
       const unseen = (uuid: string) => unseenBy(state, record, uuid);
       const started = startReplacement(record, change.member, change.by, copierFor(state, record), unseen);

@@ -15,7 +15,7 @@ import { checkLegs } from './writers.ts';
 
 const available = labAvailable();
 
-const LETTERS = ['a', 'b', 'c'] as const;
+const LETTERS = ['a', 'b', 'c', 'd'] as const;
 type Letter = (typeof LETTERS)[number];
 const DISK_MIB = 192;
 const SECTORS_PER_MIB = 2048;
@@ -38,8 +38,11 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
   const seenSectors = new Map<Letter, number>(LETTERS.map((letter) => [letter, SMALL_SECTORS]));
   const sees = (node: NodeId, letter: Letter, sectors: number): Promise<void> =>
     lab.guest(node).tableDisk(`leg${letter}`, `0 ${sectors} linear /dev/ubd${letter} 0`);
+  /** The last disk, which node 3 does not see at first. */
+  let seenByAll = false;
   const wrapped = async (node: NodeId): Promise<void> => {
     for (const letter of LETTERS) {
+      if (letter === 'd' && node === 3 && !seenByAll) continue;
       await lab.guest(node).wrapDisk(`/dev/ubd${letter}`);
       await sees(node, letter, seenSectors.get(letter) ?? 0);
     }
@@ -143,6 +146,28 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
     await proveWhole(cluster, writers);
     for (const { role, uuid } of (await cluster.array(2))?.record.members ?? [])
       if (role === 'spare') await granted(cluster, 2, { verb: 'remove', array: 'md0', device: uuid });
+  });
+
+  await chapter('--allow-missing: a node that does not see the new disk ceases to write, until it does', async () => {
+    await leads(cluster, 1);
+    await writers.start();
+    assert.match(await refused(2, `manage md0 --add ${path('d')}`), /node 3 does not see the disk.*--allow-missing/);
+    await cluster.must(2, `manage md0 --add ${path('d')} --allow-missing`);
+    await writers.goOn(nodes);
+    const [leg = 0] = await legsOf(cluster, 2);
+    await cluster.must(2, `mdadm /dev/md0 --fail ${path(LETTERS[leg] ?? 'a')} --remove failed`);
+    await cluster.open([1, 2]);
+    assert.ok((await legsOf(cluster, 2)).includes(LETTERS.indexOf('d')));
+    const array = await cluster.array(3);
+    assert.deepEqual([array?.local?.held, array?.record.writers, array?.record.blind], [true, [1, 2], [3]]);
+    assert.match(array?.trouble ?? '', /this node sees no disk with member/);
+    await writers.goOn([1, 2]);
+    seenByAll = true;
+    await lab.guest(3).wrapDisk('/dev/ubdd');
+    await sees(3, 'd', SMALL_SECTORS);
+    await cluster.open();
+    await writers.goOn(nodes);
+    await proveWhole(cluster, writers);
   });
 
   await chapter('the disks grow, and the mirror with them when every node sees it', async () => {

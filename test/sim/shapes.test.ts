@@ -274,18 +274,18 @@ test('a node that comes back with a disk of the old size does not write, and doe
 test('--allow-missing: a node that does not see the new disk ceases to write when that is used, and comes back by itself', async () => {
   const { cluster, applications } = await writing({ seed: 6, legs: 2, spares: 1, mib: MIB, blocks: BLOCKS });
   await granted(cluster, 1, { verb: 'remove', array: 'md0', device: '/dev/sdc' });
-  const blind = 3;
+  const blind = 2;
   cluster.storage.hide(blind, 'sdc');
   const add: Request = { verb: 'add', array: 'md0', device: '/dev/sdc', force: false };
   assert.match(
-    await refused(cluster, 2, add),
-    /^node 3 does not see the disk .*leave the node out with --allow-missing/,
+    await refused(cluster, 3, add),
+    /^node 2 does not see the disk .*leave the node out with --allow-missing/,
   );
-  await granted(cluster, 2, { ...add, allowMissing: true });
+  await granted(cluster, 3, { ...add, allowMissing: true });
   await writersGoOn(cluster, applications);
   assert.deepEqual(recordOn(cluster, 1).record.writers, [1, 2, 3], 'a spare is not written');
 
-  await granted(cluster, 2, { verb: 'fail', array: 'md0', device: '/dev/sda' });
+  await granted(cluster, 3, { verb: 'fail', array: 'md0', device: '/dev/sda' });
   const others = applications.filter(({ node }) => node !== blind);
   await watched(cluster, 'the spare is in sync on those that see it', () => {
     const { record } = recordOn(cluster, 1);
@@ -295,15 +295,24 @@ test('--allow-missing: a node that does not see the new disk ceases to write whe
     }
     return record.resync === null && record.members.filter(({ role }) => role === 'active').length === 2;
   });
-  assert.deepEqual([recordOn(cluster, 2).record.writers, recordOn(cluster, 2).record.blind], [[1, 2], [3]]);
+  assert.deepEqual([recordOn(cluster, 3).record.writers, recordOn(cluster, 3).record.blind], [[1, 3], [2]]);
   assert.match(recordOn(cluster, blind).trouble ?? '', /this node sees no disk with member/);
   await writersGoOn(cluster, others);
+  // It is the lowest of those left, but the master writes to all members.
+  cluster.crash(1);
+  for (const application of applications) if (application.node === 1) application.abandon();
+  assert.equal(await cluster.master(), 3);
+  await watched(cluster, 'node 3 goes on alone', () => recordOn(cluster, 3).record.writers.join() === '3');
+  assert.equal(recordOn(cluster, 3).record.members.filter(({ role }) => role === 'active').length, 2);
+  await cluster.boot(1);
   cluster.storage.show(blind, 'sdc');
-  await watched(cluster, 'node 3 writes again', () => recordOn(cluster, 1).record.writers.includes(blind));
-  assert.equal(recordOn(cluster, 1).record.blind, undefined);
-  await writersGoOn(cluster, applications);
-  await stopAll(applications);
-  assertWhole(cluster, applications, 1, 2);
+  await watched(cluster, 'node 2 writes again', () => recordOn(cluster, 3).record.writers.includes(blind));
+  assert.equal(recordOn(cluster, 3).record.blind, undefined);
+  await cluster.open();
+  const alive = applications.filter(({ node }) => node !== 1);
+  await writersGoOn(cluster, alive);
+  await stopAll(alive);
+  assertWhole(cluster, applications, 3, 2);
   cluster.close();
 });
 
@@ -325,6 +334,7 @@ test('--allow-missing: an array is created without the node that does not see ea
   await granted(cluster, 1, { ...create, allowMissing: true });
   await watched(cluster, 'nodes 1 and 3 write', () => recordOn(cluster, 1).record.writers.join() === '1,3');
   await watchedPass(cluster, 2000);
+  assert.deepEqual(recordOn(cluster, 1).record.blind, [2]);
   assert.equal(cluster.driver(2).observe('md0'), null);
   assert.match(recordOn(cluster, 2).trouble ?? '', /this node sees no disk with member/);
   cluster.storage.show(2, 'sdb');

@@ -262,9 +262,9 @@ test('the slot of a replacement is kept for it: no other spare takes it, nor is 
 class Node {
   state = localStart(2, bootOf(2), COPY_OPTIONS);
   now = 1000;
-  constructor(record: ArrayRecord, seen: ArrayObservation) {
+  constructor(record: ArrayRecord, seen: ArrayObservation, paths = new Map([...PATHS, [OTHER, '/dev/sdd']])) {
     this.feed(
-      { type: 'paths', paths: new Map([...PATHS, [OTHER, '/dev/sdd']]) },
+      { type: 'paths', paths },
       { type: 'master', term: 1, node: 1 },
       { type: 'grant', untilMs: 100_000 },
       { type: 'commit', record, forgotten: false },
@@ -373,4 +373,14 @@ test('a disk that has no room here keeps nobody waiting: the node says why, and 
   node.did(md({ held: true, sizeSectors: 4000, resyncStartSector: 1000 }));
   assert.deepEqual(node.busy, { op: 'resync-start', sector: null });
   assert.equal(node.trouble, null);
+});
+
+test('a node that sees nothing of what is in sync any more stops the array: it could only read what is old', () => {
+  const fresh = with3({ role: 'active', slot: 0, uuid: OTHER }, { writers: [1, 3], blind: [2] });
+  const gone = withFaulty(withFaulty(fresh, LEG_A), LEG_B);
+  assert.notEqual(new Node(gone, md({ held: true })).busy?.op, 'stop', 'it sees the new disk, which comes in');
+  assert.equal(new Node(gone, md(), PATHS).busy?.op, 'hold');
+  assert.equal(new Node(gone, md({ held: true }), PATHS).busy?.op, 'stop');
+  const half = withFaulty(fresh, LEG_A);
+  assert.notEqual(new Node(half, md({ held: true }), PATHS).busy?.op, 'stop', 'what it reads is in sync');
 });
