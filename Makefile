@@ -65,7 +65,7 @@ bench: build ## figures on real kernels (needs root): a table and out/bench.json
 	$(NODE) bench/main.ts
 
 .PHONY: soak
-soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, ROUNDS= (36; hundreds take hours)
+soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, ROUNDS= (42; hundreds take hours)
 	$(NODE) test/lab/soak.ts
 
 .PHONY: lint

@@ -76,8 +76,10 @@ const REST_TICK_MS = 500;
 /** Longer than any core waits before it repeats something. */
 const STIR_MS = 1500;
 /** Inputs and effects of every second, in which nothing happens. */
-const ROUTINE = new Set(['tick', 'grant', 'report', 'released', 'observed', 'progress']);
+const ROUTINE = new Set(['tick', 'wall', 'grant', 'report', 'released', 'observed', 'progress']);
 const CATCHUP_EVERY_MS = 5000;
+/** Hours of the day are what it is for. */
+const WALL_EVERY_MS = 60_000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
 const CATCHUP_RARELY_TURNS = 4;
 const REQUEST_TIMEOUT_MS = 60_000;
@@ -141,9 +143,10 @@ export class Agent implements AgentFace {
       suspicionMaxIntervals: 6,
       awarenessMax: 4,
     });
-    const { autoAssemble, copy } = config.arrays;
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy);
-    this.#master = masterStart(config.self, nodes, config.timing.failbackAfterMs, copy.checkpointMs, autoAssemble);
+    const { autoAssemble, copy, pathLoss, check } = config.arrays;
+    const { failbackAfterMs } = config.timing;
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy);
+    this.#master = masterStart(config.self, nodes, failbackAfterMs, copy.checkpointMs, autoAssemble, pathLoss, check);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
@@ -239,6 +242,7 @@ export class Agent implements AgentFace {
     this.#running = true;
     this.#arm();
     this.#stops.push(() => this.#alarm.stop());
+    this.#stops.push(timers.every(WALL_EVERY_MS, () => this.#tellWall()));
     let turn = 0;
     let asked = 0;
     let caughtUp = -1;
@@ -466,6 +470,7 @@ export class Agent implements AgentFace {
         break;
       case 'status': {
         this.#feedMaster({ type: 'status', node: effect.node, status: effect.status });
+        this.#feedLocal({ type: 'status', node: effect.node, status: effect.status });
         this.#feedView();
         const names = {
           alive: 'NodeJoined',
@@ -533,6 +538,7 @@ export class Agent implements AgentFace {
       case 'elected':
         this.#certificate = effect.certificate;
         driver.guard.extendLease(effect.untilMs);
+        this.#tellWall();
         this.#feedMaster({ type: 'elected', term: effect.term });
         for (const [node, { status }] of statuses(this.#members)) this.#feedMaster({ type: 'status', node, status });
         this.notice('MasterElected', 'info', this.parts.config.cluster.name, { node: this.self, term: effect.term });
@@ -644,6 +650,14 @@ export class Agent implements AgentFace {
         else log.warn({ array: effect.md }, effect.text);
         break;
     }
+  }
+
+  /** Past the layer under md, and past any cache. */
+  async #probe(array: string, member: string): Promise<void> {
+    const path = this.disks.paths.get(member);
+    const read = async () => path !== undefined && (await this.parts.driver.readMetadata(path, 4096, 4096)).length > 0;
+    const fine = await read().catch(() => false);
+    this.#feedLocal({ type: 'probed', array, member, fine });
   }
 
   #gatesDone(array: string, error: { code: string; text: string } | null): void {
@@ -773,10 +787,16 @@ export class Agent implements AgentFace {
       }
       for (const [array, known] of this.#remembered) {
         if (this.#local.arrays.has(array)) continue;
-        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null });
+        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null, lost: [], fine: [] });
       }
       this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
     });
+  }
+
+  #tellWall(): void {
+    const wall = this.parts.timers.wall();
+    const minuteOfDay = wall.getHours() * 60 + wall.getMinutes();
+    this.#feedMaster({ type: 'wall', wall: { seconds: Math.floor(wall.getTime() / 1000), minuteOfDay } });
   }
 
   // --- the master's side ----------------------------------------------------------------------------------------------
@@ -797,6 +817,9 @@ export class Agent implements AgentFace {
         if (sealed !== undefined) this.toNode(effect.to, { kind: 'commit', event: sealed });
         break;
       }
+      case 'probe':
+        for (const to of effect.to) this.toNode(to, { kind: 'probe', array: effect.array, member: effect.member });
+        break;
       case 'released':
         for (const to of effect.to) this.toNode(to, { kind: 'released', array: effect.array, version: effect.version });
         break;
@@ -1224,6 +1247,9 @@ export class Agent implements AgentFace {
         if (from === leaseSummary(this.#lease).master) {
           this.#feedLocal({ type: 'released', array: message.array, version: message.version });
         }
+        break;
+      case 'probe':
+        if (from === leaseSummary(this.#lease).master) this.#probe(message.array, message.member);
         break;
       case 'window': {
         const { array, since, sequence, loSector, hiSector } = message;

@@ -263,6 +263,7 @@ export function procedures(agent: Agent): Procedures {
       writerBoots: [],
       resync: isRedundant(level) && !request.assumeClean ? wholeCopy('resync', owner ?? agent.self, 0) : null,
       syncLimitKib: null,
+      lastCheck: null,
       events: 1,
       utimeSeconds: seconds,
       members,

@@ -48,10 +48,11 @@ export function survives(record: ArrayRecord, slots: ReadonlySet<number>): boole
   }
 }
 
-export function survivesWithout(record: ArrayRecord, memberUuid: string): boolean {
+/** Without all of these members at once. */
+export function survivesWithout(record: ArrayRecord, ...memberUuids: string[]): boolean {
   const slots = new Set<number>();
   for (const member of activeMembers(record)) {
-    if (member.uuid !== memberUuid && member.slot !== null) slots.add(member.slot);
+    if (!memberUuids.includes(member.uuid) && member.slot !== null) slots.add(member.slot);
   }
   return survives(record, slots);
 }

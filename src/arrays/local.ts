@@ -23,6 +23,8 @@
  * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
  *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
+ * - While a writer is gone and the legs may differ, reads keep to one leg, the same on every node: md chooses between them only
+ *   before `resync_start` (read_balance, drivers/md/raid1.c and raid10.c).
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
  * - A lost path (the layer under md keeps its I/O waiting) is told to the master as a faulty member is. A record that calls
@@ -34,8 +36,10 @@
  *   It is tried again instead, every second, by a writer with a live grant.
  */
 import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from '../md/driver.ts';
+import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
+import type { PathLossPolicy } from './path_loss.ts';
 import {
   type ArrayRecord,
   type Copy,
@@ -81,6 +85,10 @@ export interface LocalArray {
   pathBusy: LocalOp | null;
   /** No lost path is tried again before. */
   restoreAtMs: number;
+  /** Members whose path was lost a moment ago, and is not known to be back for good: when that was last seen. */
+  lostAtMs: ReadonlyMap<string, number>;
+  /** Members read because the master asked: when. */
+  fineAtMs: ReadonlyMap<string, number>;
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
@@ -111,7 +119,8 @@ export interface LocalArray {
   /** Observations told to the master: key → when. Told again after a second, or to a new master. */
   told: ReadonlyMap<string, number>;
   reportedAtMs: number;
-  reportedState: LocalState | null;
+  /** What it said, in short; a change is told at once. */
+  reported: string | null;
 }
 
 export interface NodeArrays {
@@ -124,9 +133,12 @@ export interface NodeArrays {
   /** Member uuid → path on this node. */
   paths: ReadonlyMap<string, string>;
   arrays: ReadonlyMap<string, LocalArray>;
+  /** Nodes that are dead or have left, by this node's own view. */
+  gone: ReadonlySet<NodeId>;
   /** No write is let through any more: the agent is ending. */
   leaving: boolean;
   copyOptions: CopyOptions;
+  pathLoss: PathLossPolicy;
 }
 
 export type LocalInput =
@@ -140,6 +152,7 @@ export type LocalInput =
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
+  | { type: 'status'; node: NodeId; status: MemberStatus }
   | { type: 'done'; array: string; op: LocalOp; error: { code: string; text: string } | null }
   | { type: 'gates-done'; array: string; error: { code: string; text: string } | null }
   /** The copier's request to hold a range of the array. */
@@ -148,6 +161,8 @@ export type LocalInput =
   | { type: 'window-held'; from: NodeId; array: string; since: number; sequence: number }
   | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
   | { type: 'extend-failed'; array: string }
+  /** A read from the member that the master asked for has ended. */
+  | { type: 'probed'; array: string; member: string; fine: boolean }
   | { type: 'leave' };
 
 export type LocalEffect =
@@ -167,7 +182,12 @@ export type LocalEffect =
   | { type: 'rescan' }
   | { type: 'trouble'; array: string; md: string; text: string | null };
 
-export function localStart(self: NodeId, kernelBoot: string, copyOptions: CopyOptions): NodeArrays {
+export function localStart(
+  self: NodeId,
+  kernelBoot: string,
+  copyOptions: CopyOptions,
+  pathLoss: PathLossPolicy = 'fail-member',
+): NodeArrays {
   return {
     self,
     kernelBoot,
@@ -176,14 +196,20 @@ export function localStart(self: NodeId, kernelBoot: string, copyOptions: CopyOp
     master: null,
     paths: new Map(),
     arrays: new Map(),
+    gone: new Set(),
     leaving: false,
     copyOptions,
+    pathLoss,
   };
 }
 
 const RETRY_MS = 200;
 const REPEAT_MS = 1000;
 const PROGRESS_MS = 1000;
+/** Longer than a lost path rests between two tries: one that works only until its next I/O is not back. */
+const STEADY_MS = 1500;
+/** A few times as often as the master asks. */
+const FINE_MS = 4000;
 const NOTHING: SectorRange = { loSector: 0, hiSector: 0 };
 /** Many times what a commit takes. */
 const EXPECT_MS = 300;
@@ -204,6 +230,35 @@ function mayDrain(observation: ArrayObservation): boolean {
 /** I/O of this node waits for the path to a member. */
 function pathLost(observation: ArrayObservation): boolean {
   return observation.members.some(({ path }) => path === 'lost');
+}
+
+/** A path that is up by now, but may be lost again at the next I/O. */
+function shaky({ observation, lostAtMs }: LocalArray): boolean {
+  return observation != null && !pathLost(observation) && lostAtMs.size > 0;
+}
+
+/** Kept up to date as long as this node's writes wait for its paths. */
+function lostLately(
+  state: NodeArrays,
+  { observation, lostAtMs, record }: LocalArray,
+  now: number,
+): LocalArray['lostAtMs'] {
+  if (state.pathLoss === 'fail-member' || observation == null) return lostAtMs;
+  const good = goodIn(record);
+  const next = observation.members.flatMap(({ uuid, path, faulty }) => {
+    if (uuid === null || faulty || !good.has(uuid)) return [];
+    const atMs = path === 'lost' ? now : path === 'up' ? lostAtMs.get(uuid) : undefined;
+    return atMs === undefined || now - atMs >= STEADY_MS ? [] : [[uuid, atMs] as const];
+  });
+  return next.length === 0 && lostAtMs.size === 0 ? lostAtMs : new Map(next);
+}
+
+/** Members to which this node's I/O waits, or did a moment ago. */
+function lostHere({ observation, lostAtMs }: LocalArray): string[] {
+  const lost = (observation?.members ?? []).flatMap(({ uuid, path }) =>
+    uuid !== null && path === 'lost' ? [uuid] : [],
+  );
+  return [...new Set([...lost, ...lostAtMs.keys()])].sort();
 }
 
 /** The kernel is moving data between members. */
@@ -262,6 +317,17 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
   return !record.writerBoots.some((boot) => boot.node === state.self && boot.kernelBoot === state.kernelBoot);
 }
 
+/**
+ * A writer has crashed, or may have: its last writes may stand on one leg only. Until the resync of that is committed, which may
+ * take as long as a person needs to confirm it, reads keep to the first leg: two readings must not tell two stories.
+ */
+function unsure(state: NodeArrays, record: ArrayRecord): boolean {
+  if (!canDiffer(record)) return false;
+  // md would begin what is marked before any other copy of its own.
+  if (record.resync?.by === state.self) return crashedSince(state, record);
+  return crashedSince(state, record) || record.writers.some((node) => node !== state.self && state.gone.has(node));
+}
+
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
@@ -277,6 +343,12 @@ function holdsRange(observation: ArrayObservation | null, { loSector, hiSector }
   if (observation === null || observation.held || loSector >= hiSector) return true;
   const { suspended } = observation;
   return suspended !== null && suspended.loSector <= loSector && suspended.hiSector >= hiSector;
+}
+
+/** A range that moves on: its end first, for the copier waits for that alone, and each end is a drain. */
+function nextRange({ suspended, held }: ArrayObservation, { loSector, hiSector }: SectorRange): SectorRange {
+  const movesOn = !held && suspended !== null && suspended.loSector < loSector && suspended.hiSector >= loSector;
+  return movesOn && suspended.hiSector < hiSector ? { loSector: suspended.loSector, hiSector } : { loSector, hiSector };
 }
 
 function sameRange(a: SectorRange | null, b: SectorRange): boolean {
@@ -371,10 +443,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
+  const mayWait = mayDrain(observation) && !shaky(array);
   /** Under a whole hold. A closed gate holds new writes but drains none: it is answered first, then suspended. */
-  const held = (op: LocalOp): Plan => {
+  const held = (op: LocalOp, drains = mayWait): Plan => {
     if (observation.held) return { op, settled: false };
-    return { op: mayDrain(observation) ? { op: 'hold' } : null, settled: false };
+    return { op: drains ? { op: 'hold' } : null, settled: false };
   };
   if (onlyStale(state, record, observation)) return held({ op: 'stop' });
   for (const member of observation.members) {
@@ -382,7 +455,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (recorded === undefined || member.slot === null || member.faulty || member.path === 'lost') continue;
     // First of all: the record may call others faulty, and md keeps its last member in sync. What cannot be drained now must
     // not keep a record from being applied: the failure that is in the way may be the next one.
-    if (!observation.held && !mayDrain(observation)) continue;
+    if (!observation.held && !mayWait) continue;
     if (recorded.role === 'active' && member.rebuilding) {
       // md would begin what resync_start marks instead; the mark is set again afterwards, before the record counts as applied.
       const unmarked = observation.resyncStartSector === null;
@@ -394,13 +467,19 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (!pathLost(observation)) return { op: { op: 'freeze' }, settled: false };
   }
   for (const member of observation.members) {
-    if (member.uuid === null || member.path === 'lost') continue;
+    if (member.uuid === null) continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
+    const good = recorded !== undefined && recorded.role !== 'faulty';
+    // A path that is being tried again may be read from when that has ended: nothing of such a member is settled before.
+    if (!good && array.pathBusy?.op === 'restore-path' && array.pathBusy.member === member.uuid) {
+      return { op: null, settled: false };
+    }
+    if (member.path === 'lost') continue;
     const used = !member.faulty && member.slot !== null;
-    if (used && (recorded === undefined || recorded.role === 'faulty')) {
+    if (used && !good) {
       const fail: LocalOp = { op: 'set-faulty', member: member.uuid };
       // Behind a lost path every write in flight waits anyway: each goes to all legs.
-      return mayDrain(observation) ? held(fail) : { op: fail, settled: false };
+      return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };
     }
     if (recorded === undefined && !member.blocked) {
       return { op: { op: 'remove', member: member.uuid }, settled: false };
@@ -417,7 +496,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
   const parted = diverged(observation, record, state.self).length > 0;
   // What cannot be drained now must not keep a record from being applied, as above: slots and size can wait.
-  const drains = observation.held || mayDrain(observation);
+  const drains = observation.held ? !pathLost(observation) : mayWait;
   if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
     const shaping = shapingOp(record, observation);
     if (shaping !== null) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
@@ -438,12 +517,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     // Its writes would miss the member: it holds them until it sees the disk.
     return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
   }
-  const hold = mustHold(state, array, now) || awaitsFailure(array, now);
-  if (hold && !observation.held) return held({ op: 'hold' });
+  const must = mustHold(state, array, now);
+  const hold = must || awaitsFailure(array, now);
+  if (hold && !observation.held) return held({ op: 'hold' }, must ? mayDrain(observation) : mayWait);
   if (!runs && !(copierHere && copy.kind === 'resync' && !copy.halted)) {
-    // Until the resync of a crash is committed, reads keep to the first leg: two readings must not tell two stories.
-    const unsure = crashedSince(state, record) && canDiffer(record) ? 0 : null;
-    const mark = copy?.kind === 'resync' ? copy.fromSector : unsure;
+    const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
   if (copierHere && !copy.halted && isReleased(array) && !runs && !parted) {
@@ -457,7 +535,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       : rebuildingMembers(record).find((member) => !attachedFor(array, copy, member));
     if (elsewhere !== undefined) return { ...held(attachFor(state, record, elsewhere)), settled: true };
     const { windows } = array;
-    if (windows?.since === copy.since && mayDrain(observation) && now < state.grantUntilMs) {
+    if (windows?.since === copy.since && mayWait && now < state.grantUntilMs) {
       // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
       const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
       const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
@@ -468,14 +546,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       }
     }
   }
-  if (!hold && !parted && mayDrain(observation) && mayOpen(state, array)) {
+  if (!hold && !parted && mayWait && mayOpen(state, array)) {
     // Until the copier has said where it copies, what is held stays held.
     const told = array.window?.since === copy?.since ? array.window : null;
     const wanted = copiedElsewhere(state, record) ? told : NOTHING;
     if (wanted !== null && !sameRange(observation.suspended, wanted)) {
-      const { loSector, hiSector } = wanted;
-      const range: LocalOp = { op: 'hold-range', range: { loSector, hiSector } };
-      return { op: loSector < hiSector ? range : { op: 'open' }, settled: true };
+      if (wanted.loSector >= wanted.hiSector) return { op: { op: 'open' }, settled: true };
+      return { op: { op: 'hold-range', range: nextRange(observation, wanted) }, settled: true };
     }
   }
   if (!copierHere) {
@@ -524,12 +601,14 @@ function settledMembers(array: LocalArray): string[] {
 }
 
 /** What is due for a lost path; null: nothing yet. */
-function pathOp({ record, released, observation }: LocalArray): LocalOp | null {
+function pathOp({ pathLoss }: NodeArrays, { record, released, observation }: LocalArray): LocalOp | null {
   const good = goodIn(record);
   const goodForOthers = goodIn(released);
   for (const { uuid, path, faulty } of observation?.members ?? []) {
     if (uuid === null || path !== 'lost') continue;
     if (lastCopy(record, uuid)) return { op: 'restore-path', member: uuid };
+    // As long as this node has not said that it gave the member up, no other node has a write that the member misses.
+    if (pathLoss === 'drop-node' && !faulty && good.has(uuid)) return { op: 'restore-path', member: uuid };
     if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;
     return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
   }
@@ -568,6 +647,10 @@ export function localState(array: LocalArray): LocalState {
   return array.observation.held ? 'held' : 'open';
 }
 
+function inShort(array: LocalArray): string {
+  return `${localState(array)} ${lostHere(array).join()}`;
+}
+
 export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
   const visible = array.record.members.map((member) => member.uuid).filter((uuid) => state.paths.has(uuid));
   return {
@@ -577,6 +660,8 @@ export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
     state: localState(array),
     visible,
     trouble: array.trouble,
+    lost: lostHere(array),
+    fine: [...array.fineAtMs.keys()],
   };
 }
 
@@ -610,6 +695,13 @@ export function localStep(
       state.paths = input.paths;
       for (const uuid of arrays.keys()) change(uuid, { unfit: null });
       break;
+    case 'status': {
+      const gone = new Set(previous.gone);
+      if (input.status === 'dead' || input.status === 'left') gone.add(input.node);
+      else gone.delete(input.node);
+      state.gone = gone;
+      break;
+    }
     case 'leave':
       state.leaving = true;
       break;
@@ -626,6 +718,8 @@ export function localStep(
           busy: null,
           pathBusy: null,
           restoreAtMs: 0,
+          lostAtMs: new Map(),
+          fineAtMs: new Map(),
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
@@ -644,7 +738,7 @@ export function localStep(
           wakeAtMs: Number.NEGATIVE_INFINITY,
           told: new Map(),
           reportedAtMs: Number.NEGATIVE_INFINITY,
-          reportedState: null,
+          reported: null,
         });
       } else {
         const released = repeatsReleased(known, record) ? record : known.released;
@@ -689,6 +783,16 @@ export function localStep(
     case 'extend-failed':
       change(input.array, { extendedTo: 0 });
       break;
+    case 'probed': {
+      const array = arrays.get(input.array);
+      if (array === undefined) break;
+      const fineAtMs = new Map(array.fineAtMs);
+      if (input.fine) fineAtMs.set(input.member, now);
+      else fineAtMs.delete(input.member);
+      change(input.array, { fineAtMs });
+      effects.push({ type: 'report' });
+      break;
+    }
     case 'progress': {
       const resync = arrays.get(input.array)?.record.resync;
       if (resync?.by === input.from && resync.since === input.progress.since) {
@@ -764,8 +868,17 @@ function advance(
     array = replace({ told: new Map(told).set(key, now) });
   };
   if (array.observation === undefined) return;
-  if (array.observation !== null) {
-    for (const member of diverged(array.observation, array.record, state.self)) {
+  array = replace({ lostAtMs: lostLately(state, array, now) });
+  if (array.fineAtMs.size > 0) {
+    array = replace({ fineAtMs: new Map([...array.fineAtMs].filter(([, atMs]) => now - atMs < FINE_MS)) });
+  }
+  const { observation } = array;
+  if (observation != null) {
+    for (const member of diverged(observation, array.record, state.self)) {
+      const seen = observation.members.find(({ uuid }) => uuid === member);
+      // The master judges it by the reports of all.
+      const kept = state.pathLoss === 'drop-node' && seen?.faulty === false && seen.path === 'lost';
+      if (kept && !lastCopy(array.record, member)) continue;
       // Told once: it changes nothing, but an operator should hear of it.
       if (array.told.has(`faulty ${member}`) && lastCopy(array.record, member)) continue;
       tell(`faulty ${member}`, { what: 'member-faulty', array: uuid, member });
@@ -775,7 +888,7 @@ function advance(
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }
-  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(array) : null;
+  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(state, array) : null;
   if (path !== null && (path.op !== 'restore-path' || (mayRestore(state, array, now) && now >= array.restoreAtMs))) {
     array = replace({ pathBusy: path, ...(path.op === 'restore-path' ? { restoreAtMs: now + REPEAT_MS } : {}) });
     effects.push({ type: 'perform', array: uuid, md, op: path });
@@ -790,14 +903,15 @@ function advance(
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
-  // A suspend that waits for a lost path returns only after the release, which waits for this word.
-  const waits = array.busy?.op === 'hold' && array.observation != null && pathLost(array.observation);
+  // A store to the suspend range that waits for a lost path returns only after the release, which waits for this word.
+  const suspends = array.busy !== null && ['hold', 'hold-range', 'open'].includes(array.busy.op);
+  const waits = suspends && array.observation != null && pathLost(array.observation);
   if (next.settled && (array.busy === null || waits)) {
     if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
       array = replace({
         applied: array.record.version,
         reportedAtMs: now,
-        reportedState: localState(array),
+        reported: inShort(array),
         trouble: isUnfit(array) ? array.trouble : null,
       });
       effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
@@ -812,11 +926,11 @@ function advance(
     array = replace({ busy: next.op });
     effects.push({ type: 'perform', array: uuid, md, op: next.op });
   }
-  const stands = localState(array);
+  const stands = inShort(array);
   const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
   const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
-  if (state.master !== null && (stands !== array.reportedState || now >= againMs)) {
-    array = replace({ reportedAtMs: now, reportedState: stands });
+  if (state.master !== null && (stands !== array.reported || now >= againMs)) {
+    array = replace({ reportedAtMs: now, reported: stands });
     effects.push({ type: 'report' });
   }
 }

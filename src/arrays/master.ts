@@ -13,9 +13,11 @@
  * - A node leaves `writers` only after it said that its writes are held, or that the array is gone from its kernel, or after
  *   fencing vouched for it; in the last two cases the legs may differ and a resync is committed with it.
  * - The last members that hold the data are never committed as faulty.
+ * - A path that is lost on one node only is judged in path_loss.ts, by what all nodes report.
  */
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire/messages.ts';
+import { CHECK_SCHEDULE, type CheckSchedule, checkDue, type WallTime } from './check_schedule.ts';
 import {
   activeMembers,
   arraySectors,
@@ -27,6 +29,7 @@ import {
   rebuildingMembers,
   survivesWithout,
 } from './levels.ts';
+import { judgePaths, NO_PATHS, PATH_LOSS, type PathLossOptions, type PathMemory } from './path_loss.ts';
 import {
   type ArrayRecord,
   type Copy,
@@ -89,6 +92,11 @@ export interface MasterArray {
   pending: PendingCommit | null;
   /** Members that a node's md, or a failed metadata write, calls faulty. */
   faults: readonly string[];
+  paths: PathMemory;
+  /** A loss that the cluster lives with, to be committed. */
+  keep: { node: NodeId; member: string } | null;
+  /** Nodes whose lost path keeps others waiting, and will. */
+  stuck: readonly NodeId[];
   copied: boolean;
   /** What the check or repair that has ended found. */
   mismatchSectors: number | null;
@@ -135,10 +143,15 @@ export interface MasterState {
   grantable: readonly NodeId[];
   /** A copy's progress is committed at least so often. */
   checkpointMs: number;
+  pathLoss: PathLossOptions;
+  checks: CheckSchedule;
+  /** As it was last told; null: not yet. */
+  wall: WallTime | null;
 }
 
 export type MasterInput =
   | { type: 'tick' }
+  | { type: 'wall'; wall: WallTime }
   | { type: 'elected'; term: number }
   | { type: 'lost' }
   | { type: 'disks'; found: { record: ArrayRecord; complete: boolean; problem: string | null }[] }
@@ -158,6 +171,7 @@ export type MasterEffect =
   | { type: 'persist'; record: ArrayRecord; kind: CommitKind }
   | { type: 'commit'; record: ArrayRecord; before: Version | null; kind: CommitKind; detail: PendingCommit['detail'] }
   | { type: 'send-commit'; to: NodeId; array: string }
+  | { type: 'probe'; to: readonly NodeId[]; array: string; member: string }
   | { type: 'released'; to: readonly NodeId[]; array: string; version: Version }
   | { type: 'fence'; node: NodeId }
   | { type: 'cancel-fence'; node: NodeId }
@@ -177,6 +191,8 @@ export function masterStart(
   graceMs: number,
   checkpointMs: number,
   autoAssemble = true,
+  pathLoss = PATH_LOSS,
+  checks = CHECK_SCHEDULE,
 ): MasterState {
   const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
@@ -193,6 +209,9 @@ export function masterStart(
     autoAssemble,
     grantable: [],
     checkpointMs,
+    pathLoss,
+    checks,
+    wall: null,
   };
 }
 
@@ -209,6 +228,9 @@ const emptyArray: MasterArray = {
   record: null,
   pending: null,
   faults: [],
+  paths: NO_PATHS,
+  keep: null,
+  stuck: [],
   copied: false,
   mismatchSectors: null,
   progress: null,
@@ -256,6 +278,12 @@ function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
       ? record.members.map((member) => (member.role === 'rebuilding' ? { ...member, role: 'active' as const } : member))
       : record.members;
   return { ...record, members, resync: null, events: record.events + 1 };
+}
+
+/** A check or repair has ended: the next one is counted from now. */
+function checked(state: MasterState, record: ArrayRecord, copy: Copy, mismatchSectors: number | null): ArrayRecord {
+  if (copy.kind !== 'check' && copy.kind !== 'repair') return record;
+  return { ...record, lastCheck: { atSeconds: state.wall?.seconds ?? record.utimeSeconds, mismatchSectors } };
 }
 
 function withWriters(record: ArrayRecord, writers: readonly NodeId[]): ArrayRecord {
@@ -401,6 +429,19 @@ function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | nu
   };
 }
 
+/** One array at a time: arrays may lie on the same disks. */
+function scheduledCheck(state: MasterState, array: MasterArray, record: ArrayRecord): NextChange | null {
+  if (!checkDue(record, state.checks, state.wall) || array.paths.lostSince.size > 0) return null;
+  const busy = [...state.arrays.values()].some((other) => (other.pending?.record ?? other.record)?.resync != null);
+  if (busy) return null;
+  return {
+    kind: 'resync-start',
+    record: { ...record, resync: copyOf(record, 'check', copierFor(state, record)) },
+    detail: {},
+    fields: { copied: false, progress: null, mismatchSectors: null },
+  };
+}
+
 /** How far a copy is by the copier's word; null: no more than the record says. */
 function progressBeyond(array: MasterArray, copy: Copy): number | null {
   const { progress } = array;
@@ -465,11 +506,21 @@ function nextChange(
       fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
     };
   }
+  const { keep } = array;
+  if (keep !== null) {
+    return {
+      kind: 'path-lost',
+      // Nothing changes, but that the member takes a write of the master's.
+      record: { ...record, events: record.events + 1 },
+      detail: keep,
+      fields: { keep: null, paths: { ...array.paths, kept: [...array.paths.kept, keep] } },
+    };
+  }
   if (array.copied && record.resync !== null) {
     const member = rebuildingMembers(record)[0]?.uuid;
     return {
       kind: 'resync-done',
-      record: withoutCopy(record, record.resync),
+      record: checked(state, withoutCopy(record, record.resync), record.resync, array.mismatchSectors),
       detail: member === undefined ? {} : { member },
       fields: { copied: false, progress: null },
     };
@@ -533,12 +584,12 @@ function nextChange(
       };
     }
   }
-  return recoveryStart(state, record) ?? checkpoint(state, array, record, now);
+  return recoveryStart(state, record) ?? checkpoint(state, array, record, now) ?? scheduledCheck(state, array, record);
 }
 
-function allowed(record: ArrayRecord, uuid: string): boolean {
+function allowed(record: ArrayRecord, uuid: string, besides: readonly string[] = []): boolean {
   const member = record.members.find((candidate) => candidate.uuid === uuid);
-  return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid));
+  return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));
 }
 
 function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: MasterNode): boolean {
@@ -657,7 +708,7 @@ function actionFor(
   if (copy === null) return refuse(`${record.md}: nothing is being copied`);
   const fields = { copied: false, progress: null };
   if (action === 'idle' && (copy.kind === 'check' || copy.kind === 'repair')) {
-    return next('resync-done', { ...record, resync: null }, fields);
+    return next('resync-done', checked(state, { ...record, resync: null }, copy, null), fields);
   }
   const halted = action === 'frozen';
   if (copy.halted === halted) {
@@ -690,6 +741,9 @@ export function masterStep(
 
   switch (input.type) {
     case 'tick':
+      break;
+    case 'wall':
+      state.wall = input.wall;
       break;
     case 'elected':
       for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
@@ -776,7 +830,8 @@ export function masterStep(
       if (observation.what === 'member-faulty') {
         const base = array.pending?.record ?? array.record;
         if (base === null || array.faults.includes(observation.member)) break;
-        if (allowed(base, observation.member)) {
+        // What is left must survive all that is to be failed yet.
+        if (allowed(base, observation.member, array.faults)) {
           changeArray(observation.array, { faults: [...array.faults, observation.member] });
         } else {
           effects.push({
@@ -1018,12 +1073,13 @@ function advance(
     if (waiting.length > 0) {
       if (waiting.length !== pending.waiting.length) array = replace({ pending: { ...pending, waiting } });
       revertBusyStop(state, array, pending, effects, replace);
+      replace(followPaths(state, array, now, effects));
       return;
     }
     array = replace({ pending: null });
     const to = [...state.nodes.keys()];
     effects.push({ type: 'released', to, array: uuid, version: pending.record.version });
-    tellCopy(state, array, pending, effects);
+    tellCommit(state, array, pending, effects);
     const { requestId } = pending.detail;
     if (requestId !== undefined && pending.kind !== 'stop') {
       effects.push({ type: 'answer', requestId, ok: true, text: outcomeText(pending) });
@@ -1033,6 +1089,7 @@ function advance(
       return;
     }
   }
+  array = replace(followPaths(state, array, now, effects));
   if (array.pending !== null) return;
   const { record } = array;
   if (record !== null && record.run === 'stopped' && record.writers.length === 0 && array.stopRequest !== null) {
@@ -1056,6 +1113,54 @@ function advance(
     propose(next.kind, stamped, record?.version ?? null, next.detail);
     return;
   }
+}
+
+/** Lost paths, by the newest reports. */
+function followPaths(
+  state: MasterState,
+  array: MasterArray,
+  now: number,
+  effects: MasterEffect[],
+): Partial<MasterArray> {
+  const { pending, faults } = array;
+  const record = pending?.record ?? array.record;
+  if (record === null) return {};
+  const words = new Map(
+    [...state.nodes].flatMap(([id, { reports }]) => {
+      const report = reports.get(record.uuid);
+      return report === undefined ? [] : [[id, report] as const];
+    }),
+  );
+  if (array.paths === NO_PATHS && [...words.values()].every(({ lost }) => lost.length === 0)) return {};
+  const copy = record.resync;
+  const copies = copy !== null && !copy.halted;
+  const verdict = judgePaths(
+    array.paths,
+    {
+      self: state.self,
+      record,
+      words,
+      waitsFor: (node) => {
+        if (pending?.stage === 'applying' && pending.waiting.includes(node)) return 'commit';
+        return copies && copy.by !== node && record.writers.includes(node) ? 'copy' : 'nothing';
+      },
+    },
+    state.pathLoss,
+    now,
+  );
+  for (const { member, to } of verdict.ask) effects.push({ type: 'probe', to, array: record.uuid, member });
+  for (const { node, member } of verdict.restored) {
+    effects.push({
+      type: 'notice',
+      name: 'PathRestored',
+      severity: 'info',
+      subject: record.md,
+      detail: { node, member },
+    });
+  }
+  const failed = new Set(faults);
+  for (const member of verdict.fail) if (survivesWithout(record, ...failed, member)) failed.add(member);
+  return { paths: verdict.memory, keep: verdict.keep, stuck: verdict.fence, faults: [...failed] };
 }
 
 /** A node that cannot stop (the array is mounted there) turns the stop back on all nodes, and its request is answered so. */
@@ -1143,12 +1248,15 @@ function tellPercent(array: MasterArray, progress: CopyProgress, effects: Master
   return { since, percent: reached };
 }
 
-/** What mdadm --monitor would say of a commit about a copy. */
-function tellCopy(state: MasterState, array: MasterArray, pending: PendingCommit, effects: MasterEffect[]): void {
+/** What mdadm --monitor would say of a commit, or might. */
+function tellCommit(state: MasterState, array: MasterArray, pending: PendingCommit, effects: MasterEffect[]): void {
   const { record, kind, detail } = pending;
   const tell = (name: string, severity: 'info' | 'warning', more: Record<string, string | number>): void => {
     effects.push({ type: 'notice', name, severity, subject: record.md, detail: more });
   };
+  if (kind === 'path-lost' && detail.node !== undefined && detail.member !== undefined) {
+    tell('PathLost', 'warning', { node: detail.node, member: detail.member });
+  }
   const copy = record.resync;
   const begins = ['resync-start', 'create', 'evict', 'adopt', 'grow', 'replace'].includes(kind);
   if (begins && copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
@@ -1158,6 +1266,7 @@ function tellCopy(state: MasterState, array: MasterArray, pending: PendingCommit
   if (kind !== 'resync-done') return;
   if (detail.member !== undefined) tell('SpareActive', 'info', { member: detail.member });
   const found = array.mismatchSectors;
+  if (found !== null && found > 0) tell('MismatchesFound', 'warning', { mismatchSectors: found });
   tell('RebuildFinished', 'info', { by: state.self, ...(found === null ? {} : { mismatchSectors: found }) });
 }
 
@@ -1169,7 +1278,7 @@ function seesMajority(state: MasterState): boolean {
   return seen > state.nodes.size / 2;
 }
 
-/** Fence who is dead and may touch an array; grant to who is not being fenced. */
+/** Fence who is dead, or keeps the others waiting for a lost path, and may touch an array; grant to who is not being fenced. */
 function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: number, effects: MasterEffect[]): void {
   const touching = new Set<NodeId>();
   for (const array of state.arrays.values()) {
@@ -1179,11 +1288,17 @@ function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: num
   for (const [id, node] of nodes) {
     // Counted as stopped until its eviction is committed everywhere; then it may come back as a new boot.
     if (node.fencing === 'stopped' && !touching.has(id)) nodes.set(id, { ...node, fencing: 'no' });
+    const stuck = [...state.arrays.values()].some((array) => array.stuck.includes(id));
+    if (node.fencing === 'asked' && node.status === 'alive' && !stuck) {
+      nodes.set(id, { ...node, fencing: 'no' });
+      effects.push({ type: 'cancel-fence', node: id });
+      continue;
+    }
     if (id === state.self || node.fencing !== 'no' || !touching.has(id)) continue;
     const silent = node.status === 'dead' || node.status === 'left';
     const absent = node.status === 'unknown' && now - state.electedAtMs >= state.graceMs;
     const steady = state.majoritySinceMs !== null && now - state.majoritySinceMs >= RECONNECT_MS;
-    if (steady && (silent || absent)) {
+    if (steady && (silent || absent || stuck)) {
       nodes.set(id, { ...node, fencing: 'asked' });
       effects.push({ type: 'fence', node: id });
     }

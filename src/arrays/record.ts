@@ -101,6 +101,11 @@ export const ArrayRecord = z.object({
     .nullable(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */
   syncLimitKib: z.int().min(1).nullable().default(null),
+  /** The newest check or repair that came to its end, or was called off (null): when, and the sectors that differed. */
+  lastCheck: z
+    .object({ atSeconds: z.int().min(0), mismatchSectors: z.int().min(0).nullable() })
+    .nullable()
+    .default(null),
   events: z.int().min(0),
   utimeSeconds: z.int().min(0),
   members: z.array(MemberRecord),

@@ -42,12 +42,21 @@ function meshPart(array: ArrayStatus): string {
   else if (record.syncLimitKib !== null) field('Copy Limit', `${formatSizeKib(record.syncLimitKib)}/s`);
   const mismatches = mismatchText(array);
   if (mismatches !== null) field('Mismatches', mismatches);
+  const { lastCheck } = record;
+  if (lastCheck !== null) field('Last Check', lastCheckText(lastCheck));
   for (const { node, report } of reports) {
-    const words = report.trouble === null ? report.state : `${report.state}: ${printable(report.trouble)}`;
+    const waits = report.lost.map((member) => array.paths[member] ?? member).join(', ');
+    const state = waits === '' ? report.state : `${report.state}, its I/O waits for its path to ${waits}`;
+    const words = report.trouble === null ? state : `${state}: ${printable(report.trouble)}`;
     field(`Node ${node}`, words);
   }
   if (trouble !== null) field('Trouble', printable(trouble));
   return `${lines.join('\n')}\n`;
+}
+
+function lastCheckText({ atSeconds, mismatchSectors }: NonNullable<ArrayStatus['record']['lastCheck']>): string {
+  const found = mismatchSectors === null ? 'called off' : `${mismatchSectors} sectors differed`;
+  return `${new Date(atSeconds * 1000).toISOString().slice(0, 19)}Z, ${found}`;
 }
 
 /** mdadm takes whole percents of what /proc/mdstat says, and shows none where that says PENDING. */

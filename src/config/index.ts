@@ -2,6 +2,8 @@
  * config: the file, parsed and checked once, as a frozen value. All errors are found at once; each names file, line, key,
  * value and remedy. No other room reads a file of settings or knows a default.
  */
+import type { CheckSchedule } from '../arrays/check_schedule.ts';
+import type { PathLossOptions } from '../arrays/path_loss.ts';
 import type { NodeId } from '../arrays/record.ts';
 import type { FencingMethod } from '../fencing/index.ts';
 
@@ -53,6 +55,10 @@ export interface Config {
     autoAssemble: boolean;
     /** Globs of devices that may be members. */
     devices: readonly string[];
+    /** How old the last check of an array may get, and when one may begin. */
+    check: CheckSchedule;
+    /** What becomes of a member to which one node alone has lost its path. */
+    pathLoss: PathLossOptions;
     /** How resync, recovery, check and repair are made: by one node, window by window. */
     copy: {
       /** What a copy may take, in KiB a second; null: what the disks give. An array's own limit goes before it. */

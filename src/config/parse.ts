@@ -86,6 +86,8 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
           arrays: {
             autoAssemble: arrays.auto_assemble,
             devices: arrays.devices,
+            check: { everySeconds: arrays.check.every, ...arrays.check.at },
+            pathLoss: { policy: arrays.path_loss, waitMs: arrays.path_wait },
             copy: {
               limitKib: arrays.copy.limit,
               windowMs: arrays.copy.window,

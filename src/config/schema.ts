@@ -5,6 +5,8 @@
  */
 import { isAbsolute } from 'node:path';
 import { z } from 'zod';
+import { CHECK_SCHEDULE } from '../arrays/check_schedule.ts';
+import { PATH_LOSS } from '../arrays/path_loss.ts';
 import { NodeId, Uuid } from '../arrays/record.ts';
 import * as defaults from './defaults.ts';
 import { Duration, durationBetween } from './durations.ts';
@@ -110,9 +112,47 @@ const CopySection = z.strictObject({
   ).default(defaults.DEFAULT_COPY_CHECKPOINT_MS),
 });
 
+const DAYS_MOST = 366;
+
+const CheckSection = z.strictObject({
+  every: z
+    .union(
+      [
+        z.literal('never').transform(() => null),
+        z
+          .string()
+          .regex(/^[1-9][0-9]{0,2}d$/)
+          .transform((text) => Number(text.slice(0, -1)))
+          .refine((days) => days <= DAYS_MOST)
+          .transform((days) => days * 86_400),
+      ],
+      {
+        error: `is not 1d to ${DAYS_MOST}d, nor never; write how many days the last check may be old, for example 30d`,
+      },
+    )
+    .default(CHECK_SCHEDULE.everySeconds),
+  at: z
+    .string()
+    .regex(/^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$/, {
+      error: 'is no stretch of a day; write from and to in hours and minutes, for example "01:00-05:00"',
+    })
+    .transform((text) => {
+      const [from = 0, to = 0] = text.split('-').map((time) => Number(time.slice(0, 2)) * 60 + Number(time.slice(3)));
+      return { fromMinute: from, toMinute: to };
+    })
+    .default({ fromMinute: CHECK_SCHEDULE.fromMinute, toMinute: CHECK_SCHEDULE.toMinute }),
+});
+
 export const ArraysSection = z.strictObject({
   auto_assemble: z.boolean().default(true),
   copy: CopySection.prefault({}),
+  check: CheckSection.prefault({}),
+  path_loss: z.enum(['fail-member', 'drop-node']).default(PATH_LOSS.policy),
+  path_wait: durationBetween(
+    500,
+    8000,
+    'below, the words of the other nodes may come too late; above, a drain of that node would count as stuck',
+  ).default(PATH_LOSS.waitMs),
   devices: z
     .array(
       z.string().startsWith('/dev/', {

@@ -470,6 +470,7 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
     writers: [],
     writerBoots: [],
     syncLimitKib: null,
+    lastCheck: null,
     resync:
       isRedundant(level) && newest.resyncOffsetSectors !== null
         ? { ...wholeCopy('resync', adoption.resyncBy, 1), fromSector: newest.resyncOffsetSectors }

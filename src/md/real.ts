@@ -333,7 +333,11 @@ class RealDriver implements MdDriver {
   }
 
   setResyncStart(md: string, sector: number | null): Promise<void> {
-    return this.#inLane(md, () => this.#array(md).setResyncStart(sector));
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      demandFrozen(this.#observation(array.read()), 'marking what is in sync');
+      await array.setResyncStart(sector);
+    });
   }
 
   async holdRange(md: string, range: SectorRange): Promise<void> {

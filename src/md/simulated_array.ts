@@ -380,10 +380,9 @@ export class SimulatedArray {
   }
 
   setResyncStart(sector: number | null): void {
-    if (!this.#frozen || this.#copy !== null)
-      throw new MdError('EBUSY', `${this.record.md}: resync_start can be written only while frozen; freeze it first`);
     if (!isRedundant(this.record.level))
       throw new MdError('EINVAL', `${this.record.md}: ${this.record.level} has nothing to resync`);
+    demandFrozen(this.observe(), 'marking what is in sync');
     this.#resyncStartSector = sector;
     this.#tell();
   }

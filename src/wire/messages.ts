@@ -120,6 +120,7 @@ export const CommitKind = z.enum([
   'resync-done',
   'resync-checkpoint',
   'resync-change',
+  'path-lost',
   'new-term',
   'move',
   'grow',
@@ -280,6 +281,10 @@ export const ArrayReport = z.object({
   visible: z.array(Uuid).max(384),
   /** Set when the array cannot be brought to the record here; words for people. */
   trouble: z.string().max(500).nullable(),
+  /** Members to which I/O of this node waits for a lost path, or did until a moment ago. */
+  lost: z.array(Uuid).max(384).default([]),
+  /** Members that this node has read lately because the master asked. */
+  fine: z.array(Uuid).max(384).default([]),
 });
 export type ArrayReport = z.infer<typeof ArrayReport>;
 
@@ -311,6 +316,8 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
   }),
   /** Node → master: writes are held there (or everywhere), and none is in flight. */
   z.object({ kind: z.literal('window-held'), array: Uuid, since: z.int().min(0), sequence: z.int().min(0) }),
+  /** Master → node: read from this member, which others have lost, and report. */
+  z.object({ kind: z.literal('probe'), array: Uuid, member: Uuid }),
   /** Master → node: how far its copy is. */
   z.object({ kind: z.literal('progress'), array: Uuid, progress: CopyProgress }),
   /** Node → master: a sealed `observation` or `request` event. */

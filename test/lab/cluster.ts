@@ -17,6 +17,8 @@ export interface ClusterOptions extends LabOptions {
   fencing?: (lab: Lab) => string;
   /** More YAML at top level. */
   config?: string;
+  /** More YAML of `arrays:`, `key: value` pairs. */
+  arrays?: string;
   /** YAML of `arrays.copy`. @default as the program has it */
   copy?: string;
   /** Devices that agents look at. @default the shared disks */
@@ -36,6 +38,7 @@ export class Cluster {
   readonly lab: Lab;
   readonly nodes: readonly NodeId[];
   readonly #agents = new Map<NodeId, GuestProcess>();
+  readonly #ended = new Set<GuestProcess>();
 
   private constructor(lab: Lab) {
     this.lab = lab;
@@ -76,7 +79,7 @@ export class Cluster {
           `state_dir: ${join(folder, 'state')}`,
           'socket: { path: /run/mdmesh/mdmesh.sock, mode: "0600" }',
           `fencing: ${fencing}`,
-          `arrays: { auto_assemble: true, copy: ${options.copy ?? '{}'}, devices: [${devices.map((device) => `"${device}"`).join(', ')}] }`,
+          `arrays: { auto_assemble: true, ${options.arrays === undefined ? '' : `${options.arrays}, `}copy: ${options.copy ?? '{}'}, devices: [${devices.map((device) => `"${device}"`).join(', ')}] }`,
           `log: { level: ${process.env.MDMESH_LAB_LOG ?? 'info'} }`,
           options.config ?? '',
           '',
@@ -109,7 +112,14 @@ export class Cluster {
 
   async startAgent(node: NodeId): Promise<void> {
     const argv = [program, 'agent', '--config', this.configFile(node)];
-    this.#agents.set(node, await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') }));
+    const agent = await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') });
+    this.#agents.set(node, agent);
+    void agent.exited.then(() => this.#ended.add(agent));
+  }
+
+  /** The agent that was last started there has not ended. */
+  agentRuns(node: NodeId): boolean {
+    return !this.#ended.has(this.agent(node));
   }
 
   agent(node: NodeId): GuestProcess {

@@ -49,7 +49,7 @@ test('agents die and come back', { skip: available.ok ? false : `no laboratory: 
       const before = await cluster.open();
       await cluster.agent(victim).signal('SIGKILL');
       await cluster.startAgent(victim);
-      await cluster.until('the restarted agent answers', 20_000, () => cluster.status(victim));
+      await cluster.until('the restarted agent answers', 40_000, () => cluster.status(victim));
       await writers.goOn(cluster.nodes);
       const after = await cluster.open();
       assert.equal(await evicted(cluster, victim, since), false);

@@ -95,6 +95,7 @@ export class Bench {
       writerBoots: [],
       resync: plan.resyncFrom === undefined ? null : { ...wholeCopy('resync', 1, 1), fromSector: plan.resyncFrom },
       syncLimitKib: null,
+      lastCheck: null,
       events: 2,
       utimeSeconds: 1_700_000_000,
       members: [...members, ...spares],

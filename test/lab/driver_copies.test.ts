@@ -52,6 +52,7 @@ const RECORD: ArrayRecord = {
   writerBoots: [],
   resync: wholeCopy('recovery', 1, 1),
   syncLimitKib: null,
+  lastCheck: null,
   events: 2,
   utimeSeconds: 1_700_000_000,
   members: [member(0, 'active'), member(1, 'rebuilding')],

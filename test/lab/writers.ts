@@ -265,6 +265,12 @@ async function journal(cluster: Cluster, node: NodeId): Promise<{ origin: number
     });
 }
 
+/** Names of all notices in a node's journal. */
+export async function notices(cluster: Cluster, node: NodeId): Promise<string[]> {
+  const all = await journal(cluster, node);
+  return all.flatMap(({ body }) => (body.type === 'notice' && body.name !== undefined ? [body.name] : []));
+}
+
 /** Commits of an array in a node's journal, in their order, each once. */
 export async function commits(cluster: Cluster, node: NodeId, md = 'md0'): Promise<Committed[]> {
   const found = new Map<string, Committed>();

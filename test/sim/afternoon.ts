@@ -1,5 +1,7 @@
 /** What the stories of a simulated cluster have in common: how they begin, what is watched meanwhile, what must hold at the end. */
 import assert from 'node:assert/strict';
+import type { CheckSchedule } from '#src/arrays/check_schedule.ts';
+import type { PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
@@ -18,12 +20,22 @@ export interface Setting {
   blocks?: number;
   /** False: the writers begin as soon as all nodes have the array, and the first copy is under way. @default true */
   whole?: boolean;
+  pathLoss?: PathLossOptions;
+  check?: CheckSchedule;
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
 export async function writing(setting: Setting): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true } = setting;
-  const cluster = await SimCluster.start({ time: new VirtualTime(), seed, diskMib: Array(legs + spares).fill(mib) });
+  const diskMib = Array(legs + spares).fill(mib);
+  const { pathLoss, check } = setting;
+  const cluster = await SimCluster.start({
+    time: new VirtualTime(),
+    seed,
+    diskMib,
+    ...(pathLoss && { pathLoss }),
+    ...(check && { check }),
+  });
   const devices = cluster.storage.names().map((name) => `/dev/${name}`);
   const created = await cluster.request(2, {
     verb: 'create',

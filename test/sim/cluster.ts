@@ -8,6 +8,8 @@
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { Agent, type AgentLog, type StateFiles, type Timers } from '#src/agent/index.ts';
+import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.ts';
+import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import { type Config, LAN, type Timing } from '#src/config/index.ts';
 import { createFencing } from '#src/fencing/index.ts';
@@ -39,6 +41,8 @@ export interface SimOptions {
   /** One way. @default 0.2 */
   delayMs?: number;
   timing?: Partial<Timing>;
+  pathLoss?: PathLossOptions;
+  check?: CheckSchedule;
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
 }
 
@@ -407,6 +411,8 @@ export class SimCluster {
       arrays: {
         autoAssemble: true,
         devices: ['/dev/sd*'],
+        check: this.#options.check ?? CHECK_SCHEDULE,
+        pathLoss: this.#options.pathLoss ?? PATH_LOSS,
         copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
       },
       driver: 'simulated',

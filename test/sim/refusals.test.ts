@@ -5,6 +5,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Agent, type AgentParts } from '#src/agent/index.ts';
+import { CHECK_SCHEDULE } from '#src/arrays/check_schedule.ts';
+import { PATH_LOSS } from '#src/arrays/path_loss.ts';
 import type { ArrayRecord, NodeId } from '#src/arrays/record.ts';
 import { LAN } from '#src/config/index.ts';
 import { memoryJournal } from '#src/journal/index.ts';
@@ -57,6 +59,8 @@ class Scene {
         arrays: {
           autoAssemble: true,
           devices: [],
+          check: CHECK_SCHEDULE,
+          pathLoss: PATH_LOSS,
           copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
         },
         driver: 'simulated',

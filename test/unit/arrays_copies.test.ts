@@ -105,8 +105,12 @@ test('a window is answered only when md has drained it, and not from what was se
   assert.deepEqual(heldIn(node.window(8, next)), [], 'the first is on its way: what it leaves held is not known');
   const first = node.did(md({ suspended: RANGE, resyncStartSector: 0 }));
   assert.deepEqual(heldIn(first), []);
+  const grown = { loSector: RANGE.loSector, hiSector: next.hiSector };
+  assert.deepEqual(node.busy, { op: 'hold-range', range: grown }, 'its end first');
+  assert.deepEqual(heldIn(node.did(md({ suspended: grown, resyncStartSector: 0 }))), [8], 'no need to wait for more');
   assert.deepEqual(node.busy, { op: 'hold-range', range: next });
-  assert.deepEqual(heldIn(node.did(md({ suspended: next, resyncStartSector: 0 }))), [8]);
+  assert.deepEqual(heldIn(node.did(md({ suspended: next, resyncStartSector: 0 }))), [], 'said already');
+  assert.equal(node.busy, null);
 });
 
 test('an older window, another node’s, or one of another copy changes nothing', () => {

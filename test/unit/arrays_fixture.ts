@@ -37,6 +37,7 @@ export function mirror(fields: Partial<ArrayRecord> = {}): ArrayRecord {
     writerBoots: writers.map((node) => ({ node, kernelBoot: bootOf(node) })),
     resync: null,
     syncLimitKib: null,
+    lastCheck: null,
     events: 10,
     utimeSeconds: 1,
     members: [
@@ -100,6 +101,8 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     state: 'open',
     visible: [LEG_A, LEG_B],
     trouble: null,
+    lost: [],
+    fine: [],
     ...fields,
   };
 }

@@ -1,6 +1,7 @@
 /** The node's side: when gates are answered, when writes pass, who copies. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import {
   heldForFailure,
   type LocalEffect,
@@ -9,6 +10,7 @@ import {
   localStart,
   localStep,
   type NodeArrays,
+  reportOf,
 } from '../../src/arrays/local.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
@@ -554,4 +556,167 @@ test('the path to the last copy is tried again every second, by a writer with a 
   const both = Node.writing();
   const seen = both.feed(observed(lost(lost(md(), LEG_A), LEG_B)));
   assert.deepEqual(both.ops(seen), [], 'with two copies the cluster decides on one first');
+});
+
+/** As `Node.writing`, where a lost path is the node's own affair. */
+function dropping(record = mirror(), seen = md()): Node {
+  const node = Node.writing(record, seen);
+  node.state = { ...node.state, pathLoss: 'drop-node' };
+  return node;
+}
+
+function lostIn(node: Node): readonly string[] | undefined {
+  const array = node.state.arrays.get(ARRAY);
+  return array && reportOf(node.state, array).lost;
+}
+
+test('drop-node: a lost path is reported at once, told as no failure, and tried again each second', () => {
+  const node = dropping();
+  const seen = node.feed(observed(lost(md(), LEG_B)));
+  assert.deepEqual(node.ops(seen), ['restore-path']);
+  assert.ok(seen.some(({ type }) => type === 'report'));
+  assert.ok(!seen.some(({ type }) => type === 'submit'));
+  assert.deepEqual(lostIn(node), [LEG_B]);
+  node.feed(done({ op: 'restore-path', member: LEG_B }));
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), [], 'not at once');
+  node.now += 1000;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['restore-path']);
+  // The last copy: an operator hears of it as ever.
+  const alone = dropping(withFaulty(mirror(), LEG_A));
+  assert.ok(alone.feed(observed(lost(md(), LEG_B))).some(({ type }) => type === 'submit'));
+});
+
+test('drop-node: a path is back when it has stayed up for longer than it rests between two tries', () => {
+  const node = dropping(mirror({ resync: copy(1, 6) }), md({ resyncStartSector: 0 }));
+  node.feed(observed(lost(md({ resyncStartSector: 0 }), LEG_B)), done({ op: 'restore-path', member: LEG_B }));
+  const up = md({ resyncStartSector: 0 });
+  const range = { loSector: 0, hiSector: 100 };
+  const window: LocalInput = { type: 'window', from: 1, array: ARRAY, since: 6, sequence: 1, range };
+  assert.deepEqual(node.ops(node.feed(observed(up), window)), [], 'a drain could wait for its next I/O');
+  assert.deepEqual(lostIn(node), [LEG_B]);
+  node.now += 1499;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), []);
+  node.now += 1;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['hold-range']);
+  assert.deepEqual(lostIn(node), []);
+});
+
+test('drop-node: a member that is given up while its path is being tried is not settled before that has ended', () => {
+  const node = dropping();
+  assert.deepEqual(node.ops(node.feed(observed(lost(md(), LEG_B)))), ['restore-path']);
+  const failed = newer(withFaulty(mirror(), LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(!committed.some(({ type }) => type === 'applied'), 'it may be read from in a moment');
+  const up = node.feed(observed(md()), done({ op: 'restore-path', member: LEG_B }));
+  assert.ok(!up.some(({ type }) => type === 'applied'));
+  assert.deepEqual(node.ops(up), ['hold'], 'as any other failure, under a drain');
+  node.feed(observed(md({ held: true })), done({ op: 'hold' }));
+  assert.deepEqual(node.state.arrays.get(ARRAY)?.busy?.op, 'set-faulty');
+
+  const still = dropping();
+  still.feed(observed(lost(md(), LEG_B)), { type: 'commit', record: failed, forgotten: false });
+  const after = still.feed(done({ op: 'restore-path', member: LEG_B }));
+  assert.ok(
+    after.some(({ type }) => type === 'applied'),
+    'what waits reads nothing',
+  );
+  still.now += 1000;
+  assert.deepEqual(still.ops(still.feed({ type: 'tick' })), [], 'and is tried no more');
+});
+
+test('a window that drains for a lost path keeps no record from being applied', () => {
+  const out = mirror({ resync: copy(1, 5) });
+  const node = Node.writing(out, md({ resyncStartSector: 0 }));
+  const range = { loSector: 0, hiSector: 100 };
+  const window: LocalInput = { type: 'window', from: 1, array: ARRAY, since: 5, sequence: 1, range };
+  assert.deepEqual(node.ops(node.feed(window)), ['hold-range']);
+  node.feed(observed(lost(md({ resyncStartSector: 0 }), LEG_B)));
+  const failed = newer(withFaulty(out, LEG_B), { resync: null });
+  const committed = node.feed(observed(lost(md(), LEG_B)), { type: 'commit', record: failed, forgotten: false });
+  assert.ok(
+    committed.some(({ type }) => type === 'applied'),
+    'the suspend returns only after the release',
+  );
+});
+
+test('what the master asks to be read is reported for a while', () => {
+  const node = Node.writing();
+  const fine = () => {
+    const array = node.state.arrays.get(ARRAY);
+    return array && reportOf(node.state, array).fine;
+  };
+  assert.ok(
+    node.feed({ type: 'probed', array: ARRAY, member: LEG_B, fine: true }).some(({ type }) => type === 'report'),
+  );
+  assert.deepEqual(fine(), [LEG_B]);
+  node.feed({ type: 'probed', array: ARRAY, member: LEG_B, fine: false });
+  assert.deepEqual(fine(), []);
+  node.feed({ type: 'probed', array: ARRAY, member: LEG_B, fine: true });
+  node.now += 4000;
+  node.feed({ type: 'tick' });
+  assert.deepEqual(fine(), []);
+});
+
+test('while a writer is gone, reads keep to the first leg; while it is there, or is none, md may choose', () => {
+  const node = Node.writing();
+  const marks = (effects: LocalEffect[]) =>
+    effects.flatMap((effect) =>
+      effect.type === 'perform' && effect.op.op === 'resync-start' ? [effect.op.sector] : [],
+    );
+  assert.deepEqual(marks(node.feed({ type: 'status', node: 3, status: 'suspect' })), []);
+  assert.deepEqual(marks(node.feed({ type: 'status', node: 3, status: 'dead' })), [0]);
+  node.feed(observed(md({ resyncStartSector: 0 })), done({ op: 'resync-start', sector: 0 }));
+  assert.deepEqual(marks(node.feed({ type: 'status', node: 3, status: 'alive' })), [null]);
+
+  const outsider = Node.writing(mirror({ writers: [1, 2] }));
+  assert.deepEqual(marks(outsider.feed({ type: 'status', node: 3, status: 'dead' })), []);
+  const alone = Node.writing(withFaulty(mirror(), LEG_B), withoutGates({}));
+  assert.deepEqual(marks(alone.feed({ type: 'status', node: 3, status: 'dead' })), [], 'nothing to differ from');
+});
+
+test('whatever happens, no suspend is stored under a closed gate: it would drain, and what waits at the gate never ends', () => {
+  const leg = fc.constantFrom(LEG_A, LEG_B);
+  const records = fc.constantFrom(
+    mirror(),
+    mirror({ writers: [1, 3] }),
+    mirror({ run: 'stopped' }),
+    mirror({ resync: copy(1, 4) }),
+    mirror({ resync: copy(2, 4, 'check') }),
+    withFaulty(mirror(), LEG_B),
+    mirror({ access: 'exclusive', owner: 1, writers: [1] }),
+  );
+  const gates = fc.oneof(
+    fc.constant(md({ writePending: true, arrayState: 'write-pending' })),
+    leg.map((failed) => md({}, failed)),
+    leg.map((failed) => lost(md({ writePending: true, arrayState: 'write-pending' }), failed)),
+  );
+  const range = { loSector: 0, hiSector: 100 };
+  const events: fc.Arbitrary<LocalInput> = fc.oneof(
+    fc.constant<LocalInput>({ type: 'tick' }),
+    fc.constant<LocalInput>({ type: 'leave' }),
+    fc.constant<LocalInput>({ type: 'grant', untilMs: 0 }),
+    leg.map((member): LocalInput => ({ type: 'failure-told', array: ARRAY, member })),
+    fc.constant<LocalInput>({ type: 'window', from: 1, array: ARRAY, since: 4, sequence: 1, range }),
+    fc.constant<LocalInput>({ type: 'status', node: 3, status: 'dead' }),
+    records.map((record): LocalInput => ({ type: 'commit', record: newer(record, {}), forgotten: false })),
+    fc.constant<LocalInput>({ type: 'released', array: ARRAY, version: { term: 1, index: 6 } }),
+  );
+  const policies = fc.constantFrom('fail-member' as const, 'drop-node' as const);
+  const passed = fc.integer({ min: 0, max: 12_000 });
+  const story = fc.property(records, gates, fc.array(events, { maxLength: 6 }), policies, passed, (...drawn) => {
+    const [record, closed, inputs, pathLoss, passedMs] = drawn;
+    const node = new Node();
+    node.state = { ...node.state, pathLoss };
+    node.feed(
+      { type: 'paths', paths: PATHS },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 10_000 },
+    );
+    node.feed({ type: 'commit', record, forgotten: false });
+    const ops = node.ops(node.feed(observed(closed), { type: 'released', array: ARRAY, version: record.version }));
+    node.now += passedMs;
+    for (const input of inputs) ops.push(...node.ops(node.feed(input)));
+    for (const op of ops) assert.ok(!['hold', 'hold-range', 'open'].includes(op), `${op} under a closed gate`);
+  });
+  fc.assert(story, { numRuns: 2000, seed: 1 });
 });

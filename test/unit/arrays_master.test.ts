@@ -1,6 +1,7 @@
 /** The master's side: what it commits, what it waits for, what it refuses. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { checkDue } from '../../src/arrays/check_schedule.ts';
 import {
   type MasterEffect,
   type MasterInput,
@@ -371,4 +372,92 @@ test('a master that has just come back to a majority gives the others time to co
   assert.ok(!kinds(master.feed({ type: 'tick' })).includes('fence'));
   master.now += 2000;
   assert.ok(kinds(master.feed({ type: 'tick' })).includes('fence'));
+});
+
+test('a check is due when the last one is old, within its hours, for an array that is whole and at rest', () => {
+  const schedule = { everySeconds: 1000, fromMinute: 60, toMinute: 300 };
+  const wall = { seconds: 1001, minuteOfDay: 100 };
+  const due = (fields = {}, at = {}, by = {}) => checkDue(mirror(fields), { ...schedule, ...by }, { ...wall, ...at });
+  assert.equal(due(), true, 'counted from its creation');
+  assert.equal(due({}, { seconds: 1000 }), false);
+  assert.equal(due({ lastCheck: { atSeconds: 2, mismatchSectors: null } }), false, 'from the last one');
+  assert.equal(due({}, {}, { everySeconds: null }), false, 'never');
+  for (const [minuteOfDay, night, overMidnight] of [
+    [59, false, true],
+    [60, true, false],
+    [299, true, false],
+    [300, false, true],
+    [0, false, true],
+  ] as const) {
+    assert.equal(due({}, { minuteOfDay }), night, `${minuteOfDay}`);
+    assert.equal(due({}, { minuteOfDay }, { fromMinute: 300, toMinute: 60 }), overMidnight, `${minuteOfDay}`);
+  }
+  assert.equal(due({}, {}, { fromMinute: 7, toMinute: 7 }), true, 'at any time');
+  assert.equal(due({ resync: copy(1, 5) }), false, 'copied');
+  assert.equal(checkDue(withFaulty(mirror(), LEG_B), schedule, wall), false, 'degraded');
+  assert.equal(due({ level: 'raid0' }), false, 'no copies');
+  assert.equal(due({ run: 'stopped' }), false);
+  assert.equal(due({ writers: [] }), false);
+  assert.equal(checkDue(mirror(), schedule, null), false, 'no clock');
+});
+
+test('the master begins due checks one after the other, and the record keeps what each has found', () => {
+  const master = new Master();
+  const other = '00000000-0000-4000-8000-000000000002';
+  const lead = (found: ArrayRecord[]): void => {
+    for (const node of [1, 2, 3]) master.feed({ type: 'status', node, status: 'alive' });
+    master.feed({ type: 'elected', term: 2 });
+    const reports = found.map((record) => report(record));
+    for (const from of [1, 2, 3]) master.feed({ type: 'report', from, kernelBoot: bootOf(from), reports });
+    master.feed({ type: 'disks', found: found.map((record) => ({ record, complete: true, problem: null })) });
+  };
+  master.state = { ...master.state, checks: { everySeconds: 1000, fromMinute: 0, toMinute: 0 } };
+  lead([mirror(), mirror({ uuid: other, md: 'md1' })]);
+  const settle = (uuid: string): ArrayRecord => {
+    const pending = master.state.arrays.get(uuid)?.pending?.record;
+    assert.ok(pending !== undefined);
+    const { version } = pending;
+    master.feed({ type: 'persisted', array: uuid, version, written: true, failed: [], text: '' });
+    for (const from of [1, 2, 3]) {
+      master.feed({ type: 'applied', from, array: uuid, version, report: report(pending) });
+    }
+    return pending;
+  };
+  settle(ARRAY);
+  settle(other);
+  const copies = () =>
+    [...master.state.arrays.values()].map(({ record, pending }) => (pending?.record ?? record)?.resync?.kind);
+  assert.deepEqual(copies(), [undefined, undefined]);
+  master.feed({ type: 'wall', wall: { seconds: 5000, minuteOfDay: 0 } });
+  assert.deepEqual(copies(), ['check', undefined], 'one array at a time');
+  const since = settle(ARRAY).resync?.since ?? 0;
+  const observation = { what: 'resync-done', array: ARRAY, since, mismatchSectors: 8 } as const;
+  master.feed({ type: 'observation', from: 1, observation });
+  assert.deepEqual(settle(ARRAY).lastCheck, { atSeconds: 5000, mismatchSectors: 8 });
+  assert.deepEqual(copies(), [undefined, 'check']);
+  assert.ok(master.told.some((effect) => effect.type === 'notice' && effect.name === 'MismatchesFound'));
+  // Called off: not begun again the minute after.
+  settle(other);
+  master.feed({ type: 'ask', array: other, change: { what: 'action', action: 'idle' }, requestId: null });
+  assert.deepEqual(settle(other).lastCheck, { atSeconds: 5000, mismatchSectors: null });
+  master.feed({ type: 'wall', wall: { seconds: 5060, minuteOfDay: 1 } });
+  assert.deepEqual(copies(), [undefined, undefined]);
+});
+
+test('of two legs that fail while another commit is under way, one is given up, and the other is not remembered as failed', () => {
+  const words: MasterInput[][] = [
+    [LEG_A, LEG_B].map((member) => ({
+      type: 'observation',
+      from: 3,
+      observation: { what: 'member-faulty', array: ARRAY, member },
+    })),
+    [{ type: 'report', from: 3, kernelBoot: bootOf(3), reports: [report(mirror(), { lost: [LEG_A, LEG_B] })] }],
+  ];
+  for (const told of words) {
+    const master = Master.leading();
+    master.feed({ type: 'ask', array: ARRAY, change: { what: 'sync-limit', limitKib: 9 }, requestId: null });
+    master.durable();
+    master.feed(...told);
+    assert.deepEqual(master.state.arrays.get(ARRAY)?.faults, [LEG_A]);
+  }
 });

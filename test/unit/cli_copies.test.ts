@@ -259,7 +259,27 @@ test('detail has mdadm’s lines for each kind of copy, whoever makes it, and th
   assert.match(halted, /Mesh State : clean, recovering \(halted\)\n/);
   const checked = await show({ ...arrayStatus({ ...raid1(), syncLimitKib: 512 }), mismatchSectors: 128 });
   assert.match(checked, / {8}Copy Limit : 512KiB\/s\n {8}Mismatches : the newest check or repair found 128 sectors/);
-  assert.doesNotMatch(await show({ ...arrayStatus(), mismatchSectors: 0 }), /Mismatches|Copy/);
+  assert.doesNotMatch(await show({ ...arrayStatus(), mismatchSectors: 0 }), /Mismatches|Copy|Last Check/);
+  const lastCheck = { atSeconds: 1_767_225_600, mismatchSectors: 8 };
+  const last = await show(arrayStatus({ ...raid1(), lastCheck }));
+  assert.match(last, / {8}Last Check : 2026-01-01T00:00:00Z, 8 sectors differed\n/);
+  const off = await show(arrayStatus({ ...raid1(), lastCheck: { ...lastCheck, mismatchSectors: null } }));
+  assert.match(off, /Last Check : 2026-01-01T00:00:00Z, called off\n/);
+});
+
+test('detail says which node waits for its path to which member', async (t) => {
+  const agent = await startFakeAgent(t);
+  const record = raid1();
+  const report = { array: record.uuid, applied: null, known: null, state: 'open' as const, visible: [], trouble: null };
+  const array = arrayStatus(record);
+  const reports = [
+    { node: 1, report: { ...report, lost: [], fine: [] } },
+    { node: 3, report: { ...report, lost: [memberB], fine: [] } },
+  ];
+  agent.face.now = clusterStatus([{ ...array, reports }]);
+  const { out } = await run(agent, 'detail', 'md0');
+  assert.match(out, / Node 1 : open\n/);
+  assert.match(out, / Node 3 : open, its I\/O waits for its path to \/dev\/ubdb\n/);
 });
 
 test('action and sync-limit ask for what they say, with mdadm’s sizes', async (t) => {

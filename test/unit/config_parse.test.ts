@@ -297,3 +297,26 @@ test('sizes are read with mdadm’s letters, and written so that they are read a
   }
   assert.deepEqual([1, 1500, 65_536, 1_048_576].map(formatSizeKib), ['1KiB', '1500KiB', '64MiB', '1GiB']);
 });
+
+test('who gives way to a lost path, and when checks begin, unless the file says otherwise', () => {
+  const { pathLoss, check } = good(BASE).arrays;
+  assert.deepEqual(pathLoss, { policy: 'fail-member', waitMs: 3000 });
+  assert.deepEqual(check, { everySeconds: 30 * 86_400, fromMinute: 60, toMinute: 300 });
+  const arrays = (body: string) => good(`${BASE}\narrays: { ${body} }`).arrays;
+  assert.deepEqual(arrays('path_loss: drop-node, path_wait: 8s').pathLoss, { policy: 'drop-node', waitMs: 8000 });
+  assert.deepEqual(arrays('check: { every: never }').check.everySeconds, null);
+  const nightly = arrays('check: { every: 1d, at: "22:30-04:00" }').check;
+  assert.deepEqual(nightly, { everySeconds: 86_400, fromMinute: 1350, toMinute: 240 });
+  const wrong = (body: string) => `${BASE}\narrays: { ${body} }`;
+  oneProblem(wrong('path_loss: wait'), /arrays\.path_loss = wait/);
+  oneProblem(wrong('path_wait: 9s'), /arrays\.path_wait = 9s: is not between 500ms and 8s/);
+  for (const every of ['30', '0d', '367d', 'monthly']) {
+    oneProblem(
+      wrong(`check: { every: ${every} }`),
+      /arrays\.check\.every = .*: is not 1d to 366d, nor never; write how many/,
+    );
+  }
+  for (const at of ['"1:00-5:00"', '"01:00-24:00"', '"01:60-02:00"', 'night']) {
+    oneProblem(wrong(`check: { at: ${at} }`), /arrays\.check\.at = .*: is no stretch of a day; write from and to/);
+  }
+});

@@ -58,6 +58,7 @@ function statusOf(self: number, master: number): Status {
           writerBoots: [],
           resync: wholeCopy('resync', 2, 5),
           syncLimitKib: null,
+          lastCheck: null,
           events: 8,
           utimeSeconds: 0,
           members,

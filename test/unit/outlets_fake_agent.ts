@@ -41,6 +41,7 @@ export function raid1(): ArrayRecord {
     writerBoots: [],
     resync: null,
     syncLimitKib: null,
+    lastCheck: null,
     events: 18,
     utimeSeconds: 1_700_000_100,
     members: [member(memberA, 0), member(memberB, 1)],
