@@ -22,8 +22,8 @@ const SECTORS_PER_MIB = 2048;
 /** Each disk as it is at first, and after its volume was enlarged. */
 const SMALL_SECTORS = 64 * SECTORS_PER_MIB;
 const LARGE_SECTORS = DISK_MIB * SECTORS_PER_MIB;
-/** Slow enough for something to happen in the middle of a copy. */
-const LIMIT_KIB = 16 * 1024;
+/** So slow that something can happen in the middle of a copy; let go on at full speed afterwards. */
+const LIMIT_KIB = 3 * 1024;
 
 const path = (letter: Letter): string => `/dev/mapper/leg${letter}`;
 
@@ -92,15 +92,19 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
     await proveWhole(cluster, writers);
   });
 
+  const slow = (limitKib: number | null = LIMIT_KIB): Promise<void> =>
+    granted(cluster, 1, { verb: 'sync-limit', array: 'md0', limitKib });
+
   await chapter('a member is replaced; it is in use until the other one is whole', async () => {
-    await granted(cluster, 1, { verb: 'sync-limit', array: 'md0', limitKib: LIMIT_KIB });
+    await slow();
     await writers.start();
     await cluster.must(2, `manage md0 --re-add ${path('a')} --replace ${path('b')} --with ${path('a')}`);
-    await copyUnderWay(cluster, 2, 20);
+    await copyUnderWay(cluster, 2, 10);
     for (const node of nodes) {
       const text = await lab.guest(node).readFile('/proc/mdstat');
       assert.match(text, /\[3\/2\] \[UU_\]/, `redundancy is kept on node ${node}: ${text}`);
     }
+    await slow(null);
     await shows('[2/2] [UU]');
     await cluster.open();
     assert.deepEqual(await legsOf(cluster, 3), [0, 2]);
@@ -113,14 +117,17 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
   ] as const) {
     await chapter(`${what} in the middle of a replacement`, async () => {
       await leads(cluster, 1);
+      await slow();
       await writers.start();
       const before = await legsOf(cluster, 3);
       await cluster.must(3, 'mdadm /dev/md0 --remove failed --re-add missing');
       const [old = 0] = before;
       await cluster.must(3, `mdadm /dev/md0 --replace leg${'abc'[old]}`.replace('leg', '/dev/mapper/leg'));
-      await copyUnderWay(cluster, 3, 20);
+      await copyUnderWay(cluster, 3, 10);
       await befall();
       await allBack(cluster, writers, wrapped);
+      await leads(cluster, 1);
+      await slow(null);
       await shows('[2/2] [UU]');
       await cluster.open();
       const after = await legsOf(cluster, 3);
@@ -183,6 +190,7 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
       new RegExp(`node 3 sees ${path(LETTERS[legs[0] ?? 0] ?? 'a')} with room for \\d+ KiB; enlarge`),
     );
     for (const letter of LETTERS) await sees(3, letter, LARGE_SECTORS);
+    await slow();
     await cluster.must(3, 'mdadm --grow /dev/md0 --size=max');
     const grown = before + LARGE_SECTORS - SMALL_SECTORS;
     for (const node of nodes) {
@@ -190,9 +198,10 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
     }
     const { record } = (await cluster.array(2)) ?? {};
     assert.ok((record?.resync?.fromSector ?? grown) >= before, 'what was in sync is not copied again');
-    await copyUnderWay(cluster, 1, 40);
+    await copyUnderWay(cluster, 1, 36);
     // It ends with a node that comes back to the larger array.
     await dies(cluster, writers, 3);
+    await slow(null);
     await allBack(cluster, writers, wrapped);
     await cluster.open();
     await writers.start([3]);

@@ -337,6 +337,8 @@ test('slots do not keep a failure from being applied, nor are they changed befor
   const record = mirror({ raidDisks: 3 });
   const failed = new Node(record, md({ raidDisks: 2 }, LEG_B));
   assert.notEqual(failed.busy?.op, 'set-slots');
+  const answered = new Node(record, mdOf({ [LEG_A]: 0, [LEG_B]: 1 }, { held: true }, [LEG_B]));
+  assert.equal(answered.busy, null, 'the record calls it active: it is not taken out');
   const agreed = newer(withFaulty(record, LEG_B), {});
   const effects = failed.feed({ type: 'commit', record: agreed, forgotten: false });
   assert.ok(isApplied(effects), 'the commit of the failure waits for nothing');
