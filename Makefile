@@ -48,6 +48,17 @@ build: out/mdmesh ## out/mdmesh: the program in one file, with addon and a scrip
 out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts scripts/launcher.sh package.json
 	$(NODE) scripts/bundle.ts out $(ADDON)
 
+.PHONY: dist
+dist: dist/mdmesh ## dist/mdmesh: the program as one file that needs no Node; checksums, bill of materials, licences
+
+dist/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) $(wildcard scripts/*.ts) scripts/launcher.sh package.json
+	@mkdir -p dist
+	$(NODE) --no-warnings scripts/dist.ts dist $(ADDON)
+
+.PHONY: deb
+deb: dist ## dist/mdmesh_*.deb: the Debian package (needs debhelper)
+	@scripts/deb.sh $(NODE)
+
 .PHONY: test
 test: ## everything: packages, build, lint, unit and native tests, then the lab on real kernels
 	@scripts/test.sh
@@ -61,7 +72,7 @@ sanitizers: ## the native code under the address, undefined-behaviour and thread
 	native-addon/test.sh
 
 .PHONY: bench
-bench: build ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
+bench: build dist ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
 	$(NODE) bench/main.ts
 
 .PHONY: soak

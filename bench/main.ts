@@ -11,8 +11,10 @@ import { atRestNative } from './at_rest_native.ts';
 import { resyncLimits, resyncs, spareActivation } from './copies.ts';
 import { eventPropagation } from './events.ts';
 import { figureOf, type Measured, tableOf } from './figure.ts';
+import { journalFigures } from './journal.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
 import { masterFailover, nodeDeath } from './node_failure.ts';
+import { oneBinary } from './one_binary.ts';
 import { nodeReturn, startToActive } from './start.ts';
 import { writeRatio } from './write_ratio.ts';
 
@@ -26,6 +28,8 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   return: nodeReturn,
   rest: atRest,
   native: atRestNative,
+  journal: journalFigures,
+  binary: oneBinary,
   ratio: writeRatio,
   resync: resyncs,
   limits: resyncLimits,

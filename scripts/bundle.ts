@@ -4,55 +4,16 @@
  */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { builtinModules } from 'node:module';
 import { join, resolve } from 'node:path';
-import { build, type Plugin } from 'esbuild';
+import { bundle } from './bundling.ts';
 
 const [directory, addon] = process.argv.slice(2);
 if (directory === undefined || addon === undefined) throw new Error('usage: bundle.ts DIRECTORY ADDON');
 
-/**
- * Node's own modules are taken when they are first needed, and as they are. An `import` of one reads all that it exports
- * to make an ES module of it: `node:http` then loads undici for a WebSocket that nobody asked for.
- */
-const builtinsAsTheyAre: Plugin = {
-  name: 'builtins-as-they-are',
-  setup({ onResolve, onLoad }) {
-    const names = new Set(builtinModules);
-    onResolve({ filter: /^(node:)?[a-z_]+(\/[a-z_]+)?$/ }, ({ path }) => {
-      const name = path.replace(/^node:/, '');
-      return names.has(name) || path.startsWith('node:') ? { path: name, namespace: 'builtin' } : null;
-    });
-    onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
-      contents: `module.exports = process.getBuiltinModule('node:${path}');`,
-    }));
-  },
-};
-
-/** zod brings its words in fifty languages, and makes them all at every start; ours are English. */
-const onlyEnglish: Plugin = {
-  name: 'only-english',
-  setup({ onLoad }) {
-    onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({
-      contents: "export { default as en } from './en.js';",
-    }));
-  },
-};
-
 mkdirSync(directory, { recursive: true });
-await build({
-  entryPoints: ['src/cli/mdmesh.ts'],
-  outfile: join(directory, 'mdmesh.mjs'),
-  bundle: true,
-  platform: 'node',
-  target: 'node24',
+await bundle(join(directory, 'mdmesh.mjs'), {
   format: 'esm',
   legalComments: 'linked',
-  // Names stay, for the stacks in logs; what is only for the eye goes, because a start reads the whole file.
-  minifyWhitespace: true,
-  minifySyntax: true,
-  plugins: [builtinsAsTheyAre, onlyEnglish],
-  logLevel: 'warning',
   // CommonJS packages in the bundle ask for `require`, which an ES module does not have.
   banner: {
     js: [

@@ -9,7 +9,7 @@ export const commandsDocPath = join(import.meta.dirname, '../docs/commands.md');
 const widthColumns = 110;
 
 export function commandsDoc(): string {
-  const sections = everyCommand(buildProgram(silent, () => undefined)).map(
+  const sections = everyCommand(silentProgram()).map(
     (command) => `## ${fullName(command)}\n\n\`\`\`\n${helpOf(command)}\`\`\`\n`,
   );
   return [
@@ -19,13 +19,24 @@ export function commandsDoc(): string {
   ].join('\n');
 }
 
+/** The command definitions, for whatever is made from them. */
+export function silentProgram(): Command {
+  return buildProgram(silent, () => undefined);
+}
+
 /** The program itself, and all commands below it. */
 export function everyCommand(program: Command): Command[] {
   return [program, ...program.commands.flatMap(everyCommand)];
 }
 
-function fullName(command: Command): string {
+/** As it is typed: `mdmesh node confirm-dead`. */
+export function fullName(command: Command): string {
   return command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`;
+}
+
+/** What stands behind a command's options: explanations and examples. */
+export function textsAfterHelp(command: Command): string {
+  return helpOf(command).slice(command.helpInformation().length);
 }
 
 function helpOf(command: Command): string {

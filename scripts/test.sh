@@ -42,8 +42,9 @@ if [ $# -eq 0 ]; then
   stage install make install
   stage addon make addon
   stage build make build
+  stage dist make dist
   stage lint make lint
-  set -- unit native sanitizers compliance transcripts net sim browser lab
+  set -- unit native sanitizers compliance transcripts net sim browser dist lab
 fi
 for name in "$@"; do
   case $name in
@@ -51,6 +52,8 @@ for name in "$@"; do
     lab) stage lab "$node" scripts/lab.ts 2 test/lab/*.test.ts ;;
     # The thread sanitizer takes minutes: make sanitizers runs it too.
     sanitizers) stage sanitizers native-addon/test.sh address,undefined ;;
+    # Under a name of its own: the stage before made what these look at.
+    dist) stage dist-tests "$node" --test --test-concurrency=2 --test-reporter=spec test/dist/*.test.ts ;;
     *) tests "$name" 2 ;;
   esac
 done

@@ -10,11 +10,12 @@ import pino from 'pino';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
 import { type Config, formatProblems, loadConfig } from './config/index.ts';
 import { createFencing } from './fencing/index.ts';
-import { openJournal } from './journal/index.ts';
+import { Notary, openJournal } from './journal/index.ts';
 import type { MdDriver } from './md/driver.ts';
 import { createNet } from './net/index.ts';
+import { withAddon } from './one_binary.ts';
 import { VERSION } from './version.ts';
-import { decodeUnverified, loadIdentity } from './wire/index.ts';
+import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
 const timers: Timers = {
   every(intervalMs, run) {
@@ -45,9 +46,9 @@ function goFirst(): void {
 async function buildDriver(config: Config): Promise<MdDriver> {
   const { realDriver } = await import('./md/real.ts');
   const { loadNative } = await import('./md/native.ts');
-  const native = loadNative();
+  const native = withAddon(loadNative);
   timers.alarm = (rings) => native.alarm(rings);
-  return realDriver({ deviceGlobs: config.arrays.devices, native });
+  return realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native });
 }
 
 /** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */
@@ -73,8 +74,11 @@ export async function runAgent(configFile: string): Promise<number> {
     openJournal({
       dir: config.stateDir,
       now: () => new Date(),
-      fsync: true,
       decode: decodeUnverified,
+      gatherMs: config.journal.fsyncAfterMs,
+      rotateBytes: config.journal.rotateBytes,
+      rotateMs: config.journal.rotateMs,
+      keepSegments: config.journal.keepSegments,
       log: (level, text) => log[level](text),
     }),
   ]);
@@ -110,6 +114,19 @@ export async function runAgent(configFile: string): Promise<number> {
     log,
     version: VERSION,
   });
+  const notary = new Notary({
+    journal,
+    cluster: config.cluster.uuid,
+    self: config.self,
+    key: identity.privateKey,
+    keys: new Map(config.nodes.map(({ id, peerId }) => [id, publicKeyOfPeerId(peerId)])),
+    entries: config.journal.checkpointEntries,
+    afterMs: config.journal.checkpointAfterMs,
+    schedule: (delayMs, run) => timers.after(delayMs, run),
+    wall: () => timers.wall(),
+    tell: (body) => agent.tell(body),
+    log: (level, text) => log[level](text),
+  });
   const ended = new Promise<string>((resolve) => {
     process.once('SIGTERM', () => resolve('SIGTERM'));
     process.once('SIGINT', () => resolve('SIGINT'));
@@ -122,6 +139,7 @@ export async function runAgent(configFile: string): Promise<number> {
   if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
+  notary.start();
   await agent.start();
   // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
   const { serveApi } = await import('./outlets/index.ts');
@@ -147,6 +165,7 @@ export async function runAgent(configFile: string): Promise<number> {
   log.info({ why }, 'ending');
   driver.notify('STOPPING=1');
   beat();
+  await notary.stop();
   await agent.stop(why);
   await api.close();
   await driver.stopWatchdog();

@@ -15,6 +15,7 @@ import {
 } from '../arrays/local.ts';
 import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
+import { copySectors } from '../arrays/windows.ts';
 import {
   grantMayLastUntilMs,
   type LeaseEffect,
@@ -27,7 +28,8 @@ import {
   storedVoteForStop,
   type VerifiedRelease,
 } from '../lease/index.ts';
-import { type Disk, MdError } from '../md/driver.ts';
+import { type Disk, MdError, type SectorRange } from '../md/driver.ts';
+import { readMarks } from '../md/marks.ts';
 import { releaseWrites, writesFor } from '../md/metadata.ts';
 import {
   type MembersEffect,
@@ -305,20 +307,8 @@ export class Agent implements AgentFace {
 
   /** What the journal says about arrays, from before this start: a floor under what a master may take from the disks. */
   #remember(): void {
-    let after = 0;
-    for (;;) {
-      const { entries } = this.parts.journal.read(after, 1000);
-      if (entries.length === 0) return;
-      for (const entry of entries) {
-        after = entry.cursor;
-        const { body } = entry.event;
-        if (body.type !== 'commit') continue;
-        const known = this.#remembered.get(body.record.uuid);
-        if (body.kind === 'release') this.#remembered.delete(body.record.uuid);
-        else if (known === undefined || compareVersions(known, body.record.version) < 0) {
-          this.#remembered.set(body.record.uuid, body.record.version);
-        }
-      }
+    for (const { event } of this.parts.journal.landmarks()) {
+      if (event.body.type === 'commit') this.#remembered.set(event.body.record.uuid, event.body.record.version);
     }
   }
 
@@ -676,10 +666,15 @@ export class Agent implements AgentFace {
         ? Promise.reject(new MdError('ENOENT', `no disk here with member ${member}`))
         : use(path);
     };
-    const act = (): Promise<void> => {
+    let marks: readonly SectorRange[] = [];
+    const act = async (): Promise<void> => {
       switch (op.op) {
         case 'assemble':
+          await this.#demandNewest(op.record);
           return driver.assemble(op.record, this.disks.paths);
+        case 'mark':
+          marks = await this.#marksFor(op);
+          return driver.mark(md, marks);
         case 'stop':
           return driver.stop(md);
         case 'hold':
@@ -720,12 +715,47 @@ export class Agent implements AgentFace {
       this.parts.log.debug({ md, op: op.op, error }, `${md}: ${op.op}`);
       if (op.op === 'hold' && error?.code === 'ETIMEDOUT') this.#suspendStuck(md, error.text);
       this.#observe(array);
-      this.#feedLocal({ type: 'done', array, op, error });
+      this.#feedLocal({ type: 'done', array, op, error, marks });
     };
     act().then(
       () => finish(null),
       (error: unknown) => finish(errorOf(error)),
     );
+  }
+
+  /**
+   * md drops what this node's bitmap says when it is assembled by a record that does not ask for it. A record that came by
+   * gossip may be of a time before this node wrote and crashed; the newest on the disks knows of that.
+   */
+  async #demandNewest(record: ArrayRecord): Promise<void> {
+    if (record.bitmap === null) return;
+    await this.disks.refresh();
+    const found = this.disks.arrays().find((candidate) => candidate.record.uuid === record.uuid)?.record;
+    if (found === undefined || compareVersions(found.version, record.version) <= 0) return;
+    const { term, index } = found.version;
+    throw new MdError(
+      'EAGAIN',
+      `the disks hold commit ${term}.${index}, newer than what this node was told; it waits for it`,
+    );
+  }
+
+  /** What the resync has to copy. Where bitmaps cannot be read that is everything. */
+  async #marksFor(op: Extract<LocalOp, { op: 'mark' }>): Promise<readonly SectorRange[]> {
+    const { record, nodes, fromSector } = op;
+    const everything = [{ loSector: fromSector, hiSector: copySectors(record, 'resync') }];
+    if (nodes === null) return everything;
+    try {
+      const marks = await readMarks(this.parts.driver, record, nodes, this.disks.paths);
+      const sectors = marks.reduce((sum, { loSector, hiSector }) => sum + hiSector - loSector, 0);
+      this.notice('BitmapsRead', 'info', record.md, { nodes: nodes.join(' '), sectors });
+      return marks;
+    } catch (error) {
+      this.notice('BitmapsUnreadable', 'warning', record.md, {
+        nodes: nodes.join(' '),
+        why: textOf(error).slice(0, 200),
+      });
+      return everything;
+    }
   }
 
   /**
@@ -787,7 +817,17 @@ export class Agent implements AgentFace {
       }
       for (const [array, known] of this.#remembered) {
         if (this.#local.arrays.has(array)) continue;
-        reports.push({ array, applied: null, known, state: 'absent', visible: [], trouble: null, lost: [], fine: [] });
+        reports.push({
+          array,
+          applied: null,
+          known,
+          state: 'absent',
+          visible: [],
+          bitmap: false,
+          trouble: null,
+          lost: [],
+          fine: [],
+        });
       }
       this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
     });
@@ -1032,9 +1072,17 @@ export class Agent implements AgentFace {
   ): void {
     const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
     this.parts.log[log]({ event: name, subject, ...detail }, `${name} ${subject}`);
-    this.sealEvent({ type: 'notice', name, severity, subject, detail }).then(
+    this.tell({ type: 'notice', name, severity, subject, detail });
+  }
+
+  /** Seals an event and lets every node have it, for their journals. */
+  tell(body: EventBody): void {
+    this.sealEvent(body).then(
       ({ sealed }) => this.#spread(sealed),
-      (error: unknown) => this.parts.log.error({ err: error }, `event ${name} could not be sealed`),
+      (error: unknown) => {
+        const what = body.type === 'notice' ? body.name : body.type;
+        this.parts.log.error({ err: error }, `event ${what} could not be sealed`);
+      },
     );
   }
 

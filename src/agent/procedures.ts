@@ -8,8 +8,10 @@
  */
 import { isRedundant, mayTouch } from '../arrays/levels.ts';
 import { type ArrayRecord, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
-import type { Disk, MetadataWrite } from '../md/driver.ts';
-import { meshGeometry } from '../md/mesh_area.ts';
+import { cannotGrow } from '../arrays/shape.ts';
+import { copySectors } from '../arrays/windows.ts';
+import type { Disk, MetadataWrite, Superblock } from '../md/driver.ts';
+import { bitmapFits, bitmapPlace, meshGeometry } from '../md/mesh_area.ts';
 import {
   componentSectorsFor,
   dataOffsetSectorsFor,
@@ -60,6 +62,23 @@ function withoutLeftovers(disks: readonly Disk[]): Disk[] {
   const plain = disks.filter((disk) => ((disk.superblock?.featureMap ?? 0) & FEATURE_MESH_OWNED) === 0);
   const newest = Math.max(...plain.map((disk) => disk.superblock?.events ?? 0));
   return disks.filter((disk) => plain.includes(disk) || (disk.superblock?.events ?? 0) >= newest);
+}
+
+/**
+ * Where the nodes of a new array keep their bitmaps. null: there is nothing to resync, or no room.
+ * @throws Refusal when a member has no room for a mesh area
+ */
+function bitmapFor(
+  record: ArrayRecord,
+  existing: ReadonlyMap<string, Superblock> = new Map(),
+  paths: ReadonlyMap<string, string> = new Map(),
+): ArrayRecord['bitmap'] {
+  const geometries = [...superblocksFor(record, true, existing)].map(([memberUuid, sb]) => {
+    const geometry = meshGeometry(sb, NODE_SLOTS);
+    if ('error' in geometry) throw new Refusal(`${paths.get(memberUuid) ?? memberUuid}: ${geometry.error}`);
+    return geometry;
+  });
+  return isRedundant(record.level) ? bitmapPlace(geometries, copySectors(record, 'resync')) : null;
 }
 
 /** Levels whose data is right although several nodes write at once: every write goes to whole copies, none to shared parity. */
@@ -263,6 +282,7 @@ export function procedures(agent: Agent): Procedures {
       writerBoots: [],
       resync: isRedundant(level) && !request.assumeClean ? wholeCopy('resync', owner ?? agent.self, 0) : null,
       syncLimitKib: null,
+      bitmap: null,
       lastCheck: null,
       events: 1,
       utimeSeconds: seconds,
@@ -271,8 +291,9 @@ export function procedures(agent: Agent): Procedures {
     };
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
-    const blind = await layDown(asker, record, paths, typed, request.allowMissing === true);
-    agent.ask(record.uuid, { what: 'introduce', kind: 'create', record }, requestId);
+    const whole: ArrayRecord = { ...record, bitmap: request.bitmap === 'none' ? null : bitmapFor(record) };
+    const blind = await layDown(asker, whole, paths, typed, request.allowMissing === true);
+    agent.ask(record.uuid, { what: 'introduce', kind: 'create', record: whole }, requestId);
     if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
   }
 
@@ -350,13 +371,10 @@ export function procedures(agent: Agent): Procedures {
       throw new Refusal(
         `${md} is degraded (${active} of ${base.raidDisks} members in sync); make it whole with mdadm before it is adopted`,
       );
-    for (const [memberUuid, sb] of superblocksFor(base, true, existing)) {
-      const geometry = meshGeometry(sb, NODE_SLOTS);
-      if ('error' in geometry) throw new Refusal(`${paths.get(memberUuid) ?? memberUuid}: ${geometry.error}`);
-    }
+    const bitmap = bitmapFor(base, existing, paths);
     await allSee(asker, paths);
     const resync = base.resync === null ? null : { ...base.resync, fromSector: 0, since: 0 };
-    const record: ArrayRecord = { ...base, run: 'started', resync, version: { term: agent.term, index: 0 } };
+    const record: ArrayRecord = { ...base, run: 'started', resync, bitmap, version: { term: agent.term, index: 0 } };
     await write(
       writesFor({
         record,
@@ -402,6 +420,14 @@ export function procedures(agent: Agent): Procedures {
       );
     }
     const next = recordBeforeCommit(record, member);
+    const sb = superblocksFor(next, true).get(member.uuid);
+    if (record.bitmap !== null && sb !== undefined) {
+      const geometry = meshGeometry(sb, NODE_SLOTS);
+      if ('error' in geometry || !bitmapFits(record.bitmap, geometry))
+        throw new Refusal(
+          `${device.path} has no room where ${record.md} keeps its nodes' bitmaps (sector ${record.bitmap.firstSector} on): its data would begin at sector ${dataOffsetSectors}; use a disk of the size of the others`,
+        );
+    }
     const typed = new Map([[member.uuid, device.path]]);
     await layDown(asker, next, new Map([[member.uuid, disk.path]]), typed, request.allowMissing === true);
     agent.ask(record.uuid, { what: 'add', member }, requestId);
@@ -413,6 +439,8 @@ export function procedures(agent: Agent): Procedures {
     const { md, level, chunkSectors } = record;
     if (!mayBeShared(level, record.layout))
       throw new Refusal(`${md}: ${level} cannot be grown; only raid1 and raid10 near can`);
+    const bitmap = cannotGrow(record);
+    if (bitmap !== null) throw new Refusal(bitmap);
     const members = record.members.filter(({ role }) => role !== 'faulty');
     const looked = await allSee(null, namesOf(members));
     const rooms = [...looked].flatMap(([node, { seen }]) =>

@@ -49,7 +49,15 @@ import {
   type Version,
 } from './record.ts';
 import { shapingDue } from './shape.ts';
-import { type CopyOptions, rangeOnArray, type Windows, windowsHeld, windowsStart, windowsStep } from './windows.ts';
+import {
+  type CopyOptions,
+  rangeOnArray,
+  type Windows,
+  windowsAgain,
+  windowsHeld,
+  windowsStart,
+  windowsStep,
+} from './windows.ts';
 
 export type LocalOp =
   | { op: 'assemble'; record: ArrayRecord }
@@ -66,6 +74,8 @@ export type LocalOp =
   | { op: 'attach-rebuilding'; member: string; record: ArrayRecord; fromSector: number; since: number }
   | { op: 'activate'; member: string; record: ArrayRecord }
   | { op: 'detach-rebuilding'; member: string }
+  /** `nodes`: whose marks say what may differ; null: anything may, from `fromSector` on. */
+  | { op: 'mark'; record: ArrayRecord; nodes: readonly NodeId[] | null; fromSector: number; since: number }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
   | { op: 'set-slots'; record: ArrayRecord }
   | { op: 'set-size'; record: ArrayRecord }
@@ -98,6 +108,8 @@ export interface LocalArray {
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
   copying: number | null;
+  /** What this node's md was told to resync, for which copy; null: md has no bitmap, or was not told yet. */
+  marked: { since: number; ranges: readonly SectorRange[] } | null;
   /** Of this node's own copy. */
   windows: Windows | null;
   /** How far md was told to copy. */
@@ -153,7 +165,14 @@ export type LocalInput =
   | { type: 'master'; term: number; node: NodeId | null }
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
   | { type: 'status'; node: NodeId; status: MemberStatus }
-  | { type: 'done'; array: string; op: LocalOp; error: { code: string; text: string } | null }
+  /** `marks`: what a `mark` has marked. */
+  | {
+      type: 'done';
+      array: string;
+      op: LocalOp;
+      error: { code: string; text: string } | null;
+      marks?: readonly SectorRange[];
+    }
   | { type: 'gates-done'; array: string; error: { code: string; text: string } | null }
   /** The copier's request to hold a range of the array. */
   | { type: 'window'; from: NodeId; array: string; since: number; sequence: number; range: SectorRange }
@@ -318,6 +337,19 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
 }
 
 /**
+ * What this node's bitmap says of its earlier boot has not been taken over yet, and md would drop it with the first assembly.
+ * The node that is to resync by it keeps it.
+ */
+function marksAreNeeded({ self }: NodeArrays, { resync }: ArrayRecord): boolean {
+  return resync?.markedBy?.includes(self) === true && resync.by !== self;
+}
+
+/** This node's resync goes by its bitmap: md copies what is marked there, from sector 0 on. */
+function byBitmap(observation: ArrayObservation, copy: Copy): boolean {
+  return copy.kind === 'resync' && observation.bitmap;
+}
+
+/**
  * A writer has crashed, or may have: its last writes may stand on one leg only. Until the resync of that is committed, which may
  * take as long as a person needs to confirm it, reads keep to the first leg: two readings must not tell two stories.
  */
@@ -381,6 +413,10 @@ function attachedFor(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boo
   return attached?.since === copy.since && attached.fromSector === copy.fromSector;
 }
 
+function isMarked({ marked }: LocalArray, copy: Copy): boolean {
+  return marked?.since === copy.since;
+}
+
 /** The copy that md was started on has come to its end. */
 function ended(array: LocalArray, observation: ArrayObservation): boolean {
   const { record, windows } = array;
@@ -441,6 +477,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   if (observation === null) {
     const missing = record.members.filter((member) => isWritten(member) && !state.paths.has(member.uuid));
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
+    if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };
+    // It runs nothing that could contradict the record, and others may be waiting for its word.
+    if (marksAreNeeded(state, record)) return { op: null, settled: true };
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
   const mayWait = mayDrain(observation) && !shaky(array);
@@ -534,13 +573,17 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       ? undefined
       : rebuildingMembers(record).find((member) => !attachedFor(array, copy, member));
     if (elsewhere !== undefined) return { ...held(attachFor(state, record, elsewhere)), settled: true };
+    if (byBitmap(observation, copy) && !isMarked(array, copy) && mayWait) {
+      const { markedBy: nodes, fromSector, since } = copy;
+      return { op: { op: 'mark', record, nodes, fromSector, since }, settled: true };
+    }
     const { windows } = array;
     if (windows?.since === copy.since && mayWait && now < state.grantUntilMs) {
       // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
       const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
       const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
       const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
-      if (windows.allowedSector > windows.doneSector) {
+      if (windows.allowedSector > windows.doneSector && (!byBitmap(observation, copy) || isMarked(array, copy))) {
         const order: CopyOrder = { kind: copy.kind, fromSector, toSector };
         return { op: { op: 'start-copy', copy: order, since: copy.since }, settled: true };
       }
@@ -659,6 +702,7 @@ export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
     known: array.record.version,
     state: localState(array),
     visible,
+    bitmap: array.observation?.bitmap === true,
     trouble: array.trouble,
     lost: lostHere(array),
     fine: [...array.fineAtMs.keys()],
@@ -725,6 +769,7 @@ export function localStep(
           trouble: null,
           unfit: null,
           copying: null,
+          marked: null,
           expected: new Map(),
           windows: null,
           extendedTo: 0,
@@ -808,7 +853,7 @@ export function localStep(
       change(input.array, {
         ...(ofPath ? { pathBusy: null } : { busy: null }),
         retryAtMs: failed ? now + RETRY_MS : 0,
-        ...(failed ? {} : outcomeOf(array, input.op)),
+        ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [])),
       });
       if (input.error !== null) {
         const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
@@ -835,7 +880,8 @@ export function localStep(
 }
 
 /** What is known after an operation has worked. */
-function outcomeOf(array: LocalArray, op: LocalOp): Partial<LocalArray> {
+function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]): Partial<LocalArray> {
+  if (op.op === 'mark') return { marked: { since: op.since, ranges: marks } };
   if (op.op === 'start-copy') {
     return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
   }
@@ -916,6 +962,8 @@ function advance(
       });
       effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
     }
+    const taken = marksTaken(state, array);
+    if (taken !== null) tell(`marks ${taken.since} ${taken.kept}`, { what: 'marks-taken', array: uuid, ...taken });
     if (next.copyDone === true && array.copying !== null) {
       const counted = ['check', 'repair'].includes(array.record.resync?.kind ?? '');
       const mismatchSectors = counted ? (array.observation?.mismatchSectors ?? null) : null;
@@ -933,6 +981,18 @@ function advance(
     array = replace({ reportedAtMs: now, reported: stands });
     effects.push({ type: 'report' });
   }
+}
+
+/** The record names other nodes' bitmaps, or none, where this one's own says by now what is left to be copied; null: it does not. */
+function marksTaken(state: NodeArrays, array: LocalArray): { since: number; kept: boolean } | null {
+  const { record, observation } = array;
+  const copy = record.resync;
+  if (record.bitmap === null || copy?.by !== state.self || copy.kind !== 'resync' || observation == null) return null;
+  if (!isReleased(array)) return null;
+  const { since, markedBy } = copy;
+  if (!observation.bitmap) return markedBy === null ? null : { since, kept: false };
+  const own = markedBy?.length === 1 && markedBy[0] === state.self;
+  return own || !isMarked(array, copy) ? null : { since, kept: true };
 }
 
 /** This node's part in the copy under way: its own windows, or its answer to the copier's. */
@@ -971,23 +1031,36 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
   if (windows?.since !== copy.since) {
     // Whatever runs was not begun under these windows.
     if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};
-    windows = windowsStart(record, copy, now);
+    if (byBitmap(observation, copy)) {
+      if (!isMarked(array, copy)) return {};
+      windows = windowsStart(record, copy, now, 0, array.marked?.ranges ?? null);
+    } else windows = windowsStart(record, copy, now);
   }
+  const interrupted = array.copying === copy.since && !runs && array.busy === null && !ended(array, observation);
+  // What was copied may be marked again by now, outside of what the others hold.
+  const again = interrupted && byBitmap(observation, copy);
+  if (again) windows = windowsAgain(windows, now);
+  const begunAgain: Partial<LocalArray> = again ? { copying: null } : {};
   const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;
   const others = record.writers.filter((node) => node !== state.self);
   const options = { ...state.copyOptions, limitKib: record.syncLimitKib ?? state.copyOptions.limitKib };
   // Once the lease to write is over nothing is allowed any more; the guard holds what is open.
-  if (now >= state.grantUntilMs) return { windows };
+  if (now >= state.grantUntilMs) return { windows, ...begunAgain };
   const step = windowsStep(windows, { others, doneSector }, options, now);
   windows = step.windows;
-  const fields: Partial<LocalArray> = { windows };
+  const fields: Partial<LocalArray> = { windows, ...begunAgain };
   const { uuid, md } = record;
   if (step.ask !== null) {
     const { to, sequence, fromSector, toSector } = step.ask;
     const range = rangeOnArray(record, copy.kind, fromSector, toSector);
     effects.push({ type: 'send-window', to, array: uuid, since: copy.since, sequence, range });
   }
-  if (array.copying === copy.since && array.busy?.op !== 'start-copy' && windows.allowedSector > array.extendedTo) {
+  if (
+    !again &&
+    array.copying === copy.since &&
+    array.busy?.op !== 'start-copy' &&
+    windows.allowedSector > array.extendedTo
+  ) {
     const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
     effects.push({ type: 'extend', array: uuid, md, toSector });
     fields.extendedTo = toSector ?? Number.POSITIVE_INFINITY;

@@ -98,6 +98,8 @@ export interface MasterArray {
   /** Nodes whose lost path keeps others waiting, and will. */
   stuck: readonly NodeId[];
   copied: boolean;
+  /** The copier's word on whose marks its resync goes by: its own, or none (it copies everything). */
+  marksTaken: { since: number; kept: boolean } | null;
   /** What the check or repair that has ended found. */
   mismatchSectors: number | null;
   /** The copier's newest word. */
@@ -232,6 +234,7 @@ const emptyArray: MasterArray = {
   keep: null,
   stuck: [],
   copied: false,
+  marksTaken: null,
   mismatchSectors: null,
   progress: null,
   checkpointAtMs: Number.NEGATIVE_INFINITY,
@@ -260,15 +263,33 @@ function copyOf(record: ArrayRecord, kind: CopyKind, by: NodeId): Copy {
 /**
  * A crash has left what is written in doubt, everywhere: legs may differ, and a member that is being rebuilt misses it. Legs
  * first: md resyncs nothing while a member is being rebuilt (md_check_recovery, drivers/md/md.c), so that one is a spare again.
+ * @param markedBy see the record's `resync`
  */
-function withResync(record: ArrayRecord, by: NodeId): ArrayRecord {
+function withResync(record: ArrayRecord, by: NodeId, markedBy: readonly NodeId[] | null): ArrayRecord {
   if (!canDiffer(record)) {
     return { ...record, resync: rebuildingMembers(record).length > 0 ? copyOf(record, 'recovery', by) : null };
   }
   const members = record.members.map((member) =>
     member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,
   );
-  return { ...record, members, resync: copyOf(record, 'resync', by) };
+  const resync = { ...copyOf(record, 'resync', by), markedBy: markedBy === null ? null : [...markedBy] };
+  return { ...record, members, resync };
+}
+
+/**
+ * Whose bitmaps tell all that these nodes, and those before them, may have left different; null: that is not known. A node that
+ * copied without being a writer has changed nothing beyond what its resync was told to copy.
+ */
+function marksAfter(record: ArrayRecord, dirty: readonly NodeId[]): NodeId[] | null {
+  const { resync } = record;
+  if (record.bitmap === null) return null;
+  const before = resync?.kind === 'resync' ? resync.markedBy : [];
+  // What a repair writes is marked nowhere.
+  if (before === null || (resync?.kind === 'repair' && dirty.includes(resync.by))) return null;
+  const crashed = record.writerBoots.filter(({ node }) => dirty.includes(node));
+  const writers = dirty.filter((node) => record.writers.includes(node));
+  if (crashed.length < writers.length || crashed.some(({ bitmap }) => !bitmap)) return null;
+  return [...new Set([...before, ...writers])].sort((a, b) => a - b);
 }
 
 /** The record after its copy has ended. */
@@ -492,7 +513,7 @@ function nextChange(
     const node = gone.dirty[0];
     return {
       kind: 'evict',
-      record: withResync(left, copierFor(state, left)),
+      record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),
       detail: node === undefined ? {} : { node },
       fields: { copied: false },
     };
@@ -539,6 +560,16 @@ function nextChange(
   if (replaced !== null) {
     return { kind: 'replaced', record: replaced.record, detail: { member: replaced.member }, fields: {} };
   }
+  const taken = array.marksTaken;
+  if (taken !== null && record.resync?.since === taken.since) {
+    const markedBy = taken.kept ? [record.resync.by] : null;
+    return {
+      kind: 'resync-marks',
+      record: { ...record, resync: { ...record.resync, markedBy }, events: record.events + 1 },
+      detail: {},
+      fields: { marksTaken: null },
+    };
+  }
   const asked = array.asked[0];
   if (asked !== undefined) return changeFor(state, array, record, asked);
   if (ownerIsGone(state, record, now)) {
@@ -568,7 +599,8 @@ function nextChange(
       const writerBoots = [...record.writerBoots];
       for (const id of admitted) {
         const kernelBoot = state.nodes.get(id)?.kernelBoot;
-        if (kernelBoot != null) writerBoots.push({ node: id, kernelBoot });
+        const bitmap = state.nodes.get(id)?.reports.get(record.uuid)?.bitmap === true;
+        if (kernelBoot != null) writerBoots.push({ node: id, kernelBoot, bitmap });
       }
       return {
         kind: 'admit',
@@ -846,6 +878,13 @@ export function masterStep(
         const resync = (array.pending?.record ?? array.record)?.resync;
         if (resync?.by === input.from && resync.since === observation.since) {
           changeArray(observation.array, { copied: true, mismatchSectors: observation.mismatchSectors });
+        }
+      } else {
+        const { since, kept } = observation;
+        const resync = (array.pending?.record ?? array.record)?.resync;
+        const known = JSON.stringify(resync?.markedBy) === JSON.stringify(kept ? [input.from] : null);
+        if (resync?.by === input.from && resync.since === since && !known) {
+          changeArray(observation.array, { marksTaken: { since, kept } });
         }
       }
       break;
@@ -1262,6 +1301,9 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
   if (begins && copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
   if (kind === 'resync-change' && copy !== null) {
     tell(copy.halted ? 'CopyHalted' : 'CopyContinued', 'info', { kind: copy.kind, by: copy.by });
+  }
+  if (kind === 'admit' && record.bitmap !== null) {
+    for (const { node, bitmap } of record.writerBoots) if (!bitmap) tell('BitmapUnavailable', 'warning', { node });
   }
   if (kind !== 'resync-done') return;
   if (detail.member !== undefined) tell('SpareActive', 'info', { member: detail.member });

@@ -43,6 +43,19 @@ export const MemberRecord = z.object({
 export type MemberRecord = z.infer<typeof MemberRecord>;
 
 /**
+ * Where the nodes' write-intent bitmaps lie: at the same sectors of every member, because md looks for a node's own at one place
+ * on all of them. Node n's begins at `firstSector + (n - 1) · sectorsPerNode`; bit 0 of byte 0 stands for the first chunk.
+ */
+export const BitmapPlace = z.object({
+  /** From the start of the member. */
+  firstSector: z.int().min(0),
+  sectorsPerNode: z.int().min(8),
+  /** What one bit stands for, in md's own unit of a resync (see `resync` of the record). */
+  chunkSectors: z.int().min(8),
+});
+export type BitmapPlace = z.infer<typeof BitmapPlace>;
+
+/**
  * What one node copies for all: `resync` makes the legs equal, `recovery` fills the rebuilding members, `check` counts where
  * copies differ, `repair` also makes them equal.
  */
@@ -77,7 +90,14 @@ export const ArrayRecord = z.object({
    * The boot of the kernel under which each writer was admitted (boot_id). A writer that reports another one has crashed
    * since, whatever its array looks like now: its last writes may stand on one leg only.
    */
-  writerBoots: z.array(z.object({ node: NodeId, kernelBoot: Uuid })),
+  writerBoots: z.array(
+    z.object({
+      node: NodeId,
+      kernelBoot: Uuid,
+      /** Its md keeps a bitmap: what it was writing when it died can be read off the members. */
+      bitmap: z.boolean().default(false),
+    }),
+  ),
   /**
    * Nodes that are to leave the writers because they do not see a member that is to be written (`allowMissing`). They come back
    * when they do.
@@ -89,6 +109,7 @@ export const ArrayRecord = z.object({
    * component). Of a resync or recovery: what lies behind it may differ.
    * `since`: index of the commit that asked for it, so that the end of an older copy is not taken for the end of this one.
    * `halted`: an operator paused it.
+   * `markedBy`, of a resync: what may differ is marked in the bitmaps of these nodes, on every member in sync. null: anything may.
    */
   resync: z
     .object({
@@ -97,10 +118,13 @@ export const ArrayRecord = z.object({
       by: NodeId,
       since: z.int().min(0),
       halted: z.boolean().default(false),
+      markedBy: z.array(NodeId).nullable().default(null),
     })
     .nullable(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */
   syncLimitKib: z.int().min(1).nullable().default(null),
+  /** null: no node keeps a bitmap, and every resync copies everything. */
+  bitmap: BitmapPlace.nullable().default(null),
   /** The newest check or repair that came to its end, or was called off (null): when, and the sectors that differed. */
   lastCheck: z
     .object({ atSeconds: z.int().min(0), mismatchSectors: z.int().min(0).nullable() })
@@ -117,5 +141,5 @@ export type Copy = NonNullable<ArrayRecord['resync']>;
 
 /** A copy of everything. @param since index of the commit that asks for it */
 export function wholeCopy(kind: CopyKind, by: NodeId, since: number): Copy {
-  return { kind, fromSector: 0, by, since, halted: false };
+  return { kind, fromSector: 0, by, since, halted: false, markedBy: null };
 }

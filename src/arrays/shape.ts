@@ -73,11 +73,23 @@ export interface Growth {
   assumeClean: boolean;
 }
 
+/**
+ * md may make a bitmap's chunks larger with the array (md_bitmap_resize, drivers/md/md-bitmap.c): then other nodes would read the
+ * marks of a dead one for other sectors than it meant. null: there is none.
+ */
+export function cannotGrow({ md, bitmap }: ArrayRecord): string | null {
+  return bitmap === null
+    ? null
+    : `${md} keeps a bitmap for each node, which cannot grow with it; only an array made with --bitmap none can`;
+}
+
 /** The larger record: what is new counts as in sync when it is copied; or why not. */
 export function changeSize(record: ArrayRecord, growth: Growth, by: NodeId): ArrayRecord | string {
   const { md } = record;
   const busy = busyWith(record);
   if (busy !== null) return busy;
+  const bitmap = cannotGrow(record);
+  if (bitmap !== null) return bitmap;
   const { componentSectors } = growth;
   if (componentSectors <= record.componentSectors) return `${md} is as large already`;
   const members = record.members.map((member) => ({

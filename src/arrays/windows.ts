@@ -10,12 +10,19 @@
  * longer than that it is as long as they do, within bounds: a shorter one would make the copy slow and the waiting no shorter.
  * With a limit the pauses between the stretches grow, not the stretches; between them nothing is held.
  *
+ * Where md has a bitmap a resync copies what is marked there, and skips the rest in no time. A window then reaches over as much of
+ * what is not marked as there is between so much that is: others hold all of it, though for no longer, and the number of windows
+ * is that of the marked stretches. The marks that are known here only measure: should md find another one, it is copied
+ * within the window all the same, and takes its time.
+ *
  * Sectors are in the unit of the copy (see `resync` of the record); `rangeOnArray` says what they are for writers.
  *
  * Rules kept here (each has a test that goes red without it):
  * - md is never allowed past what every other writer has said that it holds, in answer to the newest request.
  * - What is held is let go only when md has told that it is copied.
  */
+
+import type { SectorRange } from '../md/driver.ts';
 import { arraySectors, componentOnArray } from './levels.ts';
 import type { ArrayRecord, Copy, CopyKind, NodeId } from './record.ts';
 
@@ -33,6 +40,8 @@ export interface Windows {
   totalSectors: number;
   /** Windows begin and end at multiples of it. */
   unitSectors: number;
+  /** What md has to copy, in order; null: everything. */
+  marks: readonly SectorRange[] | null;
   /** Everything before it is copied. */
   doneSector: number;
   /** md may copy up to here. */
@@ -105,11 +114,17 @@ export function rangeOnArray(
     : componentOnArray(record, fromSector, toSector);
 }
 
-/** Before the first window of a copy that begins at its checkpoint. */
-export function windowsStart(record: ArrayRecord, copy: Copy, now: number): Windows {
-  const { since, fromSector } = copy;
+/** Before the first window of a copy. @param fromSector where md begins: the checkpoint, or 0 with a bitmap */
+export function windowsStart(
+  record: ArrayRecord,
+  copy: Copy,
+  now: number,
+  fromSector = copy.fromSector,
+  marks: readonly SectorRange[] | null = null,
+): Windows {
   return {
-    since,
+    since: copy.since,
+    marks,
     totalSectors: copySectors(record, copy.kind),
     // Chunks are powers of two.
     unitSectors: Math.max(record.chunkSectors, PIECE_SECTORS),
@@ -127,6 +142,13 @@ export function windowsStart(record: ArrayRecord, copy: Copy, now: number): Wind
     answerMs: 0,
     nextAtMs: now,
   };
+}
+
+/** md begins anew at 0; what the others were asked to hold until now counts no more. */
+export function windowsAgain(windows: Windows, now: number): Windows {
+  const start = { doneSector: 0, allowedSector: 0, askedFrom: 0, askedSector: 0 };
+  // No answer to an earlier request will do.
+  return { ...windows, ...start, sequence: windows.sequence + 1, busyFromMs: now, fromRest: true, nextAtMs: now };
 }
 
 export interface WindowFacts {
@@ -164,8 +186,9 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
   const dueMs = Math.max(windows.nextAtMs, nearEndMs(windows, sectors));
   if (windows.allowedSector === windows.askedSector && windows.askedSector < windows.totalSectors) {
     if (now >= dueMs) {
-      const toSector = Math.min(upTo(windows.askedSector + sectors, windows.unitSectors), windows.totalSectors);
-      const paceMs = options.limitKib === null ? 0 : ((toSector - windows.askedSector) / 2 / options.limitKib) * 1000;
+      const toSector = reach(windows, sectors);
+      const work = workIn(windows, windows.askedSector, toSector);
+      const paceMs = options.limitKib === null ? 0 : (work / 2 / options.limitKib) * 1000;
       windows = { ...windows, askedSector: toSector, nextAtMs: Math.max(windows.nextAtMs, now - paceMs) + paceMs };
       return asked(windows, facts.others, now, allowed);
     }
@@ -222,7 +245,7 @@ function answered(windows: Windows, now: number): Windows {
  */
 function nearEndMs(windows: Windows, sectors: number): number {
   const { allowedSector, doneSector, sectorsPerMs, answerMs, busyFromMs } = windows;
-  const left = allowedSector - doneSector;
+  const left = workIn(windows, doneSector, allowedSector);
   if (sectorsPerMs === null) return left <= sectors / 2 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   const lead = Math.max(sectors / 2, sectorsPerMs * (LEAD_ANSWERS * answerMs + LATE_MS));
   return left <= lead ? Number.NEGATIVE_INFINITY : busyFromMs + (left - lead) / sectorsPerMs;
@@ -231,7 +254,9 @@ function nearEndMs(windows: Windows, sectors: number): number {
 /** md has told of progress: its pace is measured over the time in which it had something to do. */
 function told(windows: Windows, doneSector: number, now: number): Windows {
   const busyMs = now - windows.busyFromMs;
-  const pace = busyMs > 0 ? (doneSector - windows.doneSector) / busyMs : null;
+  const work = workIn(windows, windows.doneSector, doneSector);
+  // What is skipped tells nothing of the pace.
+  const pace = busyMs > 0 && work > 0 ? work / busyMs : null;
   return {
     ...windows,
     doneSector,
@@ -262,6 +287,42 @@ function stretch(windows: Windows, facts: WindowFacts, options: CopyOptions): nu
   const windowMs = Math.max(options.windowMs, facts.others.length === 0 ? ALONE_WINDOW_MS : answersMs);
   const sectors = Math.min(windows.sectorsPerMs * windowMs, options.windowMaxSectors);
   return Math.max(sectors, LEAST_SECTORS, windows.unitSectors);
+}
+
+/** So much of this stretch has to be copied. */
+function workIn({ marks }: Windows, fromSector: number, toSector: number): number {
+  if (marks === null) return toSector - fromSector;
+  let sum = 0;
+  for (let at = firstPast(marks, fromSector); at < marks.length; at += 1) {
+    const { loSector = 0, hiSector = 0 } = marks[at] ?? {};
+    if (loSector >= toSector) break;
+    sum += Math.min(hiSector, toSector) - Math.max(loSector, fromSector);
+  }
+  return sum;
+}
+
+/** Index of the first stretch that ends beyond this sector. There may be a hundred thousand, and this is asked many times a second. */
+function firstPast(marks: readonly SectorRange[], sector: number): number {
+  let [from, to] = [0, marks.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if ((marks[middle]?.hiSector ?? 0) > sector) to = middle;
+    else from = middle + 1;
+  }
+  return from;
+}
+
+/** The end of the next stretch: so many sectors of it have to be copied. */
+function reach({ marks, askedSector, unitSectors, totalSectors }: Windows, sectors: number): number {
+  if (marks === null) return Math.min(upTo(askedSector + sectors, unitSectors), totalSectors);
+  let left = sectors;
+  for (let at = firstPast(marks, askedSector); at < marks.length; at += 1) {
+    const { loSector = 0, hiSector = 0 } = marks[at] ?? {};
+    const from = Math.max(loSector, askedSector);
+    if (hiSector - from > left) return Math.min(upTo(from + left, unitSectors), totalSectors);
+    left -= hiSector - from;
+  }
+  return totalSectors;
 }
 
 function upTo(sector: number, unit: number): number {

@@ -1,6 +1,7 @@
 /** What every command is given: the terminal, and the way to the config and to the agent, looked up only when asked for. */
 import { readFileSync, statSync } from 'node:fs';
 import { DEFAULT_FILE, DEFAULT_SOCKET_PATH } from '../config/defaults.ts';
+import type { Config } from '../config/index.ts';
 import { AgentClient } from './agent_client.ts';
 import { Failure, textOf } from './failure.ts';
 import type { Terminal } from './terminal.ts';
@@ -8,6 +9,8 @@ import type { Terminal } from './terminal.ts';
 export interface Context {
   terminal: Terminal;
   configFile(): string;
+  /** What the configuration says, but which node this is: that takes its key. @throws Failure when it has problems */
+  settings(): Promise<Omit<Config, 'self'>>;
   agent(): Promise<AgentClient>;
 }
 
@@ -22,6 +25,7 @@ export function createContext(terminal: Terminal, options: () => GlobalOptions):
   return {
     terminal,
     configFile,
+    settings: () => settingsOf(configFile()),
     agent: async () =>
       new AgentClient(options().socket ?? terminal.env.MDMESH_SOCKET ?? (await socketOf(configNamed(), configFile()))),
   };
@@ -34,13 +38,17 @@ async function socketOf(named: string | undefined, file: string): Promise<string
     const configured = statSync(file, { throwIfNoEntry: false });
     if (usual?.isSocket() || configured === undefined) return DEFAULT_SOCKET_PATH;
   }
-  // The draft is enough: who this node is takes its key, which a caller need not be able to read.
+  return (await settingsOf(file, ", or name the agent's socket with --socket")).socket.path;
+}
+
+/** The draft is enough: who this node is takes its key, which a caller need not be able to read. */
+async function settingsOf(file: string, orElse = ''): Promise<Omit<Config, 'self'>> {
   const { draft } = await import('../config/parse.ts');
   const { config, source } = draft(readText(file), file, readText);
-  if (config !== null) return config.socket.path;
+  if (config !== null) return config;
   const count = source.problems.length;
   throw new Failure(
-    `config ${file}: has ${count === 1 ? 'a problem' : `${count} problems`}; see them with \`mdmesh config check\`, or name the agent's socket with --socket`,
+    `config ${file}: has ${count === 1 ? 'a problem' : `${count} problems`}; see them with \`mdmesh config check\`${orElse}`,
   );
 }
 

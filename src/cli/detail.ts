@@ -35,6 +35,7 @@ function meshPart(array: ArrayStatus): string {
   field('Mesh State', stateWords(array));
   field('Access', `${record.access}${owner}`);
   field('Writers', record.writers.map((node) => `node ${node}`).join(', ') || 'none');
+  field('Bitmap', bitmapText(array));
   field('Commit', versionText(record.version));
   field('Applied Here', array.applied === null ? 'nothing yet' : versionText(array.applied));
   const copy = copyOf(array);
@@ -52,6 +53,16 @@ function meshPart(array: ArrayStatus): string {
   }
   if (trouble !== null) field('Trouble', printable(trouble));
   return `${lines.join('\n')}\n`;
+}
+
+/** By which a resync after a death copies only what the dead node was writing. */
+function bitmapText({ record, local }: ArrayStatus): string {
+  if (record.bitmap === null) return 'none';
+  const chunk = formatSizeKib(record.bitmap.chunkSectors / 2);
+  const missing = local === null || local.bitmap ? '' : '; none on this node: its kernel shows no files for one';
+  const full = record.writerBoots.filter(({ bitmap }) => !bitmap).map(({ node }) => node);
+  const others = full.length === 0 ? '' : `; a death of node ${full.join(', ')} is followed by a full resync`;
+  return `one for each node, ${chunk} a bit${missing}${others}`;
 }
 
 function lastCheckText({ atSeconds, mismatchSectors }: NonNullable<ArrayStatus['record']['lastCheck']>): string {

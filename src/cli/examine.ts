@@ -1,6 +1,7 @@
 /** `mdmesh examine`: a member's superblock as `mdadm --examine` prints it, and the mesh area below; with or without an agent. */
 import { resolve } from 'node:path';
 import type { Disk, MeshHeader } from '../md/driver.ts';
+import { withAddon } from '../one_binary.ts';
 import { AgentAbsent } from './agent_client.ts';
 import type { Context } from './context.ts';
 import { sameDevice } from './devices.ts';
@@ -55,7 +56,7 @@ async function looker(context: Context): Promise<(device: string) => Promise<Dis
 async function lookByItself(): Promise<(device: string) => Promise<Disk>> {
   const { loadNative } = await import('../md/native.ts');
   const { Disks } = await import('../md/real_disks.ts');
-  const native = loadNative();
+  const native = withAddon(loadNative);
   const disks = new Disks(
     [],
     (paths) => native.readFiles(paths),

@@ -17,7 +17,15 @@ export interface KeygenOptions {
 
 const freshVote: StoredVote = { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } };
 
-export async function keygen({ terminal }: Context, options: KeygenOptions): Promise<number> {
+export interface MadeKey {
+  peerId: string;
+  voteFile: string;
+  /** False: a vote file was there, and was left as it is. */
+  voteLaid: boolean;
+}
+
+/** @throws Failure when there is a key already, or a place cannot be written */
+export async function makeKey(options: Pick<KeygenOptions, 'out' | 'stateDir'>): Promise<MadeKey> {
   const { generateIdentity, saveIdentity } = await import('../wire/identity.ts');
   const identity = await generateIdentity();
   await makeDirectory(dirname(options.out));
@@ -29,23 +37,27 @@ export async function keygen({ terminal }: Context, options: KeygenOptions): Pro
     throw new Failure(`keygen: key file ${options.out}: ${textOf(error)}; choose another with --out`);
   }
   const voteFile = join(options.stateDir, 'vote.json');
-  const voteLaid = await layVote(voteFile);
+  return { peerId: identity.peerId, voteFile, voteLaid: await layVote(voteFile) };
+}
+
+export async function keygen({ terminal }: Context, options: KeygenOptions): Promise<number> {
+  const { peerId, voteFile, voteLaid } = await makeKey(options);
   if (options.json) {
-    terminal.out(`${JSON.stringify({ peerId: identity.peerId, keyFile: options.out, voteFile, voteLaid })}\n`);
+    terminal.out(`${JSON.stringify({ peerId, keyFile: options.out, voteFile, voteLaid })}\n`);
     return 0;
   }
-  terminal.out(`Peer ID:   ${identity.peerId}\nKey file:  ${options.out} (secret; never copy it to another node)\n`);
+  terminal.out(`Peer ID:   ${peerId}\nKey file:  ${options.out} (secret; never copy it to another node)\n`);
   terminal.out(`Vote file: ${voteFile}${voteLaid ? '' : ' (was there; left as it is)'}\n\n`);
   terminal.out('Paste this line under nodes: in the config of every node, with this node’s number and address:\n');
-  terminal.out(`  - { id: N, address: ADDRESS, peer_id: ${identity.peerId} }\n`);
+  terminal.out(`  - { id: N, address: ADDRESS, peer_id: ${peerId} }\n`);
   return 0;
 }
 
-async function makeDirectory(path: string): Promise<void> {
+export async function makeDirectory(path: string, verb = 'keygen'): Promise<void> {
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw new Failure(`keygen: directory ${path}: ${textOf(error)}; make it, or run as root`);
+    throw new Failure(`${verb}: directory ${path}: ${textOf(error)}; make it, or run as root`);
   }
 }
 

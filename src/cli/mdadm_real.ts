@@ -18,7 +18,7 @@ export async function runRealMdadm(
   argv: readonly string[],
   systemDirs: readonly string[] = systemDirsUsual,
 ): Promise<number> {
-  const own = [env.MDMESH_CALLED_AS, process.argv[1]].filter((path) => path !== undefined);
+  const own = [env.MDMESH_CALLED_AS, process.argv[1], process.execPath].filter((path) => path !== undefined);
   const program = findMdadm(env.PATH ?? '', own, systemDirs);
   if (program === null) {
     throw new Failure(

@@ -2,9 +2,12 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { DEFAULT_FILE, DEFAULT_KEY_FILE, DEFAULT_SOCKET_PATH, DEFAULT_STATE_DIR } from '../config/defaults.ts';
 import { VERSION } from '../version.ts';
+import type { EventOptions } from './audit.ts';
 import { createContext, type GlobalOptions } from './context.ts';
+import type { DoctorOptions } from './doctor.ts';
 import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
 import type { Growing } from './grow.ts';
+import type { InitOptions, JoinOptions } from './join.ts';
 import type { Step, StepOptions } from './manage.ts';
 import {
   arrayName,
@@ -62,6 +65,69 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
       run(async () => {
         const { runAgent } = await import('../main.ts');
         return runAgent(context.configFile());
+      }),
+    );
+
+  const self = () =>
+    new Option('--self <node>', "this node's number (default: by its address)").argParser(
+      read((word) => countOf(word, 1)),
+    );
+  program
+    .command('init')
+    .description('begin a cluster on its first node: makes the key, and prints what to run on the next node')
+    .option('--name <name>', 'of the cluster; stands in the superblocks')
+    .option('--node <address...>', 'all nodes in the order of their numbers: ADDRESS, ADDRESS:PORT or [IPv6]:PORT')
+    .addOption(self())
+    .option('--key <file>', 'key file', DEFAULT_KEY_FILE)
+    .option('--state-dir <dir>', 'where the vote file goes', DEFAULT_STATE_DIR)
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+What is not given is asked for. Each node makes its own key; only addresses and peer IDs go from node to node.
+${examples('mdmesh init', 'mdmesh init --name prod --node 10.0.0.1 10.0.0.2 10.0.0.3')}`,
+    )
+    .action(
+      run(async (options: InitOptions) => {
+        const { init } = await import('./join.ts');
+        return init(context, options);
+      }),
+    );
+
+  program
+    .command('join')
+    .description('take part in a cluster: makes the key, and writes the configuration once all have joined')
+    .argument('<invitation>', 'the word that mdmesh init, or mdmesh join on the node before, printed')
+    .addOption(self())
+    .option('--key <file>', 'key file', DEFAULT_KEY_FILE)
+    .option('--state-dir <dir>', 'where the vote file goes', DEFAULT_STATE_DIR)
+    .addOption(json())
+    .addHelpText('after', examples('mdmesh join mdmesh1.eyJu…'))
+    .action(
+      run(async (word: string, options: JoinOptions) => {
+        const { join } = await import('./join.ts');
+        return join(context, word, options);
+      }),
+    );
+
+  program
+    .command('doctor')
+    .description('look for what would fail later: kernel, disks, autostart, network, quorum, keys, journal')
+    .option('--compare <reports...>', 'instead: compare what doctor --json printed on several nodes')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 nothing is wrong, 1 there is a warning or something critical.
+With --compare it finds what one node cannot see alone: members that not every node sees, configurations and versions that differ,
+a key on two nodes, caches that one node takes for safe, and, from two reports of each node some time apart, clocks at
+different rates.
+${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doctor --compare n1.json n2.json n3.json')}`,
+    )
+    .action(
+      run(async (options: DoctorOptions) => {
+        const { doctor } = await import('./doctor.ts');
+        return doctor(context, options);
       }),
     );
 
@@ -137,6 +203,12 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .addOption(access())
     .addOption(owner())
     .option('-N, --name <name>', "name in the superblock (default: the cluster's and the md name)")
+    .addOption(
+      new Option('-b, --bitmap <kind>', 'internal: one for each node, on the members (the default)').choices([
+        'internal',
+        'none',
+      ]),
+    )
     .option('--assume-clean', 'skip the first resync: the members are known to be equal')
     .option('-f, --force', 'take disks that carry something')
     .option('--allow-missing', 'leave out nodes that do not see every disk; they run it when they do')
@@ -309,7 +381,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
       'after',
       `
 Fewer devices: only where the slots to go are free. Fail and remove members first (mdmesh manage).
-Larger: enlarge the disks, let every node see their new size, then grow. What is new is copied to all members before it
+Larger: enlarge the disks, let every node see their new size, then grow; not where bitmaps are kept (create --bitmap none). What is new is copied to all members before it
 counts as in sync; it can be written at once.
 ${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max')}`,
     )
@@ -491,6 +563,71 @@ ${examples('mdmesh action md0 check && mdmesh wait md0', 'mdmesh action md0 froz
       }),
     );
 
+  const auditWords = () =>
+    new Argument(
+      '[journals...]',
+      "state directories, or files of journals; 3=/path says whose (default: this node's state directory)",
+    );
+  const auditFilters = (command: Command) =>
+    command
+      .addArgument(auditWords())
+      .addOption(new Option('--since <time>', 'not before this day or time (UTC)').argParser(read(timeOf)))
+      .addOption(new Option('--until <time>', 'before this day or time (UTC)').argParser(read(timeOf)))
+      .addOption(new Option('--array <array>', 'md0, /dev/md0 or its UUID').argParser(read(arrayName)))
+      .addOption(new Option('--node <node>', 'of or about this node').argParser(read((word) => countOf(word, 1))))
+      .option('--type <type>', 'name (Fail), type (io.mdmesh.array.fail), or kind (commit, request, notice, …)');
+  const audit = program
+    .command('audit')
+    .description('what journals prove: needs no agent, only the files and the node list of the configuration')
+    .addHelpText('after', examples('mdmesh audit verify', 'mdmesh audit show --type Fail'));
+  audit
+    .command('verify')
+    .description('check chain, signatures, certificates, terms and checkpoints, and whether journals agree')
+    .addArgument(auditWords())
+    .option('--peers', "demand what only others can vouch for: every node's journal, and cosignatures up to the end")
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 all is proved, 1 something is broken, 2 wrong usage, 3 nothing is proved wrong, but something is not proved.
+${examples('mdmesh audit verify', 'mdmesh audit verify --peers ./n1 ./n2 ./n3', 'mdmesh audit verify 1=./a.jsonl 2=./b.jsonl')}`,
+    )
+    .action(
+      run(async (words: string[], options: Spoken & { peers?: boolean }) => {
+        const { auditVerify } = await import('./audit.ts');
+        return auditVerify(context, words, options);
+      }),
+    );
+  auditFilters(audit.command('show').description('events in journals, in their order, as they stand there'))
+    .option('--json', 'print CloudEvents, one a line')
+    .addHelpText(
+      'after',
+      examples('mdmesh audit show --since 2026-01-31 --array md0', 'mdmesh audit show --node 3 --type commit ./n1'),
+    )
+    .action(
+      run(async (words: string[], options: EventOptions) => {
+        const { auditShow } = await import('./audit.ts');
+        return auditShow(context, words, options);
+      }),
+    );
+  auditFilters(audit.command('export').description('events in journals for other programs, with their hashes'))
+    .addOption(
+      new Option('--format <format>', 'JSON lines, with the signed envelopes, or CSV')
+        .choices(['jsonl', 'csv'])
+        .default('jsonl'),
+    )
+    .option('--json', 'the same as --format jsonl')
+    .addHelpText(
+      'after',
+      examples('mdmesh audit export > events.jsonl', 'mdmesh audit export --format csv --type Fail'),
+    )
+    .action(
+      run(async (words: string[], options: EventOptions & { format: 'jsonl' | 'csv' }) => {
+        const { auditExport } = await import('./audit.ts');
+        return auditExport(context, words, options);
+      }),
+    );
+
   program
     .command('drop-writes')
     .description("hold the writes of this machine's mesh arrays when no agent runs (for ExecStopPost)")
@@ -530,6 +667,18 @@ function read<T>(parse: (word: string) => T): (word: string) => T {
 function cursorOf(word: string): number {
   if (/^[0-9]{1,15}$/.test(word)) return Number(word);
   throw new WordError(`${word}: not a cursor; a whole number from 0 on, as in the events' "cursor"`);
+}
+
+/** A day, or RFC 3339; UTC where nothing else is said, as in all that mdmesh prints. */
+function timeOf(word: string): Date {
+  const isTime =
+    /^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,3})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?$/.test(
+      word,
+    );
+  const hasZone = word.length <= 10 || /(Z|[+-][0-9]{2}:[0-9]{2})$/.test(word);
+  const time = new Date(hasZone ? word : `${word}Z`);
+  if (isTime && !Number.isNaN(time.getTime())) return time;
+  throw new WordError(`${word}: not a time; write 2026-01-31 or 2026-01-31T12:00:00Z`);
 }
 
 async function peerIdOf(keyFile: string): Promise<string> {

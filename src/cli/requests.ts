@@ -34,6 +34,7 @@ export interface CreateOptions extends Spoken {
   owner?: number;
   name?: string;
   assumeClean?: boolean;
+  bitmap?: 'internal' | 'none';
   force?: boolean;
   allowMissing?: boolean;
 }
@@ -68,6 +69,7 @@ export async function create(context: Context, md: string, devices: string[], op
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.chunk === undefined ? {} : { chunkKib: options.chunk }),
     ...(layout === undefined ? {} : { layout }),
+    ...(options.bitmap === undefined ? {} : { bitmap: options.bitmap }),
   };
   return ask(context, request, options);
 }

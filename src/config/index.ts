@@ -72,6 +72,18 @@ export interface Config {
   };
   driver: 'real' | 'simulated';
   log: { level: 'debug' | 'info' | 'warn' | 'error' };
+  journal: {
+    /** Entries are written and fsynced together, so long after the first of them. */
+    fsyncAfterMs: number;
+    /** A new file is begun once this one holds so much, or its first entry is so old. */
+    rotateBytes: number;
+    rotateMs: number;
+    /** Files before the one that is written; null: all of them stay. */
+    keepSegments: number | null;
+    /** A checkpoint is signed when so many entries are under none, or one has been for so long. */
+    checkpointEntries: number;
+    checkpointAfterMs: number;
+  };
 }
 
 export interface ConfigProblem {

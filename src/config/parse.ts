@@ -11,6 +11,8 @@ import { PROFILES } from './profiles.ts';
 import { NodeSection, PeerIdsSection, SECTIONS, type TimingSection, TOP_KEYS } from './schema.ts';
 import { type KeyPath, Source } from './source.ts';
 
+const MS_A_DAY = 86_400_000;
+
 export interface ParseOptions {
   /** Peer ID of this node's key: says which node of the list this one is. Without it, `self:` must. */
   selfPeerId?: string;
@@ -53,6 +55,7 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   const socket = section(source, 'socket', SECTIONS.socket, {});
   const arrays = section(source, 'arrays', SECTIONS.arrays, {});
   const log = section(source, 'log', SECTIONS.log, {});
+  const journal = section(source, 'journal', SECTIONS.journal, {});
   const driver = section(source, 'driver', SECTIONS.driver, 'real');
   const keyFile = section(source, 'key_file', SECTIONS.key_file, defaults.DEFAULT_KEY_FILE);
   const stateDir = section(source, 'state_dir', SECTIONS.state_dir, defaults.DEFAULT_STATE_DIR);
@@ -62,7 +65,7 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   notices.push(...checkTiming(source, timing));
   if (fencing !== undefined) notices.push(...checkFencing(source, fencing));
 
-  const whole = cluster && profile && fencing && socket && arrays && log && driver && keyFile && stateDir;
+  const whole = cluster && profile && fencing && socket && arrays && log && journal && driver && keyFile && stateDir;
   const config =
     !whole || source.problems.length > 0
       ? null
@@ -97,6 +100,14 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
           },
           driver,
           log,
+          journal: {
+            fsyncAfterMs: journal.fsync_after,
+            rotateBytes: journal.rotate_size * 1024,
+            rotateMs: journal.rotate_days * MS_A_DAY,
+            keepSegments: journal.keep,
+            checkpointEntries: journal.checkpoint_entries,
+            checkpointAfterMs: journal.checkpoint_after,
+          },
         };
   return {
     source,

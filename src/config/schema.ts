@@ -163,6 +163,40 @@ export const ArraysSection = z.strictObject({
     .default([...defaults.DEFAULT_DEVICES]),
 });
 
+const ROTATE_LEAST_KIB = 64;
+const ROTATE_MOST_KIB = 16 * 1024 ** 2;
+
+export const JournalSection = z.strictObject({
+  fsync_after: durationBetween(
+    1,
+    10_000,
+    'below, nothing is gained; above, a killed agent loses too much of its own record',
+  ).default(defaults.DEFAULT_JOURNAL_FSYNC_AFTER_MS),
+  rotate_size: SizeKib.refine((sizeKib) => sizeKib >= ROTATE_LEAST_KIB && sizeKib <= ROTATE_MOST_KIB, {
+    error: `is not between ${formatSizeKib(ROTATE_LEAST_KIB)} and ${formatSizeKib(ROTATE_MOST_KIB)}; write a size within these, for example 64MiB`,
+  }).default(defaults.DEFAULT_JOURNAL_ROTATE_KIB),
+  rotate_days: z
+    .int({ error: 'is not a whole number of days; write for example 30' })
+    .min(1, { error: 'is below one day; write for example 30' })
+    .max(3650, { error: 'is above ten years; write for example 30' })
+    .default(defaults.DEFAULT_JOURNAL_ROTATE_DAYS),
+  keep: z
+    .union([z.literal('all').transform(() => null), z.int().min(0).max(100_000)], {
+      error: 'is no number of old files; write how many to keep, or all',
+    })
+    .default(null),
+  checkpoint_entries: z
+    .int({ error: 'is not a whole number of entries; write for example 256' })
+    .min(8, { error: 'is below 8: checkpoints would be most of the journal; write for example 256' })
+    .max(4096, { error: 'is above 4096, as far back as a journal can prove how it grew; write for example 256' })
+    .default(defaults.DEFAULT_JOURNAL_CHECKPOINT_ENTRIES),
+  checkpoint_after: durationBetween(
+    1000,
+    86_400_000,
+    'each one is an event on every node; and what is under none can be changed unseen',
+  ).default(defaults.DEFAULT_JOURNAL_CHECKPOINT_AFTER_MS),
+});
+
 export const LogSection = z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') });
 
 /** With `nodes:` naming a bare address list: the pins that the list itself does not carry, by node ID. */
@@ -183,6 +217,7 @@ export const SECTIONS = {
   arrays: ArraysSection,
   driver: z.enum(['real', 'simulated']),
   log: LogSection,
+  journal: JournalSection,
 } as const;
 
 /** Every key at the top of the file. */

@@ -18,25 +18,25 @@ export interface AppendFileOptions {
   /** Bytes that are there and good. */
   sizeBytes: number;
   fsync: boolean;
+  /**
+   * Events come in bursts, and writers of a whole cluster may wait for what a burst is about: its one fsync comes so long after
+   * its first line. Who needs a line on disk now asks `durable`.
+   */
+  gatherMs: number;
   retryMs: number;
   pendingBytesMax: number;
   openFile: (path: string) => Promise<AppendableFile>;
-  /** Called in order, once a line is on disk. */
-  onStored: (cursor: number, offsetBytes: number, lengthBytes: number) => void;
+  /** Called in order, once a line is on disk. `cursor` null: a line that is no entry. */
+  onStored: (cursor: number | null, offsetBytes: number, lengthBytes: number) => void;
   /** Once at the start of an outage and once (null) at its end. */
   onOutage: (error: Error | null) => void;
 }
 
 interface PendingLine {
-  cursor: number;
+  cursor: number | null;
   bytes: Buffer;
 }
 
-/**
- * Events come in bursts, and writers of a whole cluster may wait for what a burst is about: its one fsync comes after it.
- * Who needs a line on disk now asks `durable`.
- */
-const GATHER_MS = 50;
 /** An fsync takes as long for one line as for many; beyond this the write itself would hold it up. */
 const BATCH_BYTES = 4 * 1024 * 1024;
 
@@ -65,11 +65,21 @@ export class AppendFile {
     return this.#pendingBytes < this.#options.pendingBytesMax;
   }
 
-  add(cursor: number, line: string): void {
+  /** True: all that was added is stored. */
+  isIdle(): boolean {
+    return this.#pending.length === 0;
+  }
+
+  sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** @param cursor null: no entry, and an entry follows it at once */
+  add(cursor: number | null, line: string): void {
     const bytes = Buffer.from(line, 'utf8');
     this.#pending.push({ cursor, bytes });
     this.#pendingBytes += bytes.byteLength;
-    this.#lastAdded = cursor;
+    if (cursor !== null) this.#lastAdded = cursor;
     this.#startSoon();
   }
 
@@ -93,12 +103,16 @@ export class AppendFile {
     if (this.#retry !== null) clearTimeout(this.#retry);
     await this.#file?.close().catch(() => undefined);
     this.#file = null;
-    return this.#pending.length;
+    return this.#entriesPending();
+  }
+
+  #entriesPending(): number {
+    return this.#pending.filter(({ cursor }) => cursor !== null).length;
   }
 
   #startSoon(): void {
     if (this.#retry !== null || this.#running !== null) return;
-    this.#gathering ??= setTimeout(() => void this.#start(), GATHER_MS);
+    this.#gathering ??= setTimeout(() => void this.#start(), this.#options.gatherMs);
   }
 
   #start(): Promise<void> {
@@ -131,7 +145,7 @@ export class AppendFile {
         this.#options.onStored(cursor, this.#sizeBytes, bytes.byteLength);
         this.#sizeBytes += bytes.byteLength;
         this.#pendingBytes -= bytes.byteLength;
-        this.#stored = cursor;
+        if (cursor !== null) this.#stored = cursor;
       }
       if (this.#outage !== null) {
         this.#outage = null;
@@ -161,7 +175,7 @@ export class AppendFile {
 
   async #fail(cause: Error): Promise<void> {
     const { path, retryMs } = this.#options;
-    const text = `journal ${path}: ${this.#pending.length} entries are not on disk: ${cause.message}; free space or repair its disk, it is tried again each ${retryMs} ms`;
+    const text = `journal ${path}: ${this.#entriesPending()} entries are not on disk: ${cause.message}; free space or repair its disk, it is tried again each ${retryMs} ms`;
     const first = this.#outage === null;
     this.#outage = new Error(text, { cause });
     if (first) this.#options.onOutage(this.#outage);

@@ -1,9 +1,9 @@
-/** Walks a journal file and says how far its chain is whole. */
+/** Walks one file of a journal and says how far its chain is whole. */
 import { createReadStream } from 'node:fs';
-import { type ChainLink, faultOf, parseLine } from './chain.ts';
+import { type ChainLink, type ChainPlace, faultOf, parseHead, parseLine, type SegmentHead } from './chain.ts';
 
-/** A line of the largest envelope is far below this: more without a newline is no journal. */
-const LINE_BYTES_MAX = 1024 * 1024;
+/** A line of the largest envelope is far below this, and so is a head: more without a newline is no journal. */
+const LINE_BYTES_MAX = 64 * 1024 * 1024;
 
 export interface ScannedLink {
   link: ChainLink;
@@ -15,7 +15,7 @@ export interface ScannedLink {
 export interface ChainEnd {
   /** Good entries before the end or the first fault. */
   entries: number;
-  /** Bytes that they take. */
+  /** Bytes that they take, and the head before them. */
   goodBytes: number;
   /** null: the chain is whole to the last byte. `torn`: nothing but a cut-off write follows the good entries. */
   fault: { line: number; cursor: number | null; why: string; torn: boolean } | null;
@@ -23,14 +23,29 @@ export interface ChainEnd {
   lastCursor: number;
 }
 
-/** Calls `onLink` for each good entry. Throws only for errors of the file system. */
-export async function scanChain(path: string, onLink: (scanned: ScannedLink) => void): Promise<ChainEnd> {
+export interface ScanReader {
+  /** Before the first entry; what stands before it in the chain is then the head's. */
+  head?(head: SegmentHead, lengthBytes: number): void;
+  link(scanned: ScannedLink): void;
+}
+
+/** Throws only for errors of the file system. */
+export async function scanChain(path: string, reader: ScanReader): Promise<ChainEnd> {
   const end: ChainEnd = { entries: 0, goodBytes: 0, fault: null, lastCursor: 0 };
-  let previous: ChainLink | null = null;
+  let previous: ChainPlace | null = null;
   let line = 0;
-  for await (const { bytes, whole } of lines(path)) {
+  for await (const { bytes, whole } of linesOf(path)) {
     line++;
-    const link = whole ? parseLine(bytes.toString('utf8')) : null;
+    const text = whole ? bytes.toString('utf8') : '';
+    const head = line === 1 && whole ? parseHead(text) : null;
+    if (head !== null) {
+      previous = { cursor: head.cursor, hash: head.hash };
+      end.goodBytes = bytes.byteLength + 1;
+      end.lastCursor = head.cursor;
+      reader.head?.(head, end.goodBytes);
+      continue;
+    }
+    const link = whole ? parseLine(text) : null;
     end.lastCursor++;
     if (end.fault !== null) {
       // Entries behind the fault: this was no write cut off by a crash.
@@ -42,7 +57,7 @@ export async function scanChain(path: string, onLink: (scanned: ScannedLink) => 
       end.fault = { line, cursor: link?.cursor ?? null, why: why ?? '', torn: link === null };
       continue;
     }
-    onLink({ link, offsetBytes: end.goodBytes, lengthBytes: bytes.byteLength + 1 });
+    reader.link({ link, offsetBytes: end.goodBytes, lengthBytes: bytes.byteLength + 1 });
     previous = link;
     end.lastCursor = link.cursor;
     end.entries++;
@@ -52,36 +67,27 @@ export async function scanChain(path: string, onLink: (scanned: ScannedLink) => 
 }
 
 /** Lines without their newline; `whole` false for a last one that has none, and for what is too long to be a line. */
-async function* lines(path: string): AsyncGenerator<{ bytes: Buffer; whole: boolean }> {
-  let rest: Buffer = Buffer.alloc(0);
+export async function* linesOf(path: string): AsyncGenerator<{ bytes: Buffer; whole: boolean }> {
+  // Pieces of a long line are joined once, at its end.
+  let rest: Buffer[] = [];
+  let restBytes = 0;
   for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
     if (!Buffer.isBuffer(chunk)) continue;
-    rest = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
     let start = 0;
-    for (let at = rest.indexOf(10, start); at >= 0; at = rest.indexOf(10, start)) {
-      yield { bytes: rest.subarray(start, at), whole: true };
+    for (let at = chunk.indexOf(10, start); at >= 0; at = chunk.indexOf(10, start)) {
+      const end = chunk.subarray(start, at);
+      yield { bytes: restBytes === 0 ? end : Buffer.concat([...rest, end]), whole: true };
+      rest = [];
+      restBytes = 0;
       start = at + 1;
     }
-    rest = rest.subarray(start);
-    if (rest.byteLength > LINE_BYTES_MAX) {
-      yield { bytes: rest, whole: false };
-      rest = Buffer.alloc(0);
+    rest.push(chunk.subarray(start));
+    restBytes += chunk.byteLength - start;
+    if (restBytes > LINE_BYTES_MAX) {
+      yield { bytes: Buffer.concat(rest), whole: false };
+      rest = [];
+      restBytes = 0;
     }
   }
-  if (rest.byteLength > 0) yield { bytes: rest, whole: false };
-}
-
-export interface ChainVerdict {
-  /** Good entries, up to the first bad one. */
-  entries: number;
-  ok: boolean;
-  /** Line of the first bad entry in the file. */
-  firstBad: number | null;
-  why: string | null;
-}
-
-/** For an auditor: recomputes every hash of a journal file. Throws if it cannot be read. */
-export async function verifyChain(path: string): Promise<ChainVerdict> {
-  const { entries, fault } = await scanChain(path, () => {});
-  return { entries, ok: fault === null, firstBad: fault?.line ?? null, why: fault?.why ?? null };
+  if (restBytes > 0) yield { bytes: Buffer.concat(rest), whole: false };
 }

@@ -1,15 +1,18 @@
-/** The journal of a real node: `journal.jsonl` in the state directory. */
+/** The journal of a real node: `journal.jsonl` in the state directory, and the segments before it. */
+import { renameSync, unlinkSync } from 'node:fs';
 import { mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Event } from '../wire/messages.ts';
 import { type AppendableFile, AppendFile, openAppendable, syncDirectory } from './append_file.ts';
-import { lineOf } from './chain.ts';
+import { GENESIS_HASH, lineOf, makeHead } from './chain.ts';
 import { type ChainEnd, scanChain } from './chain_scan.ts';
 import { EntryReader } from './entry_reader.ts';
 import type { Journal } from './index.ts';
+import type { SealedEvent } from './landmarks.ts';
 import { Ledger } from './ledger.ts';
+import { JOURNAL_FILE, segmentName, segmentsIn } from './segments.ts';
 
-export const JOURNAL_FILE = 'journal.jsonl';
+export { JOURNAL_FILE } from './segments.ts';
 
 export interface JournalOptions {
   /** Made if it is not there. */
@@ -19,6 +22,13 @@ export interface JournalOptions {
   decode: (sealed: string) => Event;
   /** False only in tests: an entry counts as durable before it is. @default true */
   fsync?: boolean;
+  /** How long what is appended may gather before it is written and fsynced as one. @default 50 */
+  gatherMs?: number;
+  /** A new file is begun once this one holds so much, or its first entry is so old. @default never */
+  rotateBytes?: number;
+  rotateMs?: number;
+  /** How many files before the one that is written stay; older ones are deleted. @default all */
+  keepSegments?: number | null;
   log: (level: 'info' | 'warn' | 'error', text: string) => void;
   /** Entries kept in memory; older ones are read from the file. @default 10000 */
   recentMax?: number;
@@ -29,7 +39,7 @@ export interface JournalOptions {
   openFile?: (path: string) => Promise<AppendableFile>;
 }
 
-/** Something was wrong with the file at the start. The agent goes on; it should tell people and put it into the journal. */
+/** Something was wrong with the files at the start. The agent goes on; it should tell people and put it into the journal. */
 export interface JournalFinding {
   what: 'torn' | 'broken' | 'not-understood';
   text: string;
@@ -39,9 +49,13 @@ export interface OpenedJournal extends Journal {
   readonly found: readonly JournalFinding[];
 }
 
+/** A rotation that failed is tried again this much later. */
+const ROTATE_AGAIN_MS = 60_000;
+
 /**
- * Replays the file and goes on behind it. A last line cut off by a crash is moved aside; a chain that is broken further up
- * is moved aside as a whole, and a new journal begins whose cursors go on. Both are told in `found`.
+ * Replays the files and goes on behind them. A last line cut off by a crash is moved aside. Where the chain is broken further
+ * up in the file that is written, that file is moved aside as a whole, and another log begins whose cursors go on; a broken
+ * file before it stays, and what stands before the damage is still served. All is told in `found`.
  *
  * @throws when the directory cannot be made or written at all.
  */
@@ -54,7 +68,17 @@ export async function openJournal(options: JournalOptions): Promise<OpenedJourna
   };
   await mkdir(options.dir, { recursive: true, mode: 0o700 });
 
-  const store = emptyStore(path, options);
+  const store = emptyStore(options);
+  for (const segment of await segmentsIn(options.dir)) {
+    if (segment === path) continue;
+    const { fault } = await replay(segment, store, options.decode, find);
+    if (fault === null) continue;
+    find(
+      'broken',
+      `journal ${segment}: the chain is broken at ${placeOf(fault)}: ${fault.why}; what stands behind that place is not read, and asked of other nodes again; keep that file, and see \`mdmesh audit verify\``,
+    );
+  }
+  const before = store.ledger.head();
   const { fault, goodBytes, lastCursor } = await replay(path, store, options.decode, find);
   if (fault === null) return fileJournal(path, options, store, found);
   if (fault.torn) {
@@ -66,47 +90,84 @@ export async function openJournal(options: JournalOptions): Promise<OpenedJourna
   const aside = await freeName(options.dir, 'broken');
   await rename(path, aside);
   await syncDirectory(options.dir);
-  const entry = `line ${fault.line}${fault.cursor === null ? '' : ` (cursor ${fault.cursor})`}`;
+  const after = Math.max(before, lastCursor);
   find(
     'broken',
-    `journal ${path}: the chain is broken at ${entry}: ${fault.why}; moved to ${aside}, a new journal goes on after cursor ${lastCursor}; keep that file, and compare it with another node's`,
+    `journal ${path}: the chain is broken at ${placeOf(fault)}: ${fault.why}; moved to ${aside}, a new journal goes on after cursor ${after}; keep that file, and see \`mdmesh audit verify\``,
   );
+  const landmarks = store.ledger.landmarks().map(({ sealed }) => sealed);
+  const head = makeHead({
+    cursor: after,
+    hash: GENESIS_HASH,
+    first: null,
+    base: after,
+    tree: [],
+    streams: [],
+    landmarks,
+  });
+  try {
+    await writeFile(path, lineOf(head), { flag: 'wx', mode: 0o600, flush: true });
+    await syncDirectory(options.dir);
+  } catch (error) {
+    options.log('error', `journal ${path}: cannot be begun: ${textOf(error)}; free space or repair its disk`);
+  }
+  // All is read again, without that file: what it held is asked of other nodes.
   store.reader.close();
-  const fresh = emptyStore(path, options);
-  fresh.ledger.beginAfter(lastCursor);
+  const fresh = emptyStore(options);
+  for (const segment of await segmentsIn(options.dir)) {
+    if (segment !== path) await replay(segment, fresh, options.decode, () => undefined);
+  }
+  fresh.ledger.beginAfter(after);
+  await replay(path, fresh, options.decode, () => undefined);
   return fileJournal(path, options, fresh, found);
+}
+
+function placeOf(fault: NonNullable<ChainEnd['fault']>): string {
+  return `line ${fault.line}${fault.cursor === null ? '' : ` (cursor ${fault.cursor})`}`;
 }
 
 interface Store {
   ledger: Ledger;
   reader: EntryReader;
+  /** When the first entry of the newest file was appended. */
+  firstAtMs: number | null;
 }
 
-function emptyStore(path: string, options: JournalOptions): Store {
-  const reader = new EntryReader(path, options.decode, (text) => options.log('error', text));
+function emptyStore(options: JournalOptions): Store {
+  const reader = new EntryReader(options.decode, (text) => options.log('error', text));
   const ledger = new Ledger({
     recentMax: options.recentMax ?? 10_000,
     older: (cursor) => reader.entry(cursor),
-    listenerFailed: (error) => options.log('error', `journal ${path}: a listener failed: ${textOf(error)}`),
+    listenerFailed: (error) => options.log('error', `journal ${options.dir}: a listener failed: ${textOf(error)}`),
   });
-  return { ledger, reader };
+  return { ledger, reader, firstAtMs: null };
 }
 
 async function replay(
   path: string,
-  { ledger, reader }: Store,
+  store: Store,
   decode: JournalOptions['decode'],
   find: (what: JournalFinding['what'], text: string) => void,
 ): Promise<ChainEnd> {
+  const { ledger, reader } = store;
   const strange: string[] = [];
-  const end = await scanChain(path, ({ link, offsetBytes, lengthBytes }) => {
-    reader.note(link.cursor, offsetBytes, lengthBytes);
-    try {
-      ledger.replay(link, decode(link.sealed));
-    } catch (error) {
-      strange.push(`cursor ${link.cursor}: ${textOf(error)}`);
-      ledger.replay(link, null);
-    }
+  reader.begin(path);
+  store.firstAtMs = null;
+  const end = await scanChain(path, {
+    head: (head, lengthBytes) => {
+      reader.noteHead(lengthBytes);
+      ledger.resume(head, understood(head.landmarks, decode));
+    },
+    link: ({ link, offsetBytes, lengthBytes }) => {
+      reader.note(link.cursor, offsetBytes, lengthBytes);
+      store.firstAtMs ??= Date.parse(link.appendedAt);
+      try {
+        ledger.replay(link, decode(link.sealed));
+      } catch (error) {
+        strange.push(`cursor ${link.cursor}: ${textOf(error)}`);
+        ledger.replay(link, null);
+      }
+    },
   }).catch((error: unknown): ChainEnd => {
     if (codeOf(error) === 'ENOENT') return { entries: 0, goodBytes: 0, fault: null, lastCursor: 0 };
     // Its disk does not give it back: as good as broken, and no reason not to serve the cluster.
@@ -122,31 +183,88 @@ async function replay(
   return end;
 }
 
+function understood(landmarks: readonly string[], decode: JournalOptions['decode']): SealedEvent[] {
+  return landmarks.flatMap((sealed) => {
+    try {
+      return [{ event: decode(sealed), sealed }];
+    } catch {
+      return []; // of a newer version, told where its entry stands
+    }
+  });
+}
+
 function fileJournal(
   path: string,
   options: JournalOptions,
-  { ledger, reader }: Store,
+  store: Store,
   found: readonly JournalFinding[],
 ): OpenedJournal {
+  const { ledger, reader } = store;
   let refused = 0;
-  const file = new AppendFile({
-    path,
-    sizeBytes: reader.endBytes(),
-    fsync: options.fsync ?? true,
-    retryMs: options.retryMs ?? 1000,
-    pendingBytesMax: options.pendingBytesMax ?? 64 * 1024 * 1024,
-    openFile: options.openFile ?? openAppendable,
-    onStored: (cursor, offsetBytes, lengthBytes) => {
-      reader.note(cursor, offsetBytes, lengthBytes);
-      ledger.markStored(cursor);
-    },
-    onOutage: (error) => {
-      if (error !== null) return options.log('error', error.message);
-      const lost = refused === 0 ? '' : `, ${refused} events were refused meanwhile and will come back by catch-up`;
-      options.log('info', `journal ${path}: on disk again${lost}`);
-      refused = 0;
-    },
-  });
+  let rotateNotBeforeMs = 0;
+  let rotated = reader.files() - 1;
+  const begun = (): AppendFile =>
+    new AppendFile({
+      path,
+      sizeBytes: reader.endBytes(),
+      fsync: options.fsync ?? true,
+      gatherMs: options.gatherMs ?? 50,
+      retryMs: options.retryMs ?? 1000,
+      pendingBytesMax: options.pendingBytesMax ?? 64 * 1024 * 1024,
+      openFile: options.openFile ?? openAppendable,
+      onStored: (cursor, offsetBytes, lengthBytes) => {
+        if (cursor === null) return reader.noteHead(lengthBytes);
+        reader.note(cursor, offsetBytes, lengthBytes);
+        ledger.markStored(cursor);
+      },
+      onOutage: (error) => {
+        if (error !== null) return options.log('error', error.message);
+        const lost = refused === 0 ? '' : `, ${refused} events were refused meanwhile and will come back by catch-up`;
+        options.log('info', `journal ${path}: on disk again${lost}`);
+        refused = 0;
+      },
+    });
+  let file = begun();
+
+  /** Only while nothing is being written: then the file is whole, and its name can be given to the next one. */
+  const rotateIfDue = (nowMs: number): void => {
+    const { rotateBytes = Number.POSITIVE_INFINITY, rotateMs = Number.POSITIVE_INFINITY } = options;
+    if (store.firstAtMs === null || !file.isIdle() || nowMs < rotateNotBeforeMs) return;
+    if (file.sizeBytes() < rotateBytes && nowMs - store.firstAtMs < rotateMs) return;
+    const first = reader.first();
+    if (first === null) return;
+    const aside = join(options.dir, segmentName(first));
+    try {
+      renameSync(path, aside);
+    } catch (error) {
+      rotateNotBeforeMs = nowMs + ROTATE_AGAIN_MS;
+      options.log('warn', `journal ${path}: cannot be renamed to ${aside}: ${textOf(error)}; goes on as one file`);
+      return;
+    }
+    void file.close();
+    reader.renamed(aside);
+    reader.begin(path);
+    store.firstAtMs = null;
+    file = begun();
+    rotated += 1;
+    options.log('info', `journal ${path}: goes on in a new file; the one before is ${aside}`);
+    const { keepSegments = null } = options;
+    while (keepSegments !== null && rotated > keepSegments) {
+      rotated -= 1;
+      dropOldest();
+    }
+  };
+
+  const dropOldest = (): void => {
+    const { path: oldest, last } = reader.dropOldest();
+    if (last !== null) ledger.rotatedAway(last);
+    try {
+      unlinkSync(oldest);
+    } catch (error) {
+      options.log('warn', `journal ${oldest}: cannot be deleted: ${textOf(error)}`);
+    }
+  };
+
   return {
     found,
     append: (event, sealed) => {
@@ -155,8 +273,15 @@ function fileJournal(
         refused++;
         return null;
       }
-      const added = ledger.append(event, sealed, options.now());
+      const now = options.now();
+      rotateIfDue(now.getTime());
+      // The first line of a file is its head; a log's first entry has none before it.
+      const isEmpty = store.firstAtMs === null && reader.endBytes() === 0;
+      const head = isEmpty ? ledger.segmentHead() : null;
+      const added = ledger.append(event, sealed, now);
       if (added === null) return null;
+      store.firstAtMs ??= now.getTime();
+      if (head !== null) file.add(null, lineOf(head));
       file.add(added.link.cursor, lineOf(added.link));
       ledger.tell(added.entry);
       return added.entry;
@@ -165,6 +290,8 @@ function fileJournal(
     has: (origin, bootNumber, sequence) => ledger.has(origin, bootNumber, sequence),
     vector: () => ledger.vector(),
     missing: (have, limit) => ledger.missing(have, limit),
+    landmarks: () => ledger.landmarks(),
+    log: () => ledger.log(),
     read: (after, limit) => ledger.read(after, limit),
     head: () => ledger.head(),
     onAppend: (listener) => ledger.onAppend(listener),

@@ -9,7 +9,7 @@ const BOOTS_MAX = 16;
 interface EventStream {
   origin: NodeId;
   bootNumber: number;
-  /** Ascending, with holes where gossip has not brought an event yet. */
+  /** Ascending, with holes where gossip has not brought an event yet, and without those that were rotated away. */
   sequences: number[];
   cursors: Cursor[];
   /** All of 1…contiguous are known. */
@@ -21,14 +21,37 @@ export class StreamIndex {
   readonly #streams = new Map<string, EventStream>();
 
   add(origin: NodeId, bootNumber: number, sequence: number, cursor: Cursor): void {
-    const key = `${origin}/${bootNumber}`;
-    const stream = this.#streams.get(key) ?? { origin, bootNumber, sequences: [], cursors: [], contiguous: 0 };
-    this.#streams.set(key, stream);
+    const stream = this.#stream(origin, bootNumber);
     const at = firstAbove(stream.sequences, sequence);
     stream.sequences.splice(at, 0, sequence);
     stream.cursors.splice(at, 0, cursor);
-    // Sequences start at 1 and are unique, so the n-th of them being n means that none is missing up to it.
-    while (stream.sequences[stream.contiguous] === stream.contiguous + 1) stream.contiguous++;
+    for (let next = firstAbove(stream.sequences, stream.contiguous); ; next++) {
+      if (stream.sequences[next] !== stream.contiguous + 1) break;
+      stream.contiguous++;
+    }
+  }
+
+  /** All up to `sequence` were known once; what is not here any more is not to be asked for again. */
+  assume(origin: NodeId, bootNumber: number, sequence: number): void {
+    const stream = this.#stream(origin, bootNumber);
+    stream.contiguous = Math.max(stream.contiguous, sequence);
+  }
+
+  /** What lies up to this cursor cannot be given to anybody any more. It stays known. */
+  forget(cursor: Cursor): void {
+    for (const stream of this.#streams.values()) {
+      const kept = stream.cursors.flatMap((at, index) => (at > cursor ? [index] : []));
+      if (kept.length === stream.cursors.length) continue;
+      stream.sequences = kept.map((index) => stream.sequences[index] ?? 0);
+      stream.cursors = kept.map((index) => stream.cursors[index] ?? 0);
+    }
+  }
+
+  #stream(origin: NodeId, bootNumber: number): EventStream {
+    const key = `${origin}/${bootNumber}`;
+    const stream = this.#streams.get(key) ?? { origin, bootNumber, sequences: [], cursors: [], contiguous: 0 };
+    this.#streams.set(key, stream);
+    return stream;
   }
 
   has(origin: NodeId, bootNumber: number, sequence: number): boolean {

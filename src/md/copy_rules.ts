@@ -175,6 +175,8 @@ export function demandSize(seen: ArrayObservation, record: ArrayRecord): void {
       'EINVAL',
       `${md}: the size of ${record.level} cannot be changed here; only raid1 and raid10 can grow`,
     );
+  if (seen.bitmap)
+    throw new MdError('EINVAL', `${md}: it keeps a bitmap here, whose chunks md may make larger with it`);
   if (wanted <= sizeSectors)
     throw new MdError('EINVAL', `${md}: it has ${sizeSectors} sectors, ${wanted} are not more; it can only grow`);
   demandMovable(seen, `making it ${wanted} sectors large`);

@@ -135,6 +135,8 @@ export interface ArrayObservation {
   raidDisks: number;
   /** Of /dev/mdX. */
   sizeSectors: number;
+  /** md keeps this node's bitmap on the members. */
+  bitmap: boolean;
   members: MemberObservation[];
 }
 
@@ -215,6 +217,10 @@ export interface MdDriver {
    * Assemble by the record from these devices (member uuid → path), frozen and held: `array_state` active or clean, no write passes.
    * Members that the record calls faulty are left out; spares are attached without a slot. `resync` set → resync_start there.
    * Degraded is fine; fewer than the level needs is MdError('EINVAL').
+   *
+   * `bitmap` set → md keeps this node's bitmap there, where it can (see the observation's `bitmap`). Marks that an earlier boot left
+   * in it are kept, for the resync, where the record has this node resync; else md drops them in a while: they must be of
+   * no use to anybody any more.
    */
   assemble(record: ArrayRecord, devices: ReadonlyMap<string, string>): Promise<void>;
   /** EBUSY if in use (mounted, held by another device). */
@@ -261,6 +267,11 @@ export interface MdDriver {
    * resync_start marks something that md would copy afterwards. EINVAL: a range that is not whole chunks, or nothing to recover.
    */
   startCopy(md: string, copy: CopyOrder): Promise<void>;
+  /**
+   * Mark these stretches (in the unit of a resync) in this node's bitmap, on the members too: a resync copies what is marked and
+   * nothing else. With a bitmap it begins at sector 0, whatever `fromSector` says. While frozen only (EBUSY). EINVAL: no bitmap.
+   */
+  mark(md: string, ranges: readonly SectorRange[]): Promise<void>;
   /** Let the copy under way go on up to here (see CopyOrder). Nothing where none is. */
   extendCopy(md: string, toSector: number | null): Promise<void>;
   /**

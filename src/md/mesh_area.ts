@@ -13,7 +13,7 @@
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { ArrayRecord, compareVersions, Uuid } from '../arrays/record.ts';
+import { ArrayRecord, type BitmapPlace, compareVersions, Uuid } from '../arrays/record.ts';
 import type { MeshGeometry, MeshHeader, Superblock } from './driver.ts';
 
 export const MESH_HEADER_BYTES = 16 * 1024;
@@ -24,6 +24,11 @@ const BLOCK_SECTORS = 8;
 /** Superblock in [8, 16); [16, 32) is where mdadm keeps the smallest bitmap and the bad-block log. */
 const EARLIEST_SECTOR = 32;
 const BITMAP_SECTORS_MAX = 1024;
+const SECTOR_BITS = 512 * 8;
+/** 64 KiB: md copies in pieces of that. */
+const CHUNK_SECTORS_MIN = 128;
+/** 64 MiB, as mdadm's internal bitmaps have at least. */
+const CHUNK_SECTORS_USUAL_MAX = 131_072;
 
 const MAGIC = Uint8Array.from([0x4d, 0x44, 0x4d, 0x45, 0x53, 0x48, 0x00, 0x01]);
 const FORMAT_VERSION = 1;
@@ -91,6 +96,30 @@ export function meshGeometry(placement: MeshPlacement, nodeSlots: number): MeshG
     bitmapSectorsPerNode,
     nodeSlots,
   };
+}
+
+/**
+ * A place that is free on all of these members, with the finest chunk that suits: so fine that few sectors are copied after a
+ * crash, so coarse that a write seldom has to wait for its bit. One block of bits up to 2 TiB; above that 64 MiB a chunk.
+ * @param members not empty @param sectors how much the bits stand for
+ */
+export function bitmapPlace(members: readonly MeshGeometry[], sectors: number): BitmapPlace | null {
+  const firstSector = Math.max(...members.map(({ bitmapsSector }) => bitmapsSector));
+  const nodeSlots = Math.max(...members.map((member) => member.nodeSlots));
+  const ends = members.map((member) => member.startSector + member.lengthSectors);
+  const sectorsPerNode = downToBlock(Math.floor((Math.min(...ends) - firstSector) / nodeSlots));
+  if (sectorsPerNode < BLOCK_SECTORS || sectors <= 0) return null;
+  let chunkSectors = CHUNK_SECTORS_MIN;
+  const bits = (): number => Math.ceil(sectors / chunkSectors);
+  while (chunkSectors < CHUNK_SECTORS_USUAL_MAX && bits() > NODE_BLOCK_BYTES * 8) chunkSectors *= 2;
+  while (bits() > sectorsPerNode * SECTOR_BITS) chunkSectors *= 2;
+  return { firstSector, sectorsPerNode, chunkSectors };
+}
+
+/** Whether a member's mesh area has its bitmaps where the others have them. */
+export function bitmapFits(place: BitmapPlace, member: MeshGeometry): boolean {
+  const end = place.firstSector + place.sectorsPerNode * member.nodeSlots;
+  return place.firstSector >= member.bitmapsSector && end <= member.startSector + member.lengthSectors;
 }
 
 /** The copy that a header of this sequence is written to; the other one stays whole meanwhile. */

@@ -470,6 +470,7 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
     writers: [],
     writerBoots: [],
     syncLimitKib: null,
+    bitmap: null,
     lastCheck: null,
     resync:
       isRedundant(level) && newest.resyncOffsetSectors !== null

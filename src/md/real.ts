@@ -10,7 +10,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { arraySectors } from '../arrays/levels.ts';
-import type { ArrayRecord } from '../arrays/record.ts';
+import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import {
   activeAlready,
   demandAttachable,
@@ -60,6 +60,8 @@ import { SysfsStore } from './sysfs_store.ts';
 export interface RealDriverOptions {
   /** What may be a member, e.g. `/dev/sd*`, `/dev/mapper/*`. */
   deviceGlobs: readonly string[];
+  /** Whose bitmap it keeps on the members. */
+  node: NodeId;
   native: NativeAddon;
 }
 
@@ -82,6 +84,7 @@ class RealDriver implements MdDriver {
   readonly #paths: MemberPaths;
   readonly #watch: ArrayWatch;
   readonly #boot: string;
+  readonly #node: NodeId;
   /** `md/device` of members on their way out: a spare is called faulty for a moment then, which is nobody's failure. */
   readonly #leaving = new Set<string>();
   /**
@@ -93,8 +96,9 @@ class RealDriver implements MdDriver {
   readonly #askedFor = new Set<string>();
 
   constructor(options: RealDriverOptions) {
-    const { native } = options;
+    const { native, node } = options;
     this.#native = native;
+    this.#node = node;
     this.#readFiles = (paths) => native.readFiles(paths);
     this.#store = new SysfsStore((path, value) => native.writeFile(path, value));
     this.#disks = new Disks(options.deviceGlobs, this.#readFiles, (path, offset, length) =>
@@ -223,6 +227,7 @@ class RealDriver implements MdDriver {
       degraded: array.degraded,
       raidDisks: array.raidDisks,
       sizeSectors: array.sizeSectors,
+      bitmap: array.bitmap,
       members,
     };
   }
@@ -244,7 +249,7 @@ class RealDriver implements MdDriver {
       );
       const members = planAssembly(record, devices);
       await loadModules(record.level);
-      await startArray(record, members, this.#readFiles, this.#store, this.#paths);
+      await startArray(record, this.#node, members, this.#readFiles, this.#store, this.#paths);
       try {
         await this.#guard.register(this.#array(md).read(), true);
       } catch (error) {
@@ -361,6 +366,14 @@ class RealDriver implements MdDriver {
       // (md_check_recovery and remove_and_add_spares, drivers/md/md.c).
       for (const spare of array.idleSpares()) await this.#leave(array, spare);
       await array.startCopy(copy);
+    });
+  }
+
+  mark(md: string, ranges: readonly SectorRange[]): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      demandFrozen(this.#observation(array.read()), 'marking what may differ');
+      await array.mark(ranges);
     });
   }
 

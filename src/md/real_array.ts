@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { MemberRecord } from '../arrays/record.ts';
 import { demandStop } from './copy_rules.ts';
-import { type CopyOrder, MdError } from './driver.ts';
+import { type CopyOrder, MdError, type SectorRange } from './driver.ts';
 import type { NativeAddon } from './native.ts';
 import { attach, clearArray, enterSlot, type Place } from './real_assembly.ts';
 import { type BlockDevice, errorCode, errorText } from './real_disks.ts';
@@ -37,6 +37,23 @@ const SOON_MS = 1;
 /** sync_speed_min at this height switches off both the limit and the waiting for others' I/O (md_do_sync). */
 const UNLIMITED_KIB_PER_SECOND = '1000000000';
 const ACTIONS = { resync: 'resync', recovery: 'recover', check: 'check', repair: 'repair' } as const;
+
+/** sysfs takes a page in one write. */
+const WORDS_MAX = 3000;
+
+/** `FIRST-LAST FIRST-LAST`, chunk numbers, as bitmap_store reads them (drivers/md/md.c). */
+function wordsOf(ranges: readonly SectorRange[], chunkSectors: number): string[] {
+  const writes: string[] = [];
+  let words = '';
+  for (const { loSector, hiSector } of ranges) {
+    if (loSector >= hiSector) continue;
+    words += ` ${Math.floor(loSector / chunkSectors)}-${Math.ceil(hiSector / chunkSectors) - 1}`;
+    if (words.length < WORDS_MAX) continue;
+    writes.push(words.trim());
+    words = '';
+  }
+  return words === '' ? writes : [...writes, words.trim()];
+}
 
 function syncMax(toSector: number | null): string {
   return toSector === null ? 'max' : String(toSector);
@@ -213,6 +230,17 @@ export class RealArray {
 
   get chunkSectors(): number {
     return readChunkSectors(this.md, this.#readFiles);
+  }
+
+  /** @throws MdError EINVAL without a bitmap */
+  async mark(ranges: readonly SectorRange[]): Promise<void> {
+    const [text] = this.#readFiles([`${arrayDirectory(this.md)}/bitmap/chunksize`]);
+    const chunkSectors = Number(text ?? 0) / 512;
+    // What has no bitmap takes the bits, and forgets them.
+    if (!this.read().bitmap || !(chunkSectors > 0))
+      throw new MdError('EINVAL', `${this.md}: it has no bitmap on this node to mark anything in`);
+    for (const words of wordsOf(ranges, chunkSectors))
+      await this.#set('bitmap_set_bits', words, 'marking what may differ');
   }
 
   /** From the frozen state; see demandCopy for what must be so. */

@@ -6,9 +6,10 @@
  */
 import { existsSync } from 'node:fs';
 import { isRedundant, survives } from '../arrays/levels.ts';
-import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
+import type { ArrayRecord, MemberRecord, NodeId } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
 import { loadKernelModules } from './kernel_modules.ts';
+import { bitmapSector } from './marks.ts';
 import { recoveryStartOf } from './metadata.ts';
 import type { BlockDevice } from './real_disks.ts';
 import type { MemberPaths } from './real_paths.ts';
@@ -37,6 +38,8 @@ const MODULES: Record<ArrayRecord['level'], string> = {
 };
 
 const NEW_ARRAY = '/sys/module/md_mod/parameters/new_array';
+/** md clears a bit two such times after the last write to its chunk. */
+const BITMAP_CLEARS_SECONDS = '5';
 const CLEAR_PATIENCE_MS = 2000;
 const NODE_PATIENCE_MS = 5000;
 
@@ -109,6 +112,7 @@ export async function enterSlot(
  */
 export async function startArray(
   record: ArrayRecord,
+  node: NodeId,
   members: readonly PlannedMember[],
   readFiles: FileReader,
   store: SysfsStore,
@@ -119,7 +123,8 @@ export async function startArray(
   try {
     const attached = await Promise.all(members.map((member) => layered(record, member, paths)));
     await configure(record, attached, store);
-    await run(record, attached, readFiles, store);
+    const bitmap = await configureBitmap(record, node, store);
+    await run(record, attached, { keepsMarks: !bitmap || record.resync?.by === node }, readFiles, store);
   } catch (error) {
     await clearArray(md, readFiles, store).catch(() => undefined);
     await Promise.all(members.map((member) => paths.detach(member.record.uuid).catch(() => undefined)));
@@ -172,9 +177,31 @@ async function configure(record: ArrayRecord, members: readonly PlannedMember[],
   if (record.componentSectors > 0) await set('component_size', String(record.componentSectors / 2));
 }
 
+/**
+ * Before the start, and before anything is frozen: `location` is refused while a recovery flag is set, frozen included. False:
+ * the record wants none, or this kernel shows no such files (of 6.18 on only once there is a bitmap; location_store and
+ * md_bitmap_create, drivers/md/md-bitmap.c).
+ */
+async function configureBitmap({ md, bitmap }: ArrayRecord, node: NodeId, store: SysfsStore): Promise<boolean> {
+  const directory = `${arrayDirectory(md)}/bitmap`;
+  if (bitmap === null || !existsSync(`${directory}/location`)) return false;
+  const set = (name: string, value: string) =>
+    store.write(`${md}: describing the bitmap`, `${directory}/${name}`, value);
+  // These two first, or the array does not start.
+  await set('time_base', BITMAP_CLEARS_SECONDS);
+  await set('chunksize', String(bitmap.chunkSectors * 512));
+  // No bitmap superblock: md writes bits there, and nothing else.
+  await set('metadata', 'external');
+  await set('space', String(bitmap.sectorsPerNode));
+  await set('location', `+${bitmapSector(bitmap, node)}`);
+  return true;
+}
+
 async function run(
   record: ArrayRecord,
   members: readonly PlannedMember[],
+  /** Marks in the bitmap, left by an earlier boot, count for the coming resync; else md drops them. */
+  { keepsMarks }: { keepsMarks: boolean },
   readFiles: FileReader,
   store: SysfsStore,
 ): Promise<void> {
@@ -184,7 +211,9 @@ async function run(
   const resyncStart = record.resync?.kind === 'resync' ? String(record.resync.fromSector) : 'none';
   const present = members.filter((member) => member.record.role === 'active').length;
   // A parity array that is both degraded and dirty does not start (raid5_run); it takes the mark once it is started and frozen.
-  const markLater = ['raid4', 'raid5', 'raid6'].includes(record.level) && present < record.raidDisks;
+  const unstartable = ['raid4', 'raid5', 'raid6'].includes(record.level) && present < record.raidDisks;
+  // md_bitmap_load takes the marks at and past resync_start for what has to be copied, and lets go of them otherwise.
+  const markLater = unstartable || !keepsMarks;
   await set('resync_start', markLater ? 'none' : resyncStart);
   // The first state of an array whose data is there. Nothing is written, no copy starts.
   await set('array_state', 'readonly');

@@ -3,13 +3,14 @@
  * contract in driver.ts; the compliance suite runs against it and against the real one.
  *
  * Beyond the contract a `SimulatedNode` is the rest of a machine: applications that read and write /dev/mdX, an operator
- * who types `mdadm --fail`, a crash, a freeze. What it does not model: raid6 and the layouts named in simulated_layout.ts,
- * write-intent bitmaps. `resync` of raid4/5 computes parity anew, chunk by chunk; it needs all members and otherwise ends at
+ * who types `mdadm --fail`, a crash, a freeze. What it does not model: raid6 and the layouts named in simulated_layout.ts.
+ * `resync` of raid4/5 computes parity anew, chunk by chunk; it needs all members and otherwise ends at
  * once, as does a mirror's with one leg.
  */
 import { createHash } from 'node:crypto';
 import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
+import { copySectors } from '../arrays/windows.ts';
 import { demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
@@ -21,9 +22,11 @@ import {
   type MetadataWrite,
   type SectorRange,
 } from './driver.ts';
+import { bitmapBytes, bitmapSector } from './marks.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
 import { recoveryStartOf } from './metadata.ts';
-import { type AttachedMember, SimulatedArray } from './simulated_array.ts';
+import { type AttachedMember, type KeptBitmap, SimulatedArray } from './simulated_array.ts';
+import { SimulatedBitmap } from './simulated_bitmap.ts';
 import { SimulatedGuard } from './simulated_guard.ts';
 import { SimulatedKernel } from './simulated_kernel.ts';
 import { unknownLayout } from './simulated_layout.ts';
@@ -238,9 +241,27 @@ export class SimulatedNode implements MdDriver {
         'EINVAL',
         `${md}: ${slots.size} of ${record.raidDisks} members are too few for ${record.level}; attach more`,
       );
-    this.#arrays.set(md, new SimulatedArray(this.#kernel, record, members, this.#random, () => this.#changed(md)));
+    const kept = await this.#bitmapFor(record, members);
+    const array = new SimulatedArray(this.#kernel, record, members, kept, this.#random, () => this.#changed(md));
+    this.#arrays.set(md, array);
     this.#changed(md);
   }
+
+  /** As md_bitmap_load does, it reads one member in sync. */
+  async #bitmapFor(record: ArrayRecord, members: readonly AttachedMember[]): Promise<KeptBitmap | null> {
+    const place = record.bitmap;
+    const member = members.find(({ inSync }) => inSync);
+    if (!this.hasBitmaps || place === null || member === undefined || !isRedundant(record.level)) return null;
+    const sector = bitmapSector(place, this.node);
+    const { resync } = record;
+    const neededFrom = resync?.kind === 'resync' && resync.by === this.node ? resync.fromSector : null;
+    const length = Math.ceil(bitmapBytes(record, place) / BLOCK_BYTES) * BLOCK_BYTES;
+    const found = await this.#kernel.read(member.disk, sector * 512, length);
+    return { bitmap: new SimulatedBitmap(place, copySectors(record, 'resync'), found, neededFrom), sector };
+  }
+
+  /** False: a kernel whose sysfs shows no files of a bitmap. */
+  hasBitmaps = true;
 
   /** As its role in the record says. `recoverySector`: of a rebuilding member */
   #attach(md: string, uuid: string, path: string, record: ArrayRecord, recoverySector: number): AttachedMember {
@@ -270,7 +291,7 @@ export class SimulatedNode implements MdDriver {
     if (array === undefined) return;
     if (array.busy) throw new MdError('EBUSY', `${md} is in use (some process has it open); end that first`);
     for (const member of array.members) array.releasePath(member);
-    await array.freeze();
+    await array.end();
     this.#arrays.delete(md);
     this.#changed(md);
   }
@@ -350,6 +371,11 @@ export class SimulatedNode implements MdDriver {
   async startCopy(md: string, copy: CopyOrder): Promise<void> {
     await this.#kernel.moment();
     await this.#array(md).startCopy(copy);
+  }
+
+  async mark(md: string, ranges: readonly SectorRange[]): Promise<void> {
+    await this.#kernel.moment();
+    await this.#array(md).mark(ranges);
   }
 
   async extendCopy(md: string, toSector: number | null): Promise<void> {

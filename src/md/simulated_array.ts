@@ -28,6 +28,7 @@ import {
   overlap,
 } from './copy_rules.ts';
 import { type ArrayObservation, type CopyOrder, MdError, type MemberPath, type SectorRange } from './driver.ts';
+import type { SimulatedBitmap } from './simulated_bitmap.ts';
 import type { SimulatedKernel } from './simulated_kernel.ts';
 import { type Piece, piecesOf } from './simulated_layout.ts';
 
@@ -42,6 +43,12 @@ export interface AttachedMember {
   faulty: boolean;
   blocked: boolean;
   path: MemberPath;
+}
+
+/** This node's bitmap, and where it lies on each member. */
+export interface KeptBitmap {
+  bitmap: SimulatedBitmap;
+  sector: number;
 }
 
 interface Leg {
@@ -62,6 +69,8 @@ interface Copy {
 const COPY_STEP_SECTORS = 128;
 const COPY_STEP_MS = 1;
 const SUSPEND_PATIENCE_MS = 5000;
+/** `time_base` of the bitmap. */
+const BITMAP_ROUND_MS = 5000;
 const ACTIONS = { resync: 'resync', recovery: 'recover', check: 'check', repair: 'repair' } as const;
 
 function xor(into: Uint8Array, from: Uint8Array): Uint8Array {
@@ -101,23 +110,31 @@ export class SimulatedArray {
   #submitted = 0;
   #openers = 0;
   #parityTail: Promise<void> = Promise.resolve();
+  readonly #kept: KeptBitmap | null;
+  /** Bits go to the members one time after the other: none overtakes a newer one. */
+  #bitmapTail: Promise<void> = Promise.resolve();
+  #bitmapQueued: Promise<void> | null = null;
+  #stopped = false;
   #waiting: { ready: () => boolean; act: () => void; resolve: () => void }[] = [];
 
   constructor(
     kernel: SimulatedKernel,
     record: ArrayRecord,
     members: AttachedMember[],
+    kept: KeptBitmap | null,
     random: () => number,
     changed: () => void,
   ) {
     this.#kernel = kernel;
     this.#record = record;
     this.members = members;
+    this.#kept = kept;
     this.#random = random;
     this.#changed = changed;
     this.#sizeSectors = arraySectors(record);
     this.#suspended = this.#whole;
     this.#resyncStartSector = record.resync?.kind === 'resync' ? record.resync.fromSector : null;
+    if (kept !== null) this.#roundOfBitmap();
   }
 
   /** As it was assembled, but for what has been changed since: slots and size. */
@@ -166,6 +183,7 @@ export class SimulatedArray {
       degraded: this.record.raidDisks - inSync,
       raidDisks: this.record.raidDisks,
       sizeSectors: this.#sizeSectors,
+      bitmap: this.#kept !== null,
       members: this.members.map((member) => ({
         uuid: member.uuid,
         device: member.disk,
@@ -410,6 +428,75 @@ export class SimulatedArray {
     };
   }
 
+  // --- the bitmap -----------------------------------------------------------------------------------------------------
+
+  /** @throws MdError EBUSY, EINVAL */
+  async mark(ranges: readonly SectorRange[]): Promise<void> {
+    demandFrozen(this.observe(), 'marking what may differ');
+    if (this.#kept === null)
+      throw new MdError('EINVAL', `${this.record.md}: it has no bitmap on this node to mark anything in`);
+    for (const range of ranges) {
+      this.#kept.bitmap.mark(range);
+      // md_bitmap_dirty_bits
+      this.#resyncStartSector = Math.min(this.#resyncStartSector ?? range.loSector, range.loSector);
+    }
+    await this.#flushBitmap();
+    this.#tell();
+  }
+
+  /** Resolves when the bits as they are now are on every member that is written to. */
+  #flushBitmap(): Promise<void> {
+    if (this.#bitmapQueued !== null) return this.#bitmapQueued;
+    const flushed = this.#bitmapTail.then(() => {
+      this.#bitmapQueued = null;
+      return this.#writeBitmap();
+    });
+    this.#bitmapQueued = flushed;
+    this.#bitmapTail = flushed;
+    return flushed;
+  }
+
+  async #writeBitmap(): Promise<void> {
+    const kept = this.#kept;
+    if (kept === null) return;
+    const bytes = Uint8Array.from(kept.bitmap.bytes);
+    const legs = this.members.filter((member) => member.slot !== null && !member.faulty);
+    await Promise.all(
+      legs.map(async (member) => {
+        try {
+          await this.#onPath(member, () => this.#kernel.write(member.disk, kept.sector * 512, bytes));
+        } catch {
+          if (!member.faulty) this.#fail(member);
+        }
+      }),
+    );
+  }
+
+  #roundOfBitmap(): void {
+    this.#kernel.later(BITMAP_ROUND_MS, () => {
+      if (this.#stopped) return;
+      if (this.#kept?.bitmap.rest()) void this.#flushBitmap();
+      this.#roundOfBitmap();
+    });
+  }
+
+  /** The end: what has no need to stay is cleared at once (md_bitmap_flush). */
+  async end(): Promise<void> {
+    await this.freeze();
+    this.#stopped = true;
+    const { bitmap } = this.#kept ?? {};
+    const cleared = [bitmap?.rest(), bitmap?.rest()];
+    if (cleared.includes(true)) await this.#flushBitmap();
+  }
+
+  /** In the unit of a resync. */
+  #marksOf(pieces: readonly Piece[], sector: number): SectorRange[] {
+    return pieces.map((piece) => {
+      const loSector = piece.parity === null ? sector + piece.at : (piece.copies[0]?.sector ?? 0);
+      return { loSector, hiSector: loSector + piece.sectors };
+    });
+  }
+
   // --- failure --------------------------------------------------------------------------------------------------------
 
   /** False: the kernel keeps it, because nothing would be left. */
@@ -522,13 +609,22 @@ export class SimulatedArray {
       );
       let legFailed = false;
       let failure: unknown = null;
+      const pieces = piecesOf(this.record, sector, data.length / 512);
+      const marks = this.#marksOf(pieces, sector);
+      const { bitmap } = this.#kept ?? {};
+      let whole = false;
+      let waitsForBits = false;
+      for (const mark of marks) if (bitmap?.beginWrite(mark) === true) waitsForBits = true;
       try {
-        const pieces = piecesOf(this.record, sector, data.length / 512);
+        // md chooses the legs before the bits are written, and submits to them after (flush_bio_list, drivers/md/raid1-10.c).
+        const legs = pieces.map((piece) => this.#legsOf(piece));
+        whole = pieces.every((piece) => this.#hasAllLegs(piece));
+        await (waitsForBits ? this.#flushBitmap() : this.#bitmapTail);
         const outcomes = await Promise.allSettled(
-          pieces.map((piece) => {
+          pieces.map((piece, index) => {
             const part = data.subarray(piece.at * 512, (piece.at + piece.sectors) * 512);
             return piece.parity === null
-              ? this.#writeCopies(piece, part)
+              ? this.#writeCopies(legs[index] ?? [], part)
               : this.#writeStripe(piece, piece.parity, part);
           }),
         );
@@ -537,6 +633,8 @@ export class SimulatedArray {
           else legFailed ||= outcome.value;
         }
       } finally {
+        whole &&= !legFailed && failure === null && pieces.every((piece) => this.#hasAllLegs(piece));
+        for (const mark of marks) bitmap?.endWrite(mark, whole);
         this.#submitted -= 1;
         this.#wake();
       }
@@ -549,18 +647,28 @@ export class SimulatedArray {
     }
   }
 
-  /** True: a leg has failed, the others have the data. Throws when none has, or a leg without it cannot be failed. */
-  async #writeCopies(piece: Piece, data: Uint8Array): Promise<boolean> {
-    const legs = piece.copies.flatMap(({ slot, sector }) => {
+  #legsOf(piece: Piece): Leg[] {
+    return piece.copies.flatMap(({ slot, sector }) => {
       const member = this.#writable(slot);
       return member === undefined ? [] : [{ member, sector }];
     });
+  }
+
+  #hasAllLegs(piece: Piece): boolean {
+    const slots = [...piece.copies.map(({ slot }) => slot), ...(piece.parity === null ? [] : [piece.parity])];
+    return slots.every((slot) => this.#writable(slot) !== undefined);
+  }
+
+  /** True: a leg has failed, the others have the data. Throws when none has, or a leg without it cannot be failed. */
+  async #writeCopies(legs: readonly Leg[], data: Uint8Array): Promise<boolean> {
     let legFailed = false;
     let failure: unknown = legs.some(({ member }) => member.inSync)
       ? null
       : new MdError('EIO', `${this.record.md}: no leg in sync is left`);
     await Promise.all(
       legs.map(async ({ member, sector }) => {
+        // Failed since it was chosen: no error that anybody handles.
+        if (member.faulty) return;
         try {
           await this.#writeLeg(member, sector, data);
         } catch (error) {
@@ -701,7 +809,13 @@ export class SimulatedArray {
     if (order.kind === 'resync') this.#resyncStartSector = order.fromSector;
     this.#syncMaxSector = order.toSector ?? Number.POSITIVE_INFINITY;
     this.#frozen = false;
-    this.#begin(order.kind, order.kind === 'recovery' ? (this.#rebuildingFrom ?? 0) : order.fromSector);
+    this.#begin(order.kind, this.#beginningOf(order.kind, order.fromSector));
+  }
+
+  /** With a bitmap a resync begins at 0 (md_do_sync). */
+  #beginningOf(kind: CopyKind, fromSector: number): number {
+    if (kind === 'recovery') return this.#rebuildingFrom ?? 0;
+    return kind === 'resync' && this.#kept !== null ? 0 : fromSector;
   }
 
   /** @throws MdError EINVAL */
@@ -724,6 +838,8 @@ export class SimulatedArray {
     const copy = { kind, position: fromSector, completed: fromSector, waiting: false };
     this.#copy = copy;
     if (kind !== 'recovery') this.#mismatchSectors = 0;
+    // The new member has none of the bits yet (md_bitmap_write_all).
+    else void this.#flushBitmap();
     this.#tell();
     this.#kernel.later(COPY_STEP_MS, () => void this.#copyOn(copy));
   }
@@ -740,7 +856,8 @@ export class SimulatedArray {
         if (free !== undefined) Object.assign(spare, { slot: free, recoverySector: 0 });
       }
       if (this.#rebuildingFrom !== null) this.#begin('recovery', this.#rebuildingFrom);
-      else if (this.#resyncStartSector !== null) this.#begin('resync', this.#resyncStartSector);
+      else if (this.#resyncStartSector !== null)
+        this.#begin('resync', this.#beginningOf('resync', this.#resyncStartSector));
     });
   }
 
@@ -750,7 +867,8 @@ export class SimulatedArray {
     if (copy === null) return;
     this.#copy = null;
     this.#writePending = true;
-    if (copy.kind === 'resync') this.#resyncStartSector = copy.position;
+    if (copy.kind === 'resync') this.#resyncStartSector = Math.max(this.#resyncStartSector ?? 0, copy.position);
+    this.#kept?.bitmap.endSync(copy.position, true);
     if (copy.kind !== 'recovery') return;
     for (const member of this.#rebuilding) member.recoverySector = Math.max(member.recoverySector, copy.position);
   }
@@ -760,6 +878,8 @@ export class SimulatedArray {
     this.#writePending = true;
     this.#syncMaxSector = Number.POSITIVE_INFINITY;
     if (copy.kind === 'resync') this.#resyncStartSector = null;
+    this.#kept?.bitmap.endSync(Number.POSITIVE_INFINITY, false);
+    if (copy.kind === 'recovery') this.#kept?.bitmap.forgetNeeded();
     if (copy.kind === 'recovery') for (const member of this.#rebuilding) member.inSync = true;
     this.#copyByItself();
   }
@@ -773,7 +893,12 @@ export class SimulatedArray {
     const something = this.#somethingToCopy(copy.kind);
     const limit = Math.min(total, this.#syncMaxSector);
     // A copy that has nowhere to go ends at once, whatever sync_max says.
-    const end = something ? Math.min(limit, (Math.floor(copy.position / whole) + 1) * whole) : total;
+    const bitmap = copy.kind === 'resync' ? this.#kept?.bitmap : undefined;
+    // Skipped whatever sync_max says: nothing is copied there.
+    const next = bitmap?.nextNeeded(copy.position) ?? copy.position;
+    const skips = something && next > copy.position && copy.position < limit;
+    const step = Math.min(limit, (Math.floor(copy.position / whole) + 1) * whole);
+    const end = skips ? next : something ? step : total;
     if (end <= copy.position && copy.position < total) {
       copy.waiting = true;
       copy.completed = copy.position;
@@ -785,13 +910,17 @@ export class SimulatedArray {
     this.#barrier = true;
     await this.#until(() => this.#submitted === 0);
     try {
-      if (this.#copy === copy && something) await this.#copyRange(copy.kind, copy.position, end);
+      if (this.#copy === copy && something && !skips) {
+        bitmap?.beginSync(copy.position);
+        await this.#copyRange(copy.kind, copy.position, end);
+      }
     } finally {
       this.#stepping = false;
       this.#barrier = false;
     }
     if (this.#copy === copy) {
       copy.position = end;
+      bitmap?.endSync(end, false);
       // When md_do_sync says how far it is: at half of the way to sync_max, and each sixteenth of the whole.
       const done = end - copy.completed;
       if (done * 2 >= this.#syncMaxSector - copy.completed || done > total / 16) copy.completed = end;

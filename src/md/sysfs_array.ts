@@ -33,6 +33,8 @@ export interface SysfsArray {
   mismatchSectors: number;
   degraded: number;
   raidDisks: number;
+  /** md keeps a write-intent bitmap. */
+  bitmap: boolean;
   members: SysfsMember[];
 }
 
@@ -75,6 +77,7 @@ const ARRAY_FILES = [
   'mismatch_cnt',
   'degraded',
   'raid_disks',
+  'bitmap/location',
   '../size',
 ] as const;
 
@@ -123,6 +126,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     mismatchSectors: numberOrNull(read('mismatch_cnt')) ?? 0,
     degraded: numberOrNull(read('degraded')) ?? 0,
     raidDisks: numberOrNull(read('raid_disks')) ?? 0,
+    bitmap: !['none', null].includes(read('bitmap/location')),
     members,
   };
 }

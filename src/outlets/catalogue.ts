@@ -80,6 +80,11 @@ export const catalogue = {
   CopyChanged: { type: 'io.mdmesh.array.copy-changed', severity: 'info' },
   CopyCheckpoint: { type: 'io.mdmesh.array.copy-checkpoint', severity: 'info' },
   CopyEnded: { type: 'io.mdmesh.array.copy-ended', severity: 'info' },
+  BitmapsRead: { type: 'io.mdmesh.array.bitmaps-read', severity: 'info' },
+  BitmapsUnreadable: { type: 'io.mdmesh.array.bitmaps-unreadable', severity: 'warning' },
+  BitmapsTaken: { type: 'io.mdmesh.array.bitmaps-taken', severity: 'info' },
+  BitmapsMerged: { type: 'io.mdmesh.array.bitmaps-merged', severity: 'info' },
+  BitmapUnavailable: { type: 'io.mdmesh.array.bitmap-unavailable', severity: 'warning' },
   PathLost: { type: 'io.mdmesh.array.path-lost', severity: 'warning' },
   PathRestored: { type: 'io.mdmesh.array.path-restored', severity: 'notice' },
   PathLossAgreed: { type: 'io.mdmesh.array.path-loss-agreed', severity: 'info' },
@@ -110,6 +115,11 @@ export const catalogue = {
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
+  JournalSigned: { type: 'io.mdmesh.node.journal-signed', severity: 'info' },
+  JournalCosigned: { type: 'io.mdmesh.node.journal-cosigned', severity: 'info' },
+  JournalBegunAnew: { type: 'io.mdmesh.node.journal-begun-anew', severity: 'warning' },
+  JournalUnproved: { type: 'io.mdmesh.node.journal-unproved', severity: 'warning' },
+  JournalRewritten: { type: 'io.mdmesh.node.journal-rewritten', severity: 'critical' },
   TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
 } as const satisfies Record<string, Entry>;
 
@@ -151,11 +161,22 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
       const heir = body.to === null ? '' : ` to node ${body.to}`;
       return [tell('MasterReleased', names.cluster, `term ${body.term}${heir}`)];
     }
+    case 'checkpoint':
+      return [tell('JournalSigned', `node/${event.origin}`, `${sizeIn(body.note)} entries`)];
+    case 'cosignature':
+      return [
+        tell('JournalCosigned', body.of.origin.replace(/^.*\/(node\/[0-9]+)\/.*$/, '$1'), `${body.of.size} entries`),
+      ];
     case 'leave':
       return [tell('NodeLeft', `node/${event.origin}`, body.reason)];
     case 'notice':
       return [noticeTelling(body, names)];
   }
+}
+
+/** A note that was verified when its event came in: origin, size, root. */
+function sizeIn(note: string): string {
+  return note.split('\n')[1] ?? '';
 }
 
 function noticeTelling({ name, severity, subject, detail }: NoticeBody, names: Names): Telling {
@@ -217,6 +238,7 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'resync-start': () => [tell('CopyOrdered', md, resyncText(record), uuid)],
     'resync-done': () => [tell('CopyEnded', md, member, uuid)],
     'resync-checkpoint': () => [tell('CopyCheckpoint', md, resyncText(record))],
+    'resync-marks': () => [tell('BitmapsMerged', md, marksText(record))],
     'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
     // The master says PathLost and PathRestored in notices of its own.
     'path-lost': () => [tell('PathLossAgreed', md, `${node}, ${member}`, uuid)],
@@ -240,6 +262,8 @@ function observationTelling(
       return tell('FaultSeen', subject, `member ${memberName(observation.member, names)}`, observation.member);
     case 'resync-done':
       return tell('ResyncEndSeen', subject, '');
+    case 'marks-taken':
+      return tell('BitmapsTaken', subject, observation.kept ? '' : 'no bitmap on this node: everything is copied');
   }
 }
 
@@ -274,6 +298,11 @@ function resyncText(record: ArrayRecord): string {
   if (record.resync === null) return '';
   const { kind, by, fromSector, halted } = record.resync;
   return `${kind}${halted ? ' halted' : ''} by node ${by} from sector ${fromSector}`;
+}
+
+function marksText({ resync }: ArrayRecord): string {
+  const by = resync?.markedBy ?? null;
+  return by === null ? 'everything is copied' : `what is left to copy is marked by node ${by.join(', ')}`;
 }
 
 function memberName(uuid: string, names: Names): string {

@@ -196,7 +196,7 @@ function decodeEnvelope(bytes: Uint8Array): Envelope {
 const signingKeys = new WeakMap<Ed25519PrivateKey, KeyObject>();
 const verifyingKeys = new WeakMap<PublicKey, KeyObject>();
 
-function signingKey(key: Ed25519PrivateKey): KeyObject {
+export function signingKey(key: Ed25519PrivateKey): KeyObject {
   let prepared = signingKeys.get(key);
   if (prepared === undefined) {
     // libp2p keeps the 32 bytes of the seed and the 32 of the public key in one.
@@ -208,7 +208,7 @@ function signingKey(key: Ed25519PrivateKey): KeyObject {
   return prepared;
 }
 
-function verifyingKey(key: PublicKey): KeyObject {
+export function verifyingKey(key: PublicKey): KeyObject {
   let prepared = verifyingKeys.get(key);
   if (prepared === undefined) {
     const x = Buffer.from(key.raw).toString('base64url');

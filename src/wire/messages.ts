@@ -24,6 +24,11 @@ export const Observation = z.discriminatedUnion('what', [
     since: z.int().min(0),
     mismatchSectors: z.int().min(0).nullable().default(null),
   }),
+  /**
+   * The node that the record has resync takes the marks of the nodes that the record names for its own. `kept`: they stand in its own
+   * bitmap now; else it keeps none, and copies everything.
+   */
+  z.object({ what: z.literal('marks-taken'), array: Uuid, since: z.int().min(0), kept: z.boolean() }),
 ]);
 export type Observation = z.infer<typeof Observation>;
 
@@ -42,6 +47,8 @@ export const Request = z.discriminatedUnion('verb', [
     devices: z.array(z.string()),
     spares: z.int().default(0),
     assumeClean: z.boolean().default(false),
+    /** @default internal: one for each node */
+    bitmap: z.enum(['internal', 'none']).optional(),
     force: z.boolean().default(false),
     /** Nodes that do not see each disk are left out, until they do. */
     allowMissing: z.literal(true).optional(),
@@ -120,6 +127,7 @@ export const CommitKind = z.enum([
   'resync-done',
   'resync-checkpoint',
   'resync-change',
+  'resync-marks',
   'path-lost',
   'new-term',
   'move',
@@ -149,6 +157,23 @@ export const EventBody = z.discriminatedUnion('type', [
   z.object({ type: z.literal('vote'), term: z.int().min(1), candidate: NodeId }),
   /** The holder gives up its lease of `term`; voters' promises to it end at once. `to`: who should be voted in next. */
   z.object({ type: z.literal('lease-release'), term: z.int().min(1), to: NodeId.nullable() }),
+  /**
+   * What this node's journal holds, in the form of C2SP's tlog-checkpoint: `note` names its log, the number of its entries and
+   * the root of their Merkle tree (RFC 6962). `proof` shows that nothing up to `previous`, the size in the checkpoint before, has
+   * changed; 0: no checkpoint before it, or one that is too long ago.
+   */
+  z.object({
+    type: z.literal('checkpoint'),
+    note: z.string().max(1000),
+    previous: z.int().min(0),
+    proof: z.array(z.base64().length(44)).max(64),
+  }),
+  /** This node has seen that checkpoint follow from the ones before. `line`: C2SP's tlog-cosignature, to stand below the note. */
+  z.object({
+    type: z.literal('cosignature'),
+    of: z.object({ origin: z.string().max(200), size: z.int().min(0), root: z.base64().length(44) }),
+    line: z.string().max(400),
+  }),
   /** The node says goodbye: its writes are held, or its arrays are stopped. */
   z.object({ type: z.literal('leave'), reason: z.string().max(200) }),
   /**
@@ -279,6 +304,8 @@ export const ArrayReport = z.object({
   state: LocalState,
   /** Members this node can read and write, by device UUID. */
   visible: z.array(Uuid).max(384),
+  /** md keeps this node's bitmap on the members. */
+  bitmap: z.boolean().default(false),
   /** Set when the array cannot be brought to the record here; words for people. */
   trouble: z.string().max(500).nullable(),
   /** Members to which I/O of this node waits for a lost path, or did until a moment ago. */

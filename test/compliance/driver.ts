@@ -7,9 +7,10 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { type ArrayRecord, type CopyKind, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
-import { type ArrayObservation, type CopyOrder, type MdDriver, MdError } from '#src/md/driver.ts';
-import { MESH_HEADER_BYTES, meshHeaderSectors } from '#src/md/mesh_area.ts';
+import { type ArrayRecord, type BitmapPlace, type CopyKind, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
+import { type ArrayObservation, type CopyOrder, type MdDriver, MdError, type SectorRange } from '#src/md/driver.ts';
+import { readMarks } from '#src/md/marks.ts';
+import { bitmapPlace, MESH_HEADER_BYTES, meshGeometry, meshHeaderSectors } from '#src/md/mesh_area.ts';
 import { superblocksFor, writesFor } from '#src/md/metadata.ts';
 import { CLUSTER, member, memberUuid, record } from './records.ts';
 
@@ -47,6 +48,20 @@ const BLOCK_BYTES = 4096;
 const FAR_MS = 300_000;
 /** More than any step of a driver takes by itself. */
 const LONG_ENOUGH_MS = 300;
+
+/** Of half a second each; md needs some 15 s. */
+const UNMARKED_ROUNDS = 120;
+
+/** 64 KiB a bit, 16 bits for the array. */
+function bitmap(): BitmapPlace {
+  const geometries = [...superblocksFor(record(), true).values()].flatMap((sb) => {
+    const geometry = meshGeometry(sb, 3);
+    return 'error' in geometry ? [] : [geometry];
+  });
+  const place = bitmapPlace(geometries, record().componentSectors);
+  assert.ok(place !== null && place.chunkSectors === 128);
+  return place;
+}
 
 const filled = (value: number, lengthBytes = BLOCK_BYTES) => new Uint8Array(lengthBytes).fill(value);
 
@@ -180,6 +195,22 @@ class Bench {
   async onDisk(index: number, block: number): Promise<number | undefined> {
     const sector = 2048 + block * 8;
     return (await this.done(this.fixture.readDisk(this.path(index), sector, BLOCK_BYTES)))[0];
+  }
+
+  /** What a node has marked in its bitmap on this member. */
+  async marks(index: number, node = 1): Promise<SectorRange[]> {
+    const alone = { ...this.record, members: this.record.members.slice(index, index + 1) };
+    return this.done(readMarks(this.driver, alone, [node], this.devices));
+  }
+
+  /** md has cleared all bits again, on every member. */
+  async unmarked(): Promise<void> {
+    for (let round = 0; ; round += 1) {
+      const left = [...(await this.marks(0)), ...(await this.marks(1))];
+      if (left.length === 0) return;
+      assert.ok(round < UNMARKED_ROUNDS, `still marked: ${JSON.stringify(left)}`);
+      await this.fixture.pass(500);
+    }
   }
 
   member(index: number) {
@@ -1184,6 +1215,110 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await fixture.done(fixture.writeDisk(path, 0, filled(1)));
       const written = await fixture.done(driver.fingerprint(path));
       assert.ok(!written.blank && written.digest !== blank.digest);
+    });
+
+    test('without a place for it there is no bitmap, and nothing can be marked', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.open();
+      assert.equal(bench.see().bitmap, false);
+      await refused(bench.done(bench.driver.mark(bench.md, [{ loSector: 0, hiSector: 128 }])), 'EINVAL');
+    });
+
+    test('a write is marked on every member, in the bitmap of this node alone, and unmarked a while after', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      await bench.writable();
+      assert.equal(bench.see().bitmap, true);
+      await bench.done(bench.write(40, 5).promise);
+      const marked = [
+        { loSector: 0, hiSector: 128 },
+        { loSector: 256, hiSector: 384 },
+      ];
+      for (const index of [0, 1]) assert.deepEqual(await bench.marks(index), marked, `member ${index}`);
+      assert.deepEqual(await bench.marks(0, 2), [], 'of another node');
+      await bench.unmarked();
+    });
+
+    test('a resync copies what is marked, from sector 0 on, and nothing else', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      await bench.open();
+      for (const block of [20, 85, 150])
+        await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(7)));
+      const marked = [
+        { loSector: 128, hiSector: 256 },
+        { loSector: 1152, hiSector: 1280 },
+      ];
+      await bench.done(bench.driver.mark(bench.md, marked));
+      for (const index of [0, 1]) assert.deepEqual(await bench.marks(index), marked, `member ${index}`);
+      // Whatever the mark says: it only tells which leg is read.
+      await bench.copied({ kind: 'resync', fromSector: 1024, toSector: null });
+      assert.equal(bench.see().resyncStartSector, null);
+      for (const [block, value] of [
+        [20, 0],
+        [85, 7],
+        [150, 0],
+      ] as const)
+        assert.equal(await bench.onDisk(1, block), value, `block ${block}`);
+      await bench.unmarked();
+    });
+
+    test('a resync by marks copies nothing beyond where it is told to stop', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      await bench.open();
+      for (const block of [0, 165]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(7)));
+      const at = (chunk: number) => ({ loSector: chunk * 128, hiSector: (chunk + 1) * 128 });
+      await bench.done(bench.driver.mark(bench.md, [at(0), at(10)]));
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 0, toSector: 128 }));
+      const stands = (sector: number) => () => (bench.see().syncCompleted?.doneSectors ?? 0) >= sector;
+      await fixture.until(stands(128), 'the first chunk is copied');
+      assert.equal(await bench.onDisk(1, 0), 0);
+      await bench.done(bench.driver.extendCopy(bench.md, 1280));
+      await fixture.until(stands(1280), 'what is not marked is passed');
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.equal(await bench.onDisk(1, 165), 7, 'it is not to be copied yet');
+      await refused(bench.done(bench.driver.mark(bench.md, [at(3)])), 'EBUSY');
+      await bench.done(bench.driver.extendCopy(bench.md, null));
+      await bench.ended();
+      assert.equal(await bench.onDisk(1, 165), 0);
+    });
+
+    test('marks of an earlier boot are kept for the resync of this node, and else dropped', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      await bench.open();
+      const marked = [{ loSector: 640, hiSector: 768 }];
+      await bench.done(bench.driver.mark(bench.md, marked));
+      await bench.done(bench.driver.stop(bench.md));
+      assert.deepEqual(await bench.marks(1), marked, 'what is to be copied stays marked');
+      await bench.done(fixture.writeDisk(bench.path(1), 2048 + 85 * 8, filled(7)));
+      const by = (node: number) => ({ ...bench.record, resync: wholeCopy('resync', node, 8) });
+      await bench.done(bench.driver.assemble(by(1), bench.devices));
+      assert.equal(bench.see().resyncStartSector, 0);
+      await bench.done(bench.driver.open(bench.md));
+      await bench.copied({ kind: 'resync', fromSector: 0, toSector: null });
+      assert.equal(await bench.onDisk(1, 85), 0);
+      await bench.done(bench.driver.mark(bench.md, marked));
+      await bench.done(bench.driver.stop(bench.md));
+      await bench.done(bench.driver.assemble(by(2), bench.devices));
+      assert.equal(bench.see().resyncStartSector, 0, 'reads keep to the first leg all the same');
+      await bench.unmarked();
+    });
+
+    test('a write whose mark meets a lost path waits, and is done when the path is let go', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      await bench.writable();
+      await fixture.breakDisk(bench.path(1), 'writes');
+      const writes = [40, 41, 80].map((block) => bench.write(block, block));
+      await fixture.until(() => bench.member(1).path === 'lost', 'the path is lost');
+      for (const write of writes) await bench.stillWaits(write, 'the path is not let go');
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(1)));
+      await bench.done(bench.driver.releasePath(bench.md, memberUuid(1)));
+      await bench.done(bench.driver.answerGates(bench.md));
+      for (const write of writes) await bench.done(write.promise);
+      for (const block of [40, 41, 80]) assert.equal(await bench.onDisk(0, block), block);
+      assert.deepEqual(await bench.marks(0), [
+        { loSector: 0, hiSector: 128 },
+        { loSector: 256, hiSector: 384 },
+        { loSector: 640, hiSector: 768 },
+      ]);
     });
   });
 }

@@ -37,6 +37,7 @@ export function record(change: Partial<ArrayRecord> = {}): ArrayRecord {
     writerBoots: [],
     resync: null,
     syncLimitKib: null,
+    bitmap: null,
     lastCheck: null,
     events: 10,
     utimeSeconds: 1790000100,

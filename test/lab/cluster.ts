@@ -23,6 +23,8 @@ export interface ClusterOptions extends LabOptions {
   copy?: string;
   /** Devices that agents look at. @default the shared disks */
   devices?: readonly string[];
+  /** @default $MDMESH_BIN or out/mdmesh */
+  program?: string;
 }
 
 export interface Outcome {
@@ -38,17 +40,19 @@ export class Cluster {
   readonly lab: Lab;
   readonly nodes: readonly NodeId[];
   readonly #agents = new Map<NodeId, GuestProcess>();
+  readonly #program: string;
   readonly #ended = new Set<GuestProcess>();
 
-  private constructor(lab: Lab) {
+  private constructor(lab: Lab, binary: string) {
     this.lab = lab;
+    this.#program = binary;
     this.nodes = lab.guests.map((_, index) => index + 1);
   }
 
   /** Boots the guests and writes keys and configs; starts no agent yet. */
   static async prepare(options: ClusterOptions): Promise<Cluster> {
     const lab = await Lab.start(options);
-    const cluster = new Cluster(lab);
+    const cluster = new Cluster(lab, options.program ?? program);
     const identities = await Promise.all(cluster.nodes.map(() => generateIdentity()));
     const list = identities.map(
       ({ peerId }, index) =>
@@ -111,7 +115,7 @@ export class Cluster {
   }
 
   async startAgent(node: NodeId): Promise<void> {
-    const argv = [program, 'agent', '--config', this.configFile(node)];
+    const argv = [this.#program, 'agent', '--config', this.configFile(node)];
     const agent = await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') });
     this.#agents.set(node, agent);
     void agent.exited.then(() => this.#ended.add(agent));
@@ -161,7 +165,7 @@ export class Cluster {
 
   /** The mdmesh command on a node. */
   async mdmesh(node: NodeId, words: string, timeoutMs = 60_000): Promise<Outcome> {
-    return this.lab.guest(node).sh(`${program} --config ${this.configFile(node)} ${words}`, { timeoutMs });
+    return this.lab.guest(node).sh(`${this.#program} --config ${this.configFile(node)} ${words}`, { timeoutMs });
   }
 
   /** As `mdmesh`, and it must succeed. */

@@ -51,13 +51,13 @@ export class Bench {
   }
 
   static async start(disks: string[]): Promise<Bench> {
-    return new Bench(disks, await realDriver({ deviceGlobs: disks, native: loadNative() }));
+    return new Bench(disks, await realDriver({ deviceGlobs: disks, node: 1, native: loadNative() }));
   }
 
   /** As when the agent dies and is started again: no grant, no memory. */
   async restart(): Promise<void> {
     await this.driver.close();
-    this.driver = await realDriver({ deviceGlobs: this.disks, native: this.native });
+    this.driver = await realDriver({ deviceGlobs: this.disks, node: 1, native: this.native });
   }
 
   /** Superblocks and mesh areas of a new array, on the disks. */
@@ -95,6 +95,7 @@ export class Bench {
       writerBoots: [],
       resync: plan.resyncFrom === undefined ? null : { ...wholeCopy('resync', 1, 1), fromSector: plan.resyncFrom },
       syncLimitKib: null,
+      bitmap: null,
       lastCheck: null,
       events: 2,
       utimeSeconds: 1_700_000_000,

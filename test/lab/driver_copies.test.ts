@@ -52,6 +52,7 @@ const RECORD: ArrayRecord = {
   writerBoots: [],
   resync: wholeCopy('recovery', 1, 1),
   syncLimitKib: null,
+  bitmap: null,
   lastCheck: null,
   events: 2,
   utimeSeconds: 1_700_000_000,

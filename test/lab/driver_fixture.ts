@@ -59,7 +59,7 @@ export function fixtureMaker(disks: readonly string[]): { make: () => Promise<Dr
   };
   const make = async (): Promise<DriverFixture> => {
     const native = loadNative();
-    const driver = await realDriver({ deviceGlobs: ['/dev/mapper/suite*'], native });
+    const driver = await realDriver({ deviceGlobs: ['/dev/mapper/suite*'], node: 1, native });
     let taken = 0;
     const applications = new Set<Application>();
     const writes = async (path: string, sector: number, bytes: Uint8Array): Promise<void> => {

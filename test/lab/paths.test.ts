@@ -19,24 +19,26 @@ const DISK_SECTORS = DISK_MIB * 2048;
 const DEPTH = 16;
 /** Written over and over: a reader soon meets each block that the lost leg missed. */
 const HOT_BLOCKS = 64;
+/** In 125 chunks of a bitmap: a write soon meets one that is not marked yet, and is queued behind the write of its bit. */
+const SPREAD_BLOCKS = 2000;
 
 suite('a path to a leg is lost under a queue of writes', {
   skip: available.ok ? false : available.why,
-  timeout: 240_000,
+  timeout: 420_000,
 }, () => {
   let cluster: Cluster;
 
   before(async () => {
     cluster = await Cluster.prepare({
       name: 'paths',
-      diskMib: Array.from({ length: 5 }, () => DISK_MIB),
+      diskMib: Array.from({ length: 9 }, () => DISK_MIB),
       devices: ['/dev/mapper/leg*'],
       config: PATIENT,
     });
     await Promise.all(
       cluster.lab.guests.map(async (guest) => {
-        for (const letter of 'abcd') await guest.wrapDisk(`/dev/ubd${letter}`);
-        await guest.wrapDisk('/dev/ubde', 'broken');
+        for (const letter of 'abcdefgh') await guest.wrapDisk(`/dev/ubd${letter}`);
+        await guest.wrapDisk('/dev/ubdi', 'broken');
         await guest.failDisk('broken');
       }),
     );
@@ -73,25 +75,29 @@ suite('a path to a leg is lost under a queue of writes', {
     await cluster.lab.guest(node).tableDisk(leg, table);
   }
 
-  for (const { breaking, md, legs } of [
-    { breaking: 2, md: 'md0', legs: 'ab' },
-    { breaking: 1, md: 'md1', legs: 'cd' },
+  for (const { breaking, md, legs, blocks, unmarked } of [
+    { breaking: 2, md: 'md0', legs: 'ab', blocks: HOT_BLOCKS, unmarked: false },
+    { breaking: 1, md: 'md1', legs: 'cd', blocks: HOT_BLOCKS, unmarked: false },
+    { breaking: 2, md: 'md2', legs: 'ef', blocks: SPREAD_BLOCKS, unmarked: true },
+    { breaking: 1, md: 'md3', legs: 'gh', blocks: SPREAD_BLOCKS, unmarked: true },
   ]) {
-    test(`on node ${breaking}: no write fails, and none that was acknowledged is read stale`, async () => {
+    const where = unmarked ? ' while most of its writes wait for their marks' : '';
+    test(`on node ${breaking}${where}: no write fails, and none that was acknowledged is read stale`, async () => {
       const record = await mirror(md, legs);
       await steerReads(md, 1);
       const readers = cluster.nodes.filter((node) => node !== breaking);
       const writers = await Writers.start(cluster, {
-        name: `depth${breaking}`,
+        name: `depth${breaking}${unmarked}`,
         nodes: [breaking],
         md,
-        blocksANode: HOT_BLOCKS,
+        blocksANode: blocks,
         ratePerSecond: 800,
         depth: DEPTH,
         readers,
       });
-      await writers.goOn(200);
-      const lost = 'abcd'.indexOf(legs[1] ?? '');
+      assert.equal((await cluster.array(breaking, md))?.local?.bitmap, true, 'with a bitmap');
+      if (!unmarked) await writers.goOn(200);
+      const lost = 'abcdefgh'.indexOf(legs[1] ?? '');
       const { dataOffsetBytes } = mustExamine(cluster, lost);
       await cluster.lab.netem(3, 'delay 150ms');
       await breakPath(breaking, `leg${legs[1]}`, dataOffsetBytes);

@@ -11,11 +11,11 @@ import { labAvailable } from './lab.ts';
 import { LastingWriters, leads, legsOf, proveWhole, requestMirror } from './lasting_writers.ts';
 import { slowSwitch } from './slow_switch.ts';
 import { agentKilled, allBack, copyUnderWay, dies, granted } from './upsets.ts';
-import { checkLegs } from './writers.ts';
+import { checkLegs, Writers } from './writers.ts';
 
 const available = labAvailable();
 
-const LETTERS = ['a', 'b', 'c', 'd'] as const;
+const LETTERS = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
 type Letter = (typeof LETTERS)[number];
 const DISK_MIB = 192;
 const SECTORS_PER_MIB = 2048;
@@ -177,40 +177,46 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
     await proveWhole(cluster, writers);
   });
 
-  await chapter('the disks grow, and the mirror with them when every node sees it', async () => {
+  await chapter('the disks grow, and a mirror without bitmaps with them when every node sees it', async () => {
     await leads(cluster, 1);
-    await writers.start();
-    const before = (await cluster.open()).componentSectors;
-    const legs = await legsOf(cluster, 1);
-    for (const letter of LETTERS) seenSectors.set(letter, LARGE_SECTORS);
-    for (const letter of LETTERS) for (const node of [1, 2]) await sees(node, letter, LARGE_SECTORS);
-    const unseen = await refused(2, 'grow md0 --size max');
-    assert.match(
-      unseen,
-      new RegExp(`node 3 sees ${path(LETTERS[legs[0] ?? 0] ?? 'a')} with room for \\d+ KiB; enlarge`),
-    );
-    for (const letter of LETTERS) await sees(3, letter, LARGE_SECTORS);
-    await slow();
-    await cluster.must(3, 'mdadm --grow /dev/md0 --size=max');
+    assert.match(await refused(2, 'grow md0 --size max'), /md0 keeps a bitmap for each node/);
+    const devices = [path('e'), path('f')];
+    const create = {
+      verb: 'create',
+      md: 'md1',
+      level: 'raid1',
+      raidDisks: 2,
+      access: 'shared',
+      bitmap: 'none',
+      devices,
+    };
+    await granted(cluster, 3, create);
+    const { componentSectors: before } = await cluster.open(nodes, 'md1');
+    const small = await Writers.start(cluster, { name: 'small', md: 'md1' });
+    for (const letter of ['e', 'f'] as const) seenSectors.set(letter, LARGE_SECTORS);
+    for (const node of [1, 2]) for (const letter of ['e', 'f'] as const) await sees(node, letter, LARGE_SECTORS);
+    const unseen = await refused(2, 'grow md1 --size max');
+    assert.match(unseen, /node 3 sees \/dev\/mapper\/lege with room for \d+ KiB; enlarge/);
+    for (const letter of ['e', 'f'] as const) await sees(3, letter, LARGE_SECTORS);
+    await granted(cluster, 1, { verb: 'sync-limit', array: 'md1', limitKib: LIMIT_KIB });
+    await cluster.must(3, 'mdadm --grow /dev/md1 --size=max');
     const grown = before + LARGE_SECTORS - SMALL_SECTORS;
-    for (const node of nodes) {
-      assert.equal(Number(await lab.guest(node).readFile('/sys/block/md0/size')), grown, `node ${node}`);
+    const isLarge = async (): Promise<void> => {
+      for (const node of nodes)
+        assert.equal(Number(await lab.guest(node).readFile('/sys/block/md1/size')), grown, `node ${node}`);
+    };
+    await isLarge();
+    const { record } = (await cluster.array(2, 'md1')) ?? {};
+    assert.ok((record?.resync?.fromSector ?? 0) >= before, 'what was in sync is not copied again');
+    // In the new part, while it is being made equal.
+    const large = await Writers.start(cluster, { name: 'large', md: 'md1', startBlock: Math.ceil(before / 8) });
+    await granted(cluster, 1, { verb: 'sync-limit', array: 'md1', limitKib: null });
+    const { componentSectors } = await cluster.open(nodes, 'md1');
+    for (const each of [small, large]) {
+      await each.goOn(20);
+      await each.stop();
     }
-    const { record } = (await cluster.array(2)) ?? {};
-    assert.ok((record?.resync?.fromSector ?? grown) >= before, 'what was in sync is not copied again');
-    await copyUnderWay(cluster, 1, 36);
-    // It ends with a node that comes back to the larger array.
-    await dies(cluster, writers, 3);
-    await slow(null);
-    await allBack(cluster, writers, wrapped);
-    await cluster.open();
-    await writers.start([3]);
-    await proveWhole(cluster, writers);
-    const all = new LastingWriters(cluster, Math.floor(grown / 8 / nodes.length));
-    await all.start();
-    await proveWhole(cluster, all);
-    for (const node of nodes) {
-      assert.equal(Number(await lab.guest(node).readFile('/sys/block/md0/size')), grown, `node ${node}`);
-    }
+    checkLegs(cluster, [4, 5], [...small.logs, ...large.logs], componentSectors);
+    await isLarge();
   });
 });

@@ -247,7 +247,7 @@ interface Body {
   name?: string;
   subject?: string;
   record?: { md: string; version: Committed['version'] };
-  detail?: { member?: string };
+  detail?: Record<string, unknown> & { member?: string };
 }
 
 /** What a node's journal holds, in the order in which the node learned of it. */
@@ -263,6 +263,12 @@ async function journal(cluster: Cluster, node: NodeId): Promise<{ origin: number
       const [origin = '', boot = ''] = (id ?? '').split('/');
       return data?.body === undefined ? [] : [{ origin: Number(origin), boot, body: data.body }];
     });
+}
+
+/** The details of all notices of this name in a node's journal, each once as they came. */
+export async function noticesNamed(cluster: Cluster, node: NodeId, name: string): Promise<Record<string, unknown>[]> {
+  const all = await journal(cluster, node);
+  return all.flatMap(({ body }) => (body.type === 'notice' && body.name === name ? [body.detail ?? {}] : []));
 }
 
 /** Names of all notices in a node's journal. */

@@ -20,13 +20,18 @@ export interface Setting {
   blocks?: number;
   /** False: the writers begin as soon as all nodes have the array, and the first copy is under way. @default true */
   whole?: boolean;
+  /** False: no node keeps a bitmap. @default true */
+  bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
-export async function writing(setting: Setting): Promise<{ cluster: SimCluster; applications: Application[] }> {
-  const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true } = setting;
+export async function writing(
+  setting: Setting,
+  prepare: (cluster: SimCluster) => void = () => undefined,
+): Promise<{ cluster: SimCluster; applications: Application[] }> {
+  const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
   const { pathLoss, check } = setting;
   const cluster = await SimCluster.start({
@@ -36,6 +41,7 @@ export async function writing(setting: Setting): Promise<{ cluster: SimCluster; 
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
   });
+  prepare(cluster);
   const devices = cluster.storage.names().map((name) => `/dev/${name}`);
   const created = await cluster.request(2, {
     verb: 'create',
@@ -43,6 +49,7 @@ export async function writing(setting: Setting): Promise<{ cluster: SimCluster; 
     level: 'raid1',
     raidDisks: legs,
     access: 'shared',
+    ...(bitmap ? {} : { bitmap: 'none' as const }),
     devices,
     spares,
     assumeClean: false,
@@ -134,4 +141,64 @@ export function assertReadersSeeAll(cluster: SimCluster, applications: readonly 
 export async function stopAll(applications: readonly Application[]): Promise<void> {
   for (const application of applications) await application.stop();
   for (const { node, trouble } of applications) assert.equal(trouble, null, `a write failed on node ${node}`);
+}
+
+export interface Watch {
+  /** How often md was let go on. */
+  steps: number;
+  /** Nodes that began a copy, in order. */
+  copiers: { node: NodeId; kind: string; fromSector: number }[];
+}
+
+/** Looks at all other nodes whenever one lets its md go on. */
+export function watchCopies(cluster: SimCluster): Watch {
+  const watch: Watch = { steps: 0, copiers: [] };
+  for (const node of cluster.nodes) {
+    const driver = cluster.driver(node);
+    const look = (md: string, fromSector: number, toSector: number | null): void => {
+      watch.steps += 1;
+      const end = toSector ?? recordOn(cluster, node).record.componentSectors;
+      for (const other of cluster.up()) {
+        const seen = other === node ? null : cluster.driver(other).observe(md);
+        if (seen === null || seen.held || fromSector >= end) continue;
+        const held = seen.suspended;
+        const covered = held !== null && held.loSector <= fromSector && held.hiSector >= end;
+        const text = held === null ? 'nothing' : `${held.loSector}..${held.hiSector}`;
+        assert.ok(covered, `node ${node} may copy ${fromSector}..${end}, node ${other} holds ${text}`);
+      }
+    };
+    const { startCopy, extendCopy } = driver;
+    driver.startCopy = async (md, copy) => {
+      look(md, copy.fromSector, copy.toSector);
+      watch.copiers.push({ node, kind: copy.kind, fromSector: copy.fromSector });
+      return startCopy.call(driver, md, copy);
+    };
+    driver.extendCopy = async (md, toSector) => {
+      look(md, driver.observe(md)?.syncCompleted?.doneSectors ?? 0, toSector);
+      return extendCopy.call(driver, md, toSector);
+    };
+  }
+  return watch;
+}
+
+export function whole(cluster: SimCluster, node: NodeId, legs: number): boolean {
+  const array = cluster.status(node)?.arrays[0];
+  if (array === undefined) return false;
+  const { record, local } = array;
+  const active = record.members.filter(({ role }) => role === 'active').length;
+  return record.resync === null && active === legs && local?.held === false;
+}
+
+export async function untilWhole(cluster: SimCluster, legs: number): Promise<void> {
+  await watched(cluster, 'all legs in sync on every node', () =>
+    cluster.up().every((node) => whole(cluster, node, legs)),
+  );
+}
+
+export async function writersGoOn(cluster: SimCluster, applications: readonly Application[]): Promise<void> {
+  const before = applications.map(({ acknowledged }) => acknowledged);
+  await watchedPass(cluster, 1000);
+  for (const [index, application] of applications.entries()) {
+    assert.ok(application.acknowledged > (before[index] ?? 0), `node ${application.node} writes no more`);
+  }
 }

@@ -13,17 +13,17 @@ import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import { type Config, LAN, type Timing } from '#src/config/index.ts';
 import { createFencing } from '#src/fencing/index.ts';
-import { type Journal, memoryJournal } from '#src/journal/index.ts';
+import { type Journal, memoryJournal, Notary } from '#src/journal/index.ts';
 import type { StoredVote } from '#src/lease/index.ts';
 import { SimulatedStorage, simulatedDriver } from '#src/md/index.ts';
 import type { SimulatedNode } from '#src/md/simulated.ts';
 import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { type MemoryHub, memoryHub, memoryNet } from '#src/net/index.ts';
 import type { Status } from '#src/outlets/index.ts';
-import type { Identity } from '#src/wire/index.ts';
+import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
 import type { Request } from '#src/wire/messages.ts';
 
-const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
+export const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const SECTORS_PER_MIB = 2048;
 /** An fsync of the vote. */
 const STORE_MS = 2;
@@ -43,6 +43,8 @@ export interface SimOptions {
   timing?: Partial<Timing>;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  /** When checkpoints of the journals are signed. @default as the configuration has it */
+  checkpoints?: { entries: number; afterMs: number };
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
 }
 
@@ -134,6 +136,15 @@ export class SimCluster {
     return this.#machine(node).driver;
   }
 
+  /** The node list's public halves, as an auditor has them. */
+  peerIds(): Map<NodeId, string> {
+    return new Map(this.nodes.map((node) => [node, this.#machine(node).identity.peerId]));
+  }
+
+  identity(node: NodeId): Identity {
+    return this.#machine(node).identity;
+  }
+
   journal(node: NodeId): Journal {
     return this.#machine(node).journal;
   }
@@ -188,6 +199,24 @@ export class SimCluster {
       version: 'simulated',
     });
     machine.agent = agent;
+    const notary = new Notary({
+      journal: machine.journal,
+      cluster: CLUSTER_UUID,
+      self: node,
+      key: machine.identity.privateKey,
+      keys: new Map(config.nodes.map(({ id, peerId }) => [id, publicKeyOfPeerId(peerId)])),
+      entries: config.journal.checkpointEntries,
+      afterMs: config.journal.checkpointAfterMs,
+      schedule: (delayMs, run) => timers.after(delayMs, run),
+      wall: () => this.#wall(),
+      tell: (body) => agent.tell(body),
+      log: (level, text) => log[level]({}, text),
+    });
+    machine.unplug = () => {
+      unplug();
+      notary.end();
+    };
+    notary.start();
     await agent.start();
   }
 
@@ -417,6 +446,14 @@ export class SimCluster {
       },
       driver: 'simulated',
       log: { level: 'info' },
+      journal: {
+        fsyncAfterMs: 50,
+        rotateBytes: Number.POSITIVE_INFINITY,
+        rotateMs: Number.POSITIVE_INFINITY,
+        keepSegments: null,
+        checkpointEntries: this.#options.checkpoints?.entries ?? 256,
+        checkpointAfterMs: this.#options.checkpoints?.afterMs ?? 600_000,
+      },
     };
   }
 }

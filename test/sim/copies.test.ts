@@ -12,77 +12,19 @@ import {
   recordOn,
   startedOn,
   stopAll,
+  untilWhole,
+  watchCopies,
   watched,
   watchedPass,
+  whole,
+  writersGoOn,
   writing,
 } from './afternoon.ts';
-import type { Application } from './application.ts';
-import type { SimCluster } from './cluster.ts';
 
 /** Spread over the whole array: a window catches writers wherever it is. */
 const MIB = 16;
 const BLOCKS = 600;
 const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
-
-interface Watch {
-  /** How often md was let go on. */
-  steps: number;
-  /** Nodes that began a copy, in order. */
-  copiers: { node: NodeId; kind: string; fromSector: number }[];
-}
-
-/** Looks at all other nodes whenever one lets its md go on. */
-function watchCopies(cluster: SimCluster): Watch {
-  const watch: Watch = { steps: 0, copiers: [] };
-  for (const node of cluster.nodes) {
-    const driver = cluster.driver(node);
-    const look = (md: string, fromSector: number, toSector: number | null): void => {
-      watch.steps += 1;
-      const end = toSector ?? recordOn(cluster, node).record.componentSectors;
-      for (const other of cluster.up()) {
-        const seen = other === node ? null : cluster.driver(other).observe(md);
-        if (seen === null || seen.held || fromSector >= end) continue;
-        const held = seen.suspended;
-        const covered = held !== null && held.loSector <= fromSector && held.hiSector >= end;
-        const text = held === null ? 'nothing' : `${held.loSector}..${held.hiSector}`;
-        assert.ok(covered, `node ${node} may copy ${fromSector}..${end}, node ${other} holds ${text}`);
-      }
-    };
-    const { startCopy, extendCopy } = driver;
-    driver.startCopy = async (md, copy) => {
-      look(md, copy.fromSector, copy.toSector);
-      watch.copiers.push({ node, kind: copy.kind, fromSector: copy.fromSector });
-      return startCopy.call(driver, md, copy);
-    };
-    driver.extendCopy = async (md, toSector) => {
-      look(md, driver.observe(md)?.syncCompleted?.doneSectors ?? 0, toSector);
-      return extendCopy.call(driver, md, toSector);
-    };
-  }
-  return watch;
-}
-
-function whole(cluster: SimCluster, node: NodeId, legs: number): boolean {
-  const array = cluster.status(node)?.arrays[0];
-  if (array === undefined) return false;
-  const { record, local } = array;
-  const active = record.members.filter(({ role }) => role === 'active').length;
-  return record.resync === null && active === legs && local?.held === false;
-}
-
-async function untilWhole(cluster: SimCluster, legs: number): Promise<void> {
-  await watched(cluster, 'all legs in sync on every node', () =>
-    cluster.up().every((node) => whole(cluster, node, legs)),
-  );
-}
-
-async function writersGoOn(cluster: SimCluster, applications: readonly Application[]): Promise<void> {
-  const before = applications.map(({ acknowledged }) => acknowledged);
-  await watchedPass(cluster, 1000);
-  for (const [index, application] of applications.entries()) {
-    assert.ok(application.acknowledged > (before[index] ?? 0), `node ${application.node} writes no more`);
-  }
-}
 
 for (const seed of seeds) {
   test(`seed ${seed}: a new mirror is made equal while all nodes write to it`, async () => {

@@ -206,7 +206,7 @@ for (const seed of seeds) {
   });
 
   test(`seed ${seed}: the disks grow and the mirror with them, while all nodes write`, async () => {
-    const { cluster, applications } = await writing({ seed, legs: 2, mib: MIB, blocks: BLOCKS });
+    const { cluster, applications } = await writing({ seed, legs: 2, mib: MIB, blocks: BLOCKS, bitmap: false });
     assert.match(
       await refused(cluster, 2, size(null)),
       /md0 uses \d+ KiB of each member, and node 1 sees \/dev\/sda with room for \d+ KiB; enlarge the disk/,
@@ -247,7 +247,7 @@ for (const seed of seeds) {
 }
 
 test('a node that comes back with a disk of the old size does not write, and does when it sees the new one', async () => {
-  const { cluster, applications } = await writing({ seed: 5, legs: 2, mib: MIB, blocks: BLOCKS });
+  const { cluster, applications } = await writing({ seed: 5, legs: 2, mib: MIB, blocks: BLOCKS, bitmap: false });
   cluster.crash(3);
   for (const application of applications) if (application.node === 3) application.abandon();
   await watched(cluster, 'node 3 is no writer', () => {

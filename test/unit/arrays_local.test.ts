@@ -394,7 +394,7 @@ test('… but not under one that says that a leg failed', () => {
 
 test('a node that crashed since it was admitted lets no write pass, and reads one leg, until it is admitted anew', () => {
   const record = mirror({
-    writerBoots: [1, 2, 3].map((node) => ({ node, kernelBoot: bootOf(node, node === 2 ? 7 : 1) })),
+    writerBoots: [1, 2, 3].map((node) => ({ node, kernelBoot: bootOf(node, node === 2 ? 7 : 1), bitmap: false })),
   });
   const node = Node.writing(record, md({ held: true }));
   assert.deepEqual(node.ops(node.feed({ type: 'tick' })), []);

@@ -155,6 +155,8 @@ test('slots and replacements are raid1’s; a stopped array keeps its shape', ()
 });
 
 test('a larger size is one to be copied from where the old one ended, unless it is said to be equal', () => {
+  const bitmap = { firstSector: 64, sectorsPerNode: 8, chunkSectors: 128 };
+  assert.match(new Master({ ...mirror(), bitmap }).ask(larger(4000)), /^false: md0 keeps a bitmap for each node/);
   const master = new Master(mirror());
   assert.match(master.ask(larger(1000)), /^false: md0 is as large already/);
   assert.equal(master.ask(larger(4000)), 'grow');

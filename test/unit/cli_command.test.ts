@@ -399,6 +399,14 @@ test('detail has mdadm’s layout, then the mesh’s own part; --test tells the 
   assert.equal(whole.code, 0);
   assert.match(whole.out, /^\/dev\/md0:\n {11}Version : 1\.2\n/);
   assert.match(whole.out, / {8}Mesh State : clean\n/);
+  assert.match(whole.out, / {12}Bitmap : none\n/);
+  const bitmap = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
+  const writerBoots = [{ node: 2, kernelBoot: memberA, bitmap: false }];
+  agent.face.now = clusterStatus([arrayStatus({ ...raid1(), bitmap, writerBoots })]);
+  assert.match(
+    (await run(['detail', 'md0'])).out,
+    /Bitmap : one for each node, 64KiB a bit; none on this node.*; a death of node 2 is followed by a full resync\n/,
+  );
   agent.face.now = clusterStatus([arrayStatus(withFaulty(raid1(), memberB))]);
   assert.equal((await run(['detail', 'md0', '--test'])).code, 1);
   assert.equal((await run(['detail', 'md0'])).code, 0);

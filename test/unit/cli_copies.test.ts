@@ -270,7 +270,15 @@ test('detail has mdadm’s lines for each kind of copy, whoever makes it, and th
 test('detail says which node waits for its path to which member', async (t) => {
   const agent = await startFakeAgent(t);
   const record = raid1();
-  const report = { array: record.uuid, applied: null, known: null, state: 'open' as const, visible: [], trouble: null };
+  const report = {
+    array: record.uuid,
+    applied: null,
+    known: null,
+    state: 'open' as const,
+    visible: [],
+    bitmap: false,
+    trouble: null,
+  };
   const array = arrayStatus(record);
   const reports = [
     { node: 1, report: { ...report, lost: [], fine: [] } },

@@ -320,3 +320,36 @@ test('who gives way to a lost path, and when checks begin, unless the file says 
     oneProblem(wrong(`check: { at: ${at} }`), /arrays\.check\.at = .*: is no stretch of a day; write from and to/);
   }
 });
+
+test('the journal: its defaults, and what may not stand there', () => {
+  assert.deepEqual(good(BASE).journal, {
+    fsyncAfterMs: 50,
+    rotateBytes: 64 * 1024 * 1024,
+    rotateMs: 30 * 86_400_000,
+    keepSegments: null,
+    checkpointEntries: 256,
+    checkpointAfterMs: 600_000,
+  });
+  const stated =
+    'journal: { fsync_after: 1s, rotate_size: 1GiB, rotate_days: 7, keep: 12, checkpoint_entries: 64, checkpoint_after: 1m }';
+  assert.deepEqual(good(`${BASE}\n${stated}`).journal, {
+    fsyncAfterMs: 1000,
+    rotateBytes: 1024 ** 3,
+    rotateMs: 7 * 86_400_000,
+    keepSegments: 12,
+    checkpointEntries: 64,
+    checkpointAfterMs: 60_000,
+  });
+  oneProblem(`${BASE}\njournal: { fsync_after: 1m }`, /journal\.fsync_after = 1m: is not between 1ms and 10s: below/);
+  oneProblem(
+    `${BASE}\njournal: { rotate_size: 1KiB }`,
+    /journal\.rotate_size = 1KiB: is not between 64KiB and 16GiB; write a size/,
+  );
+  oneProblem(`${BASE}\njournal: { rotate_days: 0 }`, /journal\.rotate_days = 0: is below one day/);
+  oneProblem(
+    `${BASE}\njournal: { keep: some }`,
+    /journal\.keep = some: is no number of old files; write how many to keep, or all/,
+  );
+  oneProblem(`${BASE}\njournal: { checkpoint_entries: 9999 }`, /journal\.checkpoint_entries = 9999: is above 4096/);
+  oneProblem(`${BASE}\njournal: { checkpoint_after: 1ms }`, /journal\.checkpoint_after = 1ms: is not between 1s and/);
+});

@@ -58,6 +58,7 @@ function statusOf(self: number, master: number): Status {
           writerBoots: [],
           resync: wholeCopy('resync', 2, 5),
           syncLimitKib: null,
+          bitmap: null,
           lastCheck: null,
           events: 8,
           utimeSeconds: 0,
@@ -80,6 +81,7 @@ function statusOf(self: number, master: number): Status {
           degraded: 1,
           raidDisks: 2,
           sizeSectors: 2048,
+          bitmap: false,
           members: members.map(({ uuid, slot }) => ({
             uuid,
             device: 'sda',

@@ -25,7 +25,7 @@ function blocks(text: string): string[] {
 /** Each `mdmesh …` of a shell line, up to what the shell takes for itself. */
 function commandsIn(line: string): string[][] {
   return line
-    .split(/\s#\s|&&|\|\||[|;]/)
+    .split(/\s#\s|&&|\|\||[|;>]/)
     .map((part) => part.trim())
     .filter((part) => part.startsWith('mdmesh '))
     .map((part) => part.split(/\s+/).slice(1));

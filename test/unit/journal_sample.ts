@@ -1,7 +1,7 @@
 /** Events and envelopes for the journal's tests; unsigned, because the journal leaves signatures to wire. */
 import { Event } from '#src/wire/messages.ts';
 
-const CLUSTER = '5c9e6c1f-6f0d-4f0b-9a55-0d9b1a3c7e42';
+export const CLUSTER = '5c9e6c1f-6f0d-4f0b-9a55-0d9b1a3c7e42';
 
 export function event(origin: number, bootNumber: number, sequence: number): Event {
   return {
@@ -14,6 +14,41 @@ export function event(origin: number, bootNumber: number, sequence: number): Eve
     term: 1,
     body: { type: 'leave', reason: `event ${origin}/${bootNumber}/${sequence}` },
   };
+}
+
+/** The commit of index `index` of one array. */
+export function commit(origin: number, bootNumber: number, sequence: number, index = sequence): Event {
+  return Event.parse({
+    ...event(origin, bootNumber, sequence),
+    body: {
+      type: 'commit',
+      kind: index === 0 ? 'create' : 'add',
+      record: {
+        uuid: '11111111-2222-4333-8444-555555555555',
+        name: 'demo:md0',
+        md: 'md0',
+        level: 'raid1',
+        layout: 0,
+        chunkSectors: 0,
+        raidDisks: 2,
+        componentSectors: 2048,
+        ctimeSeconds: 1,
+        access: 'shared',
+        owner: null,
+        run: 'started',
+        writers: [],
+        writerBoots: [],
+        resync: null,
+        events: index + 1,
+        utimeSeconds: 1,
+        members: [],
+        version: { term: 1, index },
+      },
+      before: index === 0 ? null : { term: 1, index: index - 1 },
+      detail: {},
+      certificate: [],
+    },
+  });
 }
 
 export function seal(sample: Event): string {

@@ -201,7 +201,7 @@ test('a rebuilding member has its slot, and the checkpoint of the recovery; the 
     assert.equal(rebuilding.featureMap, FEATURE_MESH_OWNED | FEATURE_RECOVERY_OFFSET);
     return [rebuilding.recoveryOffsetSectors, rebuilding.resyncOffsetSectors];
   };
-  const copy = { fromSector: 640, by: 1, since: 7, halted: false };
+  const copy = { fromSector: 640, by: 1, since: 7, halted: false, markedBy: null };
   assert.deepEqual(at(null), [0, null]);
   assert.deepEqual(at({ ...copy, kind: 'recovery' }), [640, null]);
   assert.deepEqual(at({ ...copy, kind: 'resync' }), [0, 640]);
@@ -456,6 +456,7 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
     degraded: 0,
     raidDisks: 2,
     sizeSectors: 2048,
+    bitmap: false,
     members: members.map((each) => ({
       uuid: each.uuid,
       device: '',
@@ -508,6 +509,7 @@ test('detail shows a member that is being rebuilt as mdadm does', () => {
     degraded: 1,
     raidDisks: 2,
     sizeSectors: 2048,
+    bitmap: false,
     members: of.members.map((each, index) => ({
       uuid: each.uuid,
       device: `sd${index}`,

@@ -41,6 +41,7 @@ export function raid1(): ArrayRecord {
     writerBoots: [],
     resync: null,
     syncLimitKib: null,
+    bitmap: null,
     lastCheck: null,
     events: 18,
     utimeSeconds: 1_700_000_100,
@@ -100,6 +101,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       degraded: 0,
       raidDisks: 2,
       sizeSectors: 2048,
+      bitmap: false,
       members: record.members.map(({ uuid, slot }, index) => ({
         uuid,
         device: `ubd${'ab'[index]}`,
@@ -200,6 +202,12 @@ export class FakeJournal implements Journal {
   }
   missing(): { sealed: string[]; more: boolean } {
     return { sealed: [], more: false };
+  }
+  landmarks(): [] {
+    return [];
+  }
+  log(): null {
+    return null;
   }
   async close(): Promise<void> {}
 }

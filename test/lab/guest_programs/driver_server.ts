@@ -12,7 +12,7 @@ import { CLUSTER, testDisks } from '../driver_bench.ts';
 
 const FAR_MS = 300_000;
 
-const driver = await realDriver({ deviceGlobs: testDisks(), native: loadNative() });
+const driver = await realDriver({ deviceGlobs: testDisks(), node: 1, native: loadNative() });
 driver.watch((md) => {
   const seen = driver.observe(md);
   if (seen?.writePending && !seen.members.some((member) => member.blocked))

@@ -1,0 +1,53 @@
+/** How src and its packages become one file: for the tree (an ES module beside the addon) and for the one binary (CommonJS). */
+import { builtinModules } from 'node:module';
+import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
+
+/**
+ * Node's own modules are taken when they are first needed, and as they are. An `import` of one reads all that it exports
+ * to make an ES module of it: `node:http` then loads undici for a WebSocket that nobody asked for.
+ */
+const builtinsAsTheyAre: Plugin = {
+  name: 'builtins-as-they-are',
+  setup({ onResolve, onLoad }) {
+    const names = new Set(builtinModules);
+    onResolve({ filter: /^(node:)?[a-z_]+(\/[a-z_]+)?$/ }, ({ path }) => {
+      const name = path.replace(/^node:/, '');
+      return names.has(name) || path.startsWith('node:') ? { path: name, namespace: 'builtin' } : null;
+    });
+    onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule('node:${path}');`,
+    }));
+  },
+};
+
+/** zod brings its words in fifty languages, and makes them all at every start; ours are English. */
+const onlyEnglish: Plugin = {
+  name: 'only-english',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({
+      contents: "export { default as en } from './en.js';",
+    }));
+  },
+};
+
+/** Returns which files went in. Paths in it are relative to the project, where this has to run. */
+export async function bundle(
+  outfile: string,
+  rest: Pick<BuildOptions, 'format' | 'banner' | 'legalComments' | 'define'>,
+): Promise<Metafile> {
+  const { metafile } = await build({
+    ...rest,
+    entryPoints: ['src/cli/mdmesh.ts'],
+    outfile,
+    bundle: true,
+    metafile: true,
+    platform: 'node',
+    target: 'node24',
+    // Names stay, for the stacks in logs; what is only for the eye goes, because a start reads the whole file.
+    minifyWhitespace: true,
+    minifySyntax: true,
+    plugins: [builtinsAsTheyAre, onlyEnglish],
+    logLevel: 'warning',
+  });
+  return metafile;
+}

@@ -1,0 +1,99 @@
+/** The packages that went into the program, by what the bundler took, and their licences. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Metafile } from 'esbuild';
+
+export interface ShippedPackage {
+  name: string;
+  version: string;
+  /** An SPDX expression. */
+  licence: string;
+  homepage: string | null;
+  /** Of the lock file: `sha512-…`. */
+  integrity: string | null;
+  author: string | null;
+  directory: string;
+}
+
+/** Compiled into the addon: the bundler does not see it. */
+const IN_THE_ADDON = 'node_modules/node-addon-api';
+const RUNTIME = `node_modules/node-linux-${process.arch}`;
+
+/** https://spdx.org/licenses/MIT */
+const MIT = `Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
+files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify,
+merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished
+to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
+MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE
+FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.`;
+
+/** Sorted by name and version. The runtime is one of them. */
+export function packagesIn(metafile: Metafile): ShippedPackage[] {
+  const directories = new Set([IN_THE_ADDON, RUNTIME]);
+  for (const path of Object.keys(metafile.inputs)) {
+    const directory = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0];
+    if (directory !== undefined) directories.add(directory);
+  }
+  const locked: { packages: Record<string, { integrity?: string }> } = JSON.parse(
+    readFileSync('package-lock.json', 'utf8'),
+  );
+  const found = [...directories].map((directory) => {
+    const manifest: { name: string; version: string; license?: unknown; homepage?: unknown; author?: unknown } =
+      JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'));
+    const { name, version, license: licence, homepage, author } = manifest;
+    if (typeof licence !== 'string' || licence === '') {
+      throw new Error(`${directory}/package.json: license is ${JSON.stringify(licence)}, no SPDX expression`);
+    }
+    return {
+      name,
+      version,
+      licence,
+      homepage: typeof homepage === 'string' ? homepage : null,
+      author: typeof author === 'string' ? author : null,
+      integrity: locked.packages[directory]?.integrity ?? null,
+      directory,
+    };
+  });
+  const key = ({ name, version }: ShippedPackage) => `${name}@${version}`;
+  return found.sort((a, b) => (key(a) < key(b) ? -1 : 1));
+}
+
+/**
+ * Every package's own words. Some bring no file. For Apache-2.0, if as one of two, this project's own LICENSE is the text; for MIT
+ * its usual text under the author's name. Throws for any other that brings none: it could not be given away with the program.
+ */
+export function licences(packages: readonly ShippedPackage[]): string {
+  const line = '='.repeat(100);
+  const sections = packages.map((each) => {
+    const title = `${line}\n${each.name} ${each.version} (${each.licence})\n${line}\n\n`;
+    const texts = licenceFiles(each.directory).map((file) => readFileSync(join(each.directory, file), 'utf8').trim());
+    if (texts.length > 0) return `${title}${texts.join('\n\n')}\n`;
+    if (each.licence.split(' OR ').includes('Apache-2.0')) {
+      return `${title}Used under the Apache License 2.0; its text stands at the end of this file.\n`;
+    }
+    if (each.licence === 'MIT' && each.author !== null) return `${title}Copyright (c) ${each.author}\n\n${MIT}\n`;
+    throw new Error(`${each.directory}: has no licence file (${each.licence})`);
+  });
+  return [
+    'mdmesh contains the following works of others, under their own licences.\n',
+    ...sections,
+    `${line}\nApache License 2.0\n${line}\n\n${readFileSync('LICENSE', 'utf8').trim()}\n`,
+  ].join('\n');
+}
+
+function licenceFiles(directory: string): string[] {
+  return readdirSync(directory)
+    .filter((file) => /^(licen[cs]e|copying|notice)/i.test(file))
+    .sort();
+}
+
+export function runtimeOf(packages: readonly ShippedPackage[]): ShippedPackage {
+  const runtime = packages.find(({ directory }) => directory === RUNTIME);
+  if (runtime === undefined || !existsSync(runtime.directory)) throw new Error(`${RUNTIME}: is not installed`);
+  return runtime;
+}

@@ -1,0 +1,209 @@
+/** Checks each line of a journal by itself: its form, its hash, its signature, and what it carries that is signed. */
+import { createHash } from 'node:crypto';
+import type { PublicKey } from '@libp2p/interface';
+import type { NodeId, Version } from '../arrays/record.ts';
+import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
+import { isCosigned, nameOfNode, openCheckpoint, placeOf } from '../journal/checkpoint.ts';
+import { open, publicKeyOfPeerId } from '../wire/index.ts';
+import type { CommitKind, Event } from '../wire/messages.ts';
+import type { AuditedCluster, Finding } from './index.ts';
+
+export interface Vote {
+  voter: NodeId;
+  term: number;
+  candidate: NodeId;
+}
+
+/** What the rules need of an event; small, because it goes from thread to thread, a million times. */
+export interface CheckedEvent {
+  origin: NodeId;
+  boot: string;
+  bootNumber: number;
+  sequence: number;
+  time: string;
+  /** Of the envelope's bytes: the same in every journal that has it. */
+  digest: string;
+  body:
+    | {
+        type: 'commit';
+        kind: CommitKind;
+        array: string;
+        md: string;
+        version: Version;
+        before: Version | null;
+        events: number;
+        votes: Vote[];
+      }
+    | { type: 'vote'; vote: Vote }
+    | { type: 'lease-release'; term: number }
+    | { type: 'checkpoint'; log: string; origin: string; size: number; root: string; previous: number; proof: string[] }
+    | { type: 'cosignature'; origin: string; size: number; root: string }
+    | { type: 'other' };
+}
+
+export type CheckedLine =
+  | { kind: 'head'; head: SegmentHead }
+  /** `event` null: not proved, `fault` says why. A fault that breaks the chain itself has rule `chain`. */
+  | {
+      kind: 'entry';
+      cursor: number;
+      prev: string;
+      hash: string;
+      event: CheckedEvent | null;
+      fault: { rule: Finding['rule']; why: string } | null;
+    }
+  /** Nothing that could be read as an entry. */
+  | { kind: 'none' };
+
+export class Checker {
+  readonly #cluster: AuditedCluster;
+  readonly #keys = new Map<NodeId, PublicKey>();
+  readonly #majority: number;
+  /** A term's certificate stands in each of its commits: by the text of it. */
+  readonly #certificates = new Map<string, { votes: Vote[]; why: string | null }>();
+
+  constructor(cluster: AuditedCluster) {
+    this.#cluster = cluster;
+    for (const [node, peerId] of cluster.peerIds) this.#keys.set(node, publicKeyOfPeerId(peerId));
+    this.#majority = Math.floor(cluster.peerIds.size / 2) + 1;
+  }
+
+  /** @param bytes whole lines, each with its newline */
+  async check(bytes: Buffer): Promise<CheckedLine[]> {
+    const lines: CheckedLine[] = [];
+    let start = 0;
+    for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, start)) {
+      lines.push(await this.#line(bytes.toString('utf8', start, at)));
+      start = at + 1;
+    }
+    return lines;
+  }
+
+  async #line(text: string): Promise<CheckedLine> {
+    const link = parseLine(text);
+    if (link === null) {
+      const head = parseHead(text);
+      return head === null ? { kind: 'none' } : { kind: 'head', head };
+    }
+    const { cursor, prev, hash, sealed } = link;
+    const entry = { kind: 'entry' as const, cursor, prev, hash, event: null };
+    const counted = hashOf(link);
+    if (counted !== hash) {
+      const why = `its bytes hash to ${counted.slice(0, 12)}…, it states ${hash.slice(0, 12)}…`;
+      return { ...entry, fault: { rule: 'chain', why } };
+    }
+    let event: Event;
+    try {
+      event = await this.#open(sealed);
+    } catch (error) {
+      return { ...entry, fault: { rule: 'signature', why: textOf(error) } };
+    }
+    const { body, fault } = await this.#body(event);
+    const { origin, boot, bootNumber, sequence, time } = event;
+    const digest = createHash('sha256').update(sealed).digest('base64').slice(0, 24);
+    return { ...entry, event: { origin, boot, bootNumber, sequence, time, digest, body }, fault };
+  }
+
+  #open(sealed: string): Promise<Event> {
+    return open(Buffer.from(sealed, 'base64'), (node) => this.#keys.get(node) ?? null, this.#cluster.uuid);
+  }
+
+  async #body({
+    origin,
+    body,
+  }: Event): Promise<Pick<CheckedLine & { kind: 'entry' }, 'fault'> & { body: CheckedEvent['body'] }> {
+    switch (body.type) {
+      case 'commit': {
+        const { kind, record, before } = body;
+        const { votes, why } = await this.#certificate(record.version.term, origin, body.certificate);
+        const { uuid: array, md, version, events } = record;
+        const words = `commit ${version.term}.${version.index} of ${md} by node ${origin}: ${why}`;
+        return {
+          body: { type: 'commit', kind, array, md, version, before, events, votes },
+          fault: why === null ? null : { rule: 'certificate', why: words },
+        };
+      }
+      case 'vote':
+        return {
+          body: { type: 'vote', vote: { voter: origin, term: body.term, candidate: body.candidate } },
+          fault: null,
+        };
+      case 'lease-release':
+        return { body: { type: 'lease-release', term: body.term }, fault: null };
+      case 'checkpoint': {
+        const key = this.#keys.get(origin);
+        try {
+          if (key === undefined) throw new Error(`node ${origin} is not in the node list`);
+          const checkpoint = openCheckpoint(body.note, key);
+          const place = placeOf(checkpoint.origin);
+          if (place?.node !== origin || place.cluster !== this.#cluster.uuid) {
+            throw new Error(`node ${origin} signed a checkpoint of ${checkpoint.origin}, which is not its journal`);
+          }
+          const { size, root } = checkpoint;
+          const { previous, proof } = body;
+          const told = {
+            log: place.log,
+            origin: checkpoint.origin,
+            size,
+            root: root.toString('base64'),
+            previous,
+            proof,
+          };
+          return { body: { type: 'checkpoint', ...told }, fault: null };
+        } catch (error) {
+          return { body: { type: 'other' }, fault: { rule: 'checkpoint', why: textOf(error) } };
+        }
+      }
+      case 'cosignature': {
+        const key = this.#keys.get(origin);
+        const { size, root } = body.of;
+        const checkpoint = { origin: body.of.origin, size, root: Buffer.from(root, 'base64') };
+        const name = nameOfNode(this.#cluster.uuid, origin);
+        if (key === undefined || !isCosigned(checkpoint, body.line, name, key)) {
+          const why = `node ${origin}'s cosignature does not fit the checkpoint of ${body.of.origin} at ${size} entries`;
+          return { body: { type: 'other' }, fault: { rule: 'cosignature', why } };
+        }
+        return { body: { type: 'cosignature', origin: body.of.origin, size, root }, fault: null };
+      }
+      default:
+        return { body: { type: 'other' }, fault: null };
+    }
+  }
+
+  /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so. */
+  async #certificate(
+    term: number,
+    holder: NodeId,
+    certificate: readonly string[],
+  ): Promise<{ votes: Vote[]; why: string | null }> {
+    const key = `${term} ${holder} ${certificate.join(' ')}`;
+    const known = this.#certificates.get(key);
+    if (known !== undefined) return known;
+    const votes: Vote[] = [];
+    const faults: string[] = [];
+    for (const sealed of certificate) {
+      try {
+        const { origin: voter, body } = await this.#open(sealed);
+        if (body.type !== 'vote') throw new Error(`node ${voter} signed no vote there`);
+        votes.push({ voter, term: body.term, candidate: body.candidate });
+        if (body.term !== term || body.candidate !== holder) {
+          faults.push(`node ${voter}'s vote is for node ${body.candidate} in term ${body.term}`);
+        }
+      } catch (error) {
+        faults.push(textOf(error));
+      }
+    }
+    const voters = new Set(
+      votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
+    );
+    if (voters.size < this.#majority)
+      faults.push(`${voters.size} votes for it in term ${term}, ${this.#majority} needed`);
+    const judged = { votes, why: faults.length === 0 ? null : faults.join('; ') };
+    this.#certificates.set(key, judged);
+    return judged;
+  }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

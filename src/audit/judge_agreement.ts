@@ -1,0 +1,133 @@
+/** What several journals say of the same events; and each of itself: nothing twice, nothing of one start missing. */
+import type { CheckedEvent } from './checker.ts';
+import type { Finding } from './index.ts';
+import type { AuditedEntry, AuditedJournal } from './read.ts';
+
+interface Seen {
+  entry: AuditedEntry;
+  journal: AuditedJournal;
+}
+
+/** The events of one start of one node's agent, by sequence, as all journals together have them. */
+interface Stream {
+  origin: number;
+  bootNumber: number;
+  events: Map<number, Seen>;
+}
+
+export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
+  const findings: Finding[] = [];
+  const streams = new Map<string, Stream>();
+  const boots = new Map<string, Seen>();
+  for (const journal of journals) {
+    const own = new Map<string, AuditedEntry>();
+    for (const entry of journal.entries) {
+      const { event } = entry;
+      const { origin, bootNumber, sequence } = event;
+      const twice = own.get(numberOf(event));
+      if (twice === undefined) own.set(numberOf(event), entry);
+      else findings.push(broken(journal, entry, `event ${numberOf(event)} stands at cursor ${twice.cursor} already`));
+      const streamKey = `${origin}/${bootNumber}`;
+      const boot = boots.get(streamKey);
+      if (boot === undefined) boots.set(streamKey, { entry, journal });
+      else if (boot.entry.event.boot !== event.boot) {
+        const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${boot.entry.event.boot} ${placeIn(boot)}: two agents ran with one key`;
+        findings.push(broken(journal, entry, text));
+      }
+      const stream = streams.get(streamKey) ?? { origin, bootNumber, events: new Map<number, Seen>() };
+      streams.set(streamKey, stream);
+      const other = stream.events.get(sequence);
+      if (other === undefined) stream.events.set(sequence, { entry, journal });
+      else if (other.entry.event.digest !== event.digest && other.journal !== journal) {
+        const text = `event ${numberOf(event)} is another one ${placeIn(other)}: node ${origin} signed both`;
+        findings.push(broken(journal, entry, text));
+      }
+    }
+  }
+  for (const stream of streams.values()) {
+    findings.push(...judgeHoles(stream, journals));
+    findings.push(...judgeOwn(stream, journals));
+  }
+  for (const journal of journals) {
+    const behind = [...streams.values()].reduce((count, stream) => count + lackingIn(journal, stream).length, 0);
+    if (behind === 0 || journals.length === 1) continue;
+    const text = `it has not (yet) learned ${behind} events of other nodes that the other journals have`;
+    findings.push({
+      severity: 'note',
+      rule: 'agreement',
+      journal: journal.name,
+      file: null,
+      line: null,
+      cursor: null,
+      text,
+    });
+  }
+  return findings;
+}
+
+/** An event of a start whose later events are known must be somewhere. */
+function judgeHoles({ origin, bootNumber, events }: Stream, journals: readonly AuditedJournal[]): Finding[] {
+  const sequences = [...events.keys()].sort((a, b) => a - b);
+  const [first = 1] = sequences;
+  const missing: number[] = [];
+  // What was rotated away everywhere is not looked for.
+  let next = journals.every(({ from }) => from > 0) ? first : 1;
+  for (const sequence of sequences) {
+    for (; next < sequence && missing.length < 1000; next++) missing.push(next);
+    next = sequence + 1;
+  }
+  if (missing.length === 0) return [];
+  const text = `${missing.length} events of node ${origin}'s start ${bootNumber} are in no journal, the first is ${origin}/${bootNumber}/${missing[0]}`;
+  return [{ severity: 'open', rule: 'agreement', journal: null, file: null, line: null, cursor: null, text }];
+}
+
+/** What a node signed and others have, it has had itself. */
+function judgeOwn(stream: Stream, journals: readonly AuditedJournal[]): Finding[] {
+  const findings: Finding[] = [];
+  for (const journal of journals) {
+    if (journal.node !== stream.origin || journal.from > 0) continue;
+    const missing = lackingOf(journal, stream);
+    const [first] = missing;
+    if (first === undefined) continue;
+    const last = journal.entries.at(-1);
+    const text = `${missing.length} events that node ${stream.origin} signed itself are not in its journal; the first is ${numberOf(first.entry.event)}, ${placeIn(first)}: taken out, or not yet written when it crashed`;
+    findings.push({
+      severity: 'open',
+      rule: 'agreement',
+      journal: journal.name,
+      file: last?.file ?? null,
+      line: last?.line ?? null,
+      cursor: last?.cursor ?? null,
+      text,
+    });
+  }
+  return findings;
+}
+
+function lackingIn(journal: AuditedJournal, stream: Stream): Seen[] {
+  return journal.node === stream.origin || journal.from > 0 ? [] : lackingOf(journal, stream);
+}
+
+const held = new WeakMap<AuditedJournal, Set<string>>();
+
+function lackingOf(journal: AuditedJournal, { events }: Stream): Seen[] {
+  let own = held.get(journal);
+  if (own === undefined) {
+    own = new Set(journal.entries.map(({ event }) => numberOf(event)));
+    held.set(journal, own);
+  }
+  const has = own;
+  return [...events.values()].filter(({ entry }) => !has.has(numberOf(entry.event)));
+}
+
+export function numberOf({ origin, bootNumber, sequence }: CheckedEvent): string {
+  return `${origin}/${bootNumber}/${sequence}`;
+}
+
+function placeIn({ entry, journal }: Seen): string {
+  return `in the journal of ${journal.name} at cursor ${entry.cursor}`;
+}
+
+function broken(journal: AuditedJournal, { file, line, cursor }: AuditedEntry, text: string): Finding {
+  return { severity: 'broken', rule: 'agreement', journal: journal.name, file, line, cursor, text };
+}

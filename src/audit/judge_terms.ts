@@ -1,0 +1,202 @@
+/**
+ * Terms and commits: one master a term, nobody votes twice, no master goes on after it has let its term go, each array's
+ * commits rest on one another, and the superblocks' event counters follow them.
+ */
+import type { NodeId, Version } from '../arrays/record.ts';
+import { compareVersions } from '../arrays/record.ts';
+import type { CommitKind } from '../wire/messages.ts';
+import type { CheckedEvent, Vote } from './checker.ts';
+import type { Finding, Verdict } from './index.ts';
+import { numberOf } from './judge_agreement.ts';
+import type { AuditedEntry, AuditedJournal } from './read.ts';
+
+type CommitBody = Extract<CheckedEvent['body'], { type: 'commit' }>;
+
+interface Placed {
+  event: CheckedEvent;
+  entry: AuditedEntry;
+  journal: AuditedJournal;
+}
+
+interface Commit extends Placed {
+  body: CommitBody;
+}
+
+/**
+ * How far the superblocks' event counter goes on. A failed member must look older than assembly tolerates: two
+ * (drivers/md/md.c, super_1_validate, takes one behind). All else: one where superblocks are written, none where only the
+ * mesh area is.
+ */
+function eventsStep(kind: CommitKind): readonly number[] {
+  return kind === 'fail' ? [2] : [0, 1];
+}
+
+export function judgeTerms(journals: readonly AuditedJournal[]): { findings: Finding[]; terms: Verdict['terms'] } {
+  const findings: Finding[] = [];
+  const placed = eachOnce(journals);
+  findings.push(...judgeVotes(placed));
+  const commits = placed.flatMap((each): Commit[] => {
+    const { body } = each.event;
+    return body.type === 'commit' ? [{ ...each, body }] : [];
+  });
+  const terms = new Map<number, { term: number; master: NodeId; commits: number }>();
+  for (const commit of commits) {
+    const { term } = commit.body.version;
+    const { origin } = commit.event;
+    const known = terms.get(term);
+    if (known === undefined) terms.set(term, { term, master: origin, commits: 1 });
+    else if (known.master === origin) known.commits += 1;
+    else
+      findings.push(
+        broken(commit, 'term', `node ${origin} committed in term ${term}, which node ${known.master} held`),
+      );
+  }
+  findings.push(...judgeHolders(placed));
+  for (const of of Map.groupBy(commits, ({ body }) => body.array).values()) findings.push(...judgeArray(of, journals));
+  return { findings, terms: [...terms.values()].sort((a, b) => a.term - b.term) };
+}
+
+/** Each event once, where it was found first. */
+function eachOnce(journals: readonly AuditedJournal[]): Placed[] {
+  const seen = new Map<string, Placed>();
+  for (const journal of journals) {
+    for (const entry of journal.entries) {
+      const { event } = entry;
+      const key = `${numberOf(event)} ${event.digest}`;
+      if (!seen.has(key)) seen.set(key, { event, entry, journal });
+    }
+  }
+  return [...seen.values()];
+}
+
+/** One vote a term a voter, whether it was found by itself or in a certificate. */
+function judgeVotes(placed: readonly Placed[]): Finding[] {
+  const findings: Finding[] = [];
+  const given = new Map<string, Vote>();
+  for (const each of placed) {
+    const { body } = each.event;
+    const votes = body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : [];
+    for (const vote of votes) {
+      const key = `${vote.term}/${vote.voter}`;
+      const known = given.get(key);
+      if (known === undefined) given.set(key, vote);
+      else if (known.candidate !== vote.candidate) {
+        const text = `node ${vote.voter} voted twice in term ${vote.term}: for node ${known.candidate} and for node ${vote.candidate}`;
+        findings.push(broken(each, 'vote', text));
+      }
+    }
+  }
+  return findings;
+}
+
+/** In a node's own order: once it has voted in a later term, or signed its lease away, its earlier term is over. */
+function judgeHolders(placed: readonly Placed[]): Finding[] {
+  const findings: Finding[] = [];
+  for (const [origin, of] of Map.groupBy(placed, ({ event }) => event.origin)) {
+    let endedTerm = 0;
+    let how = '';
+    const end = (term: number, why: string): void => {
+      if (term <= endedTerm) return;
+      endedTerm = term;
+      how = why;
+    };
+    for (const each of of.sort((a, b) => order(a.event, b.event))) {
+      const { body } = each.event;
+      if (body.type === 'vote') end(body.vote.term - 1, `voted in term ${body.vote.term} (${numberOf(each.event)})`);
+      else if (body.type === 'lease-release') end(body.term, `given term ${body.term} up (${numberOf(each.event)})`);
+      else if (body.type === 'commit' && body.version.term <= endedTerm) {
+        const text = `node ${origin} committed in term ${body.version.term} after it had ${how}: the terms overlap`;
+        findings.push(broken(each, 'term', text));
+      }
+    }
+  }
+  return findings;
+}
+
+function order(a: CheckedEvent, b: CheckedEvent): number {
+  return a.bootNumber - b.bootNumber || a.sequence - b.sequence;
+}
+
+/** The commits of one array: each rests on the one before. */
+function judgeArray(commits: readonly Commit[], journals: readonly AuditedJournal[]): Finding[] {
+  const findings: Finding[] = [];
+  const sorted = [...commits].sort(
+    (a, b) => compareVersions(a.body.version, b.body.version) || order(a.event, b.event),
+  );
+  let previous: Commit | null = null;
+  for (const commit of sorted) {
+    const finding = previous === null ? judgeFirst(commit, journals) : judgeNext(previous, commit);
+    if (finding !== null) findings.push(finding);
+    previous = commit;
+  }
+  return findings;
+}
+
+function judgeFirst(commit: Commit, journals: readonly AuditedJournal[]): Finding | null {
+  if (commit.body.before === null || journals.some(({ from }) => from > 0)) return null;
+  const text = `${nameOf(commit)} rests on commit ${wordOf(commit.body.before)}, which is in no journal`;
+  return commit.body.kind === 'new-term' ? noted(commit, text) : left(commit, text);
+}
+
+function judgeNext(previous: Commit, commit: Commit): Finding | null {
+  const { body } = commit;
+  const { before } = body;
+  if (compareVersions(previous.body.version, body.version) === 0) {
+    return broken(commit, 'commit', `${nameOf(commit)} is two: the other is event ${numberOf(previous.event)}`);
+  }
+  if (before === null) {
+    if (previous.body.kind === 'release') return null;
+    return left(commit, `${nameOf(commit)} begins the array anew, and its release is in no journal`);
+  }
+  const gap = compareVersions(before, previous.body.version);
+  if (gap < 0) {
+    const text = `${nameOf(commit)} rests on ${wordOf(before)}, although ${nameOf(previous)} had been made: what that said was lost, or the terms overlap`;
+    return broken(commit, 'term', text);
+  }
+  const step = body.events - previous.body.events;
+  if (gap > 0) {
+    const text = `${nameOf(commit)} rests on commit ${wordOf(before)}, which is in no journal`;
+    if (step < 0)
+      return broken(commit, 'superblock-events', `${text}, and the superblocks' events went back by ${-step}`);
+    // Its master wrote the disks and died before it told anybody; the next one found it there.
+    if (body.kind === 'new-term') return noted(commit, `${text}: found on the disks by the next master`);
+    return left(commit, text);
+  }
+  if (body.version.index !== before.index + 1) {
+    return broken(
+      commit,
+      'commit',
+      `${nameOf(commit)} does not follow ${wordOf(before)}: its index is not the next one`,
+    );
+  }
+  if (!eventsStep(body.kind).includes(step)) {
+    const text = `${nameOf(commit)} takes the superblocks' events from ${previous.body.events} to ${body.events}; a ${body.kind} adds ${eventsStep(body.kind).join(' or ')}`;
+    return broken(commit, 'superblock-events', text);
+  }
+  return null;
+}
+
+function wordOf({ term, index }: Version): string {
+  return `${term}.${index}`;
+}
+
+function nameOf({ body, event }: Commit): string {
+  return `commit ${wordOf(body.version)} (${body.kind}) of ${body.md} by node ${event.origin}`;
+}
+
+function at(placed: Placed, severity: Finding['severity'], rule: Finding['rule'], text: string): Finding {
+  const { file, line, cursor } = placed.entry;
+  return { severity, rule, journal: placed.journal.name, file, line, cursor, text };
+}
+
+function broken(placed: Placed, rule: Finding['rule'], text: string): Finding {
+  return at(placed, 'broken', rule, text);
+}
+
+function left(placed: Placed, text: string): Finding {
+  return at(placed, 'open', 'commit', text);
+}
+
+function noted(placed: Placed, text: string): Finding {
+  return at(placed, 'note', 'commit', text);
+}

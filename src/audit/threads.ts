@@ -1,0 +1,50 @@
+/** Spreads pieces of journals over worker threads, and gives their lines back in order. */
+import { startThread } from '../one_binary.ts';
+import { type CheckedLine, Checker } from './checker.ts';
+import type { AuditedCluster } from './index.ts';
+import type { Answer } from './worker.ts';
+
+export interface LineChecker {
+  /** @param bytes whole lines; not to be used any more afterwards */
+  check(bytes: Buffer): Promise<CheckedLine[]>;
+  close(): Promise<void>;
+}
+
+/** In this thread: what takes less time than a thread takes to start. */
+export function checkHere(cluster: AuditedCluster): LineChecker {
+  const checker = new Checker(cluster);
+  return { check: (bytes) => checker.check(bytes), close: async () => undefined };
+}
+
+export function checkInThreads(cluster: AuditedCluster, count: number): LineChecker {
+  const waiting = new Map<number, { resolve: (lines: CheckedLine[]) => void; reject: (error: Error) => void }>();
+  let failure: Error | null = null;
+  const fail = (error: Error) => {
+    failure ??= error;
+    for (const { reject } of waiting.values()) reject(error);
+    waiting.clear();
+  };
+  const workers = Array.from({ length: count }, () => {
+    const worker = startThread('audit/worker.ts', { uuid: cluster.uuid, peerIds: new Map(cluster.peerIds) });
+    worker.on('message', ({ id, lines }: Answer) => {
+      waiting.get(id)?.resolve(lines);
+      waiting.delete(id);
+    });
+    worker.on('error', (error: Error) => fail(error));
+    return worker;
+  });
+  let asked = 0;
+  return {
+    check: (bytes) =>
+      new Promise((resolve, reject) => {
+        if (failure !== null) return reject(failure);
+        const id = asked++;
+        waiting.set(id, { resolve, reject });
+        const own = new Uint8Array(bytes);
+        workers[id % count]?.postMessage({ id, bytes: own }, [own.buffer]);
+      }),
+    close: async () => {
+      await Promise.all(workers.map((worker) => worker.terminate()));
+    },
+  };
+}

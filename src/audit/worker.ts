@@ -1,0 +1,21 @@
+/** One of the threads that check lines. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { z } from 'zod';
+import { type CheckedLine, Checker } from './checker.ts';
+
+const Setting = z.object({ uuid: z.string(), peerIds: z.map(z.number(), z.string()) });
+const Asked = z.object({ id: z.number(), bytes: z.instanceof(Uint8Array) });
+
+export interface Answer {
+  id: number;
+  lines: CheckedLine[];
+}
+
+const port = parentPort;
+if (port === null) throw new Error('audit: the worker runs in a thread of its own');
+const checker = new Checker(Setting.parse(workerData));
+port.on('message', async (message: unknown) => {
+  const { id, bytes } = Asked.parse(message);
+  const lines = await checker.check(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  port.postMessage({ id, lines } satisfies Answer);
+});

@@ -1,0 +1,67 @@
+/**
+ * What differs where the whole program is one file, `dist/mdmesh`: Node with the bundle and the native addon inside (a "single
+ * executable application"). Everywhere else these functions say what holds for the program in the tree.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { brotliDecompressSync } from 'node:zlib';
+import { DEFAULT_STATE_DIR } from './config/defaults.ts';
+
+/** Of the addon and the bundle among the binary's assets; scripts/dist.ts puts them there. */
+const ADDON_ASSET = 'mdmesh.node';
+const BUNDLE_ASSET = 'mdmesh.cjs.br';
+
+function isOneBinary(): boolean {
+  return process.getBuiltinModule('node:sea').isSea();
+}
+
+/** The path or name that the program was called by: behind a link named mdadm it is mdadm. */
+export function calledAs(env: Readonly<Record<string, string | undefined>>): string {
+  const typed = process.argv[1] ?? '';
+  // The script that starts the program in the tree is a shell's: only that knows the name. One left by it in the environment
+  // says nothing about a binary that was started later.
+  return isOneBinary() ? typed : (env.MDMESH_CALLED_AS ?? typed);
+}
+
+/**
+ * A thread of the program. Bundled, all is one file, which finds out by itself that it is a thread; from the source each has its own.
+ * @param source below src
+ */
+export function startThread(source: string, workerData: unknown): Worker {
+  if (isOneBinary()) {
+    const packed = new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(BUNDLE_ASSET));
+    return new Worker(brotliDecompressSync(packed).toString(), { workerData, eval: true });
+  }
+  const { filename, url } = import.meta;
+  return new Worker(filename.endsWith('.ts') ? new URL(`./${source}`, url) : new URL(url), { workerData });
+}
+
+/**
+ * Calls `load` with the path of the native addon; `undefined`: the loader knows where to look. A library can be loaded from a
+ * file only: the packed one is written into a directory that nobody else can enter, and is gone when this returns. Where
+ * nothing may be executed (a file system mounted noexec), the next directory is tried.
+ */
+export function withAddon<T>(load: (path?: string) => T): T {
+  if (!isOneBinary()) return load();
+  const bytes = new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(ADDON_ASSET));
+  const failures: string[] = [];
+  for (const parent of [tmpdir(), DEFAULT_STATE_DIR, '/var/tmp']) {
+    let directory: string | null = null;
+    try {
+      // 0700, by mkdtemp(3).
+      directory = mkdtempSync(join(parent, 'mdmesh-addon-'));
+      const path = join(directory, ADDON_ASSET);
+      writeFileSync(path, bytes, { mode: 0o500, flag: 'wx' });
+      return load(path);
+    } catch (error) {
+      failures.push(`${parent}: ${error instanceof Error ? error.message : String(error)}`);
+    } finally {
+      if (directory !== null) rmSync(directory, { recursive: true, force: true });
+    }
+  }
+  throw new Error(
+    `native addon: cannot be loaded from ${failures.join('; ')}; set TMPDIR to a directory that is not mounted noexec`,
+  );
+}

@@ -1,0 +1,190 @@
+/**
+ * Bitmaps across a cluster, under virtual time and from a seed: after a death what the dead had marked is copied, and nothing
+ * else. That nothing else is, a *scar* shows: a block that differs between the legs without anybody having written it, which
+ * a resync by marks leaves as it is, and a full one heals.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { NodeId } from '#src/arrays/record.ts';
+import { readMarks } from '#src/md/marks.ts';
+import { seededRandom } from '#src/md/simulated_time.ts';
+import {
+  assertWhole,
+  recordOn,
+  startedOn,
+  stopAll,
+  untilWhole,
+  watchCopies,
+  watched,
+  watchedPass,
+  writersGoOn,
+  writing,
+} from './afternoon.ts';
+import type { Application } from './application.ts';
+import type { SimCluster } from './cluster.ts';
+
+const MIB = 16;
+const BLOCKS = 300;
+/** Of rounds whose writes are all looked for in the end. */
+const ROUND_BLOCKS = 200;
+/** Beyond all writers. */
+const SCAR_BLOCK = 3700;
+/** md clears a bit within three rounds of 5 s. */
+const CLEARED_MS = 20_000;
+const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
+
+class Scar {
+  readonly #cluster: SimCluster;
+  readonly #at: number;
+  readonly #before: Uint8Array;
+
+  constructor(cluster: SimCluster, node: NodeId) {
+    this.#cluster = cluster;
+    const [leg] = recordOn(cluster, node).record.members;
+    this.#at = ((leg?.dataOffsetSectors ?? 0) + SCAR_BLOCK * 8) * 512;
+    this.#before = cluster.storage.peek('sdb', this.#at, 4096);
+    cluster.storage.poke('sdb', this.#at, new Uint8Array(4096).fill(0x5c));
+  }
+
+  get isThere(): boolean {
+    return this.#cluster.storage.peek('sdb', this.#at, 1)[0] === 0x5c;
+  }
+
+  heal(): void {
+    this.#cluster.storage.poke('sdb', this.#at, this.#before);
+  }
+}
+
+/** What stands in the bitmaps of all nodes on the members in sync. */
+async function marked(cluster: SimCluster, node: NodeId): Promise<number> {
+  const { record, paths } = recordOn(cluster, node);
+  const read = readMarks(cluster.driver(node), record, cluster.nodes, new Map(Object.entries(paths)));
+  const ranges = await cluster.driven('the bitmaps', read);
+  return ranges.reduce((sum, { loSector, hiSector }) => sum + hiSector - loSector, 0);
+}
+
+async function quiet(cluster: SimCluster, node: NodeId): Promise<void> {
+  await watchedPass(cluster, CLEARED_MS);
+  assert.equal(await marked(cluster, node), 0, 'every bitmap is empty when nobody writes');
+}
+
+function noticesOf(cluster: SimCluster, node: NodeId, name: string) {
+  const { entries } = cluster.journal(node).read(0, 10_000);
+  return entries.flatMap(({ event: { body } }) => (body.type === 'notice' && body.name === name ? [body.detail] : []));
+}
+
+/** A mirror in sync that nobody has marked anything in. */
+async function rested(seed: number, without: readonly NodeId[] = []) {
+  const setting = { seed, legs: 2, mib: MIB, blocks: BLOCKS };
+  const { cluster, applications } = await writing(setting, (fresh) => {
+    for (const node of without) fresh.driver(node).hasBitmaps = false;
+  });
+  await stopAll(applications);
+  await quiet(cluster, 1);
+  return { cluster, applications };
+}
+
+for (const seed of seeds) {
+  for (const victim of [3, 1]) {
+    test(`seed ${seed}: node ${victim} dies under load: what it had marked is copied, in windows, and nothing else`, async () => {
+      const { cluster, applications } = await rested(seed);
+      const scar = new Scar(cluster, 1);
+      const watch = watchCopies(cluster);
+      const writers = await startedOn(cluster, cluster.nodes, 1, BLOCKS);
+      cluster.crash(victim);
+      for (const writer of writers) if (writer.node === victim) writer.abandon();
+      const survivor = victim === 1 ? 2 : 1;
+      await watched(cluster, `node ${victim} is out`, () => {
+        const { record, local } = recordOn(cluster, survivor);
+        return !record.writers.includes(victim) && record.resync === null && local?.held === false;
+      });
+      assert.ok(watch.copiers.length > 0, 'something was copied');
+      assert.ok(scar.isThere, 'nobody had marked it');
+      const [read] = noticesOf(cluster, survivor, 'BitmapsRead').slice(-1);
+      assert.equal(read?.nodes, String(victim));
+      scar.heal();
+      await cluster.boot(victim);
+      await untilWhole(cluster, 2);
+      const alive = writers.filter(({ node }) => node !== victim);
+      await writersGoOn(cluster, alive);
+      const later = await startedOn(cluster, [victim], 2, BLOCKS);
+      await stopAll([...alive, ...later]);
+      await quiet(cluster, 2);
+      assertWhole(cluster, [...applications, ...writers, ...later], 2, 2);
+      cluster.close();
+    });
+  }
+
+  test(`seed ${seed}: all lose power while writing: what all of them had marked is copied, and nothing else`, async () => {
+    const { cluster, applications } = await rested(seed);
+    const scar = new Scar(cluster, 1);
+    const writers = await startedOn(cluster, cluster.nodes, 1, BLOCKS);
+    cluster.powerCut();
+    for (const application of writers) application.abandon();
+    await cluster.pass(300);
+    await cluster.boot(...cluster.nodes);
+    await cluster.open();
+    assert.ok(scar.isThere, 'nobody had marked it');
+    scar.heal();
+    const later = await startedOn(cluster, cluster.nodes, 2, BLOCKS);
+    await stopAll(later);
+    await quiet(cluster, 1);
+    assertWhole(cluster, [...applications, ...writers, ...later], 1, 2);
+    cluster.close();
+  });
+
+  test(`seed ${seed}: the dead come back and others die, at any moment of the resync: nothing is lost, nothing more is copied`, async () => {
+    const random = seededRandom(seed * 104_729);
+    const { cluster } = await rested(seed);
+    const all: Application[] = [];
+    watchCopies(cluster);
+    const scar = new Scar(cluster, 1);
+    for (let round = 0; round < 4; round += 1) {
+      let writers = await startedOn(cluster, cluster.nodes, 1 + round, ROUND_BLOCKS);
+      all.push(...writers);
+      const fell = (node: NodeId): void => {
+        cluster.crash(node);
+        for (const writer of writers) if (writer.node === node) writer.abandon();
+        writers = writers.filter((writer) => writer.node !== node);
+      };
+      const first = 1 + Math.floor(random() * 3);
+      fell(first);
+      const one = cluster.nodes.find((node) => node !== first) ?? 1;
+      await watched(cluster, 'a resync', () => recordOn(cluster, one).record.resync !== null);
+      await watchedPass(cluster, Math.floor(random() * 30));
+      await cluster.boot(first);
+      await watchedPass(cluster, Math.floor(random() * 1500));
+      const second = 1 + Math.floor(random() * 3);
+      fell(second);
+      await watchedPass(cluster, Math.floor(random() * 5000));
+      if (!cluster.isUp(second)) await cluster.boot(second);
+      await watchedPass(cluster, 100);
+      for (const node of cluster.nodes) if (!cluster.isUp(node)) await cluster.boot(node);
+      await untilWhole(cluster, 2);
+      await cluster.open();
+      await stopAll(writers.filter(({ node }) => cluster.isUp(node)));
+      assert.ok(scar.isThere, `round ${round}: nobody had marked it`);
+    }
+    scar.heal();
+    await watchedPass(cluster, CLEARED_MS);
+    assertWhole(cluster, all, await cluster.master(), 2);
+    cluster.close();
+  });
+
+  test(`seed ${seed}: a node whose kernel has no bitmaps says so, and its death is followed by a full resync`, async () => {
+    const { cluster } = await rested(seed, [3]);
+    assert.ok(noticesOf(cluster, 1, 'BitmapUnavailable').some(({ node }) => node === 3));
+    const scar = new Scar(cluster, 1);
+    const writers = await startedOn(cluster, cluster.nodes, 1, BLOCKS);
+    cluster.crash(3);
+    for (const writer of writers) if (writer.node === 3) writer.abandon();
+    await watched(cluster, 'node 3 is out', () => {
+      const { record, local } = recordOn(cluster, 1);
+      return !record.writers.includes(3) && record.resync === null && local?.held === false;
+    });
+    assert.equal(scar.isThere, false, 'everything was copied');
+    await stopAll(writers.filter(({ node }) => node !== 3));
+    assertWhole(cluster, writers, 1, 2);
+    cluster.close();
+  });
+}

@@ -1,0 +1,328 @@
+/** Bitmaps in the cores: whose marks a resync goes by, who waits with its assembly, what the copier does before its first window. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
+import { type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
+import type { ArrayRecord, Copy, NodeId } from '../../src/arrays/record.ts';
+import { windowsAgain, windowsHeld, windowsStart, windowsStep } from '../../src/arrays/windows.ts';
+import type { ArrayObservation } from '../../src/md/driver.ts';
+import { ARRAY, bootOf, COPY_OPTIONS, copy, LEG_A, md, mirror, newer, PATHS, report } from './arrays_fixture.ts';
+
+const PLACE = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
+
+/** All writers keep bitmaps, but for those named. */
+function marking(fields: Partial<ArrayRecord> = {}, without: readonly NodeId[] = []): ArrayRecord {
+  const record = mirror({ bitmap: PLACE, componentSectors: 1_000_000, ...fields });
+  const writerBoots = record.writerBoots.map((boot) => ({ ...boot, bitmap: !without.includes(boot.node) }));
+  return { ...record, writerBoots };
+}
+
+function marked(by: NodeId, since: number, markedBy: NodeId[] | null, fields: Partial<Copy> = {}): Copy {
+  return copy(by, since, 'resync', { markedBy, ...fields });
+}
+
+// --- the master -------------------------------------------------------------------------------------------------------
+
+class Master {
+  state = masterStart(1, [1, 2, 3], 10_000, 2000);
+  now = 1000;
+
+  feed(...inputs: MasterInput[]): MasterEffect[] {
+    return inputs.flatMap((input) => {
+      const { state, effects } = masterStep(this.state, input, this.now);
+      this.state = state;
+      return effects;
+    });
+  }
+  get pending(): ArrayRecord | null {
+    return this.state.arrays.get(ARRAY)?.pending?.record ?? null;
+  }
+  get kind(): string | undefined {
+    return this.state.arrays.get(ARRAY)?.pending?.kind;
+  }
+  /** What is being persisted reaches the disks and all nodes. */
+  settle(...nodes: NodeId[]): MasterEffect[] {
+    const record = this.pending ?? mirror();
+    const { version } = record;
+    return this.feed(
+      { type: 'persisted', array: ARRAY, version, written: true, failed: [], text: '' },
+      ...nodes.map((from) => ({ type: 'applied' as const, from, array: ARRAY, version, report: report(record) })),
+    );
+  }
+  static leading(found: ArrayRecord): Master {
+    const master = new Master();
+    for (const node of [1, 2, 3]) master.feed({ type: 'status', node, status: 'alive' });
+    master.feed({ type: 'elected', term: 2 });
+    for (const from of [1, 2, 3])
+      master.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [report(found)] });
+    master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
+    master.settle(1, 2, 3);
+    master.now += 5000;
+    return master;
+  }
+  dies(node: NodeId): void {
+    this.feed({ type: 'status', node, status: 'dead' }, { type: 'fenced', node, stopped: true, text: 'power off' });
+  }
+  /** The eviction's resync. */
+  evicts(node: NodeId): Copy | null | undefined {
+    this.dies(node);
+    assert.equal(this.kind, 'evict');
+    return this.pending?.resync;
+  }
+  observes(from: NodeId, since: number, kept: boolean): void {
+    this.feed({ type: 'observation', from, observation: { what: 'marks-taken', array: ARRAY, since, kept } });
+  }
+}
+
+test('after a death the resync goes by what the dead node had marked', () => {
+  assert.deepEqual(Master.leading(marking()).evicts(3)?.markedBy, [3]);
+});
+
+test('it copies everything where the dead node kept no bitmap, the array has none, or the legs were in doubt before', () => {
+  assert.equal(Master.leading(marking({}, [3])).evicts(3)?.markedBy, null);
+  assert.equal(Master.leading(marking({ bitmap: null })).evicts(3)?.markedBy, null);
+  assert.equal(Master.leading(marking({ resync: marked(1, 5, null) })).evicts(3)?.markedBy, null);
+});
+
+test('a second death adds its marks to those that are being copied', () => {
+  assert.deepEqual(Master.leading(marking({ resync: marked(1, 5, [1]) })).evicts(3)?.markedBy, [1, 3]);
+});
+
+test('what a repair wrote when its copier died is marked nowhere', () => {
+  const record = marking({ access: 'exclusive', owner: 2, writers: [2], resync: copy(2, 5, 'repair') });
+  assert.equal(Master.leading(record).evicts(2)?.markedBy, null);
+  assert.deepEqual(Master.leading({ ...record, resync: copy(2, 5, 'check') }).evicts(2)?.markedBy, [2]);
+});
+
+test('the copier has the marks in its own bitmap: its bitmap is named from then on, and the copy goes on', () => {
+  const master = Master.leading(marking());
+  const since = master.evicts(3)?.since ?? 0;
+  master.settle(1, 2);
+  master.observes(2, since, true);
+  assert.deepEqual([master.pending], [null], 'the word of another node');
+  master.observes(1, since - 1, true);
+  assert.deepEqual([master.pending], [null], 'about an older copy');
+  master.observes(1, since, true);
+  assert.equal(master.kind, 'resync-marks');
+  assert.deepEqual(master.pending?.resync, marked(1, since, [1]));
+  master.settle(1, 2);
+  master.observes(1, since, true);
+  assert.deepEqual([master.pending], [null], 'told again');
+});
+
+test('a copier without a bitmap copies everything, so nobody’s marks are needed', () => {
+  const master = Master.leading(marking({}, [1]));
+  const since = master.evicts(3)?.since ?? 0;
+  master.settle(1, 2);
+  master.observes(1, since, false);
+  assert.deepEqual([master.kind, master.pending?.resync?.markedBy], ['resync-marks', null]);
+});
+
+test('who is admitted says whether it keeps a bitmap; one that does not is told of', () => {
+  const master = Master.leading(marking({ writers: [1, 2] }));
+  const { record } = master.state.arrays.get(ARRAY) ?? {};
+  assert.ok(record != null);
+  const held = (bitmap: boolean) => report(record, { state: 'held', bitmap });
+  master.feed({ type: 'report', from: 3, kernelBoot: bootOf(3), reports: [held(false)] });
+  assert.equal(master.kind, 'admit');
+  assert.deepEqual(master.pending?.writerBoots.at(-1), { node: 3, kernelBoot: bootOf(3), bitmap: false });
+  const told = master.settle(1, 2, 3).filter((effect) => effect.type === 'notice');
+  assert.deepEqual(
+    told.map(({ name, detail }) => [name, detail.node]),
+    [['BitmapUnavailable', 3]],
+  );
+});
+
+// --- a node -----------------------------------------------------------------------------------------------------------
+
+class Node {
+  state = localStart(2, bootOf(2), COPY_OPTIONS);
+  now = 1000;
+  constructor(record: ArrayRecord, seen: ArrayObservation | null) {
+    this.feed(
+      { type: 'paths', paths: PATHS },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 1_000_000 },
+      { type: 'commit', record, forgotten: false },
+    );
+    this.effects = this.feed({ type: 'observed', array: ARRAY, observation: seen });
+  }
+  effects: LocalEffect[];
+  feed(...inputs: LocalInput[]): LocalEffect[] {
+    return inputs.flatMap((input) => {
+      const { state, effects } = localStep(this.state, input, this.now);
+      this.state = state;
+      return effects;
+    });
+  }
+  release(record: ArrayRecord): LocalEffect[] {
+    return this.feed({ type: 'released', array: ARRAY, version: record.version });
+  }
+  did(seen: ArrayObservation, marks: { loSector: number; hiSector: number }[] = []): LocalEffect[] {
+    const op = this.busy;
+    assert.ok(op !== null, 'nothing is under way');
+    return this.feed(
+      { type: 'observed', array: ARRAY, observation: seen },
+      { type: 'done', array: ARRAY, op, error: null, marks },
+    );
+  }
+  get busy(): LocalOp | null {
+    return this.state.arrays.get(ARRAY)?.busy ?? null;
+  }
+  held(...nodes: NodeId[]): LocalEffect[] {
+    const windows = this.state.arrays.get(ARRAY)?.windows;
+    assert.ok(windows != null);
+    const { since, sequence } = windows;
+    return nodes.flatMap((from) => this.feed({ type: 'window-held', from, array: ARRAY, since, sequence }));
+  }
+}
+
+const applied = (effects: LocalEffect[]): boolean => effects.some((effect) => effect.type === 'applied');
+const asked = (effects: LocalEffect[]) => effects.find((effect) => effect.type === 'send-window');
+
+test('a node that crashed since it was admitted assembles nothing: md would drop its marks', () => {
+  const writerBoots = [1, 2, 3].map((node) => ({ node, kernelBoot: bootOf(node, node === 2 ? 7 : 1), bitmap: true }));
+  const node = new Node({ ...marking(), writerBoots }, null);
+  assert.deepEqual([node.busy, applied(node.effects)], [null, false]);
+});
+
+test('a node whose marks are still to be taken over waits with its assembly, and keeps nobody waiting', () => {
+  const record = marking({ writers: [1, 3], resync: marked(1, 5, [2]) });
+  const node = new Node(record, null);
+  assert.deepEqual([node.busy, applied(node.effects)], [null, true]);
+  node.feed({ type: 'commit', record: newer(record, { resync: marked(1, 5, [1]) }), forgotten: false });
+  assert.equal(node.busy?.op, 'assemble');
+});
+
+test('the node that is to resync by its own marks assembles: the driver keeps them', () => {
+  const node = new Node(marking({ writers: [], resync: marked(2, 5, [1, 2, 3]) }), null);
+  assert.equal(node.busy?.op, 'assemble');
+});
+
+/** Node 2 is to resync by the marks of node 3, and the record is released. */
+function copier(
+  fields: Partial<ArrayObservation> = {},
+  resync = marked(2, 5, [3]),
+): { node: Node; record: ArrayRecord } {
+  const record = marking({ writers: [1, 2], resync });
+  const node = new Node(record, md({ bitmap: true, ...fields }));
+  node.release(record);
+  return { node, record };
+}
+
+test('before its first window the copier marks what may differ; others hold from sector 0 on, where md begins', () => {
+  const { node, record } = copier({}, marked(2, 5, [3], { fromSector: 4096 }));
+  assert.deepEqual(node.busy, { op: 'mark', record, nodes: [3], fromSector: 4096, since: 5 });
+  const marks = [{ loSector: 800_000, hiSector: 800_128 }];
+  const effects = node.did(md({ bitmap: true, resyncStartSector: 800_000 }), marks);
+  assert.deepEqual(asked(effects)?.range, { loSector: 0, hiSector: 1_000_000 }, 'one window for one mark');
+  assert.ok(
+    effects.some(
+      (effect) => effect.type === 'submit' && effect.observation.what === 'marks-taken' && effect.observation.kept,
+    ),
+  );
+  assert.deepEqual([node.busy], [null], 'md copies nothing before all hold');
+  node.held(1);
+  assert.deepEqual(node.busy, {
+    op: 'start-copy',
+    copy: { kind: 'resync', fromSector: 4096, toSector: null },
+    since: 5,
+  });
+});
+
+test('a full resync marks everything behind the checkpoint', () => {
+  const { node, record } = copier({}, marked(2, 5, null, { fromSector: 4096 }));
+  assert.deepEqual(node.busy, { op: 'mark', record, nodes: null, fromSector: 4096, since: 5 });
+});
+
+test('nothing is marked while a path is lost: the store would wait for it, with md’s lock', () => {
+  const lost = md().members.map((member) => ({
+    ...member,
+    path: member.uuid === LEG_A ? ('up' as const) : ('lost' as const),
+  }));
+  assert.equal(copier({ members: lost }).node.busy, null);
+});
+
+test('an interrupted resync begins at 0 again, so the others are asked to hold from there before it does', () => {
+  const { node } = copier();
+  const marks = [
+    { loSector: 0, hiSector: 128 },
+    { loSector: 800_000, hiSector: 1_000_000 },
+  ];
+  const idle = { bitmap: true, resyncStartSector: 0 };
+  node.did(md(idle), marks);
+  node.held(1);
+  const runs = { ...idle, syncAction: 'resync', syncCompleted: { doneSectors: 0, totalSectors: 1_000_000 } };
+  node.did(md(runs));
+  node.now += 50;
+  node.feed({
+    type: 'observed',
+    array: ARRAY,
+    observation: md({ ...runs, syncCompleted: { doneSectors: 800_128, totalSectors: 1_000_000 } }),
+  });
+  const again = node.feed({ type: 'observed', array: ARRAY, observation: md({ ...idle, resyncStartSector: 800_128 }) });
+  assert.equal(asked(again)?.range.loSector, 0);
+  assert.deepEqual([node.busy], [null], 'not before they have answered');
+  node.held(1);
+  assert.equal(node.busy?.op, 'start-copy');
+});
+
+test('a copier without a bitmap copies from the checkpoint on, and says that it needs no marks', () => {
+  const { node } = copier({ bitmap: false }, marked(2, 5, [3], { fromSector: 4096 }));
+  const effects = node.feed({ type: 'tick' });
+  const { windows } = node.state.arrays.get(ARRAY) ?? {};
+  assert.equal(windows?.doneSector, 4096);
+  node.now += 2000;
+  const told = [...effects, ...node.feed({ type: 'tick' })];
+  assert.ok(
+    told.some(
+      (effect) => effect.type === 'submit' && effect.observation.what === 'marks-taken' && !effect.observation.kept,
+    ),
+  );
+});
+
+// --- windows ----------------------------------------------------------------------------------------------------------
+
+const TOTAL = 100_000_000;
+const RECORD = mirror({ componentSectors: TOTAL });
+
+test('windows reach over what is not marked: their number is that of the marked stretches', () => {
+  const marks = [10_000_000, 40_000_000, 99_999_872].map((loSector) => ({ loSector, hiSector: loSector + 128 }));
+  for (const [stretches, most] of [
+    [[], 1],
+    [marks, 3],
+  ] as const) {
+    let now = 1000;
+    let windows = windowsStart(RECORD, copy(1, 6), now, 0, stretches);
+    let rounds = 0;
+    for (let doneSector = 0; doneSector < TOTAL; ) {
+      let step = windowsStep(windows, { others: [2], doneSector }, COPY_OPTIONS, now);
+      assert.ok(step.ask !== null && ++rounds <= most, `${rounds} windows`);
+      windows = windowsHeld(step.windows, 2, step.ask.sequence);
+      step = windowsStep(windows, { others: [2], doneSector: null }, COPY_OPTIONS, now);
+      windows = step.windows;
+      doneSector = windows.allowedSector;
+      now += 5;
+    }
+  }
+});
+
+test('a window holds no more marked sectors than one without a bitmap would hold', () => {
+  const marks = Array.from({ length: 1000 }, (_, at) => ({ loSector: at * 100_000, hiSector: at * 100_000 + 128 }));
+  const { ask } = windowsStep(
+    windowsStart(RECORD, copy(1, 6), 0, 0, marks),
+    { others: [2], doneSector: null },
+    COPY_OPTIONS,
+    0,
+  );
+  // Of 2048 sectors: sixteen marks, and what lies between them.
+  assert.equal(ask?.toSector, 1_600_000);
+});
+
+test('after windows have begun again no older answer lets md go on', () => {
+  const first = windowsStep(windowsStart(RECORD, copy(1, 6), 0), { others: [2], doneSector: null }, COPY_OPTIONS, 0);
+  const again = windowsHeld(windowsAgain(first.windows, 1), 2, first.ask?.sequence ?? 0);
+  const step = windowsStep(again, { others: [2], doneSector: null }, COPY_OPTIONS, 2);
+  assert.equal(step.windows.allowedSector, 0);
+  assert.equal(step.ask?.fromSector, 0);
+});

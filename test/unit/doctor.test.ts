@@ -1,0 +1,417 @@
+/** doctor: a healthy node gives no finding; each finding is provoked by the one fact that should bring it. */
+import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { main } from '#src/cli/index.ts';
+import { compare, type Facts, type Finding, findings, gather, type Machine, machine } from '#src/doctor/index.ts';
+import { VERSION } from '#src/version.ts';
+import { FakeTerminal } from './cli_fake_terminal.ts';
+import { clusterStatus, memberA, memberB } from './outlets_fake_agent.ts';
+
+const peer = (id: number) => `12D3KooW${id}`;
+const arrayUuid = 'aaaaaaaa-0000-4000-8000-00000000000a';
+
+function healthy(self = 1): Facts {
+  return {
+    form: 1,
+    at: '2026-01-01T12:00:00.000Z',
+    bootMs: 1_000_000,
+    kernelBoot: `boot-${self}`,
+    version: VERSION,
+    hostname: `n${self}`,
+    kernel: {
+      release: '6.1.0',
+      modules: Object.fromEntries(
+        ['md_mod', 'raid0', 'raid1', 'raid10', 'raid456', 'dm_mod', 'dm_multipath', 'dm_round_robin'].map((name) => [
+          name,
+          'loaded' as const,
+        ]),
+      ),
+      mdTrouble: null,
+      clocksource: 'tsc',
+    },
+    config: {
+      file: '/etc/mdmesh/mdmesh.yaml',
+      problems: [],
+      digest: 'same',
+      cluster: { name: 'demo', uuid: arrayUuid },
+      self,
+      nodes: [1, 2, 3].map((id) => ({ id, address: `10.0.0.${id}`, port: 7946, peerId: peer(id) })),
+      probeTimeoutMs: 200,
+      candidacyTimeoutMs: 1000,
+      watchdogSeconds: 5,
+      methods: ['command', 'manual'],
+      watchdogDevice: null,
+    },
+    key: { file: '/etc/mdmesh/key', peerId: peer(self), modeOctal: '600' },
+    autostart: { mdadmRule: true, ownRule: true, mdadmInitramfs: true, ownInitramfs: true, arrayLines: [] },
+    agent: {
+      trouble: null,
+      version: VERSION,
+      master: 1,
+      mayWrite: true,
+      nodes: [1, 2, 3].map((node) => ({ node, status: 'alive', connected: true })),
+    },
+    arrays: [
+      {
+        uuid: arrayUuid,
+        md: 'md0',
+        members: [memberA, memberB].map((uuid, index) => ({ uuid, role: 'active', path: `/dev/sd${'bc'[index]}` })),
+        direct: [],
+        trouble: null,
+      },
+    ],
+    disks: [memberA, memberB].map((uuid, index) => ({
+      path: `/dev/sd${'bc'[index]}`,
+      uuid,
+      arrayUuid,
+      writeCache: 'write back',
+      fua: '1',
+    })),
+    watchdog: { identity: null, timeoutSeconds: null, state: null },
+    peers: [2, 3].map((node) => ({ node, address: `10.0.0.${node}`, port: 7946, roundTripMs: 0.3, trouble: null })),
+    journal: {
+      directory: '/var/lib/mdmesh',
+      fileSystem: 'ext4',
+      freeMib: 9000,
+      syncMs: 2,
+      onArray: null,
+      trouble: null,
+    },
+  };
+}
+
+type Change = (facts: Facts) => void;
+const noModule =
+  (name: string): Change =>
+  ({ kernel }) => {
+    kernel.modules[name] = 'missing';
+  };
+const peerOf = (facts: Facts) => facts.peers[0] ?? assert.fail();
+const dead =
+  (...ids: number[]): Change =>
+  ({ agent }) => {
+    for (const node of agent.nodes) if (ids.includes(node.node)) node.status = 'dead';
+  };
+
+/** check, severity, and what brings it. */
+const provocations: readonly [string, Finding['severity'], Change][] = [
+  ['kernel.md', 'critical', noModule('md_mod')],
+  ['kernel.external', 'critical', ({ kernel }) => Object.assign(kernel, { mdTrouble: 'new_array: EINVAL' })],
+  ['kernel.level', 'warning', noModule('raid1')],
+  ['kernel.level', 'info', noModule('raid456')],
+  ['kernel.multipath', 'warning', noModule('dm_round_robin')],
+  ['clock.source', 'warning', ({ kernel }) => Object.assign(kernel, { clocksource: 'jiffies' })],
+  ['config', 'critical', ({ config }) => void config.problems.push('line 3: nodes: is missing')],
+  ['key.mode', 'critical', ({ key }) => Object.assign(key, { modeOctal: '640' })],
+  ['quorum.size', 'warning', ({ config }) => void config.nodes.pop()],
+  ['quorum.size', 'warning', ({ config }) => void config.nodes.splice(1)],
+  ['quorum.now', 'critical', dead(2, 3)],
+  ['quorum.now', 'warning', dead(3)],
+  ['agent', 'critical', ({ agent }) => Object.assign(agent, { trouble: 'ENOENT', nodes: [] })],
+  ['agent.version', 'warning', ({ agent }) => Object.assign(agent, { version: '0.0.9' })],
+  ['agent.grant', 'warning', ({ agent }) => Object.assign(agent, { mayWrite: false })],
+  ['network.port', 'critical', (facts) => Object.assign(peerOf(facts), { trouble: 'ECONNREFUSED', roundTripMs: null })],
+  ['network.round-trip', 'warning', (facts) => Object.assign(peerOf(facts), { roundTripMs: 60 })],
+  ['network.round-trip', 'critical', (facts) => Object.assign(peerOf(facts), { roundTripMs: 300 })],
+  ['autostart.udev', 'warning', ({ autostart }) => Object.assign(autostart, { ownRule: false })],
+  ['autostart.initramfs', 'warning', ({ autostart }) => Object.assign(autostart, { ownInitramfs: false })],
+  [
+    'autostart.mdadm-conf',
+    'warning',
+    ({ autostart }) => void autostart.arrayLines.push({ file: '/etc/mdadm/mdadm.conf', line: 7, uuid: arrayUuid }),
+  ],
+  ['members.seen', 'critical', ({ arrays }) => Object.assign(arrays[0]?.members[1] ?? {}, { path: null })],
+  ['members.layer', 'warning', ({ arrays }) => void arrays[0]?.direct.push('sdb')],
+  ['members.trouble', 'critical', ({ arrays }) => Object.assign(arrays[0] ?? {}, { trouble: 'EBUSY' })],
+  ['disk.fua', 'info', ({ disks }) => Object.assign(disks[0] ?? {}, { fua: '0' })],
+  ['fencing.people', 'warning', ({ config }) => Object.assign(config, { methods: ['manual'] })],
+  ['watchdog.device', 'critical', ({ config }) => Object.assign(config, { methods: ['watchdog'] })],
+  [
+    'watchdog.software',
+    'warning',
+    (facts) => {
+      facts.config.methods = ['watchdog'];
+      facts.watchdog.identity = 'Software Watchdog';
+    },
+  ],
+  ['journal.directory', 'critical', ({ journal }) => Object.assign(journal, { trouble: 'ENOENT' })],
+  ['journal.on-array', 'critical', ({ journal }) => Object.assign(journal, { onArray: 'md0' })],
+  ['journal.volatile', 'critical', ({ journal }) => Object.assign(journal, { fileSystem: 'tmpfs' })],
+  ['journal.remote', 'warning', ({ journal }) => Object.assign(journal, { fileSystem: 'nfs4' })],
+  ['journal.full', 'warning', ({ journal }) => Object.assign(journal, { freeMib: 20 })],
+  ['journal.full', 'critical', ({ journal }) => Object.assign(journal, { freeMib: 1 })],
+  ['journal.slow', 'warning', ({ journal }) => Object.assign(journal, { syncMs: 400 })],
+];
+
+type ManyChange = (reports: Facts[]) => void;
+const at = (reports: Facts[], node: number) => reports[node - 1] ?? assert.fail();
+
+const betweenNodes: readonly [string, Finding['severity'], ManyChange][] = [
+  ['compare.absent', 'info', (reports) => void reports.pop()],
+  ['config.drift', 'critical', (reports) => Object.assign(at(reports, 3).config, { digest: 'another' })],
+  ['version.drift', 'warning', (reports) => Object.assign(at(reports, 3), { version: '0.0.9' })],
+  [
+    'key.shared',
+    'critical',
+    (reports) => {
+      at(reports, 3).config.self = 2;
+      at(reports, 3).key.peerId = peer(2);
+      at(reports, 3).config.self = null;
+    },
+  ],
+  ['key.drift', 'critical', (reports) => Object.assign(at(reports, 3).key, { peerId: peer(9) })],
+  ['members.everywhere', 'critical', (reports) => void at(reports, 2).disks.pop()],
+  [
+    'disk.cache',
+    'critical',
+    (reports) => Object.assign(at(reports, 2).disks[0] ?? {}, { writeCache: 'write through' }),
+  ],
+  ['clock.rates', 'warning', (reports) => void reports.push(later(1, 60_000), later(2, 58_000))],
+  ['clock.rates', 'critical', (reports) => void reports.push(later(1, 60_000), later(2, 40_000))],
+];
+
+/** A second report of a node, a minute after the first by the wall clock. */
+function later(node: number, bootMsOn: number): Facts {
+  const first = healthy(node);
+  return { ...first, at: '2026-01-01T12:01:00.000Z', bootMs: first.bootMs + bootMsOn };
+}
+
+test('a healthy node, and healthy nodes beside each other, bring no finding', () => {
+  assert.deepEqual(findings(healthy()), []);
+  assert.deepEqual(compare([1, 2, 3].map(healthy)), []);
+  assert.deepEqual(compare([...[1, 2, 3].map(healthy), later(1, 60_000), later(2, 60_100), later(3, 59_900)]), []);
+});
+
+for (const [check, severity, change] of provocations) {
+  test(`${check}, ${severity}`, () => {
+    const facts = healthy();
+    change(facts);
+    const found = findings(facts).filter((each) => each.check === check);
+    assert.equal(found.length, 1, JSON.stringify(findings(facts)));
+    worded(found[0], severity);
+  });
+}
+
+for (const [check, severity, change] of betweenNodes) {
+  test(`between nodes: ${check}, ${severity}`, () => {
+    const reports = [1, 2, 3].map(healthy);
+    change(reports);
+    const found = compare(reports).filter((each) => each.check === check);
+    assert.ok(found.length > 0, JSON.stringify(compare(reports)));
+    for (const each of found) worded(each, severity);
+  });
+}
+
+function worded(finding: Finding | undefined, severity: Finding['severity']): void {
+  assert.equal(finding?.severity, severity);
+  for (const words of [finding?.text, finding?.reason, finding?.remedy]) assert.ok((words ?? '').length > 5);
+}
+
+test('every finding that there is, is provoked here', () => {
+  const sources = ['findings', 'compare'].map((name) =>
+    readFileSync(new URL(`../../src/doctor/${name}.ts`, import.meta.url), 'utf8'),
+  );
+  const written = [...sources.join('').matchAll(/(?:check: |drift\(nodes, )'([a-z.-]+)'/g)].map(([, name]) => name);
+  const provoked = [...provocations, ...betweenNodes].map(([check]) => check);
+  assert.deepEqual([...new Set(written)].sort(), [...new Set(provoked)].sort());
+});
+
+test('the worst comes first', () => {
+  const facts = healthy();
+  noModule('raid456')(facts);
+  noModule('dm_mod')(facts);
+  noModule('md_mod')(facts);
+  assert.deepEqual(
+    findings(facts).map(({ severity }) => severity),
+    ['critical', 'warning', 'info'],
+  );
+});
+
+// --- what is asked of the machine --------------------------------------------------------------------------------------
+
+/** A machine of files, on which md answers the probe. */
+function fakeMachine(
+  t: TestContext,
+  files: Record<string, string>,
+): { machine: Machine; root: string; writes: string[] } {
+  const root = mkdtempSync(join(tmpdir(), 'mdmesh-doctor-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  for (const [path, text] of Object.entries({ '/var/lib/mdmesh/vote.json': '{}', ...files })) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+  const writes: string[] = [];
+  const real = machine(root);
+  return {
+    root,
+    writes,
+    machine: {
+      ...real,
+      write(path, value) {
+        writes.push(`${path} = ${value}`);
+        return real.write(path, value);
+      },
+      loadable: async (name) => name === 'raid1',
+      hostname: () => 'n1',
+    },
+  };
+}
+
+const probeArray = '/sys/block/md_mdmesh_probe/md';
+const md: Record<string, string> = Object.fromEntries([
+  ['/sys/module/md_mod/parameters/new_array', ''],
+  ...['metadata_version', 'array_state', 'new_dev', 'resync_start', 'safe_mode_delay', 'consistency_policy'].map(
+    (name) => [`${probeArray}/${name}`, ''],
+  ),
+]);
+const absent = {
+  status: async () => Promise.reject(new Error('ENOENT')),
+  disks: async () => [],
+};
+const noKey = async () => Promise.reject(new Error('no key'));
+
+test('md is asked by making an array of nothing, which is taken away again', async (t) => {
+  const { machine, writes } = fakeMachine(t, md);
+  const facts = await gather('/none.yaml', machine, absent, noKey);
+  assert.equal(facts.kernel.mdTrouble, null);
+  assert.deepEqual(writes, [
+    '/sys/module/md_mod/parameters/new_array = md_mdmesh_probe',
+    `${probeArray}/metadata_version = external:probe`,
+    `${probeArray}/array_state = clear`,
+  ]);
+  assert.deepEqual(facts.kernel.modules.md_mod, 'loaded');
+  assert.deepEqual(facts.kernel.modules.raid1, 'loadable');
+  assert.deepEqual(facts.kernel.modules.dm_mod, 'missing');
+  assert.equal(facts.agent.trouble, 'ENOENT');
+  assert.ok(facts.config.problems.length > 0);
+});
+
+test('a kernel whose md lacks something is told by what it lacks', async (t) => {
+  const { [`${probeArray}/consistency_policy`]: _, ...older } = md;
+  const { machine } = fakeMachine(t, older);
+  assert.match((await gather('/none.yaml', machine, absent, noKey)).kernel.mdTrouble ?? '', /consistency_policy/);
+  const refusing = { ...machine, write: (path: string) => (path.endsWith('new_array') ? 'EPERM' : null) };
+  assert.match((await gather('/none.yaml', refusing, absent, noKey)).kernel.mdTrouble ?? '', /new_array: EPERM/);
+});
+
+test('autostart: rules, hooks and ARRAY lines are found where Debian has them', async (t) => {
+  const { machine } = fakeMachine(t, {
+    '/lib/udev/rules.d/64-md-raid-assembly.rules': '',
+    '/usr/share/initramfs-tools/hooks/mdadm': '',
+    '/usr/sbin/update-initramfs': '',
+    '/etc/mdadm/mdadm.conf':
+      '# ARRAY /dev/md9 UUID=0\nARRAY /dev/md0 metadata=1.2 UUID=aaaaaaaa:00004000:80000000:0000000a\n',
+  });
+  const { autostart } = await gather('/none.yaml', machine, absent, noKey);
+  assert.deepEqual(autostart, {
+    mdadmRule: true,
+    ownRule: false,
+    mdadmInitramfs: true,
+    ownInitramfs: false,
+    arrayLines: [{ file: '/etc/mdadm/mdadm.conf', line: 2, uuid: 'aaaaaaaa-0000-4000-8000-00000000000a' }],
+  });
+});
+
+test('agent, disks, key and network: what they say becomes facts', async (t) => {
+  const server = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  t.after(() => server.close());
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const directory = mkdtempSync(join(tmpdir(), 'mdmesh-doctor-config-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const identities = await import('#src/wire/identity.ts');
+  const keyFile = join(directory, 'key');
+  const own = await identities.generateIdentity();
+  await identities.saveIdentity(keyFile, own);
+  const other = await identities.generateIdentity();
+  const configFile = join(directory, 'mdmesh.yaml');
+  writeFileSync(
+    configFile,
+    `cluster: { name: demo, uuid: c1c1c1c1-0000-4000-8000-000000000001 }\nkey_file: ${keyFile}\nstate_dir: ${directory}\n` +
+      `nodes:\n  - { id: 1, address: 127.0.0.2, peer_id: ${own.peerId} }\n` +
+      `  - { id: 2, address: 127.0.0.1, port: ${port}, peer_id: ${other.peerId} }\n`,
+  );
+  const status = clusterStatus();
+  for (const array of status.arrays) array.paths = { [memberA]: '/dev/ubda' };
+  const fake = fakeMachine(t, {
+    '/sys/dev/block/98:0/queue/write_cache': 'write back\n',
+    '/sys/dev/block/98:0/queue/fua': '0\n',
+  });
+  const real = machine();
+  const mixed: Machine = {
+    ...fake.machine,
+    read: (path) => fake.machine.read(path) ?? real.read(path),
+    modeOf: real.modeOf,
+    sync: real.sync,
+    freeMib: real.freeMib,
+    mountOf: real.mountOf,
+  };
+  const disk = {
+    path: '/dev/ubda',
+    devno: '98:0',
+    sizeSectors: 1,
+    logicalBlockBytes: 512,
+    superblock: null,
+    mesh: null,
+    problem: null,
+    holders: [],
+  };
+  const agent = { status: async () => status, disks: async () => [disk] };
+  const facts = await gather(configFile, mixed, agent, async (file) => (await identities.loadIdentity(file)).peerId);
+  assert.equal(facts.config.self, 1);
+  assert.notEqual(facts.config.digest, null);
+  assert.equal(facts.key.modeOctal, '600');
+  assert.equal(facts.peers[0]?.trouble, null);
+  assert.ok((facts.peers[0]?.roundTripMs ?? 0) > 0);
+  assert.deepEqual(
+    facts.arrays[0]?.members.map(({ path }) => path),
+    ['/dev/ubda', null],
+  );
+  assert.deepEqual(facts.disks, [
+    { path: '/dev/ubda', uuid: null, arrayUuid: null, writeCache: 'write back', fua: '0' },
+  ]);
+  assert.equal(facts.journal.trouble, null);
+  assert.ok((facts.journal.syncMs ?? 0) > 0);
+  assert.deepEqual(readdirSync(directory).sort(), ['key', 'mdmesh.yaml'], 'the probe left nothing');
+  chmodSync(keyFile, 0o644);
+  const loose = await gather(configFile, mixed, agent, async (file) => (await identities.loadIdentity(file)).peerId);
+  const checks = new Set([...findings(facts), ...findings(loose)].map(({ check }) => check));
+  for (const check of ['key.mode', 'quorum.size', 'members.seen']) assert.ok(checks.has(check), check);
+});
+
+test('a port where nobody listens is told as such', async () => {
+  await assert.rejects(machine().connect('127.0.0.1', 1), /ECONNREFUSED/);
+});
+
+test('the command: words or JSON, exit code, and a comparison of what --json printed', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'mdmesh-doctor-reports-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const run = async (...argv: string[]): Promise<[number, string, string]> => {
+    const terminal = new FakeTerminal({ env: { MDMESH_SOCKET: join(directory, 'none.sock') } });
+    const code = await main(['--config', join(directory, 'none.yaml'), 'doctor', ...argv], terminal);
+    return [code, terminal.written, terminal.complained];
+  };
+  const [code, said] = await run();
+  assert.equal(code, 1);
+  assert.match(said, /^critical .*\[agent\]$/m);
+  assert.match(said, /^ {2}why: {2}\S/m);
+  assert.match(said, /^ {2}then: \S/m);
+  const [, json] = await run('--json');
+  const report: { findings: Finding[]; facts: Facts } = JSON.parse(json);
+  assert.equal(report.facts.form, 1);
+  const paths = [1, 2, 3].map((node) => join(directory, `n${node}.json`));
+  for (const [index, path] of paths.entries()) writeFileSync(path, JSON.stringify({ facts: healthy(index + 1) }));
+  assert.deepEqual(await run('--compare', ...paths), [0, 'Nothing is wrong.\n', '']);
+  writeFileSync(paths[2] ?? '', JSON.stringify({ facts: { ...healthy(3), version: '0.0.9' } }));
+  const [differing, words] = await run('--compare', ...paths);
+  assert.equal(differing, 1);
+  assert.match(words, /^warning versions differ: .*\[version\.drift\]/);
+  writeFileSync(paths[2] ?? '', '{}');
+  const [, , complaint] = await run('--compare', ...paths);
+  assert.match(complaint, /n3\.json: is no report; make it with mdmesh doctor --json/);
+});
