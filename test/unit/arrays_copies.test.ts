@@ -264,13 +264,12 @@ test('a rebuilding that is called off while this node copies: the copy is ended 
 test('the copier’s md is told to go on as the windows allow, and a copy that it did not begin is frozen', () => {
   const record = rebuilding(2, 6);
   const big = { ...record, componentSectors: 1_000_000 };
-  const sizeSectors = big.componentSectors;
-  const node = new Node(big, mdRebuilding('absent', { sizeSectors }));
-  node.did(mdRebuilding('rebuilding', { held: true, sizeSectors }));
+  const node = new Node(big, mdRebuilding('absent'));
+  node.did(mdRebuilding('rebuilding', { held: true }));
   const asked = node.release(big).find((effect) => effect.type === 'send-window');
   assert.ok(asked?.type === 'send-window');
   assert.deepEqual([asked.range.loSector, asked.to], [0, [1, 3]]);
-  node.did(mdRebuilding('rebuilding', { sizeSectors }));
+  node.did(mdRebuilding('rebuilding'));
   for (const from of [1, 3]) {
     node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked.sequence });
   }
@@ -278,11 +277,7 @@ test('the copier’s md is told to go on as the windows allow, and a copy that i
   assert.ok(start?.op === 'start-copy');
   assert.deepEqual(start.copy, { kind: 'recovery', fromSector: 0, toSector: asked.range.hiSector });
   const runs = (doneSectors: number) =>
-    mdRebuilding('rebuilding', {
-      sizeSectors,
-      syncAction: 'recover',
-      syncCompleted: { doneSectors, totalSectors: sizeSectors },
-    });
+    mdRebuilding('rebuilding', { syncAction: 'recover', syncCompleted: { doneSectors, totalSectors: 1_000_000 } });
   node.did(runs(0));
   node.now += 5;
   const effects = node.feed({ type: 'observed', array: ARRAY, observation: runs(asked.range.hiSector) });

@@ -363,12 +363,12 @@ test('a node that comes back to another order: a member that is missing comes in
 });
 
 test('a disk that has no room here keeps nobody waiting: the node says why, and tries again when it has looked at the disks', () => {
-  const node = new Node(mirror(), md());
+  const node = new Node(mirror(), md({ sizeSectors: 1000 }));
   const grown = newer(mirror(), { componentSectors: 4000 });
   node.feed({ type: 'commit', record: grown, forgotten: false });
-  node.did(md({ held: true }));
+  node.did(md({ held: true, sizeSectors: 1000 }));
   assert.equal(node.busy?.op, 'set-size');
-  const effects = node.did(md({ held: true }), { code: 'ENOSPC', text: 'sdb has 3048 sectors' });
+  const effects = node.did(md({ held: true, sizeSectors: 1000 }), { code: 'ENOSPC', text: 'sdb has 3048 sectors' });
   assert.ok(isApplied(effects));
   assert.match(node.trouble ?? '', /set-size: sdb has 3048 sectors/);
   assert.equal(node.busy?.op ?? null, null);
