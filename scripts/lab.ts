@@ -13,9 +13,11 @@ interface Outcome {
   file: string;
   code: number;
   output: string;
+  seconds: number;
 }
 
 async function run(file: string, worker: number): Promise<Outcome> {
+  const startedMs = performance.now();
   const child = spawn(process.execPath, ['--test', '--test-reporter=spec', file], {
     stdio: ['ignore', 'pipe', 'pipe'],
     // Side by side, each takes the core that the other has more room on.
@@ -31,7 +33,7 @@ async function run(file: string, worker: number): Promise<Outcome> {
     child.once('error', reject);
     child.once('close', (exit) => resolve(exit ?? 1));
   });
-  return { file, code, output };
+  return { file, code, output, seconds: (performance.now() - startedMs) / 1000 };
 }
 
 async function judged(file: string, worker: number): Promise<Outcome> {
@@ -61,6 +63,10 @@ await Promise.all(
     }
   }),
 );
+process.stdout.write('\nwhat took how long:\n');
+for (const { file, seconds } of outcomes.toSorted((a, b) => b.seconds - a.seconds)) {
+  process.stdout.write(`${seconds.toFixed(0).padStart(5)} s  ${file}\n`);
+}
 const failed = outcomes.filter((outcome) => outcome.code !== 0);
 for (const word of COUNTS) {
   const sum = outcomes.reduce((total, { output }) => total + countIn(output, word), 0);

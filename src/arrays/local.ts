@@ -31,7 +31,9 @@
  *   the member faulty is then applied as it stands: what waits reads nothing. Only when it is released the member is set
  *   faulty and its path let go, in this order: md tells waiting writes as done then, without asking at a gate. These two go
  *   beside any other operation, which may be waiting for that very I/O.
- * - No drain (suspend, open, start of a copy) is begun while a path is lost: it would wait for it.
+ * - Under `drop-node` it is reported instead, and tried again every second for as long as the record takes the member for good
+ *   (path_loss.ts). A record that does not is not called applied while a try is under way: the member may be read from after it.
+ * - No drain (suspend, open, start of a copy) is begun while a path is lost, or was a moment ago: it would wait for it.
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
  *   It is tried again instead, every second, by a writer with a live grant.
  */

@@ -147,8 +147,7 @@ export function windowsStart(
 /** md begins anew at 0; what the others were asked to hold until now counts no more. */
 export function windowsAgain(windows: Windows, now: number): Windows {
   const start = { doneSector: 0, allowedSector: 0, askedFrom: 0, askedSector: 0 };
-  // No answer to an earlier request will do.
-  return { ...windows, ...start, sequence: windows.sequence + 1, busyFromMs: now, fromRest: true, nextAtMs: now };
+  return { ...windows, ...start, busyFromMs: now, fromRest: true, nextAtMs: now };
 }
 
 export interface WindowFacts {

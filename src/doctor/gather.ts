@@ -1,7 +1,17 @@
 /** Asks this machine, its agent and the network, once. Nothing is changed but a file and an array of the probes, which are gone again. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
 import { connect as connectTo } from 'node:net';
 import { hostname } from 'node:os';
@@ -289,7 +299,13 @@ export function machine(root = ''): Machine {
     },
     write(path, value) {
       try {
-        writeFileSync(root + path, value, { flag: 'r+' });
+        // For writing alone: an attribute that cannot be read cannot be opened for both, not even by root.
+        const file = openSync(root + path, constants.O_WRONLY);
+        try {
+          writeSync(file, value);
+        } finally {
+          closeSync(file);
+        }
         return null;
       } catch (error) {
         return wordsOf(error);

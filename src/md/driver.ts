@@ -244,8 +244,8 @@ export interface MdDriver {
    */
   releasePath(md: string, memberUuid: string): Promise<void>;
   /**
-   * Use a member's path again: I/O that waits goes on. Only while no node has been told that the member failed. Refused
-   * (EGRANT) without a live grant: writes are among what waits.
+   * Use a member's path again: I/O that waits goes on. Only while this node has not said that it gave the member up: until then no
+   * other node has a write acknowledged that the member misses. Refused (EGRANT) without a live grant: writes are among what waits.
    */
   restorePath(md: string, memberUuid: string): Promise<void>;
   /** Take a faulty or spare member out of the kernel's array. EBUSY while blocked. */

@@ -1309,6 +1309,8 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       const writes = [40, 41, 80].map((block) => bench.write(block, block));
       await fixture.until(() => bench.member(1).path === 'lost', 'the path is lost');
       for (const write of writes) await bench.stillWaits(write, 'the path is not let go');
+      for (const block of [40, 80])
+        assert.notEqual(await bench.onDisk(0, block), block, 'written before it was marked');
       await bench.done(bench.driver.setFaulty(bench.md, memberUuid(1)));
       await bench.done(bench.driver.releasePath(bench.md, memberUuid(1)));
       await bench.done(bench.driver.answerGates(bench.md));

@@ -202,7 +202,8 @@ class Soak {
 
   async #do({ deed, leg, at, writesOnly, afterMs, lengthMs }: Choices): Promise<void> {
     const cluster = this.#cluster;
-    const legs = await legsOf(cluster, await this.#anyNode());
+    // Whoever is asked may lose its power in this very moment.
+    const legs = await cluster.until('the legs', PATIENCE_MS, async () => legsOf(cluster, await this.#anyNode()));
     const letter = LETTERS[legs[leg] ?? 0] ?? 'a';
     const device = `/dev/mapper/leg${letter}`;
     const node = cluster.nodes[at] ?? 1;

@@ -17,7 +17,7 @@ const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, torn mirrors on real kernels: ${available.why}`);
 
 const MIB = 1024 * 1024;
-/** Of each leg: what differs. Writers keep to what lies before. */
+/** Of each leg: what differs. The node that dies writes all over it, so that its bitmap says so. */
 const FROM_MIB = 8;
 const LENGTH_MIB = 4;
 const READERS = 6;
@@ -41,7 +41,7 @@ suite('legs that differ', { skip: available.ok ? false : available.why, timeout:
       diskMib: [24, 24, 24, 24, 24, 24],
       fencing: () => '{ methods: [manual] }',
       config: PATIENT,
-      copy: '{ limit: 2MiB }',
+      copy: '{ limit: 512KiB }',
     });
     await startInOrder(cluster);
     for (const { md, level, raidDisks, legs } of arrays) {
@@ -54,12 +54,12 @@ suite('legs that differ', { skip: available.ok ? false : available.why, timeout:
     await cluster?.close();
   });
 
-  /** The second of each pair of legs holds something else from now on. */
-  function tear({ legs }: Mirror): void {
+  /** The second of each pair of legs holds something else from now on, or `heal`: again what the first one holds. */
+  function tear({ legs }: Mirror, heal = false): void {
     for (const leg of legs.filter((_, index) => index % 2 === 1)) {
       const { dataOffsetBytes } = mustExamine(cluster, leg);
       const image = openSync(cluster.lab.diskImage(leg), 'r+');
-      const bytes = Buffer.alloc(LENGTH_MIB * MIB, `leg ${leg} `);
+      const bytes = heal ? partOf(leg - 1, LENGTH_MIB) : Buffer.alloc(LENGTH_MIB * MIB, `leg ${leg} `);
       writeSync(image, bytes, 0, bytes.length, dataOffsetBytes + FROM_MIB * MIB);
       closeSync(image);
     }
@@ -112,23 +112,37 @@ suite('legs that differ', { skip: available.ok ? false : available.why, timeout:
     }
   }
 
+  async function learnRight(array: Mirror): Promise<void> {
+    const chunkSectors = (await cluster.array(1, array.md))?.record.chunkSectors ?? 0;
+    right.set(array.md, rightFor(array, chunkSectors * 512));
+  }
+
   test('without a word about it md reads from either leg: the readers here would see a difference', async () => {
     for (const array of arrays) {
       tear(array);
-      const chunk = (await cluster.array(1, array.md))?.record.chunkSectors ?? 0;
-      right.set(array.md, rightFor(array, chunk * 512));
-      const seen = await cluster.until(`two stories of ${array.md}`, 30_000, async () => {
+      await learnRight(array);
+      await cluster.until(`two stories of ${array.md}`, 30_000, async () => {
         const digests = await read(1, array);
-        return [...digests.keys()].some((digest) => digest !== right.get(array.md)) ? digests : null;
+        return [...digests.keys()].some((digest) => digest !== right.get(array.md));
       });
-      assert.ok(seen.size > 0);
+      tear(array, true);
     }
   });
 
   test('a writer dies; nobody vouches yet that it has stopped: all read from one leg', async () => {
-    const writers = await Writers.start(cluster, { name: 'dies', nodes: [3], blocksANode: 256 });
-    await writers.goOn(50);
+    const writers = await Promise.all(
+      arrays.map((array) => {
+        const [startBlock, blocksANode] = [startOf(array) * 256, lengthOf(array) * 256];
+        const name = `dies-${array.md}`;
+        return Writers.start(cluster, { name, nodes: [3], md: array.md, startBlock, blocksANode, ratePerSecond: 400 });
+      }),
+    );
+    await Promise.all(writers.map((writer) => writer.goOn(1000)));
     await cluster.lab.guest(3).kill9();
+    for (const array of arrays) {
+      tear(array);
+      await learnRight(array);
+    }
     await cluster.until('nodes 1 and 2 take it for dead', 60_000, async () => {
       const seen = await Promise.all([1, 2].map((node) => cluster.status(node)));
       return seen.every(({ nodes }) => nodes.find(({ node }) => node === 3)?.status === 'dead');
@@ -151,7 +165,7 @@ suite('legs that differ', { skip: available.ok ? false : available.why, timeout:
       await assertOneStory([1, 2], 'during the resync');
       rounds += 1;
     } while (!(await copied()));
-    assert.ok(rounds > 2, `the resync was over after ${rounds} readings`);
+    assert.ok(rounds > 1, `the resync was over after ${rounds} reading`);
     await assertOneStory([1, 2], 'after the resync');
     for (const { md } of arrays) await cluster.open([1, 2], md);
     const record = (await cluster.array(1))?.record;

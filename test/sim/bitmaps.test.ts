@@ -188,3 +188,30 @@ for (const seed of seeds) {
     cluster.close();
   });
 }
+
+test('a node whose disks know of a newer record than it was told of does not assemble: its marks may be needed', async () => {
+  const { cluster } = await rested(5);
+  const ask = async (verb: 'stop' | 'assemble') => {
+    const { ok, text } = await cluster.request(1, { verb, array: 'md0' });
+    assert.equal(ok, true, text);
+  };
+  await ask('stop');
+  const driver = cluster.driver(3);
+  const { scan } = driver;
+  driver.scan = async () =>
+    (await scan.call(driver)).map((disk) => {
+      const { mesh } = disk;
+      if (mesh === null) return disk;
+      const { term, index } = mesh.record.version;
+      const record = { ...mesh.record, events: mesh.record.events + 9, version: { term, index: index + 9 } };
+      return { ...disk, mesh: { ...mesh, record } };
+    });
+  const started = ask('assemble');
+  await watchedPass(cluster, 3000);
+  assert.equal(driver.observe('md0'), null);
+  assert.match(recordOn(cluster, 3).trouble ?? '', /the disks hold commit/);
+  driver.scan = scan;
+  await started;
+  await cluster.open();
+  cluster.close();
+});

@@ -6,7 +6,7 @@ import { type MasterEffect, type MasterInput, masterStart, masterStep } from '..
 import type { ArrayRecord, Copy, NodeId } from '../../src/arrays/record.ts';
 import { windowsAgain, windowsHeld, windowsStart, windowsStep } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
-import { ARRAY, bootOf, COPY_OPTIONS, copy, LEG_A, md, mirror, newer, PATHS, report } from './arrays_fixture.ts';
+import { ARRAY, bootOf, COPY_OPTIONS, copy, md, mirror, newer, PATHS, report, SPARE } from './arrays_fixture.ts';
 
 const PLACE = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
 
@@ -236,11 +236,35 @@ test('a full resync marks everything behind the checkpoint', () => {
 });
 
 test('nothing is marked while a path is lost: the store would wait for it, with md’s lock', () => {
-  const lost = md().members.map((member) => ({
-    ...member,
-    path: member.uuid === LEG_A ? ('up' as const) : ('lost' as const),
-  }));
-  assert.equal(copier({ members: lost }).node.busy, null);
+  const gone = {
+    uuid: SPARE,
+    devNumber: 2,
+    role: 'faulty' as const,
+    slot: 2,
+    dataOffsetSectors: 2048,
+    dataSizeSectors: 1000,
+  };
+  const mirrored = marking({ writers: [1, 2], raidDisks: 3, resync: marked(2, 5, [3]) });
+  const record = { ...mirrored, members: [...mirrored.members, gone] };
+  const seen = (path: 'lost' | 'failing') => {
+    const third = {
+      uuid: SPARE,
+      device: 'sdc',
+      slot: 2,
+      inSync: false,
+      rebuilding: false,
+      faulty: true,
+      blocked: false,
+      path,
+    };
+    return md({ bitmap: true, degraded: 1, members: [...md().members, third] });
+  };
+  const node = new Node(record, seen('lost'));
+  node.release(record);
+  assert.deepEqual([node.busy], [null]);
+  node.now += 5000;
+  node.feed({ type: 'observed', array: ARRAY, observation: seen('failing') });
+  assert.equal(node.busy?.op, 'mark');
 });
 
 test('an interrupted resync begins at 0 again, so the others are asked to hold from there before it does', () => {
