@@ -49,7 +49,7 @@ test('slots, size and members', { skip: available.ok ? false : `no laboratory: $
   };
   await Promise.all(nodes.map(wrapped));
   await Promise.all(nodes.map((node) => cluster.startAgent(node)));
-  await cluster.master();
+  await cluster.master(nodes, 90_000);
   const chapter = chapters(t, cluster);
   slowSwitch(cluster);
   const writers = new LastingWriters(cluster);
