@@ -488,7 +488,9 @@ export class Agent implements AgentFace {
   /** A voter that cannot vote for itself must not keep others from standing by being the lowest. */
   #offer(): void {
     const { abstains } = leaseSummary(this.#lease);
-    const eligible = abstains === null || this.now() < abstains.untilMs;
+    // The master writes the superblocks: it would give up a member that it does not see.
+    const blind = this.records().some((record) => record.blind?.includes(this.self));
+    const eligible = !blind && (abstains === null || this.now() < abstains.untilMs);
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
@@ -701,6 +703,10 @@ export class Agent implements AgentFace {
           return driver.setResyncStart(md, op.sector);
         case 'start-copy':
           return driver.startCopy(md, op.copy);
+        case 'set-slots':
+          return driver.setSlots(md, op.record);
+        case 'set-size':
+          return driver.setSize(md, op.record);
         case 'freeze':
           return driver.freeze(md);
       }

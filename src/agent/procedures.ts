@@ -8,6 +8,7 @@
  */
 import { isRedundant, mayTouch } from '../arrays/levels.ts';
 import { type ArrayRecord, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
+import { cannotGrow } from '../arrays/shape.ts';
 import { copySectors } from '../arrays/windows.ts';
 import type { Disk, MetadataWrite, Superblock } from '../md/driver.ts';
 import { bitmapFits, bitmapPlace, meshGeometry } from '../md/mesh_area.ts';
@@ -154,8 +155,8 @@ export function procedures(agent: Agent): Procedures {
       throw new Refusal(`${device.path} is not blank; wipe it (wipefs -a) or use --force to overwrite it`);
   }
 
-  /** Asks every connected node whether it sees these members. `typed`: the asking node's own paths of them. */
-  async function allSee(asker: NodeId, members: ReadonlyMap<string, string>): Promise<void> {
+  /** Has every connected node look for these members. `asker`: whose own paths these are; null: nobody's. */
+  async function allLook(asker: NodeId | null, members: ReadonlyMap<string, string>): Promise<Map<NodeId, Looked>> {
     const queryId = newUuid();
     const nodes = connectedNodes();
     const answers: { from: NodeId; answer: Looked }[] = [];
@@ -171,18 +172,33 @@ export function procedures(agent: Agent): Procedures {
       });
     }
     looks.delete(queryId);
+    const looked = new Map<NodeId, Looked>();
     for (const node of nodes) {
       const answer = answers.find((candidate) => candidate.from === node)?.answer;
       if (answer === undefined) throw new Refusal(`node ${node} did not say whether it sees the disks`);
       const [wrong] = answer.wrong;
       if (wrong !== undefined) throw new Refusal(`node ${node}: ${wrong}`);
-      const missing = [...members].filter(([uuid]) => !answer.seen.includes(uuid)).map(([, path]) => path);
-      if (missing.length > 0) {
+      looked.set(node, answer);
+    }
+    return looked;
+  }
+
+  /** @throws Refusal that names the node which does not */
+  async function allSee(
+    asker: NodeId | null,
+    members: ReadonlyMap<string, string>,
+    allowMissing = false,
+  ): Promise<Map<NodeId, Looked>> {
+    const looked = await allLook(asker, members);
+    for (const [node, { seen }] of looked) {
+      const missing = [...members].filter(([uuid]) => seen.every((each) => each.uuid !== uuid)).map(([, path]) => path);
+      if (missing.length > 0 && !allowMissing) {
         throw new Refusal(
-          `node ${node} does not see the disk that is ${missing.join(', ')} on node ${asker}; check its path to the storage`,
+          `node ${node} does not see the disk that is ${missing.join(', ')} on node ${asker ?? agent.self}; check its path to the storage${asker === null ? '' : ', or leave the node out with --allow-missing'}`,
         );
       }
     }
+    return looked;
   }
 
   function ownerFor(access: ArrayRecord['access'], owner: NodeId | undefined): NodeId | null {
@@ -240,6 +256,7 @@ export function procedures(agent: Agent): Procedures {
         slot: index < raidDisks ? index : null,
         dataOffsetSectors,
         dataSizeSectors: disk.sizeSectors - dataOffsetSectors,
+        ...(request.allowMissing === true && index >= raidDisks ? { allowMissing: true as const } : {}),
       };
     });
     const chunkSectors = request.chunkKib === undefined ? defaultChunkSectors(level) : request.chunkKib * 2;
@@ -275,17 +292,22 @@ export function procedures(agent: Agent): Procedures {
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
     const whole: ArrayRecord = { ...record, bitmap: request.bitmap === 'none' ? null : bitmapFor(record) };
-    await layDown(asker, whole, paths, typed);
+    const blind = await layDown(asker, whole, paths, typed, request.allowMissing === true);
     agent.ask(record.uuid, { what: 'introduce', kind: 'create', record: whole }, requestId);
+    if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
   }
 
-  /** Writes superblocks and a fresh mesh area, and has every node look. If one does not see them, all is put back as it was. */
+  /**
+   * Writes superblocks and a fresh mesh area, and has every node look. If one does not see them, all is put back as it was, or
+   * `allowMissing` and it is returned.
+   */
   async function layDown(
     asker: NodeId,
     record: ArrayRecord,
     paths: ReadonlyMap<string, string>,
     typed: ReadonlyMap<string, string>,
-  ): Promise<void> {
+    allowMissing: boolean,
+  ): Promise<NodeId[]> {
     const writes = writesFor({
       record,
       clusterUuid: config.cluster.uuid,
@@ -298,7 +320,13 @@ export function procedures(agent: Agent): Procedures {
     const before = await underneath(writes);
     try {
       await write(writes);
-      await allSee(asker, typed);
+      const looked = await allSee(asker, typed, allowMissing);
+      return [...looked].flatMap(([node, { seen }]) => {
+        const missing = [...typed.keys()].find((uuid) => seen.every((each) => each.uuid !== uuid));
+        if (missing === undefined) return [];
+        agent.notice('NodeCannotSeeMember', 'warning', record.md, { node, member: missing });
+        return [node];
+      });
     } catch (error) {
       await driver.writeMetadata(before);
       await agent.rescan();
@@ -384,6 +412,7 @@ export function procedures(agent: Agent): Procedures {
       slot: null,
       dataOffsetSectors,
       dataSizeSectors: disk.sizeSectors - dataOffsetSectors,
+      ...(request.allowMissing === true ? { allowMissing: true } : {}),
     };
     if (member.dataSizeSectors < record.componentSectors) {
       throw new Refusal(
@@ -399,8 +428,60 @@ export function procedures(agent: Agent): Procedures {
           `${device.path} has no room where ${record.md} keeps its nodes' bitmaps (sector ${record.bitmap.firstSector} on): its data would begin at sector ${dataOffsetSectors}; use a disk of the size of the others`,
         );
     }
-    await layDown(asker, next, new Map([[member.uuid, disk.path]]), new Map([[member.uuid, device.path]]));
+    const typed = new Map([[member.uuid, device.path]]);
+    await layDown(asker, next, new Map([[member.uuid, disk.path]]), typed, request.allowMissing === true);
     agent.ask(record.uuid, { what: 'add', member }, requestId);
+  }
+
+  /** All nodes have to see each disk as large as it is to be used. */
+  async function growSize(requestId: string, request: Extract<Request, { verb: 'grow-size' }>): Promise<void> {
+    const record = arrayOf(request.array);
+    const { md, level, chunkSectors } = record;
+    if (!mayBeShared(level, record.layout))
+      throw new Refusal(`${md}: ${level} cannot be grown; only raid1 and raid10 near can`);
+    const bitmap = cannotGrow(record);
+    if (bitmap !== null) throw new Refusal(bitmap);
+    const members = record.members.filter(({ role }) => role !== 'faulty');
+    const looked = await allSee(null, namesOf(members));
+    const rooms = [...looked].flatMap(([node, { seen }]) =>
+      members.flatMap(({ uuid, dataOffsetSectors }) =>
+        seen.flatMap((disk) =>
+          disk.uuid === uuid ? [{ node, uuid, path: disk.path, sectors: disk.sizeSectors - dataOffsetSectors }] : [],
+        ),
+      ),
+    );
+    const least = rooms.reduce((best, room) => (room.sectors < best.sectors ? room : best));
+    const wanted = request.sizeKib === null ? least.sectors : request.sizeKib * 2;
+    const componentSectors = componentSectorsFor(level, chunkSectors, wanted);
+    const kib = (sectors: number): string => `${Math.floor(sectors / 2)} KiB`;
+    const sees = ({ node, path, sectors }: typeof least): string =>
+      `node ${node} sees ${path} with room for ${kib(sectors)}`;
+    const has = `${md} uses ${kib(record.componentSectors)} of each member`;
+    if (componentSectors <= record.componentSectors) {
+      throw new Refusal(
+        request.sizeKib === null
+          ? `${has}, and ${sees(least)}; enlarge the disk, and let each node see its new size`
+          : `${has} and cannot be made smaller; ask for more than that`,
+      );
+    }
+    const small = rooms.find(({ sectors }) => sectors < componentSectors);
+    if (small !== undefined) {
+      throw new Refusal(
+        `${sees(small)}, ${kib(componentSectors)} are needed; enlarge the disk, or let that node see its new size`,
+      );
+    }
+    const roomSectors = new Map<string, number>();
+    for (const { uuid, sectors } of rooms) roomSectors.set(uuid, Math.min(roomSectors.get(uuid) ?? sectors, sectors));
+    agent.ask(
+      record.uuid,
+      { what: 'size', componentSectors, roomSectors, assumeClean: request.assumeClean },
+      requestId,
+    );
+  }
+
+  /** By their paths here: they have superblocks to know them by, so that paths only make words. */
+  function namesOf(members: readonly MemberRecord[]): Map<string, string> {
+    return new Map(members.map(({ uuid }) => [uuid, agent.disks.paths.get(uuid) ?? uuid]));
   }
 
   function memberFor(record: ArrayRecord, device: ResolvedDevice): string {
@@ -429,6 +510,21 @@ export function procedures(agent: Agent): Procedures {
         if (device === undefined) throw new Refusal('no device given');
         const record = arrayOf(request.array);
         agent.ask(record.uuid, { what: request.verb, member: memberFor(record, device) }, requestId);
+        return;
+      }
+      case 'grow-devices': {
+        const { array, raidDisks, force } = request;
+        agent.ask(arrayOf(array).uuid, { what: 'slots', raidDisks, force }, requestId);
+        return;
+      }
+      case 'grow-size':
+        return growSize(requestId, request);
+      case 'replace': {
+        if (device === undefined) throw new Refusal('no device given');
+        const record = arrayOf(request.array);
+        const [, stand] = devices;
+        const by = stand === undefined ? null : memberFor(record, stand);
+        agent.ask(record.uuid, { what: 'replace', member: memberFor(record, device), by }, requestId);
         return;
       }
       case 'assemble': {
@@ -476,7 +572,7 @@ export function procedures(agent: Agent): Procedures {
 
   async function look(from: NodeId, query: Look): Promise<void> {
     const disks = await agent.rescan();
-    const seen: string[] = [];
+    const seen: Looked['seen'] = [];
     const wrong: string[] = [];
     for (const { uuid, path } of query.members) {
       const disk = disks.find((candidate) => candidate.superblock?.deviceUuid === uuid);
@@ -497,7 +593,7 @@ export function procedures(agent: Agent): Procedures {
           continue;
         }
       }
-      seen.push(uuid);
+      seen.push({ uuid, path: disk.path, sizeSectors: disk.sizeSectors });
     }
     agent.toNode(from, { kind: 'sees-answer', queryId: query.queryId, seen, wrong });
   }

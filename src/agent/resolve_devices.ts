@@ -20,6 +20,8 @@ function devicesOf(request: Request): readonly string[] {
     case 'remove':
     case 'add':
       return [request.device];
+    case 'replace':
+      return request.with === null ? [request.device] : [request.device, request.with];
     default:
       return [];
   }

@@ -50,6 +50,7 @@ import {
   type NodeId,
   type Version,
 } from './record.ts';
+import { shapingDue } from './shape.ts';
 import {
   type CopyOptions,
   rangeOnArray,
@@ -78,6 +79,8 @@ export type LocalOp =
   /** `nodes`: whose marks say what may differ; null: anything may, from `fromSector` on. */
   | { op: 'mark'; record: ArrayRecord; nodes: readonly NodeId[] | null; fromSector: number; since: number }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
+  | { op: 'set-slots'; record: ArrayRecord }
+  | { op: 'set-size'; record: ArrayRecord }
   | { op: 'freeze' };
 
 export interface LocalArray {
@@ -101,6 +104,8 @@ export interface LocalArray {
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
+  /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
+  unfit: { version: Version; text: string } | null;
   /** Members that another node told of as failed under this record, until when its commit is waited for. */
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
@@ -229,6 +234,8 @@ const FINE_MS = 4000;
 const NOTHING: SectorRange = { loSector: 0, hiSector: 0 };
 /** Many times what a commit takes. */
 const EXPECT_MS = 300;
+/** What a driver answers when the moment was wrong. */
+const PASSING = ['EGRANT', 'EAGAIN', 'EBUSY', 'ETIMEDOUT'];
 /** Reports of an array in which nothing is under way: each wakes two nodes. */
 const REPORT_AT_REST_MS = 4000;
 
@@ -357,7 +364,7 @@ function unsure(state: NodeArrays, record: ArrayRecord): boolean {
 
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
-  if (crashedSince(state, record)) return true;
+  if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
   return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 
@@ -483,6 +490,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (observation.held) return { op, settled: false };
     return { op: drains ? { op: 'hold' } : null, settled: false };
   };
+  if (onlyStale(state, record, observation)) return held({ op: 'stop' });
   for (const member of observation.members) {
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
     if (recorded === undefined || member.slot === null || member.faulty || member.path === 'lost') continue;
@@ -494,8 +502,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       const unmarked = observation.resyncStartSector === null;
       return held(unmarked ? { op: 'activate', member: recorded.uuid, record } : { op: 'resync-start', sector: null });
     }
-    // Its rebuilding was called off.
-    if (recorded.role === 'spare') return held({ op: 'detach-rebuilding', member: recorded.uuid });
+    if (recorded.role !== 'spare') continue;
+    // Its rebuilding was called off, perhaps while this node copies; a copy that waits for a lost path cannot be ended.
+    if (!copyRuns(observation)) return held({ op: 'detach-rebuilding', member: recorded.uuid });
+    if (!pathLost(observation)) return { op: { op: 'freeze' }, settled: false };
   }
   for (const member of observation.members) {
     if (member.uuid === null) continue;
@@ -525,6 +535,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing.
   const stuck = runs && pathLost(observation) && !canDiffer(record);
   if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
+  const parted = diverged(observation, record, state.self).length > 0;
+  // What cannot be drained now must not keep a record from being applied, as above: slots and size can wait.
+  const drains = observation.held ? !pathLost(observation) : mayWait;
+  if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
+    const shaping = shapingOp(record, observation);
+    if (shaping !== null) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
+  }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
     // An active one was rebuilt while this node was away. Of a writer it is a failure, and told as one.
@@ -548,7 +565,6 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }
-  const parted = diverged(observation, record, state.self).length > 0;
   if (copierHere && !copy.halted && isReleased(array) && !runs && !parted) {
     if (started && ended(array, observation)) {
       if (observation.syncAction !== 'frozen') return { op: { op: 'freeze' }, settled: true };
@@ -594,6 +610,28 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (spare !== undefined) return { op: { op: 'add-spare', member: spare.uuid, record }, settled: true };
   }
   return { op: null, settled: true };
+}
+
+/** Nobody waits for this node, and of all that the record calls in sync it has nothing, and sees nothing: it would read what is old. */
+function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
+  if (record.writers.includes(state.self)) return false;
+  const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
+  return activeMembers(record).every(({ uuid }) => !has(uuid) && !state.paths.has(uuid));
+}
+
+function isUnfit({ unfit, record }: LocalArray): boolean {
+  return unfit !== null && compareVersions(unfit.version, record.version) === 0;
+}
+
+/** To the record's slots and size; null: they are there, or a member has to come in first. */
+function shapingOp(record: ArrayRecord, observation: ArrayObservation): LocalOp | null {
+  const due = shapingDue(record, observation);
+  if (due === null || due === 'fill') return null;
+  // It would be packed with the others, or asked for its room.
+  const failed = observation.members.find(({ faulty }) => faulty);
+  if (failed !== undefined && failed.uuid !== null) return { op: 'remove', member: failed.uuid };
+  if (due === 'anew') return { op: 'stop' };
+  return { op: due === 'slots' ? 'set-slots' : 'set-size', record };
 }
 
 function goodIn(record: ArrayRecord | null): Set<string> {
@@ -701,6 +739,7 @@ export function localStep(
       break;
     case 'paths':
       state.paths = input.paths;
+      for (const uuid of arrays.keys()) change(uuid, { unfit: null });
       break;
     case 'status': {
       const gone = new Set(previous.gone);
@@ -730,6 +769,7 @@ export function localStep(
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
+          unfit: null,
           copying: null,
           marked: null,
           expected: new Map(),
@@ -821,6 +861,10 @@ export function localStep(
         const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
         if (array.trouble !== text) effects.push({ type: 'trouble', array: input.array, md: array.record.md, text });
         change(input.array, { trouble: text });
+        const shapes = input.op.op === 'set-slots' || input.op.op === 'set-size';
+        if (shapes && !PASSING.includes(input.error.code)) {
+          change(input.array, { unfit: { version: array.record.version, text } });
+        }
         if (input.op.op === 'assemble') effects.push({ type: 'rescan' });
         effects.push({ type: 'report' });
       } else if (array.trouble !== null) {
@@ -916,7 +960,7 @@ function advance(
         applied: array.record.version,
         reportedAtMs: now,
         reported: inShort(array),
-        trouble: null,
+        trouble: isUnfit(array) ? array.trouble : null,
       });
       effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
     }

@@ -20,6 +20,7 @@ import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire
 import { CHECK_SCHEDULE, type CheckSchedule, checkDue, type WallTime } from './check_schedule.ts';
 import {
   activeMembers,
+  arraySectors,
   canDiffer,
   freeSlots,
   isRedundant,
@@ -39,6 +40,15 @@ import {
   type Version,
   wholeCopy,
 } from './record.ts';
+import {
+  changeSize,
+  changeSlots,
+  type Growth,
+  replacementIn,
+  replacementOver,
+  startReplacement,
+  withoutReplacement,
+} from './shape.ts';
 
 /** A change asked for by an operator, checked and resolved by the agent as far as disks are concerned. */
 export type Change =
@@ -51,7 +61,13 @@ export type Change =
   | { what: 'add'; member: MemberRecord }
   /** As mdadm's --action. */
   | { what: 'action'; action: 'check' | 'repair' | 'idle' | 'frozen' }
-  | { what: 'sync-limit'; limitKib: number | null };
+  | { what: 'sync-limit'; limitKib: number | null }
+  | { what: 'slots'; raidDisks: number; force: boolean }
+  | ({ what: 'size' } & Growth)
+  /** `by`: a spare; null: any. */
+  | { what: 'replace'; member: string; by: string | null }
+  /** Nodes that do not see each member of an array which is created without them. */
+  | { what: 'blind'; nodes: readonly NodeId[] };
 
 export interface PendingCommit {
   record: ArrayRecord;
@@ -323,9 +339,13 @@ function goneFrom(
     if (report === undefined || report.applied === null) continue;
     const current = compareVersions(report.applied, record.version) === 0;
     if (current && report.state === 'absent' && record.run === 'stopped') clean.push(id);
-    else if (report.state === 'held' && node.leaving) clean.push(id);
+    else if (report.state === 'held' && (node.leaving || (current && isBlind(record, id)))) clean.push(id);
   }
   return { clean, dirty };
+}
+
+function isBlind(record: ArrayRecord, id: NodeId): boolean {
+  return record.blind?.includes(id) === true;
 }
 
 function copierFor(state: MasterState, record: ArrayRecord): NodeId {
@@ -372,16 +392,48 @@ function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
   }
 }
 
+/** These nodes see everything again. */
+function seeing({ blind = [], ...record }: ArrayRecord, nodes: readonly NodeId[]): ArrayRecord {
+  const left = without(blind, nodes);
+  return left.length === 0 ? record : { ...record, blind: left };
+}
+
+/** Nodes that are to cease to write, so that a spare which they do not see can take a slot. */
+function blindStart(state: MasterState, record: ArrayRecord): NextChange | null {
+  for (const { uuid, role, allowMissing, dataSizeSectors } of record.members) {
+    if (role !== 'spare' || allowMissing !== true || dataSizeSectors < record.componentSectors) continue;
+    const blind = mayTouch(record).filter((id) => {
+      const report = state.nodes.get(id)?.reports.get(record.uuid);
+      return report !== undefined && !report.visible.includes(uuid);
+    });
+    const [node] = blind;
+    const asked = blind.every((id) => isBlind(record, id));
+    if (node === undefined || asked || blind.includes(copierFor(state, record))) continue;
+    const changed = { ...record, blind: [...new Set([...(record.blind ?? []), ...blind])] };
+    return { kind: 'blind', record: changed, detail: { member: uuid, node }, fields: {} };
+  }
+  return null;
+}
+
+/** The first node that has to write to this member and does not see it. */
+function unseenBy(state: MasterState, record: ArrayRecord, uuid: string): NodeId | null {
+  const sees = (id: NodeId) => state.nodes.get(id)?.reports.get(record.uuid)?.visible.includes(uuid) === true;
+  return mayTouch(record).find((id) => !sees(id)) ?? null;
+}
+
 /** A spare that takes over a free slot, if every node that has to write to it sees it. */
 function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | null {
   if (record.run !== 'started' || record.resync !== null || record.writers.length === 0) return null;
   if (!isRedundant(record.level)) return null;
-  const [slot] = freeSlots(record);
+  const [slot, ...more] = freeSlots(record);
   if (slot === undefined) return null;
-  const seenByAll = (uuid: string): boolean =>
-    mayTouch(record).every((id) => state.nodes.get(id)?.reports.get(record.uuid)?.visible.includes(uuid) === true);
-  const spare = record.members.find((member) => member.role === 'spare' && seenByAll(member.uuid));
-  if (spare === undefined || spare.dataSizeSectors < record.componentSectors) return null;
+  const ready = record.members.filter(({ role, uuid }) => role === 'spare' && unseenBy(state, record, uuid) === null);
+  // One of the slots is there for the member that is to replace another, and is taken away when it has.
+  const waits = replacementIn(record)?.role === 'spare';
+  const other = waits && more.length === 0 ? undefined : ready.find(({ replaces }) => replaces === undefined);
+  const spare = ready.find(({ replaces }) => replaces !== undefined) ?? other;
+  if (spare === undefined) return blindStart(state, record);
+  if (spare.dataSizeSectors < record.componentSectors) return null;
   const members = record.members.map((member) =>
     member === spare ? { ...member, role: 'rebuilding' as const, slot } : member,
   );
@@ -504,6 +556,10 @@ function nextChange(
       fields: {},
     };
   }
+  const replaced = replacementOver(record);
+  if (replaced !== null) {
+    return { kind: 'replaced', record: replaced.record, detail: { member: replaced.member }, fields: {} };
+  }
   const taken = array.marksTaken;
   if (taken !== null && record.resync?.since === taken.since) {
     const markedBy = taken.kept ? [record.resync.by] : null;
@@ -549,7 +605,12 @@ function nextChange(
       return {
         kind: 'admit',
         // The first writer makes the superblocks dirty; later ones change the mesh area only.
-        record: { ...record, writers, writerBoots, events: record.events + (record.writers.length === 0 ? 1 : 0) },
+        record: {
+          ...seeing(record, admitted),
+          writers,
+          writerBoots,
+          events: record.events + (record.writers.length === 0 ? 1 : 0),
+        },
         detail: node === undefined ? {} : { node },
         fields: {},
       };
@@ -570,7 +631,12 @@ function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: Mas
   const report = node.reports.get(record.uuid);
   if (report === undefined || report.applied === null || report.trouble !== null) return false;
   if (compareVersions(report.applied, record.version) !== 0 || report.state !== 'held') return false;
-  return record.members.every((member) => !isWritten(member) || report.visible.includes(member.uuid));
+  const needs = (member: MemberRecord): boolean => {
+    // What made it leave may be about to be written.
+    const awaited = isBlind(record, id) && member.role === 'spare' && member.allowMissing === true;
+    return isWritten(member) || awaited;
+  };
+  return record.members.every((member) => !needs(member) || report.visible.includes(member.uuid));
 }
 
 function changeFor(
@@ -614,8 +680,9 @@ function changeFor(
       const member = record.members.find((candidate) => candidate.uuid === change.member);
       if (member === undefined) return refuse(`${record.md} has no member ${change.member}`);
       if (isWritten(member)) return refuse(`${record.md}: member ${change.member} is in use; fail it first`);
-      const members = record.members.filter((candidate) => candidate.uuid !== change.member);
-      return next('remove', { ...record, members, events: record.events + 1 }, {}, { member: change.member });
+      const left = member.replaces === undefined ? record : withoutReplacement(record);
+      const members = left.members.filter((candidate) => candidate.uuid !== change.member);
+      return next('remove', { ...left, members, events: record.events + 1 }, {}, { member: change.member });
     }
     case 'add': {
       if (record.members.some((candidate) => candidate.uuid === change.member.uuid)) {
@@ -631,6 +698,22 @@ function changeFor(
       return actionFor(state, array, record, change.action, next, refuse);
     case 'sync-limit':
       return next('resync-change', { ...record, syncLimitKib: change.limitKib }, {});
+    case 'slots': {
+      const changed = changeSlots(record, change.raidDisks, change.force);
+      return typeof changed === 'string' ? refuse(changed) : next('grow', changed);
+    }
+    case 'size': {
+      const changed = changeSize(record, change, copierFor(state, record));
+      return typeof changed === 'string' ? refuse(changed) : next('grow', changed, { copied: false, progress: null });
+    }
+    case 'blind':
+      return next('blind', { ...record, blind: [...change.nodes] });
+    case 'replace': {
+      const unseen = (uuid: string) => unseenBy(state, record, uuid);
+      const started = startReplacement(record, change.member, change.by, copierFor(state, record), unseen);
+      if (typeof started === 'string') return refuse(started);
+      return next('replace', started.record, { copied: false, progress: null }, { member: change.member });
+    }
   }
 }
 
@@ -1169,6 +1252,8 @@ function outcomeText(pending: PendingCommit): string {
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,
     add: `member ${detail.member ?? ''} added to ${record.md} as a spare`,
+    grow: `${record.md} has ${record.raidDisks} raid devices and ${arraySectors(record)} sectors`,
+    replace: `${record.md}: member ${detail.member ?? ''} is being replaced`,
     'resync-start': `${record.md}: ${record.resync?.kind ?? 'copy'} started`,
     'resync-done': `${record.md}: ended`,
     'resync-change': copyText(record),
@@ -1212,7 +1297,7 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
     tell('PathLost', 'warning', { node: detail.node, member: detail.member });
   }
   const copy = record.resync;
-  const begins = kind === 'resync-start' || kind === 'create' || kind === 'evict' || kind === 'adopt';
+  const begins = ['resync-start', 'create', 'evict', 'adopt', 'grow', 'replace'].includes(kind);
   if (begins && copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });
   if (kind === 'resync-change' && copy !== null) {
     tell(copy.halted ? 'CopyHalted' : 'CopyContinued', 'info', { kind: copy.kind, by: copy.by });

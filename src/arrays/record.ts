@@ -35,6 +35,10 @@ export const MemberRecord = z.object({
   dataOffsetSectors: z.int().min(0),
   /** Sectors of this member that may hold data, from dataOffsetSectors on. */
   dataSizeSectors: z.int().min(0),
+  /** The member that this one replaces as soon as it is in sync; meanwhile the array has a slot more. */
+  replaces: Uuid.optional(),
+  /** It was added although some node does not see it: it takes a slot all the same, and that node ceases to write. */
+  allowMissing: z.literal(true).optional(),
 });
 export type MemberRecord = z.infer<typeof MemberRecord>;
 
@@ -94,6 +98,11 @@ export const ArrayRecord = z.object({
       bitmap: z.boolean().default(false),
     }),
   ),
+  /**
+   * Nodes that are to leave the writers because they do not see a member that is to be written (`allowMissing`). They come back
+   * when they do.
+   */
+  blind: z.array(NodeId).optional(),
   /**
    * Not null: a copy is under way, and one node (`by`) makes it. What lies before `fromSector` is done: the last checkpoint,
    * in md's own unit of the copy (resync, check and repair of raid10 count sectors of the array, all else sectors of the

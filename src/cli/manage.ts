@@ -1,5 +1,5 @@
 /**
- * `mdmesh manage`: mdadm's fail, remove, add and re-add, done in the order in which they were written. A member whose failure is
+ * `mdmesh manage`: mdadm's fail, remove, add, re-add and replace, done in the order in which they were written. A member whose failure is
  * not released yet is still read by some node: its removal waits for that.
  */
 import { closeSync, constants, openSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ArrayRecord, compareVersions, type MemberRecord } from '../arrays/record.ts';
 import type { Superblock } from '../md/driver.ts';
 import type { ArrayStatus } from '../outlets/index.ts';
+import type { Request } from '../wire/messages.ts';
 import type { AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
 import { sameDevice } from './devices.ts';
@@ -15,13 +16,17 @@ import { devicePath } from './mdadm_words.ts';
 import type { Spoken } from './requests.ts';
 
 export interface Step {
-  verb: 'fail' | 'remove' | 'add' | 're-add';
+  verb: 'fail' | 'remove' | 'add' | 're-add' | 'replace';
   /** Device path or member UUID, or one of mdadm's words for members that need not be named (`wordsOf`). */
   device: string;
+  /** The spare that is to replace it; left out: any. */
+  with?: string;
 }
 
 export interface StepOptions {
   force?: boolean;
+  /** Nodes that do not see an added disk are left out, until they do. */
+  allowMissing?: boolean;
   /** For tests. @default 30000 */
   settleMs?: number;
 }
@@ -41,7 +46,9 @@ const pollMs = 100;
 
 export async function manage(context: Context, md: string, steps: Step[], options: ManageOptions): Promise<number> {
   if (steps.length === 0) {
-    throw new UsageFailure(`manage ${md}: nothing to do; give --fail, --remove, --add or --re-add with devices`);
+    throw new UsageFailure(
+      `manage ${md}: nothing to do; give --fail, --remove, --add, --re-add or --replace with devices`,
+    );
   }
   const outcomes: StepOutcome[] = [];
   await doSteps(await context.agent(), md, steps, options, (outcome) => {
@@ -82,11 +89,7 @@ export async function doSteps(
         if (verbAsked === 'remove' && (isWord || failed.some((each) => sameDevice(each, device)))) {
           await settled(agent, md, device, options.settleMs ?? settleMsDefault);
         }
-        const { ok, text } = await agent.request(
-          verbAsked === 'add'
-            ? { verb: verbAsked, array: md, device, force: options.force ?? false }
-            : { verb: verbAsked, array: md, device },
-        );
+        const { ok, text } = await agent.request(requestFor(md, verbAsked, device, step, options));
         const left = steps.length - index - 1;
         tell({ verb: verbAsked, device, ok, text: ok || left === 0 ? text : `${text}; ${leftText(left)}` });
         if (!ok) return;
@@ -96,7 +99,16 @@ export async function doSteps(
   }
 }
 
-type Asked = 'fail' | 'remove' | 'add';
+type Asked = 'fail' | 'remove' | 'add' | 'replace';
+
+function requestFor(array: string, verb: Asked, device: string, step: Step, options: StepOptions): Request {
+  if (verb === 'add') {
+    const { force = false, allowMissing = false } = options;
+    return { verb, array, device, force, ...(allowMissing ? { allowMissing } : {}) };
+  }
+  if (verb !== 'replace') return { verb, array, device };
+  return { verb, array, device, with: step.with === undefined ? null : devicePath(step.with) };
+}
 
 /** To the cluster a disk that comes back is one that is added: it is filled as a whole, there is no bitmap of what it missed. */
 function asVerb(verb: Step['verb']): Asked {

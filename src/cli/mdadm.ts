@@ -10,10 +10,11 @@ import { AgentAbsent, type AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
 import { detail } from './detail.ts';
 import { Failure, textOf, UsageFailure } from './failure.ts';
+import { type Growing, grow } from './grow.ts';
 import { doSteps, isMemberWord, type StepOptions } from './manage.ts';
-import { type ManageLine, type MiscLine, type MiscVerb, readMdadmLine } from './mdadm_line.ts';
+import { type GrowLine, type ManageLine, type MiscLine, type MiscVerb, readMdadmLine } from './mdadm_line.ts';
 import { runRealMdadm } from './mdadm_real.ts';
-import { mdName, uuidOf, WordError } from './mdadm_words.ts';
+import { componentKibOf, countOf, mdName, uuidOf, WordError } from './mdadm_words.ts';
 import { metadataHere } from './mesh_arrays.ts';
 import { type WaitTimes, wait } from './wait.ts';
 
@@ -37,6 +38,11 @@ export async function mdadm(context: Context, argv: readonly string[], options: 
       if (md !== null) return manageMesh(context, md, line, options);
       break;
     }
+    case 'grow': {
+      const md = await meshArray(context, line.array, options);
+      if (md !== null) return growMesh(context, md, line);
+      break;
+    }
     case 'misc': {
       const meant = await Promise.all(
         line.actions.map(async (action) => ({ ...action, md: await meshArray(context, action.device, options) })),
@@ -54,7 +60,7 @@ async function manageMesh(context: Context, md: string, line: ManageLine, option
   const [unknown] = line.unknown;
   if (unknown !== undefined) {
     throw new UsageFailure(
-      `mdadm: ${md} is an array of the cluster, and mdmesh has no ${unknown} for it; nothing was done (it has --add, --re-add, --fail, --remove and --stop)`,
+      `mdadm: ${md} is an array of the cluster, and mdmesh has no ${unknown} for it; nothing was done (it has --add, --re-add, --fail, --remove, --replace and --stop)`,
     );
   }
   const set = line.steps.find(({ device }) => /^set-[A-Z]$/.test(device) && !existsSync(device));
@@ -64,7 +70,11 @@ async function manageMesh(context: Context, md: string, line: ManageLine, option
   const agent = await context.agent();
   const say = speaker(context, line.quiet);
   let changes = 0;
-  const steps = line.steps.map(({ verb, device }) => ({ verb, device: kernelName(device) }));
+  const steps = line.steps.map((step) => ({
+    ...step,
+    device: kernelName(step.device),
+    ...(step.with === undefined ? {} : { with: kernelName(step.with) }),
+  }));
   await doSteps(agent, md, steps, { ...options, force: line.force }, (outcome) => {
     if (!outcome.ok) throw new Failure(outcome.text);
     changes += 1;
@@ -75,6 +85,26 @@ async function manageMesh(context: Context, md: string, line: ManageLine, option
     changes += 1;
   }
   return line.test && changes === 0 ? 2 : 0;
+}
+
+async function growMesh(context: Context, md: string, line: GrowLine): Promise<number> {
+  const [unknown] = line.unknown;
+  if (unknown !== undefined) {
+    throw new UsageFailure(
+      `mdadm: ${md} is an array of the cluster, and mdmesh cannot grow it by ${unknown}; nothing was done (it has --raid-devices, --size, --assume-clean and --add)`,
+    );
+  }
+  const { assumeClean, force } = line;
+  const growing: Growing = { assumeClean, force, add: line.add.map(kernelName) };
+  try {
+    if (line.raidDevices !== null) growing.raidDevices = countOf(line.raidDevices, 1);
+    if (line.size !== null) growing.size = componentKibOf(line.size);
+  } catch (error) {
+    if (error instanceof WordError) throw new UsageFailure(`mdadm: ${md}: ${error.message}`);
+    throw error;
+  }
+  await grow(await context.agent(), md, growing, speaker(context, line.quiet));
+  return 0;
 }
 
 /** Each device by itself, as mdadm does: what fails for one does not keep the others from their turn. */

@@ -1,14 +1,13 @@
 /**
- * Reads a command line as mdadm does, as far as mdmesh may have to answer it: manage mode, --detail, --stop,
- * --wait and --action. Whatever is
- * read as `other`, rightly or wrongly, goes to the real mdadm, which also says what is wrong with it.
+ * Reads a command line as mdadm does, as far as mdmesh may have to answer it: manage mode, grow mode, --detail, --stop,
+ * --wait and --action. Whatever is read as `other`, rightly or wrongly, goes to the real mdadm, which also says what is wrong with it.
  *
  * mdadm's rules kept here (mdadm(8), and tried with 4.2): the first option that belongs to a mode sets it; a device before
  * any option is the array; a manage option applies to all devices behind it until the next one, and the first device is the
  * array even when it stands behind that option; long options may be cut short while they stay unambiguous.
  */
 import type { Step } from './manage.ts';
-import { type SyncAction, syncActions } from './mdadm_words.ts';
+import { type SyncAction, standIn, syncActions } from './mdadm_words.ts';
 
 export interface MdadmFlags {
   force: boolean;
@@ -26,6 +25,18 @@ export interface ManageLine extends MdadmFlags {
   unknown: string[];
 }
 
+export interface GrowLine extends MdadmFlags {
+  mode: 'grow';
+  array: string;
+  /** As they were written; null: left out. */
+  raidDevices: string | null;
+  size: string | null;
+  assumeClean: boolean;
+  add: string[];
+  /** Options of grow mode that mdmesh does not know, as they were written. */
+  unknown: string[];
+}
+
 /** What misc mode does to a device. */
 export type MiscVerb = 'detail' | 'stop' | 'wait' | 'action';
 
@@ -37,7 +48,7 @@ export interface MiscLine extends MdadmFlags {
   syncAction: SyncAction | null;
 }
 
-export type MdadmLine = ManageLine | MiscLine | { mode: 'other' };
+export type MdadmLine = ManageLine | GrowLine | MiscLine | { mode: 'other' };
 
 const other: MdadmLine = { mode: 'other' };
 
@@ -48,26 +59,29 @@ const longNames = new Map([
   ['fail', 'fail'],
   ['faulty', 'fail'],
   ['force', 'force'],
+  ['grow', 'grow'],
   ['manage', 'manage'],
   ['misc', 'misc'],
   ['quiet', 'quiet'],
   ['re-add', 're-add'],
   ['remove', 'remove'],
+  ['replace', 'replace'],
   ['set-faulty', 'fail'],
   ['stop', 'stop'],
   ['test', 'test'],
   ['verbose', 'verbose'],
   ['wait', 'wait'],
+  ['with', 'with'],
 ]);
 
 /** Those of manage mode that mdmesh has no answer to yet; they set the mode all the same. */
-const unknownManage = new Set(['add-journal', 'add-spare', 'replace', 'with']);
+const unknownManage = new Set(['add-journal', 'add-spare']);
 
 /** The rest of mdadm's long options: they make cut ones ambiguous, and those marked take the next word as their value. */
 const otherNames = new Map(
   [
     ...['assemble', 'auto', 'auto-detect', 'assume-clean', 'brief', 'build', 'create', 'daemonise', 'detail-platform'],
-    ...['examine', 'examine-badblocks', 'examine-bitmap', 'export', 'failfast', 'follow', 'freeze-reshape', 'grow'],
+    ...['examine', 'examine-badblocks', 'examine-bitmap', 'export', 'failfast', 'follow', 'freeze-reshape'],
     ...['help', 'help-options', 'incremental', 'invalid-backup', 'monitor', 'no-degraded', 'no-devices', 'no-sharing'],
     ...['nofailfast', 'offroot', 'oneshot', 'query', 'readonly', 'readwrite', 'rebuild-map', 'run', 'scan', 'sparc2.2'],
     ...['syslog', 'udev-rules', 'version', 'wait-clean', 'write-behind', 'write-journal=', 'write-mostly'],
@@ -85,6 +99,9 @@ const shortNames = new Map([
     name,
   ]),
   ['D', 'detail'],
+  ['G', 'grow'],
+  ['n', 'raid-devices'],
+  ['z', 'size'],
   ['S', 'stop'],
   ['W', 'wait'],
 ]);
@@ -95,7 +112,7 @@ interface Word {
   kind: 'device' | 'option';
   /** Option's long name, or the device. */
   name: string;
-  /** Of a long option that has one. */
+  /** Of an option that has one. */
   value?: string | undefined;
   /** As a reader of the command line would know it again. */
   written: string;
@@ -103,13 +120,14 @@ interface Word {
 }
 
 export function readMdadmLine(argv: readonly string[]): MdadmLine {
-  let mode: 'manage' | 'misc' | null = null;
-  let action: Step['verb'] | MiscVerb | 'unknown' | null = null;
+  let mode: 'manage' | 'misc' | 'grow' | null = null;
+  let action: Step['verb'] | MiscVerb | 'with' | 'unknown' | null = null;
   let syncAction: SyncAction | null = null;
   const flags: MdadmFlags = { force: false, quiet: false, test: false };
   const steps: Step[] = [];
   const misc: MiscLine['actions'] = [];
   const unknown: string[] = [];
+  const growing = { raidDevices: null as string | null, size: null as string | null, assumeClean: false };
   let array: string | null = null;
   let stop = false;
   for (const { kind, name, value, written, at } of words(argv)) {
@@ -119,8 +137,10 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         misc.push({ verb: action, device: name, at });
       } else if (array === null) {
         array = name;
-      } else if (action === 'fail' || action === 'remove' || action === 'add' || action === 're-add') {
+      } else if (isStep(action)) {
         steps.push({ verb: action, device: name });
+      } else if (action === 'with') {
+        if (!standIn(steps, name)) return other;
       } else if (action !== 'unknown') {
         return other;
       }
@@ -135,6 +155,7 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         break;
       case 'manage':
       case 'misc':
+      case 'grow':
         if (mode !== null && mode !== name) return other;
         mode = name;
         break;
@@ -142,7 +163,13 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
       case 're-add':
       case 'fail':
       case 'remove':
-        if (mode === 'misc') {
+      case 'replace':
+      case 'with':
+        if (mode === 'grow' && name === 'add') {
+          action = name;
+          break;
+        }
+        if (mode === 'misc' || mode === 'grow') {
           // The letter is --force there; the words belong to another mode.
           if (written !== '-f') return other;
           flags.force = true;
@@ -153,7 +180,7 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         break;
       case 'action':
         // One that mdadm does not know, or a second one: it says so itself.
-        if (syncAction !== null || mode === 'manage') return other;
+        if (syncAction !== null || mode === 'manage' || mode === 'grow') return other;
         syncAction = syncActions.find((each) => each === value) ?? null;
         if (syncAction === null) return other;
         mode = 'misc';
@@ -161,11 +188,12 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         break;
       case 'detail':
       case 'wait':
-        if (mode === 'manage') return other;
+        if (mode === 'manage' || mode === 'grow') return other;
         mode = 'misc';
         action = name;
         break;
       case 'stop':
+        if (mode === 'grow') return other;
         if (mode === 'manage') stop = true;
         else action = name;
         mode ??= 'misc';
@@ -173,7 +201,23 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
       case 'force':
         flags.force = true;
         break;
+      case 'raid-devices':
+      case 'size':
+      case 'assume-clean':
+        if (mode === 'grow') {
+          if (name === 'raid-devices') growing.raidDevices = value ?? '';
+          else if (name === 'size') growing.size = value ?? '';
+          else growing.assumeClean = true;
+          break;
+        }
+        if (mode !== 'manage') return other;
+        unknown.push(written);
+        break;
       default:
+        if (mode === 'grow') {
+          unknown.push(written);
+          break;
+        }
         if (mode === null && unknownManage.has(name)) mode = 'manage';
         if (mode !== 'manage') return other;
         if (unknownManage.has(name)) action = 'unknown';
@@ -181,9 +225,16 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
     }
   }
   if (mode === 'manage' && array !== null) return { mode, array, steps, stop, unknown, ...flags };
+  if (mode === 'grow' && array !== null) {
+    return { mode, array, ...growing, add: steps.map(({ device }) => device), unknown, ...flags };
+  }
   // A device in front of the action is one without an action.
   if (mode === 'misc' && array === null && misc.length > 0) return { mode, actions: misc, syncAction, ...flags };
   return other;
+}
+
+function isStep(verb: string | null): verb is Step['verb'] {
+  return verb === 'fail' || verb === 'remove' || verb === 'add' || verb === 're-add' || verb === 'replace';
 }
 
 function isMiscVerb(verb: string | null): verb is MiscVerb {
@@ -210,8 +261,13 @@ function* words(argv: readonly string[]): Generator<Word> {
     } else {
       for (let letter = 1; letter < word.length; letter += 1) {
         const written = `-${word[letter]}`;
-        yield { kind: 'option', name: shortNames.get(written.slice(1)) ?? '', written, at };
-        if (!shortWithValue.includes(written.slice(1))) continue;
+        const name = shortNames.get(written.slice(1)) ?? '';
+        if (!shortWithValue.includes(written.slice(1))) {
+          yield { kind: 'option', name, written, at };
+          continue;
+        }
+        const value = letter === word.length - 1 ? argv[at + 1] : word.slice(letter + 1);
+        yield { kind: 'option', name, value, written, at };
         if (letter === word.length - 1) at += 1;
         break;
       }

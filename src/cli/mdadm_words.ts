@@ -86,6 +86,14 @@ export function limitKibOf(word: string): number | null {
   throw new WordError(`${word}: not a limit; use KiB a second, as 51200 or 50M, or none`);
 }
 
+/** KiB of each member. */
+export function componentKibOf(word: string): number | 'max' {
+  if (word === 'max') return word;
+  const kib = sizeKibOf(word);
+  if (kib !== null && kib > 0) return kib;
+  throw new WordError(`${word}: not a size; use KiB, or K, M or G behind it, as 500G, or max`);
+}
+
 export function countOf(word: string, least: number): number {
   const count = /^[0-9]{1,3}$/.test(word) ? Number(word) : Number.NaN;
   if (count >= least) return count;
@@ -126,4 +134,11 @@ export function usualAccess(level: ArrayRecord['level'], layout: number | undefi
   if (level === 'raid4' || level === 'raid5' || level === 'raid6') return 'exclusive';
   if (level === 'raid10' && layout !== undefined && layout >> 8 !== 1) return 'exclusive';
   return 'shared';
+}
+
+/** `--with`: the first of the members to be replaced that has no stand-in yet gets this one. False: there is none. */
+export function standIn(steps: readonly { verb: string; with?: string }[], device: string): boolean {
+  const step = steps.find((each) => each.verb === 'replace' && each.with === undefined);
+  if (step !== undefined) step.with = device;
+  return step !== undefined;
 }

@@ -6,16 +6,19 @@ import type { EventOptions } from './audit.ts';
 import { createContext, type GlobalOptions } from './context.ts';
 import type { DoctorOptions } from './doctor.ts';
 import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
+import type { Growing } from './grow.ts';
 import type { InitOptions, JoinOptions } from './join.ts';
-import type { Step } from './manage.ts';
+import type { Step, StepOptions } from './manage.ts';
 import {
   arrayName,
   chunkKibOf,
+  componentKibOf,
   countOf,
   levelOf,
   limitKibOf,
   mdName,
   type SyncAction,
+  standIn,
   syncActions,
   WordError,
 } from './mdadm_words.ts';
@@ -208,6 +211,7 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
     )
     .option('--assume-clean', 'skip the first resync: the members are known to be equal')
     .option('-f, --force', 'take disks that carry something')
+    .option('--allow-missing', 'leave out nodes that do not see every disk; they run it when they do')
     .addOption(json())
     .addHelpText(
       'after',
@@ -294,7 +298,7 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
   };
   program
     .command('manage')
-    .description('fail, remove, add and re-add members, in the order given')
+    .description('fail, remove, add, re-add and replace members, in the order given')
     .addArgument(array())
     .addOption(new Option('-f, --fail <device...>', 'mark as faulty').argParser(step('fail')))
     .addOption(
@@ -315,21 +319,76 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
         "add what was a member before, and rebuild it; the word 'missing' (of --add too) means disks of this array that are not in it, 'faulty' every faulty member",
       ).argParser(step('re-add')),
     )
+    .addOption(
+      new Option(
+        '--replace <device...>',
+        'rebuild a spare in the place of what is in use, which counts as faulty only when that is done (raid1)',
+      ).argParser(step('replace')),
+    )
+    .addOption(
+      new Option(
+        '--with <device...>',
+        'the spares to replace them with, in the same order (default: any spare)',
+      ).argParser(
+        read((device) => {
+          if (standIn(steps, device)) return device;
+          throw new WordError(`${device}: there is no --replace before it that it could go with`);
+        }),
+      ),
+    )
     .option('--force', 'add a disk that carries something')
+    .option('--allow-missing', 'add a disk that some node does not see: that node ceases to write until it does')
     .addOption(json())
     .addHelpText(
       'after',
       examples(
         'mdmesh manage md0 --fail /dev/sdb --remove /dev/sdb --add /dev/sdd',
+        'mdmesh manage md0 --add /dev/sdd --replace /dev/sdb --with /dev/sdd && mdmesh wait md0',
         'mdmesh manage /dev/md0 -f /dev/sdb -r /dev/sdb',
         'mdmesh manage md0 --fail detached --remove detached',
         'mdmesh manage md0 --re-add missing && mdmesh wait md0',
       ),
     )
     .action(
-      run(async (name: string, options: Spoken & { force?: boolean }) => {
+      run(async (name: string, options: Spoken & StepOptions) => {
         const { manage } = await import('./manage.ts');
         return manage(context, name, steps, options);
+      }),
+    );
+
+  program
+    .command('grow')
+    .description(
+      'give an array more or fewer devices (raid1), or make it larger (raid1, raid10 near), while it is in use',
+    )
+    .addArgument(array())
+    .addOption(
+      new Option('-n, --raid-devices <count>', 'active members from now on; spares take the new slots').argParser(
+        read((word) => countOf(word, 1)),
+      ),
+    )
+    .addOption(
+      new Option(
+        '-z, --size <size>',
+        'of each member: KiB, or with K, M or G; max: as all nodes see room for',
+      ).argParser(read(componentKibOf)),
+    )
+    .option('-a, --add <device...>', 'add these disks before')
+    .option('--assume-clean', 'skip the resync of what is new: the members are known to be equal there')
+    .option('-f, --force', 'leave it degraded where there are too few spares; add disks that carry something')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Fewer devices: only where the slots to go are free. Fail and remove members first (mdmesh manage).
+Larger: enlarge the disks, let every node see their new size, then grow; not where bitmaps are kept (create --bitmap none). What is new is copied to all members before it
+counts as in sync; it can be written at once.
+${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max')}`,
+    )
+    .action(
+      run(async (name: string, options: Growing & Spoken) => {
+        const { growCommand } = await import('./grow.ts');
+        return growCommand(context, name, options);
       }),
     );
 
@@ -340,9 +399,10 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
     .addHelpText(
       'after',
       `
-For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r), --add (-a) and --re-add, in the
-order written, with the words failed, detached and missing; --detail (-D, with --test); --stop (-S), which stops it on
-all nodes; --action=check, repair, idle or frozen; --wait (-W).
+For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r), --add (-a), --re-add, --replace and
+--with, in the order written, with the words failed, detached and missing; --grow (-G) with --raid-devices (-n), --size (-z),
+--assume-clean and --add; --detail (-D, with --test); --stop (-S), which stops it on all nodes; --action=check, repair,
+idle or frozen; --wait (-W).
 Everything else, and every other array, goes to the real mdadm as it was typed. A link named mdadm to this program does
 the same under mdadm's name; MDMESH_SOCKET then names another socket.
 ${examples('mdmesh mdadm /dev/md0 --fail /dev/sdb --remove failed', 'mdmesh mdadm --detail /dev/md0', 'mdmesh mdadm --misc --action=check /dev/md0', 'ln -s /usr/bin/mdmesh /usr/local/sbin/mdadm')}`,

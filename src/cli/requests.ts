@@ -36,6 +36,7 @@ export interface CreateOptions extends Spoken {
   assumeClean?: boolean;
   bitmap?: 'internal' | 'none';
   force?: boolean;
+  allowMissing?: boolean;
 }
 
 export async function create(context: Context, md: string, devices: string[], options: CreateOptions): Promise<number> {
@@ -63,6 +64,7 @@ export async function create(context: Context, md: string, devices: string[], op
     spares: options.spareDevices,
     assumeClean: options.assumeClean ?? false,
     force: options.force ?? false,
+    ...(options.allowMissing === true ? { allowMissing: true } : {}),
     ...accessOf(options, usualAccess(options.level, layout)),
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.chunk === undefined ? {} : { chunkKib: options.chunk }),

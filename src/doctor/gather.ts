@@ -202,7 +202,7 @@ function autostart(machine: Machine): Facts['autostart'] {
     mdadmRule: rule(/md-raid-assembly\.rules$/),
     ownRule: rule(/-mdmesh\.rules$/),
     // Without an initramfs to be made, a hook does nothing.
-    mdadmInitramfs: hook('mdadm') && existsInList(machine, '/usr/sbin', 'update-initramfs'),
+    mdadmInitramfs: hook('mdadm') && machine.list('/usr/sbin').includes('update-initramfs'),
     ownInitramfs: hook('mdmesh'),
     arrayLines: files.flatMap((file) =>
       (machine.read(file) ?? '').split('\n').flatMap((line, index) => {
@@ -215,10 +215,6 @@ function autostart(machine: Machine): Facts['autostart'] {
       }),
     ),
   };
-}
-
-function existsInList(machine: Machine, directory: string, name: string): boolean {
-  return machine.list(directory).includes(name);
 }
 
 function arrayFacts({ record, paths, local, trouble }: Status['arrays'][number]): Facts['arrays'][number] {

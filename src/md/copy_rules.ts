@@ -2,6 +2,7 @@
  * What md would do silently, or wrongly, is refused in words before it is asked: the order rules of suspends, copies and
  * rebuilding members (md_check_recovery, md_do_sync and max_sync_store in drivers/md/md.c), told once for both drivers.
  */
+import { arraySectors } from '../arrays/levels.ts';
 import { gateClosed } from '../arrays/local.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
 import { type ArrayObservation, type CopyOrder, MdError, type MemberObservation, type SectorRange } from './driver.ts';
@@ -147,4 +148,49 @@ export function activeAlready(seen: ArrayObservation, uuid: string): boolean {
   if (seen.resyncStartSector !== null)
     throw new MdError('EBUSY', `${md}: resync_start is ${seen.resyncStartSector}: md would begin that; resync first`);
   return false;
+}
+
+/** @throws MdError EINVAL, EBUSY, EAGAIN */
+export function demandSlots(seen: ArrayObservation, { level, raidDisks }: ArrayRecord): void {
+  const { md, members } = seen;
+  // Any other level would be reshaped: data moved, by each kernel for itself.
+  if (level !== 'raid1')
+    throw new MdError('EINVAL', `${md}: ${level} cannot be given ${raidDisks} slots: only raid1 can`);
+  demandMovable(seen, `making it ${raidDisks} slots`);
+  const taken = members.filter(({ slot }) => slot !== null);
+  const failed = taken.find(({ faulty }) => faulty);
+  // It would be packed as the others are, and take a slot that the record gives to another.
+  if (failed !== undefined)
+    throw new MdError('EBUSY', `${md}: ${failed.device} is faulty in slot ${failed.slot}; remove it first`);
+  if (taken.length > raidDisks)
+    throw new MdError('EBUSY', `${md}: ${taken.length} members are in slots, ${raidDisks} slots would be left`);
+}
+
+/** @throws MdError EINVAL, EBUSY, EAGAIN */
+export function demandSize(seen: ArrayObservation, record: ArrayRecord): void {
+  const { md, sizeSectors } = seen;
+  const wanted = arraySectors(record);
+  if (record.level !== 'raid1' && record.level !== 'raid10')
+    throw new MdError(
+      'EINVAL',
+      `${md}: the size of ${record.level} cannot be changed here; only raid1 and raid10 can grow`,
+    );
+  if (seen.bitmap)
+    throw new MdError('EINVAL', `${md}: it keeps a bitmap here, whose chunks md may make larger with it`);
+  if (wanted <= sizeSectors)
+    throw new MdError('EINVAL', `${md}: it has ${sizeSectors} sectors, ${wanted} are not more; it can only grow`);
+  demandMovable(seen, `making it ${wanted} sectors large`);
+  const failed = seen.members.find(({ faulty }) => faulty);
+  // md asks each member it has, faulty or not, for room (update_size, drivers/md/md.c).
+  if (failed !== undefined) throw new MdError('EBUSY', `${md}: ${failed.device} is faulty; remove it first`);
+}
+
+/** @throws MdError ENOSPC */
+export function demandRoom(record: ArrayRecord, member: MemberRecord, device: string, sizeSectors: number): void {
+  const end = member.dataOffsetSectors + Math.max(member.dataSizeSectors, record.componentSectors);
+  if (end <= sizeSectors) return;
+  throw new MdError(
+    'ENOSPC',
+    `${record.md}: ${device} has ${sizeSectors} sectors on this node, ${end} are needed; let this node see its new size`,
+  );
 }

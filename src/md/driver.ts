@@ -131,6 +131,10 @@ export interface ArrayObservation {
   /** Sectors in which the newest check or repair found differences. */
   mismatchSectors: number;
   degraded: number;
+  /** Slots, filled or not. */
+  raidDisks: number;
+  /** Of /dev/mdX. */
+  sizeSectors: number;
   /** md keeps this node's bitmap on the members. */
   bitmap: boolean;
   members: MemberObservation[];
@@ -290,6 +294,18 @@ export interface MdDriver {
   activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void>;
   /** A rebuilding member becomes a spare without a slot. As `activate`: frozen, held, no gate closed, a live grant. */
   detachRebuilding(md: string, memberUuid: string): Promise<void>;
+  /**
+   * As many slots as the record says, of a raid1 alone (EINVAL). md packs: members keep their order and take the lowest slots.
+   * Frozen, held as a whole, no gate closed, a live grant, as `activate`; EBUSY too while a faulty member is in a slot, or more
+   * members are in slots than there are to be.
+   */
+  setSlots(md: string, record: ArrayRecord): Promise<void>;
+  /**
+   * Each member as large as the record says, and with them the array: raid1 and raid10 near (EINVAL), larger only (EINVAL). No write
+   * passes into the new part, which resync_start marks as not in sync. As `activate`: frozen, held, no gate closed, a live grant;
+   * ENOSPC: a disk here has no room for it.
+   */
+  setSize(md: string, record: ArrayRecord): Promise<void>;
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */
   freeze(md: string): Promise<void>;
 

@@ -9,6 +9,7 @@
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
+import { arraySectors } from '../arrays/levels.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import {
   activeAlready,
@@ -19,6 +20,9 @@ import {
   demandMovable,
   demandOpenGates,
   demandRange,
+  demandRoom,
+  demandSize,
+  demandSlots,
   rebuildingMember,
 } from './copy_rules.ts';
 import {
@@ -221,6 +225,8 @@ class RealDriver implements MdDriver {
       resyncStartSector: array.resyncStartSector,
       mismatchSectors: array.mismatchSectors,
       degraded: array.degraded,
+      raidDisks: array.raidDisks,
+      sizeSectors: array.sizeSectors,
       bitmap: array.bitmap,
       members,
     };
@@ -238,7 +244,7 @@ class RealDriver implements MdDriver {
         record.members.map(async (member) => {
           const path = paths.get(member.uuid);
           if (path !== undefined && member.role !== 'faulty')
-            devices.set(member.uuid, await this.#memberAt(md, member.uuid, path));
+            devices.set(member.uuid, await this.#memberAt(record, member.uuid, path));
         }),
       );
       const members = planAssembly(record, devices);
@@ -326,7 +332,7 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, async () => {
       const member = record.members.find((candidate) => candidate.uuid === memberUuid);
       if (member === undefined) throw new MdError('EINVAL', `${md}: the record lists no member ${memberUuid}`);
-      const device = await this.#memberAt(md, memberUuid, path);
+      const device = await this.#memberAt(record, memberUuid, path);
       this.#guard.registerMember(md, await this.#array(md).addSpare(member, device));
     });
   }
@@ -384,7 +390,7 @@ class RealDriver implements MdDriver {
   ): Promise<void> {
     return this.#inLane(md, async () => {
       const member = rebuildingMember(record, memberUuid);
-      const device = await this.#memberAt(md, memberUuid, path);
+      const device = await this.#memberAt(record, memberUuid, path);
       const array = this.#array(md);
       const state = array.read();
       const seen = this.#observation(state);
@@ -447,6 +453,42 @@ class RealDriver implements MdDriver {
         await array.becomeSpare(device);
         await this.#guard.answer(md, []);
       });
+    });
+  }
+
+  setSlots(md: string, record: ArrayRecord): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      const state = array.read();
+      demandSlots(this.#observation(state), record);
+      await this.#move(array, state, () => array.setSlots(record.raidDisks, () => this.#guard.answer(md, [])));
+    });
+  }
+
+  setSize(md: string, record: ArrayRecord): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      const state = array.read();
+      demandSize(this.#observation(state), record);
+      this.#guard.demandGrant(md, 'not grown');
+      for (const member of state.members) {
+        const recorded = record.members.find(({ uuid }) => uuid === this.#uuidOf(member));
+        if (recorded === undefined) continue;
+        const disk = this.#paths.diskOf(member);
+        const sectors = Number(this.#readFiles([`/sys/dev/block/${disk.devno}/size`])[0] ?? 0);
+        demandRoom(record, recorded, disk.device, sectors);
+        await array.growMember(recorded, member);
+      }
+      const wanted = arraySectors(record);
+      await array.setSize(wanted, record.componentSectors);
+      // The guard holds an array of the size that it was told.
+      await this.#guard.register(array.read(), true);
+      const { sizeSectors } = array.read();
+      if (sizeSectors !== wanted)
+        throw new MdError(
+          'EIO',
+          `${md}: grown to ${sizeSectors} sectors, not to ${wanted}; the kernel log may say why`,
+        );
     });
   }
 
@@ -530,7 +572,8 @@ class RealDriver implements MdDriver {
   }
 
   /** The device at this path, which must be the member that the caller believes it to be. */
-  async #memberAt(md: string, uuid: string, path: string): Promise<BlockDevice> {
+  async #memberAt(record: ArrayRecord, uuid: string, path: string): Promise<BlockDevice> {
+    const { md } = record;
     const disk = await this.#disks.examine(path);
     const found = disk.superblock?.deviceUuid;
     if (found !== uuid) {
@@ -542,6 +585,9 @@ class RealDriver implements MdDriver {
       // The kernel would not refuse: arrays with external metadata share their claim on a disk (lock_rdev, drivers/md/md.c).
       throw new MdError('EBUSY', `${path} is in use by ${holders.join(', ')}; stop that first`);
     }
+    const member = record.members.find((candidate) => candidate.uuid === uuid);
+    // The kernel would not ask, and what lies beyond would fail the member.
+    if (member !== undefined) demandRoom(record, member, path, disk.sizeSectors);
     return resolveDevice(path);
   }
 

@@ -30,6 +30,8 @@ const REMOVE_PATIENCE_MS = 2000;
 const FREEZE_PATIENCE_MS = 1000;
 const FREEZE_TRIES = 5;
 const SYNC_START_PATIENCE_MS = 1000;
+/** md's thread may just look whether there is something to copy, for which it calls the array busy. */
+const SLOTS_PATIENCE_MS = 2000;
 /** Where all nodes' writes wait for the answer. */
 const SOON_MS = 1;
 /** sync_speed_min at this height switches off both the limit and the waiting for others' I/O (md_do_sync). */
@@ -327,6 +329,47 @@ export class RealArray {
     await this.freeze();
     if (!became)
       throw new MdError('ETIMEDOUT', `${this.md}: ${device} did not become in sync; the kernel log may say why`);
+  }
+
+  /**
+   * md's own way for raid1 (update_raid_disks and raid1_reshape, drivers/md): no data moves, its I/O stands still for a moment.
+   * @param answer gate A: a clean array asks before it takes the number, while the store keeps the array's mutex (md_allow_write)
+   */
+  async setSlots(raidDisks: number, answer: () => Promise<void>): Promise<void> {
+    const path = `${arrayDirectory(this.md)}/raid_disks`;
+    const step = `${this.md}: making it ${raidDisks} slots`;
+    let over = false;
+    const stored = this.#store.writePatiently(step, path, String(raidDisks), SLOTS_PATIENCE_MS).finally(() => {
+      over = true;
+    });
+    // Should the answer be refused, the store waits on for the one that the agent gives.
+    stored.catch(() => undefined);
+    const asks = () => over || this.read().arrayState === 'write-pending';
+    for (; !over; await comesTrue(asks, SLOTS_PATIENCE_MS, SOON_MS)) {
+      if (this.read().arrayState === 'write-pending') await answer();
+    }
+    await stored;
+  }
+
+  /** What each member may hold from now on; its layer grows with its disk. */
+  async growMember({ uuid, dataSizeSectors }: MemberRecord, member: SysfsMember): Promise<void> {
+    if (this.#paths.stateOf(member) !== 'direct') await this.#paths.grow(uuid, this.#paths.diskOf(member));
+    const kib = String(Math.floor(dataSizeSectors / 2));
+    await this.#write(
+      `${memberDirectory(this.md, member.device)}/size`,
+      kib,
+      `letting ${this.#nameOf(member)} hold more`,
+    );
+  }
+
+  /** Writes to the new part are held before it is there. */
+  async setSize(sizeSectors: number, componentSectors: number): Promise<void> {
+    await this.#set('suspend_hi', String(sizeSectors), 'holding what it is to grow by');
+    await this.#set(
+      'component_size',
+      String(componentSectors / 2),
+      `growing it to ${componentSectors} sectors a member`,
+    );
   }
 
   /** raid0 and linear copy nothing: done at once. */

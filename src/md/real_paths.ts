@@ -62,11 +62,7 @@ export class MemberPaths {
     const name = mapName(memberUuid);
     try {
       const { major, minor } = await this.#create(memberUuid);
-      const sizeSectors = Number(this.#readFiles([`${disk.sysPath}/size`])[0] ?? 0);
-      // queue_mode bio: md hands down bios, and a request queue more would cost; one priority group of one path, chosen by turns.
-      const table = `3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 ${disk.devno} 1`;
-      await this.#dm.dmLoad(name, sizeSectors, 'multipath', table);
-      await this.#dm.dmResume(name);
+      await this.#lay(name, disk.devno);
       const device = describe(disk.path, `${major}:${minor}`);
       this.#disks.set(mapUuid(memberUuid), { device: disk.name, devno: disk.devno });
       return device;
@@ -74,6 +70,24 @@ export class MemberPaths {
       await this.detach(memberUuid).catch(() => undefined);
       const code = errorCode(error);
       throw new MdError(code, `attaching member ${memberUuid} (${disk.path}): ${errorText(error)}`);
+    }
+  }
+
+  /** As large as the disk is now. */
+  async #lay(name: string, devno: string): Promise<void> {
+    const sizeSectors = Number(this.#readFiles([`/sys/dev/block/${devno}/size`])[0] ?? 0);
+    // queue_mode bio: md hands down bios, and a request queue more would cost; one priority group of one path, chosen by turns.
+    const table = `3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 ${devno} 1`;
+    await this.#dm.dmLoad(name, sizeSectors, 'multipath', table);
+    await this.#dm.dmResume(name);
+  }
+
+  /** The disk has grown. Not while its path is lost: what waits there would be waited for. */
+  async grow(memberUuid: string, disk: MemberDisk): Promise<void> {
+    try {
+      await this.#lay(mapName(memberUuid), disk.devno);
+    } catch (error) {
+      throw new MdError(errorCode(error), `the layer over member ${memberUuid} (${disk.device}): ${errorText(error)}`);
     }
   }
 

@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import { isRedundant, survives } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
-import { demandRange, rebuildingMember } from './copy_rules.ts';
+import { demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
   type CopyOrder,
@@ -98,7 +98,7 @@ export class SimulatedNode implements MdDriver {
   async scan(): Promise<Disk[]> {
     return Promise.all(
       this.#storage
-        .names()
+        .namesOn(this.node)
         .map((name) =>
           this.#look(name).catch((error: unknown): Disk => ({ ...this.#bare(name), problem: errorText(error) })),
         ),
@@ -114,7 +114,7 @@ export class SimulatedNode implements MdDriver {
     return {
       path: this.#storage.pathOn(this.node, disk),
       devno: this.#storage.devno(disk),
-      sizeSectors: this.#storage.sizeSectors(disk),
+      sizeSectors: this.#storage.sizeSectors(disk, this.node),
       logicalBlockBytes: 512,
       superblock: null,
       mesh: null,
@@ -143,7 +143,7 @@ export class SimulatedNode implements MdDriver {
 
   async fingerprint(path: string): Promise<{ sizeSectors: number; digest: string; blank: boolean }> {
     const disk = this.#storage.at(this.node, path);
-    const sizeSectors = this.#storage.sizeSectors(disk);
+    const sizeSectors = this.#storage.sizeSectors(disk, this.node);
     const whole = Math.floor((sizeSectors * 512) / BLOCK_BYTES) * BLOCK_BYTES;
     const tail = Math.min(whole, FINGERPRINT_TAIL_BYTES);
     const parts = [
@@ -271,12 +271,7 @@ export class SimulatedNode implements MdDriver {
     for (const [other, array] of this.#arrays)
       if (other !== md && array.members.some((attached) => attached.disk === disk))
         throw new MdError('EBUSY', `${md}: ${path} is in use by ${other}; stop that first`);
-    const end = member.dataOffsetSectors + Math.max(member.dataSizeSectors, record.componentSectors);
-    if (end > this.#storage.sizeSectors(disk))
-      throw new MdError(
-        'ENOSPC',
-        `${md}: ${path} has ${this.#storage.sizeSectors(disk)} sectors, member ${uuid} needs ${end}`,
-      );
+    demandRoom(record, member, path, this.#storage.sizeSectors(disk, this.node));
     return {
       uuid,
       disk,
@@ -417,6 +412,26 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     this.#needGrant(md);
     this.#array(md).detachRebuilding(memberUuid);
+  }
+
+  async setSlots(md: string, record: ArrayRecord): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    demandSlots(array.observe(), record);
+    this.#needGrant(md);
+    array.setSlots(record);
+  }
+
+  async setSize(md: string, record: ArrayRecord): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    demandSize(array.observe(), record);
+    this.#needGrant(md);
+    for (const { uuid, disk } of array.members) {
+      const member = record.members.find((candidate) => candidate.uuid === uuid);
+      if (member !== undefined) demandRoom(record, member, disk, this.#storage.sizeSectors(disk, this.node));
+    }
+    array.setSize(record);
   }
 
   async freeze(md: string): Promise<void> {

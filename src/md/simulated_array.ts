@@ -83,7 +83,7 @@ function isRebuilding(member: AttachedMember): boolean {
 }
 
 export class SimulatedArray {
-  readonly record: ArrayRecord;
+  #record: ArrayRecord;
   readonly members: AttachedMember[];
   readonly #kernel: SimulatedKernel;
   readonly #random: () => number;
@@ -91,7 +91,7 @@ export class SimulatedArray {
   /** Nothing was written since the last clean point: the next write asks at gate A. */
   #clean = true;
   #writePending = false;
-  readonly #sizeSectors: number;
+  #sizeSectors: number;
   /** Writes in it wait. */
   #suspended: SectorRange | null;
   /** A suspend is on its way: no write is let in at all, and those in flight are waited for (mddev_suspend). */
@@ -126,7 +126,7 @@ export class SimulatedArray {
     changed: () => void,
   ) {
     this.#kernel = kernel;
-    this.record = record;
+    this.#record = record;
     this.members = members;
     this.#kept = kept;
     this.#random = random;
@@ -135,6 +135,11 @@ export class SimulatedArray {
     this.#suspended = this.#whole;
     this.#resyncStartSector = record.resync?.kind === 'resync' ? record.resync.fromSector : null;
     if (kept !== null) this.#roundOfBitmap();
+  }
+
+  /** As it was assembled, but for what has been changed since: slots and size. */
+  get record(): ArrayRecord {
+    return this.#record;
   }
 
   get #whole(): SectorRange {
@@ -176,6 +181,8 @@ export class SimulatedArray {
       resyncStartSector: this.#resyncStartSector,
       mismatchSectors: this.#mismatchSectors,
       degraded: this.record.raidDisks - inSync,
+      raidDisks: this.record.raidDisks,
+      sizeSectors: this.#sizeSectors,
       bitmap: this.#kept !== null,
       members: this.members.map((member) => ({
         uuid: member.uuid,
@@ -369,6 +376,24 @@ export class SimulatedArray {
     if (member.slot === null) return;
     demandMovable(this.observe(), `calling off the rebuilding of ${member.disk}`);
     Object.assign(member, { slot: null, inSync: false, recoverySector: 0 });
+    this.#tell();
+  }
+
+  setSlots(record: ArrayRecord): void {
+    const taken = this.members.filter(({ slot }) => slot !== null).sort((a, b) => (a.slot ?? 0) - (b.slot ?? 0));
+    for (const [slot, member] of taken.entries()) member.slot = slot;
+    this.#record = { ...this.record, raidDisks: record.raidDisks };
+    // md_allow_write: what it asks at gate A is answered before this resolves.
+    this.#clean = false;
+    this.#tell();
+  }
+
+  setSize(record: ArrayRecord): void {
+    const before = this.#sizeSectors;
+    this.#record = { ...this.record, componentSectors: record.componentSectors };
+    this.#sizeSectors = arraySectors(this.#record);
+    this.#suspended = this.#whole;
+    this.#resyncStartSector = Math.min(this.#resyncStartSector ?? before, before);
     this.#tell();
   }
 

@@ -56,6 +56,10 @@ export class SimulatedStorage {
   readonly #faults = new Set<PathFault>();
   /** `node:disk` → path; disks have other names on other nodes, as on a real SAN. */
   readonly #paths = new Map<string, string>();
+  /** `node:disk` */
+  readonly #hidden = new Set<string>();
+  /** `node:disk` → sectors, where a node has not noticed that the disk has grown. */
+  readonly #seen = new Map<string, number>();
   readonly #open: { close(): void }[] = [];
 
   addDisk(name: string, sizeSectors: number): void {
@@ -93,12 +97,25 @@ export class SimulatedStorage {
     this.#paths.set(`${node}:${disk}`, path);
   }
 
+  /** A node has no path to the disk, until `show`. */
+  hide(node: number, disk: string): void {
+    this.#hidden.add(`${node}:${disk}`);
+  }
+
+  show(node: number, disk: string): void {
+    this.#hidden.delete(`${node}:${disk}`);
+  }
+
+  namesOn(node: number): string[] {
+    return this.names().filter((name) => !this.#hidden.has(`${node}:${name}`));
+  }
+
   /** @throws MdError ENOENT */
   at(node: number, path: string): string {
-    for (const name of this.#disks.keys()) if (this.pathOn(node, name) === path) return name;
+    for (const name of this.namesOn(node)) if (this.pathOn(node, name) === path) return name;
     throw new MdError(
       'ENOENT',
-      `${path}: no such disk on node ${node}; there are ${this.names()
+      `${path}: no such disk on node ${node}; there are ${this.namesOn(node)
         .map((name) => this.pathOn(node, name))
         .join(', ')}`,
     );
@@ -127,8 +144,23 @@ export class SimulatedStorage {
     return false;
   }
 
-  sizeSectors(disk: string): number {
-    return Math.floor(this.#disk(disk).bytes.sizeBytes / 512);
+  /** As this node sees it; without a node: as it is. */
+  sizeSectors(disk: string, node?: number): number {
+    const seen = node === undefined ? undefined : this.#seen.get(`${node}:${disk}`);
+    return seen ?? Math.floor(this.#disk(disk).bytes.sizeBytes / 512);
+  }
+
+  /** The volume is made larger. These nodes go on seeing the size that it had, until `rescanned`. */
+  grow(disk: string, sizeSectors: number, unseenBy: readonly number[] = []): void {
+    const stored = this.#disk(disk);
+    for (const node of unseenBy) this.#seen.set(`${node}:${disk}`, this.sizeSectors(disk, node));
+    const before = stored.bytes;
+    stored.bytes = inMemory(sizeSectors * 512);
+    stored.bytes.write(0, before.read(0, before.sizeBytes));
+  }
+
+  rescanned(node: number, disk: string): void {
+    this.#seen.delete(`${node}:${disk}`);
   }
 
   devno(disk: string): string {

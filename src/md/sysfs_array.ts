@@ -32,6 +32,7 @@ export interface SysfsArray {
   resyncStartSector: number | null;
   mismatchSectors: number;
   degraded: number;
+  raidDisks: number;
   /** md keeps a write-intent bitmap. */
   bitmap: boolean;
   members: SysfsMember[];
@@ -75,6 +76,7 @@ const ARRAY_FILES = [
   'resync_start',
   'mismatch_cnt',
   'degraded',
+  'raid_disks',
   'bitmap/location',
   '../size',
 ] as const;
@@ -123,6 +125,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     resyncStartSector: numberOrNull(read('resync_start')),
     mismatchSectors: numberOrNull(read('mismatch_cnt')) ?? 0,
     degraded: numberOrNull(read('degraded')) ?? 0,
+    raidDisks: numberOrNull(read('raid_disks')) ?? 0,
     bitmap: !['none', null].includes(read('bitmap/location')),
     members,
   };

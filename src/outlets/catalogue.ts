@@ -91,6 +91,9 @@ export const catalogue = {
   NodeCannotSeeMember: { type: 'io.mdmesh.array.node-cannot-see-member', severity: 'warning' },
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
+  ArrayGrown: { type: 'io.mdmesh.array.grown', severity: 'notice' },
+  ReplacementStarted: { type: 'io.mdmesh.array.replacement-started', severity: 'notice' },
+  ReplacementEnded: { type: 'io.mdmesh.array.replacement-ended', severity: 'notice' },
   ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
   TermStarted: { type: 'io.mdmesh.array.term-started', severity: 'info' },
   WriterAdmitted: { type: 'io.mdmesh.array.writer-admitted', severity: 'info' },
@@ -240,6 +243,10 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     // The master says PathLost and PathRestored in notices of its own.
     'path-lost': () => [tell('PathLossAgreed', md, `${node}, ${member}`, uuid)],
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
+    blind: () => [tell('NodeCannotSeeMember', md, `${node}: ${member}`, uuid)],
+    grow: () => [tell('ArrayGrown', md, `${record.raidDisks} disks, ${record.componentSectors} sectors of each`)],
+    replace: () => [tell('ReplacementStarted', md, member, uuid)],
+    replaced: () => [tell('ReplacementEnded', md, `${member} is faulty`, uuid)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
   };
   return kinds[body.kind]();
@@ -266,6 +273,9 @@ function requestTelling(body: Extract<EventBody, { type: 'request' }>, names: Na
   if ('device' in request) words.push(request.device);
   if ('devices' in request) words.push(...request.devices);
   if ('action' in request) words.push(request.action);
+  if ('with' in request && request.with !== null) words.push('with', request.with);
+  if ('sizeKib' in request) words.push(request.sizeKib === null ? 'max' : formatSizeKib(request.sizeKib));
+  if (request.verb === 'grow-devices') words.push(String(request.raidDisks));
   if ('limitKib' in request) words.push(request.limitKib === null ? 'none' : formatSizeKib(request.limitKib));
   if ('node' in request) return tell('Requested', `node/${request.node}`, words.join(' '));
   const array = 'md' in request ? request.md : request.array;

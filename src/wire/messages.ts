@@ -50,6 +50,8 @@ export const Request = z.discriminatedUnion('verb', [
     /** @default internal: one for each node */
     bitmap: z.enum(['internal', 'none']).optional(),
     force: z.boolean().default(false),
+    /** Nodes that do not see each disk are left out, until they do. */
+    allowMissing: z.literal(true).optional(),
   }),
   z.object({
     verb: z.literal('adopt'),
@@ -63,11 +65,33 @@ export const Request = z.discriminatedUnion('verb', [
   z.object({ verb: z.literal('stop'), array: z.string() }),
   z.object({ verb: z.literal('fail'), array: z.string(), device: z.string() }),
   z.object({ verb: z.literal('remove'), array: z.string(), device: z.string() }),
-  z.object({ verb: z.literal('add'), array: z.string(), device: z.string(), force: z.boolean().default(false) }),
+  z.object({
+    verb: z.literal('add'),
+    array: z.string(),
+    device: z.string(),
+    force: z.boolean().default(false),
+    /** As `create`'s. */
+    allowMissing: z.literal(true).optional(),
+  }),
   /** As mdadm's --action: `frozen` pauses the copy under way, `idle` lets it go on, or ends a check or repair. */
   z.object({ verb: z.literal('action'), array: z.string(), action: z.enum(['check', 'repair', 'idle', 'frozen']) }),
   /** null: as the configuration says. */
   z.object({ verb: z.literal('sync-limit'), array: z.string(), limitKib: z.int().min(1).nullable() }),
+  z.object({
+    verb: z.literal('grow-devices'),
+    array: z.string(),
+    raidDisks: z.int().min(1).max(128),
+    force: z.boolean().default(false),
+  }),
+  /** `sizeKib`: of each member; null: as much as all have room for. */
+  z.object({
+    verb: z.literal('grow-size'),
+    array: z.string(),
+    sizeKib: z.int().min(1).nullable(),
+    assumeClean: z.boolean().default(false),
+  }),
+  /** `with`: a spare; null: any. */
+  z.object({ verb: z.literal('replace'), array: z.string(), device: z.string(), with: z.string().nullable() }),
   z.object({ verb: z.literal('confirm-dead'), node: NodeId }),
 ]);
 export type Request = z.infer<typeof Request>;
@@ -107,6 +131,10 @@ export const CommitKind = z.enum([
   'path-lost',
   'new-term',
   'move',
+  'grow',
+  'replace',
+  'replaced',
+  'blind',
 ]);
 export type CommitKind = z.infer<typeof CommitKind>;
 
@@ -331,7 +359,12 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
     queryId: Uuid,
     members: z.array(z.object({ path: z.string().nullable(), uuid: Uuid })),
   }),
-  z.object({ kind: z.literal('sees-answer'), queryId: Uuid, seen: z.array(Uuid), wrong: z.array(z.string()) }),
+  z.object({
+    kind: z.literal('sees-answer'),
+    queryId: Uuid,
+    seen: z.array(z.object({ uuid: Uuid, path: z.string(), sizeSectors: z.int().min(0) })),
+    wrong: z.array(z.string()),
+  }),
 ]);
 export type ArrayMessage = z.infer<typeof ArrayMessage>;
 

@@ -35,6 +35,8 @@ export interface DriverFixture {
   /** From now on this disk answers every write, or every request, with an I/O error; until it is healed. */
   breakDisk(path: string, what: 'writes' | 'all'): Promise<void>;
   healDisk(path: string): Promise<void>;
+  /** The disk becomes larger under whatever runs on it. */
+  growDisk(path: string, sizeSectors: number): Promise<void>;
   /** Straight to and from the disk, past md. */
   readDisk(path: string, sector: number, lengthBytes: number): Promise<Uint8Array>;
   writeDisk(path: string, sector: number, bytes: Uint8Array): Promise<void>;
@@ -982,6 +984,113 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.done(driver.setResyncStart(md, 0));
       await refused(activate(1), 'EBUSY');
     });
+
+    test('slots: more, then fewer; members are packed in their order, and no write passes meanwhile', async () => {
+      const bench = await Bench.make(fixture, {
+        raidDisks: 3,
+        members: [member(0), member(1), member(2), member(3, { role: 'spare', slot: null })],
+      });
+      const { driver, md } = bench;
+      const slots = (raidDisks: number) => bench.done(driver.setSlots(md, { ...bench.record, raidDisks }));
+      const taken = () => [0, 1, 2].map((index) => bench.see().members.find((m) => m.uuid === memberUuid(index))?.slot);
+      await bench.assemble();
+      await refused(slots(4), 'EGRANT');
+      bench.grant();
+      // Never written: the kernel asks at gate A before it takes the number.
+      await slots(4);
+      assert.ok(bench.see().held && !bench.gateClosed() && bench.see().syncAction === 'frozen');
+      assert.deepEqual([bench.see().raidDisks, bench.see().degraded, ...taken()], [4, 1, 0, 1, 2]);
+      await bench.done(driver.open(md));
+      const first = bench.write(0, 1);
+      await bench.fixture.until(
+        () => bench.gateClosed() || first.state() === 'done',
+        'gate A, or it is answered already',
+      );
+      if (bench.gateClosed()) await bench.done(driver.answerGates(md));
+      await bench.done(first.promise);
+      await refused(slots(5), 'EBUSY');
+      await bench.done(driver.hold(md));
+      await refused(slots(2), 'EBUSY');
+
+      await bench.done(driver.setFaulty(md, memberUuid(1)));
+      await refused(slots(3), 'EAGAIN');
+      await bench.done(driver.answerGates(md));
+      await refused(slots(3), 'EBUSY');
+      await bench.done(driver.remove(md, memberUuid(1)));
+      const waiting = bench.write(2, 22);
+      await slots(2);
+      await bench.stillWaits(waiting, 'held');
+      assert.deepEqual([bench.see().raidDisks, bench.see().degraded, ...taken()], [2, 0, 0, undefined, 1]);
+      assert.ok(bench.see().held && !bench.gateClosed() && bench.see().syncAction === 'frozen');
+      assert.equal(bench.member(3).slot, null, 'nothing took the spare');
+      await bench.done(driver.open(md));
+      await bench.done(waiting.promise);
+      for (const index of [0, 2]) assert.equal(await bench.onDisk(index, 2), 22);
+
+      // A new slot is one to rebuild in.
+      await bench.done(driver.hold(md));
+      await slots(3);
+      const of = { ...bench.record, members: [member(0), member(2, { slot: 1 }), rebuilding(1, 2)] };
+      await bench.done(driver.attachRebuilding(md, memberUuid(1), bench.path(1), of, 0));
+      await bench.done(driver.open(md));
+      await bench.copied({ kind: 'recovery', fromSector: 0, toSector: null });
+      assert.deepEqual([bench.see().degraded, ...taken()], [0, 0, 2, 1]);
+    });
+
+    test('what md would reshape gets neither slots nor size', async () => {
+      const members = [member(0), member(1), member(2)];
+      const bench = await Bench.make(fixture, { level: 'raid5', layout: 2, chunkSectors: 16, raidDisks: 3, members });
+      const { driver, md } = bench;
+      await bench.assemble();
+      bench.grant();
+      await refused(bench.done(driver.setSlots(md, { ...bench.record, raidDisks: 4 })), 'EINVAL');
+      await refused(bench.done(driver.setSize(md, { ...bench.record, componentSectors: 4096 })), 'EINVAL');
+    });
+
+    for (const level of ['raid1', 'raid10'] as const) {
+      test(`${level} grows: the new part is held until it is opened, and marked as not in sync`, async () => {
+        const large = (index: number) => member(index, { dataSizeSectors: 4096 });
+        const chunks = level === 'raid1' ? {} : { layout: 0x102, chunkSectors: 16 };
+        const bench = await Bench.make(fixture, { level, ...chunks });
+        const { driver, md } = bench;
+        await bench.writable();
+        const grown: ArrayRecord = { ...bench.record, componentSectors: 4096, members: [large(0), large(1)] };
+        const grow = () => bench.done(driver.setSize(md, grown));
+        assert.equal(bench.see().sizeSectors, 2048);
+        await refused(grow(), 'EBUSY');
+        await bench.done(driver.hold(md));
+        await refused(grow(), 'ENOSPC');
+        assert.equal(bench.see().sizeSectors, 2048);
+        for (const index of [0, 1]) await fixture.growDisk(bench.path(index), 8192);
+        await grow();
+        assert.ok(bench.see().held && !bench.gateClosed() && bench.see().syncAction === 'frozen');
+        assert.deepEqual([bench.see().sizeSectors, bench.see().resyncStartSector], [4096, 2048]);
+        await refused(grow(), 'EINVAL');
+        await refused(bench.done(driver.setSize(md, bench.record)), 'EINVAL');
+        const waiting = bench.write(300, 30);
+        await bench.stillWaits(waiting, 'the new part is held as well');
+        await bench.done(driver.open(md));
+        await bench.done(waiting.promise);
+        for (const index of [0, 1]) assert.equal(await bench.onDisk(index, 300), 30);
+
+        // Past the mark the legs may differ, and one of them is what is read; a resync makes both so.
+        await bench.done(fixture.writeDisk(bench.path(1), 2048 + 400 * 8, filled(60)));
+        for (let time = 0; time < 8; time += 1)
+          assert.equal((await bench.done(fixture.read(md, 400 * 8, BLOCK_BYTES)))[0], 0);
+        await bench.done(fixture.writeDisk(bench.path(1), 2048 + 8, filled(61)));
+        await bench.copied({ kind: 'resync', fromSector: 2048, toSector: null });
+        assert.deepEqual([await bench.onDisk(1, 400), await bench.onDisk(1, 1)], [0, 61]);
+
+        // The guard knows the new size.
+        await bench.done(driver.guard.drop());
+        assert.ok(bench.see().held);
+        const late = bench.write(500, 50);
+        await bench.stillWaits(late, 'no grant');
+        bench.grant();
+        await bench.done(driver.open(md));
+        await bench.done(late.promise);
+      });
+    }
 
     test('a failed member is removed after its gate was answered, not before', async () => {
       const bench = await Bench.make(fixture);

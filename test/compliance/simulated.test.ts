@@ -55,6 +55,7 @@ async function simulatedFixture(): Promise<DriverFixture> {
       );
     },
     healDisk: async (path) => healings.get(path)?.(),
+    growDisk: async (path, sizeSectors) => storage.grow(storage.at(1, path), sizeSectors),
     readDisk: async (path, sector, lengthBytes) => storage.peek(storage.at(1, path), sector * 512, lengthBytes),
     writeDisk: async (path, sector, bytes) => storage.poke(storage.at(1, path), sector * 512, bytes),
     close: () => node.close(),

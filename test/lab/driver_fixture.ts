@@ -39,7 +39,7 @@ export function removeDevice(name: string): void {
 
 /** Makes the devices once for all fixtures: forks are slow in a guest. */
 export function fixtureMaker(disks: readonly string[]): { make: () => Promise<DriverFixture>; end: () => void } {
-  const made: { name: string; path: string; below: string; sound: string; broken: boolean; used: boolean }[] = [];
+  const made: { name: string; path: string; below: string; sound: string; retabled: boolean; used: boolean }[] = [];
   const madeAt = (path: string) => {
     const found = made.find((one) => one.path === path);
     assert.ok(found);
@@ -53,7 +53,7 @@ export function fixtureMaker(disks: readonly string[]): { make: () => Promise<Dr
     const name = `suite${index}`;
     const sound = `0 ${DISK_SECTORS} linear ${below} 0`;
     const path = makeDevice(name, sound);
-    const one = { name, path, below, sound, used: true, broken: false };
+    const one = { name, path, below, sound, used: true, retabled: false };
     made.push(one);
     return one;
   };
@@ -106,23 +106,28 @@ export function fixtureMaker(disks: readonly string[]): { make: () => Promise<Dr
       operatorFails: (md, path) => failByIoctl(native, driver, md, path),
       breakDisk: async (path, what) => {
         const broken = madeAt(path);
-        broken.broken = true;
+        broken.retabled = true;
         // Up 0 s, down 1 s: always down.
         const flakey = `0 ${DISK_SECTORS} flakey ${broken.below} 0 0 1 1 error_writes`;
         retable(broken.name, what === 'all' ? `0 ${DISK_SECTORS} error` : flakey);
       },
       healDisk: async (path) => {
         const healed = madeAt(path);
-        healed.broken = false;
+        healed.retabled = false;
         retable(healed.name, healed.sound);
+      },
+      growDisk: async (path, sizeSectors) => {
+        const grown = madeAt(path);
+        grown.retabled = true;
+        retable(grown.name, `0 ${sizeSectors} linear ${grown.below} 0`);
       },
       readDisk: (path, sector, lengthBytes) => native.readDirect(path, sector * SECTOR_BYTES, lengthBytes),
       writeDisk: writes,
       close: async () => {
         await letGo(driver, () => Promise.all([...applications].map((application) => application.stop())));
         await driver.close();
-        for (const one of made.filter(({ broken }) => broken)) {
-          one.broken = false;
+        for (const one of made.filter(({ retabled }) => retabled)) {
+          one.retabled = false;
           retable(one.name, one.sound);
         }
       },

@@ -44,7 +44,7 @@ function lightPackage(): string {
   return made.trim();
 }
 
-suite('the Debian package, with an array in use', { skip: missing, timeout: 600_000 }, () => {
+suite('the Debian package, with an array in use', { skip: missing, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   let n1: SystemdGuest;
   let file: string;
@@ -69,7 +69,7 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 600_
 
   // Triggers are other packages' business (man-db's index of all pages), and take a guest a minute.
   const install = () =>
-    n1.must(`DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --force-unsafe-io --install ${file}`, 120_000);
+    n1.must(`DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --force-unsafe-io --install ${file}`, 300_000);
 
   test('installed, it waits for its configuration', async () => {
     const said = await install();
@@ -91,7 +91,7 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 600_
       'mkdir -p /run/systemd/system/mdmesh.service.d; printf "[Service]\\nWatchdogSec=4\\nReadWritePaths=%s\\n" ' +
         `${cluster.folder(1)} > /run/systemd/system/mdmesh.service.d/lab.conf; systemctl daemon-reload`,
     );
-    await n1.must('systemctl start mdmesh.service', 90_000);
+    await n1.must('systemctl start mdmesh.service', 120_000);
     assert.equal(await n1.property('ActiveState'), 'active');
     await cluster.master();
     assert.equal((await n1.must('stat -c %U:%G /run/mdmesh/mdmesh.sock')).trim(), 'root:mdmesh');
@@ -188,10 +188,10 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 600_
     assert.match(refused.err, /the cluster's arrays run on this machine: md0/);
     assert.equal(await n1.property('ActiveState'), 'active');
     await cluster.must(2, 'stop md0');
-    await n1.must('dpkg --no-triggers --remove mdmesh', 90_000);
+    await n1.must('dpkg --no-triggers --remove mdmesh', 300_000);
     assert.equal((await n1.run('pgrep -x mdmesh')).rc, 1);
     assert.equal((await n1.run('test -e /etc/mdmesh/mdmesh.yaml')).rc, 0);
-    await n1.must('dpkg --no-triggers --purge mdmesh');
+    await n1.must('dpkg --no-triggers --purge mdmesh', 300_000);
     assert.equal((await n1.must('ls -d /etc/mdmesh /var/lib/mdmesh /run/mdmesh 2> /dev/null || true')).trim(), '');
   });
 });

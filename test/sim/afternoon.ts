@@ -20,6 +20,8 @@ export interface Setting {
   blocks?: number;
   /** False: the writers begin as soon as all nodes have the array, and the first copy is under way. @default true */
   whole?: boolean;
+  /** False: no node keeps a bitmap. @default true */
+  bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
 }
@@ -29,7 +31,7 @@ export async function writing(
   setting: Setting,
   prepare: (cluster: SimCluster) => void = () => undefined,
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
-  const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true } = setting;
+  const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
   const { pathLoss, check } = setting;
   const cluster = await SimCluster.start({
@@ -47,6 +49,7 @@ export async function writing(
     level: 'raid1',
     raidDisks: legs,
     access: 'shared',
+    ...(bitmap ? {} : { bitmap: 'none' as const }),
     devices,
     spares,
     assumeClean: false,

@@ -257,7 +257,7 @@ test('nothing is marked while a path is lost: the store would wait for it, with 
       blocked: false,
       path,
     };
-    return md({ bitmap: true, degraded: 1, members: [...md().members, third] });
+    return md({ bitmap: true, raidDisks: 3, degraded: 1, members: [...md().members, third] });
   };
   const node = new Node(record, seen('lost'));
   node.release(record);

@@ -251,6 +251,16 @@ test('a rebuilding that was called off is taken out of its slot, drained, before
   assert.ok(isApplied(node.did(mdRebuilding('spare', { held: true }))));
 });
 
+test('a rebuilding that is called off while this node copies: the copy is ended first', () => {
+  const record = rebuilding(2, 6);
+  const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'spare' as const, slot: null } : m));
+  const off = newer(record, { members, resync: copy(2, 7) });
+  const node = new Node(off, mdRebuilding('rebuilding', { held: true, syncAction: 'recover' }));
+  assert.equal(node.busy?.op, 'freeze');
+  node.did(mdRebuilding('rebuilding', { held: true }));
+  assert.equal(node.busy?.op, 'detach-rebuilding');
+});
+
 test('the copier’s md is told to go on as the windows allow, and a copy that it did not begin is frozen', () => {
   const record = rebuilding(2, 6);
   const big = { ...record, componentSectors: 1_000_000 };

@@ -78,6 +78,9 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: faulty === null ? 0 : 1,
+    raidDisks: 2,
+    // More than any record here asks for.
+    sizeSectors: 1_000_000,
     bitmap: false,
     members: [LEG_A, LEG_B].map((uuid, slot) => ({
       uuid,

@@ -132,6 +132,9 @@ test('wrong usage is exit code 2, says what is wrong on standard error, and prin
     [['assemble'], /name one array, or give --scan/],
     [['assemble', 'md0', '--scan'], /name one array, or give --scan/],
     [['manage', 'md0'], /nothing to do/],
+    [['manage', 'md0', '--with', '/dev/x'], /\/dev\/x: there is no --replace before it/],
+    [['grow', 'md0'], /give --raid-devices or --size/],
+    [['grow', 'md0', '--size', 'huge'], /huge: not a size/],
     [['action', 'md0', 'resync'], /Allowed choices are check, repair, idle, frozen/],
     [['sync-limit', 'md0', '50MB'], /50MB: not a limit; use KiB a second, as 51200 or 50M, or none/],
     [['sync-limit', 'md0', '0'], /0: not a limit/],
@@ -294,6 +297,21 @@ test('a removal waits until the failure before it is committed, released and ans
   };
   assert.equal((await run(['manage', 'md0', '--fail', '/dev/ubdb', '--remove', '/dev/ubdb'])).code, 0);
   assert.deepEqual(seenAt, [-1, 3], 'the removal was asked for behind the last stage only');
+});
+
+test('manage replaces with what is named; grow adds, then grows', async (t) => {
+  const { agent, run } = await agentAndRun(t);
+  agent.face.answer = ({ verb }) => ({ ok: true, text: `${verb} done` });
+  assert.equal((await run(['manage', 'md0', '--replace', '/dev/x', '--with', '/dev/y'])).code, 0);
+  assert.equal((await run(['grow', 'md0', '-n', '3', '--add', '/dev/z'])).code, 0);
+  const json = await run(['grow', 'md0', '--size', 'max', '--json']);
+  assert.deepEqual(JSON.parse(json.out), { ok: true, text: 'grow-size done' });
+  assert.deepEqual(agent.face.asked, [
+    { verb: 'replace', array: 'md0', device: '/dev/x', with: '/dev/y' },
+    { verb: 'add', array: 'md0', device: '/dev/z', force: false },
+    { verb: 'grow-devices', array: 'md0', raidDisks: 3, force: false },
+    { verb: 'grow-size', array: 'md0', sizeKib: null, assumeClean: false },
+  ]);
 });
 
 test('manage stops at the first step that is refused, and says what was left', async (t) => {

@@ -297,11 +297,59 @@ test('the first step that is refused ends the line, with its words and exit code
   assert.deepEqual(h.asked(), ['add md0 /dev/x', 'fail md0 /dev/y']);
 });
 
+test('--grow asks for devices or size, after it has added what is to be added', async (t) => {
+  const growths: [string, object[]][] = [
+    ['--grow /dev/md0 --raid-devices=3', [{ verb: 'grow-devices', array: 'md0', raidDisks: 3, force: false }]],
+    ['-G /dev/md0 -n3 -f', [{ verb: 'grow-devices', array: 'md0', raidDisks: 3, force: true }]],
+    [
+      '--grow --add /dev/md0 /dev/ubdc -n 3 --quiet',
+      [
+        { verb: 'add', array: 'md0', device: '/dev/ubdc', force: false },
+        { verb: 'grow-devices', array: 'md0', raidDisks: 3, force: false },
+      ],
+    ],
+    ['--grow /dev/md0 --size=max', [{ verb: 'grow-size', array: 'md0', sizeKib: null, assumeClean: false }]],
+    ['-G md0 -z 1G --assume-clean', [{ verb: 'grow-size', array: 'md0', sizeKib: 1048576, assumeClean: true }]],
+  ];
+  for (const [line, asked] of growths) {
+    const h = await host(t);
+    h.array('md0', 'external:mdmesh');
+    const { code, err } = await h.run(line.split(' '));
+    assert.equal(code, 0, `${line}: ${err}`);
+    assert.deepEqual(h.agent.face.asked, asked, line);
+    assert.equal(err === '', line.includes('--quiet'), err);
+  }
+  const h = await host(t);
+  h.array('md1', '1.2');
+  assert.equal((await h.run(['--grow', '/dev/md1', '-n', '3'])).code, 7);
+  assert.deepEqual(h.real(), [['--grow', '/dev/md1', '-n', '3']]);
+  h.agent.face.answer = ({ verb }) => ({ ok: false, text: `${verb}: no` });
+  const { code, err } = await h.run('--grow /dev/md0 -n 3 --add /dev/x'.split(' '));
+  assert.deepEqual([code, err], [1, 'mdmesh: add: no\n']);
+  assert.equal(h.asked().length, 1, 'nothing is grown behind a disk that was refused');
+});
+
+test('--replace and --with go together in the order written', async (t) => {
+  const h = await host(t);
+  h.array('md0', 'external:mdmesh');
+  assert.equal((await h.run('/dev/md0 --replace /dev/x /dev/y --with /dev/v'.split(' '))).code, 0);
+  assert.deepEqual(h.agent.face.asked, [
+    { verb: 'replace', array: 'md0', device: '/dev/x', with: '/dev/v' },
+    { verb: 'replace', array: 'md0', device: '/dev/y', with: null },
+  ]);
+});
+
 test('what mdmesh has no answer to is refused for an array of the cluster before anything is done', async (t) => {
   const h = await host(t);
   h.array('md0', 'external:mdmesh');
   const lines: [string, RegExp][] = [
-    ['/dev/md0 --replace /dev/ubdb --with /dev/ubdc', /mdmesh has no --replace for it; nothing was done/],
+    ['/dev/md0 --add-journal /dev/ubdb', /mdmesh has no --add-journal for it; nothing was done/],
+    ['--grow /dev/md0 --level 5', /mdmesh cannot grow it by --level; nothing was done/],
+    ['--grow /dev/md0 -n 3 --bitmap=none', /mdmesh cannot grow it by --bitmap=none/],
+    ['--grow /dev/md0 -n three', /three: not a number from 1 on/],
+    ['--grow /dev/md0 --size=-5', /-5: not a size; use KiB/],
+    ['--grow /dev/md0 --add /dev/ubdc', /give --raid-devices or --size, one of them at a time/],
+    ['--grow /dev/md0 -n 3 -z max', /give --raid-devices or --size, one of them at a time/],
     ['/dev/md0 --add --write-mostly /dev/x', /mdmesh has no --write-mostly/],
     ['--manage /dev/md0 -R', /mdmesh has no -R/],
     ['/dev/md0 --fail set-A', /"set-A" is not known here/],
@@ -350,7 +398,10 @@ test('all other modes and odd lines are the real mdadm’s, without asking anybo
   const lines = [
     ...['', '--help', '-V', '--assemble --scan', '-Ss', '--detail --scan', '-As', '/dev/md0', '--examine /dev/ubda'],
     ...[
-      '--grow /dev/md0 -n 3',
+      '--grow --scan',
+      '--grow -D /dev/md0',
+      '/dev/md0 --with /dev/x',
+      '--raid-devices 3 --grow /dev/md0',
       '-C /dev/md0 -l1 -n2 a b',
       '-I /dev/ubda',
       '--zero-superblock /dev/x',

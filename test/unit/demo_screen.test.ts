@@ -79,6 +79,8 @@ function statusOf(self: number, master: number): Status {
           resyncStartSector: 0,
           mismatchSectors: 0,
           degraded: 1,
+          raidDisks: 2,
+          sizeSectors: 2048,
           bitmap: false,
           members: members.map(({ uuid, slot }) => ({
             uuid,

@@ -454,6 +454,8 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: 0,
+    raidDisks: 2,
+    sizeSectors: 2048,
     bitmap: false,
     members: members.map((each) => ({
       uuid: each.uuid,
@@ -505,6 +507,8 @@ test('detail shows a member that is being rebuilt as mdadm does', () => {
     resyncStartSector: null,
     mismatchSectors: 0,
     degraded: 1,
+    raidDisks: 2,
+    sizeSectors: 2048,
     bitmap: false,
     members: of.members.map((each, index) => ({
       uuid: each.uuid,

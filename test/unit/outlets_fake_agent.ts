@@ -99,6 +99,8 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       resyncStartSector: null,
       mismatchSectors: 0,
       degraded: 0,
+      raidDisks: 2,
+      sizeSectors: 2048,
       bitmap: false,
       members: record.members.map(({ uuid, slot }, index) => ({
         uuid,
