@@ -24,11 +24,11 @@ interface Commit extends Placed {
 
 /**
  * How far the superblocks' event counter goes on. A failed member must look older than assembly tolerates: two
- * (drivers/md/md.c, super_1_validate, takes one behind). All else: one where superblocks are written, none where only the
- * mesh area is.
+ * (drivers/md/md.c, super_1_validate, takes one behind). So must one that was replaced. All else: one where superblocks are
+ * written, none where only the mesh area is.
  */
 function eventsStep(kind: CommitKind): readonly number[] {
-  return kind === 'fail' ? [2] : [0, 1];
+  return kind === 'fail' ? [2] : [0, 1, 2];
 }
 
 export function judgeTerms(journals: readonly AuditedJournal[]): { findings: Finding[]; terms: Verdict['terms'] } {
