@@ -13,11 +13,14 @@ const PURE_ROOMS = ['src/members', 'src/lease', 'src/arrays'];
 const PURE_FILES = ['src/wire/messages.ts'];
 const PURE_PACKAGES = ['zod'];
 
+/** What is fetched or made; `.git` is a file in a work tree beside the first. */
+const NOT_OURS = ['node_modules', 'out', 'dist', 'native-addon/build', '.git'];
+
 function filesBelow(path: string): string[] {
-  const skipped = ['node_modules', 'out', 'dist', 'build', '.git'];
   return readdirSync(path, { withFileTypes: true }).flatMap((entry) => {
     const inner = join(path, entry.name);
-    if (entry.isDirectory()) return skipped.includes(entry.name) ? [] : filesBelow(inner);
+    if (NOT_OURS.includes(relative(ROOT, inner))) return [];
+    if (entry.isDirectory()) return filesBelow(inner);
     return entry.isFile() ? [inner] : [];
   });
 }
