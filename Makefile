@@ -75,6 +75,10 @@ sanitizers: ## the native code under the address, undefined-behaviour and thread
 bench: build dist ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
 	$(NODE) bench/main.ts
 
+.PHONY: lab
+lab: build ## every story on real kernels, also those that make test has no time for (needs root; half an hour)
+	$(NODE) scripts/lab.ts 2 test/lab/*.test.ts test/lab/*.long.ts
+
 .PHONY: soak
 soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, ROUNDS= (42; hundreds take hours)
 	$(NODE) test/lab/soak.ts

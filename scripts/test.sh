@@ -48,7 +48,7 @@ if [ $# -eq 0 ]; then
 fi
 for name in "$@"; do
   case $name in
-    # Each boots several kernels; two at a time are what two cores carry.
+    # Each boots several kernels; two at a time are what two cores carry. There are longer stories: make lab.
     lab) stage lab "$node" scripts/lab.ts 2 test/lab/*.test.ts ;;
     # The thread sanitizer takes minutes: make sanitizers runs it too.
     sanitizers) stage sanitizers native-addon/test.sh address,undefined ;;

@@ -1,4 +1,4 @@
-/** The Debian package, apart from what it does on a node, which test/lab/package.test.ts tells. */
+/** The Debian package, apart from what it does on a node, which test/lab/package.long.ts tells. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
