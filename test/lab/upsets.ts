@@ -6,9 +6,12 @@ import { evicted } from './agent_log.ts';
 import type { Cluster } from './cluster.ts';
 import { type LastingWriters, legsOf } from './lasting_writers.ts';
 
-/** A request that must be granted. */
+/** A request that must be granted; it waits for a master if there is none, for then nothing has been done of it. */
 export async function granted(cluster: Cluster, node: NodeId, words: object): Promise<void> {
-  const { ok, text } = await cluster.request(node, words);
+  const { ok, text } = await cluster.until(`a master that takes ${JSON.stringify(words)}`, 30_000, async () => {
+    const outcome = await cluster.request(node, words);
+    return outcome.ok || !outcome.text.startsWith('the cluster has no master now') ? outcome : null;
+  });
   assert.ok(ok, text);
 }
 
