@@ -2,7 +2,7 @@
  * A resync by the cluster against plain md's own on the same disks in the same guest, in turns; and what it does to a writer
  * on another node that writes all over the array, so that it meets the windows.
  *
- * How long a copy took is what the copying kernel's log says. Both are unthrottled, and neither has a bitmap.
+ * How long a copy took is what the copying kernel's log says. Both are unthrottled, and both have bitmaps.
  */
 import { Cluster } from '../test/lab/cluster.ts';
 import { leads } from '../test/lab/lasting_writers.ts';
@@ -117,7 +117,7 @@ async function plainResync(cluster: Cluster): Promise<number> {
   const guest = cluster.lab.guest(COPIER);
   const sinceMs = Clocks.nowMs();
   await guest.must(
-    `mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap=none ${DEVICES.join(' ')} && for s in min max; do echo 10000000 > /sys/block/md0/md/sync_speed_$s; done`,
+    `mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap=internal ${DEVICES.join(' ')} && for s in min max; do echo 10000000 > /sys/block/md0/md/sync_speed_$s; done`,
   );
   await untilCopied(cluster);
   await pause(100);
