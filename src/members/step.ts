@@ -81,6 +81,8 @@ export function membersStep(
       if (turn.state.eligible !== input.eligible) {
         change(turn, { eligible: input.eligible });
         announce(turn, turn.state.config.self);
+        // The lease's own view of this node, too: one that all others take for the lowest that can lead must know that it is.
+        turn.effects.push({ type: 'eligible', node: turn.state.config.self, eligible: input.eligible });
       }
       break;
     case 'leave':

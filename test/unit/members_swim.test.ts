@@ -224,8 +224,11 @@ test('who may lead is told with each ping and ack', () => {
     node: 2,
     eligible: false,
   });
-  const [told] = one.do({ type: 'eligible', eligible: true });
+  const own = one.do({ type: 'eligible', eligible: true });
+  const [told] = own;
   assert.ok(told?.type === 'send' && told.message.kind === 'ping' && told.message.eligible);
+  // Its own lease has to hear of it as the others' do, or nobody stands: they wait for it as the lowest.
+  assert.ok(own.some((effect) => effect.type === 'eligible' && effect.node === 1 && effect.eligible));
 });
 
 test('each node of a larger cluster has its turn', () => {
