@@ -76,7 +76,7 @@ bench: build dist ## figures on real kernels (needs root): a table and out/bench
 	$(NODE) bench/main.ts
 
 .PHONY: lab
-lab: build ## every story on real kernels, also those that make test has no time for (needs root; half an hour)
+lab: build ## every story on real kernels, also those that make test has no time for (needs root; most of an hour)
 	$(NODE) scripts/lab.ts 2 test/lab/*.test.ts test/lab/*.long.ts
 
 .PHONY: soak
