@@ -10,7 +10,7 @@ import { isRedundant, mayTouch } from '../arrays/levels.ts';
 import { type ArrayRecord, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import { cannotGrow } from '../arrays/shape.ts';
 import { copySectors } from '../arrays/windows.ts';
-import type { Disk, MetadataWrite, Superblock } from '../md/driver.ts';
+import type { Disk, MeshGeometry, MetadataWrite, Superblock } from '../md/driver.ts';
 import { bitmapFits, bitmapPlace, meshGeometry } from '../md/mesh_area.ts';
 import {
   componentSectorsFor,
@@ -64,21 +64,22 @@ function withoutLeftovers(disks: readonly Disk[]): Disk[] {
   return disks.filter((disk) => plain.includes(disk) || (disk.superblock?.events ?? 0) >= newest);
 }
 
-/**
- * Where the nodes of a new array keep their bitmaps. null: there is nothing to resync, or no room.
- * @throws Refusal when a member has no room for a mesh area
- */
-function bitmapFor(
+/** Of every member. @throws Refusal when one has no room for a mesh area */
+function geometriesOf(
   record: ArrayRecord,
   existing: ReadonlyMap<string, Superblock> = new Map(),
   paths: ReadonlyMap<string, string> = new Map(),
-): ArrayRecord['bitmap'] {
-  const geometries = [...superblocksFor(record, true, existing)].map(([memberUuid, sb]) => {
+): MeshGeometry[] {
+  return [...superblocksFor(record, true, existing)].map(([memberUuid, sb]) => {
     const geometry = meshGeometry(sb, NODE_SLOTS);
     if ('error' in geometry) throw new Refusal(`${paths.get(memberUuid) ?? memberUuid}: ${geometry.error}`);
     return geometry;
   });
-  return isRedundant(record.level) ? bitmapPlace(geometries, copySectors(record, 'resync')) : null;
+}
+
+/** Where the nodes of a new array keep their bitmaps. null: there is nothing to resync, or no room. */
+function bitmapFor(record: ArrayRecord): ArrayRecord['bitmap'] {
+  return isRedundant(record.level) ? bitmapPlace(geometriesOf(record), copySectors(record, 'resync')) : null;
 }
 
 /** Levels whose data is right although several nodes write at once: every write goes to whole copies, none to shared parity. */
@@ -291,7 +292,7 @@ export function procedures(agent: Agent): Procedures {
     };
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
-    const whole: ArrayRecord = { ...record, bitmap: request.bitmap === 'none' ? null : bitmapFor(record) };
+    const whole: ArrayRecord = { ...record, bitmap: request.bitmap === 'internal' ? bitmapFor(record) : null };
     const blind = await layDown(asker, whole, paths, typed, request.allowMissing === true);
     agent.ask(record.uuid, { what: 'introduce', kind: 'create', record: whole }, requestId);
     if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
@@ -371,10 +372,10 @@ export function procedures(agent: Agent): Procedures {
       throw new Refusal(
         `${md} is degraded (${active} of ${base.raidDisks} members in sync); make it whole with mdadm before it is adopted`,
       );
-    const bitmap = bitmapFor(base, existing, paths);
+    geometriesOf(base, existing, paths);
     await allSee(asker, paths);
     const resync = base.resync === null ? null : { ...base.resync, fromSector: 0, since: 0 };
-    const record: ArrayRecord = { ...base, run: 'started', resync, bitmap, version: { term: agent.term, index: 0 } };
+    const record: ArrayRecord = { ...base, run: 'started', resync, version: { term: agent.term, index: 0 } };
     await write(
       writesFor({
         record,

@@ -204,10 +204,10 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
     .addOption(owner())
     .option('-N, --name <name>', "name in the superblock (default: the cluster's and the md name)")
     .addOption(
-      new Option('-b, --bitmap <kind>', 'internal: one for each node, on the members (the default)').choices([
-        'internal',
-        'none',
-      ]),
+      new Option(
+        '-b, --bitmap <kind>',
+        'internal: one for each node, on the members; see README before (default: none)',
+      ).choices(['internal', 'none']),
     )
     .option('--assume-clean', 'skip the first resync: the members are known to be equal')
     .option('-f, --force', 'take disks that carry something')

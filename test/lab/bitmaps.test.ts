@@ -33,7 +33,8 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
   const { lab } = cluster;
   // Blank disks are alike. Kernels in their first seconds may lose a lease, and what was begun under it is not done.
   await cluster.until('a mirror', 120_000, async () => {
-    if ((await cluster.array(1)) === undefined) await requestMirror(cluster, { assumeClean: true, force: true });
+    if ((await cluster.array(1)) === undefined)
+      await requestMirror(cluster, { assumeClean: true, force: true, bitmap: 'internal' });
     return true;
   });
   const { bitmap, componentSectors } = await cluster.open();

@@ -31,9 +31,9 @@ interface Run {
 /** A mirror that all nodes write. Its legs are the first two shared disks. The first copy may still be under way. */
 export async function requestMirror(
   cluster: Cluster,
-  fields: { spares?: number; prefix?: string; assumeClean?: boolean; force?: boolean } = {},
+  fields: { spares?: number; prefix?: string; assumeClean?: boolean; force?: boolean; bitmap?: 'internal' } = {},
 ): Promise<void> {
-  const { spares = 0, prefix = '/dev/ubd', assumeClean = false, force = false } = fields;
+  const { spares = 0, prefix = '/dev/ubd', assumeClean = false, force = false, bitmap } = fields;
   const letters = 'abcdefgh'.slice(0, 2 + spares);
   // A slow starter may still be handed the lead, and a request that is under way then is refused.
   await leads(cluster, 1);
@@ -47,6 +47,7 @@ export async function requestMirror(
     spares,
     assumeClean,
     force,
+    ...(bitmap && { bitmap }),
   });
   // Three kernels with their first array on two busy cores may lose a lease; the array comes all the same.
   assert.ok(ok || /the master changed meanwhile/.test(text), text);

@@ -50,7 +50,7 @@ suite('a path to a leg is lost under a queue of writes', {
 
   async function mirror(md: string, legs: string): Promise<ArrayRecord> {
     const devices = [...legs].map((letter) => `/dev/mapper/leg${letter}`);
-    const words = `create ${md} --level 1 --raid-devices ${devices.length} --force ${devices.join(' ')}`;
+    const words = `create ${md} --level 1 --raid-devices ${devices.length} --bitmap internal --force ${devices.join(' ')}`;
     const { rc, err } = await cluster.mdmesh(1, words);
     // Three kernels with their first array on two busy cores may lose a lease; the array comes all the same.
     if (rc !== 0) assert.match(err, /the master changed meanwhile/);

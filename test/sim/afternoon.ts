@@ -49,7 +49,7 @@ export async function writing(
     level: 'raid1',
     raidDisks: legs,
     access: 'shared',
-    ...(bitmap ? {} : { bitmap: 'none' as const }),
+    ...(bitmap && { bitmap: 'internal' as const }),
     devices,
     spares,
     assumeClean: false,
