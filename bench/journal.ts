@@ -4,10 +4,12 @@
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { wholeCopy } from '../src/arrays/record.ts';
 import { findJournals, verifyJournals } from '../src/audit/index.ts';
 import { openJournal } from '../src/journal/index.ts';
 import { decodeUnverified, generateIdentity, type Identity, seal } from '../src/wire/index.ts';
 import type { Event, EventBody } from '../src/wire/messages.ts';
+import { record } from '../test/compliance/records.ts';
 import { type Measured, quantile } from './figure.ts';
 
 const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9003';
@@ -55,45 +57,20 @@ class Writer {
 
   #commit(): EventBody {
     const index = this.#index++;
-    const members = [0, 1].map((slot) => ({
-      uuid: `00000000-0000-4000-8000-00000000000${slot}`,
-      devNumber: slot,
-      role: 'active' as const,
-      slot,
-      dataOffsetSectors: 264_192,
-      dataSizeSectors: 2_000_000,
-    }));
     return {
       type: 'commit',
       kind: index === 0 ? 'create' : 'resync-checkpoint',
-      record: {
-        uuid: '11111111-2222-4333-8444-555555555555',
-        name: 'demo:md0',
-        md: 'md0',
-        level: 'raid1',
-        layout: 0,
-        chunkSectors: 0,
-        raidDisks: 2,
-        componentSectors: 2_000_000,
-        ctimeSeconds: 1,
-        access: 'shared',
-        owner: null,
-        run: 'started',
+      record: record({
         writers: [1, 2, 3],
         writerBoots: [1, 2, 3].map((node) => ({
           node,
           kernelBoot: `00000000-0000-4000-8000-00000000001${node}`,
           bitmap: false,
         })),
-        resync: { kind: 'resync', fromSector: index, by: 1, since: 0, halted: false, markedBy: null },
-        syncLimitKib: null,
-        bitmap: null,
-        lastCheck: null,
+        resync: { ...wholeCopy('resync', 1, 0), fromSector: index },
         events: index + 1,
-        utimeSeconds: 1,
-        members,
         version: { term: 1, index },
-      },
+      }),
       before: index === 0 ? null : { term: 1, index: index - 1 },
       detail: {},
       certificate: this.#certificate,

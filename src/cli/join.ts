@@ -5,9 +5,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { dirname } from 'node:path';
+import { writeDurably } from '../agent/state_files.ts';
 import type { Context } from './context.ts';
 import { Failure, textOf, UsageFailure } from './failure.ts';
 import { checkInvitation, configText, type Invitation, listOf, readInvitation, wordOf } from './invitation.ts';
@@ -182,16 +182,8 @@ function checkFile(file: string, wanted: string | null, verb: string): void {
 
 async function writeConfig(path: string, text: string, verb: string): Promise<void> {
   await makeDirectory(dirname(path), verb);
-  const fresh = `${path}.new`;
   try {
-    const file = await open(fresh, 'w', 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(fresh, path);
+    await writeDurably(path, text);
   } catch (error) {
     throw new Failure(`${verb}: config ${path}: ${textOf(error)}; run as root, or name another with --config`);
   }

@@ -381,7 +381,7 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
       'after',
       `
 Fewer devices: only where the slots to go are free. Fail and remove members first (mdmesh manage).
-Larger: enlarge the disks, let every node see their new size, then grow; not where bitmaps are kept (create --bitmap none). What is new is copied to all members before it
+Larger: enlarge the disks, let every node see their new size, then grow; not where bitmaps are kept (create --bitmap internal). What is new is copied to all members before it
 counts as in sync; it can be written at once.
 ${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max')}`,
     )

@@ -1,12 +1,12 @@
 /** Bitmaps in the cores: whose marks a resync goes by, who waits with its assembly, what the copier does before its first window. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
+import type { LocalEffect } from '../../src/arrays/local.ts';
 import { type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
 import type { ArrayRecord, Copy, NodeId } from '../../src/arrays/record.ts';
 import { windowsAgain, windowsHeld, windowsStart, windowsStep } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
-import { ARRAY, bootOf, COPY_OPTIONS, copy, md, mirror, newer, PATHS, report, SPARE } from './arrays_fixture.ts';
+import { ARRAY, bootOf, COPY_OPTIONS, copy, LocalNode, md, mirror, newer, report, SPARE } from './arrays_fixture.ts';
 
 const PLACE = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
 
@@ -135,39 +135,9 @@ test('who is admitted says whether it keeps a bitmap; one that does not is told 
 
 // --- a node -----------------------------------------------------------------------------------------------------------
 
-class Node {
-  state = localStart(2, bootOf(2), COPY_OPTIONS);
-  now = 1000;
-  constructor(record: ArrayRecord, seen: ArrayObservation | null) {
-    this.feed(
-      { type: 'paths', paths: PATHS },
-      { type: 'master', term: 1, node: 1 },
-      { type: 'grant', untilMs: 1_000_000 },
-      { type: 'commit', record, forgotten: false },
-    );
-    this.effects = this.feed({ type: 'observed', array: ARRAY, observation: seen });
-  }
-  effects: LocalEffect[];
-  feed(...inputs: LocalInput[]): LocalEffect[] {
-    return inputs.flatMap((input) => {
-      const { state, effects } = localStep(this.state, input, this.now);
-      this.state = state;
-      return effects;
-    });
-  }
-  release(record: ArrayRecord): LocalEffect[] {
-    return this.feed({ type: 'released', array: ARRAY, version: record.version });
-  }
+class Node extends LocalNode {
   did(seen: ArrayObservation, marks: { loSector: number; hiSector: number }[] = []): LocalEffect[] {
-    const op = this.busy;
-    assert.ok(op !== null, 'nothing is under way');
-    return this.feed(
-      { type: 'observed', array: ARRAY, observation: seen },
-      { type: 'done', array: ARRAY, op, error: null, marks },
-    );
-  }
-  get busy(): LocalOp | null {
-    return this.state.arrays.get(ARRAY)?.busy ?? null;
+    return this.ended(seen, { marks });
   }
   held(...nodes: NodeId[]): LocalEffect[] {
     const windows = this.state.arrays.get(ARRAY)?.windows;

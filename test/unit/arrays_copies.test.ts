@@ -1,7 +1,7 @@
 /** Copies across the cluster: windows on the node that does not copy, members that are rebuilt, what the master commits. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
+import type { LocalEffect } from '../../src/arrays/local.ts';
 import { type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
@@ -9,10 +9,10 @@ import type { CopyProgress } from '../../src/wire/messages.ts';
 import {
   ARRAY,
   bootOf,
-  COPY_OPTIONS,
   copy,
   LEG_A,
   LEG_B,
+  LocalNode,
   md,
   mdRebuilding,
   mirror,
@@ -26,46 +26,16 @@ import {
 
 const RANGE = { loSector: 100, hiSector: 400 };
 
-class Node {
-  state = localStart(2, bootOf(2), COPY_OPTIONS);
-  now = 1000;
-  constructor(record: ArrayRecord, seen: ArrayObservation) {
-    this.feed(
-      { type: 'paths', paths: PATHS },
-      { type: 'master', term: 1, node: 1 },
-      { type: 'grant', untilMs: 100_000 },
-      { type: 'commit', record, forgotten: false },
-      { type: 'observed', array: ARRAY, observation: seen },
-    );
-  }
-  feed(...inputs: LocalInput[]): LocalEffect[] {
-    return inputs.flatMap((input) => {
-      const { state, effects } = localStep(this.state, input, this.now);
-      this.state = state;
-      return effects;
-    });
-  }
+class Node extends LocalNode {
   commit(record: ArrayRecord): LocalEffect[] {
     return this.feed({ type: 'commit', record, forgotten: false });
   }
-  release(record: ArrayRecord): LocalEffect[] {
-    return this.feed({ type: 'released', array: ARRAY, version: record.version });
-  }
-  /** The operation under way ends, and md shows this. */
   did(seen: ArrayObservation): LocalEffect[] {
-    const op = this.busy;
-    assert.ok(op !== null, 'nothing is under way');
-    return this.feed(
-      { type: 'observed', array: ARRAY, observation: seen },
-      { type: 'done', array: ARRAY, op, error: null },
-    );
+    return this.ended(seen);
   }
   window(sequence: number, range = RANGE, from = 1): LocalEffect[] {
     const { since } = this.state.arrays.get(ARRAY)?.record.resync ?? { since: 0 };
     return this.feed({ type: 'window', from, array: ARRAY, since, sequence, range });
-  }
-  get busy(): LocalOp | null {
-    return this.state.arrays.get(ARRAY)?.busy ?? null;
   }
 }
 

@@ -1,4 +1,6 @@
 /** A mirror of two legs on three nodes, and md as each node sees it. */
+import assert from 'node:assert/strict';
+import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
 import { type ArrayRecord, type Copy, type CopyKind, type NodeId, wholeCopy } from '../../src/arrays/record.ts';
 import type { CopyOptions } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
@@ -147,4 +149,43 @@ export function mdRebuilding(
 /** The same, but I/O of this node to the leg waits for its path. */
 export function lost(seen: ArrayObservation, leg: string): ArrayObservation {
   return { ...seen, members: seen.members.map((m) => (m.uuid === leg ? { ...m, path: 'lost' as const } : m)) };
+}
+
+/** The core of node 2, fed by hand. It follows node 1 and holds a grant. */
+export class LocalNode {
+  state = localStart(2, bootOf(2), COPY_OPTIONS);
+  now = 1000;
+  /** Of the first look at md. */
+  readonly effects: LocalEffect[];
+  constructor(record: ArrayRecord, seen: ArrayObservation | null, paths = PATHS) {
+    this.feed(
+      { type: 'paths', paths },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 100_000 },
+      { type: 'commit', record, forgotten: false },
+    );
+    this.effects = this.feed({ type: 'observed', array: ARRAY, observation: seen });
+  }
+  feed(...inputs: LocalInput[]): LocalEffect[] {
+    return inputs.flatMap((input) => {
+      const { state, effects } = localStep(this.state, input, this.now);
+      this.state = state;
+      return effects;
+    });
+  }
+  release(record: ArrayRecord): LocalEffect[] {
+    return this.feed({ type: 'released', array: ARRAY, version: record.version });
+  }
+  /** The operation under way ends like that, and md shows this. */
+  ended(seen: ArrayObservation, outcome: Partial<Extract<LocalInput, { type: 'done' }>> = {}): LocalEffect[] {
+    const op = this.busy;
+    assert.ok(op !== null, 'nothing is under way');
+    return this.feed(
+      { type: 'observed', array: ARRAY, observation: seen },
+      { type: 'done', array: ARRAY, op, error: null, ...outcome },
+    );
+  }
+  get busy(): LocalOp | null {
+    return this.state.arrays.get(ARRAY)?.busy ?? null;
+  }
 }

@@ -1,7 +1,7 @@
 /** Slots, size and replacements: what the master commits and refuses, and how a node gets there. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
+import type { LocalEffect } from '../../src/arrays/local.ts';
 import { type Change, type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
 import type { ArrayRecord, MemberRecord, NodeId } from '../../src/arrays/record.ts';
 import { withSlots } from '../../src/arrays/shape.ts';
@@ -9,10 +9,10 @@ import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
   ARRAY,
   bootOf,
-  COPY_OPTIONS,
   copy,
   LEG_A,
   LEG_B,
+  LocalNode,
   md,
   mirror,
   newer,
@@ -261,37 +261,14 @@ test('the slot of a replacement is kept for it: no other spare takes it, nor is 
 
 // --- a node -----------------------------------------------------------------------------------------------------------------
 
-class Node {
-  state = localStart(2, bootOf(2), COPY_OPTIONS);
-  now = 1000;
+class Node extends LocalNode {
   constructor(record: ArrayRecord, seen: ArrayObservation, paths = new Map([...PATHS, [OTHER, '/dev/sdd']])) {
-    this.feed(
-      { type: 'paths', paths },
-      { type: 'master', term: 1, node: 1 },
-      { type: 'grant', untilMs: 100_000 },
-      { type: 'commit', record, forgotten: false },
-      { type: 'observed', array: ARRAY, observation: seen },
-    );
-  }
-  feed(...inputs: LocalInput[]): LocalEffect[] {
-    return inputs.flatMap((input) => {
-      const { state, effects } = localStep(this.state, input, this.now);
-      this.state = state;
-      return effects;
-    });
+    super(record, seen, paths);
   }
   did(seen: ArrayObservation, error: { code: string; text: string } | null = null): LocalEffect[] {
-    const op = this.busy;
-    assert.ok(op !== null, 'nothing is under way');
-    const effects = this.feed(
-      { type: 'observed', array: ARRAY, observation: seen },
-      { type: 'done', array: ARRAY, op, error },
-    );
+    const effects = this.ended(seen, { error });
     if (error !== null) this.now += 1000;
     return error === null ? effects : [...effects, ...this.feed({ type: 'tick' })];
-  }
-  get busy(): LocalOp | null {
-    return this.state.arrays.get(ARRAY)?.busy ?? null;
   }
   get trouble(): string | null {
     return this.state.arrays.get(ARRAY)?.trouble ?? null;
