@@ -309,9 +309,10 @@ function adopt(turn: Turn, set: QuorumSet): void {
   const known = disks.set ?? disks.storing;
   if (known !== null && compareVersions(set.version, known.version) <= 0) return;
   changeDisks(turn, { set, storing: null });
-  note(turn, 'QuorumSet', `the disks know a newer quorum set: ${set.disks.join(', ')}`);
-  if (role.kind === 'candidate') giveUpCandidacy(turn, 'the disks know a newer quorum set');
-  if (role.kind === 'master') loseLease(turn, 'the disks know a newer quorum set');
+  const news = known === null || disksOf(known).sort().join() !== disksOf(set).sort().join();
+  if (news) note(turn, 'QuorumSet', `the disks know another quorum set: ${set.disks.join(', ')}`);
+  if (role.kind === 'candidate') giveUpCandidacy(turn, 'the quorum set is a newer one');
+  if (role.kind === 'master') loseLease(turn, 'the quorum set is a newer one');
 }
 
 // --- bids -------------------------------------------------------------------------------------------------------------
