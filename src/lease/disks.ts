@@ -239,10 +239,9 @@ function operateOn(turn: Turn, disk: string): void {
     return;
   }
   const clears = decides && bid !== null && !bid.won && !bid.cleared.has(disk);
-  // Who waits for another bid to be taken back looks often; the first look follows the write at once.
-  const firstLook = clears && sight.readTriedMs < bid.sentAtMs;
+  // Who waits for another bid to be taken back looks often.
   const everyMs = clears ? config.renewMs / 8 : config.renewMs;
-  if (firstLook || turn.now >= sight.readTriedMs + everyMs) begin(turn, disk, null);
+  if (turn.now >= sight.readTriedMs + everyMs) begin(turn, disk, null);
 }
 
 function begin(turn: Turn, disk: string, write: OwnBlock | null): void {
@@ -262,6 +261,8 @@ export function onDiskWritten(turn: Turn, disk: string, id: number, done: boolea
   if (busy === null || busy.id !== id || busy.write === null) return;
   // Not done: it may stand there, or not, or in part. What counts is what was there before, which is older.
   changeSight(turn, disk, done ? { busy: null, written: busy.write } : { busy: null, failedMs: turn.now });
+  // A bid is followed by a look at once.
+  if (done && turn.state.disks?.bid != null) changeSight(turn, disk, { readTriedMs: Number.NEGATIVE_INFINITY });
   extendLease(turn);
   completeSet(turn);
   operate(turn);
@@ -294,7 +295,7 @@ function isSame(a: ReadBlock, b: ReadBlock): boolean {
 }
 
 function learn(turn: Turn, block: DiskBlock): void {
-  knowTerm(turn, block.term);
+  knowTerm(turn, Math.max(block.term, block.set.version.term));
   const { role, config } = turn.state;
   if (block.node !== config.self && block.phase === 'holding' && role.kind === 'master' && block.term > role.term) {
     loseLease(turn, `node ${block.node} holds the later term ${block.term}, as the disks say`);

@@ -41,7 +41,7 @@ export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number):
     startedMs: now,
     lastNowMs: now,
     view: { alive: [] },
-    knownTerm: Math.max(term, start.termFloor ?? 0),
+    knownTerm: Math.max(term, start.termFloor ?? 0, vote?.set?.version.term ?? 0),
     floorTerm: 0,
     vote: { term, candidate: vote?.candidate ?? null, sealed: null },
     pendingVote: null,

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Cluster, dice } from './cluster.ts';
 
-const SEEDS = Number(process.env.SEEDS ?? 200);
+const SEEDS = Number(process.env.SEEDS ?? 100);
 const FIRST_SEED = Number(process.env.FIRST_SEED ?? 1);
 const WAR_MS = 30_000;
 const DISKS = ['A', 'B', 'C', 'D', 'E'];
@@ -43,7 +43,8 @@ function afternoon(seed: number): Cluster {
   const bidEveryMs = pick([20, 100, 400, 5000]);
   const bids = () => {
     if (cluster.trueMs >= WAR_MS) return;
-    cluster.bidBlindly(pick(cluster.ids));
+    // All at once now and then: whoever was first, the others must find it.
+    for (const id of random() < 0.3 ? cluster.ids : [pick(cluster.ids)]) cluster.bidBlindly(id);
     cluster.after(random() * 2 * bidEveryMs, bids);
   };
   cluster.run(3000);
@@ -126,5 +127,4 @@ test('no seed makes two masters by disks, or lets a grant outlive what its maste
   // The afternoons were not so bad that nothing was ever at stake.
   assert.ok(elections > SEEDS * 2, `only ${elections} elections in ${SEEDS} afternoons`);
   assert.ok(sets > SEEDS * 1.5, `only ${sets} quorum sets in ${SEEDS} afternoons`);
-  console.log(elections, sets);
 });
