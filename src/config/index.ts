@@ -43,6 +43,8 @@ export interface Config {
   socket: { path: string; modeOctal: number };
   timing: Timing;
   profile: 'lan' | 'wan';
+  /** Who decides on the lease. `witness`: a device of its own beside the members; null: none. */
+  quorum: { by: 'nodes' | 'disks'; witness: string | null };
   fencing: {
     methods: readonly FencingMethod[];
     /** Run with the node on standard input (`key=value` lines: action=off, nodeid, address, cluster); exit 0 = surely stopped. */

@@ -1,7 +1,7 @@
 /** From the file's text to a Config, or to all of its problems at once. Touches no file and no machine: load.ts does. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { checkFencing, checkNodes, checkTiming, type PlacedNode } from './checks.ts';
+import { checkFencing, checkNodes, checkQuorum, checkTiming, type PlacedNode } from './checks.ts';
 import { isClusterIps, parseClusterIps } from './clusterips.ts';
 import { SHOW_PEER_ID } from './commands.ts';
 import * as defaults from './defaults.ts';
@@ -52,6 +52,8 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   const profile = section(source, 'profile', SECTIONS.profile, 'lan');
   const timing = timingOf(section(source, 'timing', SECTIONS.timing, {}), PROFILES[profile ?? 'lan']);
   const fencing = section(source, 'fencing', SECTIONS.fencing, {});
+  const quorum = section(source, 'quorum', SECTIONS.quorum, 'nodes');
+  const witness = section(source, 'quorum_witness', SECTIONS.quorum_witness.nullable(), null);
   const socket = section(source, 'socket', SECTIONS.socket, {});
   const arrays = section(source, 'arrays', SECTIONS.arrays, {});
   const log = section(source, 'log', SECTIONS.log, {});
@@ -64,8 +66,10 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   checkNodes(source, nodes);
   notices.push(...checkTiming(source, timing));
   if (fencing !== undefined) notices.push(...checkFencing(source, fencing));
+  notices.push(...checkQuorum(source, quorum ?? 'nodes', witness ?? null, nodes));
 
-  const whole = cluster && profile && fencing && socket && arrays && log && journal && driver && keyFile && stateDir;
+  const whole =
+    cluster && profile && fencing && quorum && socket && arrays && log && journal && driver && keyFile && stateDir;
   const config =
     !whole || source.problems.length > 0
       ? null
@@ -78,6 +82,7 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
           socket: { path: socket.path, modeOctal: Number.parseInt(socket.mode, 8) },
           timing,
           profile,
+          quorum: { by: quorum, witness: witness ?? null },
           fencing: {
             methods: fencing.methods,
             command: fencing.command ? { argv: fencing.command.argv, timeoutMs: fencing.command.timeout } : null,

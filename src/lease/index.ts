@@ -45,7 +45,7 @@ export interface StoredVote {
   /** Written by an orderly stop: what was still promised then, on which boot of the kernel, in its BOOTTIME. null: not known. */
   promise: { holder: NodeId | null; untilMs: number; kernelBoot: string } | null;
   /** Where disks decide: the newest set known. */
-  set?: QuorumSet;
+  set?: QuorumSet | undefined;
 }
 
 export type LeaseStart =

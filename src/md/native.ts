@@ -22,6 +22,7 @@ const FUNCTIONS = [
   'writeFile',
   'watch',
   'readDirect',
+  'writeDirect',
   'deviceSize',
   'arrayInfo',
   'stopArray',

@@ -39,6 +39,25 @@ export interface ArrayStatus {
   trouble: string | null;
 }
 
+/** Where disks decide: how they stand, as this node sees them. */
+export interface QuorumStatus {
+  /** null: none is known yet; all nodes of the list have to agree. */
+  set: { version: { term: number; index: number }; disks: readonly string[]; former: readonly string[] | null } | null;
+  /** Enough of them answer this node. */
+  quorate: boolean;
+  disks: {
+    disk: string;
+    /** This node's. */
+    path: string;
+    decides: boolean;
+    answers: boolean;
+    /** What another node's block there says, whether that still holds or not. */
+    holder: { node: NodeId; term: number } | null;
+    /** Nodes whose block there is not whole: the disk does not count until they have written it again. */
+    torn: NodeId[];
+  }[];
+}
+
 export interface Status {
   cluster: { name: string; uuid: string };
   self: NodeId;
@@ -53,6 +72,8 @@ export interface Status {
     leaseLeftMs: number;
     grantLeftMs: number;
   };
+  /** Left out where nodes decide. */
+  quorum?: QuorumStatus;
   nodes: NodeStatus[];
   arrays: ArrayStatus[];
   journal: { head: number };

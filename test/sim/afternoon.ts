@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import type { CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
+import type { Config } from '#src/config/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
 import { SimCluster } from './cluster.ts';
@@ -24,6 +25,9 @@ export interface Setting {
   bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  /** @default 3 */
+  nodes?: number;
+  quorum?: Config['quorum'];
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -33,16 +37,22 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check } = setting;
+  const { pathLoss, check, nodes, quorum } = setting;
+  const witnessMib = quorum?.witness == null ? [] : [1];
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
     seed,
-    diskMib,
+    diskMib: [...diskMib, ...witnessMib],
+    ...(nodes && { nodes }),
+    ...(quorum && { quorum }),
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
   });
   prepare(cluster);
-  const devices = cluster.storage.names().map((name) => `/dev/${name}`);
+  const devices = cluster.storage
+    .names()
+    .slice(0, legs + spares)
+    .map((name) => `/dev/${name}`);
   const created = await cluster.request(2, {
     verb: 'create',
     md: 'md0',

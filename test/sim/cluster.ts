@@ -43,6 +43,7 @@ export interface SimOptions {
   timing?: Partial<Timing>;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  quorum?: Config['quorum'];
   /** When checkpoints of the journals are signed. @default as the configuration has it */
   checkpoints?: { entries: number; afterMs: number };
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
@@ -431,6 +432,7 @@ export class SimCluster {
       socket: { path: '', modeOctal: 0o600 },
       timing: { ...LAN, ...this.#options.timing },
       profile: 'lan',
+      quorum: this.#options.quorum ?? { by: 'nodes', witness: null },
       fencing: {
         methods: ['command'],
         command: { argv: ['power-off'], timeoutMs: 10_000 },

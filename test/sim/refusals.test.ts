@@ -55,6 +55,7 @@ class Scene {
         socket: { path: '', modeOctal: 0o600 },
         timing: LAN,
         profile: 'lan',
+        quorum: { by: 'nodes', witness: null },
         fencing: { methods: ['manual'], command: null, watchdog: null, acceptDataLoss: false },
         arrays: {
           autoAssemble: true,
