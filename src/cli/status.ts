@@ -23,7 +23,9 @@ export async function nodes(context: Context, options: Spoken): Promise<number> 
   }
   const seen = await agent.status();
   const paint = painter(wantsColour(context.terminal));
-  context.terminal.out(nodeTable(seen, paint) + (seen.quorum === undefined ? '' : `\n${quorumText(seen.quorum, paint)}`));
+  context.terminal.out(
+    nodeTable(seen, paint) + (seen.quorum === undefined ? '' : `\n${quorumText(seen.quorum, paint)}`),
+  );
   return 0;
 }
 
@@ -59,7 +61,8 @@ function nodeTable(seen: Status, paint: Paint): string {
 
 /** Which disks decide, and what they say. */
 function quorumText({ set, quorate, disks }: QuorumStatus, paint: Paint): string {
-  if (set === null) return `${paint('yellow', 'No quorum set yet:')} until the first array is there, all nodes have to agree\n`;
+  if (set === null)
+    return `${paint('yellow', 'No quorum set yet:')} until the first array is there, all nodes have to agree\n`;
   const head = quorate ? 'a majority of them answers' : paint('red', 'no majority of them answers');
   const rows = disks.map(({ path, decides, answers, holder, torn }) => [
     path,

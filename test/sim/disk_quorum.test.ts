@@ -1,9 +1,15 @@
 /** Two nodes whose disks decide, under load: real agents, simulated md, from a seed. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { findJournals } from '#src/audit/journals.ts';
+import { verifyJournals } from '#src/audit/verify.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
 import { assertWhole, recordOn, startedOn, stopAll, watched, watchedPass, writersGoOn, writing } from './afternoon.ts';
-import type { SimCluster } from './cluster.ts';
+import { CLUSTER_UUID, type SimCluster } from './cluster.ts';
+import { writeJournals } from './journals_on_disk.ts';
 
 /** More of them: MDMESH_SIM_SEEDS=3,4,5 */
 const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1').split(',').map(Number);
@@ -20,6 +26,19 @@ async function formed(cluster: SimCluster, disks: number): Promise<void> {
   await watched(cluster, `${disks} quorum disks on both nodes`, () =>
     cluster.nodes.every((node) => quorumOn(cluster, node).length === disks && cluster.status(node)?.quorum?.quorate),
   );
+}
+
+/** What breaks a rule in the journals of all nodes. */
+async function broken(cluster: SimCluster, byDisks: boolean): Promise<string[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'mdmesh-quorum-'));
+  try {
+    const journals = await findJournals([...writeJournals(cluster, folder).values()]);
+    const audited = { uuid: CLUSTER_UUID, peerIds: cluster.peerIds(), byDisks };
+    const { findings } = await verifyJournals({ cluster: audited, journals });
+    return findings.filter(({ severity }) => severity === 'broken').map(({ rule }) => rule);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 for (const seed of seeds) {
@@ -124,6 +143,8 @@ for (const seed of seeds) {
     });
     const later = await startedOn(cluster, [2], 1);
     await stopAll(later);
+    assert.deepEqual(await broken(cluster, true), [], "commits under the holder's own word are proved");
+    assert.ok((await broken(cluster, false)).includes('certificate'), 'where nodes decide that word proves nothing');
     assertWhole(cluster, [...applications, ...later], 2, 2);
     cluster.close();
   });
