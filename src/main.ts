@@ -8,7 +8,7 @@ import { constants, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import pino from 'pino';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
-import { type Config, formatProblems, loadConfig } from './config/index.ts';
+import { type Config, formatProblems, loadConfig, readToken } from './config/index.ts';
 import { createFencing } from './fencing/index.ts';
 import { Notary, openJournal } from './journal/index.ts';
 import type { MdDriver } from './md/driver.ts';
@@ -148,6 +148,11 @@ export async function runAgent(configFile: string): Promise<number> {
     journal,
     socketPath: config.socket.path,
     modeOctal: config.socket.modeOctal,
+    group: config.socket.group,
+    tcp: config.api && {
+      ...config.api,
+      access: { token: config.api.tokenFile && (await readToken(config.api.tokenFile)) },
+    },
     log,
   });
   for (const { what, text } of journal.found) {

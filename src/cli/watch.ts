@@ -1,7 +1,7 @@
 /** `mdmesh watch`: events as they happen, over restarts of the agent, until interrupted. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type CloudEvent, eventLine } from '../outlets/cloud_event.ts';
-import type { StreamMark } from '../outlets/event_stream.ts';
+import { eventLine } from '../outlets/cloud_event.ts';
+import type { CloudEvent, StreamMark } from '../outlets/told.ts';
 import { AgentAbsent, type AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
 import { Failure } from './failure.ts';

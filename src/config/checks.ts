@@ -5,7 +5,8 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { NEW_PEER_ID, SHOW_PEER_ID } from './commands.ts';
 import { formatDuration } from './durations.ts';
 import type { ConfigProblem, NodeConfig, Timing } from './index.ts';
-import type { FencingSection } from './schema.ts';
+import { isLoopback } from './listen.ts';
+import type { ApiSection, FencingSection } from './schema.ts';
 import type { Source } from './source.ts';
 
 /** A node together with the way to complain about one of its keys: it stands in the YAML, or on a line of a list file. */
@@ -181,6 +182,31 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
       ['fencing', 'accept_data_loss'],
       'lets the cluster go on although a silent node may still be writing: acknowledged writes can be lost',
       'list watchdog, command or manual in fencing.methods',
+    ),
+  ];
+}
+
+export function checkApi(source: Source, { listen, token_file: tokenFile }: ApiSection): ConfigProblem[] {
+  if (listen == null) {
+    if (tokenFile !== undefined) {
+      source.problem(['api', 'token_file'], 'is set, but api.listen is missing', 'add api.listen, or remove it');
+    }
+    return [];
+  }
+  if (isLoopback(listen.address)) return [];
+  if (tokenFile === undefined) {
+    source.problem(
+      ['api', 'listen'],
+      'can be reached from other machines, and nobody would be asked who he is',
+      'add api.token_file, or listen on 127.0.0.1',
+    );
+    return [];
+  }
+  return [
+    source.notice(
+      ['api', 'listen'],
+      'is plain HTTP: whoever sees the packets sees the token, and the status with it',
+      'use a network that you trust, or listen on 127.0.0.1 and put a reverse proxy with TLS before it',
     ),
   ];
 }

@@ -40,7 +40,10 @@ export interface Config {
   nodes: readonly NodeConfig[];
   keyFile: string;
   stateDir: string;
-  socket: { path: string; modeOctal: number };
+  /** `group`: null: as the directory gives it. */
+  socket: { path: string; modeOctal: number; group: string | null };
+  /** The read-only listener; null: none. `tokenFile` null: none is asked for, which loopback alone may do. */
+  api: { address: string; port: number; tokenFile: string | null } | null;
   timing: Timing;
   profile: 'lan' | 'wan';
   fencing: {
@@ -101,3 +104,4 @@ export { type LoadOptions, loadConfig } from './load.ts';
 export { type ParseOptions, type ParseResult, parseConfig } from './parse.ts';
 export { formatProblems } from './problems.ts';
 export { LAN, PROFILES, WAN } from './profiles.ts';
+export { readToken } from './token_file.ts';

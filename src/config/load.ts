@@ -3,6 +3,7 @@ import { constants, readFileSync } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
 import type { Config } from './index.ts';
 import { type Draft, draft, finish, type ParseResult } from './parse.ts';
+import { readToken } from './token_file.ts';
 
 export interface LoadOptions {
   /** Peer ID of this node's key, when the caller has read it. */
@@ -39,6 +40,12 @@ async function ownPeerId(drafted: Draft, peerIdOf: LoadOptions['peerIdOf']): Pro
 }
 
 async function checkMachine({ source }: Draft, config: Omit<Config, 'self'>): Promise<void> {
+  const tokenFile = config.api?.tokenFile ?? null;
+  if (tokenFile !== null) {
+    await readToken(tokenFile).catch((error: unknown) => {
+      source.problem(['api', 'token_file'], `cannot be used: ${wordsOf(error)}`, 'put it right, or name another file');
+    });
+  }
   const { command, watchdog } = config.fencing;
   const program = command?.argv[0];
   if (program !== undefined) {

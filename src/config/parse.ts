@@ -1,7 +1,7 @@
 /** From the file's text to a Config, or to all of its problems at once. Touches no file and no machine: load.ts does. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { checkFencing, checkNodes, checkTiming, type PlacedNode } from './checks.ts';
+import { checkApi, checkFencing, checkNodes, checkTiming, type PlacedNode } from './checks.ts';
 import { isClusterIps, parseClusterIps } from './clusterips.ts';
 import { SHOW_PEER_ID } from './commands.ts';
 import * as defaults from './defaults.ts';
@@ -53,6 +53,7 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   const timing = timingOf(section(source, 'timing', SECTIONS.timing, {}), PROFILES[profile ?? 'lan']);
   const fencing = section(source, 'fencing', SECTIONS.fencing, {});
   const socket = section(source, 'socket', SECTIONS.socket, {});
+  const api = section(source, 'api', SECTIONS.api, {});
   const arrays = section(source, 'arrays', SECTIONS.arrays, {});
   const log = section(source, 'log', SECTIONS.log, {});
   const journal = section(source, 'journal', SECTIONS.journal, {});
@@ -64,8 +65,10 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   checkNodes(source, nodes);
   notices.push(...checkTiming(source, timing));
   if (fencing !== undefined) notices.push(...checkFencing(source, fencing));
+  if (api !== undefined) notices.push(...checkApi(source, api));
 
-  const whole = cluster && profile && fencing && socket && arrays && log && journal && driver && keyFile && stateDir;
+  const whole =
+    cluster && profile && fencing && socket && api && arrays && log && journal && driver && keyFile && stateDir;
   const config =
     !whole || source.problems.length > 0
       ? null
@@ -75,7 +78,8 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
           nodes: nodes.map(({ id, address, port, peerId }) => ({ id, address, port, peerId })),
           keyFile,
           stateDir,
-          socket: { path: socket.path, modeOctal: Number.parseInt(socket.mode, 8) },
+          socket: { path: socket.path, modeOctal: Number.parseInt(socket.mode, 8), group: socket.group ?? null },
+          api: api.listen == null ? null : { ...api.listen, tokenFile: api.token_file ?? null },
           timing,
           profile,
           fencing: {

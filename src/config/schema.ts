@@ -10,6 +10,7 @@ import { PATH_LOSS } from '../arrays/path_loss.ts';
 import { NodeId, Uuid } from '../arrays/record.ts';
 import * as defaults from './defaults.ts';
 import { Duration, durationBetween } from './durations.ts';
+import { parseListen } from './listen.ts';
 import { formatSizeKib, parseSizeKib } from './sizes.ts';
 
 const AbsolutePath = z.string().refine((path) => isAbsolute(path) && !path.includes('\0'), {
@@ -49,7 +50,25 @@ export const SocketSection = z.strictObject({
     })
     .regex(/^0?[0-7]{3}$/, { error: 'is not a file mode; write for example "0600" or "0660"' })
     .default(defaults.DEFAULT_SOCKET_MODE),
+  group: z
+    .string({ error: 'is not text; write the name of a group, for example mdmesh' })
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/, {
+      error: 'is not the name or number of a group; write for example mdmesh',
+    })
+    .optional(),
 });
+
+export const ApiSection = z.strictObject({
+  listen: z
+    .string()
+    .transform((text) => parseListen(text))
+    .refine((listen) => listen !== null, {
+      error: 'is not an address with its port; write for example "127.0.0.1:7947" or "[::1]:7947"',
+    })
+    .optional(),
+  token_file: AbsolutePath.optional(),
+});
+export type ApiSection = z.infer<typeof ApiSection>;
 
 export const TimingSection = z.strictObject({
   probe_interval: Duration.optional(),
@@ -211,6 +230,7 @@ export const SECTIONS = {
   key_file: AbsolutePath,
   state_dir: AbsolutePath,
   socket: SocketSection,
+  api: ApiSection,
   profile: z.enum(['lan', 'wan']),
   timing: TimingSection,
   fencing: FencingSection,

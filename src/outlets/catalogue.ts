@@ -6,9 +6,8 @@
 import type { ArrayRecord } from '../arrays/record.ts';
 import { formatSizeKib } from '../config/sizes.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
-import type { Status } from './index.ts';
-
-export type Severity = 'info' | 'notice' | 'warning' | 'critical';
+import type { Status } from './status.ts';
+import type { Severity } from './told.ts';
 
 /** One event as people and tools are told of it. */
 export interface Telling {
@@ -29,6 +28,8 @@ export interface Telling {
 export interface Names {
   cluster: string;
   array(uuid: string): string | null;
+  /** UUID of the array of that md name. */
+  arrayNamed(md: string): string | null;
   /** This node's device path of a member. */
   member(uuid: string): string | null;
 }
@@ -37,6 +38,7 @@ export function namesFrom(status: Status): Names {
   return {
     cluster: status.cluster.name,
     array: (uuid) => status.arrays.find((array) => array.record.uuid === uuid)?.record.md ?? null,
+    arrayNamed: (md) => status.arrays.find((array) => array.record.md === md)?.record.uuid ?? null,
     member: (uuid) => {
       for (const array of status.arrays) {
         const path = array.paths[uuid];
@@ -47,7 +49,7 @@ export function namesFrom(status: Status): Names {
   };
 }
 
-export const noNames: Names = { cluster: 'cluster', array: () => null, member: () => null };
+export const noNames: Names = { cluster: 'cluster', array: () => null, arrayNamed: () => null, member: () => null };
 
 interface Entry {
   type: string;

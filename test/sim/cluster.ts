@@ -428,7 +428,8 @@ export class SimCluster {
       })),
       keyFile: '',
       stateDir: '',
-      socket: { path: '', modeOctal: 0o600 },
+      socket: { path: '', modeOctal: 0o600, group: null },
+      api: null,
       timing: { ...LAN, ...this.#options.timing },
       profile: 'lan',
       fencing: {
