@@ -1,5 +1,9 @@
 /** Which events somebody wants: the same words for subscribers and for hooks. */
-import type { CloudEvent, Severity } from './told.ts';
+import type { CloudEvent } from './told.ts';
+
+/** The worst last. */
+export const SEVERITIES = ['info', 'notice', 'warning', 'critical'] as const;
+export type Severity = (typeof SEVERITIES)[number];
 
 /** What is absent, or an empty list, lets all through; of a list one has to fit. */
 export interface EventFilter {
@@ -13,11 +17,9 @@ export interface EventFilter {
   severity?: Severity | undefined;
 }
 
-const RANKS: Record<Severity, number> = { info: 0, notice: 1, warning: 2, critical: 3 };
-
 export function passes(filter: EventFilter, { subject, type, severity, data }: CloudEvent): boolean {
   const { types = [], arrays = [], nodes = [], severity: least = 'info' } = filter;
-  if (RANKS[severity] < RANKS[least]) return false;
+  if (SEVERITIES.indexOf(severity) < SEVERITIES.indexOf(least)) return false;
   if (types.length > 0 && !types.some((word) => word === data.name || isOfType(type, word))) return false;
   if (arrays.length > 0 && !arrays.some((array) => array === subject || array === data.array)) return false;
   return nodes.length === 0 || nodes.some((node) => node === data.origin || subject === `node/${node}`);

@@ -19,4 +19,4 @@ export { type ApiLog, type ApiOptions, serveApi } from './api.ts';
 export { catalogue, type Names, namesFrom, type Telling, tellings } from './catalogue.ts';
 export { cloudEvents, eventLine } from './cloud_event.ts';
 export type { ArrayStatus, NodeStatus, Status } from './status.ts';
-export type { CloudEvent, Severity, StreamMark } from './told.ts';
+export type { CloudEvent, StreamMark } from './told.ts';

@@ -2,10 +2,10 @@
 import { z } from 'zod';
 import { NodeId } from '../arrays/record.ts';
 import { EventBody } from '../wire/messages.ts';
+import { SEVERITIES } from './event_filter.ts';
 import { Status } from './status.ts';
 
-export const Severity = z.enum(['info', 'notice', 'warning', 'critical']);
-export type Severity = z.infer<typeof Severity>;
+export const Severity = z.enum(SEVERITIES);
 
 const Cursor = z.int().min(0).describe('Position in the journal of the node that answers.');
 
@@ -19,18 +19,24 @@ export const CloudEvent = z.object({
       '`<origin>/<boot>/<sequence>`, on every node the same; the second telling of one event has its name behind that.',
     ),
   source: z.string().describe('`/mdmesh/<cluster>/node/<origin>`'),
-  type: z.string().regex(/^io\.mdmesh\.(array|node|cluster)\.[a-z0-9-]+$/),
+  type: z
+    .string()
+    .regex(/^io\.mdmesh\.(array|node|cluster)\.[a-z0-9-]+$/)
+    .describe('As in the catalogue.'),
   subject: z.string().describe('`md0`, `node/3`, or the cluster’s name.'),
   time: z.iso.datetime().describe('By the clock of the node that it comes from.'),
   datacontenttype: z.literal('application/json'),
-  sequence: z.string().regex(/^[0-9]+$/),
+  sequence: z
+    .string()
+    .regex(/^[0-9]+$/)
+    .describe('Of its node since the start of the agent there, from 1 on.'),
   sequencetype: z.literal('Integer'),
   severity: Severity,
   cursor: Cursor.optional(),
   data: z.object({
     name: z.string().describe('As in the catalogue, docs/events.md.'),
     text: z.string().describe('For people.'),
-    origin: NodeId,
+    origin: NodeId.describe('The node that it comes from.'),
     term: z.int().min(0).describe('The highest that its node knew.'),
     array: z.string().nullable().describe('UUID of the array that it is about.'),
     member: z.string().nullable().describe('UUID of the member that it is about.'),
