@@ -18,5 +18,7 @@ export interface AgentFace {
 export { type ApiLog, type ApiOptions, serveApi } from './api.ts';
 export { catalogue, type Names, namesFrom, type Telling, tellings } from './catalogue.ts';
 export { cloudEvents, eventLine } from './cloud_event.ts';
+export { configuredHooks } from './configured_hooks.ts';
+export { startHooks } from './hooks.ts';
 export type { ArrayStatus, NodeStatus, Status } from './status.ts';
 export type { CloudEvent, StreamMark } from './told.ts';
