@@ -679,9 +679,11 @@ export class Agent implements AgentFace {
     if (this.#quorum === null) return;
     const path = this.#quorum.pathOf(disk);
     const told = (result: T | null, trouble: string | null): void => {
+      const node = this.self;
       if (trouble !== null && !this.#diskTrouble.has(disk))
-        this.notice('QuorumDiskLost', 'warning', path, { disk, why: trouble });
-      if (trouble === null && this.#diskTrouble.has(disk)) this.notice('QuorumDiskBack', 'info', path, { disk });
+        this.notice('QuorumDiskLost', 'warning', `node/${node}`, { node, disk, path, why: trouble });
+      if (trouble === null && this.#diskTrouble.has(disk))
+        this.notice('QuorumDiskBack', 'notice', `node/${node}`, { node, disk, path });
       if (trouble === null) this.#diskTrouble.delete(disk);
       else this.#diskTrouble.add(disk);
       if (!this.#stopped) this.#feedLease(input(result));

@@ -505,7 +505,10 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       const at = 2048 * SECTOR_BYTES;
       const before = await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES));
       await bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7)));
-      assert.deepEqual(Buffer.from(await bench.done(driver.readMetadata(bench.path(0), at, BLOCK_BYTES))), Buffer.from(filled(7)));
+      assert.deepEqual(
+        Buffer.from(await bench.done(driver.readMetadata(bench.path(0), at, BLOCK_BYTES))),
+        Buffer.from(filled(7)),
+      );
       assert.deepEqual(await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES)), before);
       await refused(bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7, 2 * BLOCK_BYTES))), 'EINVAL');
       await refused(bench.done(driver.writeNodeBlock('/dev/no-such-disk', at, filled(7))), 'ENOENT');
