@@ -67,7 +67,7 @@ import type {
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
 import { DiskView } from './disk_view.ts';
-import { type AgentParts, type Alarm, NODE_SLOTS, type Timers } from './parts.ts';
+import type { AgentParts, Alarm, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
@@ -703,6 +703,8 @@ export class Agent implements AgentFace {
           return driver.setResyncStart(md, op.sector);
         case 'start-copy':
           return driver.startCopy(md, op.copy);
+        case 'set-bitmap':
+          return driver.setBitmap(md, op.none ? null : op.record);
         case 'set-slots':
           return driver.setSlots(md, op.record);
         case 'set-size':
@@ -908,7 +910,6 @@ export class Agent implements AgentFace {
               record: stamped,
               clusterUuid: config.cluster.uuid,
               clusterName: config.cluster.name,
-              nodeSlots: NODE_SLOTS,
               devices,
               existing: this.disks.superblocks,
               meshSequence: stamped.version.index,
