@@ -242,9 +242,12 @@ for (const seed of seeds) {
       writers = writers.filter(({ node }) => node !== victim);
       await watchedPass(cluster, Math.floor(random() * 5000));
       await cluster.boot(victim);
+      // The others may have it switched off yet.
+      await watchedPass(cluster, 5000);
+      for (const node of cluster.nodes) if (!cluster.isUp(node)) await cluster.boot(node);
       await untilWhole(cluster, 2);
       await cluster.open();
-      await stopAll(writers);
+      await stopAll(writers.filter(({ node }) => cluster.isUp(node)));
     }
     await quiet(cluster, await cluster.master());
     assertWhole(cluster, all, await cluster.master(), 2);

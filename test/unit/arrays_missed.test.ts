@@ -85,6 +85,13 @@ test('a writer that is admitted without a bitmap in the very commit that fails a
   assert.equal(withMissed(before, after).missed, undefined);
 });
 
+test('what a writer without a bitmap wrote is marked nowhere, though it is evicted in the commit that fails a member', () => {
+  const before = marking({}, [3]);
+  const { writers, writerBoots } = marking({ writers: [1, 2] });
+  const after = newer(before, { members: withFaulty(before, LEG_B).members, writers, writerBoots });
+  assert.equal(withMissed(before, after).missed, undefined);
+});
+
 test('when the array is whole again nobody keeps marks: a disk that left before is filled as a whole', () => {
   const whole = added(removed(failed(marking())), SPARE, 'active', 1);
   assert.equal(whole.missed, undefined);
