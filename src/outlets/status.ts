@@ -64,7 +64,7 @@ const Observed = exactly<ArrayObservation>()(
     degraded: z.int(),
     raidDisks: z.int(),
     sizeSectors: sectors.describe('Of /dev/mdX.'),
-    bitmap: z.boolean(),
+    bitmap: z.object({ sector: z.int(), chunkSectors: z.number() }).nullable(),
     members: z.array(MemberObservation),
   }),
 );
