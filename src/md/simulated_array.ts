@@ -894,7 +894,7 @@ export class SimulatedArray {
     this.#syncMaxSector = Number.POSITIVE_INFINITY;
     if (copy.kind === 'resync') this.#resyncStartSector = null;
     this.#kept?.bitmap.endSync(Number.POSITIVE_INFINITY, false);
-    if (copy.kind === 'recovery' && this.record.level === 'raid10' && !this.#hasFreeSlot)
+    if (copy.kind === 'recovery' && !this.#countsAsBitmap && !this.#hasFreeSlot)
       this.#kept?.bitmap.forgetNeeded();
     if (copy.kind === 'recovery' || copy.kind === 'resync') this.#fillsAll = false;
     if (copy.kind === 'recovery') for (const member of this.#rebuilding) member.inSync = true;
@@ -910,8 +910,7 @@ export class SimulatedArray {
     const something = this.#somethingToCopy(copy.kind);
     const limit = Math.min(total, this.#syncMaxSector);
     // A copy that has nowhere to go ends at once, whatever sync_max says.
-    // Of raid10 the bitmap counts other sectors than a recovery: not modelled.
-    const counts = copy.kind === 'resync' || (copy.kind === 'recovery' && level !== 'raid10');
+    const counts = copy.kind === 'resync' || (copy.kind === 'recovery' && this.#countsAsBitmap);
     const bitmap = counts ? this.#kept?.bitmap : undefined;
     const fillsAll = copy.kind === 'recovery' && this.#fillsAll;
     // Skipped whatever sync_max says: nothing is copied there.
@@ -950,6 +949,12 @@ export class SimulatedArray {
       else this.#kernel.later(COPY_STEP_MS, () => void this.#copyOn(copy));
     }
     this.#tell();
+  }
+
+  /** Of raid10 with more members than copies the bitmap counts other sectors than a recovery: that is not modelled. */
+  get #countsAsBitmap(): boolean {
+    const { level, layout, raidDisks } = this.record;
+    return level !== 'raid10' || raidDisks === (layout & 0xff);
   }
 
   get #hasFreeSlot(): boolean {

@@ -1329,47 +1329,50 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.unmarked();
     });
 
-    test('a member that comes back gets what was written without it, and what is marked, and nothing else', async () => {
-      const bench = await Bench.make(fixture, { bitmap: bitmap() });
-      const { driver, md } = bench;
-      await bench.writable();
-      await bench.done(driver.setFaulty(md, memberUuid(1)));
-      await bench.closed('gate B');
-      await bench.done(driver.answerGates(md));
-      await bench.done(driver.remove(md, memberUuid(1)));
-      await bench.done(bench.write(40, 40).promise);
-      await bench.done(driver.hold(md));
-      await bench.done(driver.stop(md));
-      const missed = { loSector: 256, hiSector: 384 };
-      assert.deepEqual((await bench.marks(0)).at(-1), missed);
+    for (const level of ['raid1', 'raid10'] as const) {
+      test(`${level}: a member that comes back gets what was written without it, and what is marked, and nothing else`, async () => {
+        const chunks = level === 'raid1' ? {} : { layout: 0x102, chunkSectors: 16 };
+        const bench = await Bench.make(fixture, { level, ...chunks, bitmap: bitmap() });
+        const { driver, md } = bench;
+        await bench.writable();
+        await bench.done(driver.setFaulty(md, memberUuid(1)));
+        await bench.closed('gate B');
+        await bench.done(driver.answerGates(md));
+        await bench.done(driver.remove(md, memberUuid(1)));
+        await bench.done(bench.write(40, 40).promise);
+        await bench.done(driver.hold(md));
+        await bench.done(driver.stop(md));
+        const missed = { loSector: 256, hiSector: 384 };
+        assert.deepEqual((await bench.marks(0)).at(-1), missed);
 
-      // Assembled anew it keeps them: the array is not whole.
-      const degraded = { ...bench.record, members: [member(0), member(1, { role: 'faulty' })] };
-      await bench.done(driver.assemble(degraded, bench.devices));
-      assert.equal(bench.see().resyncStartSector, null);
-      await bench.done(driver.open(md));
-      const first = bench.write(140, 70);
-      await bench.closed('gate A after the first write');
-      await bench.done(driver.answerGates(md));
-      await bench.done(first.promise);
-      for (const block of [100, 165]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+        // Assembled anew it keeps them: the array is not whole.
+        const degraded = { ...bench.record, members: [member(0), member(1, { role: 'faulty' })] };
+        await bench.done(driver.assemble(degraded, bench.devices));
+        assert.equal(bench.see().resyncStartSector, null);
+        await bench.done(driver.open(md));
+        const first = bench.write(140, 70);
+        await bench.closed('gate A after the first write');
+        await bench.done(driver.answerGates(md));
+        await bench.done(first.promise);
+        for (const block of [100, 165]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
 
-      const resync = { ...wholeCopy('recovery', 1, 8), markedBy: [1, 2] };
-      const back: ArrayRecord = { ...bench.record, members: [member(0), rebuilding(1)], resync };
-      await bench.done(driver.attachRebuilding(md, memberUuid(1), bench.path(1), back, 0));
-      assert.ok(bench.member(1).rebuilding && !bench.member(1).inSync);
-      await bench.done(bench.write(10, 80).promise);
-      assert.equal(await bench.onDisk(1, 10), 80, 'writes reach it from now on');
-      for (let time = 0; time < 8; time += 1)
-        assert.equal((await bench.done(fixture.read(md, 40 * 8, BLOCK_BYTES)))[0], 40, 'nothing is read from it');
-      // By another node.
-      await bench.done(driver.mark(md, [{ loSector: 1280, hiSector: 1408 }]));
-      await bench.done(driver.setResyncStart(md, null));
-      await bench.copied({ kind: 'recovery', fromSector: 0, toSector: null });
-      assert.ok(bench.member(1).inSync);
-      const seen = await Promise.all([40, 140, 165, 100].map((block) => bench.onDisk(1, block)));
-      assert.deepEqual(seen, [40, 70, 0, 60], 'what nobody has marked was left alone');
-    });
+        const resync = { ...wholeCopy('recovery', 1, 8), markedBy: [1, 2] };
+        const back: ArrayRecord = { ...bench.record, members: [member(0), rebuilding(1)], resync };
+        await bench.done(driver.attachRebuilding(md, memberUuid(1), bench.path(1), back, 0));
+        assert.ok(bench.member(1).rebuilding && !bench.member(1).inSync);
+        await bench.done(bench.write(10, 80).promise);
+        assert.equal(await bench.onDisk(1, 10), 80, 'writes reach it from now on');
+        for (let time = 0; time < 8; time += 1)
+          assert.equal((await bench.done(fixture.read(md, 40 * 8, BLOCK_BYTES)))[0], 40, 'nothing is read from it');
+        // By another node.
+        await bench.done(driver.mark(md, [{ loSector: 1280, hiSector: 1408 }]));
+        await bench.done(driver.setResyncStart(md, null));
+        await bench.copied({ kind: 'recovery', fromSector: 0, toSector: null });
+        assert.ok(bench.member(1).inSync);
+        const seen = await Promise.all([40, 140, 165, 100].map((block) => bench.onDisk(1, block)));
+        assert.deepEqual(seen, [40, 70, 0, 60], 'what nobody has marked was left alone');
+      });
+    }
 
     test('a bitmap is laid anew, taken away and laid elsewhere under a hold; no mark in it counts any more', async () => {
       const bench = await Bench.make(fixture, { bitmap: bitmap() });
