@@ -44,13 +44,10 @@ export interface NativeAddon {
   readReservations(path: string): Promise<NativeReservations>;
   /** Keys are 16 hexadecimal digits. Whatever key this node had on the disk before is replaced. On each path, where there are several. */
   registerKey(path: string, key: string): Promise<void>;
-  /** `EBADE`, here and below: this node is not registered with that key. */
-  unregisterKey(path: string, key: string): Promise<void>;
-  /** Write exclusive, registrants only. Held by another registrant: done. */
+  /** Write exclusive, registrants only. Held by another registrant: done. `EBADE`, here and below: this node is not registered with that key. */
   reserve(path: string, key: string): Promise<void>;
   /** Takes the victim's registration off the disk, and aborts what of it is under way. `EBADE` also when there is no such victim. */
   preemptAndAbort(path: string, key: string, victim: string): Promise<void>;
-  releaseReservation(path: string, key: string): Promise<void>;
   /** Takes all registrations away. */
   clearReservations(path: string, key: string): Promise<void>;
   /** sd_notify(3), e.g. `READY=1`. False: not started by systemd, or not taken. */

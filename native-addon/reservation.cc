@@ -214,12 +214,6 @@ Outcome register_key(const std::string& path, std::uint64_t key) {
   return change(path, IOC_PR_REGISTER, request, "register a reservation key");
 }
 
-Outcome unregister_key(const std::string& path, std::uint64_t key) {
-  pr_registration request{};
-  request.old_key = key;
-  return change(path, IOC_PR_REGISTER, request, "unregister a reservation key");
-}
-
 Outcome reserve(const std::string& path, std::uint64_t key) {
   pr_reservation request{};
   request.key = key;
@@ -243,13 +237,6 @@ Outcome preempt_and_abort(const std::string& path, std::uint64_t key, std::uint6
   request.new_key = victim;
   request.type = PR_WRITE_EXCLUSIVE_REG_ONLY;
   return change(path, IOC_PR_PREEMPT_ABORT, request, "preempt and abort");
-}
-
-Outcome release_reservation(const std::string& path, std::uint64_t key) {
-  pr_reservation request{};
-  request.key = key;
-  request.type = PR_WRITE_EXCLUSIVE_REG_ONLY;
-  return change(path, IOC_PR_RELEASE, request, "release the reservation");
 }
 
 Outcome clear_reservations(const std::string& path, std::uint64_t key) {

@@ -34,13 +34,10 @@ struct Reservations {
 Outcome read_reservations(const std::string& path, Reservations& found);
 /** Whatever key this node had here before. On each path, where there are several. */
 Outcome register_key(const std::string& path, std::uint64_t key);
-/** Takes this node's registration away. EBADE: it has none, or another key. */
-Outcome unregister_key(const std::string& path, std::uint64_t key);
 /** Registered as `key`. EBADE: somebody holds it in another type. Held already by any registrant: done. */
 Outcome reserve(const std::string& path, std::uint64_t key);
 /** Takes `victim` off the disk and aborts what of it is on its way. EBADE: this node is not registered as `key`, or no `victim` is. */
 Outcome preempt_and_abort(const std::string& path, std::uint64_t key, std::uint64_t victim);
-Outcome release_reservation(const std::string& path, std::uint64_t key);
 /** Takes every registration away, the reservation with them. */
 Outcome clear_reservations(const std::string& path, std::uint64_t key);
 

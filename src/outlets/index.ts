@@ -2,7 +2,9 @@
  * outlets: how people and tools see the agent. They read the journal and the status only, and hand requests to the agent;
  * they decide nothing. All of them stand behind one local HTTP API on a unix socket.
  */
+
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
+import type { KeyState } from '../fencing/index.ts';
 import type { ArrayObservation } from '../md/driver.ts';
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, Request } from '../wire/messages.ts';
@@ -54,6 +56,8 @@ export interface Status {
     grantLeftMs: number;
   };
   nodes: NodeStatus[];
+  /** Members' reservations as this node sees them; null: not used. `shutOut`: its key was taken off some. */
+  reservations: { shutOut: boolean; members: Record<string, KeyState> } | null;
   arrays: ArrayStatus[];
   journal: { head: number };
   counters: Record<string, number>;

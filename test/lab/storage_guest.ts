@@ -3,6 +3,8 @@
  * persistent reservations, and the way of a node to them (open-iscsi). SAN traffic takes the control network, so that a node
  * that is cut off the data network still reaches its disks: that is the node which must be fenced by the storage.
  */
+import { join } from 'node:path';
+import { projectDir } from './guest/build.ts';
 import type { Guest } from './lab.ts';
 
 const TARGET = 'iqn.2026-01.lab:san';
@@ -102,4 +104,24 @@ export class StorageGuest {
     await this.guest.boot();
     await this.export();
   }
+}
+
+/** What a disk says of its reservations, asked past the agent. */
+export async function keysOn(
+  guest: Guest,
+  device: string,
+): Promise<{ keys: string[]; holder: string | null; type: number }> {
+  const script = `
+    const addon = { exports: {} };
+    process.dlopen(addon, '${join(projectDir, 'out', 'mdmesh.node')}');
+    addon.exports.readReservations('${device}').then((found) => console.log(JSON.stringify(found)));`;
+  return JSON.parse(await guest.must(`${process.execPath} -e "${script.replaceAll('\n', ' ')}"`));
+}
+
+/** Writes zeros to the last block of a LUN, where no array has anything. Words of the kernel; empty: written. */
+export async function rawWrite(guest: Guest, device: string): Promise<string> {
+  const { rc, err } = await guest.sh(
+    `blocks=$(($(cat /sys/class/block/${device.replace('/dev/', '')}/size) / 8)); dd if=/dev/zero of=${device} bs=4096 count=1 seek=$((blocks - 1)) oflag=direct conv=notrunc`,
+  );
+  return rc === 0 ? '' : err;
 }

@@ -433,7 +433,7 @@ export class SimCluster {
       profile: 'lan',
       fencing: {
         methods: ['command'],
-        command: { argv: ['power-off'], timeoutMs: 10_000 },
+        command: { argv: ['power-off'], timeoutMs: 10_000, options: {}, nodeOptions: {} },
         watchdog: null,
         acceptDataLoss: false,
       },

@@ -64,7 +64,12 @@ function fencing(
       timing: LAN,
       fencing: {
         methods,
-        command: { argv: options.real ?? ['/sbin/fence'], timeoutMs: options.timeoutMs ?? 30_000 },
+        command: {
+          argv: options.real ?? ['/sbin/fence'],
+          timeoutMs: options.timeoutMs ?? 30_000,
+          options: {},
+          nodeOptions: {},
+        },
         watchdog: null,
         acceptDataLoss: options.acceptDataLoss ?? false,
       },
@@ -147,7 +152,7 @@ test('an exit code of 0 that comes as the timeout kills does not count', async (
       timing: LAN,
       fencing: {
         methods: ['command'],
-        command: { argv: ['/sbin/fence'], timeoutMs: 5000 },
+        command: { argv: ['/sbin/fence'], timeoutMs: 5000, options: {}, nodeOptions: {} },
         watchdog: null,
         acceptDataLoss: false,
       },
