@@ -898,7 +898,8 @@ export class Agent implements AgentFace {
 
   #tellKeys({ missed, renewed }: KeysSeen, shutOut: boolean): void {
     const node = this.self;
-    if (renewed.length > 0) {
+    // Taken back, it is told so; here a disk had forgotten all.
+    if (renewed.length > 0 && !this.#shutOut) {
       this.notice('ReservationsRenewed', 'warning', `node/${node}`, { node, members: renewed.join(' ') });
     }
     if (shutOut === this.#shutOut) return;

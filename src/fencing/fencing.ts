@@ -101,12 +101,13 @@ export function createFencing(options: FencingOptions): Fencing {
    */
   async function tryReservation(attempt: Attempt, failed: () => void): Promise<void> {
     const { node } = attempt.request;
-    for (let tries = 1; !attempt.ended.aborted; tries++) {
+    for (let tries = 0; !attempt.ended.aborted; ) {
       const leftMs = attempt.request.lastGrantMs + config.timing.voterMs - clock();
       if (leftMs > 0) {
         await pause(attempt, leftMs);
         continue;
       }
+      tries += 1;
       const why = await shutOut(attempt);
       if (attempt.ended.aborted) return;
       if (why === null) {

@@ -16,12 +16,12 @@ import { notices, startInOrder } from './writers.ts';
 
 const available = labAvailable();
 const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
-const REGION_BLOCKS = 2000;
+const REGION_BLOCKS = 800;
 
 test('the disks shut a node out', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
   await using cluster = await Cluster.prepare({
     name: 'reservations',
-    diskMib: [48, 48],
+    diskMib: [24, 24],
     luns: [{ device: '/dev/ubda' }, { device: '/dev/ubdb' }],
     fencing: () => '{ methods: [reservation] }',
   });
@@ -29,7 +29,7 @@ test('the disks shut a node out', { skip: available.ok ? false : `no laboratory:
   const { lab } = cluster;
   const writers = new LastingWriters(cluster, REGION_BLOCKS);
   await startInOrder(cluster);
-  await requestMirror(cluster, { prefix: '/dev/sd' });
+  await requestMirror(cluster, { prefix: '/dev/sd', assumeClean: true });
   await cluster.open();
 
   const registered = async (asked: NodeId, device: string): Promise<number[]> => {
