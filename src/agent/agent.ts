@@ -837,6 +837,7 @@ export class Agent implements AgentFace {
   // --- reservations ---------------------------------------------------------------------------------------------------
 
   #keysAtMs = 0;
+  #keysSeenMs = Number.NEGATIVE_INFINITY;
   #lookingAtKeys = false;
   #shutOut = false;
 
@@ -889,7 +890,10 @@ export class Agent implements AgentFace {
       const usable = new Set(members.map(({ member }) => member).filter((member) => !reservations.isAbsent(member)));
       const shutOut = used && reservations.isShutOut;
       this.#tellKeys(seen, shutOut);
-      this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs } : null });
+      // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
+      const answered = [...seen.states.values()].some((state) => state !== 'unknown');
+      if (answered) this.#keysSeenMs = atMs;
+      this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs: this.#keysSeenMs } : null });
       this.#keysAtMs = this.now() + (used && usable.size < members.length ? KEYS_SOON_MS : KEYS_EVERY_MS);
     } finally {
       this.#lookingAtKeys = false;

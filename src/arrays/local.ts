@@ -174,7 +174,7 @@ export interface KeysHere {
   usable: ReadonlySet<string>;
   /** Another node has taken this one's key off a member. */
   shutOut: boolean;
-  /** When they were asked for. */
+  /** When they were last asked for and some disk answered. */
   atMs: number;
 }
 

@@ -28,6 +28,8 @@ export interface ClusterOptions extends LabOptions {
   program?: string;
   /** One guest more, which is no node: it exports these to all, as /dev/sda, /dev/sdb, … */
   luns?: readonly LunBacking[];
+  /** Run there before it exports. */
+  storageMounts?: string;
 }
 
 export interface Outcome {
@@ -73,6 +75,7 @@ export class Cluster {
     });
     const cluster = new Cluster(lab, options.program ?? program, luns);
     if (luns.length > 0) {
+      if (options.storageMounts !== undefined) await cluster.san.guest.must(options.storageMounts);
       await cluster.san.export();
       await Promise.all(cluster.nodes.map((node) => cluster.san.connect(lab.guest(node))));
     }

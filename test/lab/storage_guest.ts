@@ -18,7 +18,7 @@ export interface LunBacking {
 }
 
 function backstore({ device, file }: LunBacking, lun: number): { name: string; control: string } {
-  if (device !== undefined) return { name: `iblock_0/lun${lun}`, control: `udev_path=${device}` };
+  if (device !== undefined) return { name: `iblock_0/lun${lun}`, control: `udev_path=/dev/mapper/lun${lun}` };
   return { name: `fileio_0/lun${lun}`, control: `fd_dev_name=${file?.path},fd_dev_size=${file?.bytes}` };
 }
 
@@ -37,6 +37,9 @@ export class StorageGuest {
 
   /** Exports all LUNs. After a boot of the guest nothing is left of what was registered before: as an array that lost its battery. */
   async export(): Promise<void> {
+    for (const [lun, { device }] of this.luns.entries()) {
+      if (device !== undefined) await this.guest.wrapDisk(device, `lun${lun}`);
+    }
     const lines = [
       'set -e',
       'modprobe -a configfs target_core_mod target_core_iblock target_core_file iscsi_target_mod',
@@ -96,6 +99,20 @@ export class StorageGuest {
 
   async healPath(node: Guest): Promise<void> {
     await node.must(`ip route del blackhole ${this.portal}/32`);
+  }
+
+  /** Each request to the LUN takes so much longer; 0: as ever. Of a LUN on a device. */
+  async slow(lun: number, delayMs: number): Promise<void> {
+    const device = this.luns[lun]?.device ?? '';
+    const sectors = Number(await this.guest.readFile(`/sys/class/block/${device.replace('/dev/', '')}/size`));
+    if (delayMs === 0) await this.guest.healDisk(`lun${lun}`);
+    else await this.guest.tableDisk(`lun${lun}`, `0 ${sectors} delay ${device} 0 ${delayMs}`);
+  }
+
+  /** LOGICAL UNIT RESET, sent by a node (SG_SCSI_RESET_DEVICE). */
+  async reset(node: Guest, device: string): Promise<void> {
+    const call = `import fcntl, os, struct; fcntl.ioctl(os.open('${device}', os.O_RDWR | os.O_NONBLOCK), 0x2284, struct.pack('i', 1))`;
+    await node.must(`python3 -c "${call}"`);
   }
 
   /** The whole array loses its power and comes back; the nodes' sessions log in again by themselves. */

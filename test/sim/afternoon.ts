@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import type { CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
+import type { FencingMethod } from '#src/fencing/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
 import { SimCluster } from './cluster.ts';
@@ -24,6 +25,7 @@ export interface Setting {
   bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  fencing?: FencingMethod[];
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -33,13 +35,14 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check } = setting;
+  const { pathLoss, check, fencing } = setting;
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
     seed,
     diskMib,
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
+    ...(fencing && { fencing }),
   });
   prepare(cluster);
   const devices = cluster.storage.names().map((name) => `/dev/${name}`);

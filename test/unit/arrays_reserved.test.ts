@@ -60,8 +60,8 @@ class Node {
     const node = Node.holding();
     assert.deepEqual(ops(node.keys()), ['open']);
     node.feed(
-      { type: 'done', array: ARRAY, op: { op: 'open' }, error: null },
       { type: 'observed', array: ARRAY, observation: md({ held: false }) },
+      { type: 'done', array: ARRAY, op: { op: 'open' }, error: null },
     );
     return node;
   }
@@ -143,7 +143,7 @@ test('a member that md has blocked is answered for only when its failure is agre
 
 test('a lost path is told without delay: no disk has refused anything', () => {
   const node = Node.writing();
-  assert.deepEqual(faultsTold(node.feed({ type: 'observed', array: ARRAY, observation: lost(LEG_B) })), [LEG_B]);
+  assert.deepEqual(faultsTold(node.feed({ type: 'observed', array: ARRAY, observation: lost(md(), LEG_B) })), [LEG_B]);
 });
 
 test('keys are put back only with a live grant, and with nothing on its way from before it had none', () => {
