@@ -448,7 +448,8 @@ export class Agent implements AgentFace {
         this.#reservations !== null &&
         (input.type === 'commit' || input.type === 'paths' || input.type === 'grant')
       ) {
-        if (!this.records().every((record) => this.#ownsKeys(record))) this.#checkKeys();
+        const lapsed = (state.keys?.atMs ?? state.lapsedAtMs) < state.lapsedAtMs;
+        if (lapsed || !this.records().every((record) => this.#ownsKeys(record))) this.#checkKeys();
       }
       this.#watchOpen();
     });
@@ -887,7 +888,17 @@ export class Agent implements AgentFace {
       const seen = await reservations.look(members);
       if (this.#stopped) return;
       const used = this.#reserves(reservations, members);
-      const usable = new Set(members.map(({ member }) => member).filter((member) => !reservations.isAbsent(member)));
+      const { keys, lapsedAtMs } = this.#local;
+      // One that does not answer now has not refused anything, unless this node was without a grant meanwhile.
+      const before = keys !== null && keys.atMs >= lapsedAtMs ? keys.usable : new Set<string>();
+      const usable = new Set(
+        members
+          .map(({ member }) => member)
+          .filter((member) => {
+            const unanswered = seen.states.get(member) === 'unknown' && before.has(member);
+            return unanswered || reservations.isUsable(member);
+          }),
+      );
       const shutOut = used && reservations.isShutOut;
       this.#tellKeys(seen, shutOut);
       // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
@@ -1073,7 +1084,7 @@ export class Agent implements AgentFace {
   }
 
   #ownsKeys({ members }: ArrayRecord): boolean {
-    return members.every(({ uuid, role }) => role === 'faulty' || this.#reservations?.isAbsent(uuid) !== true);
+    return members.every(({ uuid, role }) => role === 'faulty' || this.#reservations?.isUsable(uuid) !== false);
   }
 
   async #commit(effect: Extract<MasterEffect, { type: 'commit' }>): Promise<void> {
@@ -1616,9 +1627,13 @@ export class Agent implements AgentFace {
         };
       }),
       reservations:
-        this.#reservations === null || this.#local.keys === null
+        this.#reservations === null
           ? null
-          : { shutOut: this.#local.keys.shutOut, members: Object.fromEntries(this.#reservations.states) },
+          : {
+              used: this.#local.keys !== null,
+              shutOut: this.#local.keys?.shutOut === true,
+              members: Object.fromEntries(this.#reservations.states),
+            },
       arrays: [...this.#local.arrays.values()].map((array) => this.#arrayStatus(array)),
       journal: { head: journal.head() },
       counters: { ...this.#counters, ...net.counters() },

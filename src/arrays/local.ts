@@ -34,7 +34,7 @@
  * - Under `drop-node` it is reported instead, and tried again every second for as long as the record takes the member for good
  *   (path_loss.ts). A record that does not is not called applied while a try is under way: the member may be read from after it.
  * - No drain (suspend, open, start of a copy) is begun while a path is lost, or was a moment ago: it would wait for it.
- * - Where members are reserved, writes pass only with this node's key on each. A node whose key was taken off holds its arrays. What it
+ * - Where members are reserved, writes pass only with this node's key on each, as seen since its grant began. A node whose key was taken off holds its arrays. What it
  *   sees fail from then on, it fails itself: it tells nobody, answers no gate for it, and takes part again only with an array that
  *   had nothing in flight, or was stopped since. So a failure is told only after the keys were looked at once more.
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
@@ -275,9 +275,11 @@ export function gateClosed(observation: ArrayObservation): boolean {
 }
 
 /** This node may not write to all members that it would write to. */
-function lacksKeys({ keys }: NodeArrays, record: ArrayRecord): boolean {
+function lacksKeys({ keys, lapsedAtMs }: NodeArrays, record: ArrayRecord): boolean {
   if (keys === null) return false;
-  return keys.shutOut || record.members.some((member) => isWritten(member) && !keys.usable.has(member.uuid));
+  // Without a grant it may have been shut out, and a node that stood still has not looked since.
+  if (keys.shutOut || keys.atMs < lapsedAtMs) return true;
+  return record.members.some((member) => isWritten(member) && !keys.usable.has(member.uuid));
 }
 
 /** md here has failed, or been refused, writes to a member that the record takes for good. */

@@ -79,10 +79,9 @@ export class Reservations {
     return this.#states;
   }
 
-  /** This node's writes to it would be refused, or it does not know better. */
-  isAbsent(member: string): boolean {
-    const state = this.#states.get(member);
-    return state !== 'unsupported' && (state === 'absent' || !this.#had.has(member));
+  /** This node may write to it, by the newest look. */
+  isUsable(member: string): boolean {
+    return ['registered', 'unsupported'].includes(this.#states.get(member) ?? 'unknown');
   }
 
   /** Its key was there, and was taken off. */

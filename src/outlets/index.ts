@@ -56,8 +56,11 @@ export interface Status {
     grantLeftMs: number;
   };
   nodes: NodeStatus[];
-  /** Members' reservations as this node sees them; null: not used. `shutOut`: its key was taken off some. */
-  reservations: { shutOut: boolean; members: Record<string, KeyState> } | null;
+  /**
+   * Members' reservations as this node sees them; null: fencing does not ask for them. `used`: false where `auto` finds a member without.
+   * `shutOut`: this node's key was taken off some.
+   */
+  reservations: { used: boolean; shutOut: boolean; members: Record<string, KeyState> } | null;
   arrays: ArrayStatus[];
   journal: { head: number };
   counters: Record<string, number>;

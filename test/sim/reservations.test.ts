@@ -103,7 +103,7 @@ for (const seed of seeds) {
       if (!recordOn(cluster, asked).record.writers.includes(victim))
         assert.deepEqual(regionOf(cluster, victim, 'sda'), stands, 'nothing late has landed');
       await watchedPass(cluster, 5000);
-      assert.ok(!told(cluster, asked).includes('fail'), 'no leg was given up');
+      assert.ok(!told(cluster, asked).includes('fail'), `no leg was given up: ${told(cluster, asked).join(', ')}`);
       // With writes that were refused it stays out until it is booted; else it is back.
       const isBack = recordOn(cluster, asked).record.writers.includes(victim);
       const alive = isBack ? [...applications] : others;

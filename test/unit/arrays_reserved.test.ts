@@ -168,3 +168,16 @@ test('an array of which nothing is known yet may have anything on its way', () =
   node.feed({ type: 'observed', array: ARRAY, observation: null });
   assert.equal(mayRegister(node.state, node.now), true);
 });
+
+test('a node that was without a grant looks for its keys again before it lets a write pass', () => {
+  const node = Node.holding();
+  node.keys();
+  node.see({ held: true });
+  node.now = 2_000_000;
+  node.feed({ type: 'grant', untilMs: 3_000_000 });
+  const record = node.array().record;
+  node.feed({ type: 'done', array: ARRAY, op: { op: 'open' }, error: null });
+  assert.deepEqual(ops(node.tick(1)), [], 'what it saw before it stood still says nothing');
+  assert.ok(record.writers.includes(2));
+  assert.deepEqual(ops(node.keys()), ['open']);
+});

@@ -111,7 +111,7 @@ test('a node that never had a key there is not shut out: it has only just come',
   san.may.set(3, false);
   await three.look(san.members());
   assert.equal(three.isShutOut, false);
-  assert.equal(three.isAbsent('sda'), true);
+  assert.equal(three.isUsable('sda'), false);
 });
 
 test('keys that a disk has forgotten are put back, and it is reserved only with all of them', async () => {
