@@ -256,6 +256,8 @@ export function localStart(
 }
 
 const RETRY_MS = 200;
+/** Whoever uses an array whose writes were refused will not end soon. */
+const RETRY_REFUSED_MS = 5000;
 const REPEAT_MS = 1000;
 const PROGRESS_MS = 1000;
 /** Longer than a lost path rests between two tries: one that works only until its next I/O is not back. */
@@ -937,11 +939,14 @@ export function localStep(
       const ofPath = JSON.stringify(input.op) === JSON.stringify(array.pathBusy);
       change(input.array, {
         ...(ofPath ? { pathBusy: null } : { busy: null }),
-        retryAtMs: failed ? now + RETRY_MS : 0,
+        retryAtMs: failed ? now + (array.refused ? RETRY_REFUSED_MS : RETRY_MS) : 0,
         ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [])),
       });
       if (input.error !== null) {
-        const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
+        // Why it is not to be had says more than who uses it.
+        const text = array.refused
+          ? refusedText(array.record)
+          : `${array.record.md}: ${input.op.op}: ${input.error.text}`;
         if (array.trouble !== text) effects.push({ type: 'trouble', array: input.array, md: array.record.md, text });
         change(input.array, { trouble: text });
         const shapes = input.op.op === 'set-slots' || input.op.op === 'set-size';

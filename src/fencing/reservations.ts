@@ -179,14 +179,10 @@ export class Reservations {
     }
   }
 
-  /** Disks that leave the cluster's care are anybody's again. Best effort: a disk that is gone keeps its keys. */
+  /** Disks that leave the cluster's care are anybody's again. One that is gone, or that is somebody else's, stays as it is. */
   async letGo(paths: readonly string[]): Promise<void> {
-    await Promise.all(
-      paths.map(async (path) => {
-        const { keys } = await this.#options.disks.readReservations(path);
-        if (keys.includes(this.key)) await this.#options.disks.clearReservations(path, this.key);
-      }),
-    ).catch(() => undefined);
+    const { disks } = this.#options;
+    await Promise.all(paths.map((path) => disks.clearReservations(path, this.key).catch(() => undefined)));
   }
 }
 

@@ -11,7 +11,19 @@ import {
   type NodeArrays,
   reportOf,
 } from '../../src/arrays/local.ts';
-import { ARRAY, bootOf, COPY_OPTIONS, LEG_A, LEG_B, lost, md, mirror, PATHS } from './arrays_fixture.ts';
+import {
+  ARRAY,
+  bootOf,
+  COPY_OPTIONS,
+  LEG_A,
+  LEG_B,
+  lost,
+  md,
+  mirror,
+  newer,
+  PATHS,
+  withFaulty,
+} from './arrays_fixture.ts';
 
 const ALL = new Set([LEG_A, LEG_B]);
 
@@ -180,4 +192,19 @@ test('a node that was without a grant looks for its keys again before it lets a 
   assert.deepEqual(ops(node.tick(1)), [], 'what it saw before it stood still says nothing');
   assert.ok(record.writers.includes(2));
   assert.deepEqual(ops(node.keys()), ['open']);
+});
+
+test('what was refused is answered never, though the leg that refused it has failed for all since: a resync may have undone the other', () => {
+  const node = Node.writing();
+  node.see(blockedLeg());
+  node.keys({ shutOut: true, usable: new Set() });
+  node.keys();
+  const record = withFaulty(newer(node.array().record, {}), LEG_A);
+  const effects = [
+    ...node.feed({ type: 'commit', record, forgotten: false }),
+    ...node.see({ ...md({ held: false }, LEG_A) }),
+    ...node.feed({ type: 'released', array: ARRAY, version: record.version }),
+    ...node.tick(),
+  ];
+  assert.ok(!ops(effects).includes('answer-gates'), ops(effects).join());
 });
