@@ -91,6 +91,7 @@ const REQUEST_TIMEOUT_MS = 60_000;
 const KEYS_EVERY_MS = 2000;
 /** While this node's key is missing somewhere. */
 const KEYS_SOON_MS = 200;
+const KEYS_WAIT_MS = 1000;
 const GOSSIP_AFTER_FRAMES_MS = 50;
 /** In larger clusters events go by gossip alone: its neighbours pass them on. */
 const TELL_ALL_NODES_MAX = 16;
@@ -851,7 +852,12 @@ export class Agent implements AgentFace {
     return [...records.values()].flatMap(({ members, writers }) =>
       members
         .filter(({ role }) => role !== 'faulty')
-        .map(({ uuid }) => ({ member: uuid, path: this.disks.paths.get(uuid) ?? null, writers })),
+        .map(({ uuid, role }) => ({
+          member: uuid,
+          path: this.disks.paths.get(uuid) ?? null,
+          written: role !== 'spare',
+          writers,
+        })),
     );
   }
 
@@ -1037,7 +1043,11 @@ export class Agent implements AgentFace {
     const words: string[] = [];
     try {
       // A member that refuses this node's writes has not failed.
-      if (this.#reservations !== null && !this.#ownsKeys(stamped)) await this.#lookAtKeys();
+      if (!this.#ownsKeys(stamped)) {
+        await this.#lookAtKeys();
+        // A new master's own grant is on its way.
+        await this.#until(() => this.#ownsKeys(stamped), KEYS_WAIT_MS);
+      }
       const devices = this.disks.paths;
       const writes =
         kind === 'release'
@@ -1084,7 +1094,8 @@ export class Agent implements AgentFace {
   }
 
   #ownsKeys({ members }: ArrayRecord): boolean {
-    return members.every(({ uuid, role }) => role === 'faulty' || this.#reservations?.isUsable(uuid) !== false);
+    const { keys } = this.#local;
+    return keys === null || members.every(({ uuid, role }) => role === 'faulty' || keys.usable.has(uuid));
   }
 
   async #commit(effect: Extract<MasterEffect, { type: 'commit' }>): Promise<void> {

@@ -28,6 +28,8 @@ export interface ReservedMember {
   member: string;
   /** null: this node does not see it. */
   path: string | null;
+  /** md writes to it; a spare has to be seen by nobody. */
+  written: boolean;
   /** Nodes that may write to it. */
   writers: readonly NodeId[];
 }
@@ -66,6 +68,7 @@ export class Reservations {
   readonly #options: ReservationsOptions;
   readonly key: string;
   #states = new Map<string, KeyState>();
+  readonly #looking = new Map<string, Promise<Looked>>();
   /** Members that this agent has put its key on, or found it on. */
   readonly #had = new Set<string>();
 
@@ -97,7 +100,7 @@ export class Reservations {
     await Promise.all(
       members.map(async (member) => {
         const before = this.#had.has(member.member);
-        const seen = await this.#inTime(this.#lookAt(member));
+        const seen = await this.#inTime(member);
         states.set(member.member, seen.state);
         if (seen.state === 'registered') this.#had.add(member.member);
         if (before && seen.wasMissing) {
@@ -110,11 +113,15 @@ export class Reservations {
     return { states, missed, renewed };
   }
 
-  #inTime(looking: Promise<Looked>): Promise<Looked> {
+  /** A disk that has not answered yet is not asked again: each question may keep a thread waiting in the kernel. */
+  #inTime(member: ReservedMember): Promise<Looked> {
+    const looking = this.#looking.get(member.member) ?? this.#lookAt(member);
+    this.#looking.set(member.member, looking);
     return new Promise((resolve) => {
       const callOff = this.#options.after(ANSWER_MS, () => resolve({ state: 'unknown', wasMissing: false }));
       void looking.then((seen) => {
         callOff();
+        this.#looking.delete(member.member);
         resolve(seen);
       });
     });
@@ -153,7 +160,8 @@ export class Reservations {
    */
   async shutOut(node: NodeId, members: readonly ReservedMember[]): Promise<void> {
     if (members.length === 0) throw new MdError('ENODEV', 'no member of any array is known here');
-    await Promise.all(members.map(({ member, path }) => this.#shutOutOf(node, member, path)));
+    const seen = members.filter(({ path, written }) => path !== null || written);
+    await Promise.all(seen.map(({ member, path }) => this.#shutOutOf(node, member, path)));
   }
 
   async #shutOutOf(node: NodeId, member: string, path: string | null): Promise<void> {

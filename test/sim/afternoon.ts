@@ -26,6 +26,8 @@ export interface Setting {
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
   fencing?: FencingMethod[];
+  /** Between two writes of an application. @default 1 */
+  everyMs?: number;
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -64,7 +66,7 @@ export async function writing(
     await cluster.until('md0 on all', () =>
       cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null),
     );
-  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks) };
+  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks, setting.everyMs) };
 }
 
 export async function startedOn(
@@ -72,9 +74,10 @@ export async function startedOn(
   nodes: readonly NodeId[],
   region = 0,
   blocks = BLOCKS,
+  everyMs = 1,
 ): Promise<Application[]> {
   const applications = nodes.map(
-    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs: 1 }),
+    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs }),
   );
   for (const application of applications) application.start();
   await watchedPass(cluster, 500);

@@ -22,7 +22,7 @@ const BLOCKS = 80;
 const FROZEN_MS = 6000;
 
 function reserved(seed: number) {
-  return writing({ seed, legs: 2, fencing: ['reservation'], bitmap: false });
+  return writing({ seed, legs: 2, fencing: ['reservation'], bitmap: false, everyMs: 10 });
 }
 
 function nodesOn(cluster: SimCluster, disk: string): (NodeId | null)[] {

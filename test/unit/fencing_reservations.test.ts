@@ -46,7 +46,7 @@ class San {
   }
 
   members(writers: readonly NodeId[] = [1, 2]): ReservedMember[] {
-    return DISKS.map((disk) => ({ member: disk, path: disk, writers }));
+    return DISKS.map((disk) => ({ member: disk, path: disk, written: true, writers }));
   }
 
   nodesOn(disk: string): (NodeId | null)[] {
@@ -146,6 +146,7 @@ test('nobody counts as shut out while a member is not seen, has no reservations,
   const [first, second] = san.members();
   assert.ok(first && second);
   await assert.rejects(one.shutOut(2, [first, { ...second, path: null }]), /sees no disk with member sdb/);
+  await one.shutOut(2, [first, { ...second, path: null, written: false }]);
   san.storage.withoutReservations('sdb');
   await assert.rejects(one.shutOut(2, san.members()), /sdb has no reservations/);
   await assert.rejects(one.shutOut(2, []), /no member of any array is known/);
