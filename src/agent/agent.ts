@@ -906,7 +906,7 @@ export class Agent implements AgentFace {
           }),
       );
       const shutOut = used && reservations.isShutOut;
-      this.#tellKeys(seen, shutOut);
+      this.#tellKeys(seen, shutOut, lapsedAtMs > this.#keysSeenMs);
       // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
       const answered = [...seen.states.values()].some((state) => state !== 'unknown');
       if (answered) this.#keysSeenMs = atMs;
@@ -917,11 +917,13 @@ export class Agent implements AgentFace {
     }
   }
 
-  #tellKeys({ missed, renewed }: KeysSeen, shutOut: boolean): void {
+  /** @param lapsed it was without a grant since it last looked */
+  #tellKeys({ missed, renewed }: KeysSeen, shutOut: boolean, lapsed: boolean): void {
     const node = this.self;
-    // Taken back, it is told so; here a disk had forgotten all.
     if (renewed.length > 0 && !this.#shutOut) {
-      this.notice('ReservationsRenewed', 'warning', `node/${node}`, { node, members: renewed.join(' ') });
+      // Shut out and taken back before it looked; or a disk had forgotten all.
+      if (lapsed) this.notice('NodeTakenBack', 'notice', `node/${node}`, { node });
+      else this.notice('ReservationsRenewed', 'warning', `node/${node}`, { node, members: renewed.join(' ') });
     }
     if (shutOut === this.#shutOut) return;
     this.#shutOut = shutOut;
