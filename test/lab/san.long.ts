@@ -159,8 +159,14 @@ test('fencing by reservations alone', { skip, timeout: 900_000 }, async (t) => {
     await leads(cluster, 1);
     await writers.start();
     await san.restart();
+    await writers.goOn(cluster.nodes, 120_000);
+    // All lost both legs for a while: they may have given one up, and the last copy waited.
+    const legs = await legsOf(cluster, 1);
+    const missing = LUNS.filter((_, leg) => !legs.includes(leg));
+    for (const device of missing) {
+      await cluster.must(1, `manage md0 --remove ${device} --add ${device}`);
+    }
     await cluster.open(cluster.nodes, 'md0', 120_000);
-    await writers.goOn(cluster.nodes, 60_000);
     await reserved(cluster);
     assert.ok((await notices(cluster, 1)).includes('ReservationsRenewed'));
     await proveWhole(cluster, writers);
