@@ -17,6 +17,7 @@ import {
   type ArrayObservation,
   type CopyOrder,
   type Disk,
+  type DiskReservations,
   type MdDriver,
   MdError,
   type MetadataResult,
@@ -191,6 +192,37 @@ export class SimulatedNode implements MdDriver {
     return this.#kernel.read(this.#storage.at(this.node, path), offsetBytes, lengthBytes);
   }
 
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  /** On its way, as any other I/O. @throws MdError EIO */
+  async #asked<T>(path: string, ask: (disk: string) => T): Promise<T> {
+    const disk = this.#storage.at(this.node, path);
+    await this.#kernel.moment();
+    if (this.#storage.broken(this.node, disk, 'write'))
+      throw new MdError('ENOLINK', `disk ${path}: it does not answer node ${this.node}`);
+    return ask(disk);
+  }
+
+  readReservations(path: string): Promise<DiskReservations> {
+    return this.#asked(path, (disk) => this.#storage.readReservations(disk));
+  }
+
+  registerKey(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.registerKey(this.node, disk, key));
+  }
+
+  reserve(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.reserve(this.node, disk, key));
+  }
+
+  preemptKey(path: string, key: string, victim: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.preemptKey(this.node, disk, key, victim));
+  }
+
+  clearReservations(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.clearReservations(this.node, disk, key));
+  }
+
   // --- arrays ---------------------------------------------------------------------------------------------------------
 
   running(): { md: string; metadata: string; devices: string[] }[] {
@@ -326,7 +358,9 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     const array = this.#array(md);
     this.#needGrant(md);
-    const unsettled = array.members.find((member) => member.blocked && settled?.includes(member.uuid) === false);
+    const unsettled = array.members.find(
+      (member) => member.blocked && (!member.faulty || settled?.includes(member.uuid) === false),
+    );
     if (unsettled !== undefined) {
       throw new MdError('EAGAIN', `${md}: ${unsettled.disk} has failed meanwhile; nothing is answered`);
     }

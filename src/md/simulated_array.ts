@@ -580,11 +580,20 @@ export class SimulatedArray {
       try {
         return await io();
       } catch (error) {
+        if (error instanceof MdError && error.code === 'EBADE') await this.#refused(member);
         if (member.path === 'direct' || !(error instanceof MdError) || error.code !== 'EIO') throw error;
         if (member.path === 'up') member.path = 'lost';
         this.#tell();
       }
     }
+  }
+
+  /** The disk refuses this node's writes: as a real member with a bad block that nobody acknowledges, it holds them until it has failed. */
+  async #refused(member: AttachedMember): Promise<void> {
+    member.blocked = true;
+    this.#writePending = true;
+    this.#tell();
+    await this.#until(() => member.faulty);
   }
 
   // --- the application's I/O ------------------------------------------------------------------------------------------
