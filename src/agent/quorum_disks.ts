@@ -2,13 +2,13 @@
  * The quorum disks as this node reaches them: names in, blocks out. A disk is one of ours as long as a record lists it, or it is the
  * witness: what was removed may be somebody else's by now, and is neither read nor written.
  */
+import { nodeSlotsOf } from '../arrays/levels.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import { type DiskBlock, QUORUM_DISKS_MAX, type ReadBlock } from '../lease/index.ts';
 import type { MdDriver } from '../md/driver.ts';
 import { meshGeometry, NODE_BLOCK_BYTES } from '../md/mesh_area.ts';
 import { decodeNodeBlock, decodeWitness, encodeNodeBlock, encodeWitness } from '../md/node_block.ts';
 import type { DiskView } from './disk_view.ts';
-import { NODE_SLOTS } from './parts.ts';
 
 const SECTOR_BYTES = 512;
 /** Header, and a block for each node that there can be. */
@@ -87,13 +87,15 @@ export class QuorumDisks {
   #place(disk: string): { path: string; blocksBytes: number } {
     const { witness, disks } = this.#options;
     if (witness !== null && disk === this.#witness) return { path: witness, blocksBytes: NODE_BLOCK_BYTES };
-    const listed = this.#records().some((record) => record.members.some(({ uuid }) => uuid === disk));
+    const record = this.#records().find(({ members }) => members.some(({ uuid }) => uuid === disk));
     const path = disks.paths.get(disk);
     const seen = disks.disks.find((each) => each.path === path);
-    if (!listed || path === undefined || seen == null || seen.superblock === null) {
-      throw new Error(`quorum disk ${disk}: ${listed ? 'not seen on this node' : 'no member of an array any more'}`);
+    if (record === undefined || path === undefined || seen == null || seen.superblock === null) {
+      throw new Error(
+        `quorum disk ${disk}: ${record === undefined ? 'no member of an array any more' : 'not seen on this node'}`,
+      );
     }
-    const geometry = meshGeometry(seen.superblock, seen.mesh?.nodeSlots ?? NODE_SLOTS);
+    const geometry = meshGeometry(seen.superblock, nodeSlotsOf(record));
     if ('error' in geometry) throw new Error(`quorum disk ${path}: ${geometry.error}`);
     return { path, blocksBytes: geometry.nodeBlocksSector * SECTOR_BYTES };
   }

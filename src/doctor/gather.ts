@@ -127,6 +127,7 @@ export async function gather(
               .map(({ path, answers }) => ({ path, answers })),
     },
     arrays: status instanceof Error ? [] : status.arrays.map(arrayFacts),
+    reservations: status instanceof Error ? null : status.reservations,
     disks: disks.map((disk) => ({
       path: disk.path,
       uuid: disk.superblock?.deviceUuid ?? null,

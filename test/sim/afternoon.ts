@@ -4,6 +4,7 @@ import type { CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import type { Config } from '#src/config/index.ts';
+import type { FencingMethod } from '#src/fencing/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
 import { SimCluster } from './cluster.ts';
@@ -28,6 +29,9 @@ export interface Setting {
   /** @default 3 */
   nodes?: number;
   quorum?: Config['quorum'];
+  fencing?: FencingMethod[];
+  /** Between two writes of an application. @default 1 */
+  everyMs?: number;
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -37,7 +41,7 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check, nodes, quorum } = setting;
+  const { pathLoss, check, nodes, quorum, fencing } = setting;
   const witnessMib = quorum?.witness == null ? [] : [1];
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
@@ -47,6 +51,7 @@ export async function writing(
     ...(quorum && { quorum }),
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
+    ...(fencing && { fencing }),
   });
   prepare(cluster);
   const devices = cluster.storage
@@ -71,7 +76,7 @@ export async function writing(
     await cluster.until('md0 on all', () =>
       cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null),
     );
-  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks) };
+  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks, setting.everyMs) };
 }
 
 export async function startedOn(
@@ -79,9 +84,10 @@ export async function startedOn(
   nodes: readonly NodeId[],
   region = 0,
   blocks = BLOCKS,
+  everyMs = 1,
 ): Promise<Application[]> {
   const applications = nodes.map(
-    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs: 1 }),
+    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs }),
   );
   for (const application of applications) application.start();
   await watchedPass(cluster, 500);

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DiskView } from '#src/agent/disk_view.ts';
-import { NODE_SLOTS } from '#src/agent/parts.ts';
 import { QuorumDisks } from '#src/agent/quorum_disks.ts';
 import type { ArrayRecord } from '#src/arrays/record.ts';
 import type { DiskBlock } from '#src/lease/index.ts';
@@ -37,7 +36,6 @@ async function scene(witness: string | null) {
     record,
     clusterUuid: CLUSTER,
     clusterName: 'demo',
-    nodeSlots: NODE_SLOTS,
     devices,
     meshSequence: 1,
     fresh: new Set(devices.keys()),
