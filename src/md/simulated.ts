@@ -484,8 +484,30 @@ export class SimulatedNode implements MdDriver {
     this.#array(md).thaw();
   }
 
+  /** Boots of its kernel so far. */
+  get boots(): number {
+    return this.#kernel.boots;
+  }
+
   get down(): boolean {
     return this.#kernel.down;
+  }
+
+  /** The agent's process is gone (kill -9): its arrays run on, and nobody keeps their deadlines. */
+  agentDied(): void {
+    this.#guard.end();
+    this.#guard = this.#newGuard();
+    this.#listeners.clear();
+  }
+
+  /** What `mdmesh drop-writes` does after that: holds what is open, if nothing is in the way. */
+  async dropWrites(): Promise<void> {
+    await Promise.all([...this.#arrays.values()].map((array) => array.hold().catch(() => undefined)));
+  }
+
+  /** The piece of this array that this node's md copies in this moment, in its sectors. null: none. */
+  copying(md: string): SectorRange | null {
+    return this.#arrays.get(md)?.piece ?? null;
   }
 
   /** Power off: writes in flight may be torn, no promise of this boot is ever settled. */
