@@ -612,11 +612,14 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   return { op: null, settled: true };
 }
 
-/** Nobody waits for this node, and of all that the record calls in sync it has nothing, and sees nothing: it would read what is old. */
+/**
+ * Nobody waits for this node, and of all that the record calls in sync it has nothing: it would read what is old, and md would not
+ * let go of the last of that. It is assembled anew, as soon as what is in sync is seen.
+ */
 function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
   if (record.writers.includes(state.self)) return false;
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
-  return activeMembers(record).every(({ uuid }) => !has(uuid) && !state.paths.has(uuid));
+  return activeMembers(record).every(({ uuid }) => !has(uuid));
 }
 
 function isUnfit({ unfit, record }: LocalArray): boolean {

@@ -55,6 +55,10 @@ function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+function isBlank(bytes: Uint8Array): boolean {
+  return Buffer.compare(bytes, new Uint8Array(bytes.length)) === 0;
+}
+
 export class SimulatedNode implements MdDriver {
   readonly kind = 'simulated';
   readonly node: number;
@@ -88,7 +92,16 @@ export class SimulatedNode implements MdDriver {
     return this.#kernel.now();
   }
 
+  /** `kernelBoot` of so many boots: it is asked for often. */
+  #bootNamed: { boots: number; uuid: string } | null = null;
+
   kernelBoot(): string {
+    if (this.#bootNamed?.boots !== this.#kernel.boots)
+      this.#bootNamed = { boots: this.#kernel.boots, uuid: this.#nameOfBoot() };
+    return this.#bootNamed.uuid;
+  }
+
+  #nameOfBoot(): string {
     const hex = createHash('sha256').update(`${this.node} ${this.#kernel.boots}`).digest('hex');
     return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
   }
@@ -152,7 +165,7 @@ export class SimulatedNode implements MdDriver {
     ];
     const hash = createHash('sha256');
     for (const part of parts) hash.update(part);
-    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every((part) => part.every((byte) => byte === 0)) };
+    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every(isBlank) };
   }
 
   async writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {

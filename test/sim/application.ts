@@ -4,6 +4,7 @@
  * whether it still has every write that was acknowledged.
  */
 import type { NodeId } from '#src/arrays/record.ts';
+import { MdError } from '#src/md/driver.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
 import type { SimCluster } from './cluster.ts';
 
@@ -101,6 +102,8 @@ export class Application {
         this.acknowledged += 1;
         onAcknowledged(block);
       } catch (error) {
+        // The array was stopped in between: there is nothing to write to, and nothing was lost.
+        if (error instanceof MdError && error.code === 'ENODEV') return this.abandon();
         this.failed += 1;
         this.trouble ??= error instanceof Error ? error.message : String(error);
       }
@@ -146,23 +149,22 @@ export class Application {
   /** Each sector of a block's bytes that holds something older than this write, in words. */
   olderThan(block: number, bytes: Uint8Array, acknowledged: number): string[] {
     if (acknowledged === 0) return [];
-    // A write that was not answered may have landed in part: a newer sector is no loss.
-    return sequencesIn(bytes, this.node, block).flatMap((found, sector) =>
-      found !== null && found >= acknowledged
-        ? []
-        : [
-            `block ${block} sector ${sector} holds write ${found ?? 'of nobody'}, ${acknowledged} was acknowledged to node ${this.node}`,
-          ],
-    );
+    const older: string[] = [];
+    for (let sector = 0; sector < SECTORS_PER_BLOCK; sector++) {
+      const found = sequenceIn(bytes, this.node, block, sector);
+      // A write that was not answered may have landed in part: a newer sector is no loss.
+      if (found !== null && found >= acknowledged) continue;
+      older.push(
+        `block ${block} sector ${sector} holds write ${found ?? 'of nobody'}, ${acknowledged} was acknowledged to node ${this.node}`,
+      );
+    }
+    return older;
   }
 }
 
 /** By which write each sector of a node's block came; null: it is nobody's, or torn. */
 export function sequencesIn(bytes: Uint8Array, node: NodeId, block: number): (number | null)[] {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Array.from({ length: SECTORS_PER_BLOCK }, (_, sector) =>
-    sequenceIn(buffer.subarray(sector * SECTOR_BYTES), node, block, sector),
-  );
+  return Array.from({ length: SECTORS_PER_BLOCK }, (_, sector) => sequenceIn(bytes, node, block, sector));
 }
 
 function filled(node: NodeId, block: number, sequence: number): Uint8Array {
@@ -178,11 +180,13 @@ function filled(node: NodeId, block: number, sequence: number): Uint8Array {
   return bytes;
 }
 
-function sequenceIn(sector: Buffer, node: NodeId, block: number, index: number): number | null {
-  for (const at of [0, SECTOR_BYTES - 20]) {
-    const is = [0, 4, 8, 12].map((offset) => sector.readUInt32LE(at + offset));
-    if (is[0] !== MARK || is[1] !== node || is[2] !== block || is[3] !== index) return null;
+function sequenceIn(block: Uint8Array, node: NodeId, number: number, sector: number): number | null {
+  const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
+  const begin = sector * SECTOR_BYTES;
+  for (const at of [begin, begin + SECTOR_BYTES - 20]) {
+    const isOurs = view.getUint32(at, true) === MARK && view.getUint32(at + 4, true) === node;
+    if (!isOurs || view.getUint32(at + 8, true) !== number || view.getUint32(at + 12, true) !== sector) return null;
   }
-  const sequence = sector.readUInt32LE(16);
-  return sector.readUInt32LE(SECTOR_BYTES - 4) === sequence ? sequence : null;
+  const sequence = view.getUint32(begin + 16, true);
+  return view.getUint32(begin + SECTOR_BYTES - 4, true) === sequence ? sequence : null;
 }

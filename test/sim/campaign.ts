@@ -7,7 +7,7 @@ import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { SimCluster } from './cluster.ts';
-import { type Chance, CLOCK_PACES, type Fault, FAULTS } from './faults.ts';
+import { type Chance, CLOCK_PACES, FAULTS, type Fault } from './faults.ts';
 import { Ground, type Violation } from './ground.ts';
 import { operatorWish } from './operators.ts';
 import { Transcript } from './transcript.ts';
@@ -58,7 +58,13 @@ class Campaign implements Chance {
   #wishesMeanMs = 12_000;
   #over = false;
 
-  private constructor(seed: number, cluster: SimCluster, time: VirtualTime, random: () => number, transcript: Transcript) {
+  private constructor(
+    seed: number,
+    cluster: SimCluster,
+    time: VirtualTime,
+    random: () => number,
+    transcript: Transcript,
+  ) {
     this.#seed = seed;
     this.cluster = cluster;
     this.#time = time;
@@ -89,14 +95,21 @@ class Campaign implements Chance {
       fencing,
       pathLoss: { policy, waitMs: 3000 },
       check,
-      log: (node, level, text) => transcript.say(`node ${node}`, level === 'info' ? text : `${level}: ${text}`),
+      log: (node, level, text, fields) => {
+        const why = 'why' in fields ? `: ${String(fields.why)}` : '';
+        transcript.say(`node ${node}`, `${level === 'info' ? '' : `${level}: `}${text}${why}`);
+      },
     });
     const campaign = new Campaign(seed, cluster, time, random, transcript);
-    transcript.say('setting', `seed ${seed}: ${count} nodes, ${disks} disks, fencing by ${fencing}, path loss ${policy}`);
+    transcript.say(
+      'setting',
+      `seed ${seed}: ${count} nodes, ${disks} disks, fencing by ${fencing}, path loss ${policy}`,
+    );
     for (const node of cluster.nodes) {
-      if (random() < 0.5) cluster.paceClock(node, CLOCK_PACES.slowest + (CLOCK_PACES.fastest - CLOCK_PACES.slowest) * random());
+      if (random() < 0.5)
+        cluster.paceClock(node, CLOCK_PACES.slowest + (CLOCK_PACES.fastest - CLOCK_PACES.slowest) * random());
     }
-    campaign.#faultsMeanMs = campaign.between(1500, 15_000);
+    campaign.#faultsMeanMs = campaign.between(2500, 30_000);
     await campaign.#createArray(disks);
     return campaign;
   }
@@ -122,9 +135,9 @@ class Campaign implements Chance {
   // --- the story ------------------------------------------------------------------------------------------------------
 
   async #createArray(disks: number): Promise<void> {
-    const { cluster, random } = this;
+    const { cluster, ground, random } = this;
     await cluster.boot(...cluster.nodes);
-    await cluster.master();
+    await this.#until('a first master', CALM_WITHIN_MS, () => this.#oneMaster());
     const legs = disks > 2 && random() < 0.4 ? 3 : 2;
     const devices = cluster.storage.names().map((name) => `/dev/${name}`);
     const bitmap = random() < 0.5;
@@ -142,11 +155,11 @@ class Campaign implements Chance {
     });
     if (!created.ok) throw new Error(`seed ${this.#seed}: the array was not created: ${created.text}`);
     this.transcript.say('setting', `md0: ${legs} legs, ${disks - legs} spares, ${bitmap ? 'bitmaps' : 'no bitmap'}`);
-    if (random() < 0.5) await cluster.open();
+    if (random() < 0.5) await this.#until('a first copy', CALM_WITHIN_MS, () => ground.record?.resync === null);
     const everyMs = this.between(60, 400);
     for (const node of cluster.nodes) {
       const firstBlock = (node - 1) * BLOCKS;
-      this.ground.addApplication({ node, md: 'md0', firstBlock, blocks: BLOCKS, everyMs });
+      ground.addApplication({ node, md: 'md0', firstBlock, blocks: BLOCKS, everyMs });
     }
   }
 
@@ -162,7 +175,10 @@ class Campaign implements Chance {
     while (this.ground.violation === null && !look()) {
       if (this.#time.clock() < endMs) await this.pass(50);
       else {
-        this.ground.judge(progressOnceFaultsStop, `after ${withinMs / 1000} s without faults still not: ${what}\n${this.cluster.account()}`);
+        this.ground.judge(
+          progressOnceFaultsStop,
+          `after ${withinMs / 1000} s without faults still not: ${what}\n${this.cluster.account()}`,
+        );
       }
     }
   }
@@ -308,9 +324,11 @@ class Campaign implements Chance {
     const ask = (request: Request): boolean => {
       if (asking) return false;
       asking = true;
-      void this.#asks(1, request).finally(() => this.later(1000, () => {
-        asking = false;
-      }));
+      void this.#asks(1, request).finally(() =>
+        this.later(1000, () => {
+          asking = false;
+        }),
+      );
       return false;
     };
     await this.#until('the array is whole and open on every node', CALM_WITHIN_MS, () => {
@@ -325,12 +343,20 @@ class Campaign implements Chance {
       const device = faulty === undefined ? undefined : paths[faulty.uuid];
       if (device !== undefined) return ask({ verb: 'remove', array: 'md0', device });
       const used = new Set(Object.values(paths));
-      const free = cluster.storage.names().map((name) => `/dev/${name}`).find((path) => !used.has(path));
+      const free = cluster.storage
+        .names()
+        .map((name) => `/dev/${name}`)
+        .find((path) => !used.has(path));
       const legs = record.members.filter(({ role }) => role === 'active').length;
       if (legs < record.raidDisks && free !== undefined && record.resync === null) {
         return ask({ verb: 'add', array: 'md0', device: free, force: false });
       }
-      if (legs < record.raidDisks || record.resync !== null || record.members.some(({ replaces }) => replaces !== undefined)) return false;
+      if (
+        legs < record.raidDisks ||
+        record.resync !== null ||
+        record.members.some(({ replaces }) => replaces !== undefined)
+      )
+        return false;
       return cluster.nodes.every((node) => {
         const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
         const open = local !== null && !local.held && !local.writePending && local.suspended === null;

@@ -77,7 +77,11 @@ const network: Fault[] = [
       if (pair === undefined) return null;
       const [from, to] = chance.random() < 0.5 ? pair : [pair[1], pair[0]];
       chance.cluster.hub.cutOneWay(from, to);
-      return { text: `${from} is not heard by ${to}`, lastsMs: chance.between(200, 20_000), end: () => heal(chance, [pair]) };
+      return {
+        text: `${from} is not heard by ${to}`,
+        lastsMs: chance.between(200, 20_000),
+        end: () => heal(chance, [pair]),
+      };
     },
   },
   {
@@ -104,7 +108,11 @@ const network: Fault[] = [
       const left = cluster.nodes.filter(() => chance.random() < 0.5);
       const cuts = pairs(chance).filter(([a, b]) => left.includes(a) !== left.includes(b));
       for (const [a, b] of cuts) cluster.hub.cut(a, b);
-      return { text: `{${left.join(' ')}} from the rest`, lastsMs: chance.between(500, 15_000), end: () => heal(chance, cuts) };
+      return {
+        text: `{${left.join(' ')}} from the rest`,
+        lastsMs: chance.between(500, 15_000),
+        end: () => heal(chance, cuts),
+      };
     },
   },
   {
@@ -118,7 +126,11 @@ const network: Fault[] = [
       const end = () => {
         for (const [a, b] of all) hub.lose(a, b, 0);
       };
-      return { text: `${Math.round(100 * fraction)} % on ${all.length} ways`, lastsMs: chance.between(1000, 30_000), end };
+      return {
+        text: `${Math.round(100 * fraction)} % on ${all.length} ways`,
+        lastsMs: chance.between(1000, 30_000),
+        end,
+      };
     },
   },
   {
@@ -274,7 +286,11 @@ const disks: Fault[] = [
       const node = chance.random() < 0.5 ? null : (chance.pick(nodes) ?? null);
       const delayMs = chance.between(2, 800);
       const end = storage.fault({ node, disk, kind: 'slow', delayMs });
-      return { text: `${disk} from ${node ?? 'everywhere'}: ${delayMs.toFixed(0)} ms`, lastsMs: chance.between(500, 10_000), end };
+      return {
+        text: `${disk} from ${node ?? 'everywhere'}: ${delayMs.toFixed(0)} ms`,
+        lastsMs: chance.between(500, 10_000),
+        end,
+      };
     },
   },
   {
@@ -286,7 +302,11 @@ const disks: Fault[] = [
       const state = chance.pick(['slow', 'broken'] as const);
       if (node === undefined || state === undefined) return null;
       cluster.stateDisk(node, state);
-      return { text: `node ${node} ${state}`, lastsMs: chance.between(1000, 20_000), end: () => cluster.stateDisk(node, 'fine') };
+      return {
+        text: `node ${node} ${state}`,
+        lastsMs: chance.between(1000, 20_000),
+        end: () => cluster.stateDisk(node, 'fine'),
+      };
     },
   },
   {
@@ -351,7 +371,11 @@ const together: Fault[] = [
       const end = cluster.storage.fault({ node: where, disk, kind: 'all' });
       const afterMs = chance.between(0.2, 100);
       chance.later(afterMs, () => crash(chance, [node], () => chance.between(300, 15_000)));
-      return { text: `${disk} from ${where ?? 'everywhere'}, node ${node} ${afterMs.toFixed(1)} ms later`, lastsMs: chance.between(500, 10_000), end };
+      return {
+        text: `${disk} from ${where ?? 'everywhere'}, node ${node} ${afterMs.toFixed(1)} ms later`,
+        lastsMs: chance.between(500, 10_000),
+        end,
+      };
     },
   },
   {
@@ -364,7 +388,11 @@ const together: Fault[] = [
       if (node === undefined || disk === undefined) return null;
       crash(chance, [node], () => chance.between(300, 4000));
       cluster.storage.hide(node, disk);
-      return { text: `${disk} on node ${node}`, lastsMs: chance.between(3000, 20_000), end: () => cluster.storage.show(node, disk) };
+      return {
+        text: `${disk} on node ${node}`,
+        lastsMs: chance.between(3000, 20_000),
+        end: () => cluster.storage.show(node, disk),
+      };
     },
   },
   {
@@ -380,7 +408,11 @@ const together: Fault[] = [
       for (const [a, b] of cuts) cluster.hub.cut(a, b);
       chance.later(afterMs, () => cluster.freeze(node, chance.random() < 0.5 ? 'machine' : 'process'));
       chance.later(afterMs + stillMs, () => cluster.thaw(node));
-      return { text: `node ${node} for ${stillMs.toFixed(0)} ms`, lastsMs: chance.between(1000, 12_000), end: () => heal(chance, cuts) };
+      return {
+        text: `node ${node} for ${stillMs.toFixed(0)} ms`,
+        lastsMs: chance.between(1000, 12_000),
+        end: () => heal(chance, cuts),
+      };
     },
   },
   {
@@ -396,7 +428,11 @@ const together: Fault[] = [
       // About when the promises to the old master end.
       chance.later(2000 + 2500 * chance.random(), () => cluster.killAgent(voter));
       chance.later(2000 + 3500 * chance.random() + 500, () => void cluster.startAgent(voter));
-      return { text: `node ${voter}, as node ${master} is cut off`, lastsMs: chance.between(4000, 12_000), end: () => heal(chance, cuts) };
+      return {
+        text: `node ${voter}, as node ${master} is cut off`,
+        lastsMs: chance.between(4000, 12_000),
+        end: () => heal(chance, cuts),
+      };
     },
   },
 ];

@@ -33,6 +33,8 @@ export class Ground {
   readonly #cluster: SimCluster;
   readonly #say: (who: string, text: string) => void;
   readonly #lines = new Map<string, checkers.CommitLine>();
+  /** Commits that were made. */
+  readonly #made = new Set<string>();
   readonly #journaled = new Map<NodeId, Set<string>>();
   readonly #applied = new Map<NodeId, Map<string, Version>>();
   readonly #writers = new Map<string, readonly NodeId[]>();
@@ -68,7 +70,13 @@ export class Ground {
 
   // --- applications ---------------------------------------------------------------------------------------------------
 
-  addApplication(options: { node: NodeId; md: string; firstBlock: number; blocks: number; everyMs: number }): Application {
+  addApplication(options: {
+    node: NodeId;
+    md: string;
+    firstBlock: number;
+    blocks: number;
+    everyMs: number;
+  }): Application {
     const application: Application = new Application(this.#cluster, {
       ...options,
       onAcknowledged: (block) => this.#acknowledged(application, block),
@@ -90,13 +98,19 @@ export class Ground {
     this.#reading.add(reader);
     const before = application.newestIn(block);
     const settled = this.#storyIsTold(reader, application);
+    const isWriter = (): boolean => this.#newest?.writers.includes(reader) === true;
+    const wasWriter = isWriter();
     try {
       const bytes = await driver.read(application.md, block * SECTORS_PER_BLOCK, BLOCK_BYTES);
       this.reads += 1;
-      this.judge(checkers.noStaleRead, checkers.noStaleRead(reader, application, block, bytes, before.acknowledged));
+      if (wasWriter && isWriter())
+        this.judge(checkers.noStaleRead, checkers.noStaleRead(reader, application, block, bytes, before.acknowledged));
       if (settled) this.#compare(reader, application, block, before, bytes);
     } catch (error) {
-      this.#say(`node ${reader}`, `read of block ${block} failed: ${error instanceof Error ? error.message : String(error)}`);
+      this.#say(
+        `node ${reader}`,
+        `read of block ${block} failed: ${error instanceof Error ? error.message : String(error)}`,
+      );
     } finally {
       this.#reading.delete(reader);
     }
@@ -129,8 +143,7 @@ export class Ground {
 
   /** Now and then: what is no event of its own. */
   look(): void {
-    for (const application of this.applications)
-      this.judge(checkers.noWriteFails, checkers.noWriteFails(application));
+    for (const application of this.applications) this.judge(checkers.noWriteFails, checkers.noWriteFails(application));
     for (const node of this.#cluster.up()) {
       if (!this.#cluster.isRunning(node)) continue;
       const seen = this.#applied.get(node) ?? new Map<string, Version>();
@@ -171,6 +184,10 @@ export class Ground {
     this.judge(checkers.journaledOnce, checkers.journaledOnce(node, known, event));
     const { body } = event;
     if (event.origin !== node || body.type !== 'commit') return;
+    const id = `${node}/${event.bootNumber}/${event.sequence}`;
+    // Lost with the power, and back from the others' journals.
+    if (this.#made.has(id)) return;
+    this.#made.add(id);
     const { record } = body;
     this.commits += 1;
     const line = this.#lines.get(record.uuid) ?? { newest: null };
