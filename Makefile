@@ -84,12 +84,12 @@ soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, RO
 	$(NODE) test/lab/soak.ts
 
 .PHONY: sim
-sim: install ## simulated clusters among faults: SEED= (7, 3,5 or 1-100), NODES=, HOURS= (0.05 each); replays exactly
-	@SEED='$(SEED)' NODES='$(NODES)' HOURS='$(HOURS)' $(NODE) --no-warnings test/sim/run.ts
+sim: install ## simulated clusters among faults: SEED= (7, 3,5 or 1-100), NODES=, HOURS= (0.05 each), FAULTS=; replays exactly
+	@SEED='$(SEED)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts
 
 .PHONY: sim-night
 sim-night: install ## ten thousand seeds of that on all cores (hours); SEED=1-500: others
-	@SEED='$(or $(SEED),1-10000)' NODES='$(NODES)' HOURS='$(HOURS)' $(NODE) --no-warnings test/sim/run.ts
+	@SEED='$(or $(SEED),1-10000)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts
 
 .PHONY: sim-mutations
 sim-mutations: install ## switches each safety rule off and looks who notices: the table in docs/simulation.md; SEEDS= (60), ONLY=

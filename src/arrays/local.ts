@@ -306,6 +306,14 @@ function repeatsReleased(array: LocalArray, next: ArrayRecord): boolean {
   return adjacent && isReleased(array) && statementOf(record) === statementOf(next);
 }
 
+/**
+ * A master commits nothing before the release of its last commit: whose word was lost on the way, the next commit tells of it. What
+ * that one asks for may have to wait for the release, as a spare for a slot whose member still waits behind a lost path.
+ */
+function releasedBefore({ record, released }: LocalArray, next: ArrayRecord): ArrayRecord | null {
+  return record.version.term === next.version.term ? record : released;
+}
+
 /** Everything a record says, but for when it was said. */
 function statementOf(record: ArrayRecord): string {
   return JSON.stringify({ ...record, version: null, utimeSeconds: null });
@@ -791,7 +799,7 @@ export function localStep(
           reported: null,
         });
       } else {
-        const released = repeatsReleased(known, record) ? record : known.released;
+        const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
         change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);

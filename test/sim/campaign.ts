@@ -26,6 +26,10 @@ export interface CampaignOptions {
   nodes?: number;
   /** Of the cluster's time, until the faults end. @default 0.05 */
   hours?: number;
+  /** Only faults whose names contain one of these words. */
+  faults?: readonly string[];
+  /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
+  faultsEveryMs?: number;
   onProgress?: (simulatedMs: number) => void;
 }
 
@@ -57,6 +61,7 @@ class Campaign implements Chance {
   #faultsMeanMs = 5000;
   #wishesMeanMs = 12_000;
   #over = false;
+  #faults = FAULTS;
 
   private constructor(
     seed: number,
@@ -183,7 +188,10 @@ class Campaign implements Chance {
     }
   }
 
-  async run(hours: number, onProgress: (simulatedMs: number) => void): Promise<void> {
+  async run({ hours = 0.05, faults, faultsEveryMs, onProgress = () => undefined }: CampaignOptions): Promise<void> {
+    this.#faultsMeanMs = faultsEveryMs ?? this.#faultsMeanMs;
+    if (faults !== undefined) this.#faults = FAULTS.filter(({ name }) => faults.some((word) => name.includes(word)));
+    if (this.#faults.length === 0) throw new Error(`no fault is named ${faults?.join(' or ')}; see test/sim/faults.ts`);
     this.#applicationsGoOn();
     this.#readersGoOn();
     this.#faultsGoOn();
@@ -243,8 +251,8 @@ class Campaign implements Chance {
   }
 
   #drawn(): Fault | undefined {
-    let at = this.random() * FAULTS.reduce((sum, { weight }) => sum + weight, 0);
-    return FAULTS.find(({ weight }) => {
+    let at = this.random() * this.#faults.reduce((sum, { weight }) => sum + weight, 0);
+    return this.#faults.find(({ weight }) => {
       at -= weight;
       return at < 0;
     });
@@ -378,10 +386,10 @@ class Campaign implements Chance {
 }
 
 export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
-  const { seed, hours = 0.05, onProgress = () => undefined } = options;
+  const { seed } = options;
   const campaign = await Campaign.begin(options);
   const { cluster, ground, transcript } = campaign;
-  await campaign.run(hours, onProgress);
+  await campaign.run(options);
   const simulatedMs = cluster.time.clock();
   cluster.close();
   return {

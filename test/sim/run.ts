@@ -1,6 +1,7 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
- * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; WORKERS; FIRST=1: ends at the first violation.
+ * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away;
+ * WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
 import { campaigns, type Job, type Result } from './workers.ts';
@@ -33,6 +34,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     `SEED=${seed}`,
     ...(job.nodes ? [`NODES=${job.nodes}`] : []),
     ...(job.hours ? [`HOURS=${job.hours}`] : []),
+    ...(job.faults ? [`FAULTS='${job.faults.join()}'`] : []),
   ];
   process.stdout.write(
     `\nseed ${seed}: ${violation.checker}, ${(violation.atMs / 1000).toFixed(3)} s after its begin:\n  ${violation.text.split('\n').join('\n  ')}\n` +
@@ -43,7 +45,8 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
 async function main(): Promise<number> {
   const seeds = seedsIn(process.env.SEED || '1');
   const [nodes, hours] = [numberIn('NODES'), numberIn('HOURS')];
-  const job = { ...(nodes !== undefined && { nodes }), ...(hours !== undefined && { hours }) };
+  const faults = process.env.FAULTS ? process.env.FAULTS.split(',') : undefined;
+  const job = { ...(nodes && { nodes }), ...(hours && { hours }), ...(faults && { faults }) };
   const workers = Math.min(numberIn('WORKERS') ?? availableParallelism(), seeds.length);
   const begunMs = performance.now();
   const sum = { seeds: 0, simulatedMs: 0, acknowledged: 0, reads: 0, commits: 0, faults: 0, violations: 0 };

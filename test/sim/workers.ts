@@ -10,6 +10,8 @@ export interface Job {
   seed: number;
   nodes?: number;
   hours?: number;
+  faults?: readonly string[];
+  faultsEveryMs?: number;
   /** On a violation a transcript is written. */
   transcript: boolean;
 }
