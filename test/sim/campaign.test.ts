@@ -13,7 +13,7 @@ import { campaigns } from './workers.ts';
 
 verifyOnce();
 
-const seeds = seedsIn(process.env.MDMESH_SIM_SEEDS ?? '1-6');
+const seeds = seedsIn(process.env.MDMESH_SIM_SEEDS ?? '1-4');
 const HOURS = 0.02;
 
 for (const seed of seeds) {
@@ -25,17 +25,19 @@ for (const seed of seeds) {
 }
 
 test('a seed is replayed to the last word', async () => {
-  const [first, second] = [await runCampaign({ seed: 3, hours: 0.01 }), await runCampaign({ seed: 3, hours: 0.01 })];
+  const [first, second] = [await runCampaign({ seed: 3, hours: 0.005 }), await runCampaign({ seed: 3, hours: 0.005 })];
   assert.equal(first.transcript, second.transcript);
 });
 
-test('a rule that is switched off is caught, with the seed that caught it', async () => {
-  const jobs = [1, 2, 3, 4].map((seed) => ({ seed, hours: HOURS, transcript: false }));
+test('a rule that is switched off is caught, by the checker whose rule it is', async () => {
   const checkers: string[] = [];
-  for await (const { outcome } of campaigns(jobs, { workers: 2, mutation: 'fencing-before-eviction' })) {
-    if (outcome.violation !== null) checkers.push(outcome.violation.checker);
+  for await (const { outcome } of campaigns([{ seed: 1, hours: HOURS, transcript: false }], {
+    workers: 1,
+    mutation: 'window-held-by-all',
+  })) {
+    checkers.push(outcome.violation?.checker ?? 'none');
   }
-  assert.ok(checkers.includes('evictedHasStopped'), checkers.join());
+  assert.deepEqual(checkers, ['suspendBeforeSync']);
 });
 
 test('each mutation finds its fragment in the sources, once, and changes it', () => {

@@ -187,24 +187,32 @@ export function noWriteBesideTheCopy(
 /** What the commits of one array were, as they came to be known to anybody. */
 export interface CommitLine {
   newest: { version: Version; by: NodeId } | null;
+  /** The newest under whose release a write was told as done. */
+  relied: Version | null;
 }
 
-/** A commit of the master: after all others, and named as what follows the one before it. */
+/**
+ * Each commit follows all that were made before. One that nobody has relied on may get lost, when all lose power before it is
+ * released; any other must not.
+ */
 export function commitsAreOneLine(line: CommitLine, event: Event): string | null {
   const { body, origin } = event;
   if (body.type !== 'commit') return null;
   const { version, md } = body.record;
-  const before = line.newest;
+  const { newest: before, relied } = line;
   line.newest = { version, by: origin };
-  const words = (of: Version): string => `${of.term}.${of.index}`;
+  const words = (of: Version | null): string => (of === null ? 'none' : `${of.term}.${of.index}`);
   if (before === null) return null;
-  if (version.index <= before.version.index || version.term < before.version.term)
+  if (version.term < before.version.term)
     return `${md}: node ${origin} commits ${words(version)} after ${words(before.version)} of node ${before.by}`;
   const named = body.before;
-  // Of an earlier term there may be one more on the disks, which nobody was told of.
+  const follows = named === null ? -1 : named.index;
+  if (relied !== null && follows < relied.index)
+    return `${md}: commit ${words(version)} of node ${origin} follows ${words(named)}, but writes were told as done under ${words(relied)}`;
+  // Of an earlier term there may be one more on the disks, which nobody was told of; or one less.
   if (version.term > before.version.term || (named !== null && compareVersions(named, before.version) === 0))
     return null;
-  return `${md}: commit ${words(version)} of node ${origin} says that it follows ${named === null ? 'none' : words(named)}, not ${words(before.version)}`;
+  return `${md}: commit ${words(version)} of node ${origin} says that it follows ${words(named)}, not ${words(before.version)} of node ${before.by}`;
 }
 
 /** A node applies each commit once, and none after a later one. @param seen what this life of its agent has applied */

@@ -360,6 +360,45 @@ const together: Fault[] = [
     },
   },
   {
+    name: 'all lose power as a failure is agreed on',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [leg, other] = shuffled(chance, cluster.storage.names());
+      if (leg === undefined || other === undefined) return null;
+      const mend = cluster.storage.fault({ node: null, disk: leg, kind: 'all' });
+      const isFaulty = ({ members }: { members: readonly { role: string }[] }) =>
+        members.some(({ role }) => role === 'faulty');
+      const known = () => cluster.up().filter((node) => cluster.agent(node)?.records().some(isFaulty));
+      const agreed = (): boolean =>
+        known().some((node) =>
+          cluster
+            .status(node)
+            ?.arrays.some(({ record, released }) => released?.index === record.version.index && isFaulty(record)),
+        );
+      const blind = cluster.nodes.filter(() => chance.random() < 0.8);
+      const waits = known().length > 0 ? 0 : 3000;
+      const look = (leftMs: number): void => {
+        if (leftMs > 0 && !agreed()) {
+          const againMs = known().length > 0 ? 0.2 : 2;
+          chance.later(againMs, () => look(leftMs - againMs));
+          return;
+        }
+        chance.later(chance.between(0.1, 4), () => {
+          crash(chance, cluster.up(), () => chance.between(300, 1500));
+          mend();
+          for (const node of blind) cluster.storage.hide(node, other);
+        });
+      };
+      look(waits);
+      const end = () => {
+        for (const node of blind) cluster.storage.show(node, other);
+      };
+      const text = `${leg}; back without ${other} on ${blind.join(' ') || 'no node'}`;
+      return { text, lastsMs: chance.between(12_000, 25_000), end };
+    },
+  },
+  {
     name: 'a leg fails as a node loses power',
     weight: 2,
     begin: (chance) => {

@@ -88,6 +88,11 @@ export class Ground {
   #acknowledged(application: Application, block: number): void {
     const record = this.#newest;
     if (record === null || record.md !== application.md) return;
+    const line = this.#lines.get(record.uuid);
+    const released = this.#cluster
+      .status(application.node)
+      ?.arrays.find(({ record: { uuid } }) => uuid === record.uuid)?.released;
+    if (line !== undefined && released != null) line.relied = released;
     this.judge(checkers.noReaderMissesAWrite, checkers.noReaderMissesAWrite(this.#cluster, record, application, block));
   }
 
@@ -190,7 +195,7 @@ export class Ground {
     this.#made.add(id);
     const { record } = body;
     this.commits += 1;
-    const line = this.#lines.get(record.uuid) ?? { newest: null };
+    const line = this.#lines.get(record.uuid) ?? { newest: null, relied: null };
     this.#lines.set(record.uuid, line);
     this.judge(checkers.commitsAreOneLine, checkers.commitsAreOneLine(line, event));
     const writers = this.#writers.get(record.uuid) ?? [];
