@@ -1,6 +1,7 @@
 /**
  * `make sim-mutations`: each safety rule is switched off in turn, and seeds are run until a checker says so. The table goes into
- * docs/simulation.md, between its marks. SEEDS: how many are tried for each rule; ONLY: names of mutations.
+ * docs/simulation.md, between its marks. SEEDS: how many are tried for each rule; ONLY: names of mutations; the
+ * other rows stay.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -15,6 +16,9 @@ export const END = '<!-- made by `make sim-mutations`: end -->';
 /** Short and hard: what matters is how many faults meet. */
 const HOURS = 0.01;
 const FAULTS_EVERY_MS = 1500;
+
+const NOT_CAUGHT = '**NOT CAUGHT**';
+const NOT_RUN = 'not run yet';
 
 interface Proof {
   mutation: Mutation;
@@ -56,22 +60,31 @@ async function prove(mutation: Mutation, seeds: readonly number[], workers: numb
   return { mutation, tried, caught: null };
 }
 
-function row({ rule, removed }: Mutation, proof: Proof | undefined): string {
-  if (proof === undefined) return `| ${rule} | ${removed} | not run yet | |`;
-  if (proof.caught === null) return `| ${rule} | ${removed} | **NOT CAUGHT** in ${proof.tried} | |`;
+function row({ rule, removed }: Mutation, proof: Proof | undefined, before: string | undefined): string {
+  if (proof === undefined) return before ?? `| ${rule} | ${removed} | ${NOT_RUN} | |`;
+  if (proof.caught === null) return `| ${rule} | ${removed} | ${NOT_CAUGHT} in ${proof.tried} | |`;
   return `| ${rule} | ${removed} | ${proof.caught.seeds} | \`${proof.caught.checker}\` |`;
 }
 
-function table(proofs: readonly Proof[]): string {
-  const caught = proofs.filter((proof) => proof.caught !== null).length;
-  const proofOf = ({ name }: Mutation) => proofs.find(({ mutation }) => mutation.name === name);
+/** @param before what stands there: rows of rules that were not run now are kept */
+function table(proofs: readonly Proof[], before: string): string {
+  const rows = MUTATIONS.map((mutation) => {
+    const known = before.split('\n').find((line) => line.startsWith(`| ${mutation.rule} | ${mutation.removed} |`));
+    return row(
+      mutation,
+      proofs.find(({ mutation: { name } }) => name === mutation.name),
+      known,
+    );
+  });
+  const count = (word: string): number => rows.filter((line) => line.includes(word)).length;
+  const [missed, left] = [count(NOT_CAUGHT), count(NOT_RUN)];
   return [
     BEGIN,
-    `${caught} of ${MUTATIONS.length} rules are caught when they are switched off; ${proofs.length - caught} were not caught, ${MUTATIONS.length - proofs.length} not run yet.`,
+    `${rows.length - missed - left} of ${rows.length} rules are caught when they are switched off, ${missed} are not, ${left} were not run.`,
     '',
     '| rule | what was removed | seed that caught it | by the checker |',
     '| --- | --- | --- | --- |',
-    ...MUTATIONS.map((mutation) => row(mutation, proofOf(mutation))),
+    ...rows,
     END,
   ].join('\n');
 }
@@ -80,13 +93,13 @@ function writeTable(proofs: readonly Proof[]): void {
   const text = readFileSync(DOC, 'utf8');
   const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
   if (begin < 0 || end < begin) throw new Error(`${DOC} has no place for the table: put ${BEGIN} and ${END} there`);
-  writeFileSync(DOC, text.slice(0, begin) + table(proofs) + text.slice(end + END.length));
+  writeFileSync(DOC, text.slice(0, begin) + table(proofs, text.slice(begin, end)) + text.slice(end + END.length));
 }
 
 async function main(): Promise<number> {
   const workers = availableParallelism();
   const only = process.env.ONLY ? process.env.ONLY.split(',') : null;
-  const chosen = MUTATIONS.filter(({ name }) => only === null || only.includes(name));
+  const chosen = only === null ? MUTATIONS : MUTATIONS.filter(({ name }) => only.includes(name));
   const seeds = await soundSeeds(Number(process.env.SEEDS || 60), workers);
   process.stdout.write(`${seeds.length} seeds without a violation while all rules are in force\n`);
   const proofs: Proof[] = [];
@@ -99,7 +112,7 @@ async function main(): Promise<number> {
       `${mutation.name.padEnd(28)} ${words}${caught === null ? '' : `: ${caught.text.split('\n')[0]}`}\n`,
     );
     // A run takes its time, and what was found stands if it is ended.
-    if (only === null) writeTable(proofs);
+    writeTable(proofs);
   }
   return proofs.every(({ caught }) => caught !== null) ? 0 : 1;
 }
