@@ -19,9 +19,10 @@ import { SimulatedStorage, simulatedDriver } from '#src/md/index.ts';
 import type { SimulatedNode } from '#src/md/simulated.ts';
 import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { type MemoryHub, memoryHub, memoryNet } from '#src/net/index.ts';
+import { DESCRIPTIONS, type Description } from '#src/outlets/event_descriptions.ts';
 import type { Status } from '#src/outlets/index.ts';
 import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
-import type { Request } from '#src/wire/messages.ts';
+import type { Event, Request } from '#src/wire/messages.ts';
 import { DiskJournal } from './disk_journal.ts';
 import { NodeClock } from './node_clock.ts';
 import { ProcessLife } from './process_life.ts';
@@ -128,6 +129,11 @@ export class SimCluster {
     for (const node of cluster.nodes) {
       const clock = new NodeClock(cluster.time);
       const { time } = cluster;
+      const journal = new DiskJournal({
+        now: () => cluster.#wall(node),
+        after: (delayMs, run) => time.schedule(time.clock() + delayMs, run),
+      });
+      journal.onAppend(({ event }) => assertDescribed(event));
       cluster.#machines.set(node, {
         identity: await identityFrom(cluster.#random),
         clock,
@@ -138,10 +144,7 @@ export class SimCluster {
           schedule: clock.schedule,
           random: seededRandom((options.seed ?? 1) * 100 + node),
         }),
-        journal: new DiskJournal({
-          now: () => cluster.#wall(node),
-          after: (delayMs, run) => time.schedule(time.clock() + delayMs, run),
-        }),
+        journal,
         // As keygen leaves it on a new node: it has never voted.
         vote: { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } },
         voteAfloat: null,
@@ -592,7 +595,8 @@ export class SimCluster {
       })),
       keyFile: '',
       stateDir: '',
-      socket: { path: '', modeOctal: 0o600 },
+      socket: { path: '', modeOctal: 0o600, group: null },
+      api: null,
       timing: { ...LAN, ...this.#options.timing },
       profile: 'lan',
       fencing: {
@@ -608,6 +612,8 @@ export class SimCluster {
         pathLoss: this.#options.pathLoss ?? PATH_LOSS,
         copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
       },
+      hooks: [],
+      mail: null,
       driver: 'simulated',
       log: { level: 'info' },
       journal: {
@@ -620,4 +626,17 @@ export class SimCluster {
       },
     };
   }
+}
+
+/** What the document of events says of a notice is so in every story that is played. */
+function assertDescribed({ body }: Event): void {
+  if (body.type !== 'notice') return;
+  const [, described] = Object.entries<Description>(DESCRIPTIONS).find(([name]) => name === body.name) ?? [];
+  const origins =
+    described === undefined ? [] : [described.from, ...(described.also === undefined ? [] : [described.also])];
+  if (origins.some((origin) => 'notice' in origin && origin.notice.safeParse(body.detail).success)) return;
+  // A journal catches what its listeners throw: this has to end the test.
+  queueMicrotask(() => {
+    throw new Error(`${body.name} ${JSON.stringify(body.detail)} is not what its description says`);
+  });
 }
