@@ -1,6 +1,7 @@
 /** How src and its packages become one file: for the tree (an ES module beside the addon) and for the one binary (CommonJS). */
 import { builtinModules } from 'node:module';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
+import { pageFiles } from './page_files.ts';
 
 /**
  * Node's own modules are taken when they are first needed, and as they are. An `import` of one reads all that it exports
@@ -30,11 +31,29 @@ const onlyEnglish: Plugin = {
   },
 };
 
+/** The web page's files, as they are sent, in the place of the module that would build them. */
+function pageInside(files: Awaited<ReturnType<typeof pageFiles>>['files']): Plugin {
+  const list = files.map(({ gzipped, ...rest }) => ({ ...rest, base64: Buffer.from(gzipped).toString('base64') }));
+  return {
+    name: 'page-inside',
+    setup({ onLoad }) {
+      onLoad({ filter: /\/src\/page\/files\.ts$/ }, () => ({
+        contents: `
+          const files = ${JSON.stringify(list)};
+          export async function builtFiles() {
+            return files.map(({ base64, ...rest }) => ({ ...rest, gzipped: Buffer.from(base64, 'base64') }));
+          }`,
+      }));
+    },
+  };
+}
+
 /** Returns which files went in. Paths in it are relative to the project, where this has to run. */
 export async function bundle(
   outfile: string,
   rest: Pick<BuildOptions, 'format' | 'banner' | 'legalComments' | 'define'>,
 ): Promise<Metafile> {
+  const page = await pageFiles();
   const { metafile } = await build({
     ...rest,
     entryPoints: ['src/cli/mdmesh.ts'],
@@ -46,8 +65,8 @@ export async function bundle(
     // Names stay, for the stacks in logs; what is only for the eye goes, because a start reads the whole file.
     minifyWhitespace: true,
     minifySyntax: true,
-    plugins: [builtinsAsTheyAre, onlyEnglish],
+    plugins: [builtinsAsTheyAre, onlyEnglish, pageInside(page.files)],
     logLevel: 'warning',
   });
-  return metafile;
+  return { ...metafile, inputs: { ...page.metafile.inputs, ...metafile.inputs } };
 }

@@ -68,7 +68,9 @@ function entry(name: EventName): string {
 function exampleOf(name: EventName): object {
   const [event] = samplesOf(name);
   if (event === undefined) throw new Error(`${name}: no sample`);
-  const told = cloudEvents(event, sampleNames, 1041).find(({ data }) => data.name === name);
+  const told = cloudEvents(event, sampleNames, { cursor: 1041, appendedAt: '2026-01-31T12:01:02.350Z' }).find(
+    ({ data }) => data.name === name,
+  );
   if (told === undefined) throw new Error(`${name}: its sample is told as ${tellings(event).map((each) => each.name)}`);
   return told;
 }

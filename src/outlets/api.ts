@@ -7,6 +7,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import Negotiator from 'negotiator';
 import type { z } from 'zod';
 import type { Journal } from '../journal/index.ts';
+import { isOfPage, servePage } from '../page/index.ts';
 import { Request } from '../wire/messages.ts';
 import { type Access, refusal } from './access.ts';
 import {
@@ -25,6 +26,7 @@ import {
 import type { EventFilter } from './event_filter.ts';
 import { EventStreams } from './event_streams.ts';
 import type { AgentFace } from './index.ts';
+import { journalState } from './journal_state.ts';
 import { listenOnPort, listenOnSocket } from './socket.ts';
 import { streamStatus } from './status_stream.ts';
 
@@ -113,7 +115,7 @@ function appFor(options: AppOptions): FastifyInstance {
   if (access !== null) {
     app.addHook('onRequest', async (request, reply) => {
       const refused = refusal(access, request.headers);
-      if (refused === null) return;
+      if (refused === null || (refused.code === 401 && isOfPage(request.url))) return;
       if (refused.code === 401) reply.header('www-authenticate', 'Bearer realm="mdmesh"');
       await reply.code(refused.code).send({ ok: false, text: refused.text });
     });
@@ -133,6 +135,7 @@ function appFor(options: AppOptions): FastifyInstance {
       },
     });
   }
+  servePage(app);
   app.setNotFoundHandler((request, reply) => {
     const rest = access === null ? '' : ' here; what changes something is on the unix socket alone';
     const text = `${request.method} ${request.url}: no such route${rest}; see GET ${OPERATIONS.document.path}`;
@@ -204,6 +207,8 @@ function handlersFor(options: AppOptions): Record<OperationName, Handler> {
       const known = arrays.map(({ record }) => record.md).join(', ') || 'none';
       return reply.code(404).send({ ok: false, text: `array ${md}: not known here; known: ${known}` });
     },
+    journal: () => journalState(journal, face.status()),
+
     disks: () => face.scan(),
 
     request: (request, reply) => {

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { Request } from '../wire/messages.ts';
 import { isTypeWord } from './event_filter.ts';
-import { ArrayStatus, DiskFound, NodeStatus, Status } from './status.ts';
+import { ArrayStatus, DiskFound, JournalState, NodeStatus, Status } from './status.ts';
 import { CloudEvent, Severity } from './told.ts';
 
 export const Cursor = z
@@ -145,6 +145,12 @@ export const OPERATIONS = {
     summary: 'One array',
     params: { md: 'md name or UUID' },
     answers: { 200: json('That array.', ArrayStatus), 400: bad, 404: json('Not known here.', Problem) },
+  },
+  journal: {
+    method: 'GET',
+    path: '/v1/journal',
+    summary: 'This node’s journal: how far it is, and how far it is signed',
+    answers: { 200: json('As it is now.', JournalState), 400: bad },
   },
   disks: {
     method: 'GET',

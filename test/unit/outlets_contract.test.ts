@@ -134,6 +134,8 @@ test('every operation answers as the document says', async (t) => {
   await asDocumented(at, 'array', '/v1/arrays/md1', 200);
   await asDocumented(at, 'array', '/v1/arrays/md1?x=1', 400);
   await asDocumented(at, 'array', '/v1/arrays/md9', 404);
+  await asDocumented(at, 'journal', '/v1/journal', 200);
+  await asDocumented(at, 'journal', '/v1/journal?x=1', 400);
   await asDocumented(at, 'disks', '/v1/disks', 200);
   await asDocumented(at, 'disks', '/v1/disks?x=1', 400);
   face.scan = async () => {
