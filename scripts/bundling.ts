@@ -48,6 +48,53 @@ function pageInside(files: Awaited<ReturnType<typeof pageFiles>>['files']): Plug
   };
 }
 
+/**
+ * ink waits for its layout's WebAssembly where it is imported, which CommonJS cannot: here it is waited for once, by whoever loads the
+ * screen.
+ */
+const layoutIsAwaited: Plugin = {
+  name: 'layout-is-awaited',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^yoga-layout$/ }, ({ path }) => ({ path, namespace: 'layout' }));
+    onLoad({ filter: /./, namespace: 'layout' }, () => ({
+      contents: `
+        import { loadYoga } from 'yoga-layout/load';
+        let layout;
+        export { layout as default };
+        export const ready = loadYoga().then((loaded) => { layout = loaded; });
+        export * from 'yoga-layout/load';`,
+      resolveDir: process.cwd(),
+    }));
+  },
+};
+
+/** The screen of `mdmesh top`, which src/one_binary.ts loads. Returns which files went in. */
+export async function bundleScreen(outfile: string): Promise<Metafile> {
+  const { metafile } = await build({
+    stdin: {
+      contents: `
+        import { ready } from 'yoga-layout';
+        import * as screen from './src/cli/top/screen.ts';
+        export const loaded = ready.then(() => screen);`,
+      resolveDir: process.cwd(),
+    },
+    outfile,
+    bundle: true,
+    metafile: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node24',
+    minify: true,
+    legalComments: 'none',
+    define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"', 'import.meta': '{}' },
+    // ink's own tools for its developers.
+    external: ['react-devtools-core'],
+    plugins: [builtinsAsTheyAre, layoutIsAwaited],
+    logLevel: 'warning',
+  });
+  return metafile;
+}
+
 /** Returns which files went in. Paths in it are relative to the project, where this has to run. */
 export async function bundle(
   outfile: string,

@@ -52,7 +52,7 @@ export async function watch(context: Context, options: WatchOptions): Promise<nu
   }
 }
 
-function parsed(line: string, agent: AgentClient): CloudEvent | StreamMark {
+export function parsed(line: string, agent: AgentClient): CloudEvent | StreamMark {
   let told: unknown;
   try {
     told = JSON.parse(line);

@@ -1,5 +1,5 @@
 /** One array: what is committed, what this node's md says, and what each node reports. */
-import { h, type ComponentChild } from 'preact';
+import { type ComponentChild, h } from 'preact';
 import { slotPicture, stateWords } from '../../cli/array_condition.ts';
 import { copyNotes, copyOf, minutesText, mismatchText, percentText, speedText } from '../../cli/copy_progress.ts';
 import type { ArrayStatus, Status } from '../../outlets/status.ts';

@@ -3,6 +3,7 @@ import { h, render } from 'preact';
 import { openLink } from './link.ts';
 import { type Action, type Filter, start, step } from './model.ts';
 import { PageView } from './view.ts';
+import { verdict } from './words.ts';
 
 let page = start;
 let isDrawing = false;
@@ -10,6 +11,7 @@ const root = document.getElementById('page');
 
 function draw(): void {
   isDrawing = false;
+  if (page.status !== null) document.title = `${page.status.cluster.name}: ${verdict(page.status).text}`;
   if (root !== null) render(h(PageView, { page, act }), root);
 }
 

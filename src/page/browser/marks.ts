@@ -1,10 +1,15 @@
 /** The small pieces that every part is made of. */
-import { type ComponentChildren, h, type ComponentChild } from 'preact';
+import { type ComponentChild, type ComponentChildren, h } from 'preact';
 import { SHAPES, type Tone } from './words.ts';
 
 /** A state: shape, colour and word. */
 export function mark(tone: Tone, word: string): ComponentChild {
-  return h('span', { class: `mark ${tone}` }, h('span', { class: 'shape', 'aria-hidden': 'true' }, SHAPES[tone]), word);
+  return h(
+    'span',
+    { class: `mark ${tone}` },
+    h('span', { class: 'shape', 'aria-hidden': 'true' }, SHAPES[tone]),
+    h('span', null, word),
+  );
 }
 
 export function part(id: string, title: string, ...inner: ComponentChildren[]): ComponentChild {
@@ -23,7 +28,11 @@ export interface Column {
 }
 
 /** Wider than a phone it can be scrolled, by keys too. */
-export function table(caption: string, columns: Column[], rows: { key: string; cells: ComponentChildren[] }[]): ComponentChild {
+export function table(
+  caption: string,
+  columns: Column[],
+  rows: { key: string; cells: ComponentChildren[] }[],
+): ComponentChild {
   const cellClass = (index: number) => (columns[index]?.figures === true ? 'figures' : undefined);
   return h(
     'div',

@@ -1,5 +1,5 @@
 /** Figures over time, drawn by uPlot on a canvas; the line above each says the newest and the greatest in words. */
-import { Component, createRef, h, type ComponentChild } from 'preact';
+import { Component, type ComponentChild, createRef, h } from 'preact';
 import uPlot from 'uplot';
 
 export interface PlotProps {

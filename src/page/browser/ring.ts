@@ -1,5 +1,5 @@
 /** The nodes on a ring, as the master and the members see each other. For the eye: the table beside it says the same in words. */
-import { h, type ComponentChild } from 'preact';
+import { type ComponentChild, h } from 'preact';
 import type { NodeStatus, Status } from '../../outlets/status.ts';
 import { nodeTone, SHAPES, secondsText } from './words.ts';
 
@@ -8,13 +8,13 @@ const RADIUS = 108;
 /** From so many nodes on there is room for numbers alone. */
 const CROWD = 13;
 
-export function ring({ nodes, lease, self }: Status): ComponentChild {
+export function ring({ nodes, lease }: Status): ComponentChild {
   const places = nodes.map((node, index) => ({ node, ...place(index, nodes.length) }));
   const own = places.find(({ node }) => node.self);
   const size = nodes.length < CROWD ? 28 : Math.max(8, 24 - nodes.length / 4);
   const alive = nodes.filter(({ status }) => status === 'alive').length;
   const leads = lease.master === null ? 'nobody leads' : `node ${lease.master} leads`;
-  const grant = lease.grantLeftMs > 0 ? `may write for ${secondsText(lease.grantLeftMs)}` : 'may not write';
+  const grant = lease.grantLeftMs > 0 ? `may write here for ${secondsText(lease.grantLeftMs)}` : 'may not write here';
   return h(
     'svg',
     {
@@ -32,7 +32,7 @@ export function ring({ nodes, lease, self }: Status): ComponentChild {
     h('rect', { class: 'ring-middle', x: CENTRE - 62, y: CENTRE - 34, width: 124, height: 68, rx: 6 }),
     text(CENTRE, CENTRE - 14, 'ring-strong', lease.master === null ? 'no master' : `node ${lease.master} leads`),
     text(CENTRE, CENTRE + 5, 'ring-small', `term ${lease.term}`),
-    text(CENTRE, CENTRE + 23, 'ring-small', `node ${self} ${grant}`),
+    text(CENTRE, CENTRE + 23, 'ring-small', grant),
     places.map(({ node, x, y }) =>
       nodeMark(node, { x, y, size, isMaster: node.node === lease.master, isCrowd: nodes.length >= CROWD }),
     ),

@@ -1,5 +1,5 @@
 /** Events, the newest first, and which of them are shown. */
-import { h, type ComponentChild } from 'preact';
+import { type ComponentChild, h } from 'preact';
 import { passes, SEVERITIES, type Severity } from '../../outlets/event_filter.ts';
 import type { CloudEvent } from '../../outlets/told.ts';
 import { mark, part } from './marks.ts';
@@ -115,9 +115,9 @@ function choice(
   const all =
     value === '' || options.some((each) => each.value === value) ? options : [...options, { value, words: value }];
   return h(
-    'label',
+    'div',
     { class: 'choice' },
-    h('span', null, label),
+    h('label', { for: `filter-${id}` }, label),
     h(
       'select',
       { id: `filter-${id}`, value, onChange },

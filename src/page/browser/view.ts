@@ -1,5 +1,5 @@
 /** The page as a whole: what is drawn of a state. Pure, but for the plots' canvases. */
-import { Fragment, h, type ComponentChild } from 'preact';
+import { type ComponentChild, Fragment, h } from 'preact';
 import type { JournalState, Status } from '../../outlets/status.ts';
 import { arrayView } from './array_view.ts';
 import { facts, mark, part, table } from './marks.ts';
