@@ -14,7 +14,7 @@ import { Request } from '#src/wire/messages.ts';
 import { SimCluster } from '../sim/cluster.ts';
 import { accessibilityFindings, noBrowser, openBrowser, quiet, view } from './chromium.ts';
 
-suite('the web page', { skip: noBrowser, timeout: 180_000 }, () => {
+suite('the web page', { skip: noBrowser, timeout: 400_000 }, () => {
   let browser: Browser;
   let cluster: SimCluster;
   let api: Awaited<ReturnType<typeof serveApi>>;
@@ -193,24 +193,21 @@ suite('the web page', { skip: noBrowser, timeout: 180_000 }, () => {
   });
 
   for (const colorScheme of ['light', 'dark'] as const) {
-    for (const width of [1280, 390]) {
-      test(`axe finds nothing, ${colorScheme}, ${width} px wide, and it fits`, async (t) => {
-        const viewer = await view(t, browser, origin, {
-          colorScheme,
-          viewport: { width, height: 900 },
-          reducedMotion: 'reduce',
-        });
-        const { page } = viewer;
+    test(`axe finds nothing, ${colorScheme}, on a desk and on a phone, and it fits`, async (t) => {
+      const viewer = await view(t, browser, origin, { colorScheme, reducedMotion: 'reduce' });
+      const { page } = viewer;
+      for (const width of [1280, 390]) {
+        await page.setViewportSize({ width, height: 900 });
         await page.getByRole('article', { name: 'md0' }).waitFor();
         await page.locator('canvas').first().waitFor();
         assert.deepEqual(await accessibilityFindings(page), []);
-        assert.equal(await page.evaluate('document.documentElement.scrollWidth'), width, 'nothing sticks out');
-        const ground = String(await page.evaluate('getComputedStyle(document.body).backgroundColor'));
-        const [, red = ''] = /rgb\((\d+)/.exec(ground) ?? [];
-        assert.equal(Number(red) > 127, colorScheme === 'light', ground);
-        quiet(viewer);
-      });
-    }
+        await page.waitForFunction(`document.documentElement.scrollWidth === ${width}`);
+      }
+      const ground = String(await page.evaluate('getComputedStyle(document.body).backgroundColor'));
+      const [, red = ''] = /rgb\((\d+)/.exec(ground) ?? [];
+      assert.equal(Number(red) > 127, colorScheme === 'light', ground);
+      quiet(viewer);
+    });
   }
 
   test('axe finds what is wrong', async (t) => {
