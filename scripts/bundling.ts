@@ -39,9 +39,10 @@ function pageInside(files: Awaited<ReturnType<typeof pageFiles>>['files']): Plug
     setup({ onLoad }) {
       onLoad({ filter: /\/src\/page\/files\.ts$/ }, () => ({
         contents: `
-          const files = ${JSON.stringify(list)};
+          let files = null;
           export async function builtFiles() {
-            return files.map(({ base64, ...rest }) => ({ ...rest, gzipped: Buffer.from(base64, 'base64') }));
+            files ??= ${JSON.stringify(list)}.map(({ base64, ...rest }) => ({ ...rest, gzipped: Buffer.from(base64, 'base64') }));
+            return files;
           }`,
       }));
     },

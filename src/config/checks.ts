@@ -6,8 +6,11 @@ import { NEW_PEER_ID, SHOW_PEER_ID } from './commands.ts';
 import { formatDuration } from './durations.ts';
 import type { ConfigProblem, NodeConfig, Timing } from './index.ts';
 import { isLoopback } from './listen.ts';
-import type { ApiSection, FencingSection } from './schema.ts';
+import type { ApiSection, FencingSection, HookSection, MailSection } from './schema.ts';
 import type { Source } from './source.ts';
+
+/** Under this name the mail's place in the journal is stored. */
+export const MAIL_HOOK = 'mail';
 
 /** A node together with the way to complain about one of its keys: it stands in the YAML, or on a line of a list file. */
 export interface PlacedNode extends NodeConfig {
@@ -209,4 +212,24 @@ export function checkApi(source: Source, { listen, token_file: tokenFile }: ApiS
       'use a network that you trust, or listen on 127.0.0.1 and put a reverse proxy with TLS before it',
     ),
   ];
+}
+
+export function checkHooks(source: Source, hooks: readonly HookSection[], mail: MailSection | null): void {
+  const programs = hooks.map(({ program }, index) => ({ path: ['hooks', index, 'program', 0], program }));
+  if (mail !== null) programs.push({ path: ['mail', 'command', 0], program: mail.command });
+  for (const { path, program } of programs) {
+    if (!isAbsolute(program[0] ?? '')) {
+      source.problem(path, 'is not an absolute path', 'write the full path of the program');
+    }
+  }
+  for (const [index, { name }] of hooks.entries()) {
+    const first = hooks.findIndex((hook) => hook.name === name);
+    if (first !== index || name === MAIL_HOOK) {
+      source.problem(
+        ['hooks', index, 'name'],
+        `${name} is another's name already`,
+        'give each hook a name of its own: it names its place in the journal',
+      );
+    }
+  }
 }

@@ -94,7 +94,9 @@ export const LINES = 'application/x-ndjson';
 export const SSE = 'text/event-stream';
 export const BATCH = 'application/cloudevents-batch+json';
 export const JSON_TYPE = 'application/json';
-export const METRICS = 'application/openmetrics-text';
+export const OPENMETRICS = 'application/openmetrics-text';
+/** Prometheus' older form. */
+export const PLAIN = 'text/plain';
 
 const json = (about: string, schema: z.ZodType) => ({ about, content: { [JSON_TYPE]: schema } });
 const bad = json('Something in the query is wrong; nothing was done.', Problem);
@@ -201,6 +203,19 @@ export const OPERATIONS = {
       406: unknownFormat,
       410: json('Of a batch: the cursor is not in the journal any more.', Problem),
       503: json('Too many readers follow something already.', Problem),
+    },
+  },
+  metrics: {
+    method: 'GET',
+    path: '/metrics',
+    summary: 'What this node sees, as numbers',
+    answers: {
+      200: {
+        about: 'OpenMetrics, or the text format of Prometheus.',
+        content: { [OPENMETRICS]: 'OpenMetrics 1.0.0.', [PLAIN]: 'Text format 0.0.4.' },
+      },
+      400: bad,
+      406: unknownFormat,
     },
   },
 } as const satisfies Record<string, Operation>;

@@ -447,6 +447,8 @@ export class SimCluster {
         pathLoss: this.#options.pathLoss ?? PATH_LOSS,
         copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
       },
+      hooks: [],
+      mail: null,
       driver: 'simulated',
       log: { level: 'info' },
       journal: {

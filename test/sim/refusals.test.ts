@@ -64,6 +64,8 @@ class Scene {
           pathLoss: PATH_LOSS,
           copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
         },
+        hooks: [],
+        mail: null,
         driver: 'simulated',
         log: { level: 'info' },
         journal: {

@@ -50,6 +50,7 @@ test('the example shows every key that the code knows', () => {
     ...keysAt(SECTIONS.fencing, ['command']),
     ...keysAt(SECTIONS.fencing, ['watchdog']),
     ...keysAt(SECTIONS.arrays, ['copy']),
+    ...keysAt(SECTIONS.hooks, [0]),
   ];
   assert.ok(nested.includes('window_max'), nested.join());
   for (const key of [...TOP_KEYS, ...sections, ...nested, ...keysAt(NodeSection, [])]) {

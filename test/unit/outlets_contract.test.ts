@@ -63,6 +63,8 @@ async function asDocumented(
     for (const line of body.trimEnd().split('\n')) checkLine(name, JSON.parse(line));
   } else if (type === 'text/event-stream') {
     for (const [, data = ''] of body.matchAll(/^data: (.*)$/gm)) checkLine(name, JSON.parse(data));
+  } else if (type === 'text/plain' || type === 'application/openmetrics-text') {
+    assert.match(body, /^# HELP mdmesh_info /);
   } else check(media.schema, JSON.parse(body), `${name} ${code}`);
 }
 
@@ -152,6 +154,10 @@ test('every operation answers as the document says', async (t) => {
   await asDocumented(at, 'events', '/v1/events', 406, picture);
   journal.rotatedTo = 2;
   await asDocumented(at, 'events', '/v1/events?after=0', 410, batch);
+  await asDocumented(at, 'metrics', '/metrics', 200);
+  await asDocumented(at, 'metrics', '/metrics', 200, accept('text/plain'));
+  await asDocumented(at, 'metrics', '/metrics?x=1', 400);
+  await asDocumented(at, 'metrics', '/metrics', 406, picture);
   const follower = await open(at, '/v1/events?follow=true');
   await asDocumented(at, 'events', '/v1/events', 503);
   await asDocumented(at, 'status', '/v1/status?follow=true', 503);
