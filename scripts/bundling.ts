@@ -1,4 +1,5 @@
 /** How src and its packages become one file: for the tree (an ES module beside the addon) and for the one binary (CommonJS). */
+import { readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
 import { pageFiles } from './page_files.ts';
@@ -50,8 +51,8 @@ function pageInside(files: Awaited<ReturnType<typeof pageFiles>>['files']): Plug
 }
 
 /**
- * ink waits for its layout's WebAssembly where it is imported, which CommonJS cannot: here it is waited for once, by whoever loads the
- * screen.
+ * ink waits, where it is imported, for its layout's WebAssembly, and for the tools of its developers; CommonJS cannot wait. The first is
+ * waited for by whoever loads the screen, the others are left out.
  */
 const layoutIsAwaited: Plugin = {
   name: 'layout-is-awaited',
@@ -66,6 +67,9 @@ const layoutIsAwaited: Plugin = {
         export * from 'yoga-layout/load';`,
       resolveDir: process.cwd(),
     }));
+    onLoad({ filter: /\/ink\/build\/reconciler\.js$/ }, ({ path }) => ({
+      contents: readFileSync(path, 'utf8').replaceAll("process.env['DEV'] === 'true'", 'false'),
+    }));
   },
 };
 
@@ -75,8 +79,7 @@ export async function bundleScreen(outfile: string): Promise<Metafile> {
     stdin: {
       contents: `
         import { ready } from 'yoga-layout';
-        import * as screen from './src/cli/top/screen.ts';
-        export const loaded = ready.then(() => screen);`,
+        export const loaded = ready.then(() => import('./src/cli/top/screen.ts'));`,
       resolveDir: process.cwd(),
     },
     outfile,
@@ -87,9 +90,7 @@ export async function bundleScreen(outfile: string): Promise<Metafile> {
     target: 'node24',
     minify: true,
     legalComments: 'none',
-    define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"', 'import.meta': '{}' },
-    // ink's own tools for its developers.
-    external: ['react-devtools-core'],
+    define: { 'process.env.NODE_ENV': '"production"', 'import.meta': '{}' },
     plugins: [builtinsAsTheyAre, layoutIsAwaited],
     logLevel: 'warning',
   });

@@ -1,15 +1,11 @@
 /** The page as the built program serves it: an agent in a process of its own, which is stopped, started again, and asks for a token. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, suite, type TestContext, test } from 'node:test';
+import { after, before, suite, test } from 'node:test';
 import type { Browser } from 'playwright-core';
-import { generateIdentity, saveIdentity } from '#src/wire/index.ts';
-import { freePorts } from '../net/processes.ts';
 import { noBrowser, openBrowser, quiet, view } from './chromium.ts';
+import { OneAgent } from './one_agent.ts';
 
 const program = join(import.meta.dirname, '../../out/mdmesh');
 const skip = noBrowser || (existsSync(program) ? false : 'no out/mdmesh: make build');
@@ -25,7 +21,7 @@ suite('the web page of a real agent', { skip, timeout: 300_000 }, () => {
   });
 
   test('it goes on when the agent is started again, and shows what is signed', async (t) => {
-    const agent = await OneAgent.start(t, null);
+    const agent = await OneAgent.start(t, program);
     const viewer = await view(t, browser, agent.origin);
     const { page } = viewer;
     await page.getByRole('img', { name: '1 of 1 nodes alive, node 1 leads' }).waitFor();
@@ -50,10 +46,10 @@ suite('the web page of a real agent', { skip, timeout: 300_000 }, () => {
   });
 
   test('where the token is needed the page asks for it, and keeps it nowhere', async (t) => {
-    const agent = await OneAgent.start(t, token);
+    const agent = await OneAgent.start(t, program, token);
     const viewer = await view(t, browser, agent.origin);
     const { page, complaints } = viewer;
-    const field = page.getByLabel('Token');
+    const field = page.getByRole('textbox', { name: 'Token' });
     await field.fill('wrong');
     await page.keyboard.press('Enter');
     await page.getByRole('alert').getByText('not the token').waitFor();
@@ -72,72 +68,3 @@ suite('the web page of a real agent', { skip, timeout: 300_000 }, () => {
     quiet({ ...viewer, complaints: others });
   });
 });
-
-class OneAgent {
-  readonly origin: string;
-  readonly #folder: string;
-  #process: ChildProcess | null = null;
-
-  private constructor(folder: string, port: number) {
-    this.#folder = folder;
-    this.origin = `http://127.0.0.1:${port}`;
-  }
-
-  static async start(t: TestContext, secret: string | null): Promise<OneAgent> {
-    const folder = mkdtempSync(join(tmpdir(), 'mdmesh-page-'));
-    const [port = 0, api = 0] = await freePorts(2);
-    const identity = await generateIdentity();
-    mkdirSync(join(folder, 'state'));
-    await saveIdentity(join(folder, 'key'), identity);
-    if (secret !== null) writeFileSync(join(folder, 'token'), `${secret}\n`, { mode: 0o600 });
-    const tokenFile = secret === null ? '' : `, token_file: ${join(folder, 'token')}`;
-    const config = [
-      'cluster: { name: alone, uuid: 6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9003 }',
-      'nodes:',
-      `  - { id: 1, address: 127.0.0.1, port: ${port}, peer_id: ${identity.peerId} }`,
-      `key_file: ${join(folder, 'key')}`,
-      `state_dir: ${join(folder, 'state')}`,
-      `socket: { path: ${join(folder, 'socket')}, mode: "0600" }`,
-      `api: { listen: "127.0.0.1:${api}"${tokenFile} }`,
-      'fencing: { methods: [manual] }',
-      'arrays: { auto_assemble: false, devices: [/dev/none] }',
-      '',
-    ];
-    writeFileSync(join(folder, 'mdmesh.yaml'), config.join('\n'));
-    const agent = new OneAgent(folder, api);
-    t.after(async () => {
-      await agent.stop('SIGKILL');
-      rmSync(folder, { recursive: true, force: true });
-    });
-    await agent.begin();
-    return agent;
-  }
-
-  /** Resolves when the page can be had. */
-  async begin(): Promise<void> {
-    const child = spawn(program, ['agent', '--config', join(this.#folder, 'mdmesh.yaml')], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    this.#process = child;
-    let log = '';
-    child.stdout.setEncoding('utf8');
-    for await (const text of child.stdout) {
-      log += text;
-      if (log.includes('API listens, read-only')) break;
-    }
-    assert.match(log, /API listens, read-only/);
-  }
-
-  residentMib(): number {
-    const [, kib = ''] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${this.#process?.pid}/status`, 'utf8')) ?? [];
-    return Number(kib) / 1024;
-  }
-
-  async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    const child = this.#process;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, 'exit');
-    child.kill(signal);
-    await ended;
-  }
-}
