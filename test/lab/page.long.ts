@@ -68,7 +68,10 @@ suite('the web page over real kernels', { skip, timeout: 420_000 }, () => {
     await array.getByText('degraded', { exact: true }).waitFor();
     const events = page.getByRole('list', { name: /^Events/ }).getByRole('listitem');
     await events.filter({ hasText: 'FaultSeen' }).filter({ hasText: 'n2' }).first().waitFor();
-    await events.filter({ hasText: /\bFail\b/ }).first().waitFor();
+    await events
+      .filter({ hasText: /\bFail\b/ })
+      .first()
+      .waitFor();
 
     await cluster.must(1, 'sync-limit md0 4M');
     await cluster.must(1, 'manage md0 --add /dev/ubdc --force');
@@ -81,7 +84,10 @@ suite('the web page over real kernels', { skip, timeout: 420_000 }, () => {
     await array.getByText('clean', { exact: true }).waitFor();
 
     await cluster.stopAgent(1);
-    await page.getByText(/No connection to the agent/).first().waitFor();
+    await page
+      .getByText(/No connection to the agent/)
+      .first()
+      .waitFor();
     await cluster.startAgent(1);
     await page.getByText('Live', { exact: true }).waitFor();
     await array.getByText('clean', { exact: true }).waitFor();
