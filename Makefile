@@ -15,7 +15,7 @@ NODE := $(CURDIR)/node_modules/node-linux-$(ARCH)/bin/node
 ADDON := native-addon/build/Release/mdmesh.node
 # Written by npm at the end of a whole installation.
 INSTALLED := node_modules/.package-lock.json
-SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
+SOURCES := $(shell find src -type f 2>/dev/null)
 ADDON_SOURCES := $(wildcard native-addon/*.cc native-addon/*.h native-addon/*.gyp native-addon/build.sh)
 
 .PHONY: help
@@ -45,7 +45,7 @@ $(ADDON): $(INSTALLED) $(ADDON_SOURCES)
 .PHONY: build
 build: out/mdmesh ## out/mdmesh: the program in one file, with addon and a script that starts it
 
-out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts scripts/launcher.sh package.json
+out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts scripts/bundling.ts scripts/page_files.ts scripts/launcher.sh package.json
 	$(NODE) scripts/bundle.ts out $(ADDON)
 
 .PHONY: dist
@@ -98,6 +98,7 @@ sim-mutations: install ## switches each safety rule off and looks who notices: t
 .PHONY: lint
 lint: install ## types and style
 	$(NODE) node_modules/typescript/bin/tsc -p .
+	$(NODE) node_modules/typescript/bin/tsc -p src/page/browser
 	$(NODE) node_modules/@biomejs/biome/bin/biome check .
 
 # Root is what real kernels take: without it, or without what they need, the demo says so and runs on simulated ones, unbuilt.
