@@ -619,6 +619,7 @@ export class Agent implements AgentFace {
           .catch((error: unknown) => {
             // A vote that is not on disk is not given.
             this.parts.log.error({ err: error, term }, `vote of term ${term} could not be stored; it is not given`);
+            this.#feedLease({ type: 'vote-not-stored', term, candidate });
           });
         break;
       }
@@ -1378,7 +1379,10 @@ export class Agent implements AgentFace {
     detail: NoticeDetail,
   ): void {
     const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
-    this.parts.log[log]({ event: name, subject, ...detail }, `${name} ${subject}`);
+    const record = [...this.#local.arrays.values()].find((array) => array.record.md === subject)?.record;
+    // `node` in a line is this one; which one a notice is about stands in its detail.
+    const place = { term: this.term, index: record?.version.index ?? null, array: record?.md ?? null };
+    this.parts.log[log]({ event: name, subject, ...place, detail }, `${name} ${subject}`);
     this.tell({ type: 'notice', name, severity, subject, detail });
   }
 
