@@ -1792,7 +1792,7 @@ export class Agent implements AgentFace {
 
   #quorumStatus({ set, quorate, disks }: DiskSummary): QuorumStatus {
     return {
-      set: set === null ? null : { version: set.version, disks: set.disks, former: set.former },
+      set: set === null ? null : wireSet(set),
       quorate,
       disks: disks.map(({ disk, answers, blocks }) => {
         const holder = [...blocks.values()].find((block) => block !== 'torn' && block.phase === 'holding');
