@@ -506,6 +506,22 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal((await bench.done(driver.readMetadata(block.path, block.offsetBytes, BLOCK_BYTES)))[0], 1);
     });
 
+    test("a node's own block is written without a lease, whole, and nothing else with it", async () => {
+      const bench = await Bench.make(fixture);
+      const { driver } = bench;
+      driver.guard.endLease();
+      const at = 2048 * SECTOR_BYTES;
+      const before = await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES));
+      await bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7)));
+      assert.deepEqual(
+        Buffer.from(await bench.done(driver.readMetadata(bench.path(0), at, BLOCK_BYTES))),
+        Buffer.from(filled(7)),
+      );
+      assert.deepEqual(await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES)), before);
+      await refused(bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7, 2 * BLOCK_BYTES))), 'EINVAL');
+      await refused(bench.done(driver.writeNodeBlock('/dev/no-such-disk', at, filled(7))), 'ENOENT');
+    });
+
     test('under a closed gate hold suspends nothing, so that the gate can still be answered', async () => {
       const bench = await Bench.make(fixture);
       await bench.open();
@@ -1356,7 +1372,8 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         await bench.closed('gate A after the first write');
         await bench.done(driver.answerGates(md));
         await bench.done(first.promise);
-        for (const block of [100, 165]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+        for (const block of [100, 165])
+          await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
 
         const resync = { ...wholeCopy('recovery', 1, 8), markedBy: [1, 2] };
         const back: ArrayRecord = { ...bench.record, members: [member(0), rebuilding(1)], resync };
