@@ -9,20 +9,22 @@
  */
 import { createHash } from 'node:crypto';
 import { isRedundant, survives } from '../arrays/levels.ts';
-import type { ArrayRecord } from '../arrays/record.ts';
+import { fillsByMarks, isWhole } from '../arrays/missed.ts';
+import { type ArrayRecord, type BitmapPlace, bitmapSector } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
-import { demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
+import { demandBitmapFree, demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
   type CopyOrder,
   type Disk,
+  type DiskReservations,
   type MdDriver,
   MdError,
   type MetadataResult,
   type MetadataWrite,
   type SectorRange,
 } from './driver.ts';
-import { bitmapBytes, bitmapSector } from './marks.ts';
+import { bitmapBytes } from './marks.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
 import { recoveryStartOf } from './metadata.ts';
 import { type AttachedMember, type KeptBitmap, SimulatedArray } from './simulated_array.ts';
@@ -190,6 +192,37 @@ export class SimulatedNode implements MdDriver {
     return this.#kernel.read(this.#storage.at(this.node, path), offsetBytes, lengthBytes);
   }
 
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  /** On its way, as any other I/O. @throws MdError EIO */
+  async #asked<T>(path: string, ask: (disk: string) => T): Promise<T> {
+    const disk = this.#storage.at(this.node, path);
+    await this.#kernel.moment();
+    if (this.#storage.broken(this.node, disk, 'write'))
+      throw new MdError('ENOLINK', `disk ${path}: it does not answer node ${this.node}`);
+    return ask(disk);
+  }
+
+  readReservations(path: string): Promise<DiskReservations> {
+    return this.#asked(path, (disk) => this.#storage.readReservations(disk));
+  }
+
+  registerKey(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.registerKey(this.node, disk, key));
+  }
+
+  reserve(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.reserve(this.node, disk, key));
+  }
+
+  preemptKey(path: string, key: string, victim: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.preemptKey(this.node, disk, key, victim));
+  }
+
+  clearReservations(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.clearReservations(this.node, disk, key));
+  }
+
   // --- arrays ---------------------------------------------------------------------------------------------------------
 
   running(): { md: string; metadata: string; devices: string[] }[] {
@@ -233,6 +266,7 @@ export class SimulatedNode implements MdDriver {
     for (const member of record.members) {
       const path = devices.get(member.uuid);
       if (path === undefined || member.role === 'faulty') continue;
+      if (member.role === 'rebuilding' && fillsByMarks(record.resync)) continue;
       members.push(this.#attach(md, member.uuid, path, record, recoveryStartOf(record)));
       if (member.role === 'active' && member.slot !== null) slots.add(member.slot);
     }
@@ -247,16 +281,28 @@ export class SimulatedNode implements MdDriver {
     this.#changed(md);
   }
 
-  /** As md_bitmap_load does, it reads one member in sync. */
   async #bitmapFor(record: ArrayRecord, members: readonly AttachedMember[]): Promise<KeptBitmap | null> {
     const place = record.bitmap;
-    const member = members.find(({ inSync }) => inSync);
-    if (!this.hasBitmaps || place === null || member === undefined || !isRedundant(record.level)) return null;
-    const sector = bitmapSector(place, this.node);
+    if (!this.hasBitmaps || place === null || !isRedundant(record.level)) return null;
     const { resync } = record;
-    const neededFrom = resync?.kind === 'resync' && resync.by === this.node ? resync.fromSector : null;
+    const ownFrom = resync?.kind === 'resync' && resync.by === this.node ? resync.fromSector : null;
+    return this.#bitmapAt(record, place, members, isWhole(record) ? ownFrom : 0);
+  }
+
+  /** With the bits of all members in sync: one may have had its own from before another came. */
+  async #bitmapAt(
+    record: ArrayRecord,
+    place: BitmapPlace,
+    members: readonly AttachedMember[],
+    neededFrom: number | null,
+  ): Promise<KeptBitmap> {
+    const sector = bitmapSector(place, this.node);
     const length = Math.ceil(bitmapBytes(record, place) / BLOCK_BYTES) * BLOCK_BYTES;
-    const found = await this.#kernel.read(member.disk, sector * 512, length);
+    const found = new Uint8Array(length);
+    for (const { disk, inSync } of members) {
+      const own = inSync ? await this.#kernel.read(disk, sector * 512, length) : [];
+      for (const [at, bits] of own.entries()) found[at] = (found[at] ?? 0) | bits;
+    }
     return { bitmap: new SimulatedBitmap(place, copySectors(record, 'resync'), found, neededFrom), sector };
   }
 
@@ -312,7 +358,9 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     const array = this.#array(md);
     this.#needGrant(md);
-    const unsettled = array.members.find((member) => member.blocked && settled?.includes(member.uuid) === false);
+    const unsettled = array.members.find(
+      (member) => member.blocked && (!member.faulty || settled?.includes(member.uuid) === false),
+    );
     if (unsettled !== undefined) {
       throw new MdError('EAGAIN', `${md}: ${unsettled.disk} has failed meanwhile; nothing is answered`);
     }
@@ -395,7 +443,8 @@ export class SimulatedNode implements MdDriver {
     const member = rebuildingMember(record, memberUuid);
     const attached = this.#attach(md, memberUuid, path, record, fromSector);
     if (array.mustMove(member, fromSector)) this.#needGrant(md);
-    array.attachRebuilding({ ...attached, slot: member.slot, inSync: false, recoverySector: fromSector });
+    const asRebuilding = { ...attached, slot: member.slot, inSync: false, recoverySector: fromSector };
+    array.attachRebuilding(asRebuilding, fillsByMarks(record.resync));
   }
 
   async activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
@@ -432,6 +481,15 @@ export class SimulatedNode implements MdDriver {
       if (member !== undefined) demandRoom(record, member, disk, this.#storage.sizeSectors(disk, this.node));
     }
     array.setSize(record);
+  }
+
+  async setBitmap(md: string, record: ArrayRecord | null): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    demandBitmapFree(array.observe());
+    this.#needGrant(md);
+    if (!this.hasBitmaps) return;
+    array.setBitmap(record?.bitmap == null ? null : await this.#bitmapAt(record, record.bitmap, array.members, null));
   }
 
   async freeze(md: string): Promise<void> {

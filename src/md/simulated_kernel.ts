@@ -85,7 +85,7 @@ export class SimulatedKernel {
     });
   }
 
-  /** @throws MdError EIO, ENOSPC */
+  /** @throws MdError EIO, ENOSPC, EBADE */
   write(disk: string, offsetBytes: number, bytes: Uint8Array): Promise<void> {
     const boot = this.#boots;
     return new Promise((resolve, reject) => {
@@ -93,6 +93,8 @@ export class SimulatedKernel {
         this.#pending.delete(write);
         let error: unknown = null;
         if (this.storage.broken(this.node, disk, 'write')) error = this.#ioError(disk, 'writing');
+        else if (!this.storage.mayWrite(this.node, disk))
+          error = new MdError('EBADE', `disk ${this.storage.pathOn(this.node, disk)}: reservation conflict`);
         else
           try {
             this.storage.poke(disk, offsetBytes, bytes);
@@ -128,7 +130,7 @@ export class SimulatedKernel {
       const fate = this.#random();
       const sectors = Math.floor(bytes.length / 512);
       const landed = fate < 1 / 3 ? 0 : fate < 2 / 3 ? sectors : Math.floor(this.#random() * sectors);
-      if (landed > 0 && !this.storage.broken(this.node, disk, 'write'))
+      if (landed > 0 && !this.storage.broken(this.node, disk, 'write') && this.storage.mayWrite(this.node, disk))
         this.storage.poke(disk, offsetBytes, bytes.subarray(0, landed * 512));
     }
     this.#pending.clear();

@@ -12,7 +12,7 @@ import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.t
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import { type Config, LAN, type Timing } from '#src/config/index.ts';
-import { createFencing } from '#src/fencing/index.ts';
+import { createFencing, type FencingMethod } from '#src/fencing/index.ts';
 import { type Journal, memoryJournal, Notary } from '#src/journal/index.ts';
 import type { StoredVote } from '#src/lease/index.ts';
 import { SimulatedStorage, simulatedDriver } from '#src/md/index.ts';
@@ -44,6 +44,8 @@ export interface SimOptions {
   timing?: Partial<Timing>;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  /** @default a command that switches the node off */
+  fencing?: FencingMethod[];
   /** When checkpoints of the journals are signed. @default as the configuration has it */
   checkpoints?: { entries: number; afterMs: number };
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
@@ -435,8 +437,8 @@ export class SimCluster {
       timing: { ...LAN, ...this.#options.timing },
       profile: 'lan',
       fencing: {
-        methods: ['command'],
-        command: { argv: ['power-off'], timeoutMs: 10_000 },
+        methods: this.#options.fencing ?? ['command'],
+        command: { argv: ['power-off'], timeoutMs: 10_000, options: {}, nodeOptions: {} },
         watchdog: null,
         acceptDataLoss: false,
       },
