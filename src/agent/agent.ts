@@ -552,6 +552,7 @@ export class Agent implements AgentFace {
           .catch((error: unknown) => {
             // A vote that is not on disk is not given.
             this.parts.log.error({ err: error, term }, `vote of term ${term} could not be stored; it is not given`);
+            this.#feedLease({ type: 'vote-not-stored', term, candidate });
           });
         break;
       }

@@ -385,6 +385,14 @@ function repeatsReleased(array: LocalArray, next: ArrayRecord): boolean {
   return adjacent && isReleased(array) && statementOf(record) === statementOf(next);
 }
 
+/**
+ * A master commits nothing before the release of its last commit: whose word was lost on the way, the next commit tells of it. What
+ * that one asks for may have to wait for the release, as a spare for a slot whose member still waits behind a lost path.
+ */
+function releasedBefore({ record, released }: LocalArray, next: ArrayRecord): ArrayRecord | null {
+  return record.version.term === next.version.term ? record : released;
+}
+
 /** Everything a record says, but for when it was said. */
 function statementOf(record: ArrayRecord): string {
   return JSON.stringify({ ...record, version: null, utimeSeconds: null });
@@ -738,11 +746,14 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   return { op: null, settled: true };
 }
 
-/** Nobody waits for this node, and of all that the record calls in sync it has nothing, and sees nothing: it would read what is old. */
+/**
+ * Nobody waits for this node, and of all that the record calls in sync it has nothing: it would read what is old, and md would not
+ * let go of the last of that. It is assembled anew, as soon as what is in sync is seen.
+ */
 function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
   if (record.writers.includes(state.self)) return false;
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
-  return activeMembers(record).every(({ uuid }) => !has(uuid) && !state.paths.has(uuid));
+  return activeMembers(record).every(({ uuid }) => !has(uuid));
 }
 
 function isUnfit({ unfit, record }: LocalArray): boolean {
@@ -928,7 +939,7 @@ export function localStep(
           reported: null,
         });
       } else {
-        const released = repeatsReleased(known, record) ? record : known.released;
+        const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
         change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);

@@ -104,6 +104,8 @@ export class SimulatedArray {
   #mismatchSectors = 0;
   /** A piece is being copied, be it of a copy that was stopped meanwhile. */
   #stepping = false;
+  /** Of the array. null: nothing is read or written for a copy in this moment. */
+  piece: SectorRange | null = null;
   #barrier = false;
   /** Writes that have passed the suspend; those of them that are on their way to the legs. */
   #admitted = 0;
@@ -941,11 +943,13 @@ export class SimulatedArray {
       if (this.#copy === copy && something && !skips) {
         // With a slot free, what was copied may still be missed there (still_degraded).
         if (!this.#hasFreeSlot) bitmap?.beginSync(copy.position);
+        this.piece = rangeOnArray(this.record, copy.kind, copy.position, end);
         await this.#copyRange(copy.kind, copy.position, end);
       }
     } finally {
       this.#stepping = false;
       this.#barrier = false;
+      this.piece = null;
     }
     if (this.#copy === copy) {
       copy.position = end;
