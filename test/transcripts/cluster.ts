@@ -51,7 +51,24 @@ export interface ClusterOptions {
   narrate?: 'lease' | 'members' | 'none';
   /** An agent that never answers `hand-over`. */
   neverReleases?: boolean;
+  /** Hears of everything that the lease cores are given, and of what they make of it. */
+  onFact?: (fact: ClusterFact) => void;
 }
+
+export type ClusterFact = { node: number; trueMs: number } & (
+  | { what: 'start' | 'crash' | 'reboot' | 'lose-file' | 'stop' }
+  /** What was being written when the agent was killed (or stopped) is on the disk after all. */
+  | { what: 'late-write' }
+  | {
+      what: 'step';
+      input: LeaseInput;
+      before: LeaseState;
+      after: LeaseState;
+      effects: readonly LeaseEffect[];
+      /** True time of a reading of this node's clock. */
+      trueOf: (readsMs: number) => number;
+    }
+);
 
 interface Clock {
   trueMs: number;
@@ -160,6 +177,7 @@ export class Cluster {
         { vote: node.voteFile, kernelBoot: String(node.kernelBoot), termFloor: this.#termOnDisks() },
         this.#clock(node),
       );
+      this.#tell(node, 'start');
       this.#stepMembers(node, { type: 'eligible', eligible: true });
       this.#queue.add(this.trueMs + id, () => this.#tick(node, node.start));
     }
@@ -169,6 +187,7 @@ export class Cluster {
   /** kill -9 of the agent. The guard's deadlines run on. */
   crash(id: number): void {
     this.say(`-- node ${id}: the agent is killed`);
+    if (this.#node(id).up) this.#tell(this.#node(id), 'crash');
     this.#node(id).up = false;
     for (const other of this.#nodes.values()) this.#disconnected(other, id);
   }
@@ -177,6 +196,7 @@ export class Cluster {
   reboot(id: number): void {
     this.say(`-- node ${id}: the machine is reset`);
     const node = this.#node(id);
+    this.#tell(node, 'reboot');
     node.up = false;
     node.guard = null;
     node.grant = null;
@@ -194,6 +214,7 @@ export class Cluster {
       if (!node.up) return;
       const stored = storedVoteForStop(node.lease, String(node.kernelBoot), this.#clock(node));
       if (stored !== null) node.voteFile = stored;
+      this.#tell(node, 'stop');
       node.up = false;
       node.guard = null;
       node.grant = null;
@@ -206,6 +227,7 @@ export class Cluster {
   loseVoteFile(id: number): void {
     this.say(`-- node ${id}: its vote file is lost`);
     this.#node(id).voteFile = null;
+    this.#tell(this.#node(id), 'lose-file');
     // A vote that elected nobody can be forgotten for good: nobody else knows its term. Masters' terms stay unique.
     for (const key of this.#votes.keys()) if (key.startsWith(`${id}/`)) this.#votes.delete(key);
   }
@@ -437,10 +459,18 @@ export class Cluster {
   }
 
   #stepLease(node: Node, input: LeaseInput): void {
-    const { state, effects } = leaseStep(node.lease, input, this.#clock(node));
+    const before = node.lease;
+    const { state, effects } = leaseStep(before, input, this.#clock(node));
     node.lease = state;
+    const { trueMs } = this;
+    const trueOf = (readsMs: number) => this.#trueOf(node, readsMs);
+    this.#options.onFact?.({ what: 'step', node: node.id, trueMs, input, before, after: state, effects, trueOf });
     for (const effect of effects) this.#perform(node, effect);
     this.#checkPromise(node);
+  }
+
+  #tell(node: Node, what: Exclude<ClusterFact['what'], 'step'>): void {
+    this.#options.onFact?.({ what, node: node.id, trueMs: this.trueMs });
   }
 
   /** As an agent does: all effects of a step are performed before the next input is taken up. */
@@ -516,6 +546,7 @@ export class Cluster {
       // Killed in mid-write: the file has the new vote or the old one. A later start may not be overwritten by it.
       if (!alive && (node.start !== start || node.voteFile === null || this.#random() < 0.5)) return;
       node.voteFile = vote;
+      if (!alive) this.#tell(node, 'late-write');
       if (!alive || vote.candidate === null) return;
       const { term, candidate } = vote;
       const sealed = `vote/${term}/${candidate}/${node.id}`;

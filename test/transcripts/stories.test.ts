@@ -5,12 +5,15 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { recorded } from '../model/replay.ts';
 import { Cluster, type ClusterOptions, LAN } from './cluster.ts';
 
 function story(name: string, options: Partial<ClusterOptions>, tell: (cluster: Cluster) => void): void {
   test(name, () => {
-    const cluster = new Cluster({ nodes: 3, seed: 1, narrate: 'members', ...options });
+    const { onFact, save } = recorded({ nodes: 3, ...options });
+    const cluster = new Cluster({ nodes: 3, seed: 1, narrate: 'members', ...options, ...(onFact && { onFact }) });
     tell(cluster);
+    save(name);
     const told = `${name}\n\n${cluster.lines.join('\n')}\n`;
     const file = new URL(`./${name.replaceAll(' ', '-')}.txt`, import.meta.url);
     if (process.env.UPDATE) writeFileSync(file, told);

@@ -474,7 +474,12 @@ test('a node that was cut off, held its writes in time and was evicted is grante
   // It was never reset: by the last record that it knows, released long ago, it is a writer.
   master.alive(3);
   assert.deepEqual(master.state.grantable, [1, 2], 'it has said nothing yet');
-  const back = master.feed({ type: 'report', from: 3, kernelBoot: bootOf(3), reports: [report(before, { state: 'held' })] });
+  const back = master.feed({
+    type: 'report',
+    from: 3,
+    kernelBoot: bootOf(3),
+    reports: [report(before, { state: 'held' })],
+  });
   assert.deepEqual(kinds(back), ['send-commit']);
   assert.deepEqual(master.state.grantable, [1, 2]);
   const evicted = master.record ?? mirror();
