@@ -6,14 +6,15 @@
 import { randomUUID } from 'node:crypto';
 import { constants, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
-import pino from 'pino';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
-import { type Config, formatProblems, loadConfig } from './config/index.ts';
+import { type Config, formatProblems, loadConfig, readToken } from './config/index.ts';
 import { createFencing } from './fencing/index.ts';
-import { Notary, openJournal } from './journal/index.ts';
+import { type Journal, Notary, openJournal } from './journal/index.ts';
+import { createLog, logForm } from './log.ts';
 import type { MdDriver } from './md/driver.ts';
 import { createNet } from './net/index.ts';
 import { withAddon } from './one_binary.ts';
+import type { ApiLog } from './outlets/index.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
@@ -51,6 +52,18 @@ async function buildDriver(config: Config): Promise<MdDriver> {
   return realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native });
 }
 
+/** null: nobody is told anything; nothing is loaded for it either. */
+async function hooksOf(
+  config: Config,
+  { journal, agent, log }: { journal: Journal; agent: Agent; log: ApiLog },
+): Promise<{ close(): Promise<void> } | null> {
+  if (config.hooks.length === 0 && config.mail === null) return null;
+  const { configuredHooks, startHooks } = await import('./outlets/index.ts');
+  const { self, stateDir } = config;
+  const hooks = configuredHooks(config);
+  return startHooks({ hooks, journal, status: () => agent.status(), self, stateDir, now: () => timers.wall(), log });
+}
+
 /** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */
 export async function runAgent(configFile: string): Promise<number> {
   goFirst();
@@ -66,7 +79,11 @@ export async function runAgent(configFile: string): Promise<number> {
     process.stderr.write(`mdmesh: ${configFile}: driver: simulated: an agent of its own cannot use it: ${remedy}\n`);
     return 1;
   }
-  const log = pino({ level: config.log.level, base: { node: config.self }, timestamp: pino.stdTimeFunctions.isoTime });
+  const log = createLog({
+    level: config.log.level,
+    node: config.self,
+    form: logForm(process.env, process.stdout.isTTY === true),
+  });
   const identity = await loadIdentity(config.keyFile);
   const files = await openStateFiles(config.stateDir);
   const [driver, journal] = await Promise.all([
@@ -136,20 +153,27 @@ export async function runAgent(configFile: string): Promise<number> {
       setTimeout(() => process.exit(1), 200);
     };
   });
-  if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
+  if (config.fencing.watchdog !== null) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();
   await agent.start();
   // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
-  const { serveApi } = await import('./outlets/index.ts');
+  const { logEvents, serveApi } = await import('./outlets/index.ts');
+  logEvents({ journal, self: config.self, status: () => agent.status(), now: () => timers.wall(), log });
   const api = await serveApi({
     face: agent,
     journal,
     socketPath: config.socket.path,
     modeOctal: config.socket.modeOctal,
+    group: config.socket.group,
+    tcp: config.api && {
+      ...config.api,
+      access: { token: config.api.tokenFile && (await readToken(config.api.tokenFile)) },
+    },
     log,
   });
+  const hooks = await hooksOf(config, { journal, agent, log });
   for (const { what, text } of journal.found) {
     agent.notice('JournalDamaged', 'warning', `node/${config.self}`, { what, text: text.slice(0, 300) });
   }
@@ -167,6 +191,7 @@ export async function runAgent(configFile: string): Promise<number> {
   beat();
   await notary.stop();
   await agent.stop(why);
+  await hooks?.close();
   await api.close();
   await driver.stopWatchdog();
   await journal.close();

@@ -22,8 +22,10 @@ import {
   syncActions,
   WordError,
 } from './mdadm_words.ts';
+import type { MonitorOptions } from './monitor.ts';
 import type { AdoptOptions, CreateOptions, Spoken } from './requests.ts';
 import type { Terminal } from './terminal.ts';
+import type { TopOptions } from './top.ts';
 
 /** `finish` is called with the exit code of the command that ran. */
 export function buildProgram(terminal: Terminal, finish: (exitCode: number) => void): Command {
@@ -359,7 +361,7 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
   program
     .command('grow')
     .description(
-      'give an array more or fewer devices (raid1), or make it larger (raid1, raid10 near), while it is in use',
+      'give an array more or fewer devices (raid1), make it larger (raid1, raid10 near), or change its bitmaps, while it is in use',
     )
     .addArgument(array())
     .addOption(
@@ -375,15 +377,33 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
     )
     .option('-a, --add <device...>', 'add these disks before')
     .option('--assume-clean', 'skip the resync of what is new: the members are known to be equal there')
+    .addOption(
+      new Option('-b, --bitmap <kind>', 'internal: one for each node, on the members; none: take them away').choices([
+        'internal',
+        'none',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--bitmap-chunk <size>',
+        'what one bit stands for: KiB, or with K, M or G, a power of two (default: as suits)',
+      ).argParser(read(chunkKibOf)),
+    )
+    .addOption(
+      new Option('--nodes <count>', 'nodes that the members have room for (at first 16); only more').argParser(
+        read((word) => countOf(word, 1)),
+      ),
+    )
     .option('-f, --force', 'leave it degraded where there are too few spares; add disks that carry something')
     .addOption(json())
     .addHelpText(
       'after',
       `
 Fewer devices: only where the slots to go are free. Fail and remove members first (mdmesh manage).
-Larger: enlarge the disks, let every node see their new size, then grow; not where bitmaps are kept (create --bitmap internal). What is new is copied to all members before it
+Larger: enlarge the disks, let every node see their new size, then grow. What is new is copied to all members before it
 counts as in sync; it can be written at once.
-${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max')}`,
+Bitmaps: only while the array is whole and nothing is copied. One of the changes at a time.
+${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max', 'mdmesh grow md0 --bitmap internal --bitmap-chunk 64M', 'mdmesh grow md0 --nodes 32')}`,
     )
     .action(
       run(async (name: string, options: Growing & Spoken) => {
@@ -401,8 +421,8 @@ ${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0',
       `
 For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r), --add (-a), --re-add, --replace and
 --with, in the order written, with the words failed, detached and missing; --grow (-G) with --raid-devices (-n), --size (-z),
---assume-clean and --add; --detail (-D, with --test); --stop (-S), which stops it on all nodes; --action=check, repair,
-idle or frozen; --wait (-W).
+--assume-clean, --bitmap (-b), --bitmap-chunk and --add; --detail (-D, with --test); --stop (-S), which stops it on all nodes;
+--action=check, repair, idle or frozen; --wait (-W).
 Everything else, and every other array, goes to the real mdadm as it was typed. A link named mdadm to this program does
 the same under mdadm's name; MDMESH_SOCKET then names another socket.
 ${examples('mdmesh mdadm /dev/md0 --fail /dev/sdb --remove failed', 'mdmesh mdadm --detail /dev/md0', 'mdmesh mdadm --misc --action=check /dev/md0', 'ln -s /usr/bin/mdmesh /usr/local/sbin/mdadm')}`,
@@ -490,6 +510,25 @@ ${examples('mdmesh action md0 check && mdmesh wait md0', 'mdmesh action md0 froz
     );
 
   program
+    .command('top')
+    .description('the cluster, live, on the whole screen: nodes, lease, arrays, copies, events')
+    .option('--once', 'print it once, as it is when the output is no terminal')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Keys: q ends it; left and right choose an array, whose events are shown; up, down and the page keys go through the events;
+s shows events of at least the next severity.
+${examples('mdmesh top', 'mdmesh top --once', "mdmesh top --json | jq '.events[].type'")}`,
+    )
+    .action(
+      run(async (options: TopOptions) => {
+        const { top } = await import('./top.ts');
+        return top(context, options);
+      }),
+    );
+
+  program
     .command('nodes')
     .description('the nodes as this node sees them')
     .addOption(json())
@@ -560,6 +599,53 @@ ${examples('mdmesh action md0 check && mdmesh wait md0', 'mdmesh action md0 froz
       run(async (options: { after?: number; json?: boolean }) => {
         const { watch } = await import('./watch.ts');
         return watch(context, options);
+      }),
+    );
+
+  program
+    .command('monitor')
+    .description("tell of the arrays' events as mdadm --monitor does: to a program, by mail, to syslog, or here")
+    .argument(
+      '[arrays...]',
+      'md0, /dev/md0 or UUIDs (default: all)',
+      (word: string, before: string[]) => [...before, read(arrayName)(word)],
+      [],
+    )
+    .option('-s, --scan', 'take MAILADDR, MAILFROM and PROGRAM from mdadm.conf')
+    .option('-1, --oneshot', 'look once: NewArray, and DegradedArray where it is so')
+    .option(
+      '-t, --test',
+      'a TestMessage for each array; without --program and --mail to the hooks and the mail of the configuration',
+    )
+    .option(
+      '-p, --program <path>',
+      'called with event, md device and component; more in its environment, all on its standard input',
+    )
+    .option('--alert <path>', 'the same')
+    .option('-m, --mail <address>', 'told of Fail, FailSpare, DegradedArray and TestMessage')
+    .option('-y, --syslog', 'tell syslog')
+    .addOption(
+      new Option('-r, --increment <percent>', 'tell of copies each so many per cent: a multiple of 20').argParser(
+        read((word) => countOf(word, 1)),
+      ),
+    )
+    .option('-f, --daemonise', 'in the background; prints the number of the process')
+    .option('-i, --pid-file <file>', 'write the number there instead')
+    .addOption(
+      new Option('-d, --delay <seconds>', "mdadm's; here events come as they happen").argParser(
+        read((word) => countOf(word, 0)),
+      ),
+    )
+    .addHelpText(
+      'after',
+      `
+It follows the agent, and misses nothing while it runs. What must not miss anything at all is for hooks and mail in the configuration.
+${examples('mdmesh monitor --scan --oneshot', 'mdmesh monitor --test', 'mdmesh monitor --scan --daemonise --pid-file /run/mdmesh-monitor.pid')}`,
+    )
+    .action(
+      run(async (arrays: string[], { alert, ...options }: MonitorOptions & { alert?: string }) => {
+        const { monitor } = await import('./monitor.ts');
+        return monitor(context, arrays, alert === undefined ? options : { program: alert, ...options });
       }),
     );
 

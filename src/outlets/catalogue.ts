@@ -3,12 +3,12 @@
  * it has none. One event of the wire gives one telling, or two where mdadm's users listen for a second word (a failed
  * member also makes a degraded array).
  */
+import { nodeSlotsOf } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import { formatSizeKib } from '../config/sizes.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
-import type { Status } from './index.ts';
-
-export type Severity = 'info' | 'notice' | 'warning' | 'critical';
+import type { Severity } from './event_filter.ts';
+import type { Status } from './status.ts';
 
 /** One event as people and tools are told of it. */
 export interface Telling {
@@ -29,6 +29,8 @@ export interface Telling {
 export interface Names {
   cluster: string;
   array(uuid: string): string | null;
+  /** UUID of the array of that md name. */
+  arrayNamed(md: string): string | null;
   /** This node's device path of a member. */
   member(uuid: string): string | null;
 }
@@ -37,6 +39,7 @@ export function namesFrom(status: Status): Names {
   return {
     cluster: status.cluster.name,
     array: (uuid) => status.arrays.find((array) => array.record.uuid === uuid)?.record.md ?? null,
+    arrayNamed: (md) => status.arrays.find((array) => array.record.md === md)?.record.uuid ?? null,
     member: (uuid) => {
       for (const array of status.arrays) {
         const path = array.paths[uuid];
@@ -47,24 +50,25 @@ export function namesFrom(status: Status): Names {
   };
 }
 
-export const noNames: Names = { cluster: 'cluster', array: () => null, member: () => null };
+export const noNames: Names = { cluster: 'cluster', array: () => null, arrayNamed: () => null, member: () => null };
 
 interface Entry {
   type: string;
   severity: Severity;
 }
 
-/** Every name that mdmesh itself gives; a notice with another name is told under a type made from its subject and name. */
+/**
+ * Every name that mdmesh itself gives, and how bad it is; event_descriptions.ts says when. A notice with another name (of a newer
+ * version) is told under a type made from its subject and name, as severe as it says itself.
+ */
 export const catalogue = {
   NewArray: { type: 'io.mdmesh.array.new', severity: 'notice' },
   DegradedArray: { type: 'io.mdmesh.array.degraded', severity: 'critical' },
   DeviceDisappeared: { type: 'io.mdmesh.array.disappeared', severity: 'notice' },
   Fail: { type: 'io.mdmesh.array.fail', severity: 'critical' },
-  FailSpare: { type: 'io.mdmesh.array.fail-spare', severity: 'warning' },
+  FailSpare: { type: 'io.mdmesh.array.fail-spare', severity: 'critical' },
   SpareAdded: { type: 'io.mdmesh.array.spare-added', severity: 'notice' },
   SpareActive: { type: 'io.mdmesh.array.spare-active', severity: 'notice' },
-  SparesMissing: { type: 'io.mdmesh.array.spares-missing', severity: 'warning' },
-  MoveSpare: { type: 'io.mdmesh.array.move-spare', severity: 'notice' },
   MemberRemoved: { type: 'io.mdmesh.array.member-removed', severity: 'notice' },
   // Of every kind of copy, as mdadm's monitor has it: resync, recovery, check and repair.
   RebuildStarted: { type: 'io.mdmesh.array.rebuild-started', severity: 'notice' },
@@ -92,6 +96,8 @@ export const catalogue = {
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
   ArrayGrown: { type: 'io.mdmesh.array.grown', severity: 'notice' },
+  BitmapChanged: { type: 'io.mdmesh.array.bitmap-changed', severity: 'notice' },
+  BitmapKept: { type: 'io.mdmesh.array.bitmap-kept', severity: 'info' },
   ReplacementStarted: { type: 'io.mdmesh.array.replacement-started', severity: 'notice' },
   ReplacementEnded: { type: 'io.mdmesh.array.replacement-ended', severity: 'notice' },
   ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
@@ -101,6 +107,11 @@ export const catalogue = {
   WriterEvicted: { type: 'io.mdmesh.array.writer-evicted', severity: 'warning' },
   WritesEnabled: { type: 'io.mdmesh.array.writes-enabled', severity: 'notice' },
   WritesDisabled: { type: 'io.mdmesh.array.writes-disabled', severity: 'notice' },
+  WritesNotDropped: { type: 'io.mdmesh.array.writes-not-dropped', severity: 'critical' },
+  SuspendStuck: { type: 'io.mdmesh.array.suspend-stuck', severity: 'critical' },
+  LastMemberFaulty: { type: 'io.mdmesh.array.last-member-faulty', severity: 'critical' },
+  CommitNotDurable: { type: 'io.mdmesh.array.commit-not-durable', severity: 'critical' },
+  ArrayHeld: { type: 'io.mdmesh.array.held', severity: 'critical' },
   FaultSeen: { type: 'io.mdmesh.array.fault-seen', severity: 'warning' },
   ResyncEndSeen: { type: 'io.mdmesh.array.resync-end-seen', severity: 'info' },
   Requested: { type: 'io.mdmesh.cluster.requested', severity: 'info' },
@@ -113,7 +124,13 @@ export const catalogue = {
   NodeEvicted: { type: 'io.mdmesh.node.evicted', severity: 'critical' },
   NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
+  NodeShutOut: { type: 'io.mdmesh.node.shut-out', severity: 'critical' },
+  NodeTakenBack: { type: 'io.mdmesh.node.taken-back', severity: 'notice' },
+  ReservationsRenewed: { type: 'io.mdmesh.node.reservations-renewed', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
+  DuplicateId: { type: 'io.mdmesh.node.duplicate-id', severity: 'critical' },
+  MessageRefused: { type: 'io.mdmesh.node.message-refused', severity: 'warning' },
+  JournalDamaged: { type: 'io.mdmesh.node.journal-damaged', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
   JournalSigned: { type: 'io.mdmesh.node.journal-signed', severity: 'info' },
   JournalCosigned: { type: 'io.mdmesh.node.journal-cosigned', severity: 'info' },
@@ -123,15 +140,14 @@ export const catalogue = {
   TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
 } as const satisfies Record<string, Entry>;
 
-type Name = keyof typeof catalogue;
+export type EventName = keyof typeof catalogue;
 
-function tell(name: Name, subject: string, text: string, member: string | null = null): Telling {
+function tell(name: EventName, subject: string, text: string, member: string | null = null): Telling {
   return { name, ...catalogue[name], subject, text, member };
 }
 
-/** `NodeDead` about `node/3` → `io.mdmesh.node.dead`; the word that repeats the kind of subject is left out. */
+/** `NodeGone` about `node/3` → `io.mdmesh.node.gone`; the word that repeats the kind of subject is left out. */
 function typeOf(name: string, subject: string): string {
-  if (isCatalogueName(name)) return catalogue[name].type;
   const kind = subject.startsWith('node/') ? 'node' : /^md[0-9]+$/.test(subject) ? 'array' : 'cluster';
   const words = name
     .replace(/([a-z0-9])([A-Z])/g, '$1-$2')
@@ -141,7 +157,7 @@ function typeOf(name: string, subject: string): string {
   return `io.mdmesh.${kind}.${short}`;
 }
 
-function isCatalogueName(name: string): name is Name {
+function isCatalogueName(name: string): name is EventName {
   return Object.hasOwn(catalogue, name);
 }
 
@@ -180,7 +196,9 @@ function sizeIn(note: string): string {
 }
 
 function noticeTelling({ name, severity, subject, detail }: NoticeBody, names: Names): Telling {
-  const told = { name, type: typeOf(name, subject), severity, subject };
+  const told = isCatalogueName(name)
+    ? { name, ...catalogue[name], subject }
+    : { name, type: typeOf(name, subject), severity, subject };
   // The one key of a notice that tools look for among the members.
   const member = typeof detail.member === 'string' ? detail.member : null;
   if (isCopyNotice(name)) return { ...told, text: copyText(detail, member, names), member };
@@ -215,6 +233,7 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
   const uuid = detail.member ?? null;
   const member = uuid === null ? '' : `member ${memberName(uuid, names)}`;
   const node = detail.node === undefined ? '' : `node ${detail.node}`;
+  const { why } = detail;
   const kinds: Record<CommitKind, () => [Telling, ...Telling[]]> = {
     create: () => [tell('NewArray', md, arrayText(record)), ...degradedTelling(record)],
     // mdadm's monitor calls an array new whenever it appears, created or assembled.
@@ -229,7 +248,9 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
       return [tell('Fail', md, member, uuid), ...degradedTelling(record)];
     },
     remove: () => [tell('MemberRemoved', md, member, uuid)],
-    add: () => [tell('SpareAdded', md, member, uuid)],
+    add: () => [
+      tell('SpareAdded', md, why === undefined ? member : `${member}; it is filled as a whole: ${why}`, uuid),
+    ],
     // A node says WritesEnabled, and the master NodeEvicted, in notices of their own: these are the commits between.
     admit: () => [tell('WriterAdmitted', md, node)],
     leave: () => [tell('WriterLeft', md, node)],
@@ -245,6 +266,8 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
     blind: () => [tell('NodeCannotSeeMember', md, `${node}: ${member}`, uuid)],
     grow: () => [tell('ArrayGrown', md, `${record.raidDisks} disks, ${record.componentSectors} sectors of each`)],
+    bitmap: () => [tell('BitmapChanged', md, bitmapText(record))],
+    'bitmap-kept': () => [tell('BitmapKept', md, node)],
     replace: () => [tell('ReplacementStarted', md, member, uuid)],
     replaced: () => [tell('ReplacementEnded', md, `${member} is faulty`, uuid)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
@@ -275,12 +298,16 @@ function requestTelling(body: Extract<EventBody, { type: 'request' }>, names: Na
   if ('action' in request) words.push(request.action);
   if ('with' in request && request.with !== null) words.push('with', request.with);
   if ('sizeKib' in request) words.push(request.sizeKib === null ? 'max' : formatSizeKib(request.sizeKib));
+  if (request.verb === 'grow-bitmap') {
+    words.push(request.bitmap, ...(request.chunkKib === undefined ? [] : [formatSizeKib(request.chunkKib)]));
+  }
+  if (request.verb === 'grow-nodes') words.push(String(request.nodes));
   if (request.verb === 'grow-devices') words.push(String(request.raidDisks));
   if ('limitKib' in request) words.push(request.limitKib === null ? 'none' : formatSizeKib(request.limitKib));
   if ('node' in request) return tell('Requested', `node/${request.node}`, words.join(' '));
   const array = 'md' in request ? request.md : request.array;
   const subject = array === null ? names.cluster : (names.array(array) ?? array);
-  return { ...tell('Requested', subject, words.join(' ')), type: 'io.mdmesh.array.requested' };
+  return tell('Requested', subject, words.join(' '));
 }
 
 function degradedTelling(record: ArrayRecord): Telling[] {
@@ -298,6 +325,12 @@ function resyncText(record: ArrayRecord): string {
   if (record.resync === null) return '';
   const { kind, by, fromSector, halted } = record.resync;
   return `${kind}${halted ? ' halted' : ''} by node ${by} from sector ${fromSector}`;
+}
+
+function bitmapText(record: ArrayRecord): string {
+  const { bitmap } = record;
+  const kept = bitmap === null ? 'none' : `${formatSizeKib(bitmap.chunkSectors / 2)} a bit`;
+  return `${kept}, room for ${nodeSlotsOf(record)} nodes`;
 }
 
 function marksText({ resync }: ArrayRecord): string {

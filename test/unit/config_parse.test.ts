@@ -179,7 +179,7 @@ test('no fencing at all is refused unless the loss is accepted in words', () => 
 test('fencing methods and their settings belong together', () => {
   oneProblem(`${BASE}\nfencing: { methods: [command] }`, /lists command, but fencing\.command is missing/);
   oneProblem(`${BASE}\nfencing: { command: { argv: [/bin/true] } }`, /methods does not list command/);
-  oneProblem(`${BASE}\nfencing: { watchdog: { device: /dev/watchdog1 } }`, /methods does not list watchdog/);
+  oneProblem(`${BASE}\nfencing: { watchdog: { device: /dev/watchdog1 } }`, /methods lists neither watchdog nor auto/);
   oneProblem(
     `${BASE}\nfencing: { methods: [command], command: { argv: [fence-node] } }`,
     /argv\[0\] = fence-node: is not an absolute path/,
@@ -187,6 +187,29 @@ test('fencing methods and their settings belong together', () => {
   oneProblem(`${BASE}\nfencing: { methods: [manual, manual] }`, /manual is listed twice/);
   oneProblem(`${BASE}\nfencing: { methods: [prayer] }`, /methods\[0\]|is not a list of fencing methods/);
   assert.deepEqual(good(`${BASE}\nfencing: { methods: [watchdog] }`).fencing.watchdog, { device: '/dev/watchdog' });
+  oneProblem(`${BASE}\nfencing: { methods: [auto, manual] }`, /auto chooses the methods itself/);
+  for (const methods of ['auto', '[auto]']) {
+    const { fencing } = good(`${BASE}\nfencing: { methods: ${methods} }`);
+    assert.deepEqual([fencing.methods, fencing.watchdog], [['auto'], null]);
+  }
+  assert.deepEqual(good(`${BASE}\nfencing: { methods: [reservation, manual] }`).fencing.methods, [
+    'reservation',
+    'manual',
+  ]);
+  assert.deepEqual(good(`${BASE}\nfencing: { methods: auto, watchdog: {} }`).fencing.watchdog, {
+    device: '/dev/watchdog',
+  });
+});
+
+test('options for a fence agent are lines of its input, and no more than that', () => {
+  const command = (rest: string) =>
+    `${BASE}\nfencing: { methods: [command], command: { argv: [/usr/sbin/fence_ipmilan], ${rest} } }`;
+  const agent = good(command('options: { ip: 10.0.0.9, lanplus: true }, node_options: { 3: { plug: 7 } }')).fencing;
+  assert.deepEqual(agent.command?.options, { ip: '10.0.0.9', lanplus: 'true' });
+  assert.deepEqual(agent.command?.nodeOptions, { 3: { plug: '7' } });
+  oneProblem(command('options: { ip: "1\\raction=on" }'), /holds a line break/);
+  oneProblem(command('options: { "Plug=1": x }'), /Plug=1 = x: Invalid key/);
+  oneProblem(command('node_options: { three: { plug: 7 } }'), /Invalid key/);
 });
 
 test('a stated self must agree with the key: two nodes under one ID must not run', () => {
@@ -352,4 +375,68 @@ test('the journal: its defaults, and what may not stand there', () => {
   );
   oneProblem(`${BASE}\njournal: { checkpoint_entries: 9999 }`, /journal\.checkpoint_entries = 9999: is above 4096/);
   oneProblem(`${BASE}\njournal: { checkpoint_after: 1ms }`, /journal\.checkpoint_after = 1ms: is not between 1s and/);
+});
+
+test('the API over TCP is loopback’s alone, unless readers are asked for a token', () => {
+  assert.equal(good(BASE).api, null);
+  const loopback = good(`${BASE}\napi: { listen: "127.0.0.1:7947" }\n`);
+  assert.deepEqual(loopback.api, { address: '127.0.0.1', port: 7947, tokenFile: null });
+  assert.equal(good(`${BASE}\napi: { listen: "[::1]:7947" }\n`).api?.address, '::1');
+  for (const address of ['0.0.0.0', '[::]', '10.77.0.1', '[::ffff:127.0.0.1]']) {
+    const open = `${BASE}\napi: { listen: "${address}:7947" }\n`;
+    oneProblem(open, /api\.listen = .*nobody would be asked who he is; add api\.token_file, or listen on 127\.0\.0\.1/);
+    const [notice] = notices(open.replace(':7947"', ':7947", token_file: /etc/mdmesh/api-token'));
+    assert.match(notice?.text ?? '', /plain HTTP/);
+  }
+  for (const wrong of [
+    '7947',
+    '127.0.0.1',
+    'localhost:7947',
+    '127.0.0.1:0',
+    '127.0.0.1:99999',
+    '::1:7947',
+    '[127.0.0.1]:1',
+  ]) {
+    oneProblem(`${BASE}\napi: { listen: "${wrong}" }\n`, /api\.listen = .*is not an address with its port/);
+  }
+  oneProblem(`${BASE}\napi: { token_file: /etc/mdmesh/api-token }\n`, /api\.listen is missing/);
+});
+
+test('hooks and mail: names are unique, programs full paths, types known words, and addresses no options', () => {
+  const config = good(
+    `${BASE}\nhooks: [{ name: a, program: [/x, -v], types: [Fail], timeout: 5s }]\nmail: { to: root }\n`,
+  );
+  assert.deepEqual(config.hooks, [
+    {
+      name: 'a',
+      program: ['/x', '-v'],
+      concurrency: 1,
+      filter: { types: ['Fail'], arrays: undefined, nodes: undefined, severity: undefined },
+      where: 'every-node',
+      timeoutMs: 5000,
+      maxAgeMs: 86_400_000,
+    },
+  ]);
+  assert.deepEqual([config.mail?.to, config.mail?.where, config.mail?.filter.severity], ['root', 'origin', 'critical']);
+  assert.equal(good(BASE).mail, null);
+  const hook = (more: string) => `${BASE}\nhooks: [{ name: a, program: [/x]${more} }]\n`;
+  oneProblem(
+    `${BASE}\nhooks: [{ name: a, program: [/x] }, { name: a, program: [/y] }]\n`,
+    /hooks\[1\]\.name = a: .*already/,
+  );
+  oneProblem(`${BASE}\nhooks: [{ name: mail, program: [/x] }]\n`, /mail is another's name already/);
+  oneProblem(`${BASE}\nhooks: [{ name: ../a, program: [/x] }]\n`, /is not a name for a hook/);
+  oneProblem(
+    `${BASE}\nhooks: [{ name: a, program: [page] }]\n`,
+    /hooks\[0\]\.program\[0\] = page: is not an absolute path/,
+  );
+  oneProblem(hook(', types: [fail]'), /neither the name of an event nor a type/);
+  oneProblem(hook(', typ: [Fail]'), /typ/);
+  for (const to of ['-OQ=/tmp', 'a@b, c@d', 'a b@c']) {
+    oneProblem(`${BASE}\nmail: { to: ${to} }\n`.replace('a@b, c@d', '"a@b, c@d"'), /is not a mail address/);
+  }
+  oneProblem(
+    `${BASE}\nmail: { to: root, command: [sendmail] }\n`,
+    /mail\.command\[0\] = sendmail: is not an absolute path/,
+  );
 });
