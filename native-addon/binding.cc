@@ -390,8 +390,8 @@ class Addon : public Napi::Addon<Addon> {
   mdmesh::AttributeReader attributes_;
   mdmesh::Pool sysfs_pool_{"mdmesh-sysfs", kPoolThreadsMax};
   mdmesh::Pool disk_pool_{"mdmesh-read", kPoolThreadsMax};
-  mdmesh::DiskWriter own_blocks_{[] { return Outcome{}; }};
   mdmesh::Pool reservation_pool_{"mdmesh-reserve", kPoolThreadsMax};
+  mdmesh::DiskWriter own_blocks_{[] { return Outcome{}; }};
   std::vector<std::weak_ptr<mdmesh::Watcher>> watchers_;
   std::weak_ptr<mdmesh::Guard> guard_;
 };

@@ -116,10 +116,10 @@ export class Agent implements AgentFace {
   readonly disks: DiskView;
   readonly #certificates: Certificates;
   readonly #procedures: Procedures;
-  /** null: nodes decide. */
-  readonly #quorum: QuorumDisks | null;
   /** null: fencing does not ask for them. */
   readonly #reservations: Reservations | null;
+  /** null: nodes decide. */
+  readonly #quorum: QuorumDisks | null;
   #members: MembersState;
   #lease: LeaseState;
   #local: NodeArrays;
@@ -1790,6 +1790,11 @@ export class Agent implements AgentFace {
     };
   }
 
+  #keysTrouble(record: ArrayRecord): string | null {
+    if (this.#local.keys?.shutOut !== true) return null;
+    return `${record.md}: this node was shut out (its reservation keys were taken off the members); its writes are held until the cluster takes it back`;
+  }
+
   #quorumStatus({ set, quorate, disks }: DiskSummary): QuorumStatus {
     return {
       set: set === null ? null : wireSet(set),
@@ -1806,11 +1811,6 @@ export class Agent implements AgentFace {
         };
       }),
     };
-  }
-
-  #keysTrouble(record: ArrayRecord): string | null {
-    if (this.#local.keys?.shutOut !== true) return null;
-    return `${record.md}: this node was shut out (its reservation keys were taken off the members); its writes are held until the cluster takes it back`;
   }
 
   #arrayStatus(array: LocalArray): ArrayStatus {

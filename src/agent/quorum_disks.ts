@@ -87,15 +87,13 @@ export class QuorumDisks {
   #place(disk: string): { path: string; blocksBytes: number } {
     const { witness, disks } = this.#options;
     if (witness !== null && disk === this.#witness) return { path: witness, blocksBytes: NODE_BLOCK_BYTES };
-    const record = this.#records().find(({ members }) => members.some(({ uuid }) => uuid === disk));
+    const listed = this.#records().some((record) => record.members.some(({ uuid }) => uuid === disk));
     const path = disks.paths.get(disk);
     const seen = disks.disks.find((each) => each.path === path);
-    if (record === undefined || path === undefined || seen == null || seen.superblock === null) {
-      throw new Error(
-        `quorum disk ${disk}: ${record === undefined ? 'no member of an array any more' : 'not seen on this node'}`,
-      );
+    if (!listed || path === undefined || seen == null || seen.superblock === null) {
+      throw new Error(`quorum disk ${disk}: ${listed ? 'not seen on this node' : 'no member of an array any more'}`);
     }
-    const geometry = meshGeometry(seen.superblock, nodeSlotsOf(record));
+    const geometry = meshGeometry(seen.superblock, seen.mesh?.nodeSlots ?? nodeSlotsOf({}));
     if ('error' in geometry) throw new Error(`quorum disk ${path}: ${geometry.error}`);
     return { path, blocksBytes: geometry.nodeBlocksSector * SECTOR_BYTES };
   }

@@ -26,12 +26,12 @@ export interface Setting {
   bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
-  /** @default 3 */
-  nodes?: number;
-  quorum?: Config['quorum'];
   fencing?: FencingMethod[];
   /** Between two writes of an application. @default 1 */
   everyMs?: number;
+  /** @default 3 */
+  nodes?: number;
+  quorum?: Config['quorum'];
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -41,7 +41,7 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check, nodes, quorum, fencing } = setting;
+  const { pathLoss, check, fencing, nodes, quorum } = setting;
   const witnessMib = quorum?.witness == null ? [] : [1];
   const cluster = await SimCluster.start({
     time: new VirtualTime(),

@@ -49,9 +49,9 @@ export interface SimOptions {
   timing?: Partial<Timing>;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
-  quorum?: Config['quorum'];
   /** @default a command that switches the node off */
   fencing?: FencingMethod[];
+  quorum?: Config['quorum'];
   /** When checkpoints of the journals are signed. @default as the configuration has it */
   checkpoints?: { entries: number; afterMs: number };
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;

@@ -58,7 +58,24 @@ export interface ClusterOptions {
   /** Disks decide: these. */
   disks?: readonly string[];
   diskMs?: DiskTimes;
+  /** Hears of everything that the lease cores are given, and of what they make of it. */
+  onFact?: (fact: ClusterFact) => void;
 }
+
+export type ClusterFact = { node: number; trueMs: number } & (
+  | { what: 'start' | 'crash' | 'reboot' | 'lose-file' | 'stop' }
+  /** What was being written when the agent was killed (or stopped) is on the disk after all. */
+  | { what: 'late-write' }
+  | {
+      what: 'step';
+      input: LeaseInput;
+      before: LeaseState;
+      after: LeaseState;
+      effects: readonly LeaseEffect[];
+      /** True time of a reading of this node's clock. */
+      trueOf: (readsMs: number) => number;
+    }
+);
 
 interface Clock {
   trueMs: number;
@@ -179,6 +196,7 @@ export class Cluster {
         this.#clock(node),
       );
       node.quorate = true;
+      this.#tell(node, 'start');
       this.#stepMembers(node, { type: 'eligible', eligible: true });
       if (this.#byDisks) this.#stepLease(node, { type: 'quorum-disks', disks: this.wanted });
       this.#queue.add(this.trueMs + id, () => this.#tick(node, node.start));
@@ -189,6 +207,7 @@ export class Cluster {
   /** kill -9 of the agent. The guard's deadlines run on. */
   crash(id: number): void {
     this.say(`-- node ${id}: the agent is killed`);
+    if (this.#node(id).up) this.#tell(this.#node(id), 'crash');
     this.#node(id).up = false;
     for (const other of this.#nodes.values()) this.#disconnected(other, id);
   }
@@ -197,6 +216,7 @@ export class Cluster {
   reboot(id: number): void {
     this.say(`-- node ${id}: the machine is reset`);
     const node = this.#node(id);
+    this.#tell(node, 'reboot');
     node.up = false;
     node.guard = null;
     node.grant = null;
@@ -214,6 +234,7 @@ export class Cluster {
       if (!node.up) return;
       const stored = storedVoteForStop(node.lease, String(node.kernelBoot), this.#clock(node));
       if (stored !== null) node.voteFile = stored;
+      this.#tell(node, 'stop');
       node.up = false;
       node.guard = null;
       node.grant = null;
@@ -226,6 +247,7 @@ export class Cluster {
   loseVoteFile(id: number): void {
     this.say(`-- node ${id}: its vote file is lost`);
     this.#node(id).voteFile = null;
+    this.#tell(this.#node(id), 'lose-file');
     // A vote that elected nobody can be forgotten for good: nobody else knows its term. Masters' terms stay unique.
     for (const key of this.#votes.keys()) if (key.startsWith(`${id}/`)) this.#votes.delete(key);
   }
@@ -511,10 +533,18 @@ export class Cluster {
   }
 
   #stepLease(node: Node, input: LeaseInput): void {
-    const { state, effects } = leaseStep(node.lease, input, this.#clock(node));
+    const before = node.lease;
+    const { state, effects } = leaseStep(before, input, this.#clock(node));
     node.lease = state;
+    const { trueMs } = this;
+    const trueOf = (readsMs: number) => this.#trueOf(node, readsMs);
+    this.#options.onFact?.({ what: 'step', node: node.id, trueMs, input, before, after: state, effects, trueOf });
     for (const effect of effects) this.#perform(node, effect);
     this.#checkPromise(node);
+  }
+
+  #tell(node: Node, what: Exclude<ClusterFact['what'], 'step'>): void {
+    this.#options.onFact?.({ what, node: node.id, trueMs: this.trueMs });
   }
 
   /** As an agent does: all effects of a step are performed before the next input is taken up. */
@@ -639,6 +669,7 @@ export class Cluster {
       // Killed in mid-write: the file has the new vote or the old one. A later start may not be overwritten by it.
       if (!alive && (node.start !== start || node.voteFile === null || this.#random() < 0.5)) return;
       node.voteFile = vote;
+      if (!alive) this.#tell(node, 'late-write');
       if (!alive) return;
       if (stored !== undefined) {
         this.#later(node, stored)(null);

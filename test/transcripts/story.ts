@@ -5,12 +5,18 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { recorded } from '../model/replay.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
+
+const NOT_RECORDED: ReturnType<typeof recorded> = { save: () => undefined };
 
 export function story(name: string, options: Partial<ClusterOptions>, tell: (cluster: Cluster) => void): void {
   test(name, () => {
-    const cluster = new Cluster({ nodes: 3, seed: 1, narrate: 'members', ...options });
+    // The model is of votes.
+    const { onFact, save } = options.disks === undefined ? recorded({ nodes: 3, ...options }) : NOT_RECORDED;
+    const cluster = new Cluster({ nodes: 3, seed: 1, narrate: 'members', ...options, ...(onFact && { onFact }) });
     tell(cluster);
+    save(name);
     const told = `${name}\n\n${cluster.lines.join('\n')}\n`;
     const file = new URL(`./${name.replaceAll(/:? /g, '-')}.txt`, import.meta.url);
     if (process.env.UPDATE) writeFileSync(file, told);

@@ -100,19 +100,19 @@ const dead =
     for (const node of agent.nodes) if (ids.includes(node.node)) node.status = 'dead';
   };
 
+const unreserved =
+  (methods: string[]): Change =>
+  (facts) => {
+    facts.config.methods = methods;
+    facts.reservations = { used: true, shutOut: false, members: { [memberA]: 'registered', [memberB]: 'unsupported' } };
+  };
+
 /** These decide, of which some answer. */
 const disks =
   (...answers: boolean[]): Change =>
   ({ agent, config }) => {
     config.quorum = 'disks';
     agent.quorumDisks = answers.map((each, index) => ({ path: `/dev/sd${index}`, answers: each }));
-  };
-
-const unreserved =
-  (methods: string[]): Change =>
-  (facts) => {
-    facts.config.methods = methods;
-    facts.reservations = { used: true, shutOut: false, members: { [memberA]: 'registered', [memberB]: 'unsupported' } };
   };
 
 /** check, severity, and what brings it. */
