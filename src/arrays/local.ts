@@ -38,6 +38,9 @@
  * - Under `drop-node` it is reported instead, and tried again every second for as long as the record takes the member for good
  *   (path_loss.ts). A record that does not is not called applied while a try is under way: the member may be read from after it.
  * - No drain (suspend, open, start of a copy) is begun while a path is lost, or was a moment ago: it would wait for it.
+ * - Where members are reserved, writes pass only with this node's key on each, as seen since its grant began. A node whose key was taken off holds its arrays. What it
+ *   sees fail from then on, it fails itself: it tells nobody, answers no gate for it, and takes part again only with an array that
+ *   had nothing in flight, or was stopped since. So a failure is told only after the keys were looked at once more.
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
  *   It is tried again instead, every second, by a writer with a live grant.
  */
@@ -113,6 +116,12 @@ export interface LocalArray {
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
+  /** When nothing was in flight under a whole hold, nor failed, as far as is known; or md had nothing of it. */
+  cleanAtMs: number;
+  /** Since when members are seen failed that the record takes for good, other than by their path; null: none is. */
+  partedAtMs: number | null;
+  /** A member here was seen failed when this node was shut out: its own writes were refused. Until the array is stopped. */
+  refused: boolean;
   /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
   unfit: { version: Version; text: string } | null;
   /** Members that another node told of as failed under this record, until when its commit is waited for. */
@@ -166,6 +175,20 @@ export interface NodeArrays {
   leaving: boolean;
   copyOptions: CopyOptions;
   pathLoss: PathLossPolicy;
+  /** null: members are not reserved. */
+  keys: KeysHere | null;
+  /** When the newest grant came that no other one was alive before. */
+  lapsedAtMs: number;
+}
+
+/** This node's reservation keys, as they were last seen. */
+export interface KeysHere {
+  /** Members that this node may write to: its key is on them, or they have no reservations. */
+  usable: ReadonlySet<string>;
+  /** Another node has taken this one's key off a member. */
+  shutOut: boolean;
+  /** When they were last asked for and some disk answered. */
+  atMs: number;
 }
 
 export type LocalInput =
@@ -197,6 +220,7 @@ export type LocalInput =
   | { type: 'extend-failed'; array: string }
   /** A read from the member that the master asked for has ended. */
   | { type: 'probed'; array: string; member: string; fine: boolean }
+  | { type: 'keys'; keys: KeysHere | null }
   | { type: 'leave' };
 
 export type LocalEffect =
@@ -214,6 +238,10 @@ export type LocalEffect =
   | { type: 'wake'; afterMs: number }
   /** A member of a record has no path here: look at the disks again. */
   | { type: 'rescan' }
+  /** Look whether this node's keys are still on the members. */
+  | { type: 'check-keys' }
+  /** Writes of this node were refused, and end neither way: others must not wait for it. */
+  | { type: 'refused-writes'; array: string; md: string }
   | { type: 'trouble'; array: string; md: string; text: string | null };
 
 export function localStart(
@@ -221,6 +249,7 @@ export function localStart(
   kernelBoot: string,
   copyOptions: CopyOptions,
   pathLoss: PathLossPolicy = 'fail-member',
+  reserved = false,
 ): NodeArrays {
   return {
     self,
@@ -234,10 +263,14 @@ export function localStart(
     leaving: false,
     copyOptions,
     pathLoss,
+    keys: reserved ? { usable: new Set(), shutOut: false, atMs: Number.NEGATIVE_INFINITY } : null,
+    lapsedAtMs: 0,
   };
 }
 
 const RETRY_MS = 200;
+/** Whoever uses an array whose writes were refused will not end soon. */
+const RETRY_REFUSED_MS = 5000;
 const REPEAT_MS = 1000;
 const PROGRESS_MS = 1000;
 /** Longer than a lost path rests between two tries: one that works only until its next I/O is not back. */
@@ -254,6 +287,39 @@ const REPORT_AT_REST_MS = 4000;
 
 export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
+}
+
+/** This node may not write to all members that it would write to. */
+function lacksKeys({ keys, lapsedAtMs }: NodeArrays, record: ArrayRecord): boolean {
+  if (keys === null) return false;
+  // Without a grant it may have been shut out, and a node that stood still has not looked since.
+  if (keys.shutOut || keys.atMs < lapsedAtMs) return true;
+  return record.members.some((member) => isWritten(member) && !keys.usable.has(member.uuid));
+}
+
+/** md here has failed, or been refused, writes to a member that the record takes for good. */
+function failedHere(observation: ArrayObservation, record: ArrayRecord): boolean {
+  const good = goodIn(record);
+  return observation.members.some(
+    ({ uuid, faulty, blocked }) => uuid !== null && good.has(uuid) && (faulty || blocked),
+  );
+}
+
+/**
+ * This node's key may be put on a disk where it is missing: it has a live grant, so that nobody is shutting it out, and nothing of
+ * what it began before it last had none is on its way.
+ */
+export function mayRegister(state: NodeArrays, now: number): boolean {
+  if (now >= state.grantUntilMs || state.leaving) return false;
+  return [...state.arrays.values()].every(
+    (array) => array.observation !== undefined && array.cleanAtMs >= state.lapsedAtMs,
+  );
+}
+
+function isClean({ observation, busy, record }: LocalArray): boolean {
+  if (observation == null) return observation === null && busy?.op !== 'assemble';
+  const changes = busy !== null && ['open', 'hold-range'].includes(busy.op);
+  return observation.held && !changes && mayDrain(observation) && !failedHere(observation, record);
 }
 
 /** A drain would end: nothing in flight waits for an answer or for a path. */
@@ -319,6 +385,14 @@ function repeatsReleased(array: LocalArray, next: ArrayRecord): boolean {
   return adjacent && isReleased(array) && statementOf(record) === statementOf(next);
 }
 
+/**
+ * A master commits nothing before the release of its last commit: whose word was lost on the way, the next commit tells of it. What
+ * that one asks for may have to wait for the release, as a spare for a slot whose member still waits behind a lost path.
+ */
+function releasedBefore({ record, released }: LocalArray, next: ArrayRecord): ArrayRecord | null {
+  return record.version.term === next.version.term ? record : released;
+}
+
 /** Everything a record says, but for when it was said. */
 function statementOf(record: ArrayRecord): string {
   return JSON.stringify({ ...record, version: null, utimeSeconds: null });
@@ -334,7 +408,7 @@ function diverged(observation: ArrayObservation, record: ArrayRecord, self: Node
     .filter((recorded) => {
       if (recorded.role === 'faulty') return false;
       const seen = observation.members.find((member) => member.uuid === recorded.uuid);
-      if (seen !== undefined && (seen.faulty || seen.path === 'lost')) return true;
+      if (seen !== undefined && (seen.faulty || seen.blocked || seen.path === 'lost')) return true;
       // Whoever does not write has missed no write by it: it takes the member in before it becomes a writer.
       return recorded.role === 'active' && !inSlot(seen) && record.writers.includes(self);
     })
@@ -405,6 +479,7 @@ function unsure(state: NodeArrays, record: ArrayRecord): boolean {
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
+  if (lacksKeys(state, record)) return true;
   return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 
@@ -506,10 +581,18 @@ function unseen(record: ArrayRecord, missing: readonly MemberRecord[]): Pick<Pla
   };
 }
 
+function refusedText({ md }: ArrayRecord): string {
+  return `${md}: this node was shut out while writes were on their way; they are held for good: end what uses ${md}, or reboot the node`;
+}
+
 /** The first thing that differs between record and observation, in the order in which differences are dangerous. */
 export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const { record, observation } = array;
   if (observation === undefined) return { op: null, settled: false };
+  if (observation !== null && array.refused) {
+    // Nobody has it open: then no write waits, and it can be had anew.
+    return { op: { op: 'stop' }, settled: false, trouble: refusedText(record) };
+  }
   if (!wantedHere(record, state.self)) {
     if (observation === null) return { op: null, settled: true };
     // Drained before it is stopped: `stop` must not cut a write in two. The driver refuses while one waits for a path.
@@ -663,11 +746,14 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   return { op: null, settled: true };
 }
 
-/** Nobody waits for this node, and of all that the record calls in sync it has nothing, and sees nothing: it would read what is old. */
+/**
+ * Nobody waits for this node, and of all that the record calls in sync it has nothing: it would read what is old, and md would not
+ * let go of the last of that. It is assembled anew, as soon as what is in sync is seen.
+ */
 function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
   if (record.writers.includes(state.self)) return false;
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
-  return activeMembers(record).every(({ uuid }) => !has(uuid) && !state.paths.has(uuid));
+  return activeMembers(record).every(({ uuid }) => !has(uuid));
 }
 
 function isUnfit({ unfit, record }: LocalArray): boolean {
@@ -733,6 +819,7 @@ export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: numbe
   const { observation, record } = array;
   const agreed = recordForGates(array);
   if (observation == null || agreed === null || !gateClosed(observation)) return false;
+  if (array.refused || state.keys?.shutOut === true) return false;
   if (state.leaving || now >= state.grantUntilMs) return false;
   if (!agreed.writers.includes(state.self) && !observation.held) return false;
   return (
@@ -750,7 +837,8 @@ function inShort(array: LocalArray): string {
 }
 
 export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
-  const visible = array.record.members.map((member) => member.uuid).filter((uuid) => state.paths.has(uuid));
+  const usable = (uuid: string): boolean => state.paths.has(uuid) && state.keys?.usable.has(uuid) !== false;
+  const visible = array.record.members.map((member) => member.uuid).filter(usable);
   return {
     array: array.record.uuid,
     applied: array.applied,
@@ -779,7 +867,12 @@ export function localStep(
   switch (input.type) {
     case 'tick':
       break;
+    case 'keys':
+      if (input.keys?.shutOut !== state.keys?.shutOut) effects.push({ type: 'report' });
+      state.keys = input.keys;
+      break;
     case 'grant':
+      if (now >= state.grantUntilMs) state.lapsedAtMs = now;
       state.grantUntilMs = Math.max(state.grantUntilMs, input.untilMs);
       break;
     case 'master':
@@ -822,6 +915,9 @@ export function localStep(
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
+          cleanAtMs: Number.NEGATIVE_INFINITY,
+          partedAtMs: null,
+          refused: false,
           unfit: null,
           copying: null,
           marked: null,
@@ -843,7 +939,7 @@ export function localStep(
           reported: null,
         });
       } else {
-        const released = repeatsReleased(known, record) ? record : known.released;
+        const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
         change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
@@ -909,11 +1005,14 @@ export function localStep(
       const ofPath = JSON.stringify(input.op) === JSON.stringify(array.pathBusy);
       change(input.array, {
         ...(ofPath ? { pathBusy: null } : { busy: null }),
-        retryAtMs: failed ? now + RETRY_MS : 0,
+        retryAtMs: failed ? now + (array.refused ? RETRY_REFUSED_MS : RETRY_MS) : 0,
         ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [])),
       });
       if (input.error !== null) {
-        const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
+        // Why it is not to be had says more than who uses it.
+        const text = array.refused
+          ? refusedText(array.record)
+          : `${array.record.md}: ${input.op.op}: ${input.error.text}`;
         if (array.trouble !== text) effects.push({ type: 'trouble', array: input.array, md: array.record.md, text });
         change(input.array, { trouble: text });
         const shapes = input.op.op === 'set-slots' || input.op.op === 'set-size';
@@ -981,9 +1080,11 @@ function advance(
   if (array.fineAtMs.size > 0) {
     array = replace({ fineAtMs: new Map([...array.fineAtMs].filter(([, atMs]) => now - atMs < FINE_MS)) });
   }
+  if (isClean(array)) array = replace({ cleanAtMs: now });
+  array = replace(refusalsSeen(state, array, now, effects));
   const { observation } = array;
-  if (observation != null) {
-    if (!array.marksLeft && !isWhole(array.record)) array = replace({ marksLeft: true });
+  if (observation != null && !array.marksLeft && !isWhole(array.record)) array = replace({ marksLeft: true });
+  if (observation != null && mayTell(state, array)) {
     for (const member of diverged(observation, array.record, state.self)) {
       const seen = observation.members.find(({ uuid }) => uuid === member);
       // The master judges it by the reports of all.
@@ -1045,6 +1146,25 @@ function advance(
     array = replace({ reportedAtMs: now, reported: stands });
     effects.push({ type: 'report' });
   }
+}
+
+/** Whose failure it is that md shows here: a member's, or that of a node which is shut out. */
+function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects: LocalEffect[]): Partial<LocalArray> {
+  const { observation, record, partedAtMs } = array;
+  if (observation == null) return { partedAtMs: null, refused: false };
+  if (!failedHere(observation, record)) return { partedAtMs: null };
+  if (state.keys === null) return { partedAtMs: partedAtMs ?? now };
+  if (partedAtMs === null) effects.push({ type: 'check-keys' });
+  const refused = array.refused || state.keys.shutOut;
+  const waitedFor = record.writers.includes(state.self) && now < state.grantUntilMs;
+  if (refused && waitedFor) effects.push({ type: 'refused-writes', array: record.uuid, md: record.md });
+  return { partedAtMs: partedAtMs ?? now, refused };
+}
+
+/** What is seen failed is a member's failure, as far as this node can know. */
+function mayTell(state: NodeArrays, { partedAtMs, refused }: LocalArray): boolean {
+  if (state.keys === null || partedAtMs === null) return true;
+  return !refused && !state.keys.shutOut && state.keys.atMs > partedAtMs;
 }
 
 /** The record names other nodes' bitmaps, or none, where this one's own says by now what is left to be copied; null: it does not. */

@@ -533,6 +533,16 @@ function nextChange(
       fields: { asked: array.asked.slice(1) },
     };
   }
+  // First of all: what has missed a commit must not miss another one, or nobody could go on from it after a power cut.
+  const faulty = array.faults.find((uuid) => record.members.some((m) => m.uuid === uuid && m.role !== 'faulty'));
+  if (faulty !== undefined && allowed(record, faulty)) {
+    return {
+      kind: 'fail',
+      record: failMember(record, faulty),
+      detail: { member: faulty },
+      fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
+    };
+  }
   const gone = goneFrom(state, record, mayTouch(record));
   if (gone.dirty.length > 0) {
     const all = [...gone.dirty, ...gone.clean];
@@ -547,15 +557,6 @@ function nextChange(
       record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),
       detail: node === undefined ? {} : { node },
       fields: { copied: false },
-    };
-  }
-  const faulty = array.faults.find((uuid) => record.members.some((m) => m.uuid === uuid && m.role !== 'faulty'));
-  if (faulty !== undefined && allowed(record, faulty)) {
-    return {
-      kind: 'fail',
-      record: failMember(record, faulty),
-      detail: { member: faulty },
-      fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
     };
   }
   const { keep } = array;

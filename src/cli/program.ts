@@ -25,6 +25,7 @@ import {
 import type { MonitorOptions } from './monitor.ts';
 import type { AdoptOptions, CreateOptions, Spoken } from './requests.ts';
 import type { Terminal } from './terminal.ts';
+import type { TopOptions } from './top.ts';
 
 /** `finish` is called with the exit code of the command that ran. */
 export function buildProgram(terminal: Terminal, finish: (exitCode: number) => void): Command {
@@ -505,6 +506,25 @@ ${examples('mdmesh action md0 check && mdmesh wait md0', 'mdmesh action md0 froz
       run(async (options: Spoken) => {
         const { status } = await import('./status.ts');
         return status(context, options);
+      }),
+    );
+
+  program
+    .command('top')
+    .description('the cluster, live, on the whole screen: nodes, lease, arrays, copies, events')
+    .option('--once', 'print it once, as it is when the output is no terminal')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Keys: q ends it; left and right choose an array, whose events are shown; up, down and the page keys go through the events;
+s shows events of at least the next severity.
+${examples('mdmesh top', 'mdmesh top --once', "mdmesh top --json | jq '.events[].type'")}`,
+    )
+    .action(
+      run(async (options: TopOptions) => {
+        const { top } = await import('./top.ts');
+        return top(context, options);
       }),
     );
 

@@ -106,7 +106,7 @@ export interface MemberObservation {
   /** In a slot and neither in sync nor faulty: this node's writes reach it, nothing is read from it. */
   rebuilding: boolean;
   faulty: boolean;
-  /** Gate B: a failure that user space has not answered yet. */
+  /** Gate B: a failure that user space has not answered yet; not faulty: a write to it failed, and waits. */
   blocked: boolean;
   path: MemberPath;
 }
@@ -150,6 +150,22 @@ export interface MetadataResult {
   path: string;
   /** null: durable. `code`: errno name, or `ELEASE` when the guard refused because the lease had ended. */
   error: { code: string; text: string } | null;
+}
+
+/** Write exclusive, registrants only, as SPC-4 numbers the types of reservations. */
+export const REGISTRANTS_ONLY = 5;
+
+/** Who may write to a disk, by the disk's own word. Keys: 16 hexadecimal digits. */
+export interface DiskReservations {
+  /** Grows with each change of a registration. */
+  generation: number;
+  keys: string[];
+  /** null: nothing is reserved. */
+  holder: string | null;
+  /** SPC-4's number; 0: nothing is reserved. */
+  type: number;
+  /** Registrations outlive a loss of the disk's power. */
+  persists: boolean;
 }
 
 /** Raised by driver calls. `code`: errno name, `EGRANT`/`ELEASE` (guard refused), `ETIMEDOUT` (a suspend did not return). */
@@ -205,6 +221,20 @@ export interface MdDriver {
   writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]>;
   /** O_DIRECT read. Offset and length: multiples of 4096. */
   readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array>;
+
+  /**
+   * Reservations of a disk. Of all five: EOPNOTSUPP: it has none; EBADE: refused, because this node is not registered with that
+   * key; ENOLINK, EIO…: it did not answer.
+   */
+  readReservations(path: string): Promise<DiskReservations>;
+  /** Whatever key this node had on the disk before is replaced. */
+  registerKey(path: string, key: string): Promise<void>;
+  /** `REGISTRANTS_ONLY`. Held so by another registrant: done. */
+  reserve(path: string, key: string): Promise<void>;
+  /** Takes the victim's key off the disk and aborts its I/O under way; from then on its writes end with an error. */
+  preemptKey(path: string, key: string, victim: string): Promise<void>;
+  /** Takes all keys off, the reservation with them. */
+  clearReservations(path: string, key: string): Promise<void>;
 
   /** Names of all md arrays running on this node (any metadata), e.g. to refuse `adopt` of a running one. */
   running(): { md: string; metadata: string; devices: string[] }[];

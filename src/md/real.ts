@@ -31,6 +31,7 @@ import {
   type ArrayObservation,
   type CopyOrder,
   type Disk,
+  type DiskReservations,
   type Guard,
   type MdDriver,
   MdError,
@@ -42,7 +43,7 @@ import { readMarks } from './marks.ts';
 import type { NativeAddon } from './native.ts';
 import { RealArray } from './real_array.ts';
 import { hasBitmapFiles, loadModules, planAssembly, startArray } from './real_assembly.ts';
-import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
+import { type BlockDevice, Disks, errorCode, errorText, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { MemberPaths, memberUuidOf } from './real_paths.ts';
@@ -174,6 +175,26 @@ class RealDriver implements MdDriver {
     return this.#guard.writeMetadata(writes);
   }
 
+  readReservations(path: string): Promise<DiskReservations> {
+    return asMdError(this.#native.readReservations(path));
+  }
+
+  registerKey(path: string, key: string): Promise<void> {
+    return asMdError(this.#native.registerKey(path, key));
+  }
+
+  reserve(path: string, key: string): Promise<void> {
+    return asMdError(this.#native.reserve(path, key));
+  }
+
+  preemptKey(path: string, key: string, victim: string): Promise<void> {
+    return asMdError(this.#native.preemptAndAbort(path, key, victim));
+  }
+
+  clearReservations(path: string, key: string): Promise<void> {
+    return asMdError(this.#native.clearReservations(path, key));
+  }
+
   running(): { md: string; metadata: string; devices: string[] }[] {
     const found = [];
     for (const md of mdNames()) {
@@ -301,15 +322,16 @@ class RealDriver implements MdDriver {
   async answerGates(md: string, settled?: readonly string[]): Promise<void> {
     try {
       const array = this.#array(md).read();
-      if (settled !== undefined) {
-        for (const member of array.members) {
-          const uuid = this.#uuidOf(member);
-          if (!member.states.has('blocked') || (uuid !== null && settled.includes(uuid))) continue;
-          throw new MdError(
-            'EAGAIN',
-            `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`,
-          );
-        }
+      for (const member of array.members) {
+        if (!member.states.has('blocked')) continue;
+        const uuid = this.#uuidOf(member);
+        const agreed = settled === undefined || (uuid !== null && settled.includes(uuid));
+        // Not faulty: writes to it have failed, and an answer would tell them as done.
+        if (agreed && member.states.has('faulty')) continue;
+        throw new MdError(
+          'EAGAIN',
+          `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`,
+        );
       }
       await this.#guard.answerGates(array);
     } finally {
@@ -656,4 +678,12 @@ class RealDriver implements MdDriver {
 function oursRunning(array: SysfsArray | null): SysfsArray | null {
   if (array === null || array.metadata !== METADATA_VERSION) return null;
   return ['clear', 'inactive'].includes(array.arrayState) ? null : array;
+}
+
+async function asMdError<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    throw new MdError(errorCode(error), errorText(error));
+  }
 }

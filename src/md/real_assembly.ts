@@ -91,6 +91,12 @@ export async function attach(store: SysfsStore, md: string, member: PlannedMembe
   // Offset before size: the kernel checks the size against what is left behind the offset.
   await store.write(step, `${directory}/offset`, String(member.record.dataOffsetSectors));
   await store.write(step, `${directory}/size`, String(Math.floor(member.record.dataSizeSectors / 2)));
+  // A write that fails, and is no error of the path, is then a bad block that nobody has acknowledged: md calls the member blocked
+  // and lets no such write end. Without it (kernels before 4.10) the first makes the member faulty, and others that fail after it
+  // are told as done at once; if all members refuse them, as a fenced node's do, the array is broken (tried on 6.1).
+  await store.write(step, `${directory}/state`, 'external_bbl').catch((error: unknown) => {
+    if (!(error instanceof MdError) || error.code !== 'EINVAL') throw error;
+  });
 }
 
 /**

@@ -17,6 +17,7 @@ import {
   type ArrayObservation,
   type CopyOrder,
   type Disk,
+  type DiskReservations,
   type MdDriver,
   MdError,
   type MetadataResult,
@@ -56,6 +57,10 @@ function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+function isBlank(bytes: Uint8Array): boolean {
+  return Buffer.compare(bytes, new Uint8Array(bytes.length)) === 0;
+}
+
 export class SimulatedNode implements MdDriver {
   readonly kind = 'simulated';
   readonly node: number;
@@ -89,7 +94,16 @@ export class SimulatedNode implements MdDriver {
     return this.#kernel.now();
   }
 
+  /** `kernelBoot` of so many boots: it is asked for often. */
+  #bootNamed: { boots: number; uuid: string } | null = null;
+
   kernelBoot(): string {
+    if (this.#bootNamed?.boots !== this.#kernel.boots)
+      this.#bootNamed = { boots: this.#kernel.boots, uuid: this.#nameOfBoot() };
+    return this.#bootNamed.uuid;
+  }
+
+  #nameOfBoot(): string {
     const hex = createHash('sha256').update(`${this.node} ${this.#kernel.boots}`).digest('hex');
     return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
   }
@@ -153,7 +167,7 @@ export class SimulatedNode implements MdDriver {
     ];
     const hash = createHash('sha256');
     for (const part of parts) hash.update(part);
-    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every((part) => part.every((byte) => byte === 0)) };
+    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every(isBlank) };
   }
 
   async writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
@@ -189,6 +203,37 @@ export class SimulatedNode implements MdDriver {
         `disk ${path}: ${lengthBytes} bytes at ${offsetBytes}: O_DIRECT wants multiples of ${BLOCK_BYTES}`,
       );
     return this.#kernel.read(this.#storage.at(this.node, path), offsetBytes, lengthBytes);
+  }
+
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  /** On its way, as any other I/O. @throws MdError EIO */
+  async #asked<T>(path: string, ask: (disk: string) => T): Promise<T> {
+    const disk = this.#storage.at(this.node, path);
+    await this.#kernel.moment();
+    if (this.#storage.broken(this.node, disk, 'write'))
+      throw new MdError('ENOLINK', `disk ${path}: it does not answer node ${this.node}`);
+    return ask(disk);
+  }
+
+  readReservations(path: string): Promise<DiskReservations> {
+    return this.#asked(path, (disk) => this.#storage.readReservations(disk));
+  }
+
+  registerKey(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.registerKey(this.node, disk, key));
+  }
+
+  reserve(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.reserve(this.node, disk, key));
+  }
+
+  preemptKey(path: string, key: string, victim: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.preemptKey(this.node, disk, key, victim));
+  }
+
+  clearReservations(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.clearReservations(this.node, disk, key));
   }
 
   // --- arrays ---------------------------------------------------------------------------------------------------------
@@ -326,7 +371,9 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     const array = this.#array(md);
     this.#needGrant(md);
-    const unsettled = array.members.find((member) => member.blocked && settled?.includes(member.uuid) === false);
+    const unsettled = array.members.find(
+      (member) => member.blocked && (!member.faulty || settled?.includes(member.uuid) === false),
+    );
     if (unsettled !== undefined) {
       throw new MdError('EAGAIN', `${md}: ${unsettled.disk} has failed meanwhile; nothing is answered`);
     }
@@ -508,8 +555,30 @@ export class SimulatedNode implements MdDriver {
     this.#array(md).thaw();
   }
 
+  /** Boots of its kernel so far. */
+  get boots(): number {
+    return this.#kernel.boots;
+  }
+
   get down(): boolean {
     return this.#kernel.down;
+  }
+
+  /** The agent's process is gone (kill -9): its arrays run on, and nobody keeps their deadlines. */
+  agentDied(): void {
+    this.#guard.end();
+    this.#guard = this.#newGuard();
+    this.#listeners.clear();
+  }
+
+  /** What `mdmesh drop-writes` does after that: holds what is open, if nothing is in the way. */
+  async dropWrites(): Promise<void> {
+    await Promise.all([...this.#arrays.values()].map((array) => array.hold().catch(() => undefined)));
+  }
+
+  /** The piece of this array that this node's md copies in this moment, in its sectors. null: none. */
+  copying(md: string): SectorRange | null {
+    return this.#arrays.get(md)?.piece ?? null;
   }
 
   /** Power off: writes in flight may be torn, no promise of this boot is ever settled. */

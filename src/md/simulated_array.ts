@@ -104,6 +104,8 @@ export class SimulatedArray {
   #mismatchSectors = 0;
   /** A piece is being copied, be it of a copy that was stopped meanwhile. */
   #stepping = false;
+  /** Of the array. null: nothing is read or written for a copy in this moment. */
+  piece: SectorRange | null = null;
   #barrier = false;
   /** Writes that have passed the suspend; those of them that are on their way to the legs. */
   #admitted = 0;
@@ -580,11 +582,20 @@ export class SimulatedArray {
       try {
         return await io();
       } catch (error) {
+        if (error instanceof MdError && error.code === 'EBADE') await this.#refused(member);
         if (member.path === 'direct' || !(error instanceof MdError) || error.code !== 'EIO') throw error;
         if (member.path === 'up') member.path = 'lost';
         this.#tell();
       }
     }
+  }
+
+  /** The disk refuses this node's writes: as a real member with a bad block that nobody acknowledges, it holds them until it has failed. */
+  async #refused(member: AttachedMember): Promise<void> {
+    member.blocked = true;
+    this.#writePending = true;
+    this.#tell();
+    await this.#until(() => member.faulty);
   }
 
   // --- the application's I/O ------------------------------------------------------------------------------------------
@@ -931,11 +942,13 @@ export class SimulatedArray {
       if (this.#copy === copy && something && !skips) {
         // With a slot free, what was copied may still be missed there (still_degraded).
         if (!this.#hasFreeSlot) bitmap?.beginSync(copy.position);
+        this.piece = rangeOnArray(this.record, copy.kind, copy.position, end);
         await this.#copyRange(copy.kind, copy.position, end);
       }
     } finally {
       this.#stepping = false;
       this.#barrier = false;
+      this.piece = null;
     }
     if (this.#copy === copy) {
       copy.position = end;

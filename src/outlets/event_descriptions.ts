@@ -203,6 +203,24 @@ export const DESCRIPTIONS = {
     when: 'The master begins to make sure that a silent node has stopped.',
     from: notice({ node, term: z.int().describe('The master’s.') }, { node: 3, term: 4 }),
   },
+  NodeShutOut: {
+    when: 'A node has found its reservation keys taken off members: it was fenced by its disks. It holds its arrays.',
+    from: notice(
+      { node, members: z.string().describe('Their UUIDs.'), why },
+      { node: 3, members: 'd0000000-0000-4000-8000-000000000001', why: 'its reservation keys were taken off' },
+    ),
+  },
+  NodeTakenBack: {
+    when: 'A node that was shut out has its keys on the members again.',
+    from: notice({ node }, { node: 3 }),
+  },
+  ReservationsRenewed: {
+    when: 'A disk had forgotten this node’s reservation key, after a loss of power or a reset; it was put back.',
+    from: notice(
+      { node, members: z.string().describe('Their UUIDs.') },
+      { node: 2, members: 'd0000000-0000-4000-8000-000000000001' },
+    ),
+  },
   NodeConfirmedDead: {
     when: 'An operator confirmed that a node has stopped.',
     from: notice({ node, by: NodeId.describe('Where he said so.') }, { node: 3, by: 1 }),

@@ -26,6 +26,8 @@ export interface DriverFixture {
   readonly driver: MdDriver;
   /** Paths of this many blank disks of 4096 sectors or more each. A real fixture may use loop or device-mapper devices. */
   disks(count: number): Promise<string[]>;
+  /** Blank disks with reservations, each also by the way of another node: `elsewhere` is that node's driver. */
+  reservable(count: number): Promise<{ paths: string[]; elsewhere: MdDriver; pathsElsewhere: string[] }>;
   /** Awaits what a driver or an application does; a simulated clock runs meanwhile. */
   done<T>(promise: Promise<T>): Promise<T>;
   /** Lets time pass: long enough that anything that does not wait for an answer has happened. */
@@ -93,9 +95,9 @@ class Bench {
     this.devices = new Map(of.members.map((each, index) => [each.uuid, this.path(index)]));
   }
 
-  static async make(fixture: DriverFixture, change: Partial<ArrayRecord> = {}): Promise<Bench> {
+  static async make(fixture: DriverFixture, change: Partial<ArrayRecord> = {}, paths?: string[]): Promise<Bench> {
     const of = record(change);
-    const bench = new Bench(fixture, of, await fixture.disks(of.members.length));
+    const bench = new Bench(fixture, of, paths ?? (await fixture.disks(of.members.length)));
     fixture.driver.guard.extendLease(fixture.driver.now() + FAR_MS);
     const writes = writesFor({
       record: of,
@@ -1486,6 +1488,83 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         { loSector: 256, hiSector: 384 },
         { loSector: 640, hiSector: 768 },
       ]);
+    });
+
+    const OWN = '6d64000000010001';
+    const OTHER = '6d64000000020001';
+
+    test('a disk without reservations says so', async () => {
+      const { driver } = fixture;
+      const [path = ''] = await fixture.disks(1);
+      await refused(fixture.done(driver.readReservations(path)), 'EOPNOTSUPP');
+      await refused(fixture.done(driver.registerKey(path, OWN)), 'EOPNOTSUPP');
+    });
+
+    test('reservations: who has no key is refused, who lost it is shut out, and the holder’s end is not the reservation’s', async () => {
+      const { driver } = fixture;
+      const { paths, elsewhere, pathsElsewhere } = await fixture.reservable(1);
+      const [path = ''] = paths;
+      const [other = ''] = pathsElsewhere;
+      const seen = () => fixture.done(driver.readReservations(path));
+      assert.deepEqual((await seen()).keys, []);
+      await refused(fixture.done(elsewhere.reserve(other, OTHER)), 'EBADE');
+      await fixture.done(elsewhere.registerKey(other, OTHER));
+      await fixture.done(elsewhere.reserve(other, OTHER));
+      await fixture.done(driver.registerKey(path, '6d64000000010000'));
+      await fixture.done(driver.registerKey(path, OWN));
+      await fixture.done(driver.reserve(path, OWN));
+      const { keys, holder, type, generation } = await seen();
+      assert.deepEqual({ keys: keys.toSorted(), holder, type }, { keys: [OWN, OTHER], holder: OTHER, type: 5 });
+      await refused(fixture.done(driver.preemptKey(path, OWN, '6d64000000030001')), 'EBADE');
+      await fixture.done(driver.preemptKey(path, OWN, OTHER));
+      const after = await seen();
+      assert.deepEqual(
+        { ...after, generation: 0, persists: true },
+        { keys: [OWN], holder: OWN, type: 5, generation: 0, persists: true },
+      );
+      assert.ok(after.generation > generation);
+      // Some disks answer these two with what has happened to them, first of all.
+      await refused(fixture.done(elsewhere.reserve(other, OTHER)), 'EBADE');
+      await refused(fixture.done(elsewhere.preemptKey(other, OTHER, OWN)), 'EBADE');
+      await fixture.done(driver.clearReservations(path, OWN));
+      assert.deepEqual((await seen()).keys, []);
+      assert.equal((await seen()).holder, null);
+    });
+
+    test('writes that the disks refuse wait: no leg fails by itself, nothing is told as done, and no answer lets them go', async () => {
+      const { driver } = fixture;
+      const { paths, elsewhere, pathsElsewhere } = await fixture.reservable(2);
+      for (const path of paths) {
+        await fixture.done(driver.registerKey(path, OWN));
+        await fixture.done(driver.reserve(path, OWN));
+      }
+      const bench = await Bench.make(fixture, {}, paths);
+      await bench.writable();
+      for (const path of pathsElsewhere) {
+        await fixture.done(elsewhere.registerKey(path, OTHER));
+        await fixture.done(elsewhere.preemptKey(path, OTHER, OWN));
+      }
+      const writes = [5, 6, 70].map((block) => bench.write(block, 9));
+      await fixture.until(() => bench.see().members.every(({ blocked }) => blocked), 'both legs are blocked');
+      for (const write of writes) await bench.stillWaits(write, 'the disks refuse it');
+      await refused(bench.done(driver.answerGates(bench.md)), 'EAGAIN');
+      await refused(bench.done(driver.answerGates(bench.md, [memberUuid(0)])), 'EAGAIN');
+      const { members, arrayState } = bench.see();
+      assert.deepEqual(
+        members.map(({ faulty, inSync }) => ({ faulty, inSync })),
+        [
+          { faulty: false, inSync: true },
+          { faulty: false, inSync: true },
+        ],
+      );
+      assert.equal(arrayState, 'write-pending', 'not broken');
+      const late = bench.write(90, 9);
+      await bench.stillWaits(late, 'a write that came later waits too');
+      for (const block of [5, 6, 70, 90]) assert.notEqual(await bench.onDisk(0, block), 9);
+      // One leg's failure is agreed on: the other one has still refused them.
+      await bench.done(driver.setFaulty(bench.md, memberUuid(1)));
+      await refused(bench.done(driver.answerGates(bench.md, [memberUuid(1)])), 'EAGAIN');
+      for (const write of [...writes, late]) await bench.stillWaits(write, 'nobody has it');
     });
   });
 }

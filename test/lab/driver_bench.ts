@@ -183,6 +183,10 @@ export async function letGo(driver: MdDriver, endUsers: () => Promise<unknown>):
         await driver.releasePath(md, uuid).catch(() => undefined);
       }
       await driver.answerGates(md).catch(() => undefined);
+      // What disks have refused is let go by nobody but a test that is over.
+      if (driver.observe(md)?.members.some(({ blocked, faulty }) => blocked && !faulty)) {
+        writeFileSync(`/sys/block/${md}/md/array_state`, 'active');
+      }
       await driver.open(md).catch(() => undefined);
     }
     await sleep(20);

@@ -112,6 +112,7 @@ function statusOf(self: number, master: number): Status {
         trouble: null,
       },
     ],
+    reservations: null,
     journal: { head: 0 },
     counters: {},
   };

@@ -140,6 +140,7 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     lease: { role: 'follower', term: 3, master: 1, leaseLeftMs: 0, grantLeftMs: 1800 },
     nodes: [node(1), node(2), node(3)],
     arrays,
+    reservations: null,
     journal: { head: 0 },
     counters: {},
   };
