@@ -144,6 +144,8 @@ export interface MasterState {
    * back as it is.
    */
   majoritySinceMs: number | null;
+  /** Disks decide: who holds the lease is not cut off from what decides, however few nodes it sees. */
+  byDisks: boolean;
   /** A node that was never seen in this term is fenced only after this long: it may be booting. */
   graceMs: number;
   /** False: arrays that no node runs any more stay stopped under a new master until somebody asks for them. */
@@ -201,6 +203,7 @@ export function masterStart(
   autoAssemble = true,
   pathLoss = PATH_LOSS,
   checks = CHECK_SCHEDULE,
+  byDisks = false,
 ): MasterState {
   const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
@@ -212,7 +215,8 @@ export function masterStart(
     scanned: false,
     scanAtMs: 0,
     arrays: new Map(),
-    majoritySinceMs: nodes.length === 1 ? Number.NEGATIVE_INFINITY : null,
+    byDisks,
+    majoritySinceMs: nodes.length === 1 || byDisks ? Number.NEGATIVE_INFINITY : null,
     graceMs,
     autoAssemble,
     grantable: [],
@@ -1380,6 +1384,7 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
 }
 
 function seesMajority(state: MasterState): boolean {
+  if (state.byDisks) return true;
   let seen = 0;
   for (const [id, { status }] of state.nodes) {
     if (id === state.self || status === 'alive' || status === 'suspect') seen += 1;
