@@ -69,7 +69,7 @@ import type {
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
 import { DiskView } from './disk_view.ts';
-import { type AgentParts, type Alarm, NODE_SLOTS, type Timers } from './parts.ts';
+import type { AgentParts, Alarm, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
@@ -552,6 +552,7 @@ export class Agent implements AgentFace {
           .catch((error: unknown) => {
             // A vote that is not on disk is not given.
             this.parts.log.error({ err: error, term }, `vote of term ${term} could not be stored; it is not given`);
+            this.#feedLease({ type: 'vote-not-stored', term, candidate });
           });
         break;
       }
@@ -739,6 +740,8 @@ export class Agent implements AgentFace {
           return driver.setResyncStart(md, op.sector);
         case 'start-copy':
           return driver.startCopy(md, op.copy);
+        case 'set-bitmap':
+          return driver.setBitmap(md, op.none ? null : op.record);
         case 'set-slots':
           return driver.setSlots(md, op.record);
         case 'set-size':
@@ -1058,7 +1061,6 @@ export class Agent implements AgentFace {
               record: stamped,
               clusterUuid: config.cluster.uuid,
               clusterName: config.cluster.name,
-              nodeSlots: NODE_SLOTS,
               devices,
               existing: this.disks.superblocks,
               meshSequence: stamped.version.index,
@@ -1247,7 +1249,10 @@ export class Agent implements AgentFace {
     detail: NoticeDetail,
   ): void {
     const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
-    this.parts.log[log]({ event: name, subject, ...detail }, `${name} ${subject}`);
+    const record = [...this.#local.arrays.values()].find((array) => array.record.md === subject)?.record;
+    // `node` in a line is this one; which one a notice is about stands in its detail.
+    const place = { term: this.term, index: record?.version.index ?? null, array: record?.md ?? null };
+    this.parts.log[log]({ event: name, subject, ...place, detail }, `${name} ${subject}`);
     this.tell({ type: 'notice', name, severity, subject, detail });
   }
 

@@ -27,6 +27,10 @@
  *   before `resync_start` (read_balance, drivers/md/raid1.c and raid10.c).
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
+ * - One that gets only what is marked comes in under a drained hold: a write whose legs are chosen, but whose mark is not on
+ *   disk yet, would be missed by it and by who reads the marks.
+ * - This node's bitmap is laid anew, under a drained hold, when the array is whole again: md keeps the marks of what a member
+ *   missed until it copies them itself, and they are another node's to copy. Also where the record wants another bitmap, or none.
  * - A lost path (the layer under md keeps its I/O waiting) is told to the master as a faulty member is. A record that calls
  *   the member faulty is then applied as it stands: what waits reads nothing. Only when it is released the member is set
  *   faulty and its path let go, in this order: md tells waiting writes as done then, without asking at a gate. These two go
@@ -44,9 +48,11 @@ import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
+import { fillsByMarks, isWhole } from './missed.ts';
 import type { PathLossPolicy } from './path_loss.ts';
 import {
   type ArrayRecord,
+  bitmapSector,
   type Copy,
   compareVersions,
   type MemberRecord,
@@ -56,6 +62,7 @@ import {
 import { shapingDue } from './shape.ts';
 import {
   type CopyOptions,
+  marksInCopy,
   rangeOnArray,
   type Windows,
   windowsAgain,
@@ -82,6 +89,8 @@ export type LocalOp =
   /** `nodes`: whose marks say what may differ; null: anything may, from `fromSector` on. */
   | { op: 'mark'; record: ArrayRecord; nodes: readonly NodeId[] | null; fromSector: number; since: number }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
+  /** With none of the marks that it has; `none`: to let the array grow. */
+  | { op: 'set-bitmap'; record: ArrayRecord; none: boolean }
   | { op: 'set-slots'; record: ArrayRecord }
   | { op: 'set-size'; record: ArrayRecord }
   | { op: 'freeze' };
@@ -121,6 +130,10 @@ export interface LocalArray {
   copying: number | null;
   /** What this node's md was told to resync, for which copy; null: md has no bitmap, or was not told yet. */
   marked: { since: number; ranges: readonly SectorRange[] } | null;
+  /** md's bitmap here may have marks of writes that missed a member. */
+  marksLeft: boolean;
+  /** The bitmap that md here was last told to keep, for a kernel that keeps none. undefined: it was not. */
+  bitmapSet: ArrayRecord['bitmap'] | undefined;
   /** Of this node's own copy. */
   windows: Windows | null;
   /** How far md was told to copy. */
@@ -372,6 +385,14 @@ function repeatsReleased(array: LocalArray, next: ArrayRecord): boolean {
   return adjacent && isReleased(array) && statementOf(record) === statementOf(next);
 }
 
+/**
+ * A master commits nothing before the release of its last commit: whose word was lost on the way, the next commit tells of it. What
+ * that one asks for may have to wait for the release, as a spare for a slot whose member still waits behind a lost path.
+ */
+function releasedBefore({ record, released }: LocalArray, next: ArrayRecord): ArrayRecord | null {
+  return record.version.term === next.version.term ? record : released;
+}
+
 /** Everything a record says, but for when it was said. */
 function statementOf(record: ArrayRecord): string {
   return JSON.stringify({ ...record, version: null, utimeSeconds: null });
@@ -409,12 +430,39 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
  * The node that is to resync by it keeps it.
  */
 function marksAreNeeded({ self }: NodeArrays, { resync }: ArrayRecord): boolean {
-  return resync?.markedBy?.includes(self) === true && resync.by !== self;
+  // Those that a recovery goes by are kept: the array is not whole (see the driver's `assemble`).
+  return resync?.kind === 'resync' && resync.markedBy?.includes(self) === true && resync.by !== self;
 }
 
-/** This node's resync goes by its bitmap: md copies what is marked there, from sector 0 on. */
+/** This node's copy goes by its bitmap: md copies what is marked there. A resync then begins at sector 0. */
 function byBitmap(observation: ArrayObservation, copy: Copy): boolean {
-  return copy.kind === 'resync' && observation.bitmap;
+  return observation.bitmap !== null && (copy.kind === 'resync' || fillsByMarks(copy));
+}
+
+/** md here keeps the bitmap that the record says, or none where it says so. */
+function keepsBitmap({ bitmap: place }: ArrayRecord, { bitmap }: ArrayObservation, self: NodeId): boolean {
+  if (place === null || bitmap === null) return place === bitmap;
+  return bitmap.sector === bitmapSector(place, self) && bitmap.chunkSectors === place.chunkSectors;
+}
+
+/** To the record's bitmap; null: md has it, or cannot. */
+function bitmapOp(state: NodeArrays, array: LocalArray, observation: ArrayObservation): LocalOp | null {
+  const { record, bitmapSet } = array;
+  if (!isRedundant(record.level) || crashedSince(state, record)) return null;
+  if (!keepsBitmap(record, observation, state.self)) {
+    const tried = bitmapSet !== undefined && JSON.stringify(bitmapSet) === JSON.stringify(record.bitmap);
+    return tried ? null : { op: 'set-bitmap', record, none: false };
+  }
+  return null;
+}
+
+/** The array is whole for all, and md's bitmap may have marks of the time when it was not. */
+function marksAreOver(state: NodeArrays, array: LocalArray, observation: ArrayObservation, now: number): boolean {
+  const { record, marksLeft } = array;
+  if (!marksLeft || observation.bitmap === null || !isReleased(array) || isUnfit(array)) return false;
+  if (!isWhole(record) || record.resync !== null || unsure(state, record) || crashedSince(state, record)) return false;
+  const stands = observation.syncAction === 'frozen' && observation.syncCompleted === null;
+  return stands && now < state.grantUntilMs && observation.degraded === 0 && observation.resyncStartSector === null;
 }
 
 /**
@@ -607,20 +655,28 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
-  // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing.
-  const stuck = runs && pathLost(observation) && !canDiffer(record);
+  // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing, nor does
+  // one that fills only what nobody reads.
+  const good = goodIn(record);
+  const fillsNobody =
+    observation.syncAction === 'recover' &&
+    observation.members.every(({ uuid, rebuilding }) => !rebuilding || uuid === null || !good.has(uuid));
+  const stuck = runs && pathLost(observation) && (!canDiffer(record) || fillsNobody);
   if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
   const parted = diverged(observation, record, state.self).length > 0;
   // What cannot be drained now must not keep a record from being applied, as above: slots and size can wait.
   const drains = observation.held ? !pathLost(observation) : mayWait;
   if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
-    const shaping = shapingOp(record, observation);
+    const shaping = shapingOp(record, observation) ?? bitmapOp(state, array, observation);
     if (shaping !== null) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
   }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
     // An active one was rebuilt while this node was away. Of a writer it is a failure, and told as one.
-    if (inSlot(seen) || (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty))) continue;
+    // In sync here by a copy that counts no more, as its end was never committed.
+    const early = member.role === 'rebuilding' && seen?.inSync === true && !copierHere;
+    if (inSlot(seen) && !early) continue;
+    if (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty)) continue;
     // md keeps a failed member in its slot for as long as it is frozen.
     const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
     if (failed !== undefined && failed.uuid !== null) {
@@ -628,7 +684,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
-      return member.role === 'active' ? held(attach) : { op: attach, settled: false };
+      return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };
     }
     // Its writes would miss the member: it holds them until it sees the disk.
     return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
@@ -666,6 +722,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       }
     }
   }
+  if (!parted && mayWait && marksAreOver(state, array, observation, now)) {
+    return { ...held({ op: 'set-bitmap', record, none: false }), settled: true };
+  }
   if (!hold && !parted && mayWait && mayOpen(state, array)) {
     // Until the copier has said where it copies, what is held stays held.
     const told = array.window?.since === copy?.since ? array.window : null;
@@ -687,11 +746,14 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   return { op: null, settled: true };
 }
 
-/** Nobody waits for this node, and of all that the record calls in sync it has nothing, and sees nothing: it would read what is old. */
+/**
+ * Nobody waits for this node, and of all that the record calls in sync it has nothing: it would read what is old, and md would not
+ * let go of the last of that. It is assembled anew, as soon as what is in sync is seen.
+ */
 function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
   if (record.writers.includes(state.self)) return false;
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
-  return activeMembers(record).every(({ uuid }) => !has(uuid) && !state.paths.has(uuid));
+  return activeMembers(record).every(({ uuid }) => !has(uuid));
 }
 
 function isUnfit({ unfit, record }: LocalArray): boolean {
@@ -706,6 +768,8 @@ function shapingOp(record: ArrayRecord, observation: ArrayObservation): LocalOp 
   const failed = observation.members.find(({ faulty }) => faulty);
   if (failed !== undefined && failed.uuid !== null) return { op: 'remove', member: failed.uuid };
   if (due === 'anew') return { op: 'stop' };
+  // md would make its chunks larger (md_bitmap_resize): every node is to have the record's.
+  if (due === 'size' && observation.bitmap !== null) return { op: 'set-bitmap', record, none: true };
   return { op: due === 'slots' ? 'set-slots' : 'set-size', record };
 }
 
@@ -781,7 +845,7 @@ export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
     known: array.record.version,
     state: localState(array),
     visible,
-    bitmap: array.observation?.bitmap === true,
+    bitmap: array.observation?.bitmap != null && keepsBitmap(array.record, array.observation, state.self),
     trouble: array.trouble,
     lost: lostHere(array),
     fine: [...array.fineAtMs.keys()],
@@ -857,6 +921,8 @@ export function localStep(
           unfit: null,
           copying: null,
           marked: null,
+          marksLeft: true,
+          bitmapSet: undefined,
           expected: new Map(),
           windows: null,
           extendedTo: 0,
@@ -873,7 +939,7 @@ export function localStep(
           reported: null,
         });
       } else {
-        const released = repeatsReleased(known, record) ? record : known.released;
+        const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
         change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
@@ -950,7 +1016,10 @@ export function localStep(
         if (array.trouble !== text) effects.push({ type: 'trouble', array: input.array, md: array.record.md, text });
         change(input.array, { trouble: text });
         const shapes = input.op.op === 'set-slots' || input.op.op === 'set-size';
-        if (shapes && !PASSING.includes(input.error.code)) {
+        const { code } = input.error;
+        // Writes wait for it, and all that is at stake is how much is copied one day.
+        const gaveUp = input.op.op === 'set-bitmap' && code !== 'EGRANT' && code !== 'EAGAIN';
+        if (gaveUp || (shapes && !PASSING.includes(code))) {
           change(input.array, { unfit: { version: array.record.version, text } });
         }
         if (input.op.op === 'assemble') effects.push({ type: 'rescan' });
@@ -972,6 +1041,9 @@ export function localStep(
 /** What is known after an operation has worked. */
 function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]): Partial<LocalArray> {
   if (op.op === 'mark') return { marked: { since: op.since, ranges: marks } };
+  // What an earlier boot left stands there only where the array is not whole.
+  if (op.op === 'assemble') return { marksLeft: !isWhole(op.record), bitmapSet: op.record.bitmap };
+  if (op.op === 'set-bitmap') return { marksLeft: false, bitmapSet: op.none ? null : op.record.bitmap };
   if (op.op === 'start-copy') {
     return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
   }
@@ -1011,6 +1083,7 @@ function advance(
   if (isClean(array)) array = replace({ cleanAtMs: now });
   array = replace(refusalsSeen(state, array, now, effects));
   const { observation } = array;
+  if (observation != null && !array.marksLeft && !isWhole(array.record)) array = replace({ marksLeft: true });
   if (observation != null && mayTell(state, array)) {
     for (const member of diverged(observation, array.record, state.self)) {
       const seen = observation.members.find(({ uuid }) => uuid === member);
@@ -1101,7 +1174,7 @@ function marksTaken(state: NodeArrays, array: LocalArray): { since: number; kept
   if (record.bitmap === null || copy?.by !== state.self || copy.kind !== 'resync' || observation == null) return null;
   if (!isReleased(array)) return null;
   const { since, markedBy } = copy;
-  if (!observation.bitmap) return markedBy === null ? null : { since, kept: false };
+  if (observation.bitmap === null) return markedBy === null ? null : { since, kept: false };
   const own = markedBy?.length === 1 && markedBy[0] === state.self;
   return own || !isMarked(array, copy) ? null : { since, kept: true };
 }
@@ -1144,12 +1217,13 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
     if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};
     if (byBitmap(observation, copy)) {
       if (!isMarked(array, copy)) return {};
-      windows = windowsStart(record, copy, now, 0, array.marked?.ranges ?? null);
+      const marks = marksInCopy(record, copy.kind, array.marked?.ranges ?? []);
+      windows = windowsStart(record, copy, now, copy.kind === 'resync' ? 0 : copy.fromSector, marks);
     } else windows = windowsStart(record, copy, now);
   }
   const interrupted = array.copying === copy.since && !runs && array.busy === null && !ended(array, observation);
   // What was copied may be marked again by now, outside of what the others hold.
-  const again = interrupted && byBitmap(observation, copy);
+  const again = interrupted && copy.kind === 'resync' && byBitmap(observation, copy);
   if (again) windows = windowsAgain(windows, now);
   const begunAgain: Partial<LocalArray> = again ? { copying: null } : {};
   const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;

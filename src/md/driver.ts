@@ -135,8 +135,8 @@ export interface ArrayObservation {
   raidDisks: number;
   /** Of /dev/mdX. */
   sizeSectors: number;
-  /** md keeps this node's bitmap on the members. */
-  bitmap: boolean;
+  /** That md keeps on the members for this node, from their sector `sector` on; null: none. */
+  bitmap: { sector: number; chunkSectors: number } | null;
   members: MemberObservation[];
 }
 
@@ -249,8 +249,9 @@ export interface MdDriver {
    * Degraded is fine; fewer than the level needs is MdError('EINVAL').
    *
    * `bitmap` set → md keeps this node's bitmap there, where it can (see the observation's `bitmap`). Marks that an earlier boot left
-   * in it are kept, for the resync, where the record has this node resync; else md drops them in a while: they must be of
-   * no use to anybody any more.
+   * in it are kept, for the resync, where the record has this node resync, and where the array is not whole, for the member that
+   * comes back; else md drops them in a while: they must be of no use to anybody any more. A rebuilding member that lacks only
+   * what is marked is left out: `attachRebuilding`.
    */
   assemble(record: ArrayRecord, devices: ReadonlyMap<string, string>): Promise<void>;
   /** EBUSY if in use (mounted, held by another device). */
@@ -306,8 +307,8 @@ export interface MdDriver {
   extendCopy(md: string, toSector: number | null): Promise<void>;
   /**
    * Give a member a slot to be rebuilt in: this node's writes reach it from now on, nothing is read from it. A spare gets the
-   * slot. Rebuilding already, from another sector: moved there, for which the array must be held (EBUSY) and the grant live
-   * (EGRANT). While frozen only (EBUSY).
+   * slot. Rebuilding already, from another sector, or in sync: moved there, for which the array must be held (EBUSY) and the grant live
+   * (EGRANT). While frozen only (EBUSY). If the record's recovery goes by marks, a copy by this node copies what is marked alone.
    * @param fromSector of the component: what lies before is in sync
    */
   attachRebuilding(
@@ -336,6 +337,12 @@ export interface MdDriver {
    * ENOSPC: a disk here has no room for it.
    */
   setSize(md: string, record: ArrayRecord): Promise<void>;
+  /**
+   * Keep this node's bitmap where the record has it, or none (null too) from now on: one without marks. Nothing where the kernel
+   * shows no files for one. As `activate`: frozen, held, no gate closed, a live grant; EBUSY too while a member is rebuilding,
+   * which md would go on with.
+   */
+  setBitmap(md: string, record: ArrayRecord | null): Promise<void>;
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */
   freeze(md: string): Promise<void>;
 

@@ -45,6 +45,15 @@ export interface PathFault {
   delayMs?: number;
 }
 
+/** A write on its way from a node to a disk: handed over, or landed whole or in part (a crash may make it land later, or never). */
+export interface DiskWrite {
+  node: number;
+  disk: string;
+  offsetBytes: number;
+  lengthBytes: number;
+  stage: 'begins' | 'lands';
+}
+
 interface StoredDisk {
   name: string;
   number: number;
@@ -70,6 +79,8 @@ export class SimulatedStorage {
   /** `node:disk` → sectors, where a node has not noticed that the disk has grown. */
   readonly #seen = new Map<string, number>();
   readonly #open: { close(): void }[] = [];
+  /** Told of each write; for those who judge a simulation. */
+  onWrite: ((write: DiskWrite) => void) | null = null;
 
   addDisk(name: string, sizeSectors: number): void {
     this.#add(name, inMemory(sizeSectors * 512));

@@ -16,6 +16,7 @@ function exactly<T>() {
 }
 
 const sectors = z.int().min(0);
+const Time = z.iso.datetime();
 
 export const NodeStatus = z.object({
   node: NodeId,
@@ -64,7 +65,7 @@ const Observed = exactly<ArrayObservation>()(
     degraded: z.int(),
     raidDisks: z.int(),
     sizeSectors: sectors.describe('Of /dev/mdX.'),
-    bitmap: z.boolean(),
+    bitmap: z.object({ sector: z.int(), chunkSectors: z.number() }).nullable(),
     members: z.array(MemberObservation),
   }),
 );
@@ -93,7 +94,7 @@ export const Status = z.object({
   cluster: z.object({ name: z.string(), uuid: Uuid }),
   self: NodeId,
   version: z.string(),
-  startedAt: z.iso.datetime(),
+  startedAt: Time,
   driver: z.enum(['real', 'simulated']),
   lease: z.object({
     role: z.enum(['follower', 'candidate', 'master']),
@@ -117,6 +118,22 @@ export const Status = z.object({
 });
 /** What one node sees: the answer to `mdmesh status`. */
 export type Status = z.infer<typeof Status>;
+
+export const JournalState = z.object({
+  head: z.int().min(0).describe('Cursor of the newest event.'),
+  entries: z.int().min(0).describe('Of the log that is being written, since its first one.'),
+  log: z.string().nullable().describe('Its name, as in the checkpoints; null: it has no entry yet.'),
+  checkpoint: z
+    .object({
+      entries: z.int().min(0).describe('How many entries it signs.'),
+      time: Time,
+      cosigners: z.array(NodeId).describe('Nodes that have seen it follow from the ones before.'),
+    })
+    .nullable()
+    .describe('The newest that this node signed of this log; null: none yet.'),
+});
+/** How far this node's journal is, and how far it is signed. */
+export type JournalState = z.infer<typeof JournalState>;
 
 const Superblock = z.object({
   featureMap: z.int(),

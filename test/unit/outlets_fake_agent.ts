@@ -101,7 +101,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       degraded: 0,
       raidDisks: 2,
       sizeSectors: 2048,
-      bitmap: false,
+      bitmap: null,
       members: record.members.map(({ uuid, slot }, index) => ({
         uuid,
         device: `ubd${'ab'[index]}`,
