@@ -20,7 +20,7 @@ ADDON_SOURCES := $(wildcard native-addon/*.cc native-addon/*.h native-addon/*.gy
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: packages
 packages: ## system packages for the build and for the kernels of the lab tests (needs root and apt)
@@ -82,6 +82,18 @@ lab: build ## every story on real kernels, also those that make test has no time
 .PHONY: soak
 soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, ROUNDS= (42; hundreds take hours)
 	$(NODE) test/lab/soak.ts
+
+.PHONY: sim
+sim: install ## simulated clusters among faults: SEED= (7, 3,5 or 1-100), NODES=, HOURS= (0.05 each), FAULTS=; replays exactly
+	@SEED='$(SEED)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts
+
+.PHONY: sim-night
+sim-night: install ## ten thousand seeds of that on all cores (hours); SEED=1-500: others
+	@SEED='$(or $(SEED),1-10000)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts
+
+.PHONY: sim-mutations
+sim-mutations: install ## switches each safety rule off and looks who notices: the table in docs/simulation.md; SEEDS= (60), ONLY=
+	@SEEDS='$(SEEDS)' ONLY='$(ONLY)' $(NODE) --no-warnings test/sim/prove_mutations.ts
 
 .PHONY: lint
 lint: install ## types and style

@@ -15,10 +15,15 @@ export interface Running {
 }
 
 /** `mdio VERB …` on a node. */
-export async function mdio(cluster: Cluster, node: number, words: readonly string[]): Promise<Running> {
+export function mdio(cluster: Cluster, node: number, words: readonly string[]): Promise<Running> {
+  return startOn(cluster, node, [cluster.lab.mdio, ...words]);
+}
+
+/** A program on a node. */
+export async function startOn(cluster: Cluster, node: number, argv: readonly string[]): Promise<Running> {
   const guest = cluster.lab.guest(node);
-  const logFile = join(guest.dir, `mdio-${started++}.log`);
-  const process = await guest.spawn([cluster.lab.mdio, ...words], { logFile });
+  const logFile = join(guest.dir, `program-${started++}.log`);
+  const process = await guest.spawn([...argv], { logFile });
   const output = (): string => {
     try {
       return readFileSync(logFile, 'utf8');

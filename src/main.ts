@@ -153,7 +153,7 @@ export async function runAgent(configFile: string): Promise<number> {
       setTimeout(() => process.exit(1), 200);
     };
   });
-  if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
+  if (config.fencing.watchdog !== null) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();

@@ -10,12 +10,14 @@ import {
   type LocalOp,
   localStart,
   localStep,
+  mayRegister,
   type NodeArrays,
   reportOf,
 } from '../arrays/local.ts';
 import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
+import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
   grantMayLastUntilMs,
   type LeaseEffect,
@@ -67,7 +69,7 @@ import type {
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
 import { DiskView } from './disk_view.ts';
-import { type AgentParts, type Alarm, NODE_SLOTS, type Timers } from './parts.ts';
+import type { AgentParts, Alarm, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
@@ -85,6 +87,11 @@ const WALL_EVERY_MS = 60_000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
 const CATCHUP_RARELY_TURNS = 4;
 const REQUEST_TIMEOUT_MS = 60_000;
+/** A disk that has forgotten its registrations has them back by then, and a node that was shut out knows it. */
+const KEYS_EVERY_MS = 2000;
+/** While this node's key is missing somewhere. */
+const KEYS_SOON_MS = 200;
+const KEYS_WAIT_MS = 1000;
 const GOSSIP_AFTER_FRAMES_MS = 50;
 /** In larger clusters events go by gossip alone: its neighbours pass them on. */
 const TELL_ALL_NODES_MAX = 16;
@@ -103,6 +110,8 @@ export class Agent implements AgentFace {
   readonly disks: DiskView;
   readonly #certificates: Certificates;
   readonly #procedures: Procedures;
+  /** null: fencing does not ask for them. */
+  readonly #reservations: Reservations | null;
   #members: MembersState;
   #lease: LeaseState;
   #local: NodeArrays;
@@ -147,11 +156,24 @@ export class Agent implements AgentFace {
     });
     const { autoAssemble, copy, pathLoss, check } = config.arrays;
     const { failbackAfterMs } = config.timing;
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy);
     this.#master = masterStart(config.self, nodes, failbackAfterMs, copy.checkpointMs, autoAssemble, pathLoss, check);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
+    const { methods } = config.fencing;
+    const reserved = methods.includes('reservation') || methods.includes('auto');
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy, reserved);
+    this.#reservations = reserved
+      ? new Reservations({
+          disks: parts.driver,
+          cluster: config.cluster.uuid,
+          self: config.self,
+          kernelBoot: parts.driver.kernelBoot(),
+          mayRegister: () => this.#mayRegister(),
+          leads: () => this.leading,
+          after: (delayMs, run) => parts.timers.after(delayMs, run),
+        })
+      : null;
     this.#alarm = alarmOf(parts.timers, () => {
       this.#alarmAtMs = Number.NEGATIVE_INFINITY;
       this.#tick();
@@ -388,6 +410,7 @@ export class Agent implements AgentFace {
       this.#offer();
       this.#feedLocal({ type: 'tick' });
       if (this.leading) this.#feedMaster({ type: 'tick' });
+      if (this.#nowMs >= this.#keysAtMs) this.#checkKeys();
     });
   }
 
@@ -422,6 +445,13 @@ export class Agent implements AgentFace {
       // A record that was not known yet: what md has of it is looked at before anything is decided about it.
       if (input.type === 'commit' && !before.arrays.has(input.record.uuid)) this.#observe(input.record.uuid);
       for (const effect of effects) this.#doLocal(effect);
+      if (
+        this.#reservations !== null &&
+        (input.type === 'commit' || input.type === 'paths' || input.type === 'grant')
+      ) {
+        const lapsed = (state.keys?.atMs ?? state.lapsedAtMs) < state.lapsedAtMs;
+        if (lapsed || !this.records().every((record) => this.#ownsKeys(record))) this.#checkKeys();
+      }
       this.#watchOpen();
     });
   }
@@ -522,6 +552,7 @@ export class Agent implements AgentFace {
           .catch((error: unknown) => {
             // A vote that is not on disk is not given.
             this.parts.log.error({ err: error, term }, `vote of term ${term} could not be stored; it is not given`);
+            this.#feedLease({ type: 'vote-not-stored', term, candidate });
           });
         break;
       }
@@ -635,6 +666,12 @@ export class Agent implements AgentFace {
       case 'rescan':
         this.#rescan();
         break;
+      case 'check-keys':
+        this.#checkKeys();
+        break;
+      case 'refused-writes':
+        this.#suspendStuck(effect.md, `${effect.md}: writes were refused by its members, and cannot end`);
+        break;
       case 'trouble':
         if (effect.text === null) log.info({ array: effect.md }, `${effect.md}: trouble is over`);
         else log.warn({ array: effect.md }, effect.text);
@@ -703,6 +740,8 @@ export class Agent implements AgentFace {
           return driver.setResyncStart(md, op.sector);
         case 'start-copy':
           return driver.startCopy(md, op.copy);
+        case 'set-bitmap':
+          return driver.setBitmap(md, op.none ? null : op.record);
         case 'set-slots':
           return driver.setSlots(md, op.record);
         case 'set-size':
@@ -798,6 +837,112 @@ export class Agent implements AgentFace {
   async #rescan(): Promise<void> {
     await this.#tryTo('look at the disks', () => this.disks.refresh());
     this.#feedLocal({ type: 'paths', paths: this.disks.paths });
+  }
+
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  #keysAtMs = 0;
+  #keysSeenMs = Number.NEGATIVE_INFINITY;
+  #lookingAtKeys = false;
+  #shutOut = false;
+
+  /** Members of the cluster's arrays. */
+  #reservedMembers(): ReservedMember[] {
+    const records = new Map<string, ArrayRecord>();
+    // What the disks say and no commit has told yet: a new master writes there first of all.
+    for (const { record } of this.disks.arrays()) records.set(record.uuid, record);
+    for (const record of this.records()) records.set(record.uuid, record);
+    return [...records.values()].flatMap(({ members, writers }) =>
+      members
+        .filter(({ role }) => role !== 'faulty')
+        .map(({ uuid, role }) => ({
+          member: uuid,
+          path: this.disks.paths.get(uuid) ?? null,
+          written: role !== 'spare',
+          writers,
+        })),
+    );
+  }
+
+  #mayRegister(): boolean {
+    // An array that nobody has told of may have anything in flight.
+    const known = new Set([...this.#local.arrays.values()].map(({ record }) => record.md));
+    const stranger = this.parts.driver
+      .running()
+      .some(({ md, metadata }) => metadata === 'external:mdmesh' && !known.has(md));
+    return !stranger && !this.#stopped && mayRegister(this.#local, this.now());
+  }
+
+  /** Members are reserved: by the list, or because all of them can be. */
+  #reserves(reservations: Reservations, members: readonly ReservedMember[]): boolean {
+    if (this.parts.config.fencing.methods.includes('reservation')) return true;
+    return members.every(({ member }) => reservations.states.get(member) !== 'unsupported');
+  }
+
+  #checkKeys(): void {
+    void this.#lookAtKeys();
+  }
+
+  async #lookAtKeys(): Promise<void> {
+    const reservations = this.#reservations;
+    if (reservations === null || this.#stopped) {
+      this.#keysAtMs = Number.POSITIVE_INFINITY;
+      return;
+    }
+    if (this.#lookingAtKeys) return;
+    this.#lookingAtKeys = true;
+    const atMs = this.now();
+    try {
+      const members = this.#reservedMembers();
+      const seen = await reservations.look(members);
+      if (this.#stopped) return;
+      const used = this.#reserves(reservations, members);
+      const { keys, lapsedAtMs } = this.#local;
+      // One that does not answer now has not refused anything, unless this node was without a grant meanwhile.
+      const before = keys !== null && keys.atMs >= lapsedAtMs ? keys.usable : new Set<string>();
+      const usable = new Set(
+        members
+          .map(({ member }) => member)
+          .filter((member) => {
+            const unanswered = seen.states.get(member) === 'unknown' && before.has(member);
+            return unanswered || reservations.isUsable(member);
+          }),
+      );
+      const shutOut = used && reservations.isShutOut;
+      this.#tellKeys(seen, shutOut, lapsedAtMs > this.#keysSeenMs);
+      // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
+      const answered = [...seen.states.values()].some((state) => state !== 'unknown');
+      if (answered) this.#keysSeenMs = atMs;
+      this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs: this.#keysSeenMs } : null });
+      this.#keysAtMs = this.now() + (used && usable.size < members.length ? KEYS_SOON_MS : KEYS_EVERY_MS);
+    } finally {
+      this.#lookingAtKeys = false;
+    }
+  }
+
+  /** @param lapsed it was without a grant since it last looked */
+  #tellKeys({ missed, renewed }: KeysSeen, shutOut: boolean, lapsed: boolean): void {
+    const node = this.self;
+    if (renewed.length > 0 && !this.#shutOut) {
+      // Shut out and taken back before it looked; or a disk had forgotten all.
+      if (lapsed) this.notice('NodeTakenBack', 'notice', `node/${node}`, { node });
+      else this.notice('ReservationsRenewed', 'warning', `node/${node}`, { node, members: renewed.join(' ') });
+    }
+    if (shutOut === this.#shutOut) return;
+    this.#shutOut = shutOut;
+    if (shutOut) {
+      const why = 'its reservation keys were taken off these members; it holds its arrays';
+      this.notice('NodeShutOut', 'critical', `node/${node}`, { node, members: missed.join(' '), why });
+    } else this.notice('NodeTakenBack', 'notice', `node/${node}`, { node });
+  }
+
+  /** undefined: some member has no reservations. */
+  #shutterOut(node: NodeId): (() => Promise<void>) | undefined {
+    const reservations = this.#reservations;
+    if (reservations === null) return undefined;
+    const members = this.#reservedMembers();
+    if (members.some(({ member }) => reservations.states.get(member) === 'unsupported')) return undefined;
+    return () => reservations.shutOut(node, this.#reservedMembers());
   }
 
   /** Looks at the disks again and lets the arrays know. */
@@ -897,9 +1042,17 @@ export class Agent implements AgentFace {
     const { config, driver } = this.parts;
     const stamped = { ...record, utimeSeconds: Math.floor(this.parts.timers.wall().getTime() / 1000) };
     let written = false;
+    /** Some member took nothing of this node: tried again as a whole, and nothing is concluded from it. */
+    let refused = false;
     const failed: string[] = [];
     const words: string[] = [];
     try {
+      // A member that refuses this node's writes has not failed.
+      if (!this.#ownsKeys(stamped)) {
+        await this.#lookAtKeys();
+        // A new master's own grant is on its way.
+        await this.#until(() => this.#ownsKeys(stamped), KEYS_WAIT_MS);
+      }
       const devices = this.disks.paths;
       const writes =
         kind === 'release'
@@ -908,7 +1061,6 @@ export class Agent implements AgentFace {
               record: stamped,
               clusterUuid: config.cluster.uuid,
               clusterName: config.cluster.name,
-              nodeSlots: NODE_SLOTS,
               devices,
               existing: this.disks.superblocks,
               meshSequence: stamped.version.index,
@@ -924,7 +1076,10 @@ export class Agent implements AgentFace {
           this.#feedLease({ type: 'step-down', reason: 'the guard refused a metadata write: the lease has ended' });
           break;
         }
-        if (path === undefined || errors.length > 0) {
+        if (this.#reservations !== null && errors.some((result) => result.error?.code === 'EBADE')) {
+          words.push(`${path}: reserved, and this node's key is not on it`);
+          refused = true;
+        } else if (path === undefined || errors.length > 0) {
           failed.push(member.uuid);
           words.push(`${path ?? member.uuid}: ${errors[0]?.error?.text ?? 'no such disk on this node'}`);
         } else if (member.role === 'active') written = true;
@@ -935,7 +1090,16 @@ export class Agent implements AgentFace {
       this.#persisting -= 1;
     }
     const text = words.join('; ');
+    if (refused) {
+      written = false;
+      failed.length = 0;
+    }
     this.#feedMaster({ type: 'persisted', array: record.uuid, version: record.version, written, failed, text });
+  }
+
+  #ownsKeys({ members }: ArrayRecord): boolean {
+    const { keys } = this.#local;
+    return keys === null || members.every(({ uuid, role }) => role === 'faulty' || keys.usable.has(uuid));
   }
 
   async #commit(effect: Extract<MasterEffect, { type: 'commit' }>): Promise<void> {
@@ -945,9 +1109,17 @@ export class Agent implements AgentFace {
     await this.sealEvent(body, ({ sealed }) => {
       this.#commits.set(record.uuid, sealed);
       this.#toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
+      const left = kind === 'release' ? record.members : this.#leavers(record);
       this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
+      void this.#reservations?.letGo(left.flatMap(({ uuid }) => this.disks.paths.get(uuid) ?? []));
       this.#publishLater(sealed);
     });
+  }
+
+  /** Members that this record has no more. */
+  #leavers(record: ArrayRecord): ArrayRecord['members'] {
+    const before = this.#local.arrays.get(record.uuid)?.record.members ?? [];
+    return before.filter(({ uuid }) => record.members.every((member) => member.uuid !== uuid));
   }
 
   /**
@@ -969,7 +1141,13 @@ export class Agent implements AgentFace {
     this.notice('NodeFencing', 'warning', `node/${node}`, { node, term: this.term });
     try {
       const lastGrantMs = grantMayLastUntilMs(this.#lease, node) ?? this.now();
-      const verdict = await this.parts.fencing.fence({ node, address, lastGrantMs });
+      const shutOut = this.#shutterOut(node);
+      const verdict = await this.parts.fencing.fence({
+        node,
+        address,
+        lastGrantMs,
+        ...(shutOut === undefined ? {} : { shutOut }),
+      });
       this.#feedMaster({
         type: 'fenced',
         node,
@@ -1466,10 +1644,23 @@ export class Agent implements AgentFace {
               : null,
         };
       }),
+      reservations:
+        this.#reservations === null
+          ? null
+          : {
+              used: this.#local.keys !== null,
+              shutOut: this.#local.keys?.shutOut === true,
+              members: Object.fromEntries(this.#reservations.states),
+            },
       arrays: [...this.#local.arrays.values()].map((array) => this.#arrayStatus(array)),
       journal: { head: journal.head() },
       counters: { ...this.#counters, ...net.counters() },
     };
+  }
+
+  #keysTrouble(record: ArrayRecord): string | null {
+    if (this.#local.keys?.shutOut !== true) return null;
+    return `${record.md}: this node was shut out (its reservation keys were taken off the members); its writes are held until the cluster takes it back`;
   }
 
   #arrayStatus(array: LocalArray): ArrayStatus {
@@ -1496,7 +1687,7 @@ export class Agent implements AgentFace {
       reports,
       sync: record.resync === null ? null : array.progress,
       mismatchSectors: array.mismatchSectors,
-      trouble: array.trouble ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
+      trouble: array.trouble ?? this.#keysTrouble(record) ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
     };
   }
 }

@@ -26,12 +26,15 @@ import {
   isRedundant,
   isWritten,
   mayTouch,
+  nodeSlotsOf,
   rebuildingMembers,
   survivesWithout,
 } from './levels.ts';
+import { lacksOnlyMarked, withMissed } from './missed.ts';
 import { judgePaths, NO_PATHS, PATH_LOSS, type PathLossOptions, type PathMemory } from './path_loss.ts';
 import {
   type ArrayRecord,
+  type BitmapPlace,
   type Copy,
   type CopyKind,
   compareVersions,
@@ -41,6 +44,7 @@ import {
   wholeCopy,
 } from './record.ts';
 import {
+  changeBitmap,
   changeSize,
   changeSlots,
   type Growth,
@@ -58,12 +62,14 @@ export type Change =
   | { what: 'forget' }
   | { what: 'fail'; member: string }
   | { what: 'remove'; member: string }
-  | { what: 'add'; member: MemberRecord }
+  /** `why`: in words, why a former member is filled as a whole. */
+  | { what: 'add'; member: MemberRecord; why?: string }
   /** As mdadm's --action. */
   | { what: 'action'; action: 'check' | 'repair' | 'idle' | 'frozen' }
   | { what: 'sync-limit'; limitKib: number | null }
   | { what: 'slots'; raidDisks: number; force: boolean }
   | ({ what: 'size' } & Growth)
+  | { what: 'bitmap'; bitmap: BitmapPlace | null; nodeSlots?: number }
   /** `by`: a spare; null: any. */
   | { what: 'replace'; member: string; by: string | null }
   /** Nodes that do not see each member of an array which is created without them. */
@@ -73,7 +79,7 @@ export interface PendingCommit {
   record: ArrayRecord;
   before: Version | null;
   kind: CommitKind;
-  detail: { member?: string; node?: number; requestId?: string };
+  detail: { member?: string; node?: number; requestId?: string; why?: string };
   stage: 'persisting' | 'applying';
   /** Persisting again only after this time. */
   retryAtMs: number;
@@ -267,7 +273,11 @@ function copyOf(record: ArrayRecord, kind: CopyKind, by: NodeId): Copy {
  */
 function withResync(record: ArrayRecord, by: NodeId, markedBy: readonly NodeId[] | null): ArrayRecord {
   if (!canDiffer(record)) {
-    return { ...record, resync: rebuildingMembers(record).length > 0 ? copyOf(record, 'recovery', by) : null };
+    if (rebuildingMembers(record).length === 0) return { ...record, resync: null };
+    const { resync: before } = record;
+    const known = before?.kind === 'recovery' ? before.markedBy : null;
+    const marks = known === null || markedBy === null ? null : union(known, markedBy);
+    return { ...record, resync: { ...copyOf(record, 'recovery', by), markedBy: marks } };
   }
   const members = record.members.map((member) =>
     member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,
@@ -289,14 +299,21 @@ function marksAfter(record: ArrayRecord, dirty: readonly NodeId[]): NodeId[] | n
   const crashed = record.writerBoots.filter(({ node }) => dirty.includes(node));
   const writers = dirty.filter((node) => record.writers.includes(node));
   if (crashed.length < writers.length || crashed.some(({ bitmap }) => !bitmap)) return null;
-  return [...new Set([...before, ...writers])].sort((a, b) => a - b);
+  return union(before, writers);
+}
+
+function union(a: readonly NodeId[], b: readonly NodeId[]): NodeId[] {
+  return [...new Set([...a, ...b])].sort((x, y) => x - y);
 }
 
 /** The record after its copy has ended. */
 function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
   const members =
     copy.kind === 'recovery'
-      ? record.members.map((member) => (member.role === 'rebuilding' ? { ...member, role: 'active' as const } : member))
+      ? record.members.map(({ was, ...member }) => {
+          if (member.role === 'rebuilding') return { ...member, role: 'active' as const };
+          return was === undefined ? member : { ...member, was };
+        })
       : record.members;
   return { ...record, members, resync: null, events: record.events + 1 };
 }
@@ -425,8 +442,8 @@ function unseenBy(state: MasterState, record: ArrayRecord, uuid: string): NodeId
 function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | null {
   if (record.run !== 'started' || record.resync !== null || record.writers.length === 0) return null;
   if (!isRedundant(record.level)) return null;
-  const [slot, ...more] = freeSlots(record);
-  if (slot === undefined) return null;
+  const [first, ...more] = freeSlots(record);
+  if (first === undefined) return null;
   const ready = record.members.filter(({ role, uuid }) => role === 'spare' && unseenBy(state, record, uuid) === null);
   // One of the slots is there for the member that is to replace another, and is taken away when it has.
   const waits = replacementIn(record)?.role === 'spare';
@@ -434,6 +451,7 @@ function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | nu
   const spare = ready.find(({ replaces }) => replaces !== undefined) ?? other;
   if (spare === undefined) return blindStart(state, record);
   if (spare.dataSizeSectors < record.componentSectors) return null;
+  const { slot, markedBy } = placeOf(record, spare, [first, ...more]);
   const members = record.members.map((member) =>
     member === spare ? { ...member, role: 'rebuilding' as const, slot } : member,
   );
@@ -442,12 +460,25 @@ function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | nu
     record: {
       ...record,
       members,
-      resync: copyOf(record, 'recovery', copierFor(state, record)),
+      resync: { ...copyOf(record, 'recovery', copierFor(state, record)), markedBy },
       events: record.events + 1,
     },
     detail: { member: spare.uuid },
     fields: { copied: false, progress: null },
   };
+}
+
+/** A free slot for this spare, and in whose bitmaps all that it lacks there is marked. */
+function placeOf(
+  record: ArrayRecord,
+  spare: MemberRecord,
+  [first, ...more]: readonly [number, ...number[]],
+): { slot: number; markedBy: NodeId[] | null } {
+  for (const slot of [first, ...more]) {
+    const markedBy = lacksOnlyMarked(record, spare, slot);
+    if (typeof markedBy !== 'string') return { slot, markedBy };
+  }
+  return { slot: first, markedBy: null };
 }
 
 /** One array at a time: arrays may lie on the same disks. */
@@ -502,6 +533,16 @@ function nextChange(
       fields: { asked: array.asked.slice(1) },
     };
   }
+  // First of all: what has missed a commit must not miss another one, or nobody could go on from it after a power cut.
+  const faulty = array.faults.find((uuid) => record.members.some((m) => m.uuid === uuid && m.role !== 'faulty'));
+  if (faulty !== undefined && allowed(record, faulty)) {
+    return {
+      kind: 'fail',
+      record: failMember(record, faulty),
+      detail: { member: faulty },
+      fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
+    };
+  }
   const gone = goneFrom(state, record, mayTouch(record));
   if (gone.dirty.length > 0) {
     const all = [...gone.dirty, ...gone.clean];
@@ -516,15 +557,6 @@ function nextChange(
       record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),
       detail: node === undefined ? {} : { node },
       fields: { copied: false },
-    };
-  }
-  const faulty = array.faults.find((uuid) => record.members.some((m) => m.uuid === uuid && m.role !== 'faulty'));
-  if (faulty !== undefined && allowed(record, faulty)) {
-    return {
-      kind: 'fail',
-      record: failMember(record, faulty),
-      detail: { member: faulty },
-      fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
     };
   }
   const { keep } = array;
@@ -616,7 +648,28 @@ function nextChange(
       };
     }
   }
-  return recoveryStart(state, record) ?? checkpoint(state, array, record, now) ?? scheduledCheck(state, array, record);
+  return (
+    bitmapsKept(state, record) ??
+    recoveryStart(state, record) ??
+    checkpoint(state, array, record, now) ??
+    scheduledCheck(state, array, record)
+  );
+}
+
+/** Writers that have laid the record's bitmaps since they were admitted: what they write is marked from then on. */
+function bitmapsKept(state: MasterState, record: ArrayRecord): NextChange | null {
+  if (record.bitmap === null) return null;
+  const writerBoots = record.writerBoots.map((boot) => {
+    const { kernelBoot, reports } = state.nodes.get(boot.node) ?? {};
+    const report = reports?.get(record.uuid);
+    const current = report?.applied != null && compareVersions(report.applied, record.version) === 0;
+    const keeps = current && report.bitmap && kernelBoot === boot.kernelBoot;
+    return keeps && !boot.bitmap ? { ...boot, bitmap: true } : boot;
+  });
+  const node = writerBoots.find((boot, index) => boot !== record.writerBoots[index])?.node;
+  return node === undefined
+    ? null
+    : { kind: 'bitmap-kept', record: { ...record, writerBoots }, detail: { node }, fields: {} };
 }
 
 function allowed(record: ArrayRecord, uuid: string, besides: readonly string[] = []): boolean {
@@ -692,7 +745,8 @@ function changeFor(
       const taken = record.members.map((candidate) => candidate.devNumber);
       const devNumber = taken.includes(change.member.devNumber) ? Math.max(...taken) + 1 : change.member.devNumber;
       const members = [...record.members, { ...change.member, devNumber }];
-      return next('add', { ...record, members, events: record.events + 1 }, {}, { member: change.member.uuid });
+      const told = { member: change.member.uuid, ...(change.why === undefined ? {} : { why: change.why }) };
+      return next('add', { ...record, members, events: record.events + 1 }, {}, told);
     }
     case 'action':
       return actionFor(state, array, record, change.action, next, refuse);
@@ -705,6 +759,10 @@ function changeFor(
     case 'size': {
       const changed = changeSize(record, change, copierFor(state, record));
       return typeof changed === 'string' ? refuse(changed) : next('grow', changed, { copied: false, progress: null });
+    }
+    case 'bitmap': {
+      const changed = changeBitmap(record, change.bitmap, change.nodeSlots);
+      return typeof changed === 'string' ? refuse(changed) : next('bitmap', changed);
     }
     case 'blind':
       return next('blind', { ...record, blind: [...change.nodes] });
@@ -1148,7 +1206,7 @@ function advance(
     }
     replace(next.fields);
     const index = record === null ? 0 : record.version.index + 1;
-    const stamped = { ...next.record, version: { term: state.term, index } };
+    const stamped = withMissed(record, { ...next.record, version: { term: state.term, index } });
     propose(next.kind, stamped, record?.version ?? null, next.detail);
     return;
   }
@@ -1251,14 +1309,23 @@ function outcomeText(pending: PendingCommit): string {
     start: `${record.md} started`,
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,
-    add: `member ${detail.member ?? ''} added to ${record.md} as a spare`,
+    add: `member ${detail.member ?? ''} added to ${record.md} as a spare${fillText(record, detail)}`,
     grow: `${record.md} has ${record.raidDisks} raid devices and ${arraySectors(record)} sectors`,
+    bitmap: `${record.md}: room for ${nodeSlotsOf(record)} nodes, ${record.bitmap === null ? 'no bitmaps' : `a bitmap for each, ${record.bitmap.chunkSectors / 2} KiB a bit`}`,
     replace: `${record.md}: member ${detail.member ?? ''} is being replaced`,
     'resync-start': `${record.md}: ${record.resync?.kind ?? 'copy'} started`,
     'resync-done': `${record.md}: ended`,
     'resync-change': copyText(record),
   };
   return words[kind] ?? `${record.md}: done`;
+}
+
+/** Of a former member: how it will be filled. */
+function fillText(record: ArrayRecord, { member, why }: PendingCommit['detail']): string {
+  if (why !== undefined) return `; it is filled as a whole: ${why}`;
+  const added = record.members.find(({ uuid }) => uuid === member);
+  const marked = added !== undefined && typeof lacksOnlyMarked(record, added, null) !== 'string';
+  return marked ? '; it gets what was written since it left' : '';
 }
 
 function copyText({ md, resync, syncLimitKib }: ArrayRecord): string {
@@ -1302,7 +1369,7 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
   if (kind === 'resync-change' && copy !== null) {
     tell(copy.halted ? 'CopyHalted' : 'CopyContinued', 'info', { kind: copy.kind, by: copy.by });
   }
-  if (kind === 'admit' && record.bitmap !== null) {
+  if ((kind === 'admit' || kind === 'bitmap-kept') && record.bitmap !== null) {
     for (const { node, bitmap } of record.writerBoots) if (!bitmap) tell('BitmapUnavailable', 'warning', { node });
   }
   if (kind !== 'resync-done') return;

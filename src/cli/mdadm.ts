@@ -14,7 +14,7 @@ import { type Growing, grow } from './grow.ts';
 import { doSteps, isMemberWord, type StepOptions } from './manage.ts';
 import { type GrowLine, type ManageLine, type MiscLine, type MiscVerb, readMdadmLine } from './mdadm_line.ts';
 import { runRealMdadm } from './mdadm_real.ts';
-import { componentKibOf, countOf, mdName, uuidOf, WordError } from './mdadm_words.ts';
+import { bitmapOf, chunkKibOf, componentKibOf, countOf, mdName, uuidOf, WordError } from './mdadm_words.ts';
 import { metadataHere } from './mesh_arrays.ts';
 import { type WaitTimes, wait } from './wait.ts';
 
@@ -91,7 +91,7 @@ async function growMesh(context: Context, md: string, line: GrowLine): Promise<n
   const [unknown] = line.unknown;
   if (unknown !== undefined) {
     throw new UsageFailure(
-      `mdadm: ${md} is an array of the cluster, and mdmesh cannot grow it by ${unknown}; nothing was done (it has --raid-devices, --size, --assume-clean and --add)`,
+      `mdadm: ${md} is an array of the cluster, and mdmesh cannot grow it by ${unknown}; nothing was done (it has --raid-devices, --size, --assume-clean, --bitmap, --bitmap-chunk and --add)`,
     );
   }
   const { assumeClean, force } = line;
@@ -99,6 +99,8 @@ async function growMesh(context: Context, md: string, line: GrowLine): Promise<n
   try {
     if (line.raidDevices !== null) growing.raidDevices = countOf(line.raidDevices, 1);
     if (line.size !== null) growing.size = componentKibOf(line.size);
+    if (line.bitmap !== null) growing.bitmap = bitmapOf(line.bitmap);
+    if (line.bitmapChunk !== null) growing.bitmapChunk = chunkKibOf(line.bitmapChunk);
   } catch (error) {
     if (error instanceof WordError) throw new UsageFailure(`mdadm: ${md}: ${error.message}`);
     throw error;

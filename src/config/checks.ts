@@ -146,6 +146,13 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
     if (methods.indexOf(method) !== index)
       source.problem(['fencing', 'methods', index], `${method} is listed twice`, 'list it once');
   }
+  if (methods.includes('auto') && methods.length > 1) {
+    source.problem(
+      ['fencing', 'methods'],
+      'lists auto beside others: auto chooses the methods itself',
+      'write auto alone, or list the methods without it',
+    );
+  }
   if (methods.includes('command') && command === undefined) {
     source.problem(
       ['fencing', 'methods'],
@@ -160,10 +167,10 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
       'add command to methods, or remove it',
     );
   }
-  if (watchdog !== undefined && !methods.includes('watchdog')) {
+  if (watchdog !== undefined && !methods.includes('watchdog') && !methods.includes('auto')) {
     source.problem(
       ['fencing', 'watchdog'],
-      'is set, but fencing.methods does not list watchdog',
+      'is set, but fencing.methods lists neither watchdog nor auto',
       'add watchdog to methods, or remove it',
     );
   }
@@ -176,7 +183,7 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
     source.problem(
       ['fencing', 'methods'],
       'is empty: nothing vouches that a silent node has stopped writing, so its writes could be lost in shared arrays',
-      'list watchdog, command or manual; or state accept_data_loss: true',
+      'list reservation, watchdog, command or manual; or state accept_data_loss: true',
     );
     return [];
   }
@@ -184,7 +191,7 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
     source.notice(
       ['fencing', 'accept_data_loss'],
       'lets the cluster go on although a silent node may still be writing: acknowledged writes can be lost',
-      'list watchdog, command or manual in fencing.methods',
+      'list reservation, watchdog, command or manual in fencing.methods',
     ),
   ];
 }

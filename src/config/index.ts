@@ -64,8 +64,16 @@ export interface Config {
   profile: 'lan' | 'wan';
   fencing: {
     methods: readonly FencingMethod[];
-    /** Run with the node on standard input (`key=value` lines: action=off, nodeid, address, cluster); exit 0 = surely stopped. */
-    command: { argv: readonly string[]; timeoutMs: number } | null;
+    /**
+     * Run with `name=value` lines on standard input: action=off, and either nodeid, nodename, address and cluster or, as a fence
+     * agent wants them, `options` and the node's own; exit 0 = surely stopped.
+     */
+    command: {
+      argv: readonly string[];
+      timeoutMs: number;
+      options: Readonly<Record<string, string>>;
+      nodeOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
+    } | null;
     watchdog: { device: string } | null;
     acceptDataLoss: boolean;
   };

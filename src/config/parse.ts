@@ -106,10 +106,18 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
           profile,
           fencing: {
             methods: fencing.methods,
-            command: fencing.command ? { argv: fencing.command.argv, timeoutMs: fencing.command.timeout } : null,
-            watchdog: fencing.methods.includes('watchdog')
-              ? { device: fencing.watchdog?.device ?? defaults.DEFAULT_WATCHDOG_DEVICE }
+            command: fencing.command
+              ? {
+                  argv: fencing.command.argv,
+                  timeoutMs: fencing.command.timeout,
+                  options: fencing.command.options,
+                  nodeOptions: fencing.command.node_options,
+                }
               : null,
+            watchdog:
+              fencing.methods.includes('watchdog') || fencing.watchdog !== undefined
+                ? { device: fencing.watchdog?.device ?? defaults.DEFAULT_WATCHDOG_DEVICE }
+                : null,
             acceptDataLoss: fencing.accept_data_loss,
           },
           arrays: {

@@ -248,13 +248,41 @@ const caches: Look = ({ disks }) =>
       }),
     );
 
-const watchdog: Look = ({ config, watchdog: seen }) => [
-  ...when(!config.methods.includes('watchdog') && !config.methods.includes('command') && config.nodes.length > 1, {
+const reservations: Look = ({ config, arrays, reservations: seen }) => {
+  if (seen === null) return [];
+  const members = arrays.flatMap((array) => array.members.map((member) => ({ ...member, md: array.md })));
+  const unsupported = members.filter(({ uuid }) => seen.members[uuid] === 'unsupported');
+  const alone = config.methods.every((method) => method === 'reservation');
+  return [
+    ...unsupported.map(
+      ({ md, uuid, path }): Finding => ({
+        check: 'fencing.unreserved',
+        severity: alone ? 'critical' : 'warning',
+        text: `${md}: ${path ?? uuid} has no reservations`,
+        reason: alone
+          ? 'a silent node cannot be shut out of it: what waits for its fencing waits until it is back'
+          : 'fencing by the disks needs them on every member of every array; the other methods decide instead',
+        remedy:
+          'use disks with SCSI-3 persistent or NVMe reservations (switched on in the storage), or list another method in fencing.methods',
+      }),
+    ),
+    ...when(seen.shutOut, {
+      check: 'fencing.shut-out',
+      severity: 'critical',
+      text: 'this node was shut out: its reservation keys were taken off members',
+      reason: 'it fell silent, and the others went on without it; its writes are held',
+      remedy: 'restore its network; it is taken back by itself, or says in mdmesh status what it waits for',
+    }),
+  ];
+};
+
+const watchdog: Look = ({ config, watchdog: seen, reservations: reserved }) => [
+  ...when(needsPeople(config.methods, reserved) && config.nodes.length > 1, {
     check: 'fencing.people',
     severity: 'warning',
     text: `fencing: ${config.methods.join(', ') || 'none'}`,
     reason: 'when a node falls silent, state changes wait until a person vouches for it (mdmesh node confirm-dead)',
-    remedy: 'set up a fencing command, or watchdogs on every node',
+    remedy: 'use disks with reservations, or set up a fencing command, or watchdogs on every node',
   }),
   ...when(config.methods.includes('watchdog') && seen.identity === null, {
     check: 'watchdog.device',
@@ -331,9 +359,16 @@ const looks: readonly Look[] = [
   members,
   caches,
   autostart,
+  reservations,
   watchdog,
   journal,
 ];
+
+/** Nothing but a person vouches for a silent node. */
+function needsPeople(methods: readonly string[], reserved: Facts['reservations']): boolean {
+  if (methods.includes('watchdog') || methods.includes('command') || methods.includes('reservation')) return false;
+  return !methods.includes('auto') || reserved?.used === false;
+}
 
 function when(found: boolean, finding: Finding): Finding[] {
   return found ? [finding] : [];

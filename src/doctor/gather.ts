@@ -120,6 +120,7 @@ export async function gather(
           : status.nodes.map(({ node, status: word, connected }) => ({ node, status: word, connected })),
     },
     arrays: status instanceof Error ? [] : status.arrays.map(arrayFacts),
+    reservations: status instanceof Error ? null : status.reservations,
     disks: disks.map((disk) => ({
       path: disk.path,
       uuid: disk.superblock?.deviceUuid ?? null,

@@ -3,6 +3,7 @@
  * they mean is decided by `findings` (one node) and `compare` (several nodes' reports), which touch nothing.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { Status } from '../outlets/index.ts';
 
 /** `info`: good to know. `warning`: works now, and will not when something fails. `critical`: does not work, or endangers data. */
 export type FindingSeverity = 'info' | 'warning' | 'critical';
@@ -72,6 +73,8 @@ export interface Facts {
     nodes: { node: NodeId; status: string; connected: boolean }[];
   };
   arrays: { uuid: string; md: string; members: MemberFacts[]; direct: string[]; trouble: string | null }[];
+  /** As the agent sees them; null: fencing does not ask for them. */
+  reservations: Status['reservations'];
   disks: {
     path: string;
     uuid: string | null;

@@ -69,6 +69,8 @@ export type LeaseInput =
   | { type: 'message'; from: NodeId; message: LeaseMessage; release?: VerifiedRelease }
   /** The vote asked for by a `store-vote` effect is on disk and sealed. */
   | { type: 'vote-stored'; term: number; candidate: NodeId; sealed: string }
+  /** The disk did not take it. */
+  | { type: 'vote-not-stored'; term: number; candidate: NodeId }
   /** Which nodes may be granted writes now (caught up, not evicted): decided by arrays on the master. */
   | { type: 'grantable'; nodes: readonly NodeId[] }
   /** The agent's answer to `hand-over`: commits are finished, write-enable is dropped, the release is sealed. */

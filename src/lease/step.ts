@@ -26,7 +26,7 @@ import {
 } from './master.ts';
 import { abstain, onTermAnswer } from './start.ts';
 import { change, knowTerm, type LeaseState, note, others, seen, send, setMaster, type Turn } from './state.ts';
-import { onRelease, onRenew, onVoteRequest, onVoteStored } from './voter.ts';
+import { onRelease, onRenew, onVoteNotStored, onVoteRequest, onVoteStored } from './voter.ts';
 
 /**
  * `now`: BOOTTIME in ms, read when the input is taken up, before any effect of the step is performed. Throws when it goes
@@ -75,6 +75,9 @@ function take(turn: Turn, input: LeaseInput): void {
       return;
     case 'vote-stored':
       onVoteStored(turn, input.term, input.candidate, input.sealed);
+      return;
+    case 'vote-not-stored':
+      onVoteNotStored(turn, input.term, input.candidate);
       return;
     case 'grantable':
       onGrantable(turn, input.nodes);

@@ -62,6 +62,17 @@ export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed
   if (pending.renew !== null) onRenew(turn, pending.renew.from, pending.renew.message);
 }
 
+/**
+ * It is not given, and this node is free again to follow, to vote and to stand. The renewal that came meanwhile is not looked at: it
+ * might ask for the same disk at once, and the next one comes soon.
+ */
+export function onVoteNotStored(turn: Turn, term: number, candidate: NodeId): void {
+  const { pendingVote, config } = turn.state;
+  if (pendingVote === null || pendingVote.term !== term || pendingVote.candidate !== candidate) return;
+  change(turn, { pendingVote: null });
+  if (candidate === config.self) giveUpCandidacy(turn, 'its own vote could not be stored');
+}
+
 function promiseAndVote(turn: Turn, candidate: NodeId, term: number, theirSentAtMs: number, sealed: string): void {
   const { config, master } = turn.state;
   change(turn, { promise: { holder: candidate, term, untilMs: turn.now + config.voterMs } });

@@ -9,6 +9,7 @@ export type {
   NativeGuard,
   NativeGuardEvent,
   NativeGuardOptions,
+  NativeReservations,
   NativeStanding,
   NativeWatcher,
 } from '../../native-addon/index.d.ts';
@@ -33,6 +34,11 @@ const FUNCTIONS = [
   'dmMessage',
   'dmStatus',
   'dmTable',
+  'readReservations',
+  'registerKey',
+  'reserve',
+  'preemptAndAbort',
+  'clearReservations',
   'sdNotify',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];

@@ -3,6 +3,7 @@
  * it has none. One event of the wire gives one telling, or two where mdadm's users listen for a second word (a failed
  * member also makes a degraded array).
  */
+import { nodeSlotsOf } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import { formatSizeKib } from '../config/sizes.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
@@ -95,6 +96,8 @@ export const catalogue = {
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
   ArrayGrown: { type: 'io.mdmesh.array.grown', severity: 'notice' },
+  BitmapChanged: { type: 'io.mdmesh.array.bitmap-changed', severity: 'notice' },
+  BitmapKept: { type: 'io.mdmesh.array.bitmap-kept', severity: 'info' },
   ReplacementStarted: { type: 'io.mdmesh.array.replacement-started', severity: 'notice' },
   ReplacementEnded: { type: 'io.mdmesh.array.replacement-ended', severity: 'notice' },
   ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
@@ -121,6 +124,9 @@ export const catalogue = {
   NodeEvicted: { type: 'io.mdmesh.node.evicted', severity: 'critical' },
   NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
+  NodeShutOut: { type: 'io.mdmesh.node.shut-out', severity: 'critical' },
+  NodeTakenBack: { type: 'io.mdmesh.node.taken-back', severity: 'notice' },
+  ReservationsRenewed: { type: 'io.mdmesh.node.reservations-renewed', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
   DuplicateId: { type: 'io.mdmesh.node.duplicate-id', severity: 'critical' },
   MessageRefused: { type: 'io.mdmesh.node.message-refused', severity: 'warning' },
@@ -227,6 +233,7 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
   const uuid = detail.member ?? null;
   const member = uuid === null ? '' : `member ${memberName(uuid, names)}`;
   const node = detail.node === undefined ? '' : `node ${detail.node}`;
+  const { why } = detail;
   const kinds: Record<CommitKind, () => [Telling, ...Telling[]]> = {
     create: () => [tell('NewArray', md, arrayText(record)), ...degradedTelling(record)],
     // mdadm's monitor calls an array new whenever it appears, created or assembled.
@@ -241,7 +248,9 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
       return [tell('Fail', md, member, uuid), ...degradedTelling(record)];
     },
     remove: () => [tell('MemberRemoved', md, member, uuid)],
-    add: () => [tell('SpareAdded', md, member, uuid)],
+    add: () => [
+      tell('SpareAdded', md, why === undefined ? member : `${member}; it is filled as a whole: ${why}`, uuid),
+    ],
     // A node says WritesEnabled, and the master NodeEvicted, in notices of their own: these are the commits between.
     admit: () => [tell('WriterAdmitted', md, node)],
     leave: () => [tell('WriterLeft', md, node)],
@@ -257,6 +266,8 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
     blind: () => [tell('NodeCannotSeeMember', md, `${node}: ${member}`, uuid)],
     grow: () => [tell('ArrayGrown', md, `${record.raidDisks} disks, ${record.componentSectors} sectors of each`)],
+    bitmap: () => [tell('BitmapChanged', md, bitmapText(record))],
+    'bitmap-kept': () => [tell('BitmapKept', md, node)],
     replace: () => [tell('ReplacementStarted', md, member, uuid)],
     replaced: () => [tell('ReplacementEnded', md, `${member} is faulty`, uuid)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
@@ -287,6 +298,10 @@ function requestTelling(body: Extract<EventBody, { type: 'request' }>, names: Na
   if ('action' in request) words.push(request.action);
   if ('with' in request && request.with !== null) words.push('with', request.with);
   if ('sizeKib' in request) words.push(request.sizeKib === null ? 'max' : formatSizeKib(request.sizeKib));
+  if (request.verb === 'grow-bitmap') {
+    words.push(request.bitmap, ...(request.chunkKib === undefined ? [] : [formatSizeKib(request.chunkKib)]));
+  }
+  if (request.verb === 'grow-nodes') words.push(String(request.nodes));
   if (request.verb === 'grow-devices') words.push(String(request.raidDisks));
   if ('limitKib' in request) words.push(request.limitKib === null ? 'none' : formatSizeKib(request.limitKib));
   if ('node' in request) return tell('Requested', `node/${request.node}`, words.join(' '));
@@ -310,6 +325,12 @@ function resyncText(record: ArrayRecord): string {
   if (record.resync === null) return '';
   const { kind, by, fromSector, halted } = record.resync;
   return `${kind}${halted ? ' halted' : ''} by node ${by} from sector ${fromSector}`;
+}
+
+function bitmapText(record: ArrayRecord): string {
+  const { bitmap } = record;
+  const kept = bitmap === null ? 'none' : `${formatSizeKib(bitmap.chunkSectors / 2)} a bit`;
+  return `${kept}, room for ${nodeSlotsOf(record)} nodes`;
 }
 
 function marksText({ resync }: ArrayRecord): string {

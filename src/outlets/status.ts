@@ -65,7 +65,7 @@ const Observed = exactly<ArrayObservation>()(
     degraded: z.int(),
     raidDisks: z.int(),
     sizeSectors: sectors.describe('Of /dev/mdX.'),
-    bitmap: z.boolean(),
+    bitmap: z.object({ sector: z.int(), chunkSectors: z.number() }).nullable(),
     members: z.array(MemberObservation),
   }),
 );
@@ -104,6 +104,14 @@ export const Status = z.object({
     grantLeftMs: z.number().min(0).describe('Of this node’s grant; 0: it has none.'),
   }),
   nodes: z.array(NodeStatus),
+  reservations: z
+    .object({
+      used: z.boolean().describe('False: `auto`, and some member has none.'),
+      shutOut: z.boolean().describe('This node’s key was taken off some member; its writes are held.'),
+      members: z.record(z.string(), z.enum(['registered', 'absent', 'unsupported', 'unknown'])).describe('By UUID.'),
+    })
+    .nullable()
+    .describe('Of the members, as this node sees them; null: fencing does not ask for them.'),
   arrays: z.array(ArrayStatus),
   journal: z.object({ head: z.int().min(0).describe('Cursor of the newest event.') }),
   counters: z.record(z.string(), z.number()),

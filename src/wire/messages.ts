@@ -47,7 +47,7 @@ export const Request = z.discriminatedUnion('verb', [
     devices: z.array(z.string()),
     spares: z.int().default(0),
     assumeClean: z.boolean().default(false),
-    /** @default internal: one for each node */
+    /** `internal`: one for each node. @default none */
     bitmap: z.enum(['internal', 'none']).optional(),
     force: z.boolean().default(false),
     /** Nodes that do not see each disk are left out, until they do. */
@@ -90,6 +90,15 @@ export const Request = z.discriminatedUnion('verb', [
     sizeKib: z.int().min(1).nullable(),
     assumeClean: z.boolean().default(false),
   }),
+  /** `chunkKib`: what one bit stands for; left out: as suits. */
+  z.object({
+    verb: z.literal('grow-bitmap'),
+    array: z.string(),
+    bitmap: z.enum(['internal', 'none']),
+    chunkKib: z.int().min(1).optional(),
+  }),
+  /** Room for so many nodes in the mesh area. */
+  z.object({ verb: z.literal('grow-nodes'), array: z.string(), nodes: z.int().min(1) }),
   /** `with`: a spare; null: any. */
   z.object({ verb: z.literal('replace'), array: z.string(), device: z.string(), with: z.string().nullable() }),
   z.object({ verb: z.literal('confirm-dead'), node: NodeId }),
@@ -132,6 +141,8 @@ export const CommitKind = z.enum([
   'new-term',
   'move',
   'grow',
+  'bitmap',
+  'bitmap-kept',
   'replace',
   'replaced',
   'blind',
@@ -150,7 +161,13 @@ export const EventBody = z.discriminatedUnion('type', [
     kind: CommitKind,
     record: ArrayRecord,
     before: Version.nullable(),
-    detail: z.object({ member: Uuid.optional(), node: NodeId.optional(), requestId: Uuid.optional() }),
+    detail: z.object({
+      member: Uuid.optional(),
+      node: NodeId.optional(),
+      requestId: Uuid.optional(),
+      /** Of a former member that was added: why it is filled as a whole. */
+      why: z.string().max(200).optional(),
+    }),
     certificate: z.array(Sealed).max(64),
   }),
   /** One a term a voter; stored with fsync before it is sealed. */

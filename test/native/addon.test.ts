@@ -241,3 +241,17 @@ describe('the process', () => {
     }
   });
 });
+
+test('reservations: keys are 16 hexadecimal digits and never 0, and a file has none', async () => {
+  const path = join(scratch, 'no-disk');
+  writeFileSync(path, '');
+  for (const key of ['', '0000000000000000', '6d64', '6D64000000010001', '0x00000000000001', '6d640000000100011']) {
+    assert.throws(() => addon.registerKey(path, key), /16 hexadecimal digits/);
+    assert.throws(() => addon.preemptAndAbort(path, '6d64000000010001', key), /16 hexadecimal digits/);
+  }
+  await assert.rejects(addon.readReservations(path), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.registerKey(path, '6d64000000010001'), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.reserve(path, '6d64000000010001'), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.preemptAndAbort(path, '6d64000000010001', '6d64000000020001'), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.clearReservations(join(scratch, 'none'), '6d64000000010001'), withCode('ENOENT'));
+});

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import type { CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
+import type { FencingMethod } from '#src/fencing/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
 import { SimCluster } from './cluster.ts';
@@ -24,6 +25,9 @@ export interface Setting {
   bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  fencing?: FencingMethod[];
+  /** Between two writes of an application. @default 1 */
+  everyMs?: number;
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -33,13 +37,14 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check } = setting;
+  const { pathLoss, check, fencing } = setting;
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
     seed,
     diskMib,
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
+    ...(fencing && { fencing }),
   });
   prepare(cluster);
   const devices = cluster.storage.names().map((name) => `/dev/${name}`);
@@ -61,7 +66,7 @@ export async function writing(
     await cluster.until('md0 on all', () =>
       cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null),
     );
-  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks) };
+  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks, setting.everyMs) };
 }
 
 export async function startedOn(
@@ -69,9 +74,10 @@ export async function startedOn(
   nodes: readonly NodeId[],
   region = 0,
   blocks = BLOCKS,
+  everyMs = 1,
 ): Promise<Application[]> {
   const applications = nodes.map(
-    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs: 1 }),
+    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs }),
   );
   for (const application of applications) application.start();
   await watchedPass(cluster, 500);

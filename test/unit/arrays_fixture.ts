@@ -1,7 +1,14 @@
 /** A mirror of two legs on three nodes, and md as each node sees it. */
 import assert from 'node:assert/strict';
 import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
-import { type ArrayRecord, type Copy, type CopyKind, type NodeId, wholeCopy } from '../../src/arrays/record.ts';
+import {
+  type ArrayRecord,
+  type BitmapPlace,
+  type Copy,
+  type CopyKind,
+  type NodeId,
+  wholeCopy,
+} from '../../src/arrays/record.ts';
 import type { CopyOptions } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import type { ArrayReport } from '../../src/wire/messages.ts';
@@ -15,6 +22,10 @@ export const PATHS = new Map([
   [LEG_B, '/dev/sdb'],
   [SPARE, '/dev/sdc'],
 ]);
+
+export const BITMAPS: BitmapPlace = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
+/** That of node 2. */
+export const KEPT = { sector: 232, chunkSectors: 128 };
 
 export function bootOf(node: NodeId, boot = 1): string {
   return `00000000-0000-4000-8000-0000000${boot}000${node}`;
@@ -83,7 +94,7 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
     raidDisks: 2,
     // More than any record here asks for.
     sizeSectors: 1_000_000,
-    bitmap: false,
+    bitmap: null,
     members: [LEG_A, LEG_B].map((uuid, slot) => ({
       uuid,
       device: uuid === LEG_A ? 'sda' : 'sdb',
@@ -111,6 +122,13 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     fine: [],
     ...fields,
   };
+}
+
+/** All writers keep bitmaps, but for those named. */
+export function marking(fields: Partial<ArrayRecord> = {}, without: readonly NodeId[] = []): ArrayRecord {
+  const record = mirror({ bitmap: BITMAPS, componentSectors: 1_000_000, ...fields });
+  const writerBoots = record.writerBoots.map((boot) => ({ ...boot, bitmap: !without.includes(boot.node) }));
+  return { ...record, writerBoots };
 }
 
 /** The mirror with a third disk in LEG_B's slot that node `by` rebuilds. */

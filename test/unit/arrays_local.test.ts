@@ -453,6 +453,20 @@ test('a lost path is told as a failed leg; what waits is let go only after the r
   assert.deepEqual(node.ops(node.feed(observed(md({}, LEG_B)), done({ op: 'release-path', member: LEG_B }))), []);
 });
 
+test('a release that was lost on the way is made up for by the next commit of the same master, and of no other', () => {
+  for (const [term, ops] of [
+    [mirror().version.term, ['set-faulty']],
+    [mirror().version.term + 1, []],
+  ] as const) {
+    const node = Node.writing(mirror());
+    node.feed(observed(lost(md(), LEG_B)));
+    const failed = newer(withFaulty(mirror(), LEG_B), { events: 12 });
+    node.feed({ type: 'commit', record: failed, forgotten: false });
+    const next = { ...failed, syncLimitKib: 5, version: { term, index: failed.version.index + 1 } };
+    assert.deepEqual(node.ops(node.feed({ type: 'commit', record: next, forgotten: false })), ops, `term ${term}`);
+  }
+});
+
 test('a gate is not answered while a good leg has lost its path', () => {
   const node = Node.writing();
   const pending = md({ writePending: true, arrayState: 'write-pending' });

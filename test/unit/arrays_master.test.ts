@@ -123,6 +123,19 @@ test('a silent node keeps a commit waiting until fencing vouches for it; then it
   assert.equal(master.pending?.resync, null, 'one leg is left: nothing to compare it with');
 });
 
+test('a member that a commit did not reach is failed before anything else is committed, an eviction too', () => {
+  const master = Master.leading();
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'sync-limit', limitKib: 5 }, requestId: null });
+  master.durable([LEG_B]);
+  master.feed({ type: 'status', node: 2, status: 'dead' });
+  master.feed({ type: 'fenced', node: 2, stopped: true, text: 'power off' });
+  const applied = master.applied(1, 3);
+  // Two commits later nobody could go on from it any more, should all lose power: its data might be old.
+  assert.equal(kinds(applied).at(-1), 'persist fail');
+  assert.equal(kinds(master.durable()).at(-1), 'commit fail');
+  assert.equal(kinds(master.applied(1, 3)).at(-1), 'persist evict');
+});
+
 test('a node that died while writing leaves legs that may differ', () => {
   const master = Master.leading();
   master.feed(

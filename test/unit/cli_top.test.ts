@@ -141,5 +141,9 @@ test('on a real terminal: live, at its size, and it leaves the terminal as it wa
 });
 
 function widest(screen: string): number {
-  return Math.max(...stripVTControlCharacters(screen).split('\n').map((line) => line.trimEnd().length));
+  return Math.max(
+    ...stripVTControlCharacters(screen)
+      .split('\n')
+      .map((line) => line.trimEnd().length),
+  );
 }

@@ -81,7 +81,7 @@ function statusOf(self: number, master: number): Status {
           degraded: 1,
           raidDisks: 2,
           sizeSectors: 2048,
-          bitmap: false,
+          bitmap: null,
           members: members.map(({ uuid, slot }) => ({
             uuid,
             device: 'sda',
@@ -112,6 +112,7 @@ function statusOf(self: number, master: number): Status {
         trouble: null,
       },
     ],
+    reservations: null,
     journal: { head: 0 },
     counters: {},
   };

@@ -64,6 +64,7 @@ function healthy(self = 1): Facts {
         trouble: null,
       },
     ],
+    reservations: null,
     disks: [memberA, memberB].map((uuid, index) => ({
       path: `/dev/sd${'bc'[index]}`,
       uuid,
@@ -95,6 +96,13 @@ const dead =
   (...ids: number[]): Change =>
   ({ agent }) => {
     for (const node of agent.nodes) if (ids.includes(node.node)) node.status = 'dead';
+  };
+
+const unreserved =
+  (methods: string[]): Change =>
+  (facts) => {
+    facts.config.methods = methods;
+    facts.reservations = { used: true, shutOut: false, members: { [memberA]: 'registered', [memberB]: 'unsupported' } };
   };
 
 /** check, severity, and what brings it. */
@@ -129,6 +137,24 @@ const provocations: readonly [string, Finding['severity'], Change][] = [
   ['members.trouble', 'critical', ({ arrays }) => Object.assign(arrays[0] ?? {}, { trouble: 'EBUSY' })],
   ['disk.fua', 'info', ({ disks }) => Object.assign(disks[0] ?? {}, { fua: '0' })],
   ['fencing.people', 'warning', ({ config }) => Object.assign(config, { methods: ['manual'] })],
+  [
+    'fencing.people',
+    'warning',
+    (facts) => {
+      facts.config.methods = ['auto'];
+      facts.reservations = { used: false, shutOut: false, members: {} };
+    },
+  ],
+  ['fencing.unreserved', 'warning', unreserved(['reservation', 'manual'])],
+  ['fencing.unreserved', 'critical', unreserved(['reservation'])],
+  [
+    'fencing.shut-out',
+    'critical',
+    (facts) => {
+      facts.config.methods = ['auto'];
+      facts.reservations = { used: true, shutOut: true, members: { [memberA]: 'absent' } };
+    },
+  ],
   ['watchdog.device', 'critical', ({ config }) => Object.assign(config, { methods: ['watchdog'] })],
   [
     'watchdog.software',

@@ -101,7 +101,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       degraded: 0,
       raidDisks: 2,
       sizeSectors: 2048,
-      bitmap: false,
+      bitmap: null,
       members: record.members.map(({ uuid, slot }, index) => ({
         uuid,
         device: `ubd${'ab'[index]}`,
@@ -140,6 +140,7 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     lease: { role: 'follower', term: 3, master: 1, leaseLeftMs: 0, grantLeftMs: 1800 },
     nodes: [node(1), node(2), node(3)],
     arrays,
+    reservations: null,
     journal: { head: 0 },
     counters: {},
   };
