@@ -905,8 +905,7 @@ export class SimulatedArray {
     this.#syncMaxSector = Number.POSITIVE_INFINITY;
     if (copy.kind === 'resync') this.#resyncStartSector = null;
     this.#kept?.bitmap.endSync(Number.POSITIVE_INFINITY, false);
-    if (copy.kind === 'recovery' && !this.#countsAsBitmap && !this.#hasFreeSlot)
-      this.#kept?.bitmap.forgetNeeded();
+    if (copy.kind === 'recovery' && !this.#countsAsBitmap && !this.#hasFreeSlot) this.#kept?.bitmap.forgetNeeded();
     if (copy.kind === 'recovery' || copy.kind === 'resync') this.#fillsAll = false;
     if (copy.kind === 'recovery') for (const member of this.#rebuilding) member.inSync = true;
     this.#copyByItself();

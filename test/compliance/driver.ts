@@ -1356,7 +1356,8 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         await bench.closed('gate A after the first write');
         await bench.done(driver.answerGates(md));
         await bench.done(first.promise);
-        for (const block of [100, 165]) await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+        for (const block of [100, 165])
+          await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
 
         const resync = { ...wholeCopy('recovery', 1, 8), markedBy: [1, 2] };
         const back: ArrayRecord = { ...bench.record, members: [member(0), rebuilding(1)], resync };

@@ -590,7 +590,16 @@ test('a recovery of a member that has failed, with its I/O waiting for the path,
   const three = { ...mirror(), raidDisks: 3 };
   const spare = { uuid: SPARE, devNumber: 2, slot: null, dataOffsetSectors: 2048, dataSizeSectors: 1000 };
   const seen = (path: 'up' | 'lost') => {
-    const third = { uuid: SPARE, device: 'sdc', slot: 2, inSync: false, rebuilding: true, faulty: false, blocked: false, path };
+    const third = {
+      uuid: SPARE,
+      device: 'sdc',
+      slot: 2,
+      inSync: false,
+      rebuilding: true,
+      faulty: false,
+      blocked: false,
+      path,
+    };
     const copies = { syncAction: 'recover', syncCompleted: { doneSectors: 8, totalSectors: 1000 } };
     return md({ ...copies, raidDisks: 3, degraded: 1, members: [...md().members, third] });
   };

@@ -454,13 +454,20 @@ test('a vote that the disk did not take is not given, and its node follows, vote
   assert.equal(leaseSummary(candidate.state).role, 'follower');
   candidate.see(1, 2, 3);
   const again = candidate.do({ type: 'tick' }, 1000);
-  assert.ok(sent(again).some(({ kind }) => kind === 'vote-request'), 'it stands in the next term');
+  assert.ok(
+    sent(again).some(({ kind }) => kind === 'vote-request'),
+    'it stands in the next term',
+  );
 
   const voter = new Lone(3, 3);
   voter.see(1, 2, 3);
   assert.deepEqual(voter.hear(1, { kind: 'vote-request', term: 1, sentAtMs: 5 }), []);
   voter.do({ type: 'vote-not-stored', term: 1, candidate: 1 }, 10);
-  assert.deepEqual(voter.hear(1, { kind: 'vote-request', term: 1, sentAtMs: 5 }), [], 'asked again, it is stored first');
+  assert.deepEqual(
+    voter.hear(1, { kind: 'vote-request', term: 1, sentAtMs: 5 }),
+    [],
+    'asked again, it is stored first',
+  );
   assert.ok(voter.effects.some(({ type }) => type === 'store-vote'));
   assert.deepEqual(
     voter.stored(1, 1, 10).map(({ kind }) => kind),
