@@ -2,6 +2,7 @@
  * The one loop that owns all state of a node. Inputs (frames, gossip, md, clock, requests) are folded into the pure cores
  * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
  */
+import { isWritten } from '../arrays/levels.ts';
 import {
   heldForFailure,
   type LocalArray,
@@ -1177,6 +1178,9 @@ export class Agent implements AgentFace {
     const failed: string[] = [];
     const words: string[] = [];
     try {
+      // Where the last look, on a busy machine, missed a disk, nothing but another one brings it back.
+      const unseen = stamped.members.some((member) => isWritten(member) && !this.disks.paths.has(member.uuid));
+      if (unseen) await this.#rescan();
       // A member that refuses this node's writes has not failed.
       if (!this.#ownsKeys(stamped)) {
         await this.#lookAtKeys();

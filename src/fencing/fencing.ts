@@ -6,6 +6,8 @@ import type { FenceRequest, Fencing, FencingMethod, FencingVerdict } from './ind
 const COMMAND_RETRY_MS = 2000;
 /** Between two tries to take a node's key off all members: a path that flaps is back soon. */
 const RESERVATION_RETRY_MS = 500;
+/** After the end of a node's last grant: its guard holds the arrays, and what was on its way to the disks gets there. */
+const DRAIN_MARGIN_MS = 500;
 /** On top of what the clocks were promised: the hardware's own time to pull the reset line. */
 const RESET_MARGIN_MS = 1000;
 
@@ -96,13 +98,13 @@ export function createFencing(options: FencingOptions): Fencing {
   }
 
   /**
-   * Not before the node's last grant has ended by every clock: what it was still allowed to write then is held by its own guard,
-   * and a node that runs never meets a disk that refuses it. Again and again until it works.
+   * Not before the node's last grant has ended by every clock: its own guard then holds what it would write, and a node that runs
+   * never meets a disk that refuses it. Again and again until it works.
    */
   async function tryReservation(attempt: Attempt, failed: () => void): Promise<void> {
     const { node } = attempt.request;
     for (let tries = 0; !attempt.ended.aborted; ) {
-      const leftMs = attempt.request.lastGrantMs + config.timing.voterMs - clock();
+      const leftMs = attempt.request.lastGrantMs + DRAIN_MARGIN_MS - clock();
       if (leftMs > 0) {
         await pause(attempt, leftMs);
         continue;

@@ -11,12 +11,12 @@ export function journalState(journal: Journal, { cluster, self }: Pick<Status, '
   const log = journal.log();
   if (log === null) return { head, entries: 0, log: null, checkpoint: null };
   const origin = originOf(cluster.uuid, self, logOf(log.first));
-  const found = journal.landmarks().flatMap(({ event }) => {
+  // Of each log there is one, the newest.
+  const [newest] = journal.landmarks().flatMap(({ event }) => {
     if (event.body.type !== 'checkpoint') return [];
     const checkpoint = readCheckpoint(event.body.note);
     return checkpoint.origin === origin ? [{ entries: checkpoint.size, time: event.time }] : [];
   });
-  const newest = found.sort((a, b) => b.entries - a.entries)[0];
   if (newest === undefined) return { head, entries: log.size, log: origin, checkpoint: null };
   const { entries } = journal.read(head - (log.size - newest.entries), COSIGNED_WITHIN);
   const cosigners = entries.flatMap(({ event: { body, origin: from } }) =>

@@ -68,10 +68,7 @@ suite('the web page over real kernels', { skip, timeout: 420_000 }, () => {
     await array.getByText('degraded', { exact: true }).waitFor();
     const events = page.getByRole('list', { name: /^Events/ }).getByRole('listitem');
     await events.filter({ hasText: 'FaultSeen' }).filter({ hasText: 'n2' }).first().waitFor();
-    await events
-      .filter({ hasText: /\bFail\b/ })
-      .first()
-      .waitFor();
+    await events.getByText('Fail', { exact: true }).first().waitFor();
 
     await cluster.must(1, 'sync-limit md0 4M');
     await cluster.must(1, 'manage md0 --add /dev/ubdc --force');

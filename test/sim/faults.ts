@@ -346,13 +346,16 @@ const together: Fault[] = [
       const mend = cluster.storage.fault({ node: null, disk: leg, kind: 'all' });
       const afterMs = chance.between(1, 200);
       const blind = cluster.nodes.filter(() => chance.random() < 0.6);
+      let over = false;
       chance.later(afterMs, () => {
+        if (over) return void mend();
         crash(chance, cluster.up(), () => chance.between(300, 4000));
         mend();
         // At their return it is the other leg that they do not see.
         for (const node of blind) cluster.storage.hide(node, other);
       });
       const end = () => {
+        over = true;
         for (const node of blind) cluster.storage.show(node, other);
       };
       const text = `${leg}, ${afterMs.toFixed(1)} ms; back without ${other} on ${blind.join(' ') || 'no node'}`;
@@ -377,6 +380,7 @@ const together: Fault[] = [
             ?.arrays.some(({ record, released }) => released?.index === record.version.index && isFaulty(record)),
         );
       const blind = cluster.nodes.filter(() => chance.random() < 0.8);
+      let over = false;
       const waits = known().length > 0 ? 0 : 3000;
       const look = (leftMs: number): void => {
         if (leftMs > 0 && !agreed()) {
@@ -385,6 +389,7 @@ const together: Fault[] = [
           return;
         }
         chance.later(chance.between(0.1, 4), () => {
+          if (over) return void mend();
           crash(chance, cluster.up(), () => chance.between(300, 1500));
           mend();
           for (const node of blind) cluster.storage.hide(node, other);
@@ -392,6 +397,7 @@ const together: Fault[] = [
       };
       look(waits);
       const end = () => {
+        over = true;
         for (const node of blind) cluster.storage.show(node, other);
       };
       const text = `${leg}; back without ${other} on ${blind.join(' ') || 'no node'}`;

@@ -103,6 +103,8 @@ async function main(): Promise<number> {
   const seeds = await soundSeeds(Number(process.env.SEEDS || 60), workers);
   process.stdout.write(`${seeds.length} seeds without a violation while all rules are in force\n`);
   const proofs: Proof[] = [];
+  // Rules that have come into the list since.
+  writeTable(proofs);
   for (const mutation of chosen) {
     const proof = await prove(mutation, seeds, workers);
     proofs.push(proof);
