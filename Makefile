@@ -71,6 +71,10 @@ quick: install ## unit tests and transcripts alone: seconds, no root
 sanitizers: ## the native code under the address, undefined-behaviour and thread sanitizers (minutes)
 	native-addon/test.sh
 
+.PHONY: model
+model: install ## the protocol's models, every scope, by spin (minutes); writes the tables of docs/model.md
+	$(NODE) test/model/all.ts
+
 .PHONY: bench
 bench: build dist ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
 	$(NODE) bench/main.ts

@@ -240,6 +240,22 @@ class Addon : public Napi::Addon<Addon> {
     return pending.promise();
   }
 
+  Napi::Value write_direct(const Napi::CallbackInfo& info) {
+    const auto env = info.Env();
+    const auto path = text_at(info, 0, "path");
+    const std::uint64_t offset_bytes = whole_at(info, 1, "offsetBytes");
+    if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+      throw Napi::TypeError::New(env, "bytes: a Uint8Array is needed");
+    }
+    const auto source = info[2].As<Napi::Uint8Array>();
+    std::vector<mdmesh::DiskWrite> writes;
+    writes.push_back({path, offset_bytes, mdmesh::AlignedBuffer(source.ByteLength())});
+    if (source.ByteLength() > 0) std::memcpy(writes[0].bytes.bytes(), source.Data(), source.ByteLength());
+    const Pending pending(env, mailbox_);
+    own_blocks_.write(std::move(writes), [pending](std::vector<Outcome> outcomes) { pending.settle(outcomes.at(0)); });
+    return pending.promise();
+  }
+
   Napi::Value device_size(const Napi::CallbackInfo& info) {
     mdmesh::DeviceSize size;
     throw_if(info.Env(), mdmesh::device_size(text_at(info, 0, "path"), size));
@@ -375,6 +391,7 @@ class Addon : public Napi::Addon<Addon> {
   mdmesh::Pool sysfs_pool_{"mdmesh-sysfs", kPoolThreadsMax};
   mdmesh::Pool disk_pool_{"mdmesh-read", kPoolThreadsMax};
   mdmesh::Pool reservation_pool_{"mdmesh-reserve", kPoolThreadsMax};
+  mdmesh::DiskWriter own_blocks_{[] { return Outcome{}; }};
   std::vector<std::weak_ptr<mdmesh::Watcher>> watchers_;
   std::weak_ptr<mdmesh::Guard> guard_;
 };
@@ -764,6 +781,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("alarm", &Addon::alarm),
                            InstanceMethod("watch", &Addon::watch),
                            InstanceMethod("readDirect", &Addon::read_direct),
+                           InstanceMethod("writeDirect", &Addon::write_direct),
                            InstanceMethod("deviceSize", &Addon::device_size),
                            InstanceMethod("arrayInfo", &Addon::array_info),
                            InstanceMethod("stopArray", &Addon::stop_array),

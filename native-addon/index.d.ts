@@ -20,6 +20,11 @@ export interface NativeAddon {
   watch(paths: readonly string[], changed: (paths: string[]) => void): NativeWatcher;
   /** O_DIRECT. Offset and length in multiples of the device's logical block. `EIO` when the device ends before. */
   readDirect(path: string, offsetBytes: number, lengthBytes: number): Promise<Buffer>;
+  /**
+   * O_DIRECT, RWF_DSYNC: durable on return. Asks no guard: for what needs no lease, which is a node's own block. On a thread of the
+   * device's own; a device's writes in order. Whole logical blocks only.
+   */
+  writeDirect(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void>;
   /** Block device or regular file (512-byte blocks). Throws `ENOENT`, `ENOTBLK`, … */
   deviceSize(path: string): { sizeSectors: number; logicalBlockBytes: number };
   /** GET_ARRAY_INFO on /dev/<md>. Throws `ENODEV` when it does not run. */

@@ -44,7 +44,7 @@ if [ $# -eq 0 ]; then
   stage build make build
   stage dist make dist
   stage lint make lint
-  set -- unit native sanitizers compliance transcripts net sim browser dist lab
+  set -- unit native sanitizers compliance transcripts model net sim browser dist lab
 fi
 for name in "$@"; do
   case $name in

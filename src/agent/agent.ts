@@ -19,6 +19,8 @@ import { type ArrayRecord, compareVersions, type NodeId, type Version } from '..
 import { copySectors } from '../arrays/windows.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
+  type DiskSummary,
+  disksOf,
   grantMayLastUntilMs,
   type LeaseEffect,
   type LeaseInput,
@@ -27,6 +29,7 @@ import {
   leaseStart,
   leaseStep,
   leaseSummary,
+  type QuorumSet,
   storedVoteForStop,
   type VerifiedRelease,
 } from '../lease/index.ts';
@@ -43,7 +46,7 @@ import {
   statuses,
   view,
 } from '../members/index.ts';
-import type { AgentFace, ArrayStatus, Status } from '../outlets/index.ts';
+import type { AgentFace, ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
 import {
   type AcceptanceState,
   accept,
@@ -71,6 +74,7 @@ import { Certificates } from './certificates.ts';
 import { DiskView } from './disk_view.ts';
 import type { AgentParts, Alarm, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
+import { QuorumDisks } from './quorum_disks.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
 /** While anything is under way. */
@@ -82,6 +86,8 @@ const STIR_MS = 1500;
 /** Inputs and effects of every second, in which nothing happens. */
 const ROUTINE = new Set(['tick', 'wall', 'grant', 'report', 'released', 'observed', 'progress']);
 const CATCHUP_EVERY_MS = 5000;
+/** Until its name is known. */
+const WITNESS_EVERY_MS = 1000;
 /** Hours of the day are what it is for. */
 const WALL_EVERY_MS = 60_000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
@@ -112,6 +118,8 @@ export class Agent implements AgentFace {
   readonly #procedures: Procedures;
   /** null: fencing does not ask for them. */
   readonly #reservations: Reservations | null;
+  /** null: nodes decide. */
+  readonly #quorum: QuorumDisks | null;
   #members: MembersState;
   #lease: LeaseState;
   #local: NodeArrays;
@@ -141,8 +149,19 @@ export class Agent implements AgentFace {
   private constructor(parts: AgentParts, lease: LeaseState) {
     const { config } = parts;
     const nodes = config.nodes.map((node) => node.id);
+    const byDisks = config.quorum.by === 'disks';
     this.parts = parts;
     this.disks = new DiskView(parts.driver, config.cluster.uuid);
+    this.#quorum = !byDisks
+      ? null
+      : new QuorumDisks({
+          driver: parts.driver,
+          disks: this.disks,
+          cluster: config.cluster.uuid,
+          nodes,
+          witness: config.quorum.witness,
+          records: () => this.records(),
+        });
     this.#lease = lease;
     this.#members = membersStart({
       self: config.self,
@@ -156,9 +175,18 @@ export class Agent implements AgentFace {
     });
     const { autoAssemble, copy, pathLoss, check } = config.arrays;
     const { failbackAfterMs } = config.timing;
-    this.#master = masterStart(config.self, nodes, failbackAfterMs, copy.checkpointMs, autoAssemble, pathLoss, check);
+    this.#master = masterStart(
+      config.self,
+      nodes,
+      failbackAfterMs,
+      copy.checkpointMs,
+      autoAssemble,
+      pathLoss,
+      check,
+      byDisks,
+    );
     this.#acceptance = initialAcceptance(parts.journal.vector());
-    this.#certificates = new Certificates(nodes.length, (sealed) => this.openSealed(sealed));
+    this.#certificates = new Certificates(nodes.length, byDisks, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
     const { methods } = config.fencing;
     const reserved = methods.includes('reservation') || methods.includes('auto');
@@ -193,6 +221,7 @@ export class Agent implements AgentFace {
         failbackAfterMs: config.timing.failbackAfterMs,
         settleMs: config.timing.settleMs,
         candidacyTimeoutMs: config.timing.candidacyTimeoutMs,
+        ...(config.quorum.by === 'disks' ? { disks: { boot: parts.boot.boot } } : {}),
       },
       { vote: await files.loadVote(), kernelBoot: driver.kernelBoot() },
       driver.now(),
@@ -407,6 +436,7 @@ export class Agent implements AgentFace {
       this.#tickedMs = this.#read();
       this.#feedMembers({ type: 'tick' });
       this.#feedLease({ type: 'tick' });
+      this.#tellQuorumDisks();
       this.#offer();
       this.#feedLocal({ type: 'tick' });
       if (this.leading) this.#feedMaster({ type: 'tick' });
@@ -517,15 +547,52 @@ export class Agent implements AgentFace {
 
   /** A voter that cannot vote for itself must not keep others from standing by being the lowest. */
   #offer(): void {
-    const { abstains } = leaseSummary(this.#lease);
+    const { abstains, disks } = leaseSummary(this.#lease);
     // The master writes the superblocks: it would give up a member that it does not see.
     const blind = this.records().some((record) => record.blind?.includes(this.self));
-    const eligible = !blind && (abstains === null || this.now() < abstains.untilMs);
+    // Disks ask for no votes, but who does not reach them cannot lead.
+    const asksVotes = disks === null || disks.set === null;
+    const eligible = !blind && (asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate);
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
   }
   #eligible = false;
+
+  /** What the records, and the witness, would have the quorum set be. */
+  #tellQuorumDisks(): void {
+    if (this.#quorum === null) return;
+    this.#lookForWitness(this.#quorum);
+    const wanted = this.#quorum.wanted();
+    if (wanted.join() === this.#wanted) return;
+    this.#wanted = wanted.join();
+    this.#feedLease({ type: 'quorum-disks', disks: wanted });
+  }
+  #wanted = '';
+
+  /** Its name is on it; a new one gets it from the master, once there is an array. Nobody waits for a witness that hangs. */
+  #lookForWitness(quorum: QuorumDisks): void {
+    if (quorum.knowsWitness || this.#lookingMs + WITNESS_EVERY_MS > this.#nowMs) return;
+    this.#lookingMs = Number.POSITIVE_INFINITY;
+    const claims = this.leading && this.records().length > 0;
+    (claims ? quorum.claimWitness(this.parts.uuid()) : quorum.lookForWitness())
+      .catch((error: unknown) => {
+        const trouble = textOf(error);
+        if (trouble !== this.#witnessTrouble) this.parts.log.warn({ err: error }, `quorum: ${trouble}`);
+        this.#witnessTrouble = trouble;
+      })
+      .finally(() => {
+        this.#lookingMs = this.#nowMs;
+      });
+  }
+  #lookingMs = Number.NEGATIVE_INFINITY;
+  #witnessTrouble = '';
+
+  /** Names of the disks that decide; empty where nodes do. */
+  quorumDisks(): readonly string[] {
+    const set = leaseSummary(this.#lease).disks?.set ?? null;
+    return set === null ? [] : disksOf(set);
+  }
 
   #feedView(): void {
     this.#feedLease({ type: 'view', view: view(this.#members) });
@@ -591,6 +658,45 @@ export class Agent implements AgentFace {
         }
         this.#waiting.clear();
         break;
+      case 'disk-read': {
+        const { disk, id } = effect;
+        this.#atDisk(
+          disk,
+          (quorum) => quorum.read(disk),
+          (blocks) => ({ type: 'disk-read', disk, id, blocks }),
+        );
+        break;
+      }
+      case 'disk-write': {
+        const { disk, id, block } = effect;
+        this.#atDisk(
+          disk,
+          (quorum) => quorum.write(disk, block).then(() => true),
+          (done) => ({ type: 'disk-written', disk, id, done: done !== null }),
+        );
+        break;
+      }
+      case 'store-set':
+        files.storeVote(effect.vote).then(
+          () => this.#feedLease({ type: 'set-stored' }),
+          (error: unknown) =>
+            this.parts.log.error({ err: error }, `quorum set not stored, so not used: ${textOf(error)}`),
+        );
+        break;
+      case 'seal-disk-lease': {
+        const { term, set } = effect;
+        this.sealEvent({ type: 'disk-lease', term, set: wireSet(set) }).then(
+          ({ sealed }) => {
+            this.#spread(sealed);
+            this.#feedLease({ type: 'disk-lease-sealed', term, sealed });
+          },
+          (error: unknown) => this.parts.log.error({ err: error, term }, `term ${term} could not be sealed`),
+        );
+        break;
+      }
+      case 'quorum-set':
+        this.tell({ type: 'disk-lease', term: effect.term, set: wireSet(effect.set) });
+        break;
       case 'note':
         this.parts.log.info({ note: effect.name, term: this.term }, `lease: ${effect.text}`);
         if (effect.name === 'duplicate-id')
@@ -598,6 +704,30 @@ export class Agent implements AgentFace {
         break;
     }
   }
+
+  /** One operation at a quorum disk. What fails says so once, until it works again. */
+  #atDisk<T>(disk: string, act: (quorum: QuorumDisks) => Promise<T>, input: (result: T | null) => LeaseInput): void {
+    if (this.#quorum === null) return;
+    const path = this.#quorum.pathOf(disk);
+    const told = (result: T | null, trouble: string | null): void => {
+      const node = this.self;
+      if (trouble !== null && !this.#diskTrouble.has(disk))
+        this.notice('QuorumDiskLost', 'warning', `node/${node}`, { node, disk, path, why: trouble });
+      if (trouble === null && this.#diskTrouble.has(disk))
+        this.notice('QuorumDiskBack', 'notice', `node/${node}`, { node, disk, path });
+      if (trouble === null) this.#diskTrouble.delete(disk);
+      else this.#diskTrouble.add(disk);
+      if (!this.#stopped) this.#feedLease(input(result));
+    };
+    // Never within the step that asked for it.
+    Promise.resolve(this.#quorum)
+      .then(act)
+      .then(
+        (result) => told(result, null),
+        (error: unknown) => told(null, textOf(error).slice(0, 200)),
+      );
+  }
+  readonly #diskTrouble = new Set<string>();
 
   async #handOver(term: number, to: NodeId | null): Promise<void> {
     await this.#until(() => this.#persisting === 0, 1000);
@@ -1577,7 +1707,8 @@ export class Agent implements AgentFace {
     await this.#until(() => leaseSummary(this.#lease).master !== null, 5000);
     const { master } = leaseSummary(this.#lease);
     if (master === null) {
-      return { ok: false, text: 'the cluster has no master now (no majority of nodes?); see `mdmesh status`' };
+      const of = this.#quorum === null ? 'nodes' : 'quorum disks';
+      return { ok: false, text: `the cluster has no master now (no majority of ${of}?); see \`mdmesh status\`` };
     }
     const requestId = this.parts.uuid();
     const outcome = new Promise<{ ok: boolean; text: string }>((resolve) => {
@@ -1627,6 +1758,7 @@ export class Agent implements AgentFace {
         leaseLeftMs: Math.max(0, Math.round((lease.leaseUntilMs ?? now) - now)),
         grantLeftMs: Math.max(0, Math.round((lease.grantUntilMs ?? now) - now)),
       },
+      ...(lease.disks === null ? {} : { quorum: this.#quorumStatus(lease.disks) }),
       nodes: config.nodes.map((node) => {
         const member = members.get(node.id);
         const self = node.id === this.self;
@@ -1663,6 +1795,24 @@ export class Agent implements AgentFace {
     return `${record.md}: this node was shut out (its reservation keys were taken off the members); its writes are held until the cluster takes it back`;
   }
 
+  #quorumStatus({ set, quorate, disks }: DiskSummary): QuorumStatus {
+    return {
+      set: set === null ? null : wireSet(set),
+      quorate,
+      disks: disks.map(({ disk, answers, blocks }) => {
+        const holder = [...blocks.values()].find((block) => block !== 'torn' && block.phase === 'holding');
+        return {
+          disk,
+          path: this.#quorum?.pathOf(disk) ?? disk,
+          decides: set !== null && disksOf(set).includes(disk),
+          answers,
+          holder: holder === undefined || holder === 'torn' ? null : { node: holder.node, term: holder.term },
+          torn: [...blocks].filter(([, block]) => block === 'torn').map(([node]) => node),
+        };
+      }),
+    };
+  }
+
   #arrayStatus(array: LocalArray): ArrayStatus {
     const { record } = array;
     const paths: Record<string, string> = {};
@@ -1690,6 +1840,10 @@ export class Agent implements AgentFace {
       trouble: array.trouble ?? this.#keysTrouble(record) ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
     };
   }
+}
+
+function wireSet({ version, disks, former }: QuorumSet): Extract<EventBody, { type: 'disk-lease' }>['set'] {
+  return { version, disks: [...disks], former: former === null ? null : [...former] };
 }
 
 function alarmOf(timers: Timers, rings: () => void): Alarm {

@@ -1,18 +1,22 @@
 /**
  * Lease certificates: the signed votes of a majority of the static list. Whoever holds one can show that a true master made
- * a commit; nobody believes a renewal or a commit without it.
+ * a commit; nobody believes a renewal or a commit without it. Where disks decide, the holder's signed word that it won them in
+ * a term of its own (docs/quorum.md, "What is provable"), or, before the first set, the votes of all.
  */
 import type { NodeId } from '../arrays/record.ts';
+import { ownerOfTerm } from '../lease/index.ts';
 import type { Event } from '../wire/messages.ts';
 
 export class Certificates {
   /** term → holder, once proved. A term has one holder: two majorities share a voter, and a voter votes once. */
   readonly #proved = new Map<number, NodeId>();
-  readonly #majority: number;
+  readonly #votes: number;
+  readonly #byDisks: boolean;
   readonly #open: (sealed: string) => Promise<Event>;
 
-  constructor(nodes: number, open: (sealed: string) => Promise<Event>) {
-    this.#majority = Math.floor(nodes / 2) + 1;
+  constructor(nodes: number, byDisks: boolean, open: (sealed: string) => Promise<Event>) {
+    this.#votes = byDisks ? nodes : Math.floor(nodes / 2) + 1;
+    this.#byDisks = byDisks;
     this.#open = open;
   }
 
@@ -29,16 +33,27 @@ export class Certificates {
       } catch (error) {
         return `certificate of term ${term}: ${error instanceof Error ? error.message : String(error)}`;
       }
+      if (this.#byDisks && event.body.type === 'disk-lease') {
+        if (event.body.term !== term || event.origin !== holder || ownerOfTerm(term) !== holder) {
+          return `certificate of term ${term}: node ${event.origin} signed that it holds the disks in term ${event.body.term}`;
+        }
+        this.#prove(term, holder);
+        return null;
+      }
       if (event.body.type !== 'vote' || event.body.term !== term || event.body.candidate !== holder) {
         return `certificate of term ${term}: node ${event.origin}'s vote is for something else`;
       }
       voters.add(event.origin);
     }
-    if (voters.size < this.#majority) {
-      return `certificate of term ${term}: ${voters.size} votes, ${this.#majority} needed`;
+    if (voters.size < this.#votes) {
+      return `certificate of term ${term}: ${voters.size} votes, ${this.#votes} needed`;
     }
+    this.#prove(term, holder);
+    return null;
+  }
+
+  #prove(term: number, holder: NodeId): void {
     this.#proved.set(term, holder);
     for (const old of this.#proved.keys()) if (old < term - 1000) this.#proved.delete(old);
-    return null;
   }
 }

@@ -623,6 +623,12 @@ export function procedures(agent: Agent): Procedures {
         if (record.run === 'started' || mayTouch(record).length > 0) {
           throw new Refusal(`${record.md} is started; stop it first (mdmesh stop ${record.md})`);
         }
+        const deciding = record.members.filter(({ uuid }) => agent.quorumDisks().includes(uuid));
+        if (deciding.length > 0) {
+          throw new Refusal(
+            `${deciding.length} members of ${record.md} are quorum disks, and would decide nothing any more; set quorum: nodes in the file of every node first`,
+          );
+        }
         agent.ask(record.uuid, { what: 'forget' }, requestId);
         return;
       }

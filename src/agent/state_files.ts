@@ -8,6 +8,13 @@ const VoteFile = z.object({
   term: z.int().min(0),
   candidate: z.int().nullable(),
   promise: z.object({ holder: z.int().nullable(), untilMs: z.number(), kernelBoot: z.string() }).nullable(),
+  set: z
+    .object({
+      version: z.object({ term: z.int(), index: z.int() }),
+      disks: z.array(z.string()),
+      former: z.array(z.string()).nullable(),
+    })
+    .optional(),
 });
 
 const BootFile = z.object({ bootNumber: z.int().min(0) });

@@ -13,6 +13,9 @@
  * - A node leaves `writers` only after it said that its writes are held, or that the array is gone from its kernel, or after
  *   fencing vouched for it; in the last two cases the legs may differ and a resync is committed with it.
  * - The last members that hold the data are never committed as faulty.
+ * - A node is granted writes only when it has said that it knows what a new master found on the disks, or the record that left it
+ *   out. One that was cut off, held its writes in time and was counted as stopped was never reset: it still has a released
+ *   record by which it is a writer, and would write, and read a leg that has failed since, until it hears of a newer one.
  * - A path that is lost on one node only is judged in path_loss.ts, by what all nodes report.
  */
 import type { MemberStatus } from '../members/index.ts';
@@ -117,6 +120,8 @@ export interface MasterArray {
   /** A `stop` waits for everybody to be gone before its request is answered. */
   stopRequest: string | null;
   trouble: string | null;
+  /** What a node has to know before it is granted writes: what was found on the disks, or the record that left it out. */
+  mustKnow: ReadonlyMap<NodeId, Version>;
   /** Found on disk, not committed under this term yet. */
   found: { record: ArrayRecord; complete: boolean; problem: string | null } | null;
 }
@@ -144,6 +149,8 @@ export interface MasterState {
    * back as it is.
    */
   majoritySinceMs: number | null;
+  /** Disks decide: who holds the lease is not cut off from what decides, however few nodes it sees. */
+  byDisks: boolean;
   /** A node that was never seen in this term is fenced only after this long: it may be booting. */
   graceMs: number;
   /** False: arrays that no node runs any more stay stopped under a new master until somebody asks for them. */
@@ -201,6 +208,7 @@ export function masterStart(
   autoAssemble = true,
   pathLoss = PATH_LOSS,
   checks = CHECK_SCHEDULE,
+  byDisks = false,
 ): MasterState {
   const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
@@ -212,7 +220,8 @@ export function masterStart(
     scanned: false,
     scanAtMs: 0,
     arrays: new Map(),
-    majoritySinceMs: nodes.length === 1 ? Number.NEGATIVE_INFINITY : null,
+    byDisks,
+    majoritySinceMs: nodes.length === 1 || byDisks ? Number.NEGATIVE_INFINITY : null,
     graceMs,
     autoAssemble,
     grantable: [],
@@ -248,6 +257,7 @@ const emptyArray: MasterArray = {
   asked: [],
   stopRequest: null,
   trouble: null,
+  mustKnow: new Map(),
   found: null,
 };
 
@@ -878,7 +888,10 @@ export function masterStep(
       state.scanned = true;
       for (const found of input.found) {
         const known = arrays.get(found.record.uuid);
-        if (known === undefined || known.record === null) changeArray(found.record.uuid, { found });
+        if (known !== undefined && known.record !== null) continue;
+        // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
+        const mustKnow = new Map([...nodes.keys()].map((id) => [id, found.record.version] as const));
+        changeArray(found.record.uuid, { found, mustKnow });
       }
       break;
     case 'report': {
@@ -1018,6 +1031,7 @@ export function masterStep(
         found: null,
         faults,
         trouble: null,
+        mustKnow: leftOut(array, pending),
         pending: { ...pending, stage: 'applying', waiting },
       });
       effects.push({
@@ -1042,6 +1056,25 @@ export function masterStep(
     }
   }
   return { state, effects };
+}
+
+/** Whoever a commit leaves out has to know it. */
+function leftOut(array: MasterArray, { record }: PendingCommit): MasterArray['mustKnow'] {
+  const before = array.record ?? array.found?.record;
+  const gone = before === undefined ? [] : without(mayTouch(before), mayTouch(record));
+  return new Map([...array.mustKnow, ...gone.map((id) => [id, record.version] as const)]);
+}
+
+/** By what this node has said in this term it knows all that it could have missed. */
+function isCaughtUp(state: MasterState, id: NodeId, node: MasterNode): boolean {
+  if (!state.scanned) return false;
+  return [...state.arrays].every(([uuid, { mustKnow }]) => {
+    const wanted = mustKnow.get(id);
+    if (wanted === undefined) return true;
+    if (node.kernelBoot === null) return false;
+    const known = node.reports.get(uuid)?.known ?? null;
+    return known === null || compareVersions(known, wanted) >= 0;
+  });
 }
 
 function refuseAll(array: MasterArray, effects: MasterEffect[], text: string): void {
@@ -1380,6 +1413,7 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
 }
 
 function seesMajority(state: MasterState): boolean {
+  if (state.byDisks) return true;
   let seen = 0;
   for (const [id, { status }] of state.nodes) {
     if (id === state.self || status === 'alive' || status === 'suspect') seen += 1;
@@ -1387,7 +1421,7 @@ function seesMajority(state: MasterState): boolean {
   return seen > state.nodes.size / 2;
 }
 
-/** Fence who is dead, or keeps the others waiting for a lost path, and may touch an array; grant to who is not being fenced. */
+/** Fence who is dead, or keeps the others waiting for a lost path, and may touch an array; grant to who is not and has missed nothing. */
 function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: number, effects: MasterEffect[]): void {
   const touching = new Set<NodeId>();
   for (const array of state.arrays.values()) {
@@ -1412,7 +1446,9 @@ function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: num
       effects.push({ type: 'fence', node: id });
     }
   }
-  const grantable = [...nodes].filter(([id, node]) => id === state.self || node.fencing === 'no').map(([id]) => id);
+  const grantable = [...nodes]
+    .filter(([id, node]) => (id === state.self || node.fencing === 'no') && isCaughtUp(state, id, node))
+    .map(([id]) => id);
   if (grantable.join() !== state.grantable.join()) {
     state.grantable = grantable;
     effects.push({ type: 'grantable', nodes: grantable });

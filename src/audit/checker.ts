@@ -4,6 +4,7 @@ import type { PublicKey } from '@libp2p/interface';
 import type { NodeId, Version } from '../arrays/record.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
 import { isCosigned, nameOfNode, openCheckpoint, placeOf } from '../journal/checkpoint.ts';
+import { ownerOfTerm } from '../lease/index.ts';
 import { open, publicKeyOfPeerId } from '../wire/index.ts';
 import type { CommitKind, Event } from '../wire/messages.ts';
 import type { AuditedCluster, Finding } from './index.ts';
@@ -35,6 +36,7 @@ export interface CheckedEvent {
         votes: Vote[];
       }
     | { type: 'vote'; vote: Vote }
+    | { type: 'disk-lease'; term: number }
     | { type: 'lease-release'; term: number }
     | { type: 'checkpoint'; log: string; origin: string; size: number; root: string; previous: number; proof: string[] }
     | { type: 'cosignature'; origin: string; size: number; root: string }
@@ -128,6 +130,12 @@ export class Checker {
           body: { type: 'vote', vote: { voter: origin, term: body.term, candidate: body.candidate } },
           fault: null,
         };
+      case 'disk-lease': {
+        const owner = ownerOfTerm(body.term);
+        const why = `node ${origin} signed that it holds the disks in term ${body.term}, which can be node ${owner}'s alone`;
+        const fault = owner !== origin ? { rule: 'term' as const, why } : null;
+        return { body: { type: 'disk-lease', term: body.term }, fault };
+      }
       case 'lease-release':
         return { body: { type: 'lease-release', term: body.term }, fault: null };
       case 'checkpoint': {
@@ -170,7 +178,7 @@ export class Checker {
     }
   }
 
-  /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so. */
+  /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so, or disks may decide and it says so. */
   async #certificate(
     term: number,
     holder: NodeId,
@@ -181,9 +189,15 @@ export class Checker {
     if (known !== undefined) return known;
     const votes: Vote[] = [];
     const faults: string[] = [];
+    let isByDisks = false;
     for (const sealed of certificate) {
       try {
         const { origin: voter, body } = await this.#open(sealed);
+        if (this.#cluster.byDisks && body.type === 'disk-lease') {
+          isByDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
+          if (!isByDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
+          continue;
+        }
         if (body.type !== 'vote') throw new Error(`node ${voter} signed no vote there`);
         votes.push({ voter, term: body.term, candidate: body.candidate });
         if (body.term !== term || body.candidate !== holder) {
@@ -196,7 +210,7 @@ export class Checker {
     const voters = new Set(
       votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
     );
-    if (voters.size < this.#majority)
+    if (!isByDisks && voters.size < this.#majority)
       faults.push(`${voters.size} votes for it in term ${term}, ${this.#majority} needed`);
     const judged = { votes, why: faults.length === 0 ? null : faults.join('; ') };
     this.#certificates.set(key, judged);

@@ -13,6 +13,8 @@ export interface AuditedCluster {
   uuid: string;
   /** Node ID → peer ID, which is its public key. */
   peerIds: ReadonlyMap<NodeId, string>;
+  /** Disks decide: a holder's own word may stand in the place of votes. */
+  byDisks?: boolean | undefined;
 }
 
 export interface Finding {

@@ -25,7 +25,7 @@ export function checkInThreads(cluster: AuditedCluster, count: number): LineChec
     waiting.clear();
   };
   const workers = Array.from({ length: count }, () => {
-    const worker = startThread('audit/worker.ts', { uuid: cluster.uuid, peerIds: new Map(cluster.peerIds) });
+    const worker = startThread('audit/worker.ts', { ...cluster, peerIds: new Map(cluster.peerIds) });
     worker.on('message', ({ id, lines }: Answer) => {
       waiting.get(id)?.resolve(lines);
       waiting.delete(id);

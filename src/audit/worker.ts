@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
 import { type CheckedLine, Checker } from './checker.ts';
 
-const Setting = z.object({ uuid: z.string(), peerIds: z.map(z.number(), z.string()) });
+const Setting = z.object({ uuid: z.string(), peerIds: z.map(z.number(), z.string()), byDisks: z.boolean().optional() });
 const Asked = z.object({ id: z.number(), bytes: z.instanceof(Uint8Array) });
 
 export interface Answer {

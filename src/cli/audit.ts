@@ -131,7 +131,8 @@ async function given(
   words: string[],
 ): Promise<{ cluster: AuditedCluster; journals: NamedJournal[] }> {
   const config = await context.settings();
-  const cluster = { uuid: config.cluster.uuid, peerIds: new Map(config.nodes.map(({ id, peerId }) => [id, peerId])) };
+  const peerIds = new Map(config.nodes.map(({ id, peerId }) => [id, peerId]));
+  const cluster = { uuid: config.cluster.uuid, peerIds, byDisks: config.quorum.by === 'disks' };
   const journals = await read(() => findJournals(words.length === 0 ? [config.stateDir] : words));
   const stranger = journals.find(({ node }) => node !== null && !cluster.peerIds.has(node));
   if (stranger !== undefined) {

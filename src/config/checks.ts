@@ -196,6 +196,38 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
   ];
 }
 
+/** Blocks laid out in the mesh area of a new array. */
+const DISK_QUORUM_NODE_MAX = 16;
+
+export function checkQuorum(
+  source: Source,
+  by: 'nodes' | 'disks',
+  witness: string | null,
+  nodes: readonly PlacedNode[],
+): ConfigProblem[] {
+  if (by === 'nodes') {
+    if (witness !== null)
+      source.problem(['quorum_witness'], 'is set, but quorum is nodes', 'set quorum: disks, or remove it');
+    return [];
+  }
+  const high = nodes.find(({ id }) => id > DISK_QUORUM_NODE_MAX);
+  if (high !== undefined) {
+    source.problem(
+      ['quorum'],
+      `is disks, but members have no block for node ${high.id}: they have ${DISK_QUORUM_NODE_MAX}`,
+      `number the nodes from 1 to ${DISK_QUORUM_NODE_MAX}`,
+    );
+  }
+  if (witness !== null) return [];
+  return [
+    source.notice(
+      ['quorum'],
+      'is disks without a witness: of the two legs of one mirror both must answer, so that the loss of one stops all writes',
+      'name a small LUN of its own as quorum_witness, or have members of several arrays, an odd number in all',
+    ),
+  ];
+}
+
 export function checkApi(source: Source, { listen, token_file: tokenFile }: ApiSection): ConfigProblem[] {
   if (listen == null) {
     if (tokenFile !== undefined) {

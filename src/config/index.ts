@@ -62,6 +62,8 @@ export interface Config {
   api: { address: string; port: number; tokenFile: string | null } | null;
   timing: Timing;
   profile: 'lan' | 'wan';
+  /** Who decides on the lease. `witness`: a device of its own beside the members; null: none. */
+  quorum: { by: 'nodes' | 'disks'; witness: string | null };
   fencing: {
     methods: readonly FencingMethod[];
     /**

@@ -235,6 +235,11 @@ export const JournalSection = z.strictObject({
   ).default(defaults.DEFAULT_JOURNAL_CHECKPOINT_AFTER_MS),
 });
 
+/** 1 MiB of a LUN of its own, by the name that it keeps. */
+const WitnessPath = AbsolutePath.refine((path) => path.startsWith('/dev/'), {
+  error: 'is not below /dev; name the device by its lasting name, for example /dev/disk/by-id/wwn-0x…',
+});
+
 /** Which events: the same words as the API's. */
 const EVENT_FILTER = {
   types: z
@@ -297,6 +302,10 @@ export const SECTIONS = {
   profile: z.enum(['lan', 'wan']),
   timing: TimingSection,
   fencing: FencingSection,
+  quorum: z.enum(['nodes', 'disks'], {
+    error: 'does not say who decides; write nodes or disks (docs/quorum.md)',
+  }),
+  quorum_witness: WitnessPath,
   arrays: ArraysSection,
   driver: z.enum(['real', 'simulated']),
   log: LogSection,

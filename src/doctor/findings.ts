@@ -83,7 +83,44 @@ const configuration: Look = ({ config, key }) => [
   }),
 ];
 
+/** More than half of the disks that decide must answer. */
+const quorumDisks: Look = ({ config, agent }) => {
+  const total = agent.quorumDisks.length;
+  if (config.quorum !== 'disks' || total === 0) return [];
+  const lost = agent.quorumDisks.filter(({ answers }) => !answers).map(({ path }) => path);
+  const majority = Math.floor(total / 2) + 1;
+  const spare = total - lost.length - majority;
+  return [
+    ...when(total % 2 === 0 || total === 1, {
+      check: 'quorum.disks',
+      severity: 'warning',
+      text: `${total} disks decide, of which ${majority} must answer`,
+      reason:
+        total < 3
+          ? 'the loss of one ends all writes, also where it is one leg of a mirror'
+          : `that survives the loss of ${total - majority}, no more than ${total - 1} disks would`,
+      remedy: 'name a small LUN on other hardware as quorum_witness',
+    }),
+    ...when(spare < 0, {
+      check: 'quorum.now',
+      severity: 'critical',
+      text: `${total - lost.length} of ${total} quorum disks answer this node, ${majority} are needed`,
+      reason: 'a node without a majority of them cannot lead, and when all are without nobody may write',
+      remedy: `bring back ${lost.join(', ')}`,
+    }),
+    ...when(spare === 0 && lost.length > 0, {
+      check: 'quorum.now',
+      severity: 'warning',
+      text: `${total - lost.length} of ${total} quorum disks answer this node, and ${majority} are needed`,
+      reason: 'one more that fails keeps this node from leading',
+      remedy: `bring back ${lost.join(', ')}`,
+    }),
+  ];
+};
+
 const quorum: Look = ({ config, agent }) => {
+  // Once a set is known nodes decide nothing.
+  if (agent.quorumDisks.length > 0) return [];
   const total = config.nodes.length;
   if (total === 0) return [];
   const majority = Math.floor(total / 2) + 1;
@@ -355,6 +392,7 @@ const looks: readonly Look[] = [
   configuration,
   agent,
   quorum,
+  quorumDisks,
   network,
   members,
   caches,

@@ -53,6 +53,7 @@ export interface Facts {
     candidacyTimeoutMs: number;
     watchdogSeconds: number;
     methods: string[];
+    quorum: 'nodes' | 'disks';
     watchdogDevice: string | null;
   };
   key: { file: string; peerId: string | null; modeOctal: string | null };
@@ -71,6 +72,8 @@ export interface Facts {
     master: NodeId | null;
     mayWrite: boolean;
     nodes: { node: NodeId; status: string; connected: boolean }[];
+    /** Paths of the disks that decide, as far as a set of them is known. */
+    quorumDisks: { path: string; answers: boolean }[];
   };
   arrays: { uuid: string; md: string; members: MemberFacts[]; direct: string[]; trouble: string | null }[];
   /** As the agent sees them; null: fencing does not ask for them. */

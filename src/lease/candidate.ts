@@ -1,6 +1,7 @@
 /** Standing for election. The view proposes the candidate; only stored votes of a majority elect it. */
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
+import { disksDecide, letGo, makeBid, wayIsClear } from './disks.ts';
 import { becomeMaster } from './master.ts';
 import {
   boundToOther,
@@ -14,16 +15,19 @@ import {
   send,
   type Turn,
 } from './state.ts';
+import { ownTermAfter } from './terms.ts';
 import { storeVote } from './voter.ts';
 
 export function standIfDue(turn: Turn): void {
   const { state, now } = turn;
   const { config, view, master } = state;
-  if (state.role.kind !== 'follower' || state.leaving || state.abstention !== null || state.pendingVote !== null)
-    return;
+  if (state.role.kind !== 'follower' || state.leaving || state.pendingVote !== null) return;
+  const byDisks = disksDecide(state);
+  // What it may have promised has run out; which terms it voted in is of no interest to disks.
+  if (state.abstention !== null && (!byDisks || now < state.abstention.untilMs)) return;
   if (lowestEligible(view) !== config.self || boundToOther(turn, config.self) !== null) return;
   // Without a majority in sight it cannot win; trying would only raise terms.
-  if (view.alive.length < majority(config)) return;
+  if (byDisks ? !wayIsClear(state) : view.alive.length < majority(config)) return;
   // A live master is never pre-empted, also by a node that may not yet follow it.
   if (master !== null && master.node !== config.self && now < master.heardMs + config.voterMs) return;
   if (!state.standAtOnce) {
@@ -32,12 +36,17 @@ export function standIfDue(turn: Turn): void {
     const settled = now >= state.startedMs + config.settleMs || lower.every((node) => seen(view, node));
     if (!settled || now < state.standNotBeforeMs) return;
   }
-  const term = Math.max(state.knownTerm, state.floorTerm, state.vote.term) + 1;
+  const past = Math.max(state.knownTerm, state.floorTerm, state.vote.term);
+  const term = config.disks === undefined ? past + 1 : ownTermAfter(config.self, past);
   change(turn, {
     knownTerm: term,
     standAtOnce: false,
     role: { kind: 'candidate', term, sentAtMs: now, votes: new Map(), lastAskedMs: now },
   });
+  if (byDisks) {
+    makeBid(turn, term);
+    return;
+  }
   askForVotes(turn, others(config));
   voteForItselfIfEnough(turn);
 }
@@ -45,7 +54,7 @@ export function standIfDue(turn: Turn): void {
 /** The lease is counted from the first asking, whenever the answers come. Who has voted is not asked again. */
 export function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
   const { role } = turn.state;
-  if (role.kind !== 'candidate') return;
+  if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
   for (const node of nodes) {
     if (!role.votes.has(node)) send(turn, node, { kind: 'vote-request', term: role.term, sentAtMs: role.sentAtMs });
   }
@@ -82,7 +91,8 @@ export function onVoteGranted(
  */
 function voteForItselfIfEnough(turn: Turn): void {
   const { role, config, pendingVote } = turn.state;
-  if (role.kind !== 'candidate' || pendingVote !== null || role.votes.size < majority(config) - 1) return;
+  if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
+  if (pendingVote !== null || role.votes.size < majority(config) - 1) return;
   storeVote(turn, role.term, config.self, role.sentAtMs);
 }
 
@@ -105,7 +115,9 @@ export function giveUpCandidacy(turn: Turn, why: string): void {
   const { role, config } = turn.state;
   if (role.kind !== 'candidate') return;
   change(turn, { role: { kind: 'follower' }, standNotBeforeMs: role.sentAtMs + config.candidacyTimeoutMs });
-  note(turn, 'CandidacyFailed', `stood in term ${role.term} with ${role.votes.size} votes of others: ${why}`);
+  const support = disksDecide(turn.state) ? 'by disks' : `with ${role.votes.size} votes of others`;
+  note(turn, 'CandidacyFailed', `stood in term ${role.term} ${support}: ${why}`);
+  letGo(turn);
 }
 
 export function timeOutCandidacy(turn: Turn): void {
@@ -122,5 +134,5 @@ export function elect(turn: Turn, term: number, sealed: string): void {
     giveUpCandidacy(turn, 'its own vote came too late');
     return;
   }
-  becomeMaster(turn, role, sealed);
+  becomeMaster(turn, role, [sealed, ...role.votes.values()]);
 }

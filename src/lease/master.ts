@@ -1,6 +1,7 @@
 /** The holder of the lease: renews it, hands out grants, gives it away or loses it (invariants 3 and 4). */
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
+import { disksDecide, heldSinceMs, holdOn, letGo } from './disks.ts';
 import {
   type Candidate,
   change,
@@ -15,12 +16,11 @@ import {
 } from './state.ts';
 import { extendGrant } from './voter.ts';
 
-export function becomeMaster(turn: Turn, candidate: Candidate, ownVote: string): void {
+export function becomeMaster(turn: Turn, candidate: Candidate, certificate: readonly string[]): void {
   const { now } = turn;
   const { config } = turn.state;
   const { term, sentAtMs } = candidate;
   const leaseUntilMs = sentAtMs + config.holderMs;
-  const certificate = [ownVote, ...candidate.votes.values()];
   change(turn, {
     floorTerm: term,
     lastHeldTerm: term,
@@ -57,6 +57,7 @@ function renewAll(turn: Turn): void {
   if (role.kind !== 'master') return;
   change(turn, { role: { ...role, lastRenewMs: turn.now } });
   for (const node of others(config)) renew(turn, node);
+  holdOn(turn);
   extendLease(turn);
 }
 
@@ -112,14 +113,19 @@ export function onFollow(turn: Turn, from: NodeId, follow: Extract<LeaseMessage,
   grantOnAck(turn, from, follow.sentAtMs);
 }
 
-/** Invariant 3: R after the newest sending that a majority, this node included, has answered. */
-function extendLease(turn: Turn): void {
+/** Invariant 3: the newest sending that a majority, this node included, has answered. */
+function answeredSinceMs(turn: Turn, role: Master): number | null {
+  const newestFirst = [turn.now, ...role.answeredSentAtMs.values()].sort((a, b) => b - a);
+  return newestFirst[majority(turn.state.config) - 1] ?? null;
+}
+
+/** To R after what its lease rests on: invariant 3 or 8. */
+export function extendLease(turn: Turn): void {
   const { role, config } = turn.state;
   if (role.kind !== 'master') return;
-  const newestFirst = [turn.now, ...role.answeredSentAtMs.values()].sort((a, b) => b - a);
-  const answeredByMajority = newestFirst[majority(config) - 1];
-  if (answeredByMajority === undefined) return;
-  const leaseUntilMs = answeredByMajority + config.holderMs;
+  const sinceMs = disksDecide(turn.state) ? heldSinceMs(turn.state) : answeredSinceMs(turn, role);
+  if (sinceMs === null) return;
+  const leaseUntilMs = sinceMs + config.holderMs;
   if (leaseUntilMs <= role.leaseUntilMs) return;
   change(turn, {
     role: { ...role, leaseUntilMs },
@@ -194,10 +200,13 @@ export function loseLease(turn: Turn, reason: string): void {
   // The promise to itself served this lease only.
   if (promise?.holder === config.self) change(turn, { promise: null });
   turn.effects.push({ type: 'lost', term: role.term, reason });
+  letGo(turn);
   setMaster(turn, null);
 }
 
 export function loseIfExpired(turn: Turn): void {
-  const { role } = turn.state;
-  if (role.kind === 'master' && turn.now >= role.leaseUntilMs) loseLease(turn, 'expired: no majority answered in time');
+  const { role, config } = turn.state;
+  if (role.kind !== 'master' || turn.now < role.leaseUntilMs) return;
+  const whose = config.disks === undefined || !disksDecide(turn.state) ? 'majority' : 'majority of the disks';
+  loseLease(turn, `expired: no ${whose} answered in time`);
 }

@@ -4,6 +4,7 @@
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
+import type { DiskState } from './disks.ts';
 import type { LeaseConfig, LeaseEffect, LeaseView } from './index.ts';
 
 export type RenewMessage = Extract<LeaseMessage, { kind: 'renew' }>;
@@ -100,6 +101,8 @@ export interface LeaseState {
   readonly lastHeldTerm: number;
   readonly grantable: readonly NodeId[];
   readonly grantUntilMs: number | null;
+  /** null: nodes decide. */
+  readonly disks: DiskState | null;
   /** When this start of the agent sent its recent acks: a grant that answers none of them is not for it (invariant 4). */
   readonly acksSentMs: readonly number[];
 }
@@ -119,8 +122,9 @@ export function note(turn: Turn, name: string, text: string): void {
   turn.effects.push({ type: 'note', name, text });
 }
 
+/** Where disks are to decide, votes do so only until a set of them is known, and then by all nodes: docs/quorum.md, "The first set". */
 export function majority(config: LeaseConfig): number {
-  return Math.floor(config.nodes.length / 2) + 1;
+  return config.disks === undefined ? Math.floor(config.nodes.length / 2) + 1 : config.nodes.length;
 }
 
 export function others(config: LeaseConfig): NodeId[] {

@@ -10,6 +10,15 @@ import {
   standIfDue,
   timeOutCandidacy,
 } from './candidate.ts';
+import {
+  considerSet,
+  onDiskLeaseSealed,
+  onDiskRead,
+  onDiskWritten,
+  onSetStored,
+  onWantedDisks,
+  operate,
+} from './disks.ts';
 import type { LeaseEffect, LeaseInput, VerifiedRelease } from './index.ts';
 import {
   handOverIfDue,
@@ -59,6 +68,8 @@ function take(turn: Turn, input: LeaseInput): void {
       askAgainIfDue(turn);
       renewIfDue(turn);
       handOverIfDue(turn);
+      considerSet(turn);
+      operate(turn);
       return;
     case 'view': {
       const before = turn.state.view;
@@ -95,6 +106,21 @@ function take(turn: Turn, input: LeaseInput): void {
       loseLease(turn, input.reason);
       // Who can lead no more is made ineligible by the agent; this only keeps a node that still can from insisting.
       change(turn, { standNotBeforeMs: turn.now + turn.state.config.voterMs });
+      return;
+    case 'quorum-disks':
+      onWantedDisks(turn, input.disks);
+      return;
+    case 'disk-read':
+      onDiskRead(turn, input.disk, input.id, input.blocks);
+      return;
+    case 'disk-written':
+      onDiskWritten(turn, input.disk, input.id, input.done);
+      return;
+    case 'set-stored':
+      onSetStored(turn);
+      return;
+    case 'disk-lease-sealed':
+      onDiskLeaseSealed(turn, input.term, input.sealed);
       return;
   }
 }

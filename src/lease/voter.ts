@@ -2,6 +2,7 @@
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import { elect, giveUpCandidacy } from './candidate.ts';
+import { disksDecide, onDiskRelease, withSet } from './disks.ts';
 import { loseLease } from './master.ts';
 import { boundToOther, change, knowTerm, note, type RenewMessage, send, setMaster, type Turn } from './state.ts';
 
@@ -31,7 +32,8 @@ export function onVoteRequest(turn: Turn, from: NodeId, request: VoteRequest): v
 
 function whyRefuse(turn: Turn, candidate: NodeId, term: number): Refusal | null {
   const { abstention, floorTerm, vote, pendingVote, view } = turn.state;
-  if (abstention !== null) return 'abstaining';
+  // Who knows a quorum set votes no more: so nobody holds a lease by votes beside one by disks.
+  if (abstention !== null || disksDecide(turn.state)) return 'abstaining';
   const again = term === vote.term && candidate === vote.candidate;
   if (term === vote.term && !again) return 'voted';
   if (term < vote.term || term < floorTerm || (term === floorTerm && !again)) return 'stale-term';
@@ -45,7 +47,7 @@ function whyRefuse(turn: Turn, candidate: NodeId, term: number): Refusal | null 
 
 export function storeVote(turn: Turn, term: number, candidate: NodeId, theirSentAtMs: number | null): void {
   change(turn, { pendingVote: { term, candidate, theirSentAtMs, renew: null } });
-  turn.effects.push({ type: 'store-vote', vote: { term, candidate, promise: null } });
+  turn.effects.push({ type: 'store-vote', vote: withSet(turn.state, { term, candidate, promise: null }) });
 }
 
 /** Invariant 1: only here, with the vote on disk, may it leave. Nothing else was promised while the disk was writing. */
@@ -151,6 +153,7 @@ export function onRelease(
   if (release.holder === config.self || release.term <= releasedTerm) return;
   knowTerm(turn, release.term);
   change(turn, { releasedTerm: release.term });
+  onDiskRelease(turn, release.holder, release.term);
   if (promise?.holder === release.holder && promise.term <= release.term) change(turn, { promise: null });
   if (master !== null && master.node === release.holder && master.term <= release.term) setMaster(turn, null);
   if (release.to !== config.self) return;

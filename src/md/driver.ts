@@ -219,6 +219,11 @@ export interface MdDriver {
 
   /** Write to members; each device's writes in the order given, devices in parallel; O_DIRECT + DSYNC; refused without a live lease. */
   writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]>;
+  /**
+   * This node's own block (4 KiB; docs/quorum.md), durable on return. Needs no lease: it is how one is got. Waits for no metadata write.
+   * @throws MdError
+   */
+  writeNodeBlock(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void>;
   /** O_DIRECT read. Offset and length: multiples of 4096. */
   readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array>;
 

@@ -23,6 +23,7 @@ const FUNCTIONS = [
   'writeFile',
   'watch',
   'readDirect',
+  'writeDirect',
   'deviceSize',
   'arrayInfo',
   'stopArray',

@@ -40,6 +40,7 @@ import {
   type SectorRange,
 } from './driver.ts';
 import { readMarks } from './marks.ts';
+import { NODE_BLOCK_BYTES } from './mesh_area.ts';
 import type { NativeAddon } from './native.ts';
 import { RealArray } from './real_array.ts';
 import { hasBitmapFiles, loadModules, planAssembly, startArray } from './real_assembly.ts';
@@ -169,6 +170,16 @@ class RealDriver implements MdDriver {
 
   readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
     return this.#disks.readMetadata(path, offsetBytes, lengthBytes);
+  }
+
+  async writeNodeBlock(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void> {
+    if (offsetBytes % NODE_BLOCK_BYTES !== 0 || bytes.length !== NODE_BLOCK_BYTES)
+      throw new MdError('EINVAL', `disk ${path}: ${bytes.length} bytes at ${offsetBytes} are not a node's block`);
+    try {
+      await this.#native.writeDirect(path, offsetBytes, bytes);
+    } catch (error) {
+      throw new MdError(errorCode(error), `disk ${path}: this node's block: ${errorText(error)}`);
+    }
   }
 
   writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {

@@ -196,6 +196,12 @@ export class SimulatedNode implements MdDriver {
     }
   }
 
+  async writeNodeBlock(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void> {
+    if (offsetBytes % BLOCK_BYTES !== 0 || bytes.length !== BLOCK_BYTES)
+      throw new MdError('EINVAL', `disk ${path}: ${bytes.length} bytes at ${offsetBytes} are not a node's block`);
+    await this.#kernel.write(this.#storage.at(this.node, path), offsetBytes, bytes);
+  }
+
   async readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
     if (offsetBytes % BLOCK_BYTES !== 0 || lengthBytes % BLOCK_BYTES !== 0)
       throw new MdError(

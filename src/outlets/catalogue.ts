@@ -117,6 +117,9 @@ export const catalogue = {
   Requested: { type: 'io.mdmesh.cluster.requested', severity: 'info' },
   Voted: { type: 'io.mdmesh.cluster.voted', severity: 'info' },
   MasterElected: { type: 'io.mdmesh.cluster.master-elected', severity: 'notice' },
+  QuorumDiskLost: { type: 'io.mdmesh.node.quorum-disk-lost', severity: 'warning' },
+  QuorumDiskBack: { type: 'io.mdmesh.node.quorum-disk-back', severity: 'notice' },
+  QuorumSet: { type: 'io.mdmesh.cluster.quorum-set', severity: 'notice' },
   MasterReleased: { type: 'io.mdmesh.cluster.master-released', severity: 'notice' },
   NodeJoined: { type: 'io.mdmesh.node.joined', severity: 'notice' },
   NodeSuspect: { type: 'io.mdmesh.node.suspect', severity: 'warning' },
@@ -173,6 +176,8 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
       return [requestTelling(body, names)];
     case 'vote':
       return [tell('Voted', names.cluster, `for node ${body.candidate} in term ${body.term}`)];
+    case 'disk-lease':
+      return [tell('QuorumSet', names.cluster, quorumText(body))];
     case 'lease-release': {
       const heir = body.to === null ? '' : ` to node ${body.to}`;
       return [tell('MasterReleased', names.cluster, `term ${body.term}${heir}`)];
@@ -188,6 +193,11 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
     case 'notice':
       return [noticeTelling(body, names)];
   }
+}
+
+function quorumText({ term, set }: Extract<EventBody, { type: 'disk-lease' }>): string {
+  const former = set.former === null ? '' : `, before that ${set.former.join(', ')}`;
+  return `term ${term} is held by disks: ${set.disks.join(', ')}${former}`;
 }
 
 /** A note that was verified when its event came in: origin, size, root. */

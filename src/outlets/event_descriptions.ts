@@ -32,6 +32,11 @@ function notice<S extends z.ZodRawShape>(
 
 const node = NodeId.describe('Node.');
 const why = z.string().describe('Reason, for people.');
+const quorumDisk = {
+  node,
+  disk: Uuid.describe('Its name in the quorum set.'),
+  path: z.string().describe('That node’s device.'),
+};
 const copyShape = { kind: CopyKind.describe('What is copied for.'), by: NodeId.describe('The node that copies.') };
 const copyOf = notice(copyShape, { kind: 'recovery', by: 1 });
 const rebuilt = (percent: number): Description => ({
@@ -182,6 +187,18 @@ export const DESCRIPTIONS = {
   MasterElected: {
     when: 'A node has the votes of a majority.',
     from: notice({ node, term: z.int().describe('Of its mastership.') }, { node: 1, term: 4 }),
+  },
+  QuorumSet: {
+    when: 'Disks decide, and a node has won them, or set another set of them.',
+    from: { body: 'disk-lease' },
+  },
+  QuorumDiskLost: {
+    when: 'A node cannot read or write its block on a quorum disk.',
+    from: notice({ ...quorumDisk, why }, { node: 2, disk: member, path: '/dev/sdb', why: 'EIO' }),
+  },
+  QuorumDiskBack: {
+    when: 'A quorum disk answers a node again.',
+    from: notice(quorumDisk, { node: 2, disk: member, path: '/dev/sdb' }),
   },
   MasterReleased: {
     when: 'A node is no longer master: it gave the lease up, or lost it.',

@@ -21,5 +21,5 @@ export { cloudEvents, eventLine } from './cloud_event.ts';
 export { configuredHooks } from './configured_hooks.ts';
 export { logEvents } from './event_log.ts';
 export { startHooks } from './hooks.ts';
-export type { ArrayStatus, NodeStatus, Status } from './status.ts';
+export type { ArrayStatus, NodeStatus, QuorumStatus, Status } from './status.ts';
 export type { CloudEvent, StreamMark } from './told.ts';

@@ -90,6 +90,33 @@ export const ArrayStatus = z.object({
 /** One array as this node sees it. */
 export type ArrayStatus = z.infer<typeof ArrayStatus>;
 
+export const QuorumStatus = z.object({
+  set: z
+    .object({ version: Version, disks: z.array(Uuid), former: z.array(Uuid).nullable() })
+    .nullable()
+    .describe(
+      'Disks that decide, and, while they are being replaced, the former ones; null: none yet, all nodes have to agree.',
+    ),
+  quorate: z.boolean().describe('Enough of them answer this node.'),
+  disks: z.array(
+    z.object({
+      disk: Uuid,
+      path: z.string().describe('This node’s.'),
+      decides: z.boolean(),
+      answers: z.boolean(),
+      holder: z
+        .object({ node: NodeId, term: z.int() })
+        .nullable()
+        .describe('What another node’s block there says, whether it still holds or not.'),
+      torn: z
+        .array(NodeId)
+        .describe('Nodes whose block there is not whole: the disk does not count until they have written again.'),
+    }),
+  ),
+});
+/** Where disks decide: how they stand, as this node sees them. */
+export type QuorumStatus = z.infer<typeof QuorumStatus>;
+
 export const Status = z.object({
   cluster: z.object({ name: z.string(), uuid: Uuid }),
   self: NodeId,
@@ -103,6 +130,7 @@ export const Status = z.object({
     leaseLeftMs: z.number().min(0).describe('Of this node’s own lease; 0: it has none.'),
     grantLeftMs: z.number().min(0).describe('Of this node’s grant; 0: it has none.'),
   }),
+  quorum: QuorumStatus.optional().describe('Left out where nodes decide.'),
   nodes: z.array(NodeStatus),
   reservations: z
     .object({

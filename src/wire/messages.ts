@@ -13,6 +13,13 @@ export const Sealed = z.base64().max(256 * 1024);
 
 // --- events -----------------------------------------------------------------------------------------------------------
 
+/** Disks that decide, by name (docs/quorum.md); the newest version counts. `former`: the set before, while it is being replaced. */
+const QuorumSetSchema = z.object({
+  version: Version,
+  disks: z.array(Uuid).min(1).max(9),
+  former: z.array(Uuid).min(1).max(9).nullable(),
+});
+
 /** What a node saw on its own md. */
 export const Observation = z.discriminatedUnion('what', [
   /** md on this node marked the member faulty: by an I/O error or by `mdadm --fail` typed there. */
@@ -153,7 +160,8 @@ export const EventBody = z.discriminatedUnion('type', [
   z.object({ type: z.literal('observation'), observation: Observation }),
   z.object({ type: z.literal('request'), requestId: Uuid, request: Request, devices: z.array(ResolvedDevice) }),
   /**
-   * A commit, already durable on the members. `certificate`: the majority's sealed votes for `record.version.term`.
+   * A commit, already durable on the members. `certificate`: the majority's sealed votes for `record.version.term`,
+   * or the holder's sealed `disk-lease`.
    * `cause`: (origin, boot, sequence) of the event that led here, if one did. `before`: version of the record it replaces.
    */
   z.object({
@@ -172,6 +180,8 @@ export const EventBody = z.discriminatedUnion('type', [
   }),
   /** One a term a voter; stored with fsync before it is sealed. */
   z.object({ type: z.literal('vote'), term: z.int().min(1), candidate: NodeId }),
+  /** Where disks decide: its signer holds a majority of them, in a term of its own. Also told when it sets another quorum set. */
+  z.object({ type: z.literal('disk-lease'), term: z.int().min(1), set: QuorumSetSchema }),
   /** The holder gives up its lease of `term`; voters' promises to it end at once. `to`: who should be voted in next. */
   z.object({ type: z.literal('lease-release'), term: z.int().min(1), to: NodeId.nullable() }),
   /**

@@ -506,6 +506,22 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal((await bench.done(driver.readMetadata(block.path, block.offsetBytes, BLOCK_BYTES)))[0], 1);
     });
 
+    test("a node's own block is written without a lease, whole, and nothing else with it", async () => {
+      const bench = await Bench.make(fixture);
+      const { driver } = bench;
+      driver.guard.endLease();
+      const at = 2048 * SECTOR_BYTES;
+      const before = await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES));
+      await bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7)));
+      assert.deepEqual(
+        Buffer.from(await bench.done(driver.readMetadata(bench.path(0), at, BLOCK_BYTES))),
+        Buffer.from(filled(7)),
+      );
+      assert.deepEqual(await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES)), before);
+      await refused(bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7, 2 * BLOCK_BYTES))), 'EINVAL');
+      await refused(bench.done(driver.writeNodeBlock('/dev/no-such-disk', at, filled(7))), 'ENOENT');
+    });
+
     test('under a closed gate hold suspends nothing, so that the gate can still be answered', async () => {
       const bench = await Bench.make(fixture);
       await bench.open();

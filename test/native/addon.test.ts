@@ -157,6 +157,15 @@ describe('the guard', () => {
     assert.throws(() => guard.state(), withCode('ESHUTDOWN'));
   });
 
+  test("writes a node's own block without any guard, durably, and whole blocks only", async (t) => {
+    const disk = await findDisk();
+    if (disk === null) return t.skip('LOUD SKIP: no directory with O_DIRECT; nothing about disk writes was tested');
+    await addon.writeDirect(disk, 4096, block('own'));
+    assert.deepEqual(await addon.readDirect(disk, 4096, 4096), Buffer.from(block('own')));
+    await assert.rejects(addon.writeDirect(disk, 7, block('crooked')), withCode('EINVAL'));
+    await assert.rejects(addon.writeDirect('/nowhere/disk', 0, block('x')), withCode('ENOENT'));
+  });
+
   test('writes metadata in order while the lease lives, and reads it back past the page cache', async (t) => {
     const disk = await findDisk();
     if (disk === null) return t.skip('LOUD SKIP: no directory with O_DIRECT; nothing about disk writes was tested');

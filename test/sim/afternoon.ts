@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import type { CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
+import type { Config } from '#src/config/index.ts';
 import type { FencingMethod } from '#src/fencing/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
@@ -28,6 +29,9 @@ export interface Setting {
   fencing?: FencingMethod[];
   /** Between two writes of an application. @default 1 */
   everyMs?: number;
+  /** @default 3 */
+  nodes?: number;
+  quorum?: Config['quorum'];
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -37,17 +41,23 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check, fencing } = setting;
+  const { pathLoss, check, fencing, nodes, quorum } = setting;
+  const witnessMib = quorum?.witness == null ? [] : [1];
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
     seed,
-    diskMib,
+    diskMib: [...diskMib, ...witnessMib],
+    ...(nodes && { nodes }),
+    ...(quorum && { quorum }),
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
     ...(fencing && { fencing }),
   });
   prepare(cluster);
-  const devices = cluster.storage.names().map((name) => `/dev/${name}`);
+  const devices = cluster.storage
+    .names()
+    .slice(0, legs + spares)
+    .map((name) => `/dev/${name}`);
   const created = await cluster.request(2, {
     verb: 'create',
     md: 'md0',

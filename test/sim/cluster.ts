@@ -51,6 +51,7 @@ export interface SimOptions {
   check?: CheckSchedule;
   /** @default a command that switches the node off */
   fencing?: FencingMethod[];
+  quorum?: Config['quorum'];
   /** When checkpoints of the journals are signed. @default as the configuration has it */
   checkpoints?: { entries: number; afterMs: number };
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
@@ -603,6 +604,7 @@ export class SimCluster {
       api: null,
       timing: { ...LAN, ...this.#options.timing },
       profile: 'lan',
+      quorum: this.#options.quorum ?? { by: 'nodes', witness: null },
       fencing: {
         methods: this.#options.fencing ?? ['command'],
         command: { argv: ['power-off'], timeoutMs: 10_000, options: {}, nodeOptions: {} },

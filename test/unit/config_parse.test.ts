@@ -377,6 +377,18 @@ test('the journal: its defaults, and what may not stand there', () => {
   oneProblem(`${BASE}\njournal: { checkpoint_after: 1ms }`, /journal\.checkpoint_after = 1ms: is not between 1s and/);
 });
 
+test('nodes decide, unless the file says that disks do', () => {
+  assert.deepEqual(good(BASE).quorum, { by: 'nodes', witness: null });
+  const witness = '/dev/disk/by-id/wwn-0x5000c500a0b1c2d3';
+  assert.deepEqual(good(`${BASE}\nquorum: disks\nquorum_witness: ${witness}\n`).quorum, { by: 'disks', witness });
+  assert.match(formatProblems(notices(`${BASE}\nquorum: disks\n`)), /without a witness.*quorum_witness/);
+  oneProblem(`${BASE}\nquorum: votes\n`, /quorum.*write nodes or disks/);
+  oneProblem(`${BASE}\nquorum_witness: ${witness}\n`, /quorum_witness.*quorum is nodes.*set quorum: disks/);
+  oneProblem(`${BASE}\nquorum: disks\nquorum_witness: /tmp/file\n`, /quorum_witness.*not below \/dev/);
+  const high = [CLUSTER, 'nodes:', node(1), node(17, '10.77.0.17', PEERS[1])].join('\n');
+  oneProblem(`${high}\nquorum: disks\nquorum_witness: ${witness}\n`, /no block for node 17.*from 1 to 16/);
+});
+
 test('the API over TCP is loopback’s alone, unless readers are asked for a token', () => {
   assert.equal(good(BASE).api, null);
   const loopback = good(`${BASE}\napi: { listen: "127.0.0.1:7947" }\n`);
