@@ -115,6 +115,9 @@ test('a master whose last look at the disks missed them looks again before it co
   const { ok, text } = await cluster.request(master, { verb: 'sync-limit', array: 'md0', limitKib: 5000 });
   assert.equal(ok, true, text);
   await stopAll(applications);
-  assert.equal(recordOn(cluster, master).record.members.every(({ role }) => role === 'active'), true);
+  assert.equal(
+    recordOn(cluster, master).record.members.every(({ role }) => role === 'active'),
+    true,
+  );
   cluster.close();
 });
