@@ -128,7 +128,8 @@ export async function toldAtMs(
 ): Promise<number> {
   return cluster.until(`${event} in the log of node ${node}`, timeoutMs, async () => {
     for (const line of jsonLines<LogLine>(cluster.agentLog(node))) {
-      if (line.event !== event) continue;
+      // What another node decided or saw stands there, too.
+      if (line.event !== event || (line.origin ?? node) !== node) continue;
       const atMs = clocks.hostMs(node, Date.parse(line.time));
       if (atMs >= afterMs) return atMs;
     }
