@@ -41,7 +41,7 @@ test('what the real core does in its transcripts, the model allows; and what it 
   const dir = mkdtempSync(join(tmpdir(), 'mdmesh-model-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const files = ['stories', 'safety'].map((name) => join(import.meta.dirname, `../transcripts/${name}.test.ts`));
-  const env = { ...process.env, MDMESH_MODEL_RUNS: dir, SEEDS: '12', NODE_TEST_CONTEXT: undefined };
+  const env = { ...process.env, MDMESH_MODEL_RUNS: dir, SEEDS: '3', NODE_TEST_CONTEXT: undefined };
   const made = spawnSync(process.execPath, ['--test', ...files], { env, encoding: 'utf8' });
   assert.equal(made.status, 0, made.stdout);
   const runs = readdirSync(dir);
