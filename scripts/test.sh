@@ -56,6 +56,8 @@ for name in "$@"; do
       ;;
     # The thread sanitizer takes minutes: make sanitizers runs it too.
     sanitizers) stage sanitizers native-addon/test.sh address,undefined ;;
+    # One seed of each story, and of the campaign; make sim has more.
+    sim) MDMESH_SIM_SEEDS=${MDMESH_SIM_SEEDS:-1} tests sim 2 ;;
     # Under a name of its own: the stage before made what these look at.
     dist) stage dist-tests "$node" --test --test-concurrency=2 --test-reporter=spec test/dist/*.test.ts ;;
     *) tests "$name" 2 ;;
