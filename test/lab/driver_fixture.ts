@@ -3,7 +3,7 @@
  * the disks that MDMESH_TEST_DISKS names, so that it can be told to fail its writes. Applications are processes.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadNative } from '#src/md/native.ts';
@@ -37,49 +37,6 @@ export function removeDevice(name: string): void {
   run('dmsetup', 'remove', '--noudevsync', '--retry', name);
 }
 
-const CORE = '/sys/kernel/config/target/core/fileio_0';
-const LOOPBACK = '/sys/kernel/config/target/loopback';
-const madeLuns: { path: string; elsewhere: string }[] = [];
-
-/** A LUN in memory with two ways to it, which the target takes for two nodes (tcm_loop). */
-function loopedLun(index: number): { path: string; elsewhere: string } {
-  const known = madeLuns[index];
-  if (known !== undefined) return known;
-  if (!existsSync(LOOPBACK)) {
-    run('modprobe', '-a', 'configfs', 'target_core_mod', 'target_core_file', 'tcm_loop', 'sd_mod', 'sg');
-    if (!existsSync('/sys/kernel/config/target')) run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config');
-    mkdirSync('/var/target/pr', { recursive: true });
-    mkdirSync(LOOPBACK, { recursive: true });
-  }
-  const store = `${CORE}/suite${index}`;
-  mkdirSync(store, { recursive: true });
-  const bytes = DISK_SECTORS * SECTOR_BYTES;
-  writeFileSync(`${store}/control`, `fd_dev_name=/dev/shm/suite${index},fd_dev_size=${bytes}`);
-  writeFileSync(`${store}/enable`, '1');
-  writeFileSync(`${store}/wwn/vpd_unit_serial`, `suite-${index}`);
-  const [path = '', elsewhere = ''] = [0, 1].map((way) => {
-    const before = scsiDisks();
-    const target = `${LOOPBACK}/naa.50014050000000${index}${way}/tpgt_1`;
-    mkdirSync(`${target}/lun/lun_0`, { recursive: true });
-    writeFileSync(`${target}/nexus`, `naa.60014050000000${index}${way}`);
-    symlinkSync(store, `${target}/lun/lun_0/port`);
-    const until = performance.now() + PATIENCE_MS;
-    for (;;) {
-      const name = scsiDisks().find((disk) => !before.includes(disk));
-      if (name !== undefined && existsSync(`/dev/${name}`)) return `/dev/${name}`;
-      assert.ok(performance.now() < until, `no disk came of ${target}`);
-      run('sleep', '0.05');
-    }
-  });
-  const lun = { path, elsewhere };
-  madeLuns.push(lun);
-  return lun;
-}
-
-function scsiDisks(): string[] {
-  return readdirSync('/sys/block').filter((name) => name.startsWith('sd'));
-}
-
 /** Makes the devices once for all fixtures: forks are slow in a guest. */
 export function fixtureMaker(disks: readonly string[]): { make: () => Promise<DriverFixture>; end: () => void } {
   const made: { name: string; path: string; below: string; sound: string; retabled: boolean; used: boolean }[] = [];
@@ -102,7 +59,7 @@ export function fixtureMaker(disks: readonly string[]): { make: () => Promise<Dr
   };
   const make = async (): Promise<DriverFixture> => {
     const native = loadNative();
-    const driver = await realDriver({ deviceGlobs: ['/dev/mapper/suite*', '/dev/sd*'], node: 1, native });
+    const driver = await realDriver({ deviceGlobs: ['/dev/mapper/suite*'], node: 1, native });
     let taken = 0;
     const applications = new Set<Application>();
     const writes = async (path: string, sector: number, bytes: Uint8Array): Promise<void> => {
@@ -136,15 +93,6 @@ export function fixtureMaker(disks: readonly string[]): { make: () => Promise<Dr
           paths.push(one.path);
         }
         return paths;
-      },
-      reservable: async (count) => {
-        const luns = Array.from({ length: count }, (_, index) => loopedLun(index));
-        for (const { path } of luns) await writes(path, 0, new Uint8Array(DISK_SECTORS * SECTOR_BYTES));
-        return {
-          paths: luns.map(({ path }) => path),
-          elsewhere: driver,
-          pathsElsewhere: luns.map(({ elsewhere }) => elsewhere),
-        };
       },
       done: (promise) => promise,
       pass: (ms) => sleep(ms),
