@@ -13,7 +13,7 @@ const available = labAvailable();
 
 test('two nodes whose disks decide', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
   await using cluster = await Cluster.prepare({
-    name: 'two_nodes',
+    name: 'two-nodes',
     guests: 2,
     diskMib: [64, 64, 4],
     devices: ['/dev/mapper/leg*'],
