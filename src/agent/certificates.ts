@@ -4,7 +4,7 @@
  * a term of its own (docs/quorum.md, "What is provable"), or, before the first set, the votes of all.
  */
 import type { NodeId } from '../arrays/record.ts';
-import { ownerOfTerm } from '../lease/index.ts';
+import { ownerOfTerm, votesNeeded } from '../lease/index.ts';
 import type { Event } from '../wire/messages.ts';
 
 export class Certificates {
@@ -15,7 +15,7 @@ export class Certificates {
   readonly #open: (sealed: string) => Promise<Event>;
 
   constructor(nodes: number, byDisks: boolean, open: (sealed: string) => Promise<Event>) {
-    this.#votes = byDisks ? nodes : Math.floor(nodes / 2) + 1;
+    this.#votes = votesNeeded(nodes, byDisks);
     this.#byDisks = byDisks;
     this.#open = open;
   }

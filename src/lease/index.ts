@@ -135,7 +135,7 @@ export type LeaseEffect =
 export { leaseDueMs } from './due.ts';
 export { type DiskBlock, disksOf, isQuorum, QUORUM_DISKS_MAX, type QuorumSet, type ReadBlock } from './quorum_set.ts';
 export { leaseStart, storedVoteForStop } from './start.ts';
-export type { LeaseState, VoterPromise } from './state.ts';
+export { type LeaseState, type VoterPromise, votesNeeded } from './state.ts';
 export { leaseStep } from './step.ts';
 export { certificate, type DiskSummary, grantMayLastUntilMs, type LeaseSummary, leaseSummary } from './summary.ts';
 export { ownerOfTerm } from './terms.ts';

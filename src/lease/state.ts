@@ -123,8 +123,12 @@ export function note(turn: Turn, name: string, text: string): void {
 }
 
 /** Where disks are to decide, votes do so only until a set of them is known, and then by all nodes: docs/quorum.md, "The first set". */
+export function votesNeeded(nodes: number, byDisks: boolean): number {
+  return byDisks ? nodes : Math.floor(nodes / 2) + 1;
+}
+
 export function majority(config: LeaseConfig): number {
-  return config.disks === undefined ? Math.floor(config.nodes.length / 2) + 1 : config.nodes.length;
+  return votesNeeded(config.nodes.length, config.disks !== undefined);
 }
 
 export function others(config: LeaseConfig): NodeId[] {

@@ -16,10 +16,6 @@ if (disks.length < 4) {
 } else {
   const { make, end } = fixtureMaker(disks);
   driverStories(disks);
-  driverCompliance(
-    'real',
-    make,
-    'NOT TESTED HERE: on real kernels reservations.test.ts and san.long.ts are about them',
-  );
+  driverCompliance('real', make);
   after(end);
 }

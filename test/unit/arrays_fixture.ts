@@ -1,6 +1,13 @@
 /** A mirror of two legs on three nodes, and md as each node sees it. */
 import assert from 'node:assert/strict';
-import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
+import {
+  type LocalEffect,
+  type LocalInput,
+  type LocalOp,
+  localStart,
+  localStep,
+  type NodeArrays,
+} from '../../src/arrays/local.ts';
 import {
   type ArrayRecord,
   type BitmapPlace,
@@ -169,20 +176,12 @@ export function lost(seen: ArrayObservation, leg: string): ArrayObservation {
   return { ...seen, members: seen.members.map((m) => (m.uuid === leg ? { ...m, path: 'lost' as const } : m)) };
 }
 
-/** The core of node 2, fed by hand. It follows node 1 and holds a grant. */
-export class LocalNode {
-  state = localStart(2, bootOf(2), COPY_OPTIONS);
+/** A node's core, fed by hand, which knows nothing yet. */
+export class FedNode {
+  state: NodeArrays;
   now = 1000;
-  /** Of the first look at md. */
-  readonly effects: LocalEffect[];
-  constructor(record: ArrayRecord, seen: ArrayObservation | null, paths = PATHS) {
-    this.feed(
-      { type: 'paths', paths },
-      { type: 'master', term: 1, node: 1 },
-      { type: 'grant', untilMs: 100_000 },
-      { type: 'commit', record, forgotten: false },
-    );
-    this.effects = this.feed({ type: 'observed', array: ARRAY, observation: seen });
+  constructor(state = localStart(2, bootOf(2), COPY_OPTIONS)) {
+    this.state = state;
   }
   feed(...inputs: LocalInput[]): LocalEffect[] {
     return inputs.flatMap((input) => {
@@ -190,6 +189,22 @@ export class LocalNode {
       this.state = state;
       return effects;
     });
+  }
+}
+
+/** The core of node 2, fed by hand. It follows node 1 and holds a grant. */
+export class LocalNode extends FedNode {
+  /** Of the first look at md. */
+  readonly effects: LocalEffect[];
+  constructor(record: ArrayRecord, seen: ArrayObservation | null, paths = PATHS) {
+    super();
+    this.feed(
+      { type: 'paths', paths },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 100_000 },
+      { type: 'commit', record, forgotten: false },
+    );
+    this.effects = this.feed({ type: 'observed', array: ARRAY, observation: seen });
   }
   release(record: ArrayRecord): LocalEffect[] {
     return this.feed({ type: 'released', array: ARRAY, version: record.version });

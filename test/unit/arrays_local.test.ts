@@ -2,22 +2,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  heldForFailure,
-  type LocalEffect,
-  type LocalInput,
-  type LocalOp,
-  localStart,
-  localStep,
-  type NodeArrays,
-  reportOf,
-} from '../../src/arrays/local.ts';
+import { heldForFailure, type LocalEffect, type LocalInput, type LocalOp, reportOf } from '../../src/arrays/local.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
   ARRAY,
   bootOf,
-  COPY_OPTIONS,
   copy,
+  FedNode,
   LEG_A,
   LEG_B,
   lost,
@@ -29,16 +20,7 @@ import {
   withFaulty,
 } from './arrays_fixture.ts';
 
-class Node {
-  state: NodeArrays = localStart(2, bootOf(2), COPY_OPTIONS);
-  now = 1000;
-  feed(...inputs: LocalInput[]): LocalEffect[] {
-    return inputs.flatMap((input) => {
-      const { state, effects } = localStep(this.state, input, this.now);
-      this.state = state;
-      return effects;
-    });
-  }
+class Node extends FedNode {
   ops(effects: LocalEffect[]): string[] {
     return effects.flatMap((effect) =>
       effect.type === 'perform' ? [effect.op.op] : effect.type === 'answer-gates' ? ['answer-gates'] : [],

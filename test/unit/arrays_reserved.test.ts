@@ -1,20 +1,12 @@
 /** The node's side where members are reserved: what a node without its keys does not do, and when it may have them back. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  type KeysHere,
-  type LocalEffect,
-  type LocalInput,
-  localStart,
-  localStep,
-  mayRegister,
-  type NodeArrays,
-  reportOf,
-} from '../../src/arrays/local.ts';
+import { type KeysHere, type LocalEffect, localStart, mayRegister, reportOf } from '../../src/arrays/local.ts';
 import {
   ARRAY,
   bootOf,
   COPY_OPTIONS,
+  FedNode,
   LEG_A,
   LEG_B,
   lost,
@@ -27,16 +19,9 @@ import {
 
 const ALL = new Set([LEG_A, LEG_B]);
 
-class Node {
-  state: NodeArrays = localStart(2, bootOf(2), COPY_OPTIONS, 'fail-member', true);
-  now = 1000;
-
-  feed(...inputs: LocalInput[]): LocalEffect[] {
-    return inputs.flatMap((input) => {
-      const { state, effects } = localStep(this.state, input, this.now);
-      this.state = state;
-      return effects;
-    });
+class Node extends FedNode {
+  constructor() {
+    super(localStart(2, bootOf(2), COPY_OPTIONS, 'fail-member', true));
   }
 
   keys(change: Partial<KeysHere> = {}): LocalEffect[] {
