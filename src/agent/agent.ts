@@ -700,8 +700,6 @@ export class Agent implements AgentFace {
         break;
       case 'note':
         this.parts.log.info({ note: effect.name, term: this.term }, `lease: ${effect.text}`);
-        if (effect.name === 'duplicate-id')
-          this.notice('DuplicateId', 'critical', `node/${this.self}`, { why: effect.text });
         break;
     }
   }

@@ -1,11 +1,11 @@
 /** Checks each line of a journal by itself: its form, its hash, its signature, and what it carries that is signed. */
-import { createHash } from 'node:crypto';
+import { hash as digestOf } from 'node:crypto';
 import type { PublicKey } from '@libp2p/interface';
 import type { NodeId, Version } from '../arrays/record.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
 import { isCosigned, nameOfNode, openCheckpoint, placeOf } from '../journal/checkpoint.ts';
 import { ownerOfTerm } from '../lease/index.ts';
-import { open, publicKeyOfPeerId } from '../wire/index.ts';
+import { openNow, publicKeyOfPeerId, type Verifies, verifies } from '../wire/index.ts';
 import type { CommitKind, Event } from '../wire/messages.ts';
 import type { AuditedCluster, Finding } from './index.ts';
 
@@ -59,29 +59,32 @@ export type CheckedLine =
 
 export class Checker {
   readonly #cluster: AuditedCluster;
+  readonly #verifies: Verifies;
   readonly #keys = new Map<NodeId, PublicKey>();
   readonly #majority: number;
   /** A term's certificate stands in each of its commits: by the text of it. */
   readonly #certificates = new Map<string, { votes: Vote[]; why: string | null }>();
 
-  constructor(cluster: AuditedCluster) {
+  /** @param verifiesIt an implementation of Ed25519 that takes nothing which node:crypto refuses */
+  constructor(cluster: AuditedCluster, verifiesIt: Verifies = verifies) {
     this.#cluster = cluster;
+    this.#verifies = verifiesIt;
     for (const [node, peerId] of cluster.peerIds) this.#keys.set(node, publicKeyOfPeerId(peerId));
     this.#majority = Math.floor(cluster.peerIds.size / 2) + 1;
   }
 
   /** @param bytes whole lines, each with its newline */
-  async check(bytes: Buffer): Promise<CheckedLine[]> {
+  check(bytes: Buffer): CheckedLine[] {
     const lines: CheckedLine[] = [];
     let start = 0;
     for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, start)) {
-      lines.push(await this.#line(bytes.toString('utf8', start, at)));
+      lines.push(this.#line(bytes.toString('utf8', start, at)));
       start = at + 1;
     }
     return lines;
   }
 
-  async #line(text: string): Promise<CheckedLine> {
+  #line(text: string): CheckedLine {
     const link = parseLine(text);
     if (link === null) {
       const head = parseHead(text);
@@ -94,30 +97,28 @@ export class Checker {
       const why = `its bytes hash to ${counted.slice(0, 12)}…, it states ${hash.slice(0, 12)}…`;
       return { ...entry, fault: { rule: 'chain', why } };
     }
+    const envelope = Buffer.from(sealed, 'base64');
     let event: Event;
     try {
-      event = await this.#open(sealed);
+      event = this.#open(envelope);
     } catch (error) {
       return { ...entry, fault: { rule: 'signature', why: textOf(error) } };
     }
-    const { body, fault } = await this.#body(event);
+    const { body, fault } = this.#body(event);
     const { origin, boot, bootNumber, sequence, time } = event;
-    const digest = createHash('sha256').update(sealed).digest('base64').slice(0, 24);
+    const digest = digestOf('sha256', envelope, 'base64').slice(0, 24);
     return { ...entry, event: { origin, boot, bootNumber, sequence, time, digest, body }, fault };
   }
 
-  #open(sealed: string): Promise<Event> {
-    return open(Buffer.from(sealed, 'base64'), (node) => this.#keys.get(node) ?? null, this.#cluster.uuid);
+  #open(envelope: Uint8Array): Event {
+    return openNow(envelope, (node) => this.#keys.get(node) ?? null, this.#cluster.uuid, this.#verifies);
   }
 
-  async #body({
-    origin,
-    body,
-  }: Event): Promise<Pick<CheckedLine & { kind: 'entry' }, 'fault'> & { body: CheckedEvent['body'] }> {
+  #body({ origin, body }: Event): Pick<CheckedLine & { kind: 'entry' }, 'fault'> & { body: CheckedEvent['body'] } {
     switch (body.type) {
       case 'commit': {
         const { kind, record, before } = body;
-        const { votes, why } = await this.#certificate(record.version.term, origin, body.certificate);
+        const { votes, why } = this.#certificate(record.version.term, origin, body.certificate);
         const { uuid: array, md, version, events } = record;
         const words = `commit ${version.term}.${version.index} of ${md} by node ${origin}: ${why}`;
         return {
@@ -179,11 +180,7 @@ export class Checker {
   }
 
   /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so, or disks may decide and it says so. */
-  async #certificate(
-    term: number,
-    holder: NodeId,
-    certificate: readonly string[],
-  ): Promise<{ votes: Vote[]; why: string | null }> {
+  #certificate(term: number, holder: NodeId, certificate: readonly string[]): { votes: Vote[]; why: string | null } {
     const key = `${term} ${holder} ${certificate.join(' ')}`;
     const known = this.#certificates.get(key);
     if (known !== undefined) return known;
@@ -192,7 +189,7 @@ export class Checker {
     let isByDisks = false;
     for (const sealed of certificate) {
       try {
-        const { origin: voter, body } = await this.#open(sealed);
+        const { origin: voter, body } = this.#open(Buffer.from(sealed, 'base64'));
         if (this.#cluster.byDisks && body.type === 'disk-lease') {
           isByDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
           if (!isByDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
