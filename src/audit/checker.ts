@@ -34,6 +34,8 @@ export interface CheckedEvent {
         before: Version | null;
         events: number;
         votes: Vote[];
+        /** Its certificate is its master's word that it held the disks. */
+        byDisks: boolean;
       }
     | { type: 'vote'; vote: Vote }
     | { type: 'disk-lease'; term: number }
@@ -57,13 +59,20 @@ export type CheckedLine =
   /** Nothing that could be read as an entry. */
   | { kind: 'none' };
 
+interface CertificateVerdict {
+  votes: Vote[];
+  byDisks: boolean;
+  /** null: it does. */
+  why: string | null;
+}
+
 export class Checker {
   readonly #cluster: AuditedCluster;
   readonly #verifies: Verifies;
   readonly #keys = new Map<NodeId, PublicKey>();
   readonly #majority: number;
   /** A term's certificate stands in each of its commits: by the text of it. */
-  readonly #certificates = new Map<string, { votes: Vote[]; why: string | null }>();
+  readonly #certificates = new Map<string, CertificateVerdict>();
 
   /** @param verifiesIt an implementation of Ed25519 that takes nothing which node:crypto refuses */
   constructor(cluster: AuditedCluster, verifiesIt: Verifies = verifies) {
@@ -118,11 +127,11 @@ export class Checker {
     switch (body.type) {
       case 'commit': {
         const { kind, record, before } = body;
-        const { votes, why } = this.#certificate(record.version.term, origin, body.certificate);
+        const { votes, byDisks, why } = this.#certificate(record.version.term, origin, body.certificate);
         const { uuid: array, md, version, events } = record;
         const words = `commit ${version.term}.${version.index} of ${md} by node ${origin}: ${why}`;
         return {
-          body: { type: 'commit', kind, array, md, version, before, events, votes },
+          body: { type: 'commit', kind, array, md, version, before, events, votes, byDisks },
           fault: why === null ? null : { rule: 'certificate', why: words },
         };
       }
@@ -179,20 +188,23 @@ export class Checker {
     }
   }
 
-  /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so, or disks may decide and it says so. */
-  #certificate(term: number, holder: NodeId, certificate: readonly string[]): { votes: Vote[]; why: string | null } {
+  /**
+   * Whether it proves that `holder` was master in `term`: a majority of the list voted so, or disks may decide and it says so. That where
+   * disks decide a majority is not always enough, `judgeTerms` knows.
+   */
+  #certificate(term: number, holder: NodeId, certificate: readonly string[]): CertificateVerdict {
     const key = `${term} ${holder} ${certificate.join(' ')}`;
     const known = this.#certificates.get(key);
     if (known !== undefined) return known;
     const votes: Vote[] = [];
     const faults: string[] = [];
-    let isByDisks = false;
+    let byDisks = false;
     for (const sealed of certificate) {
       try {
         const { origin: voter, body } = this.#open(Buffer.from(sealed, 'base64'));
         if (this.#cluster.byDisks && body.type === 'disk-lease') {
-          isByDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
-          if (!isByDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
+          byDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
+          if (!byDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
           continue;
         }
         if (body.type !== 'vote') throw new Error(`node ${voter} signed no vote there`);
@@ -207,9 +219,9 @@ export class Checker {
     const voters = new Set(
       votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
     );
-    if (!isByDisks && voters.size < this.#majority)
+    if (!byDisks && voters.size < this.#majority)
       faults.push(`${voters.size} votes for it in term ${term}, ${this.#majority} needed`);
-    const judged = { votes, why: faults.length === 0 ? null : faults.join('; ') };
+    const judged = { votes, byDisks, why: faults.length === 0 ? null : faults.join('; ') };
     this.#certificates.set(key, judged);
     return judged;
   }

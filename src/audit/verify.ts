@@ -36,7 +36,7 @@ export async function verifyJournals(options: AuditOptions): Promise<Verdict> {
     nameJournals(journals);
     const strict = { peers: options.peers ?? false, nodes: [...cluster.peerIds.keys()] };
     const checkpoints = judgeCheckpoints(journals, strict);
-    const { findings: ofTerms, terms } = judgeTerms(journals);
+    const { findings: ofTerms, terms } = judgeTerms(journals, cluster);
     const findings = [
       ...journals.flatMap((journal) => [...journal.findings, ...judgeEmpty(journal)]),
       ...checkpoints.findings,
