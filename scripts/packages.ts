@@ -50,10 +50,15 @@ ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFT
 /** The library that is linked into the addon, as it stands on the machine that builds: the system's package. */
 function libsodium(): ShippedPackage {
   const library = execFileSync('g++', ['-print-file-name=libsodium.a'], { encoding: 'utf8' }).trim();
-  const version = execFileSync('g++', ['-include', 'sodium/version.h', '-E', '-x', 'c++', '-dM', '/dev/null'], { encoding: 'utf8' });
+  const version = execFileSync('g++', ['-include', 'sodium/version.h', '-E', '-x', 'c++', '-dM', '/dev/null'], {
+    encoding: 'utf8',
+  });
   const [, upstream] = /SODIUM_VERSION_STRING "([^"]+)"/.exec(version) ?? [];
   if (upstream === undefined) throw new Error('sodium/version.h: says no version');
-  const debian = spawnSync('dpkg-query', ['-W', '-f=${Version} ${Architecture}', 'libsodium-dev'], { encoding: 'utf8' });
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg's, not JavaScript's
+  const debian = spawnSync('dpkg-query', ['-W', '-f=${Version} ${Architecture}', 'libsodium-dev'], {
+    encoding: 'utf8',
+  });
   const [packaged, architecture] = debian.status === 0 ? debian.stdout.split(' ') : [];
   return {
     name: 'libsodium',

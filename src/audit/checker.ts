@@ -2,6 +2,7 @@
 import { hash as digestOf } from 'node:crypto';
 import type { PublicKey } from '@libp2p/interface';
 import type { NodeId, Version } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
 import { isCosigned, nameOfNode, openCheckpoint, placeOf } from '../journal/checkpoint.ts';
 import { ownerOfTerm } from '../lease/index.ts';
@@ -225,8 +226,4 @@ export class Checker {
     this.#certificates.set(key, judged);
     return judged;
   }
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -111,7 +111,9 @@ function judgeElections(placed: readonly Placed[], commits: readonly Commit[], n
     const { term } = version;
     const { origin } = commit.event;
     if (byDisks || seen.has(term)) continue;
-    const voters = new Set(votes.filter((vote) => vote.term === term && vote.candidate === origin).map((vote) => vote.voter));
+    const voters = new Set(
+      votes.filter((vote) => vote.term === term && vote.candidate === origin).map((vote) => vote.voter),
+    );
     // Less than a majority is a fault of the certificate itself.
     if (voters.size <= nodes / 2) continue;
     seen.add(term);
@@ -123,7 +125,9 @@ function judgeElections(placed: readonly Placed[], commits: readonly Commit[], n
       const text = `${made}, after disks had decided in term ${first}: ${UNKNOWN_CONFIGURATION}`;
       findings.push(at(commit, 'open', 'certificate', text));
     } else if (voters.size < nodes) {
-      findings.push(at(commit, 'open', 'certificate', `${made}, where disks decide all are needed: ${UNKNOWN_CONFIGURATION}`));
+      findings.push(
+        at(commit, 'open', 'certificate', `${made}, where disks decide all are needed: ${UNKNOWN_CONFIGURATION}`),
+      );
     }
   }
   return findings;

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { basename } from 'node:path';
 import type { NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { GENESIS_HASH, parseHead, parseLine } from '../journal/chain.ts';
 import { linesOf } from '../journal/chain_scan.ts';
 import { logOf } from '../journal/checkpoint.ts';
@@ -194,7 +195,7 @@ class ChainReader {
       try {
         this.#resume(head.cursor - head.base, head.tree, logOf(head.first));
       } catch (error) {
-        return error instanceof Error ? error.message : String(error);
+        return textOf(error);
       }
       this.#journal.from = head.cursor;
       this.#find('note', 'coverage', null, `entries up to cursor ${head.cursor} are not among these files`);

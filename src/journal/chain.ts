@@ -121,7 +121,6 @@ export function parseHead(line: string): SegmentHead | null {
   }
 }
 
-
 /** Why this link cannot follow `previous` (null: it is the first of its log); null if it can. */
 export function faultOf(link: ChainLink, previous: ChainPlace | null): string | null {
   if (previous !== null && link.cursor !== previous.cursor + 1) {

@@ -70,7 +70,9 @@ class Subscriber {
   }
 }
 
-test('the local API over real kernels', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
+test('the local API over real kernels', {
+  skip: available.ok ? false : `no laboratory: ${available.why}`,
+}, async (t) => {
   await using cluster = await Cluster.prepare({
     name: 'api',
     diskMib: [64, 64, 64],
@@ -102,66 +104,75 @@ echo "ended $MDMESH_ID" >> ${WORK_DIR}/hooked-$node
   let failed: { id: string; cursor: number } = { id: '', cursor: 0 };
   let subscriber: Subscriber;
 
-  await chapter('a leg fails in md of node 3: a subscriber on node 2 hears who saw it, and what was decided', async () => {
-    await startInOrder(cluster);
-    await cluster.must(1, 'create md0 --level 1 --raid-devices 2 --assume-clean --force /dev/ubda /dev/ubdb');
-    await cluster.open();
-    subscriber = await Subscriber.on(cluster, 2, '');
-    await cluster.until('the snapshot and its end', 20_000, async () =>
-      subscriber.told().some(({ event }) => event === 'snapshot-end'),
-    );
-    // Before that there is nothing but the snapshot, of this node's own view.
-    assert.equal(subscriber.told()[0]?.event, 'snapshot');
-    await lab.guest(3).must(`touch ${wait(3)}`);
-    const { name } = await mdMemberOn(lab.guest(3), 'md0', 'ubdb');
-    await lab.guest(3).must(`echo faulty > /sys/block/md0/md/dev-${name}/state`);
-    await cluster.until('node 2 hears of it', 30_000, async () => subscriber.names().includes('Fail'));
-    const told = subscriber.told().filter(({ data }) => data.data !== undefined);
-    const seen = told.find(({ data }) => data.data?.name === 'FaultSeen');
-    assert.equal(seen?.data.data?.origin, 3);
-    const fail = told.find(({ data }) => data.data?.name === 'Fail');
-    assert.equal(fail?.data.subject, 'md0');
-    assert.equal(fail?.data.data?.origin, 1, 'the master');
-    assert.equal(fail?.data.data?.device, '/dev/ubdb', 'under the name that it has on the node that tells');
-    assert.ok(told.some(({ data }) => data.data?.name === 'DegradedArray'));
-    failed = { id: fail?.data.id ?? '', cursor: fail?.id ?? 0 };
-  });
+  await chapter(
+    'a leg fails in md of node 3: a subscriber on node 2 hears who saw it, and what was decided',
+    async () => {
+      await startInOrder(cluster);
+      await cluster.must(1, 'create md0 --level 1 --raid-devices 2 --assume-clean --force /dev/ubda /dev/ubdb');
+      await cluster.open();
+      subscriber = await Subscriber.on(cluster, 2, '');
+      await cluster.until('the snapshot and its end', 20_000, async () =>
+        subscriber.told().some(({ event }) => event === 'snapshot-end'),
+      );
+      // Before that there is nothing but the snapshot, of this node's own view.
+      assert.equal(subscriber.told()[0]?.event, 'snapshot');
+      await lab.guest(3).must(`touch ${wait(3)}`);
+      const { name } = await mdMemberOn(lab.guest(3), 'md0', 'ubdb');
+      await lab.guest(3).must(`echo faulty > /sys/block/md0/md/dev-${name}/state`);
+      await cluster.until('node 2 hears of it', 30_000, async () => subscriber.names().includes('Fail'));
+      const told = subscriber.told().filter(({ data }) => data.data !== undefined);
+      const seen = told.find(({ data }) => data.data?.name === 'FaultSeen');
+      assert.equal(seen?.data.data?.origin, 3);
+      const fail = told.find(({ data }) => data.data?.name === 'Fail');
+      assert.equal(fail?.data.subject, 'md0');
+      assert.equal(fail?.data.data?.origin, 1, 'the master');
+      assert.equal(fail?.data.data?.device, '/dev/ubdb', 'under the name that it has on the node that tells');
+      assert.ok(told.some(({ data }) => data.data?.name === 'DegradedArray'));
+      failed = { id: fail?.data.id ?? '', cursor: fail?.id ?? 0 };
+    },
+  );
 
-  await chapter('its agent is started again: with Last-Event-ID the subscriber hears all that it has not heard, once', async () => {
-    const before = subscriber.told();
-    const last = before.at(-1)?.id ?? assert.fail('no id');
-    await cluster.stopAgent(2);
-    // The agent cut the stream: that is how a subscriber learns of it.
-    await subscriber.process.exited;
-    const heard = subscriber.told().at(-1)?.id ?? last;
-    const { ok, text } = await cluster.request(1, { verb: 'remove', array: 'md0', device: '/dev/ubdb' });
-    assert.ok(ok, text);
-    await cluster.startAgent(2);
-    await cluster.until('node 2 has caught up', 60_000, async () => {
-      const record = (await cluster.array(2))?.record;
-      return record?.members.length === 1 && record.writers.includes(2);
-    });
-    const again = await Subscriber.on(cluster, 2, '?severity=info', [`last-event-id: ${heard}`]);
-    const added = await cluster.request(1, { verb: 'add', array: 'md0', device: '/dev/ubdc' });
-    assert.ok(added.ok, added.text);
-    await cluster.until('what came later', 30_000, async () => again.names().includes('SpareAdded'));
-    const told = again.told();
-    assert.ok(told.every(({ event }) => !/^(snapshot|cursor-too-old|missed)/.test(event)), 'it goes on, and begins nothing anew');
-    assert.ok(again.names().includes('MemberRemoved'), 'what was decided while its agent was away');
-    const end = told.at(-1)?.id ?? 0;
-    const { out } = await lab.guest(2).sh(`curl -s --unix-socket ${SOCKET} 'http://mdmesh/v1/events?after=${heard}'`);
-    const kept: CloudEvent[] = out.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line)]));
-    assert.deepEqual(
-      told.map(({ data }) => data.id),
-      kept.filter(({ cursor = 0 }) => cursor <= end).map(({ id }) => id),
-    );
-    assert.deepEqual(
-      told.map(({ id }) => id),
-      told.map(({ id }) => id).toSorted((a, b) => (a ?? 0) - (b ?? 0)),
-    );
-    await again.process.signal('SIGTERM');
-    await cluster.open();
-  });
+  await chapter(
+    'its agent is started again: with Last-Event-ID the subscriber hears all that it has not heard, once',
+    async () => {
+      const before = subscriber.told();
+      const last = before.at(-1)?.id ?? assert.fail('no id');
+      await cluster.stopAgent(2);
+      // The agent cut the stream: that is how a subscriber learns of it.
+      await subscriber.process.exited;
+      const heard = subscriber.told().at(-1)?.id ?? last;
+      const { ok, text } = await cluster.request(1, { verb: 'remove', array: 'md0', device: '/dev/ubdb' });
+      assert.ok(ok, text);
+      await cluster.startAgent(2);
+      await cluster.until('node 2 has caught up', 60_000, async () => {
+        const record = (await cluster.array(2))?.record;
+        return record?.members.length === 1 && record.writers.includes(2);
+      });
+      const again = await Subscriber.on(cluster, 2, '?severity=info', [`last-event-id: ${heard}`]);
+      const added = await cluster.request(1, { verb: 'add', array: 'md0', device: '/dev/ubdc' });
+      assert.ok(added.ok, added.text);
+      await cluster.until('what came later', 30_000, async () => again.names().includes('SpareAdded'));
+      const told = again.told();
+      assert.ok(
+        told.every(({ event }) => !/^(snapshot|cursor-too-old|missed)/.test(event)),
+        'it goes on, and begins nothing anew',
+      );
+      assert.ok(again.names().includes('MemberRemoved'), 'what was decided while its agent was away');
+      const end = told.at(-1)?.id ?? 0;
+      const { out } = await lab.guest(2).sh(`curl -s --unix-socket ${SOCKET} 'http://mdmesh/v1/events?after=${heard}'`);
+      const kept: CloudEvent[] = out.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line)]));
+      assert.deepEqual(
+        told.map(({ data }) => data.id),
+        kept.filter(({ cursor = 0 }) => cursor <= end).map(({ id }) => id),
+      );
+      assert.deepEqual(
+        told.map(({ id }) => id),
+        told.map(({ id }) => id).toSorted((a, b) => (a ?? 0) - (b ?? 0)),
+      );
+      await again.process.signal('SIGTERM');
+      await cluster.open();
+    },
+  );
 
   await chapter('a program that was under way when its agent was killed is called again, the others once', async () => {
     const calls = async (node: number) => (await hookLines(node)).filter(([, id]) => id === failed.id);
@@ -182,7 +193,11 @@ echo "ended $MDMESH_ID" >> ${WORK_DIR}/hooked-$node
       }
       return cluster.status(3);
     });
-    await cluster.until('it is called again', 30_000, async () => (await words()).filter((word) => word === 'begun').length === 2);
+    await cluster.until(
+      'it is called again',
+      30_000,
+      async () => (await words()).filter((word) => word === 'begun').length === 2,
+    );
     await lab.guest(3).must(`rm ${wait(3)}`);
     await cluster.until('and ends', 30_000, async () => (await words()).includes('ended'));
     const place = join(cluster.folder(3), 'state', 'hooks', 'pager');
@@ -208,13 +223,17 @@ echo "ended $MDMESH_ID" >> ${WORK_DIR}/hooked-$node
     const isGone = async (): Promise<boolean> => {
       const { rc, out } = await lab
         .guest(2)
-        .sh(`curl -s -o /dev/null -w '%{http_code}' --unix-socket ${SOCKET} -H 'accept: application/cloudevents-batch+json' 'http://mdmesh/v1/events?limit=1&after=${from + 600}'`);
+        .sh(
+          `curl -s -o /dev/null -w '%{http_code}' --unix-socket ${SOCKET} -H 'accept: application/cloudevents-batch+json' 'http://mdmesh/v1/events?limit=1&after=${from + 600}'`,
+        );
       return rc === 0 && out === '410';
     };
     while ((await headOf(2)) < from + 700 || !(await isGone())) await lab.guest(2).must(flood, { timeoutMs: 60_000 });
     const head = await headOf(2);
     await slow.process.signal('SIGCONT');
-    await cluster.until('it is told what it missed', 30_000, async () => slow.told().some(({ event }) => event === 'missed'));
+    await cluster.until('it is told what it missed', 30_000, async () =>
+      slow.told().some(({ event }) => event === 'missed'),
+    );
     const told = slow.told();
     const at = told.findIndex(({ event }) => event === 'missed');
     const { count = 0, after = 0, cursor = 0 } = told[at]?.data ?? {};
@@ -223,7 +242,10 @@ echo "ended $MDMESH_ID" >> ${WORK_DIR}/hooked-$node
     assert.equal(after, told[at - 1]?.id, 'what it had heard before that is whole');
     await cluster.request(2, { verb: 'stop', array: 'the-next' });
     await cluster.until('it hears what comes then', 30_000, async () =>
-      slow.told().slice(at + 1).some(({ id }) => id === cursor + 1),
+      slow
+        .told()
+        .slice(at + 1)
+        .some(({ id }) => id === cursor + 1),
     );
     await slow.process.signal('SIGTERM');
   });
@@ -232,7 +254,10 @@ echo "ended $MDMESH_ID" >> ${WORK_DIR}/hooked-$node
     for (const node of cluster.nodes) {
       const { out } = await lab.guest(node).sh(`curl -s --unix-socket ${SOCKET} http://mdmesh/metrics`);
       assert.match(out, /^mdmesh_/m);
-      const { status, stdout, stderr, error } = spawnSync('promtool', ['check', 'metrics'], { input: out, encoding: 'utf8' });
+      const { status, stdout, stderr, error } = spawnSync('promtool', ['check', 'metrics'], {
+        input: out,
+        encoding: 'utf8',
+      });
       if (error === undefined) assert.equal(status, 0, `node ${node}: ${stdout}${stderr}`);
       else t.diagnostic(`promtool: ${error.message}`);
     }

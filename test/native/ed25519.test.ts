@@ -44,7 +44,11 @@ test('a changed bit of key, message or signature is taken by neither', () => {
   const part = fc.constantFrom('key' as const, 'message' as const, 'signature' as const);
   fc.assert(
     fc.property(part, fc.nat(31), fc.nat(7), (what, at, bit) => {
-      const parts = { key: raw.slice(), message: Buffer.from('a message of at least 32 bytes, so'), signature: Buffer.of() };
+      const parts = {
+        key: raw.slice(),
+        message: Buffer.from('a message of at least 32 bytes, so'),
+        signature: Buffer.of(),
+      };
       parts.signature = signed(parts.message);
       parts[what][at] = (parts[what][at] ?? 0) ^ (1 << bit);
       assert.equal(verifyEd25519(parts.key, parts.message, parts.signature), false);
@@ -74,7 +78,11 @@ test('of a key of small order anybody can sign, and neither takes that; nor a ke
   for (const key of small) {
     for (const commitment of small) {
       const signature = Buffer.concat([commitment, Buffer.alloc(32)]);
-      assert.equal(verifyEd25519(key, message, signature), false, `${key.toString('hex')} ${commitment.toString('hex')}`);
+      assert.equal(
+        verifyEd25519(key, message, signature),
+        false,
+        `${key.toString('hex')} ${commitment.toString('hex')}`,
+      );
       assert.equal(runtimeTakes(key, message, signature), false);
     }
   }

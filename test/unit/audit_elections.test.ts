@@ -65,7 +65,13 @@ class History {
   /** What an auditor says of elections, of a journal with all of it. */
   async judged(byDisks = true): Promise<Pick<Finding, 'severity' | 'text'>[]> {
     const dir = mkdtempSync(join(folder, 'n'));
-    const journal = await openJournal({ dir, now: () => new Date(), decode: decodeUnverified, log: () => {}, fsync: false });
+    const journal = await openJournal({
+      dir,
+      now: () => new Date(),
+      decode: decodeUnverified,
+      log: () => {},
+      fsync: false,
+    });
     for (const { event, sealed } of this.#events) journal.append(event, sealed);
     await journal.close();
     const peerIds = new Map(identities.map(({ peerId }, at) => [at + 1, peerId]));
@@ -108,7 +114,10 @@ test('a majority’s votes in a term before: what was configured then cannot be 
   await history.commit(SECOND, 2, [await history.word(SECOND, 2)]);
   const [found, ...more] = await history.judged();
   assert.equal(found?.severity, 'open');
-  assert.match(found?.text ?? '', /2 of 3 votes, where disks decide all are needed: if `quorum: nodes` was configured then/);
+  assert.match(
+    found?.text ?? '',
+    /2 of 3 votes, where disks decide all are needed: if `quorum: nodes` was configured then/,
+  );
   assert.deepEqual(more, [], 'once a term');
   // With the configuration of that time it is all that a master needs.
   const then = new History();
@@ -122,6 +131,9 @@ test('votes of all after disks had decided: nobody who knows the disks gives one
   await history.commit(SECOND, 2, await history.votes(SECOND, 2, NODES));
   const [found, ...more] = await history.judged();
   assert.equal(found?.severity, 'open');
-  assert.match(found?.text ?? '', /node 2's mastership of term 66 rests on 3 of 3 votes, after disks had decided in term 1/);
+  assert.match(
+    found?.text ?? '',
+    /node 2's mastership of term 66 rests on 3 of 3 votes, after disks had decided in term 1/,
+  );
   assert.deepEqual(more, []);
 });

@@ -229,13 +229,30 @@ test('a line of the journal is read without JSON’s parser, and as by it, also 
   const changes: object[] = [
     ...[0, 1, -1, 1.5, 2 ** 53 - 1, 2 ** 53, 1e21, '7', null].map((cursor) => ({ cursor })),
     // Bits in the last digit that stand for no byte; digits of another alphabet; none; some too few or too many.
-    ...['', 'AB==', 'AA==', 'AAB=', 'AAA=', 'A===', 'AAAA=', '====', 'AA-_', 'AA AA', 'AAAA\n', 'ä', 'A'.repeat(256 * 1024)].map(
-      (sealed) => ({ sealed }),
-    ),
+    ...[
+      '',
+      'AB==',
+      'AA==',
+      'AAB=',
+      'AAA=',
+      'A===',
+      'AAAA=',
+      '====',
+      'AA-_',
+      'AA AA',
+      'AAAA\n',
+      'ä',
+      'A'.repeat(256 * 1024),
+    ].map((sealed) => ({ sealed })),
     { sealed: 'A'.repeat(256 * 1024 + 4) },
-    ...['2026-01-02T03:04:05Z', `2026-01-02T03:04:05.${'0'.repeat(99)}Z`, '2026-02-30T00:00:00Z', '2026-01-02', '', 'x"'].map(
-      (appendedAt) => ({ appendedAt }),
-    ),
+    ...[
+      '2026-01-02T03:04:05Z',
+      `2026-01-02T03:04:05.${'0'.repeat(99)}Z`,
+      '2026-02-30T00:00:00Z',
+      '2026-01-02',
+      '',
+      'x"',
+    ].map((appendedAt) => ({ appendedAt })),
     ...[link.hash.toUpperCase(), link.hash.slice(1), `${link.hash}0`].flatMap((hash) => [{ hash }, { prev: hash }]),
     { more: 1 },
   ];
@@ -245,7 +262,8 @@ test('a line of the journal is read without JSON’s parser, and as by it, also 
     const found = parseLine(line);
     assert.deepEqual(found, bySchema(line), line.slice(0, 300));
     if (found !== null) taken += 1;
-    for (const other of [` ${line}`, `${line} `, line.replace(':', ': '), line.slice(0, -1)]) assert.equal(parseLine(other), null);
+    for (const other of [` ${line}`, `${line} `, line.replace(':', ': '), line.slice(0, -1)])
+      assert.equal(parseLine(other), null);
   }
   assert.equal(taken, 11);
 });
