@@ -22,7 +22,6 @@ export interface CheckedEvent {
   boot: string;
   bootNumber: number;
   sequence: number;
-  time: string;
   /** Of the envelope's bytes: the same in every journal that has it. */
   digest: string;
   body:
@@ -115,9 +114,9 @@ export class Checker {
       return { ...entry, fault: { rule: 'signature', why: textOf(error) } };
     }
     const { body, fault } = this.#body(event);
-    const { origin, boot, bootNumber, sequence, time } = event;
+    const { origin, boot, bootNumber, sequence } = event;
     const digest = digestOf('sha256', envelope, 'base64').slice(0, 24);
-    return { ...entry, event: { origin, boot, bootNumber, sequence, time, digest, body }, fault };
+    return { ...entry, event: { origin, boot, bootNumber, sequence, digest, body }, fault };
   }
 
   #open(envelope: Uint8Array): Event {
