@@ -59,6 +59,11 @@ export type CheckedLine =
   /** Nothing that could be read as an entry. */
   | { kind: 'none' };
 
+type Judged = Pick<Extract<CheckedLine, { kind: 'entry' }>, 'event' | 'fault'>;
+
+/** Some ten megabytes. */
+const JUDGED_MAX = 20_000;
+
 interface CertificateVerdict {
   votes: Vote[];
   byDisks: boolean;
@@ -71,6 +76,8 @@ export class Checker {
   readonly #verifies: Verifies;
   readonly #keys = new Map<NodeId, PublicKey>();
   readonly #majority: number;
+  /** Envelopes of late, by their bytes: other nodes' journals have the same ones, at about the same place. */
+  readonly #judged = new Map<string, Judged>();
   /** A term's certificate stands in each of its commits: by the text of it. */
   readonly #certificates = new Map<string, CertificateVerdict>();
 
@@ -100,23 +107,32 @@ export class Checker {
       return head === null ? { kind: 'none' } : { kind: 'head', head };
     }
     const { cursor, prev, hash, sealed } = link;
-    const entry = { kind: 'entry' as const, cursor, prev, hash, event: null };
+    const entry = { kind: 'entry' as const, cursor, prev, hash };
     const counted = hashOf(link);
     if (counted !== hash) {
       const why = `its bytes hash to ${counted.slice(0, 12)}…, it states ${hash.slice(0, 12)}…`;
-      return { ...entry, fault: { rule: 'chain', why } };
+      return { ...entry, event: null, fault: { rule: 'chain', why } };
     }
     const envelope = Buffer.from(sealed, 'base64');
-    let event: Event;
+    const digest = digestOf('sha256', envelope, 'base64');
+    const judged = this.#judged.get(digest) ?? this.#judge(envelope, digest);
+    return { ...entry, ...judged };
+  }
+
+  #judge(envelope: Buffer, digest: string): Judged {
+    let judged: Judged;
     try {
-      event = this.#open(envelope);
+      const event = this.#open(envelope);
+      const { body, fault } = this.#body(event);
+      const { origin, boot, bootNumber, sequence } = event;
+      judged = { event: { origin, boot, bootNumber, sequence, digest: digest.slice(0, 24), body }, fault };
     } catch (error) {
-      return { ...entry, fault: { rule: 'signature', why: textOf(error) } };
+      judged = { event: null, fault: { rule: 'signature', why: textOf(error) } };
     }
-    const { body, fault } = this.#body(event);
-    const { origin, boot, bootNumber, sequence } = event;
-    const digest = digestOf('sha256', envelope, 'base64').slice(0, 24);
-    return { ...entry, event: { origin, boot, bootNumber, sequence, digest, body }, fault };
+    this.#judged.set(digest, judged);
+    const [oldest] = this.#judged.keys();
+    if (this.#judged.size > JUDGED_MAX && oldest !== undefined) this.#judged.delete(oldest);
+    return judged;
   }
 
   #open(envelope: Uint8Array): Event {

@@ -62,9 +62,10 @@ export async function readJournal(named: NamedJournal, checker: LineChecker): Pr
     from: 0,
   };
   const chain = new ChainReader(journal);
+  let pieces = 0;
   for (const file of files) {
     chain.begin(file);
-    for await (const { lines, rest } of checkedPieces(file, checker)) {
+    for await (const { lines, rest } of checkedPieces(file, (bytes) => checker.check(bytes, pieces++))) {
       for (const line of lines) chain.take(line);
       if (rest > 0) chain.cutOff(rest);
       if (chain.broken) break;
@@ -77,7 +78,7 @@ export async function readJournal(named: NamedJournal, checker: LineChecker): Pr
 /** Two pieces are read ahead, so that no thread waits for the file, nor for the rules. */
 async function* checkedPieces(
   file: string,
-  checker: LineChecker,
+  check: (bytes: Buffer) => Promise<CheckedLine[]>,
 ): AsyncGenerator<{ lines: CheckedLine[]; rest: number }> {
   const ahead: Promise<CheckedLine[]>[] = [];
   let kept: Buffer = Buffer.alloc(0);
@@ -87,7 +88,7 @@ async function* checkedPieces(
     const end = bytes.lastIndexOf(10) + 1;
     kept = bytes.subarray(end);
     if (end === 0) continue;
-    const asked = checker.check(bytes.subarray(0, end));
+    const asked = check(bytes.subarray(0, end));
     // Awaited below, in its turn.
     asked.catch(() => undefined);
     ahead.push(asked);

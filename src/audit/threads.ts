@@ -6,8 +6,11 @@ import type { AuditedCluster } from './index.ts';
 import type { Answer } from './worker.ts';
 
 export interface LineChecker {
-  /** @param bytes whole lines; not to be used any more afterwards */
-  check(bytes: Buffer): Promise<CheckedLine[]>;
+  /**
+   * @param bytes whole lines; not to be used any more afterwards
+   * @param piece the how many-eth of its journal: those of one number go to one thread, because journals of a cluster are much the same
+   */
+  check(bytes: Buffer, piece: number): Promise<CheckedLine[]>;
   close(): Promise<void>;
 }
 
@@ -36,13 +39,13 @@ export function checkInThreads(cluster: AuditedCluster, count: number): LineChec
   });
   let asked = 0;
   return {
-    check: (bytes) =>
+    check: (bytes, piece) =>
       new Promise((resolve, reject) => {
         if (failure !== null) return reject(failure);
         const id = asked++;
         waiting.set(id, { resolve, reject });
         const own = new Uint8Array(bytes);
-        workers[id % count]?.postMessage({ id, bytes: own }, [own.buffer]);
+        workers[piece % count]?.postMessage({ id, bytes: own }, [own.buffer]);
       }),
     close: async () => {
       await Promise.all(workers.map((worker) => worker.terminate()));
