@@ -776,7 +776,8 @@ export class Agent implements AgentFace {
       }
       case 'window-held': {
         const { array, since, sequence } = effect;
-        this.toNode(effect.to, { kind: 'window-held', array, since, sequence });
+        const writes = driver.writesEnded(effect.md);
+        this.toNode(effect.to, { kind: 'window-held', array, since, sequence, writes });
         break;
       }
       case 'extend':
@@ -1620,8 +1621,8 @@ export class Agent implements AgentFace {
         break;
       }
       case 'window-held': {
-        const { array, since, sequence } = message;
-        this.#feedLocal({ type: 'window-held', from, array, since, sequence });
+        const { array, since, sequence, writes } = message;
+        this.#feedLocal({ type: 'window-held', from, array, since, sequence, writes });
         break;
       }
       case 'progress': {
