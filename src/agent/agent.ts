@@ -18,6 +18,7 @@ import {
 import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
+import { textOf } from '../error_text.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
   type DiskSummary,
@@ -700,8 +701,6 @@ export class Agent implements AgentFace {
         break;
       case 'note':
         this.parts.log.info({ note: effect.name, term: this.term }, `lease: ${effect.text}`);
-        if (effect.name === 'duplicate-id')
-          this.notice('DuplicateId', 'critical', `node/${this.self}`, { why: effect.text });
         break;
     }
   }
@@ -1861,10 +1860,6 @@ function alarmOf(timers: Timers, rings: () => void): Alarm {
     },
     stop: () => stop(),
   };
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function errorOf(error: unknown): { code: string; text: string } {

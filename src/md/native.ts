@@ -41,6 +41,7 @@ const FUNCTIONS = [
   'preemptAndAbort',
   'clearReservations',
   'sdNotify',
+  'verifyEd25519',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];
 
