@@ -5,13 +5,17 @@
 import type { NodeId } from '#src/arrays/record.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
+import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { SimCluster } from './cluster.ts';
-import { type Chance, CLOCK_PACES, FAULTS, type Fault } from './faults.ts';
+import { type Chance, CLOCK_PACES, DRAWN, type Fault } from './faults.ts';
 import { Ground, type Violation } from './ground.ts';
+import { Hands } from './hands.ts';
+import type { Moment } from './moments.ts';
 import { operatorWish } from './operators.ts';
 import { Transcript } from './transcript.ts';
 
+const FAULTS: readonly Fault[] = [...DRAWN, ...AIMED];
 const HOUR_MS = 3_600_000;
 const DISK_MIB = 3;
 const BLOCKS = 24;
@@ -56,6 +60,7 @@ class Campaign implements Chance {
   readonly random: () => number;
   faults = 0;
   readonly #time: VirtualTime;
+  readonly #hands: Hands;
   readonly #seed: number;
   readonly #ends = new Set<() => void>();
   #faultsMeanMs = 5000;
@@ -76,6 +81,8 @@ class Campaign implements Chance {
     this.random = random;
     this.transcript = transcript;
     this.ground = new Ground(cluster, (who, text) => transcript.say(who, text));
+    this.#hands = new Hands(cluster, this.ground.moments);
+    cluster.onStore = (node) => this.ground.moments.tell('stores a vote', node);
     cluster.onCrash = (node) => {
       transcript.say(`node ${node}`, 'has lost its power');
       this.ground.crashed(node);
@@ -133,6 +140,14 @@ class Campaign implements Chance {
     this.#time.schedule(this.#time.clock() + delayMs, run);
   }
 
+  at(moment: Moment, run: (node: NodeId) => void): () => void {
+    return this.ground.moments.next(moment, run);
+  }
+
+  lateHands(node: NodeId, draw: (() => number) | null): void {
+    this.#hands.late(node, draw);
+  }
+
   say(text: string): void {
     this.transcript.say('fault', text);
   }
@@ -171,7 +186,7 @@ class Campaign implements Chance {
   /** Lets time pass, and ends early when a rule was broken. */
   async pass(ms: number): Promise<void> {
     const endMs = this.#time.clock() + ms;
-    while (this.ground.violation === null && (await this.#time.step(endMs)));
+    while (this.ground.violation === null && (await this.#time.step(endMs))) this.ground.step();
     if (this.ground.violation === null) await this.#time.pass(endMs - this.#time.clock());
   }
 
