@@ -24,9 +24,9 @@ function aboutALease(chance: Chance): number {
   return HOLDER_MS * 0.6 + (1.3 * VOTER_MS - HOLDER_MS * 0.6) * chance.random();
 }
 
-function killed({ cluster, later }: Chance, node: NodeId, awayMs: number): void {
-  cluster.killAgent(node);
-  later(awayMs, () => void cluster.startAgent(node));
+function killed(chance: Chance, node: NodeId, awayMs: number): void {
+  chance.cluster.killAgent(node);
+  chance.later(awayMs, () => void chance.cluster.startAgent(node));
 }
 
 function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop', lastsMs: number): void {

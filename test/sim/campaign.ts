@@ -248,7 +248,9 @@ class Campaign implements Chance {
       const application = this.pick(ground.applications);
       if (reader !== undefined && application !== undefined) {
         const { firstBlock, blocks } = application.region;
-        void ground.read(reader, application, firstBlock + Math.floor(this.random() * blocks));
+        // What a crash left in doubt is read most: of that there could be two stories.
+        const doubtful = cluster.isUp(application.node) ? undefined : this.pick(application.inDoubt());
+        void ground.read(reader, application, doubtful ?? firstBlock + Math.floor(this.random() * blocks));
       }
       this.later(this.between(20, 300), tick);
     };

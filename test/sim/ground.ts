@@ -2,7 +2,7 @@
  * Stands behind a simulated cluster and sees everything: each write to each disk, each lease, each copy, each journal. It asks the
  * checkers at the moments at which their rules can be broken, and keeps the first answer that is not good.
  */
-import type { ArrayRecord, CopyKind, NodeId, Version } from '#src/arrays/record.ts';
+import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { copySectors } from '#src/arrays/windows.ts';
 import { dataOffsetSectorsFor } from '#src/md/metadata.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
@@ -96,10 +96,13 @@ export class Ground {
     const record = this.#newest;
     if (record === null || record.md !== application.md) return;
     const line = this.#lines.get(record.uuid);
-    const released = this.#cluster
-      .status(application.node)
-      ?.arrays.find(({ record: { uuid } }) => uuid === record.uuid)?.released;
-    if (line !== undefined && released != null) line.relied = released;
+    // Nothing newer could be relied on.
+    if (line !== undefined && (line.relied === null || compareVersions(line.relied, record.version) < 0)) {
+      const released = this.#cluster
+        .status(application.node)
+        ?.arrays.find(({ record: { uuid } }) => uuid === record.uuid)?.released;
+      if (released != null) line.relied = released;
+    }
     this.judge(checkers.noReaderMissesAWrite, checkers.noReaderMissesAWrite(this.#cluster, record, application, block));
   }
 

@@ -13,6 +13,12 @@ export interface Mutation {
   /** Occurs once in the file. */
   from: string;
   to: string;
+  /** A second place: of the same rule, or of the rule that covers this one. */
+  also?: { file: string; from: string; to: string };
+  /** Words of the faults among which it matters; the others stay away. Left out: all. */
+  aim?: readonly string[];
+  /** Why no checker can miss it alone. */
+  covered?: string;
 }
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -24,6 +30,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: "if (term === vote.term && !again) return 'voted';",
     to: '',
+    aim: ['the mastership goes round', 'few voters'],
   },
   {
     name: 'vote-stored-before-sent',
@@ -35,6 +42,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: `        store.catch(() => undefined);
         Promise.resolve()
           .then(() => this.sealEvent({ type: 'vote', term, candidate }))`,
+    aim: ['votes are stored slowly', 'power loss of the master'],
   },
   {
     name: 'voter-promise',
@@ -43,6 +51,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/state.ts',
     from: 'return promise !== null && promise.holder !== candidate && turn.now < promise.untilMs ? promise.holder : null;',
     to: 'return promise !== null && promise.holder !== candidate && turn.now < 0 ? promise.holder : null;',
+    aim: ['the mastership goes round', 'few voters', 'held back'],
   },
   {
     name: 'promise-outlasts-lease',
@@ -59,6 +68,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/start.ts',
     from: 'abstention: proof !== null ? null : abstention(config, vote, now),',
     to: 'abstention: proof !== null || vote !== null ? null : abstention(config, vote, now),',
+    aim: ['few voters', 'agent killed'],
   },
   {
     name: 'proof-of-this-boot',
@@ -67,6 +77,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/start.ts',
     from: 'return promise !== null && (promise.holder === null || promise.kernelBoot === kernelBoot);',
     to: 'return promise !== null && (promise.holder === null || kernelBoot !== null);',
+    aim: ['says goodbye'],
   },
   {
     name: 'proof-leaves-the-disk',
@@ -75,6 +86,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'if (turn.state.proofOnDisk) {',
     to: 'if (turn.state.proofOnDisk && turn.now < 0) {',
+    aim: ['says goodbye'],
   },
   {
     name: 'release-only-once',
@@ -83,6 +95,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'renew.term < floorTerm || renew.term <= releasedTerm) {',
     to: 'renew.term < floorTerm) {',
+    aim: ['says goodbye', 'agent stopped', 'held back', 'delay and reordering'],
   },
   {
     name: 'stale-renewal-refused',
@@ -91,6 +104,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'if (renew.term < votedTerm || renew.term < floorTerm || renew.term <= releasedTerm) {',
     to: 'if (votedTerm < 0 || renew.term <= releasedTerm) {',
+    aim: ['the mastership goes round', 'held back', 'few voters'],
   },
   // --- lease: holders ---------------------------------------------------------------------------------------------------
   {
@@ -100,6 +114,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/master.ts',
     from: 'const newest = Math.max(ack.echoSentAtMs, role.answeredSentAtMs.get(from) ?? ack.echoSentAtMs);',
     to: 'const newest = turn.now;',
+    aim: ['held back', 'clocks apart'],
   },
   {
     name: 'lease-needs-majority',
@@ -108,6 +123,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/master.ts',
     from: 'return newestFirst[majority(turn.state.config) - 1] ?? null;',
     to: 'return newestFirst[majority(turn.state.config) - 2] ?? null;',
+    aim: ['isolation', 'held back'],
   },
   {
     name: 'election-needs-majority',
@@ -124,6 +140,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/master.ts',
     from: 'const leaseUntilMs = sentAtMs + config.holderMs;',
     to: 'const leaseUntilMs = now + config.holderMs + (sentAtMs - sentAtMs);',
+    aim: ['votes are stored slowly', 'clocks apart'],
   },
   {
     name: 'lease-expires',
@@ -143,6 +160,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: `    if (this.#persisting > 0) return;
     this.parts.driver.guard.endLease();`,
     to: '    if (this.#persisting > 0) return;',
+    aim: ['says goodbye', 'agent stopped'],
   },
   {
     name: 'lost-lease-ends-at-guard',
@@ -152,6 +170,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: `      case 'lost':
         driver.guard.endLease();`,
     to: `      case 'lost':`,
+    aim: ['split', 'loss', 'held back', 'clocks apart'],
+    covered: 'until its time is over a majority is bound to it, and nobody else can lead',
   },
   // --- grants, guard ----------------------------------------------------------------------------------------------------
   {
@@ -161,6 +181,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'extendGrant(turn, renew.term, renew.echoAckSentAtMs + config.holderMs);',
     to: 'extendGrant(turn, renew.term, turn.now + config.holderMs);',
+    aim: ['held back', 'clocks apart'],
   },
   {
     name: 'guard-deadline',
@@ -177,6 +198,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated.ts',
     from: 'if (!this.#guard.leaseLive)',
     to: 'if (this.#guard === null)',
+    aim: ['slow storage', 'writes metadata', 'it commits', 'agent killed'],
   },
   {
     name: 'held-at-agent-start',
@@ -185,6 +207,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: "if (metadata === 'external:mdmesh') await",
     to: "if (metadata === '') await",
+    aim: ['out of reach'],
   },
   // --- fencing, eviction ------------------------------------------------------------------------------------------------
   {
@@ -194,6 +217,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'const verdict = await this.parts.fencing.fence({',
     to: "const verdict = ((asked: { node: number; lastGrantMs: number }) => ({ ...asked, stopped: true, method: null, text: '' }))({",
+    aim: ['stands still', 'no switch works'],
   },
   {
     name: 'failed-fencing-vouches-not',
@@ -202,6 +226,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/fencing/fencing.ts',
     from: 'if (outcome.exitCode === 0 && !timedOut) {',
     to: 'if (outcome.exitCode !== null && !timedOut) {',
+    aim: ['no switch works'],
   },
   {
     name: 'watchdog-time',
@@ -210,6 +235,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/fencing/fencing.ts',
     from: 'const waitMs = Math.max(voterMs, holderMs + watchdogMs) + RESET_MARGIN_MS;',
     to: 'const waitMs = Math.min(voterMs, holderMs + watchdogMs, RESET_MARGIN_MS) / 10;',
+    aim: ['stands still', 'no switch works'],
   },
   {
     name: 'crash-leaves-doubt',
@@ -218,6 +244,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),',
     to: 'record: marksAfter(record, gone.dirty) === undefined ? withResync(left, copierFor(state, left), null) : left,',
+    aim: ['writes on one leg', 'writers end one'],
   },
   {
     name: 'another-boot-has-crashed',
@@ -226,6 +253,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (record.writers.includes(id) && node.kernelBoot !== admittedUnder) {',
     to: 'if (record.writers.includes(id) && admittedUnder === undefined) {',
+    aim: ['writes on one leg', 'power loss of a node'],
   },
   {
     name: 'crashed-writer-waits',
@@ -234,6 +262,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;',
     to: 'if (record.blind?.includes(state.self) === true) return true;',
+    aim: ['writers end one', 'power loss of a node'],
   },
   {
     name: 'crashed-keeps-its-marks',
@@ -242,6 +271,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };',
     to: '',
+    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
   },
   {
     name: 'marks-are-kept',
@@ -250,6 +280,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (marksAreNeeded(state, record)) return { op: null, settled: true };',
     to: '',
+    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
   },
   {
     name: 'marks-of-all-crashed',
@@ -258,6 +289,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'return union(before, writers);',
     to: 'return union(before, writers).slice(0, 1);',
+    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
   },
   {
     name: 'reads-keep-to-one-leg',
@@ -266,6 +298,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;",
     to: "const mark = copy?.kind === 'resync' && copy.by === state.self ? copy.fromSector : null;",
+    aim: ['writes on one leg', 'writers end one'],
   },
   // --- commits ----------------------------------------------------------------------------------------------------------
   {
@@ -275,6 +308,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'const results = await driver.writeMetadata(writes);\n      for (const member of stamped.members)',
     to: "const results: Awaited<ReturnType<typeof driver.writeMetadata>> = kind === 'create' ? await driver.writeMetadata(writes) : [];\n      for (const member of stamped.members)",
+    aim: ['power loss of all', 'power loss of the master'],
   },
   {
     name: 'released-after-all-applied',
@@ -283,6 +317,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "const waiting = [...new Set(touching)].filter((id) => nodes.get(id)?.fencing !== 'stopped');",
     to: 'const waiting = [...new Set(touching)].filter((id) => id === state.self);',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'waits-for-former-writers',
@@ -291,6 +326,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: '        ...(array.record === null ? [] : mayTouch(array.record)),\n',
     to: '',
+    aim: ['says goodbye', 'does not hear of it'],
   },
   {
     name: 'gates-after-release',
@@ -299,14 +335,21 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return observation?.held === true ? record : released;',
     to: 'return observation?.held === true || released === null ? record : record;',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'gates-after-agreement',
     rule: 'a gate is answered only for failures that are agreed on',
-    removed: 'the agreement',
+    removed: "the agreement, and the driver's last look, which covers it",
     file: 'src/arrays/local.ts',
     from: 'diverged(observation, agreed, state.self).length === 0 && diverged(observation, record, state.self).length === 0',
     to: 'diverged(observation, agreed, state.self).length >= 0',
+    aim: ['does not hear of it', 'second leg'],
+    also: {
+      file: 'src/md/simulated.ts',
+      from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
+      to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
+    },
   },
   {
     name: 'only-settled-gates',
@@ -315,6 +358,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated.ts',
     from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
     to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
+    aim: ['second leg', 'late hands'],
   },
   {
     name: 'path-let-go-after-release',
@@ -323,6 +367,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;',
     to: 'if (released === null || (good.has(uuid) && goodForOthers.has(uuid))) continue;',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'faulty-before-let-go',
@@ -331,6 +376,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };",
     to: "return { op: faulty ? 'set-faulty' : 'release-path', member: uuid };",
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'faulty-under-hold',
@@ -339,6 +385,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'open-after-release',
@@ -347,6 +394,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (released === null) return false;\n  if (compareVersions(released.version, record.version) >= 0) return true;',
     to: 'if (compareVersions(released?.version ?? record.version, record.version) <= 0) return true;\n  if (released === null) return false;',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'writers-only',
@@ -355,6 +403,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);',
     to: 'return state.leaving || now >= state.grantUntilMs;',
+    aim: ['isolation', 'power loss of a node', 'agent killed'],
   },
   {
     name: 'last-copy-stays',
@@ -363,6 +412,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));",
     to: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, ...besides));",
+    aim: ['disk fails', 'given up, and given back'],
   },
   {
     name: 'stale-term-refused',
@@ -371,6 +421,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'if (staleTerm(event, this.term)) {',
     to: 'if (staleTerm(event, 0)) {',
+    aim: ['held back', 'the mastership goes round', 'gossip told twice'],
+    covered:
+      'records are compared by their terms first; and what an older term has committed stands on the members, where the newer one began',
   },
   {
     name: 'older-record-ignored',
@@ -379,14 +432,26 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (known !== undefined && compareVersions(record.version, known.record.version) <= 0) break;',
     to: 'if (known !== undefined && compareVersions(record.version, known.record.version) === 0) break;',
+    aim: ['gossip told twice', 'held back', 'does not hear of it'],
+    also: {
+      file: 'src/agent/agent.ts',
+      from: 'if (known !== undefined && compareVersions(known.record.version, body.record.version) >= 0) return;',
+      to: '',
+    },
   },
   {
     name: 'replay-refused',
     rule: 'no event is taken twice',
-    removed: 'the memory of what was seen',
+    removed: "the memory of what was seen, and the journal's index, which covers it",
     file: 'src/wire/acceptance.ts',
     from: "if (event.sequence <= cursor.contiguous || cursor.beyond.has(event.sequence)) return refused('duplicate');",
     to: '',
+    aim: ['gossip told twice'],
+    also: {
+      file: 'src/journal/ledger.ts',
+      from: 'if (this.#index.has(event.origin, event.bootNumber, event.sequence)) return null;',
+      to: '',
+    },
   },
   {
     name: 'journal-refuses-twice',
@@ -395,6 +460,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/journal/ledger.ts',
     from: 'if (this.#index.has(event.origin, event.bootNumber, event.sequence)) return null;',
     to: '',
+    aim: ['gossip told twice', 'agent killed'],
+    covered: 'what is seen twice is refused before it comes to the journal; the row before has both removed',
   },
   // --- a new master -----------------------------------------------------------------------------------------------------
   {
@@ -404,6 +471,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (known !== null && compareVersions(known, record.version) > 0) {',
     to: 'if (known !== null && known.index < 0) {',
+    aim: ['lose power', 'hidden at boot', 'given up is back'],
   },
   {
     name: 'newest-by-all-members',
@@ -412,6 +480,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (found.complete) return null;',
     to: 'if (found.complete || record.version.index >= 0) return null;',
+    aim: ['lose power', 'hidden at boot', 'given up is back'],
   },
   {
     name: 'newest-of-the-disks',
@@ -420,6 +489,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/metadata.ts',
     from: 'if (newest === null || compareVersions(header.record.version, newest.record.version) > 0) newest = header;',
     to: 'newest ??= header;',
+    aim: ['given up is back'],
   },
   // --- copies -----------------------------------------------------------------------------------------------------------
   {
@@ -429,6 +499,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/windows.ts',
     from: 'const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence);',
     to: 'const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence && now < 0);',
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'window-answered-when-held',
@@ -437,6 +508,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'const settled = array.busy === null && observation !== undefined && holdsRange(observation, known);',
     to: 'const settled = observation !== undefined || holdsRange(null, known);',
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'window-let-go-behind',
@@ -445,6 +517,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/windows.ts',
     from: '    askedFrom: before.doneSector,',
     to: '    askedFrom: before.allowedSector,',
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'held-until-told-where',
@@ -453,6 +526,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'const wanted = copiedElsewhere(state, record) ? told : NOTHING;',
     to: 'const wanted = copiedElsewhere(state, record) ? (told ?? NOTHING) : NOTHING;',
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'one-node-copies',
@@ -461,6 +535,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };",
     to: "if (!started && thawed && !runs && !stuck) return { op: { op: 'freeze' }, settled: false };",
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'copy-after-release',
@@ -469,6 +544,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};',
     to: 'if (runs || now >= state.grantUntilMs) return {};',
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'end-of-this-copy',
@@ -477,6 +553,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (resync?.by === input.from && resync.since === observation.since) {',
     to: 'if (resync != null) {',
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'rebuilt-before-read',
@@ -485,6 +562,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "const fromSector = copy?.kind === 'recovery' && copy.by === state.self ? copy.fromSector : 0;",
     to: "const fromSector = copy?.kind === 'recovery' ? record.componentSectors : 0;",
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'attached-before-applied',
@@ -493,6 +571,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };",
     to: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: true };",
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'legs-before-spares',
@@ -501,5 +580,6 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,\n  );\n  const resync",
     to: "    member.role === 'spare' && member.slot !== null ? { ...member, slot: null } : member,\n  );\n  const resync",
+    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
 ];
