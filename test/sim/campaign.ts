@@ -314,12 +314,6 @@ class Campaign implements Chance {
     this.#over = true;
     this.say('all faults are over');
     for (const end of [...this.#ends]) end();
-    for (const node of cluster.nodes) {
-      cluster.thaw(node);
-      if (!cluster.isUp(node)) void cluster.powerOn(node);
-      else void cluster.startAgent(node);
-    }
-    for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
     await this.#until('one master that all follow', CALM_WITHIN_MS, () => this.#oneMaster());
     await this.#madeWhole();
     const before = ground.applications.map(({ acknowledged }) => acknowledged);
@@ -330,13 +324,20 @@ class Campaign implements Chance {
     await this.#judgeDisks();
   }
 
-  #oneMaster(): boolean {
+  /** Again and again: an order to fence, or the last part of a fault, may have been on its way. */
+  #mends(): void {
     const { cluster } = this;
-    // Who was fenced by an order that was on its way comes back.
     for (const node of cluster.nodes) {
+      cluster.thaw(node);
       if (!cluster.isUp(node)) void cluster.powerOn(node);
       else if (cluster.agent(node) === null) void cluster.startAgent(node);
     }
+    for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
+  }
+
+  #oneMaster(): boolean {
+    const { cluster } = this;
+    this.#mends();
     const seen = new Set(cluster.nodes.map((node) => cluster.status(node)?.lease.master ?? null));
     const [master] = seen;
     return seen.size === 1 && master != null && cluster.masters().includes(master);
