@@ -3,6 +3,7 @@
  * faults meet such a moment once in many hours.
  */
 import type { NodeId } from '#src/arrays/record.ts';
+import type { Request } from '#src/wire/messages.ts';
 import { type Chance, CLOCK_PACES, crash, type Fault, heal, others, running, shuffled } from './faults.ts';
 import { MOMENTS, type Moment } from './moments.ts';
 
@@ -367,6 +368,42 @@ const stories: Fault[] = [
         for (const mend of ends) mend();
       };
       return { text: `then disks are slow by ${delayMs.toFixed(0)} ms`, lastsMs: chance.between(4000, 12_000), end };
+    },
+  },
+  {
+    name: 'a slow copy, and its copier goes',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const asker = chance.pick(running(chance));
+      if (asker === undefined) return null;
+      const ask = (request: Request) => cluster.ask(asker, request);
+      const how = chance.pick(['stopped', 'isolated', 'killed', 'frozen', 'stays'] as const) ?? 'stays';
+      const what = chance.pick(['repair', 'member'] as const) ?? 'repair';
+      const device = `/dev/${chance.pick(cluster.storage.names())}`;
+      const cuts: [NodeId, NodeId][] = [];
+      void ask({ verb: 'sync-limit', array: 'md0', limitKib: Math.round(chance.between(150, 1500)) }).then(async () => {
+        if (what === 'repair') return void (await ask({ verb: 'action', array: 'md0', action: 'repair' }));
+        await ask({ verb: 'fail', array: 'md0', device });
+        await ask({ verb: 'remove', array: 'md0', device });
+        await ask({ verb: 'add', array: 'md0', device, force: false });
+      });
+      const cancel = chance.at('goes on with a copy', (copier) => {
+        chance.later(chance.between(5, 3000), () => {
+          if (!cluster.isRunning(copier)) return;
+          if (how === 'isolated') cuts.push(...isolate(chance, copier));
+          if (how === 'killed') killed(chance, copier, chance.between(5, 3000));
+          if (how === 'frozen') still(chance, copier, 'process', aboutALease(chance));
+          if (how === 'stopped')
+            void cluster.stopAgent(copier).then(() => chance.later(500, () => void cluster.startAgent(copier)));
+        });
+      });
+      const end = () => {
+        cancel();
+        heal(chance, cuts);
+        void ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
+      };
+      return { text: `${what} of ${device}: ${how}`, lastsMs: chance.between(5000, 20_000), end };
     },
   },
   {

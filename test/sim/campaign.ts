@@ -310,7 +310,7 @@ class Campaign implements Chance {
   // --- the end --------------------------------------------------------------------------------------------------------
 
   async #calm(): Promise<void> {
-    const { cluster, ground } = this;
+    const { ground } = this;
     this.#over = true;
     this.say('all faults are over');
     for (const end of [...this.#ends]) end();

@@ -499,7 +499,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/windows.ts',
     from: 'const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence);',
     to: 'const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence && now < 0);',
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'window-answered-when-held',
@@ -508,7 +508,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'const settled = array.busy === null && observation !== undefined && holdsRange(observation, known);',
     to: 'const settled = observation !== undefined || holdsRange(null, known);',
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'window-let-go-behind',
@@ -517,7 +517,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/windows.ts',
     from: '    askedFrom: before.doneSector,',
     to: '    askedFrom: before.allowedSector,',
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'held-until-told-where',
@@ -526,7 +526,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'const wanted = copiedElsewhere(state, record) ? told : NOTHING;',
     to: 'const wanted = copiedElsewhere(state, record) ? (told ?? NOTHING) : NOTHING;',
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'one-node-copies',
@@ -535,7 +535,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };",
     to: "if (!started && thawed && !runs && !stuck) return { op: { op: 'freeze' }, settled: false };",
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'copy-after-release',
@@ -544,7 +544,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};',
     to: 'if (runs || now >= state.grantUntilMs) return {};',
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'end-of-this-copy',
@@ -553,7 +553,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (resync?.by === input.from && resync.since === observation.since) {',
     to: 'if (resync != null) {',
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'rebuilt-before-read',
@@ -562,7 +562,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "const fromSector = copy?.kind === 'recovery' && copy.by === state.self ? copy.fromSector : 0;",
     to: "const fromSector = copy?.kind === 'recovery' ? record.componentSectors : 0;",
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'attached-before-applied',
@@ -571,7 +571,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };",
     to: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: true };",
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'legs-before-spares',
@@ -580,6 +580,6 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,\n  );\n  const resync",
     to: "    member.role === 'spare' && member.slot !== null ? { ...member, slot: null } : member,\n  );\n  const resync",
-    aim: ['given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
 ];
