@@ -34,6 +34,8 @@ export interface CampaignOptions {
   faults?: readonly string[];
   /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
   faultsEveryMs?: number;
+  /** What comes after the faults: the cluster comes to rest, and disks are compared. @default true */
+  calm?: boolean;
   onProgress?: (simulatedMs: number) => void;
 }
 
@@ -203,7 +205,13 @@ class Campaign implements Chance {
     }
   }
 
-  async run({ hours = 0.05, faults, faultsEveryMs, onProgress = () => undefined }: CampaignOptions): Promise<void> {
+  async run({
+    hours = 0.05,
+    faults,
+    faultsEveryMs,
+    calm = true,
+    onProgress = () => undefined,
+  }: CampaignOptions): Promise<void> {
     this.#faultsMeanMs = faultsEveryMs ?? this.#faultsMeanMs;
     if (faults !== undefined) this.#faults = FAULTS.filter(({ name }) => faults.some((word) => name.includes(word)));
     if (this.#faults.length === 0) throw new Error(`no fault is named ${faults?.join(' or ')}; see test/sim/faults.ts`);
@@ -216,7 +224,7 @@ class Campaign implements Chance {
       await this.pass(Math.min(endMs - this.#time.clock(), 10_000));
       onProgress(this.#time.clock());
     }
-    if (this.ground.violation === null) await this.#calm();
+    if (calm && this.ground.violation === null) await this.#calm();
   }
 
   /** Each application runs as long as its machine has power, and begins anew at the next boot. */

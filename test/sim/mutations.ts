@@ -17,6 +17,8 @@ export interface Mutation {
   also?: { file: string; from: string; to: string };
   /** Words of the faults among which it matters; the others stay away. Left out: all. */
   aim?: readonly string[];
+  /** Its lack shows when faults are over: nothing comes to rest, or legs differ. */
+  calm?: true;
   /** Why no checker can miss it alone. */
   covered?: string;
 }
@@ -132,6 +134,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/candidate.ts',
     from: 'role.votes.size < majority(config) - 1) return;',
     to: 'role.votes.size < majority(config) - 2) return;',
+    calm: true,
   },
   {
     name: 'lease-counts-from-request',
@@ -245,6 +248,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),',
     to: 'record: marksAfter(record, gone.dirty) === undefined ? withResync(left, copierFor(state, left), null) : left,',
     aim: ['writes on one leg', 'writers end one'],
+    calm: true,
   },
   {
     name: 'another-boot-has-crashed',
@@ -254,6 +258,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (record.writers.includes(id) && node.kernelBoot !== admittedUnder) {',
     to: 'if (record.writers.includes(id) && admittedUnder === undefined) {',
     aim: ['writes on one leg', 'power loss of a node'],
+    calm: true,
   },
   {
     name: 'crashed-writer-waits',
@@ -272,6 +277,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };',
     to: '',
     aim: ['writers end one', 'writes on one leg', 'power loss of all'],
+    calm: true,
   },
   {
     name: 'marks-are-kept',
@@ -281,6 +287,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (marksAreNeeded(state, record)) return { op: null, settled: true };',
     to: '',
     aim: ['writers end one', 'writes on one leg', 'power loss of all'],
+    calm: true,
   },
   {
     name: 'marks-of-all-crashed',
@@ -290,6 +297,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'return union(before, writers);',
     to: 'return union(before, writers).slice(0, 1);',
     aim: ['writers end one', 'writes on one leg', 'power loss of all'],
+    calm: true,
   },
   {
     name: 'reads-keep-to-one-leg',
@@ -309,6 +317,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const results = await driver.writeMetadata(writes);\n      for (const member of stamped.members)',
     to: "const results: Awaited<ReturnType<typeof driver.writeMetadata>> = kind === 'create' ? await driver.writeMetadata(writes) : [];\n      for (const member of stamped.members)",
     aim: ['power loss of all', 'power loss of the master'],
+    calm: true,
   },
   {
     name: 'released-after-all-applied',
@@ -509,6 +518,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const settled = array.busy === null && observation !== undefined && holdsRange(observation, known);',
     to: 'const settled = observation !== undefined || holdsRange(null, known);',
     aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
   {
     name: 'window-let-go-behind',
@@ -518,6 +528,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: '    askedFrom: before.doneSector,',
     to: '    askedFrom: before.allowedSector,',
     aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
   {
     name: 'held-until-told-where',
@@ -554,6 +565,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (resync?.by === input.from && resync.since === observation.since) {',
     to: 'if (resync != null) {',
     aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
   {
     name: 'rebuilt-before-read',
@@ -572,6 +584,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };",
     to: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: true };",
     aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
   {
     name: 'legs-before-spares',
@@ -581,5 +594,6 @@ export const MUTATIONS: readonly Mutation[] = [
     from: "    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,\n  );\n  const resync",
     to: "    member.role === 'spare' && member.slot !== null ? { ...member, slot: null } : member,\n  );\n  const resync",
     aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
 ];
