@@ -225,23 +225,28 @@ const stories: Fault[] = [
       const [first] = cluster.masters();
       if (first === undefined) return null;
       const before = isolate(chance, first);
+      // One that has ended brings nothing back of what it was about to send.
+      const ends = chance.random() < 0.6;
+      if (ends) cluster.killAgent(first);
       let after: [NodeId, NodeId][] = [];
       const cancel = chance.at('is elected', (second) => {
         chance.later(1.6 * VOTER_MS * chance.random(), () => {
           after = isolate(chance, second);
           const apart = chance.random() < 0.5 ? 1.3 * VOTER_MS * chance.random() : 0;
           // These two never meet: what the second has done the first learns of others only.
-          chance.later(apart, () =>
+          chance.later(apart, () => {
             heal(
               chance,
               before.filter(([, other]) => other !== second),
-            ),
-          );
+            );
+            void cluster.startAgent(first);
+          });
         });
       });
       const end = () => {
         cancel();
         heal(chance, [...before, ...after]);
+        void cluster.startAgent(first);
       };
       return { text: `away from node ${first}`, lastsMs: chance.between(9000, 22_000), end };
     },
@@ -435,11 +440,22 @@ const stories: Fault[] = [
       const disk = chance.pick(cluster.storage.names());
       if (node === undefined || disk === undefined) return null;
       const delayMs = chance.between(100, 900);
-      const end = cluster.storage.fault({ node, disk, kind: 'slow', delayMs });
-      chance.later(delayMs * (1 + 2 * chance.random()), () => {
-        if (cluster.isUp(node)) crash(chance, [node], () => chance.between(2000, 15_000));
+      const mend = cluster.storage.fault({ node, disk, kind: 'slow', delayMs });
+      const limit = (limitKib: number | null) => void cluster.ask(node, { verb: 'sync-limit', array: 'md0', limitKib });
+      // So that it takes a while until what is in doubt is made one.
+      if (chance.random() < 0.6) limit(Math.round(chance.between(150, 1000)));
+      chance.later(300 + delayMs * (1 + 2 * chance.random()), () => {
+        if (cluster.isUp(node)) crash(chance, [node], () => chance.between(300, 12_000));
       });
-      return { text: `node ${node}, ${disk} is behind by ${delayMs.toFixed(0)} ms`, lastsMs: 4000, end };
+      const end = () => {
+        mend();
+        limit(null);
+      };
+      return {
+        text: `node ${node}, ${disk} is behind by ${delayMs.toFixed(0)} ms`,
+        lastsMs: chance.between(3000, 8000),
+        end,
+      };
     },
   },
   {

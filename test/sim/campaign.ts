@@ -253,14 +253,16 @@ class Campaign implements Chance {
     const { cluster, ground } = this;
     const tick = (): void => {
       const reader = this.pick(cluster.up());
-      const application = this.pick(ground.applications);
+      // What a crash left in doubt is read most: of that there could be two stories.
+      const crashed = ground.applications.filter(({ node }) => !cluster.isUp(node));
+      const inDoubt = crashed.length > 0;
+      const application = this.pick(inDoubt && this.random() < 0.7 ? crashed : ground.applications);
       if (reader !== undefined && application !== undefined) {
         const { firstBlock, blocks } = application.region;
-        // What a crash left in doubt is read most: of that there could be two stories.
-        const doubtful = cluster.isUp(application.node) ? undefined : this.pick(application.inDoubt());
+        const doubtful = this.random() < 0.7 ? this.pick(application.inDoubt()) : undefined;
         void ground.read(reader, application, doubtful ?? firstBlock + Math.floor(this.random() * blocks));
       }
-      this.later(this.between(20, 300), tick);
+      this.later(inDoubt ? this.between(5, 60) : this.between(20, 300), tick);
     };
     tick();
   }
