@@ -386,13 +386,8 @@ const together: Fault[] = [
         );
       const blind = cluster.nodes.filter(() => chance.random() < 0.8);
       let over = false;
-      const waits = known().length > 0 ? 0 : 3000;
       const look = (leftMs: number): void => {
-        if (leftMs > 0 && !agreed()) {
-          const againMs = known().length > 0 ? 0.2 : 2;
-          chance.later(againMs, () => look(leftMs - againMs));
-          return;
-        }
+        if (leftMs > 0 && !agreed()) return chance.later(0.2, () => look(leftMs - 0.2));
         chance.later(chance.between(0.1, 4), () => {
           if (over) return void mend();
           crash(chance, cluster.up(), () => chance.between(300, 1500));
@@ -400,9 +395,12 @@ const together: Fault[] = [
           for (const node of blind) cluster.storage.hide(node, other);
         });
       };
-      look(waits);
+      if (known().length > 0) look(0);
+      const cancel = known().length > 0 ? () => undefined : chance.at('fails a member', () => look(200));
       const end = () => {
         over = true;
+        cancel();
+        mend();
         for (const node of blind) cluster.storage.show(node, other);
       };
       const text = `${leg}; back without ${other} on ${blind.join(' ') || 'no node'}`;
