@@ -387,7 +387,10 @@ const together: Fault[] = [
       const blind = cluster.nodes.filter(() => chance.random() < 0.8);
       let over = false;
       const look = (leftMs: number): void => {
-        if (leftMs > 0 && !agreed()) return chance.later(0.2, () => look(leftMs - 0.2));
+        if (leftMs > 0 && !agreed()) {
+          chance.later(0.2, () => look(leftMs - 0.2));
+          return;
+        }
         chance.later(chance.between(0.1, 4), () => {
           if (over) return void mend();
           crash(chance, cluster.up(), () => chance.between(300, 1500));
@@ -395,8 +398,9 @@ const together: Fault[] = [
           for (const node of blind) cluster.storage.hide(node, other);
         });
       };
-      if (known().length > 0) look(0);
-      const cancel = known().length > 0 ? () => undefined : chance.at('fails a member', () => look(200));
+      const waits = known().length === 0;
+      const cancel = waits ? chance.at('fails a member', () => look(200)) : () => undefined;
+      if (!waits) look(0);
       const end = () => {
         over = true;
         cancel();
