@@ -248,7 +248,7 @@ const stories: Fault[] = [
         heal(chance, [...before, ...after]);
         void cluster.startAgent(first);
       };
-      return { text: `away from node ${first}`, lastsMs: chance.between(9000, 22_000), end };
+      return { text: `away from node ${first}`, lastsMs: chance.between(13_000, 24_000), end };
     },
   },
   {

@@ -18,7 +18,9 @@ export interface Mutation {
   /** Words of the faults among which it matters; the others stay away. Left out: all. */
   aim?: readonly string[];
   /** Its lack shows when faults are over: nothing comes to rest, or legs differ. */
-  calm?: true;
+  calm?: boolean;
+  /** Stories that must not meet: between two of them, in the mean. */
+  everyMs?: number;
   /** Why no checker can miss it alone. */
   covered?: string;
 }
@@ -32,7 +34,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: "if (term === vote.term && !again) return 'voted';",
     to: '',
-    aim: ['the mastership goes round', 'few voters'],
+    aim: ['the mastership goes round'],
+    everyMs: 12_000,
   },
   {
     name: 'vote-stored-before-sent',
@@ -106,7 +109,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'if (renew.term < votedTerm || renew.term < floorTerm || renew.term <= releasedTerm) {',
     to: 'if (votedTerm < 0 || renew.term <= releasedTerm) {',
-    aim: ['the mastership goes round', 'held back', 'few voters'],
+    aim: ['the mastership goes round', 'held back'],
+    everyMs: 8000,
   },
   // --- lease: holders ---------------------------------------------------------------------------------------------------
   {

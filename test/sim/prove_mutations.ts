@@ -30,8 +30,9 @@ interface Proof {
 }
 
 /** Most wrongs are seen at once: only some show when all faults are over. */
-function jobOf(seed: number, { aim, calm = false }: Mutation): Job {
-  const job = { seed, hours: HOURS, faultsEveryMs: FAULTS_EVERY_MS, calm, transcript: false };
+function jobOf(seed: number, { aim, calm = false, everyMs }: Mutation): Job {
+  const [hours, faultsEveryMs] = everyMs === undefined ? [HOURS, FAULTS_EVERY_MS] : [2 * HOURS, everyMs];
+  const job = { seed, hours, faultsEveryMs, calm, transcript: false };
   return aim === undefined ? job : { ...job, faults: aim };
 }
 
