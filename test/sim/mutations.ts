@@ -111,6 +111,8 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'if (votedTerm < 0 || renew.term <= releasedTerm) {',
     aim: ['the mastership goes round', 'held back'],
     everyMs: 8000,
+    covered:
+      'bound to the newer holder a voter answers no other, and when that promise has run out so has the lease that rests on it',
   },
   // --- lease: holders ---------------------------------------------------------------------------------------------------
   {
@@ -234,6 +236,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (outcome.exitCode === 0 && !timedOut) {',
     to: 'if (outcome.exitCode !== null && !timedOut) {',
     aim: ['no switch works'],
+    everyMs: 10_000,
   },
   {
     name: 'watchdog-time',
