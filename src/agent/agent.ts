@@ -243,6 +243,11 @@ export class Agent implements AgentFace {
     return leaseSummary(this.#lease).term;
   }
 
+  /** As the core has it: for those who judge a simulation. */
+  get lease(): LeaseState {
+    return this.#lease;
+  }
+
   now(): number {
     return this.parts.driver.now();
   }

@@ -424,6 +424,19 @@ test('progress is committed every two seconds, with new events, and told in step
   );
 });
 
+test('the end of a copy is no checkpoint: whoever went on from there would have nothing to begin, nor to end', () => {
+  const master = new Master(mirror({ resync: copy(1, 5, 'resync', { fromSector: 600 }) }));
+  master.now += 2000;
+  master.progress(1000);
+  assert.equal(master.array?.pending, null);
+  master.ask({ what: 'action', action: 'frozen' });
+  assert.equal(master.commit().resync?.fromSector, 600, 'nor is it where a halted copy goes on');
+  const other = new Master(mirror({ resync: copy(1, 5, 'resync', { fromSector: 600 }) }));
+  other.now += 2000;
+  other.progress(999);
+  assert.equal(other.commit().resync?.fromSector, 999);
+});
+
 test('a new master goes on from the last checkpoint, as a copy of its own', () => {
   const master = new Master(mirror({ resync: copy(3, 4, 'resync', { fromSector: 600 }) }));
   assert.deepEqual(master.record.resync, copy(1, master.record.version.index, 'resync', { fromSector: 600 }));
