@@ -16,6 +16,13 @@ void LineLog::add(const std::string &lines) {
   pending_ += lines;
 }
 
+void LineLog::add_and_wait(const std::string &lines) {
+  std::unique_lock hold(lock_);
+  pending_ += lines;
+  uint64_t next = begun_ + 1;
+  on_flush_.wait(hold, [&] { return flushed_ >= next; });
+}
+
 void LineLog::end() {
   ended_ = true;
   flusher_.join();
@@ -28,9 +35,10 @@ void LineLog::flush() {
   std::string lines;
   {
     std::lock_guard hold(lock_);
+    if (pending_.empty()) return;
     lines.swap(pending_);
+    begun_++;
   }
-  if (lines.empty()) return;
   for (size_t at = 0; at < lines.size();) {
     ssize_t n = write(fd_, lines.data() + at, lines.size() - at);
     if (n < 0) {
@@ -40,6 +48,9 @@ void LineLog::flush() {
     at += n;
   }
   sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  std::lock_guard hold(lock_);
+  flushed_++;
+  on_flush_.notify_all();
 }
 
 void LineLog::keep_flushing() {

@@ -2,6 +2,8 @@
 // killed guest the last ones may be missing; a line that is there was added.
 #pragma once
 #include <atomic>
+#include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -10,6 +12,8 @@ class LineLog {
 public:
   explicit LineLog(const std::string &path);
   void add(const std::string &lines);
+  // Returns when the host has them.
+  void add_and_wait(const std::string &lines);
   // Returns when all is written; nothing may be added any more.
   void end();
 
@@ -19,6 +23,8 @@ private:
   int fd_;
   std::mutex lock_;
   std::string pending_;
+  uint64_t begun_ = 0, flushed_ = 0; // flushes, counted
+  std::condition_variable on_flush_;
   std::atomic<bool> ended_ = false;
   std::thread flusher_;
 };

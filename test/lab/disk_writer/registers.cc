@@ -40,7 +40,9 @@ void note(Registers &registers, const Process &process, uint64_t ended, int erro
   char line[160];
   int n = snprintf(line, sizeof line, "%c %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %s\n", process.writes ? 'W' : 'R', process.number, process.at.load(),
                    process.begun.load() - registers.origin, ended ? ended - registers.origin : 0, error, what.c_str());
-  registers.log->add({line, size_t(n)});
+  // Before the process goes on, so that of a killed one at most the last operation is untold. One that hangs is told of at the end.
+  if (ended) registers.log->add_and_wait({line, size_t(n)});
+  else registers.log->add({line, size_t(n)});
 }
 
 // Registers of its own, by turns: nobody else writes them while this process lives.
