@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { test } from 'node:test';
-import { HistoryRounds, history } from './history_rounds.ts';
+import { HistoryRounds, history, SIZES } from './history_rounds.ts';
 import { labAvailable } from './lab.ts';
 import { mustExamine } from './writers.ts';
 
@@ -53,7 +53,7 @@ test('bytes put on the legs behind md are found: older ones, none, half a block,
       const { writes } = workload.history();
       return (
         new Set(writes.filter(({ start, end }) => start > since && end !== null).map(({ register }) => register))
-          .size === 36
+          .size === SIZES.registers
       );
     });
     await workload.stop();

@@ -53,7 +53,7 @@ const LENGTH_MS = [500, 6000] as const;
 const COPY_LIMIT_KIB = 4 * 1024;
 const TOLD_VIOLATIONS = 3;
 
-export const SIZES: RegisterSizes = { registers: 36, strideBlocks: 140, writers: 2, readers: 3, rate: 40 };
+export const SIZES: RegisterSizes = { registers: 18, strideBlocks: 290, writers: 2, readers: 3, rate: 100 };
 
 /** Two to four faults a round, each kind as often as the others: fourteen rounds have every one twice. */
 export function faultDrawer(seed: number): () => Fault[] {
@@ -79,8 +79,16 @@ export function faultDrawer(seed: number): () => Fault[] {
 }
 
 /** What differs from seed to seed of the cluster itself. */
-export function setting(seed: number): { pathLoss: 'drop-node' | 'fail-member'; bitmap: boolean } {
-  return { pathLoss: seed % 2 === 0 ? 'drop-node' : 'fail-member', bitmap: Math.floor(seed / 2) % 2 === 1 };
+interface Setting {
+  pathLoss: 'drop-node' | 'fail-member';
+  bitmap: boolean;
+  /** Nodes are taken for dead later, so that most short faults pass without a fencing. */
+  patient: boolean;
+}
+
+export function setting(seed: number): Setting {
+  const bit = (of: number): boolean => Math.floor(seed / of) % 2 === 1;
+  return { pathLoss: bit(1) ? 'fail-member' : 'drop-node', bitmap: bit(2), patient: bit(4) };
 }
 
 export interface HistoryOptions {
@@ -126,7 +134,7 @@ export class HistoryRounds {
   }
 
   static async prepare(seed: number, name: string, say: (line: string) => void): Promise<HistoryRounds> {
-    const { pathLoss, bitmap } = setting(seed);
+    const { pathLoss, bitmap, patient } = setting(seed);
     const cluster = await Cluster.prepare({
       name,
       guests: NODES,
@@ -134,10 +142,12 @@ export class HistoryRounds {
       devices: ['/dev/mapper/leg*'],
       bootTimeoutMs: 30_000,
       arrays: `path_loss: ${pathLoss}`,
-      config: 'timing: { failback_after: 4s }',
+      config: `timing: { failback_after: 4s${patient ? ', probe_interval: 900ms, probe_timeout: 700ms, settle: 2s' : ''} }`,
     });
     try {
-      return new HistoryRounds(cluster, bitmap, say);
+      const run = new HistoryRounds(cluster, bitmap, say);
+      run.tell(`path_loss: ${pathLoss}; ${bitmap ? 'bitmaps' : 'no bitmaps'}; ${patient ? 'patient' : 'quick'} probes`);
+      return run;
     } catch (error) {
       await cluster.close();
       throw error;

@@ -151,14 +151,30 @@ export class RegisterWorkload {
     };
     const processes = this.#sizes.writers + this.#sizes.readers;
     const before = new Map(nodes.map((node) => [node, count(node)]));
-    await this.#cluster.until(`reading and writing of ${nodes.join(', ')} goes on`, timeoutMs, async () =>
-      nodes.every((node) => {
-        const now = [...count(node)];
-        return (
-          now.length === processes && now.every(([process, done]) => done > (before.get(node)?.get(process) ?? 0) + 2)
-        );
-      }),
-    );
+    const goesOn = (node: NodeId): boolean => {
+      const now = [...count(node)];
+      return (
+        now.length === processes && now.every(([process, done]) => done > (before.get(node)?.get(process) ?? 0) + 2)
+      );
+    };
+    try {
+      await this.#cluster.until(`reading and writing of ${nodes.join(', ')} goes on`, timeoutMs, async () =>
+        nodes.every(goesOn),
+      );
+    } catch (error) {
+      const stuck = nodes.filter((node) => !goesOn(node));
+      const where = await Promise.all(stuck.map((node) => this.#whereStuck(node)));
+      throw new Error(`${where.join('\n')}\n${error instanceof Error ? error.message : error}`);
+    }
+  }
+
+  /** Where in the kernel each thread of a node's processes is. */
+  async #whereStuck(node: NodeId): Promise<string> {
+    const run = this.#runs.find((each) => each.node === node && each.ended === 'no');
+    if (run === undefined) return `node ${node} runs no processes`;
+    const look = `for t in /proc/${run.process.pid}/task/*; do echo "$t $(cat $t/syscall)"; cat $t/stack; done`;
+    const { out, err } = await this.#cluster.lab.guest(node).sh(look);
+    return `node ${node}, run ${run.number}, is stuck:\n${out}${err}`;
   }
 
   /** Ends all processes. None has failed, none hangs. */

@@ -19,7 +19,7 @@ test('fourteen rounds have every fault twice, and one seed makes one run', () =>
   assert.notDeepEqual(faultDrawer(1)(), faultDrawer(2)());
 });
 
-test('four seeds in a row run with both policies for a lost path, each with bitmaps and without', () => {
-  const settings = new Set([4, 5, 6, 7].map((seed) => JSON.stringify(setting(seed))));
-  assert.equal(settings.size, 4);
+test('eight seeds in a row run with both policies for a lost path, with and without bitmaps, with patient and quick probes', () => {
+  const settings = new Set([4, 5, 6, 7, 8, 9, 10, 11].map((seed) => JSON.stringify(setting(seed))));
+  assert.equal(settings.size, 8);
 });

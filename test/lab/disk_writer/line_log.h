@@ -2,7 +2,6 @@
 // killed guest the last ones may be missing; a line that is there was added.
 #pragma once
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -23,8 +22,8 @@ private:
   int fd_;
   std::mutex lock_;
   std::string pending_;
-  uint64_t begun_ = 0, flushed_ = 0; // flushes, counted
-  std::condition_variable on_flush_;
+  uint64_t begun_ = 0; // flushes, counted
+  std::atomic<uint64_t> flushed_ = 0;
   std::atomic<bool> ended_ = false;
   std::thread flusher_;
 };
