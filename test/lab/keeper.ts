@@ -12,7 +12,7 @@ export const PATIENCE_MS = 120_000;
 const LETTERS = 'abcdefgh';
 
 /** mulberry32: small, and the same everywhere. */
-export function* chances(seed: number): Generator<number, never> {
+function* chances(seed: number): Generator<number, never> {
   for (let state = seed >>> 0; ; ) {
     state = (state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(state ^ (state >>> 15), state | 1);

@@ -87,10 +87,14 @@ export function judge(history: History): Verdict {
   };
   const writes = Map.groupBy(history.writes, ({ register }) => register);
   const reads = Map.groupBy(history.reads, ({ register }) => register);
+  const told = new Set(history.writes.map(({ value }) => value));
   const settled = history.settledAt.toSorted((a, b) => a - b);
   for (const register of new Set([...writes.keys(), ...reads.keys()])) {
     const ofRegister = reads.get(register) ?? [];
-    const order = inOrder([...(writes.get(register) ?? []), ...untold(history, register, ofRegister)], settled);
+    const order = inOrder(
+      [...(writes.get(register) ?? []), ...untold(register, ofRegister, told, history.cutShort)],
+      settled,
+    );
     seenAfterwards(order, ofRegister);
     judgeRegister(order, ofRegister, verdict);
     verdict.registers += 1;
@@ -108,13 +112,17 @@ function runOf(process: string): string {
 }
 
 /** Writes of which only the block itself tells, as it may be of a process that was killed. */
-function untold(history: History, register: number, reads: readonly Read[]): Write[] {
-  const told = new Set(history.writes.filter((write) => write.register === register).map(({ value }) => value));
+function untold(
+  register: number,
+  reads: readonly Read[],
+  told: ReadonlySet<string>,
+  cutShort: ReadonlySet<string>,
+): Write[] {
   const found = new Map<string, Write>();
   for (const read of reads) {
     if (typeof read.found === 'string') continue;
     const { value, writtenAt } = read.found;
-    if (told.has(value) || !history.cutShort.has(runOf(value))) continue;
+    if (told.has(value) || !cutShort.has(runOf(value))) continue;
     found.set(value, { register, value, start: writtenAt, end: null, failed: false });
   }
   return [...found.values()];

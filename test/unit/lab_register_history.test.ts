@@ -102,7 +102,9 @@ test('a value that nobody wrote is foreign; of a process that was killed it is o
   assert.deepEqual(kinds(judge(history([one], [read(3, 50, 51)], { cutShort: new Set(['1.10']) }))), ['foreign']);
 });
 
-test('a value of another register is foreign here', () => {
+test('a value of another register is foreign here, also one of a killed process', () => {
+  const cut = { cutShort: new Set(['1.1']) };
+  assert.deepEqual(kinds(judge(history([one], [read(1, 50, 51, { register: 7 })], cut))), ['foreign']);
   assert.deepEqual(kinds(judge(history([one], [read(1, 50, 51, { register: 7 })]))), ['foreign']);
 });
 
