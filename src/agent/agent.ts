@@ -243,6 +243,11 @@ export class Agent implements AgentFace {
     return leaseSummary(this.#lease).term;
   }
 
+  /** As the core has it: for those who judge a simulation. */
+  get lease(): LeaseState {
+    return this.#lease;
+  }
+
   now(): number {
     return this.parts.driver.now();
   }
@@ -775,7 +780,8 @@ export class Agent implements AgentFace {
       }
       case 'window-held': {
         const { array, since, sequence } = effect;
-        this.toNode(effect.to, { kind: 'window-held', array, since, sequence });
+        const writes = driver.writesEnded(effect.md);
+        this.toNode(effect.to, { kind: 'window-held', array, since, sequence, writes });
         break;
       }
       case 'extend':
@@ -1619,8 +1625,8 @@ export class Agent implements AgentFace {
         break;
       }
       case 'window-held': {
-        const { array, since, sequence } = message;
-        this.#feedLocal({ type: 'window-held', from, array, since, sequence });
+        const { array, since, sequence, writes } = message;
+        this.#feedLocal({ type: 'window-held', from, array, since, sequence, writes });
         break;
       }
       case 'progress': {

@@ -376,8 +376,14 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
     loSector: z.int().min(0),
     hiSector: z.int().min(0),
   }),
-  /** Node → master: writes are held there (or everywhere), and none is in flight. */
-  z.object({ kind: z.literal('window-held'), array: Uuid, since: z.int().min(0), sequence: z.int().min(0) }),
+  /** Node → master: writes are held there (or everywhere), and none is in flight. `writes`: how many md has ended there so far. */
+  z.object({
+    kind: z.literal('window-held'),
+    array: Uuid,
+    since: z.int().min(0),
+    sequence: z.int().min(0),
+    writes: z.int().min(0).nullable().default(null),
+  }),
   /** Master → node: read from this member, which others have lost, and report. */
   z.object({ kind: z.literal('probe'), array: Uuid, member: Uuid }),
   /** Master → node: how far its copy is. */
