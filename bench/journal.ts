@@ -16,7 +16,7 @@ const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9003';
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const APPENDS = 500;
 /** Threads take a moment to start: of a journal that an auditor waits for, that is little. */
-const AUDITED_ENTRIES = 100_000;
+const AUDITED_ENTRIES = 50_000;
 
 /** Events of a cluster of three, node 1 its master; every second one is a commit. */
 class Writer {
