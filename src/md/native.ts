@@ -40,6 +40,8 @@ const FUNCTIONS = [
   'reserve',
   'preemptAndAbort',
   'clearReservations',
+  'privileges',
+  'restrictPrivileges',
   'sdNotify',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];
