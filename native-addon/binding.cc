@@ -21,6 +21,7 @@
 #include "md_ioctl.h"
 #include "md_sysfs.h"
 #include "notify.h"
+#include "privileges.h"
 #include "reservation.h"
 
 namespace {
@@ -393,6 +394,33 @@ class Addon : public Napi::Addon<Addon> {
       pending.settle(mdmesh::preempt_and_abort(path, key, victim));
     });
     return pending.promise();
+  }
+
+  Napi::Value privileges(const Napi::CallbackInfo& info) {
+    const auto env = info.Env();
+    mdmesh::Privileges found;
+    throw_if(env, mdmesh::read_privileges(found));
+    const auto names = [env](std::uint64_t set) {
+      const auto texts = mdmesh::capability_names(set);
+      auto array = Napi::Array::New(env, texts.size());
+      for (std::uint32_t i = 0; i < texts.size(); i++) array.Set(i, texts[i]);
+      return array;
+    };
+    auto object = Napi::Object::New(env);
+    object.Set("effective", names(found.effective));
+    object.Set("permitted", names(found.permitted));
+    object.Set("noNewPrivileges", found.no_new_privileges);
+    return object;
+  }
+
+  void restrict_privileges(const Napi::CallbackInfo& info) {
+    std::uint64_t keep = 0;
+    for (const auto& name : texts_at(info, 0, "keep")) {
+      const int number = mdmesh::capability_number(name);
+      if (number < 0) throw Napi::RangeError::New(info.Env(), "keep: " + name + " is no capability");
+      keep |= std::uint64_t{1} << number;
+    }
+    throw_if(info.Env(), mdmesh::restrict_privileges(keep, info[1].ToBoolean().Value()));
   }
 
   Napi::Value sd_notify(const Napi::CallbackInfo& info) {
@@ -811,6 +839,8 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("reserve", &Addon::with_key<mdmesh::reserve>),
                            InstanceMethod("preemptAndAbort", &Addon::preempt_and_abort),
                            InstanceMethod("clearReservations", &Addon::with_key<mdmesh::clear_reservations>),
+                           InstanceMethod("privileges", &Addon::privileges),
+                           InstanceMethod("restrictPrivileges", &Addon::restrict_privileges),
                            InstanceMethod("sdNotify", &Addon::sd_notify),
                            InstanceMethod("verifyEd25519", &Addon::verify_ed25519),
                            InstanceMethod("startGuard", &Addon::start_guard),

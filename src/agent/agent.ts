@@ -1749,7 +1749,7 @@ export class Agent implements AgentFace {
   }
 
   status(): Status {
-    const { config, net, journal, driver, version } = this.parts;
+    const { config, net, journal, driver, version, privileges } = this.parts;
     const now = this.now();
     const lease = leaseSummary(this.#lease);
     const connected = net.connected();
@@ -1794,6 +1794,7 @@ export class Agent implements AgentFace {
               members: Object.fromEntries(this.#reservations.states),
             },
       arrays: [...this.#local.arrays.values()].map((array) => this.#arrayStatus(array)),
+      ...(privileges === undefined ? {} : { privileges }),
       journal: { head: journal.head() },
       counters: { ...this.#counters, ...net.counters() },
     };

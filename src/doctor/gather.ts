@@ -126,6 +126,7 @@ export async function gather(
           : (status.quorum?.disks ?? [])
               .filter(({ decides }) => decides)
               .map(({ path, answers }) => ({ path, answers })),
+      privileges: status instanceof Error ? null : (status.privileges ?? null),
     },
     arrays: status instanceof Error ? [] : status.arrays.map(arrayFacts),
     reservations: status instanceof Error ? null : status.reservations,

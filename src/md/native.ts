@@ -40,6 +40,8 @@ const FUNCTIONS = [
   'reserve',
   'preemptAndAbort',
   'clearReservations',
+  'privileges',
+  'restrictPrivileges',
   'sdNotify',
   'verifyEd25519',
   'startGuard',
