@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
@@ -71,6 +71,34 @@ test('durable resolves only when the entry can be read back from the file', asyn
   await journal.close();
 });
 
+test('a write to the file is on disk when it returns: it is opened so', async () => {
+  for (const fsync of [true, false]) {
+    const journal = await open({ fsync });
+    append(journal, fsync ? 1 : 2);
+    await journal.durable();
+    const flags = readdirSync('/proc/self/fd').flatMap((fd) => {
+      const info = linkOf(fd) === path() ? readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8') : '';
+      const [, octal] = /^flags:\s+([0-7]+)$/m.exec(info) ?? [];
+      return octal === undefined ? [] : [Number.parseInt(octal, 8)];
+    });
+    const written = flags.filter((each) => (each & constants.O_RDWR) !== 0);
+    assert.deepEqual(
+      written.map((each) => (each & constants.O_DSYNC) !== 0),
+      [fsync],
+    );
+    await journal.close();
+  }
+});
+
+/** Where a descriptor of this process leads; null: it is closed by now. */
+function linkOf(fd: string): string | null {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return null;
+  }
+}
+
 test('a burst has one fsync, a moment after it; who asks for durable does not wait for that moment', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   let syncs = 0;
@@ -78,9 +106,9 @@ test('a burst has one fsync, a moment after it; who asks for durable does not wa
     const real = await openAppendable(file);
     return {
       ...real,
-      sync: async () => {
+      write: async (bytes, offsetBytes) => {
         syncs += 1;
-        await real.sync();
+        await real.write(bytes, offsetBytes);
       },
     };
   };
@@ -109,9 +137,9 @@ test('one fsync is in flight; what comes meanwhile shares the next one, and stay
     const inner = await openAppendable(file);
     return {
       ...inner,
-      sync: async () => {
+      write: async (bytes, offsetBytes) => {
         await gates[syncs++]?.promise;
-        await inner.sync();
+        await inner.write(bytes, offsetBytes);
       },
     };
   };
