@@ -387,6 +387,9 @@ class Campaign implements Chance {
       if (legs < record.raidDisks && free !== undefined && record.resync === null) {
         return ask({ verb: 'add', array: 'md0', device: free, force: false });
       }
+      // Grown, by force, to more legs than there are disks.
+      if (cluster.storage.names().length < record.raidDisks && record.resync === null)
+        return ask({ verb: 'grow-devices', array: 'md0', raidDisks: legs, force: false });
       if (
         legs < record.raidDisks ||
         record.resync !== null ||
