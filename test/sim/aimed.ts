@@ -459,6 +459,22 @@ const stories: Fault[] = [
     },
   },
   {
+    name: 'all end with their writes on one leg',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const disk = chance.pick(cluster.storage.names());
+      if (disk === undefined) return null;
+      const delayMs = chance.between(50, 600);
+      const mend = cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs });
+      chance.later(400 + 2 * delayMs, () => {
+        crash(chance, cluster.up(), () => chance.between(300, 3000));
+        mend();
+      });
+      return { text: `${disk} is behind by ${delayMs.toFixed(0)} ms`, lastsMs: 3000, end: mend };
+    },
+  },
+  {
     name: 'a member is given up, and given back',
     weight: 2,
     begin: (chance) => {

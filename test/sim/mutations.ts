@@ -283,8 +283,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };',
     to: '',
-    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
     calm: true,
+    aim: ['all end with'],
+    everyMs: 12_000,
   },
   {
     name: 'marks-are-kept',
@@ -294,7 +295,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (marksAreNeeded(state, record)) return { op: null, settled: true };',
     to: '',
     calm: true,
-    aim: ['writers end one', 'writes on one leg', 'late hands'],
+    aim: ['all end with', 'writes on one leg', 'late hands'],
+    everyMs: 6000,
   },
   {
     name: 'marks-of-all-crashed',
