@@ -30,6 +30,11 @@ function killed(chance: Chance, node: NodeId, awayMs: number): void {
   chance.later(awayMs, () => void chance.cluster.startAgent(node));
 }
 
+/** Whether it was killed or, by then, fenced. */
+function back({ cluster }: Chance, node: NodeId): void {
+  void (cluster.isUp(node) ? cluster.startAgent(node) : cluster.powerOn(node));
+}
+
 function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop', lastsMs: number): void {
   chance.cluster.freeze(node, what);
   chance.later(lastsMs, () => chance.cluster.thaw(node));
@@ -239,16 +244,47 @@ const stories: Fault[] = [
               chance,
               before.filter(([, other]) => other !== second),
             );
-            void cluster.startAgent(first);
+            back(chance, first);
+            cluster.hub.cut(first, second);
           });
         });
       });
       const end = () => {
         cancel();
+        back(chance, first);
         heal(chance, [...before, ...after]);
-        void cluster.startAgent(first);
       };
       return { text: `away from node ${first}`, lastsMs: chance.between(13_000, 24_000), end };
+    },
+  },
+  {
+    name: 'a vote goes nowhere, and another stands in its term',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [first] = cluster.masters();
+      if (first === undefined) return null;
+      const cuts = isolate(chance, first);
+      // It comes back as one that has heard of no later term.
+      cluster.killAgent(first);
+      const cancel = chance.at('votes', (voter) => {
+        const candidate = cluster.agent(voter)?.lease.pendingVote?.candidate ?? voter;
+        cuts.push(...isolate(chance, candidate));
+        chance.later(VOTER_MS * 1.5 * chance.random(), () => {
+          heal(
+            chance,
+            others(chance, first).map((other) => [first, other] as const),
+          );
+          back(chance, first);
+          cluster.hub.cut(first, candidate);
+        });
+      });
+      const end = () => {
+        cancel();
+        back(chance, first);
+        heal(chance, cuts);
+      };
+      return { text: `after node ${first}`, lastsMs: chance.between(13_000, 20_000), end };
     },
   },
   {

@@ -34,7 +34,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: "if (term === vote.term && !again) return 'voted';",
     to: '',
-    aim: ['the mastership goes round'],
+    aim: ['a vote goes nowhere'],
     everyMs: 12_000,
   },
   {
