@@ -34,6 +34,8 @@ export interface CampaignOptions {
   faults?: readonly string[];
   /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
   faultsEveryMs?: number;
+  /** Instead of what is drawn. */
+  setting?: { bitmap?: boolean; fencing?: 'command' | 'watchdog'; policy?: 'fail-member' | 'drop-node' };
   /** What comes after the faults: the cluster comes to rest, and disks are compared. @default true */
   calm?: boolean;
   onProgress?: (simulatedMs: number) => void;
@@ -88,17 +90,22 @@ class Campaign implements Chance {
     cluster.onCrash = (node) => {
       transcript.say(`node ${node}`, 'has lost its power');
       this.ground.crashed(node);
+      // Whoever was fenced, or reset by its watchdog, is switched on again.
+      this.later(this.between(500, 20_000), () => {
+        if (!cluster.isUp(node)) void cluster.powerOn(node);
+      });
     };
   }
 
-  static async begin({ seed, nodes }: CampaignOptions): Promise<Campaign> {
+  static async begin({ seed, nodes, setting = {} }: CampaignOptions): Promise<Campaign> {
     const time = new VirtualTime();
     const random = seededRandom(seed * 7919 + 17);
     const transcript = new Transcript(time.clock);
     const count = nodes ?? [3, 3, 3, 3, 2, 4, 5][Math.floor(random() * 7)] ?? 3;
     const disks = 2 + Math.floor(random() * 3);
-    const fencing = random() < 0.7 ? 'command' : 'watchdog';
-    const policy = random() < 0.6 ? 'fail-member' : 'drop-node';
+    const drawn = [random(), random()] as const;
+    const fencing = setting.fencing ?? (drawn[0] < 0.7 ? 'command' : 'watchdog');
+    const policy = setting.policy ?? (drawn[1] < 0.6 ? 'fail-member' : 'drop-node');
     const check = { everySeconds: random() < 0.3 ? 60 : 86_400 * 30, fromMinute: 0, toMinute: 0 };
     const cluster = await SimCluster.create({
       time,
@@ -124,7 +131,7 @@ class Campaign implements Chance {
         cluster.paceClock(node, CLOCK_PACES.slowest + (CLOCK_PACES.fastest - CLOCK_PACES.slowest) * random());
     }
     campaign.#faultsMeanMs = campaign.between(2500, 30_000);
-    await campaign.#createArray(disks);
+    await campaign.#createArray(disks, setting.bitmap);
     return campaign;
   }
 
@@ -156,13 +163,14 @@ class Campaign implements Chance {
 
   // --- the story ------------------------------------------------------------------------------------------------------
 
-  async #createArray(disks: number): Promise<void> {
+  async #createArray(disks: number, wantsBitmap: boolean | undefined): Promise<void> {
     const { cluster, ground, random } = this;
     await cluster.boot(...cluster.nodes);
     await this.#until('a first master', CALM_WITHIN_MS, () => this.#oneMaster());
     const legs = disks > 2 && random() < 0.4 ? 3 : 2;
     const devices = cluster.storage.names().map((name) => `/dev/${name}`);
-    const bitmap = random() < 0.5;
+    const drawn = random() < 0.5;
+    const bitmap = wantsBitmap ?? drawn;
     const created = await cluster.request(1, {
       verb: 'create',
       md: 'md0',

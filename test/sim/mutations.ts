@@ -2,6 +2,8 @@
  * Safety rules, and how each is switched off: a fragment of a source file is replaced while that file is loaded. The sources stay
  * as they are. A rule whose fragment is no longer there is an error, and not a rule that is not tested.
  */
+import type { CampaignOptions } from './campaign.ts';
+
 export interface Mutation {
   /** For the command line. */
   name: string;
@@ -21,6 +23,8 @@ export interface Mutation {
   calm?: boolean;
   /** Stories that must not meet: between two of them, in the mean. */
   everyMs?: number;
+  /** In what cluster it matters, where most are different. */
+  setting?: CampaignOptions['setting'];
   /** Why no checker can miss it alone. */
   covered?: string;
 }
@@ -237,6 +241,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'if (outcome.exitCode !== null && !timedOut) {',
     aim: ['no switch works'],
     everyMs: 10_000,
+    setting: { fencing: 'command' },
   },
   {
     name: 'watchdog-time',
@@ -246,6 +251,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const waitMs = Math.max(voterMs, holderMs + watchdogMs) + RESET_MARGIN_MS;',
     to: 'const waitMs = Math.min(voterMs, holderMs + watchdogMs, RESET_MARGIN_MS) / 10;',
     aim: ['stands still', 'no switch works'],
+    setting: { fencing: 'watchdog' },
   },
   {
     name: 'crash-leaves-doubt',
@@ -286,6 +292,7 @@ export const MUTATIONS: readonly Mutation[] = [
     calm: true,
     aim: ['all end with'],
     everyMs: 12_000,
+    setting: { bitmap: true },
   },
   {
     name: 'marks-are-kept',
@@ -297,6 +304,7 @@ export const MUTATIONS: readonly Mutation[] = [
     calm: true,
     aim: ['all end with', 'writes on one leg', 'late hands'],
     everyMs: 6000,
+    setting: { bitmap: true },
   },
   {
     name: 'marks-of-all-crashed',
@@ -307,6 +315,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'return union(before, writers).slice(0, 1);',
     aim: ['writers end one', 'writes on one leg', 'power loss of all'],
     calm: true,
+    setting: { bitmap: true },
   },
   {
     name: 'reads-keep-to-one-leg',
@@ -336,6 +345,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: "const waiting = [...new Set(touching)].filter((id) => nodes.get(id)?.fencing !== 'stopped');",
     to: 'const waiting = [...new Set(touching)].filter((id) => id === state.self);',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'waits-for-former-writers',
@@ -355,6 +366,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'return observation?.held === true ? record : released;',
     to: 'return observation?.held === true || released === null ? record : record;',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'gates-after-agreement',
@@ -369,6 +382,8 @@ export const MUTATIONS: readonly Mutation[] = [
       from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
       to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
     },
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'only-settled-gates',
@@ -378,6 +393,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
     to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
     aim: ['second leg', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'path-let-go-after-release',
@@ -387,6 +404,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;',
     to: 'if (released === null || (good.has(uuid) && goodForOthers.has(uuid))) continue;',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'faulty-before-let-go',
@@ -407,6 +426,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'open-after-release',
@@ -416,6 +437,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (released === null) return false;\n  if (compareVersions(released.version, record.version) >= 0) return true;',
     to: 'if (compareVersions(released?.version ?? record.version, record.version) <= 0) return true;\n  if (released === null) return false;',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'writers-only',

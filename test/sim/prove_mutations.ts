@@ -30,9 +30,9 @@ interface Proof {
 }
 
 /** Most wrongs are seen at once: only some show when all faults are over. */
-function jobOf(seed: number, { aim, calm = false, everyMs }: Mutation): Job {
+function jobOf(seed: number, { aim, calm = false, everyMs, setting = {} }: Mutation): Job {
   const [hours, faultsEveryMs] = everyMs === undefined ? [HOURS, FAULTS_EVERY_MS] : [2 * HOURS, everyMs];
-  const job = { seed, hours, faultsEveryMs, calm, transcript: false };
+  const job = { seed, hours, faultsEveryMs, calm, setting, transcript: false };
   return aim === undefined ? job : { ...job, faults: aim };
 }
 
