@@ -501,7 +501,7 @@ const stories: Fault[] = [
       const { cluster } = chance;
       const disk = chance.pick(cluster.storage.names());
       if (disk === undefined) return null;
-      const delayMs = chance.between(50, 600);
+      const delayMs = chance.between(200, 900);
       const mend = cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs });
       chance.later(400 + 2 * delayMs, () => {
         crash(chance, cluster.up(), () => chance.between(300, 3000));
