@@ -4,7 +4,17 @@
  */
 import type { NodeId } from '#src/arrays/record.ts';
 import type { Request } from '#src/wire/messages.ts';
-import { type Chance, CLOCK_PACES, crash, type Fault, heal, others, running, shuffled } from './faults.ts';
+import {
+  type Chance,
+  CLOCK_PACES,
+  crash,
+  type Fault,
+  failedByHand,
+  heal,
+  others,
+  running,
+  shuffled,
+} from './faults.ts';
 import { MOMENTS, type Moment } from './moments.ts';
 
 /** R and L of the simulated cluster's profile. */
@@ -92,14 +102,16 @@ function struck(moment: Moment): Fault {
 
 const stories: Fault[] = [
   {
-    name: 'a path fails, and one node does not hear of it',
+    name: 'a leg fails, and one node does not hear of it',
     weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
       const [unlucky, deaf] = shuffled(chance, running(chance));
       const disk = chance.pick(cluster.storage.names());
       if (unlucky === undefined || deaf === undefined || disk === undefined) return null;
-      const mend = cluster.storage.fault({ node: unlucky, disk, kind: chance.random() < 0.7 ? 'all' : 'write' });
+      const byHand = chance.random() < 0.5 && failedByHand(chance, unlucky, disk);
+      const kind = chance.random() < 0.7 ? 'all' : 'write';
+      const mend = byHand ? () => undefined : cluster.storage.fault({ node: unlucky, disk, kind });
       const lastsMs = chance.between(3000, 9000);
       const cut: [NodeId, NodeId][] = [];
       const cancel = chance.at('fails a member', (master) => {
@@ -115,7 +127,7 @@ const stories: Fault[] = [
         mend();
         heal(chance, cut);
       };
-      return { text: `${disk} on node ${unlucky}, node ${deaf} will be deaf`, lastsMs, end };
+      return { text: `${disk} on node ${unlucky}${byHand ? ' by hand' : ''}, node ${deaf} will be deaf`, lastsMs, end };
     },
   },
   {
@@ -324,17 +336,14 @@ const stories: Fault[] = [
       const node = chance.pick(running(chance));
       const [first, second] = shuffled(chance, cluster.storage.names());
       if (node === undefined || first === undefined || second === undefined) return null;
-      const ends = [cluster.storage.fault({ node, disk: first, kind: 'all' })];
-      const slow = cluster.storage.fault({ node, disk: second, kind: 'slow', delayMs: chance.between(5, 80) });
-      ends.push(slow);
+      if (!failedByHand(chance, node, first)) return null;
       chance.lateHands(node, () => chance.between(5, 120));
-      const cancel = chance.at('answers its gates', () => {
-        ends.push(cluster.storage.fault({ node, disk: second, kind: 'all' }));
+      const cancel = chance.at('answers its gates', (at) => {
+        chance.later(4 * chance.random(), () => void (at === node && failedByHand(chance, node, second)));
       });
       const end = () => {
         cancel();
         chance.lateHands(node, null);
-        for (const mend of ends) mend();
       };
       return { text: `${first}, then ${second} on node ${node}`, lastsMs: chance.between(2000, 7000), end };
     },

@@ -35,7 +35,12 @@ export interface CampaignOptions {
   /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
   faultsEveryMs?: number;
   /** Instead of what is drawn. */
-  setting?: { bitmap?: boolean; fencing?: 'command' | 'watchdog'; policy?: 'fail-member' | 'drop-node' };
+  setting?: {
+    bitmap?: boolean;
+    legs?: number;
+    fencing?: 'command' | 'watchdog';
+    policy?: 'fail-member' | 'drop-node';
+  };
   /** What comes after the faults: the cluster comes to rest, and disks are compared. @default true */
   calm?: boolean;
   onProgress?: (simulatedMs: number) => void;
@@ -102,7 +107,7 @@ class Campaign implements Chance {
     const random = seededRandom(seed * 7919 + 17);
     const transcript = new Transcript(time.clock);
     const count = nodes ?? [3, 3, 3, 3, 2, 4, 5][Math.floor(random() * 7)] ?? 3;
-    const disks = 2 + Math.floor(random() * 3);
+    const disks = Math.max(2 + Math.floor(random() * 3), setting.legs ?? 0);
     const drawn = [random(), random()] as const;
     const fencing = setting.fencing ?? (drawn[0] < 0.7 ? 'command' : 'watchdog');
     const policy = setting.policy ?? (drawn[1] < 0.6 ? 'fail-member' : 'drop-node');
@@ -131,7 +136,7 @@ class Campaign implements Chance {
         cluster.paceClock(node, CLOCK_PACES.slowest + (CLOCK_PACES.fastest - CLOCK_PACES.slowest) * random());
     }
     campaign.#faultsMeanMs = campaign.between(2500, 30_000);
-    await campaign.#createArray(disks, setting.bitmap);
+    await campaign.#createArray(disks, setting);
     return campaign;
   }
 
@@ -163,14 +168,14 @@ class Campaign implements Chance {
 
   // --- the story ------------------------------------------------------------------------------------------------------
 
-  async #createArray(disks: number, wantsBitmap: boolean | undefined): Promise<void> {
+  async #createArray(disks: number, setting: NonNullable<CampaignOptions['setting']>): Promise<void> {
     const { cluster, ground, random } = this;
     await cluster.boot(...cluster.nodes);
     await this.#until('a first master', CALM_WITHIN_MS, () => this.#oneMaster());
-    const legs = disks > 2 && random() < 0.4 ? 3 : 2;
+    const legs = setting.legs ?? (disks > 2 && random() < 0.4 ? 3 : 2);
     const devices = cluster.storage.names().map((name) => `/dev/${name}`);
     const drawn = random() < 0.5;
-    const bitmap = wantsBitmap ?? drawn;
+    const bitmap = setting.bitmap ?? drawn;
     const created = await cluster.request(1, {
       verb: 'create',
       md: 'md0',

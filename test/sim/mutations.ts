@@ -376,7 +376,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'diverged(observation, agreed, state.self).length === 0 && diverged(observation, record, state.self).length === 0',
     to: 'diverged(observation, agreed, state.self).length >= 0',
-    aim: ['does not hear of it', 'second leg'],
+    aim: ['does not hear of it'],
     also: {
       file: 'src/md/simulated.ts',
       from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
@@ -392,9 +392,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated.ts',
     from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
     to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
-    aim: ['second leg', 'late hands'],
-    setting: { policy: 'fail-member' },
-    everyMs: 6000,
+    aim: ['second leg'],
+    setting: { legs: 3 },
+    everyMs: 4000,
   },
   {
     name: 'path-let-go-after-release',

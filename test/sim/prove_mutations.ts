@@ -6,7 +6,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { runCampaign } from './campaign.ts';
 import { MUTATIONS, type Mutation } from './mutations.ts';
+import { verifyOnce } from './verified_once.ts';
 import { campaigns, type Job } from './workers.ts';
 
 export const DOC = join(import.meta.dirname, '../../docs/simulation.md');
@@ -36,32 +38,38 @@ function jobOf(seed: number, { aim, calm = false, everyMs, setting = {} }: Mutat
   return aim === undefined ? job : { ...job, faults: aim };
 }
 
-/** With all rules in force the same seed finds nothing, or it proves nothing. */
+/** With all rules in force, as they are in this process, the same seed finds nothing; or it proves nothing. */
 async function isSound(seed: number, mutation: Mutation): Promise<boolean> {
-  for await (const { outcome } of campaigns([jobOf(seed, mutation)], { workers: 1, seedWithinMs: SEED_WITHIN_MS })) {
-    const { violation } = outcome;
-    if (violation === null) return true;
-    process.stdout.write(
-      `seed ${seed} among ${amongOf(mutation)} proves nothing: ${violation.checker} with all rules in force: ${violation.text}\n`,
-    );
-  }
+  const { violation } = await runCampaign(jobOf(seed, mutation));
+  if (violation === null) return true;
+  process.stdout.write(
+    `seed ${seed} among ${amongOf(mutation)} proves nothing: ${violation.checker} with all rules in force: ${violation.text}\n`,
+  );
   return false;
 }
 
+/** The first seed from this one on in which a checker says something. */
+async function firstCaught(
+  mutation: Mutation,
+  from: number,
+  seeds: number,
+  workers: number,
+): Promise<{ seed: number; checker: string; text: string } | null> {
+  const jobs = Array.from({ length: seeds - from + 1 }, (_, index) => jobOf(from + index, mutation));
+  const options = { workers, mutation: mutation.name, seedWithinMs: SEED_WITHIN_MS };
+  for await (const { seed, outcome } of campaigns(jobs, options))
+    if (outcome.violation !== null) return { seed, ...outcome.violation };
+  return null;
+}
+
 async function prove(mutation: Mutation, seeds: number, workers: number): Promise<Proof> {
-  let tried = 0;
-  const jobs = Array.from({ length: seeds }, (_, index) => jobOf(index + 1, mutation));
-  for await (const { seed, outcome } of campaigns(jobs, {
-    workers,
-    mutation: mutation.name,
-    seedWithinMs: SEED_WITHIN_MS,
-  })) {
-    tried += 1;
-    const { violation } = outcome;
-    if (violation === null || !(await isSound(seed, mutation))) continue;
-    return { mutation, tried, caught: { seed, checker: violation.checker, text: violation.text } };
+  for (let from = 1; from <= seeds; ) {
+    const caught = await firstCaught(mutation, from, seeds, workers);
+    if (caught === null) break;
+    if (await isSound(caught.seed, mutation)) return { mutation, tried: caught.seed, caught };
+    from = caught.seed + 1;
   }
-  return { mutation, tried, caught: null };
+  return { mutation, tried: seeds, caught: null };
 }
 
 function amongOf({ aim }: Mutation): string {
@@ -119,6 +127,7 @@ function writeTable(proofs: readonly Proof[]): void {
 }
 
 async function main(): Promise<number> {
+  verifyOnce();
   const workers = Number(process.env.WORKERS || availableParallelism());
   const only = process.env.ONLY ? process.env.ONLY.split(',') : null;
   const chosen = only === null ? MUTATIONS : MUTATIONS.filter(({ name }) => only.includes(name));
