@@ -131,7 +131,7 @@ async function main(): Promise<number> {
   const workers = Number(process.env.WORKERS || availableParallelism());
   const only = process.env.ONLY ? process.env.ONLY.split(',') : null;
   const chosen = only === null ? MUTATIONS : MUTATIONS.filter(({ name }) => only.includes(name));
-  const seeds = Number(process.env.SEEDS || 40);
+  const seeds = Number(process.env.SEEDS || 12);
   const proofs: Proof[] = [];
   // Rules that have come into the list since.
   writeTable(proofs);
