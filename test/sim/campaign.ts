@@ -24,6 +24,14 @@ const LOOK_EVERY_MS = 250;
 const CALM_WITHIN_MS = 240_000;
 const WRITES_WITHIN_MS = 20_000;
 
+/** Instead of what is drawn. */
+export interface Setting {
+  bitmap?: boolean;
+  legs?: number;
+  fencing?: 'command' | 'watchdog';
+  policy?: 'fail-member' | 'drop-node';
+}
+
 export interface CampaignOptions {
   seed: number;
   /** @default drawn from the seed, 3 most of the time */
@@ -34,13 +42,7 @@ export interface CampaignOptions {
   faults?: readonly string[];
   /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
   faultsEveryMs?: number;
-  /** Instead of what is drawn. */
-  setting?: {
-    bitmap?: boolean;
-    legs?: number;
-    fencing?: 'command' | 'watchdog';
-    policy?: 'fail-member' | 'drop-node';
-  };
+  setting?: Setting;
   /** What comes after the faults: the cluster comes to rest, and disks are compared. @default true */
   calm?: boolean;
   onProgress?: (simulatedMs: number) => void;
@@ -168,7 +170,7 @@ class Campaign implements Chance {
 
   // --- the story ------------------------------------------------------------------------------------------------------
 
-  async #createArray(disks: number, setting: NonNullable<CampaignOptions['setting']>): Promise<void> {
+  async #createArray(disks: number, setting: Setting): Promise<void> {
     const { cluster, ground, random } = this;
     await cluster.boot(...cluster.nodes);
     await this.#until('a first master', CALM_WITHIN_MS, () => this.#oneMaster());

@@ -2,7 +2,7 @@
  * Safety rules, and how each is switched off: a fragment of a source file is replaced while that file is loaded. The sources stay
  * as they are. A rule whose fragment is no longer there is an error, and not a rule that is not tested.
  */
-import type { CampaignOptions } from './campaign.ts';
+import type { Setting } from './campaign.ts';
 
 export interface Mutation {
   /** For the command line. */
@@ -24,7 +24,7 @@ export interface Mutation {
   /** Stories that must not meet: between two of them, in the mean. */
   everyMs?: number;
   /** In what cluster it matters, where most are different. */
-  setting?: CampaignOptions['setting'];
+  setting?: Setting;
   /** Why no checker can miss it alone. */
   covered?: string;
 }
