@@ -16,6 +16,7 @@ export const BEGIN = '<!-- made by `make sim-mutations`: begin -->';
 export const END = '<!-- made by `make sim-mutations`: end -->';
 
 /** Short and hard: what matters is how many faults meet. */
+const HOUR_MS = 3_600_000;
 const HOURS = 0.02;
 const FAULTS_EVERY_MS = 2000;
 const SEED_WITHIN_MS = 150_000;
@@ -24,23 +25,36 @@ const NOT_CAUGHT = '**NOT CAUGHT**';
 const COVERED = 'covered';
 const NOT_RUN = 'not run yet';
 
+interface Caught {
+  seed: number;
+  checker: string;
+  text: string;
+  /** Of the cluster's time; 0: it was no checker. */
+  atMs: number;
+}
+
 interface Proof {
   mutation: Mutation;
   /** null: no seed of those that were tried. */
-  caught: { seed: number; checker: string; text: string } | null;
+  caught: Caught | null;
   tried: number;
 }
 
 /** Most wrongs are seen at once: only some show when all faults are over. */
-function jobOf(seed: number, { aim, calm = false, everyMs, setting = {} }: Mutation): Job {
+function jobOf(
+  seed: number,
+  { aim, calm = false, everyMs, setting = {} }: Mutation,
+): Job & { hours: number; calm: boolean } {
   const [hours, faultsEveryMs] = everyMs === undefined ? [HOURS, FAULTS_EVERY_MS] : [2 * HOURS, everyMs];
   const job = { seed, hours, faultsEveryMs, calm, setting, transcript: false };
   return aim === undefined ? job : { ...job, faults: aim };
 }
 
-/** With all rules in force, as they are in this process, the same seed finds nothing; or it proves nothing. */
-async function isSound(seed: number, mutation: Mutation): Promise<boolean> {
-  const { violation } = await runCampaign(jobOf(seed, mutation));
+/** With all rules in force, as they are in this process, the same seed finds nothing until then; or it proves nothing. */
+async function isSound({ seed, atMs }: Caught, mutation: Mutation): Promise<boolean> {
+  const job = jobOf(seed, mutation);
+  const hours = Math.min(job.hours, atMs === 0 ? job.hours : atMs / HOUR_MS);
+  const { violation } = await runCampaign({ ...job, hours, calm: job.calm && hours === job.hours });
   if (violation === null) return true;
   process.stdout.write(
     `seed ${seed} among ${amongOf(mutation)} proves nothing: ${violation.checker} with all rules in force: ${violation.text}\n`,
@@ -49,12 +63,7 @@ async function isSound(seed: number, mutation: Mutation): Promise<boolean> {
 }
 
 /** The first seed from this one on in which a checker says something. */
-async function firstCaught(
-  mutation: Mutation,
-  from: number,
-  seeds: number,
-  workers: number,
-): Promise<{ seed: number; checker: string; text: string } | null> {
+async function firstCaught(mutation: Mutation, from: number, seeds: number, workers: number): Promise<Caught | null> {
   const jobs = Array.from({ length: seeds - from + 1 }, (_, index) => jobOf(from + index, mutation));
   const options = { workers, mutation: mutation.name, seedWithinMs: SEED_WITHIN_MS };
   for await (const { seed, outcome } of campaigns(jobs, options))
@@ -66,7 +75,7 @@ async function prove(mutation: Mutation, seeds: number, workers: number): Promis
   for (let from = 1; from <= seeds; ) {
     const caught = await firstCaught(mutation, from, seeds, workers);
     if (caught === null) break;
-    if (await isSound(caught.seed, mutation)) return { mutation, tried: caught.seed, caught };
+    if (await isSound(caught, mutation)) return { mutation, tried: caught.seed, caught };
     from = caught.seed + 1;
   }
   return { mutation, tried: seeds, caught: null };
