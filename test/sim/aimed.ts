@@ -45,6 +45,22 @@ function back({ cluster }: Chance, node: NodeId): void {
   void (cluster.isUp(node) ? cluster.startAgent(node) : cluster.powerOn(node));
 }
 
+/** A disk that this node's md has in sync. */
+function legOf(chance: Chance, node: NodeId): string | undefined {
+  const members = chance.cluster.driver(node).observe('md0')?.members ?? [];
+  return chance.pick(members.filter(({ slot, inSync, faulty }) => slot !== null && inSync && !faulty))?.device;
+}
+
+/** By whoever runs: or soon nothing would be left to fail. */
+function givenBack(chance: Chance, disk: string): void {
+  const node = chance.pick(running(chance));
+  if (node === undefined) return;
+  const device = `/dev/${disk}`;
+  void chance.cluster
+    .ask(node, { verb: 'remove', array: 'md0', device })
+    .then(() => chance.cluster.ask(node, { verb: 'add', array: 'md0', device, force: false }));
+}
+
 function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop', lastsMs: number): void {
   chance.cluster.freeze(node, what);
   chance.later(lastsMs, () => chance.cluster.thaw(node));
@@ -107,7 +123,7 @@ const stories: Fault[] = [
     begin: (chance) => {
       const { cluster } = chance;
       const [unlucky, deaf] = shuffled(chance, running(chance));
-      const disk = chance.pick(cluster.storage.names());
+      const disk = unlucky === undefined ? undefined : legOf(chance, unlucky);
       if (unlucky === undefined || deaf === undefined || disk === undefined) return null;
       const byHand = chance.random() < 0.5 && failedByHand(chance, unlucky, disk);
       const kind = chance.random() < 0.7 ? 'all' : 'write';
@@ -120,12 +136,13 @@ const stories: Fault[] = [
           cluster.hub.cutOneWay(from, deaf);
           cut.push([from, deaf]);
         }
-        chance.later(chance.between(100, 1700), () => heal(chance, cut));
+        chance.later(400 + 1400 * chance.random(), () => heal(chance, cut));
       });
       const end = () => {
         cancel();
         mend();
         heal(chance, cut);
+        givenBack(chance, disk);
       };
       return { text: `${disk} on node ${unlucky}${byHand ? ' by hand' : ''}, node ${deaf} will be deaf`, lastsMs, end };
     },
@@ -332,20 +349,24 @@ const stories: Fault[] = [
     name: 'a second leg fails as gates are answered',
     weight: 1.5,
     begin: (chance) => {
-      const { cluster } = chance;
       const node = chance.pick(running(chance));
-      const [first, second] = shuffled(chance, cluster.storage.names());
-      if (node === undefined || first === undefined || second === undefined) return null;
+      const first = node === undefined ? undefined : legOf(chance, node);
+      if (node === undefined || first === undefined) return null;
+      const failed = [first];
       if (!failedByHand(chance, node, first)) return null;
       chance.lateHands(node, () => chance.between(5, 120));
       const cancel = chance.at('answers its gates', (at) => {
-        chance.later(4 * chance.random(), () => void (at === node && failedByHand(chance, node, second)));
+        chance.later(4 * chance.random(), () => {
+          const second = legOf(chance, node);
+          if (at === node && second !== undefined && failedByHand(chance, node, second)) failed.push(second);
+        });
       });
       const end = () => {
         cancel();
         chance.lateHands(node, null);
+        for (const disk of failed) givenBack(chance, disk);
       };
-      return { text: `${first}, then ${second} on node ${node}`, lastsMs: chance.between(2000, 7000), end };
+      return { text: `${first} first, on node ${node}`, lastsMs: chance.between(2000, 7000), end };
     },
   },
   {

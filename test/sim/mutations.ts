@@ -252,6 +252,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'const waitMs = Math.min(voterMs, holderMs + watchdogMs, RESET_MARGIN_MS) / 10;',
     aim: ['stands still', 'no switch works'],
     setting: { fencing: 'watchdog' },
+    everyMs: 8000,
   },
   {
     name: 'crash-leaves-doubt',
@@ -425,9 +426,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
-    aim: ['does not hear of it', 'late hands'],
-    setting: { policy: 'fail-member' },
-    everyMs: 6000,
+    aim: ['does not hear of it', 'slow storage'],
+    setting: { policy: 'fail-member', bitmap: true },
+    everyMs: 3000,
   },
   {
     name: 'open-after-release',
@@ -456,7 +457,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));",
     to: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, ...besides));",
-    aim: ['disk fails', 'given up, and given back'],
+    aim: ['given up, and given back', 'a slow copy'],
   },
   {
     name: 'stale-term-refused',
