@@ -535,6 +535,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (newest === null || compareVersions(header.record.version, newest.record.version) > 0) newest = header;',
     to: 'newest ??= header;',
     aim: ['given up is back'],
+    calm: true,
   },
   // --- copies -----------------------------------------------------------------------------------------------------------
   {
