@@ -354,13 +354,20 @@ const stories: Fault[] = [
       if (node === undefined || first === undefined) return null;
       const failed = [first];
       if (!failedByHand(chance, node, first)) return null;
-      chance.lateHands(node, () => chance.between(5, 120));
-      const cancel = chance.at('answers its gates', (at) => {
-        chance.later(4 * chance.random(), () => {
-          const second = legOf(chance, node);
-          if (at === node && second !== undefined && failedByHand(chance, node, second)) failed.push(second);
+      // Just before the answer comes to md, when writes wait for it.
+      const lateMs = chance.between(60, 300);
+      chance.lateHands(node, () => lateMs);
+      let cancel = (): void => undefined;
+      const wait = (): void => {
+        cancel = chance.at('answers its gates', (at) => {
+          if (at !== node) return chance.later(0, wait);
+          chance.later(lateMs - 1.5 * chance.random(), () => {
+            const second = legOf(chance, node);
+            if (second !== undefined && failedByHand(chance, node, second)) failed.push(second);
+          });
         });
-      });
+      };
+      wait();
       const end = () => {
         cancel();
         chance.lateHands(node, null);
