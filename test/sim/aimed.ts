@@ -148,6 +148,47 @@ const stories: Fault[] = [
     },
   },
   {
+    name: 'a leg is failed by command as bits are written, and one node does not hear of it',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [asker, deaf] = shuffled(chance, running(chance));
+      const disk = asker === undefined ? undefined : legOf(chance, asker);
+      if (asker === undefined || deaf === undefined || disk === undefined) return null;
+      const delayMs = chance.between(60, 500);
+      // Of a write that waits for its bits the legs are chosen already.
+      const slow = cluster.storage
+        .names()
+        .map((each) =>
+          cluster.storage.fault({
+            node: null,
+            disk: each,
+            kind: 'slow',
+            delayMs: each === disk ? delayMs : delayMs / 2,
+          }),
+        );
+      const cut: [NodeId, NodeId][] = [];
+      const cancel = chance.at('fails a member', (master) => {
+        if (master === deaf) return;
+        for (const from of others(chance, deaf)) {
+          cluster.hub.cutOneWay(from, deaf);
+          cut.push([from, deaf]);
+        }
+        chance.later(400 + 1400 * chance.random(), () => heal(chance, cut));
+      });
+      chance.later(delayMs * 3, () => {
+        void cluster.ask(asker, { verb: 'fail', array: 'md0', device: `/dev/${disk}` });
+      });
+      const end = () => {
+        cancel();
+        for (const mend of slow) mend();
+        heal(chance, cut);
+        givenBack(chance, disk);
+      };
+      return { text: `${disk} by node ${asker}, node ${deaf} will be deaf`, lastsMs: 3000 + 3 * delayMs, end };
+    },
+  },
+  {
     name: 'a disk that was given up is back as the master ends',
     weight: 2,
     begin: (chance) => {

@@ -426,9 +426,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
-    aim: ['does not hear of it', 'slow storage'],
+    aim: ['by command as bits'],
     setting: { policy: 'fail-member', bitmap: true },
-    everyMs: 3000,
+    everyMs: 5000,
   },
   {
     name: 'open-after-release',
