@@ -235,7 +235,8 @@ class Campaign implements Chance {
     this.#faultsGoOn();
     this.#operatorsGoOn();
     const endMs = this.#time.clock() + hours * HOUR_MS;
-    while (this.#time.clock() < endMs && this.ground.violation === null) {
+    // What is left may be too little to be added to the clock.
+    while (endMs - this.#time.clock() > 1e-3 && this.ground.violation === null) {
       await this.pass(Math.min(endMs - this.#time.clock(), 10_000));
       onProgress(this.#time.clock());
     }
