@@ -100,7 +100,7 @@ sim-night: install ## ten thousand seeds of that on all cores (hours); SEED=1-50
 	@SEED='$(or $(SEED),1-10000)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts
 
 .PHONY: sim-mutations
-sim-mutations: install ## switches each safety rule off and looks who notices: the table in docs/simulation.md; SEEDS= (60), ONLY=
+sim-mutations: install ## switches each safety rule off and looks who notices: the table in docs/simulation.md; SEEDS= (12), ONLY=
 	@SEEDS='$(SEEDS)' ONLY='$(ONLY)' $(NODE) --no-warnings test/sim/prove_mutations.ts
 
 .PHONY: lint
