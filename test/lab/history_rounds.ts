@@ -200,7 +200,7 @@ export class HistoryRounds {
     const record = await cluster.open();
     checkLegs(cluster, await legsOf(cluster, 1), [], record.componentSectors);
     this.tell(
-      `right: ${reads} readings and ${writes} writes so far; ${untold} writes were cut short, ${untoldSeen} of them happened; ${wentBack} readings went back under a write`,
+      `right: ${reads} readings and ${writes} writes so far; ${untold} writes were met whose process was killed before it told, and ${untoldSeen} of them stayed; ${wentBack} readings went back under a write`,
     );
   }
 
