@@ -1681,12 +1681,15 @@ export class Agent implements AgentFace {
 
   #refused(reason: string, from: NodeId | null, peer: string | null): void {
     this.#counters.refused = (this.#counters.refused ?? 0) + 1;
-    // A flood must fill neither log nor journal: while it goes on, it is told of ever more rarely.
+    // A flood must fill neither log nor journal: while it goes on, it is told of ever more rarely. Nor hide another node's.
     const now = this.now();
-    if (now < this.#refusalTold.nextAtMs) return;
-    const isNew = now - this.#refusalTold.nextAtMs > REFUSAL_QUIET_MS;
-    const pauseMs = isNew ? REFUSAL_FIRST_MS : Math.min(2 * this.#refusalTold.pauseMs, REFUSAL_MOST_MS);
-    this.#refusalTold = { nextAtMs: now + pauseMs, pauseMs };
+    const told = this.#refusalsTold.get(from) ?? { lastMs: Number.NEGATIVE_INFINITY, nextAtMs: now, pauseMs: 0 };
+    this.#refusalsTold.set(from, told);
+    const isNew = now - told.lastMs > REFUSAL_QUIET_MS;
+    told.lastMs = now;
+    if (!isNew && now < told.nextAtMs) return;
+    told.pauseMs = isNew ? REFUSAL_FIRST_MS : Math.min(2 * told.pauseMs, REFUSAL_MOST_MS);
+    told.nextAtMs = now + told.pauseMs;
     this.parts.log.warn({ from, peer, total: this.#counters.refused }, `refused: ${reason}`);
     this.sealEvent({
       type: 'notice',
@@ -1696,7 +1699,7 @@ export class Agent implements AgentFace {
       detail: { reason: reason.slice(0, 300), peer, total: this.#counters.refused ?? 0 },
     }).catch(() => undefined);
   }
-  #refusalTold = { nextAtMs: Number.NEGATIVE_INFINITY, pauseMs: REFUSAL_FIRST_MS };
+  readonly #refusalsTold = new Map<NodeId | null, { lastMs: number; nextAtMs: number; pauseMs: number }>();
 
   #duplicateId(boots: readonly string[]): void {
     const { log, boot } = this.parts;

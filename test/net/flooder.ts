@@ -188,7 +188,8 @@ if (process.argv[2]?.startsWith('{')) {
   for (let round = 0; ; round += 1) {
     try {
       if (!bad.isOpen()) await bad.connect(flood.to);
-      await kinds[kind](bad, round);
+      const once: (bad: BadMember, round: number) => Promise<void> = kinds[kind];
+      await once(bad, round);
     } catch {
       // Refused, or cut off: more of it.
       await sleep(5);
