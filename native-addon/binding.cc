@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "disk_io.h"
 #include "dm_ioctl.h"
+#include "ed25519.h"
 #include "guard.h"
 #include "lane.h"
 #include "md_ioctl.h"
@@ -149,6 +150,13 @@ std::vector<std::string> texts_at(const Napi::CallbackInfo& info, std::size_t at
   return texts;
 }
 
+Napi::Uint8Array bytes_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
+  if (!info[at].IsTypedArray() || info[at].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    throw Napi::TypeError::New(info.Env(), std::string(name) + ": a Uint8Array is needed");
+  }
+  return info[at].As<Napi::Uint8Array>();
+}
+
 Napi::Function function_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
   if (!info[at].IsFunction()) throw Napi::TypeError::New(info.Env(), std::string(name) + ": a function is needed");
   return info[at].As<Napi::Function>();
@@ -245,16 +253,21 @@ class Addon : public Napi::Addon<Addon> {
     const auto env = info.Env();
     const auto path = text_at(info, 0, "path");
     const std::uint64_t offset_bytes = whole_at(info, 1, "offsetBytes");
-    if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-      throw Napi::TypeError::New(env, "bytes: a Uint8Array is needed");
-    }
-    const auto source = info[2].As<Napi::Uint8Array>();
+    const auto source = bytes_at(info, 2, "bytes");
     std::vector<mdmesh::DiskWrite> writes;
     writes.push_back({path, offset_bytes, mdmesh::AlignedBuffer(source.ByteLength())});
     if (source.ByteLength() > 0) std::memcpy(writes[0].bytes.bytes(), source.Data(), source.ByteLength());
     const Pending pending(env, mailbox_);
     own_blocks_.write(std::move(writes), [pending](std::vector<Outcome> outcomes) { pending.settle(outcomes.at(0)); });
     return pending.promise();
+  }
+
+  Napi::Value verify_ed25519(const Napi::CallbackInfo& info) {
+    const auto key = bytes_at(info, 0, "key");
+    const auto message = bytes_at(info, 1, "message");
+    const auto signature = bytes_at(info, 2, "signature");
+    const bool sound = key.ByteLength() == mdmesh::kEd25519KeyBytes && signature.ByteLength() == mdmesh::kEd25519SignatureBytes;
+    return Napi::Boolean::New(info.Env(), sound && mdmesh::verify_ed25519(key.Data(), message.Data(), message.ByteLength(), signature.Data()));
   }
 
   Napi::Value device_size(const Napi::CallbackInfo& info) {
@@ -829,6 +842,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("privileges", &Addon::privileges),
                            InstanceMethod("restrictPrivileges", &Addon::restrict_privileges),
                            InstanceMethod("sdNotify", &Addon::sd_notify),
+                           InstanceMethod("verifyEd25519", &Addon::verify_ed25519),
                            InstanceMethod("startGuard", &Addon::start_guard),
                        });
   // Registered after the mailbox's own hook, hence run before it: nobody posts into a function that is gone.

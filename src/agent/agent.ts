@@ -18,6 +18,7 @@ import {
 import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
+import { textOf } from '../error_text.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
   type DiskSummary,
@@ -251,6 +252,11 @@ export class Agent implements AgentFace {
 
   get term(): number {
     return leaseSummary(this.#lease).term;
+  }
+
+  /** As the core has it: for those who judge a simulation. */
+  get lease(): LeaseState {
+    return this.#lease;
   }
 
   now(): number {
@@ -711,8 +717,6 @@ export class Agent implements AgentFace {
         break;
       case 'note':
         this.parts.log.info({ note: effect.name, term: this.term }, `lease: ${effect.text}`);
-        if (effect.name === 'duplicate-id')
-          this.notice('DuplicateId', 'critical', `node/${this.self}`, { why: effect.text });
         break;
     }
   }
@@ -787,7 +791,8 @@ export class Agent implements AgentFace {
       }
       case 'window-held': {
         const { array, since, sequence } = effect;
-        this.toNode(effect.to, { kind: 'window-held', array, since, sequence });
+        const writes = driver.writesEnded(effect.md);
+        this.toNode(effect.to, { kind: 'window-held', array, since, sequence, writes });
         break;
       }
       case 'extend':
@@ -1651,8 +1656,8 @@ export class Agent implements AgentFace {
         break;
       }
       case 'window-held': {
-        const { array, since, sequence } = message;
-        this.#feedLocal({ type: 'window-held', from, array, since, sequence });
+        const { array, since, sequence, writes } = message;
+        this.#feedLocal({ type: 'window-held', from, array, since, sequence, writes });
         break;
       }
       case 'progress': {
@@ -1901,10 +1906,6 @@ function alarmOf(timers: Timers, rings: () => void): Alarm {
     },
     stop: () => stop(),
   };
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function errorOf(error: unknown): { code: string; text: string } {

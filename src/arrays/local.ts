@@ -215,7 +215,7 @@ export type LocalInput =
   /** The copier's request to hold a range of the array. */
   | { type: 'window'; from: NodeId; array: string; since: number; sequence: number; range: SectorRange }
   /** Another node's answer to this node's request. */
-  | { type: 'window-held'; from: NodeId; array: string; since: number; sequence: number }
+  | { type: 'window-held'; from: NodeId; array: string; since: number; sequence: number; writes: number | null }
   | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
   | { type: 'extend-failed'; array: string }
   /** A read from the member that the master asked for has ended. */
@@ -231,7 +231,7 @@ export type LocalEffect =
   | { type: 'report' }
   | { type: 'submit'; observation: Observation }
   | { type: 'send-window'; to: readonly NodeId[]; array: string; since: number; sequence: number; range: SectorRange }
-  | { type: 'window-held'; to: NodeId; array: string; since: number; sequence: number }
+  | { type: 'window-held'; to: NodeId; array: string; md: string; since: number; sequence: number }
   | { type: 'extend'; array: string; md: string; toSector: number | null }
   | { type: 'progress'; array: string; progress: CopyProgress }
   /** A tick is wanted after so long. */
@@ -712,9 +712,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const { windows } = array;
     if (windows?.since === copy.since && mayWait && now < state.grantUntilMs) {
-      // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
+      // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold. With a bitmap
+      // a resync begins at 0, as its windows do: what lies before the checkpoint is not marked.
       const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
-      const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
+      const marks = copy.kind === 'resync' && byBitmap(observation, copy);
+      const fromSector = marks ? windows.doneSector : started ? (reached ?? copy.fromSector) : copy.fromSector;
       const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
       if (windows.allowedSector > windows.doneSector && (!byBitmap(observation, copy) || isMarked(array, copy))) {
         const order: CopyOrder = { kind: copy.kind, fromSector, toSector };
@@ -975,7 +977,8 @@ export function localStep(
     case 'window-held': {
       const windows = arrays.get(input.array)?.windows;
       if (windows == null || windows.since !== input.since) break;
-      change(input.array, { windows: windowsHeld(windows, input.from, input.sequence) });
+      const { from, sequence, writes } = input;
+      change(input.array, { windows: windowsHeld(windows, { node: from, sequence, writes }, now) });
       break;
     }
     case 'extend-failed':
@@ -1192,7 +1195,7 @@ function answerWindow(array: LocalArray, copy: Copy, now: number, effects: Local
   const { window, record, observation } = array;
   const known = window?.since === copy.since ? window : null;
   const answer = (sequence: number): Partial<LocalArray> => {
-    effects.push({ type: 'window-held', to: copy.by, array: record.uuid, since: copy.since, sequence });
+    effects.push({ type: 'window-held', to: copy.by, array: record.uuid, md: record.md, since: copy.since, sequence });
     return { heldSequence: sequence, heldToldAtMs: now };
   };
   if (known === null) {

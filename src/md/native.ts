@@ -43,6 +43,7 @@ const FUNCTIONS = [
   'privileges',
   'restrictPrivileges',
   'sdNotify',
+  'verifyEd25519',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];
 

@@ -150,7 +150,9 @@ class Node extends LocalNode {
     const windows = this.state.arrays.get(ARRAY)?.windows;
     assert.ok(windows != null);
     const { since, sequence } = windows;
-    return nodes.flatMap((from) => this.feed({ type: 'window-held', from, array: ARRAY, since, sequence }));
+    return nodes.flatMap((from) =>
+      this.feed({ type: 'window-held', from, array: ARRAY, since, sequence, writes: null }),
+    );
   }
 }
 
@@ -202,9 +204,18 @@ test('before its first window the copier marks what may differ; others hold from
   node.held(1);
   assert.deepEqual(node.busy, {
     op: 'start-copy',
-    copy: { kind: 'resync', fromSector: 4096, toSector: null },
+    copy: { kind: 'resync', fromSector: 0, toSector: null },
     since: 5,
   });
+});
+
+test('a resync that goes on behind a checkpoint begins at 0 where md has a bitmap, however far its first window reaches', () => {
+  const { node } = copier({}, marked(2, 5, null, { fromSector: 400_000 }));
+  node.did(md({ bitmap: KEPT, resyncStartSector: 400_000 }), [{ loSector: 0, hiSector: 1_000_000 }]);
+  node.held(1);
+  const start = node.busy;
+  assert.ok(start?.op === 'start-copy' && start.copy.toSector !== null);
+  assert.ok(start.copy.fromSector === 0 && start.copy.toSector < 400_000, JSON.stringify(start.copy));
 });
 
 test('a full resync marks everything behind the checkpoint', () => {
@@ -419,7 +430,7 @@ test('windows reach over what is not marked: their number is that of the marked 
     for (let doneSector = 0; doneSector < TOTAL; ) {
       let step = windowsStep(windows, { others: [2], doneSector }, COPY_OPTIONS, now);
       assert.ok(step.ask !== null && ++rounds <= most, `${rounds} windows`);
-      windows = windowsHeld(step.windows, 2, step.ask.sequence);
+      windows = windowsHeld(step.windows, { node: 2, sequence: step.ask.sequence, writes: null }, now);
       step = windowsStep(windows, { others: [2], doneSector: null }, COPY_OPTIONS, now);
       windows = step.windows;
       doneSector = windows.allowedSector;
@@ -442,7 +453,11 @@ test('a window holds no more marked sectors than one without a bitmap would hold
 
 test('after windows have begun again no older answer lets md go on', () => {
   const first = windowsStep(windowsStart(RECORD, copy(1, 6), 0), { others: [2], doneSector: null }, COPY_OPTIONS, 0);
-  const again = windowsHeld(windowsAgain(first.windows, 1), 2, first.ask?.sequence ?? 0);
+  const again = windowsHeld(
+    windowsAgain(first.windows, 1),
+    { node: 2, sequence: first.ask?.sequence ?? 0, writes: null },
+    1,
+  );
   const step = windowsStep(again, { others: [2], doneSector: null }, COPY_OPTIONS, 2);
   assert.equal(step.windows.allowedSector, 0);
   assert.equal(step.ask?.fromSector, 0);
