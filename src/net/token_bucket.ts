@@ -1,4 +1,7 @@
-/** A rate limit that forgives bursts, refilled evenly. */
+/**
+ * A rate limit that forgives bursts, refilled evenly. The clock is read only when what is there does not suffice: it is asked for each
+ * packet, and a clock is a system call on some machines. So after a rest it may give two bursts at once.
+ */
 export class TokenBucket {
   readonly #perSecond: number;
   readonly #now: () => number;
@@ -17,7 +20,7 @@ export class TokenBucket {
 
   /** False: there are not so many, and none is taken. */
   take(tokens = 1): boolean {
-    this.#refill();
+    if (this.#tokens < tokens) this.#refill();
     if (this.#tokens < tokens) return false;
     this.#tokens -= tokens;
     return true;
@@ -25,8 +28,8 @@ export class TokenBucket {
 
   /** For what has come already. @returns how long to wait until it is paid for, in ms; 0: it is */
   spend(tokens: number): number {
-    this.#refill();
     this.#tokens -= tokens;
+    if (this.#tokens < 0) this.#refill();
     return Math.max(0, (-this.#tokens * 1000) / this.#perSecond);
   }
 
