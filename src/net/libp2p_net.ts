@@ -441,9 +441,13 @@ function fewStreams(perSecond: number, tooMany: (encrypted: MessageStream) => vo
     const create = factory.createStreamMuxer.bind(factory);
     factory.createStreamMuxer = (connection) => {
       const muxer = create(connection);
+      // No listener of ours: the muxer keeps early streams until somebody listens, and would hand them to us alone.
+      const take: unknown = Reflect.get(muxer, 'onRemoteStream');
+      if (typeof take !== 'function') return muxer;
       const rate = new TokenBucket(perSecond, () => performance.now());
-      muxer.addEventListener('stream', () => {
+      Reflect.set(muxer, 'onRemoteStream', (stream: Stream) => {
         if (!rate.take()) tooMany(connection);
+        Reflect.apply(take, muxer, [stream]);
       });
       return muxer;
     };
