@@ -24,4 +24,10 @@ for sanitizer in ${*:-address,undefined thread}; do
   ${CXX:-g++} -fsanitize="$sanitizer" "$objects"/*.o -o "$program" -l:libsodium.a -pthread
   # shellcheck disable=SC2086
   TSAN_OPTIONS=halt_on_error=1 timeout 120 $plain_layout "$program"
+  # What disks, device-mapper and sysfs might say, for two seconds; make fuzz: longer, and guided by coverage.
+  [ "$sanitizer" = address,undefined ] || continue
+  rm "$objects/guard_test.o"
+  ${CXX:-g++} -std=gnu++20 -Wall -Wextra -Werror -O1 -g -fsanitize="$sanitizer" -fno-sanitize-recover=all -D_FILE_OFFSET_BITS=64 \
+    -DMDMESH_FUZZ_BY_ITSELF "$addon/../test/native/fuzz.cc" "$objects"/*.o -o "$out/fuzz" -l:libsodium.a -pthread
+  timeout 60 "$out/fuzz" 2000
 done

@@ -3,7 +3,7 @@
  * stored; one batch is in flight while the next one gathers, for a moment at least. When the disk is full or broken, lines
  * wait (up to a bound) and are tried again: the caller never blocks and never crashes, but learns of it from `durable`.
  */
-import { constants, open } from 'node:fs/promises';
+import { constants, open, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** The few calls that are made of a file: in tests one that fails on purpose. */
@@ -189,6 +189,24 @@ export class AppendFile {
   }
 }
 
+/** Of a large file system; of a small one a fiftieth. */
+const KEPT_FREE_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Votes are stored beside the journal, and a node that cannot store one cannot follow a master: however much others have to tell, the
+ * journal does not take the last of the space.
+ * @throws Error when it would
+ */
+export function demandRoom(
+  { bavail, blocks, bsize }: { bavail: number; blocks: number; bsize: number },
+  sizeBytes: number,
+): void {
+  const keptBytes = Math.min(KEPT_FREE_BYTES, (blocks * bsize) / 50);
+  if (bavail * bsize - sizeBytes >= keptBytes) return;
+  const [left, kept] = [bavail * bsize, keptBytes].map((bytes) => (bytes / 1024 / 1024).toFixed(1));
+  throw new Error(`${left} MiB are left on its file system, and ${kept} of them are for votes`);
+}
+
 /**
  * The real thing. O_DSYNC: writing and fsyncing are one call, and one turn of a thread instead of two. A new file's name is made
  * durable too: fsync of a file alone does not keep its directory entry. @param fsync false: a write counts before it is on disk
@@ -199,6 +217,7 @@ export async function openAppendable(path: string, fsync = true): Promise<Append
   await syncDirectory(dirname(path));
   return {
     write: async (bytes, offsetBytes) => {
+      demandRoom(await statfs(dirname(path)), bytes.byteLength);
       let written = 0;
       while (written < bytes.byteLength) {
         written += (await handle.write(bytes, written, bytes.byteLength - written, offsetBytes + written)).bytesWritten;

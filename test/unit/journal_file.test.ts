@@ -3,7 +3,7 @@ import { constants, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import { openAppendable } from '#src/journal/append_file.ts';
+import { demandRoom, openAppendable } from '#src/journal/append_file.ts';
 import { lineOf, makeLink, parseLine } from '#src/journal/chain.ts';
 import { scanChain } from '#src/journal/chain_scan.ts';
 import { type AppendableFile, type JournalOptions, type OpenedJournal, openJournal } from '#src/journal/index.ts';
@@ -384,4 +384,13 @@ test('a listener that throws harms neither the journal nor the other listeners',
   await journal.close();
   assert.deepEqual(heard, [1, 2]);
   assert.match(log[0] ?? '', /a listener failed: outlet broke/);
+});
+
+test('the last of the space is for votes: the journal waits before it takes it', () => {
+  const mib = 1024 * 1024;
+  const disk = (freeMib: number, wholeMib: number) => ({ bavail: freeMib, blocks: wholeMib, bsize: mib });
+  demandRoom(disk(20, 100_000), 3 * mib);
+  assert.throws(() => demandRoom(disk(20, 100_000), 5 * mib), /20\.0 MiB are left .* 16\.0 of them are for votes/);
+  demandRoom(disk(2, 50), mib);
+  assert.throws(() => demandRoom(disk(1, 50), 1), /for votes/);
 });
