@@ -1,19 +1,28 @@
 /**
- * Lease certificates: the signed votes of a majority of the static list. Whoever holds one can show that a true master made
+ * Lease certificates: the signed votes of a majority of the node list. Whoever holds one can show that a true master made
  * a commit; nobody believes a renewal or a commit without it.
  */
 import type { NodeId } from '../arrays/record.ts';
+import { isMajorityOfEach } from '../roster/index.ts';
 import type { Event } from '../wire/messages.ts';
 
 export class Certificates {
   /** term → holder, once proved. A term has one holder: two majorities share a voter, and a voter votes once. */
   readonly #proved = new Map<number, NodeId>();
-  readonly #majority: number;
+  #lists: readonly (readonly NodeId[])[];
   readonly #open: (sealed: string) => Promise<Event>;
 
-  constructor(nodes: number, open: (sealed: string) => Promise<Event>) {
-    this.#majority = Math.floor(nodes / 2) + 1;
+  constructor(lists: readonly (readonly NodeId[])[], open: (sealed: string) => Promise<Event>) {
+    this.#lists = lists;
     this.#open = open;
+  }
+
+  /**
+   * A majority of any of these is enough: while one list follows another, a master may have been elected over the old one, over both,
+   * or over the new one before this node heard that it alone counts.
+   */
+  goBy(lists: readonly (readonly NodeId[])[]): void {
+    this.#lists = lists;
   }
 
   /** Why the certificate does not prove that `holder` is master in `term`; null: it does. */
@@ -34,8 +43,9 @@ export class Certificates {
       }
       voters.add(event.origin);
     }
-    if (voters.size < this.#majority) {
-      return `certificate of term ${term}: ${voters.size} votes, ${this.#majority} needed`;
+    if (!this.#lists.some((list) => isMajorityOfEach([list], voters))) {
+      const [list = []] = this.#lists;
+      return `certificate of term ${term}: ${voters.size} votes, ${Math.floor(list.length / 2) + 1} needed`;
     }
     this.#proved.set(term, holder);
     for (const old of this.#proved.keys()) if (old < term - 1000) this.#proved.delete(old);

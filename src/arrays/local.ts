@@ -165,6 +165,7 @@ export type LocalInput =
   | { type: 'observed'; array: string; observation: ArrayObservation | null }
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
+  | { type: 'config'; config: LocalConfig }
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
   | { type: 'status'; node: NodeId; status: MemberStatus }
   /** `marks`: what a `mark` has marked. */
@@ -202,6 +203,9 @@ export type LocalEffect =
   /** A member of a record has no path here: look at the disks again. */
   | { type: 'rescan' }
   | { type: 'trouble'; array: string; md: string; text: string | null };
+
+/** What a reload may change. */
+export type LocalConfig = Pick<NodeArrays, 'copyOptions' | 'pathLoss'>;
 
 export function localStart(
   self: NodeId,
@@ -748,6 +752,9 @@ export function localStep(
       state.gone = gone;
       break;
     }
+    case 'config':
+      Object.assign(state, input.config);
+      break;
     case 'leave':
       state.leaving = true;
       break;

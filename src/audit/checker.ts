@@ -3,9 +3,11 @@ import { createHash } from 'node:crypto';
 import type { PublicKey } from '@libp2p/interface';
 import type { NodeId, Version } from '../arrays/record.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
-import { isCosigned, nameOfNode, openCheckpoint, placeOf } from '../journal/checkpoint.ts';
+import { isCosigned, nameOfNode, openWithAny, placeOf } from '../journal/checkpoint.ts';
+import { idsOf, isMajorityOfEach } from '../roster/index.ts';
 import { open, publicKeyOfPeerId } from '../wire/index.ts';
 import type { CommitKind, Event } from '../wire/messages.ts';
+import { keysIn } from './former_lists.ts';
 import type { AuditedCluster, Finding } from './index.ts';
 
 export interface Vote {
@@ -57,15 +59,27 @@ export type CheckedLine =
 
 export class Checker {
   readonly #cluster: AuditedCluster;
-  readonly #keys = new Map<NodeId, PublicKey>();
-  readonly #majority: number;
+  readonly #keys = new Map<NodeId, PublicKey[]>();
+  readonly #formerKeys = new Map<NodeId, PublicKey[]>();
+  /** Each list that a certificate may be a majority of. */
+  readonly #lists: NodeId[][];
   /** A term's certificate stands in each of its commits: by the text of it. */
   readonly #certificates = new Map<string, { votes: Vote[]; why: string | null }>();
 
   constructor(cluster: AuditedCluster) {
     this.#cluster = cluster;
-    for (const [node, peerId] of cluster.peerIds) this.#keys.set(node, publicKeyOfPeerId(peerId));
-    this.#majority = Math.floor(cluster.peerIds.size / 2) + 1;
+    const { peerIds, nextPeerIds = new Map<NodeId, string>(), former = [] } = cluster;
+    for (const map of [peerIds, nextPeerIds]) {
+      for (const [node, peerId] of map) {
+        this.#keys.set(node, [...(this.#keys.get(node) ?? []), publicKeyOfPeerId(peerId)]);
+      }
+    }
+    for (const { nodes } of former) {
+      for (const { id } of nodes) {
+        this.#formerKeys.set(id, [...(this.#formerKeys.get(id) ?? []), ...keysIn(nodes, id)]);
+      }
+    }
+    this.#lists = [[...peerIds.keys()], ...former.map(idsOf)];
   }
 
   /** @param bytes whole lines, each with its newline */
@@ -104,8 +118,31 @@ export class Checker {
     return { ...entry, event: { origin, boot, bootNumber, sequence, time, digest, body }, fault };
   }
 
-  #open(sealed: string): Promise<Event> {
-    return open(Buffer.from(sealed, 'base64'), (node) => this.#keys.get(node) ?? null, this.#cluster.uuid);
+  /** @throws also for an event that a key signed after it had ended */
+  async #open(sealed: string): Promise<Event> {
+    const bytes = Buffer.from(sealed, 'base64');
+    const { uuid, ended = [] } = this.#cluster;
+    try {
+      return await open(bytes, (node) => this.#keys.get(node) ?? [], uuid);
+    } catch (error) {
+      const event = await open(bytes, (node) => this.#formerKeys.get(node) ?? [], uuid).catch(() => null);
+      if (event === null) throw error;
+      const { origin, bootNumber, sequence } = event;
+      // Of several ended keys of one node, any that was in time will do: which of them signed is in the bytes, and was checked.
+      const isInTime = ended.some(
+        (end) =>
+          end.node === origin &&
+          (bootNumber < end.bootNumber || (bootNumber === end.bootNumber && sequence <= end.sequence)),
+      );
+      if (isInTime) return event;
+      throw new Error(
+        `event of node ${origin} (boot ${bootNumber}, ${sequence}) signed after that key was taken off the list`,
+      );
+    }
+  }
+
+  #keysOf(node: NodeId): PublicKey[] {
+    return [...(this.#keys.get(node) ?? []), ...(this.#formerKeys.get(node) ?? [])];
   }
 
   async #body({
@@ -131,10 +168,8 @@ export class Checker {
       case 'lease-release':
         return { body: { type: 'lease-release', term: body.term }, fault: null };
       case 'checkpoint': {
-        const key = this.#keys.get(origin);
         try {
-          if (key === undefined) throw new Error(`node ${origin} is not in the node list`);
-          const checkpoint = openCheckpoint(body.note, key);
+          const checkpoint = openWithAny(body.note, origin, this.#keysOf(origin));
           const place = placeOf(checkpoint.origin);
           if (place?.node !== origin || place.cluster !== this.#cluster.uuid) {
             throw new Error(`node ${origin} signed a checkpoint of ${checkpoint.origin}, which is not its journal`);
@@ -155,11 +190,10 @@ export class Checker {
         }
       }
       case 'cosignature': {
-        const key = this.#keys.get(origin);
         const { size, root } = body.of;
         const checkpoint = { origin: body.of.origin, size, root: Buffer.from(root, 'base64') };
         const name = nameOfNode(this.#cluster.uuid, origin);
-        if (key === undefined || !isCosigned(checkpoint, body.line, name, key)) {
+        if (!this.#keysOf(origin).some((key) => isCosigned(checkpoint, body.line, name, key))) {
           const why = `node ${origin}'s cosignature does not fit the checkpoint of ${body.of.origin} at ${size} entries`;
           return { body: { type: 'other' }, fault: { rule: 'cosignature', why } };
         }
@@ -196,8 +230,10 @@ export class Checker {
     const voters = new Set(
       votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
     );
-    if (voters.size < this.#majority)
-      faults.push(`${voters.size} votes for it in term ${term}, ${this.#majority} needed`);
+    if (!this.#lists.some((list) => isMajorityOfEach([list], voters))) {
+      const [list = []] = this.#lists;
+      faults.push(`${voters.size} votes for it in term ${term}, ${Math.floor(list.length / 2) + 1} needed`);
+    }
     const judged = { votes, why: faults.length === 0 ? null : faults.join('; ') };
     this.#certificates.set(key, judged);
     return judged;

@@ -25,7 +25,13 @@ export function checkInThreads(cluster: AuditedCluster, count: number): LineChec
     waiting.clear();
   };
   const workers = Array.from({ length: count }, () => {
-    const worker = startThread('audit/worker.ts', { uuid: cluster.uuid, peerIds: new Map(cluster.peerIds) });
+    const worker = startThread('audit/worker.ts', {
+      uuid: cluster.uuid,
+      peerIds: new Map(cluster.peerIds),
+      nextPeerIds: new Map(cluster.nextPeerIds),
+      former: cluster.former ?? [],
+      ended: cluster.ended ?? [],
+    });
     worker.on('message', ({ id, lines }: Answer) => {
       waiting.get(id)?.resolve(lines);
       waiting.delete(id);

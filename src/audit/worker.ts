@@ -1,9 +1,16 @@
 /** One of the threads that check lines. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
+import { EndedKey, ListedNode } from '../roster/list.ts';
 import { type CheckedLine, Checker } from './checker.ts';
 
-const Setting = z.object({ uuid: z.string(), peerIds: z.map(z.number(), z.string()) });
+const Setting = z.object({
+  uuid: z.string(),
+  peerIds: z.map(z.number(), z.string()),
+  nextPeerIds: z.map(z.number(), z.string()),
+  former: z.array(z.object({ nodes: z.array(ListedNode) })),
+  ended: z.array(EndedKey),
+});
 const Asked = z.object({ id: z.number(), bytes: z.instanceof(Uint8Array) });
 
 export interface Answer {

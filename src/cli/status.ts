@@ -36,10 +36,18 @@ export function statusText(seen: Status, paint: Paint): string {
     `Cluster ${paint('bold', cluster.name)} (${cluster.uuid}), mdmesh ${seen.version}${driver}\n`,
     `Term ${lease.term}, ${master}; this is node ${seen.self} (${lease.role}), it ${writes}\n\n`,
     nodeTable(seen, paint),
+    ...listNote(seen, paint),
     '\n',
     seen.arrays.length === 0 ? 'No arrays.\n' : arrayTable(seen.arrays, paint),
     ...(notes.length === 0 ? [] : ['\n', ...notes]),
   ].join('');
+}
+
+/** Silent while the file's list is the one that counts. */
+function listNote({ list }: Status, paint: Paint): string[] {
+  if (list.waitsFor === null) return [];
+  const counted = `Node list ${list.generation} counts (nodes ${list.nodes.join(' ')})`;
+  return [`${paint('yellow', 'note:')} ${printable(`${counted}; the one in the file: ${list.waitsFor}`)}\n`];
 }
 
 function nodeTable(seen: Status, paint: Paint): string {

@@ -13,6 +13,8 @@ export interface NodeConfig {
   address: string;
   port: number;
   peerId: string;
+  /** A second key that counts as well, while the node changes from one to the other. */
+  nextPeerId?: string;
 }
 
 /** All in ms unless the name says otherwise. */
@@ -101,3 +103,4 @@ export { type LoadOptions, loadConfig } from './load.ts';
 export { type ParseOptions, type ParseResult, parseConfig } from './parse.ts';
 export { formatProblems } from './problems.ts';
 export { LAN, PROFILES, WAN } from './profiles.ts';
+export { whyNotReloaded } from './reload.ts';

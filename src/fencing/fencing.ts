@@ -41,8 +41,8 @@ interface Attempt {
  * say nothing about whether the node still writes.
  */
 export function createFencing(options: FencingOptions): Fencing {
-  const { config, clock, schedule, onEvent } = options;
-  const { methods } = config.fencing;
+  const { clock, schedule, onEvent } = options;
+  let { config } = options;
   const run = options.run ?? runCommand;
   const attempts = new Map<number, Attempt>();
   const note = (attempt: Attempt, method: FencingMethod | null, severity: FencingNote['severity'], text: string) =>
@@ -57,6 +57,7 @@ export function createFencing(options: FencingOptions): Fencing {
       return under.verdict;
     }
     const attempt = begin(request);
+    const { methods } = config.fencing;
     if (methods.length === 0 && !config.fencing.acceptDataLoss) {
       attempt.settle(false, null, `node ${request.node} may still be writing, and no fencing method is configured`);
     }
@@ -165,13 +166,16 @@ export function createFencing(options: FencingOptions): Fencing {
     fence,
     confirm: (node) => {
       const attempt = attempts.get(node);
-      if (attempt === undefined || !methods.includes('manual')) {
+      if (attempt === undefined || !config.fencing.methods.includes('manual')) {
         const why = attempt === undefined ? `node ${node} is not being fenced` : 'manual is not among fencing.methods';
         onEvent({ node, method: 'manual', severity: 'warning', text: `confirmation ignored: ${why}` });
         return why;
       }
       attempt.settle(true, 'manual', `an operator confirmed that node ${node} has stopped`);
       return null;
+    },
+    configure: (next) => {
+      config = next;
     },
     cancel: (node) => attempts.get(node)?.settle(false, null, `node ${node} answers again`),
   };

@@ -3,6 +3,7 @@
  * vouches for it, or why none could. Nobody counts a silent node as stopped before.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { Config } from '../config/index.ts';
 
 export type FencingMethod = 'command' | 'watchdog' | 'manual';
 
@@ -20,6 +21,8 @@ export interface FenceRequest {
   lastGrantMs: number;
 }
 
+export type FencingConfig = Pick<Config, 'fencing' | 'timing' | 'cluster'>;
+
 export interface Fencing {
   /** Tries the configured methods side by side. Resolves with the first that vouches; stopped=false: none is left, or it was called off. */
   fence(request: FenceRequest): Promise<FencingVerdict>;
@@ -28,6 +31,8 @@ export interface Fencing {
    * kept for later, it would vouch for a node that lives now and dies another day.
    */
   confirm(node: NodeId): string | null;
+  /** From the next attempt on: other methods, another command, other times. */
+  configure(config: FencingConfig): void;
   /** The node came back by itself (it answers): forget what is under way. */
   cancel(node: NodeId): void;
 }

@@ -5,9 +5,10 @@ import { becomeMaster } from './master.ts';
 import {
   boundToOther,
   change,
+  isMajority,
   knowTerm,
+  listOf,
   lowestEligible,
-  majority,
   note,
   others,
   seen,
@@ -22,8 +23,10 @@ export function standIfDue(turn: Turn): void {
   if (state.role.kind !== 'follower' || state.leaving || state.abstention !== null || state.pendingVote !== null)
     return;
   if (lowestEligible(view) !== config.self || boundToOther(turn, config.self) !== null) return;
-  // Without a majority in sight it cannot win; trying would only raise terms.
-  if (view.alive.length < majority(config)) return;
+  const { sets } = listOf(config);
+  // Without a majority in sight, or not in the list itself, it cannot win; trying would only raise terms.
+  const inSight = view.alive.map(({ node }) => node);
+  if (!sets.every((set) => set.includes(config.self)) || !isMajority(sets, inSight)) return;
   // A live master is never pre-empted, also by a node that may not yet follow it.
   if (master !== null && master.node !== config.self && now < master.heardMs + config.voterMs) return;
   if (!state.standAtOnce) {
@@ -36,7 +39,7 @@ export function standIfDue(turn: Turn): void {
   change(turn, {
     knownTerm: term,
     standAtOnce: false,
-    role: { kind: 'candidate', term, sentAtMs: now, votes: new Map(), lastAskedMs: now },
+    role: { kind: 'candidate', term, sets, sentAtMs: now, votes: new Map(), lastAskedMs: now },
   });
   askForVotes(turn, others(config));
   voteForItselfIfEnough(turn);
@@ -44,10 +47,13 @@ export function standIfDue(turn: Turn): void {
 
 /** The lease is counted from the first asking, whenever the answers come. Who has voted is not asked again. */
 export function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
-  const { role } = turn.state;
+  const { role, config } = turn.state;
   if (role.kind !== 'candidate') return;
+  const { term, sentAtMs } = role;
+  const { version } = listOf(config);
   for (const node of nodes) {
-    if (!role.votes.has(node)) send(turn, node, { kind: 'vote-request', term: role.term, sentAtMs: role.sentAtMs });
+    if (role.votes.has(node)) continue;
+    send(turn, node, { kind: 'vote-request', term, sentAtMs, list: version, voterMs: config.voterMs });
   }
 }
 
@@ -82,7 +88,8 @@ export function onVoteGranted(
  */
 function voteForItselfIfEnough(turn: Turn): void {
   const { role, config, pendingVote } = turn.state;
-  if (role.kind !== 'candidate' || pendingVote !== null || role.votes.size < majority(config) - 1) return;
+  if (role.kind !== 'candidate' || pendingVote !== null) return;
+  if (!isMajority(role.sets, [config.self, ...role.votes.keys()])) return;
   storeVote(turn, role.term, config.self, role.sentAtMs);
 }
 

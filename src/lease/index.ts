@@ -1,5 +1,5 @@
 /**
- * lease: who may write, as a pure core. A majority of the static list promises, one fsynced vote a term, to follow the lowest
+ * lease: who may write, as a pure core. A majority of the node list promises, one fsynced vote a term, to follow the lowest
  * live eligible node; the promise is kept alive by renewals and ends by itself. Grants for every node's writes ride on them.
  *
  * Invariants (each has a transcript that goes red without it):
@@ -9,13 +9,19 @@
  * 4. A node's grant ends R after it *sent* the ack that the master's grant answers.
  * 5. A voter that cannot know what it promised (lost or foreign vote file) abstains for L, and until it knows every term
  *    it may have voted in. It follows a master and may be granted writes meanwhile, but keeps no lease alive.
+ * 6. Nobody votes for a candidate whose node list is older than its own, or another of the same version, nor promises less than the
+ *    candidate or holder counts on. A mastership keeps to the list (or the two lists) that it was elected over.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { ListVersion } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 
 export interface LeaseConfig {
   self: NodeId;
+  /** Everybody who may be spoken to. */
   nodes: readonly NodeId[];
+  /** Over which nodes a majority is counted, of each of the sets (room roster). @default the first list: all `nodes` */
+  list?: { version: ListVersion; sets: readonly (readonly NodeId[])[] };
   /** R: the holder drops by itself after this. */
   holderMs: number;
   /** L: a voter's promise ends after this. */
@@ -73,6 +79,11 @@ export type LeaseInput =
   | { type: 'grantable'; nodes: readonly NodeId[] }
   /** The agent's answer to `hand-over`: commits are finished, write-enable is dropped, the release is sealed. */
   | { type: 'released'; term: number; sealed: string }
+  /**
+   * Another list counts, or is to be counted as well; or timings have changed. Who is master goes on by the list that elected it,
+   * but with the new R and L at once: `holderMs` and `voterMs` are the shorter and the longer of all that may count.
+   */
+  | { type: 'config'; config: LeaseConfig }
   /** Orderly end of the agent: release if holder. */
   | { type: 'leave' }
   /** The lease is of no use (metadata cannot be written, the driver broke): give it up now. */

@@ -18,7 +18,7 @@ import { extendGrant } from './voter.ts';
 export function becomeMaster(turn: Turn, candidate: Candidate, ownVote: string): void {
   const { now } = turn;
   const { config } = turn.state;
-  const { term, sentAtMs } = candidate;
+  const { term, sets, sentAtMs } = candidate;
   const leaseUntilMs = sentAtMs + config.holderMs;
   const certificate = [ownVote, ...candidate.votes.values()];
   change(turn, {
@@ -29,6 +29,7 @@ export function becomeMaster(turn: Turn, candidate: Candidate, ownVote: string):
     role: {
       kind: 'master',
       term,
+      sets,
       certificate,
       electedMs: now,
       requestSentAtMs: sentAtMs,
@@ -66,7 +67,7 @@ export function renewWhoAppeared(turn: Turn, appeared: readonly NodeId[]): void 
 }
 
 function renew(turn: Turn, node: NodeId): void {
-  const { role, grantable } = turn.state;
+  const { role, grantable, config } = turn.state;
   if (role.kind !== 'master') return;
   const ack = role.acks.get(node);
   const grant = grantable.includes(node);
@@ -80,6 +81,8 @@ function renew(turn: Turn, node: NodeId): void {
     echoAckSentAtMs: ack?.theirSentAtMs ?? null,
     grant,
     certificate: [...role.certificate],
+    holderMs: config.holderMs,
+    voterMs: config.voterMs,
   });
 }
 
@@ -112,14 +115,17 @@ export function onFollow(turn: Turn, from: NodeId, follow: Extract<LeaseMessage,
   grantOnAck(turn, from, follow.sentAtMs);
 }
 
-/** Invariant 3: R after the newest sending that a majority, this node included, has answered. */
+/** Invariant 3: R after the newest sending that a majority (of each list that counts), this node included, has answered. */
 function extendLease(turn: Turn): void {
   const { role, config } = turn.state;
   if (role.kind !== 'master') return;
-  const newestFirst = [turn.now, ...role.answeredSentAtMs.values()].sort((a, b) => b - a);
-  const answeredByMajority = newestFirst[majority(config) - 1];
-  if (answeredByMajority === undefined) return;
-  const leaseUntilMs = answeredByMajority + config.holderMs;
+  const answered = role.sets.map((set) => {
+    const times = set.map((node) => (node === config.self ? turn.now : role.answeredSentAtMs.get(node)));
+    return (
+      times.filter((time) => time !== undefined).sort((a, b) => b - a)[majority(set) - 1] ?? Number.NEGATIVE_INFINITY
+    );
+  });
+  const leaseUntilMs = Math.min(...answered) + config.holderMs;
   if (leaseUntilMs <= role.leaseUntilMs) return;
   change(turn, {
     role: { ...role, leaseUntilMs },

@@ -3,6 +3,7 @@
  * named `their…`, which belong to the node they came from and are only ever given back to it.
  */
 import type { NodeId } from '../arrays/record.ts';
+import { isMajorityOfEach, NO_LIST } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import type { LeaseConfig, LeaseEffect, LeaseView } from './index.ts';
 
@@ -41,6 +42,8 @@ export interface Abstention {
 export interface Candidate {
   kind: 'candidate';
   term: number;
+  /** A majority of each is needed. */
+  sets: Sets;
   /** Of the vote request; the lease is counted from here. */
   sentAtMs: number;
   /** Sealed votes of others. One a node: who sends two is counted once. */
@@ -51,6 +54,7 @@ export interface Candidate {
 export interface Master {
   kind: 'master';
   term: number;
+  sets: Sets;
   certificate: readonly string[];
   electedMs: number;
   requestSentAtMs: number;
@@ -89,6 +93,8 @@ export interface LeaseState {
   readonly proofOnDisk: boolean;
   readonly promise: VoterPromise | null;
   readonly releasedTerm: number;
+  /** Another node told of a newer node list than this one's. A voter that forgot its own must not vote by an older one. */
+  readonly listBehind: boolean;
   readonly abstention: Abstention | null;
   readonly role: { kind: 'follower' } | Candidate | Master;
   /** Who sent the last valid renewal. */
@@ -119,8 +125,18 @@ export function note(turn: Turn, name: string, text: string): void {
   turn.effects.push({ type: 'note', name, text });
 }
 
-export function majority(config: LeaseConfig): number {
-  return Math.floor(config.nodes.length / 2) + 1;
+export type Sets = readonly (readonly NodeId[])[];
+
+export function listOf(config: LeaseConfig): NonNullable<LeaseConfig['list']> {
+  return config.list ?? { version: NO_LIST, sets: [config.nodes] };
+}
+
+export function isMajority(sets: Sets, nodes: Iterable<NodeId>): boolean {
+  return isMajorityOfEach(sets, nodes);
+}
+
+export function majority(set: readonly NodeId[]): number {
+  return Math.floor(set.length / 2) + 1;
 }
 
 export function others(config: LeaseConfig): NodeId[] {

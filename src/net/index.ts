@@ -1,10 +1,12 @@
 /**
- * net: the libp2p shell. It knows the static list and the pinned peer IDs; it keeps exactly one connection and one frame
+ * net: the libp2p shell. It knows the node list and the pinned peer IDs; it keeps exactly one connection and one frame
  * stream a direction with each peer, redials, refuses strangers, gossips sealed events and serves catch-up. It decides
  * nothing: verified frames and events go in to the agent, frames and events come out of it.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { Identity } from '../wire/identity.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
+import type { PeerEntry } from './options.ts';
 
 export interface NetCounters {
   framesIn: number;
@@ -42,6 +44,10 @@ export interface Net {
   /** Cut a peer off (missed probes): close its connection, redial with backoff. */
   reset(node: NodeId): void;
   counters(): NetCounters;
+  /** Other nodes may connect from now on, and are dialled; who is not among them is cut off at once. */
+  setPeers(nodes: readonly PeerEntry[]): void;
+  /** This node speaks under another key: all connections are made anew. */
+  changeIdentity(identity: Identity): Promise<void>;
 }
 
 export { createNet } from './libp2p_net.ts';

@@ -4,10 +4,17 @@ import type { Identity } from '../wire/identity.ts';
 
 export interface PeerEntry {
   id: NodeId;
-  /** IP address, v4 or v6. */
+  /** IP address, v4 or v6; empty: not known here, so it is not dialled. */
   address: string;
   port: number;
   peerId: string;
+  /** Keys that count as well: the node changes from one to another, or lists differ about it. */
+  otherPeerIds?: readonly string[];
+}
+
+/** Every key that may speak for a node. */
+export function peerIdsOf({ peerId, otherPeerIds = [] }: PeerEntry): string[] {
+  return [peerId, ...otherPeerIds];
 }
 
 export interface NetOptions {
@@ -15,7 +22,7 @@ export interface NetOptions {
   /** UUID: a Hello of another cluster is refused. */
   cluster: string;
   self: NodeId;
-  /** The static list, this node included: it listens on its own entry. */
+  /** The node list, this node included: it listens on its own entry. */
   nodes: readonly PeerEntry[];
   hello: { boot: string; bootNumber: number; version: string };
   /** Monotonic. */

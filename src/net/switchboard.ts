@@ -15,6 +15,7 @@ import {
   frameBytesMax,
   type NetOptions,
   type NetTuning,
+  type PeerEntry,
   protocolVersion,
   type Schedule,
 } from './options.ts';
@@ -66,6 +67,7 @@ export class Switchboard {
   readonly #witness = new BootWitness();
   readonly #refusals: Refusals;
   readonly #dialer: Dialer;
+  #peers: readonly PeerEntry[] = [];
   #running = false;
 
   constructor(options: SwitchboardOptions) {
@@ -73,20 +75,33 @@ export class Switchboard {
     this.#schedule = options.schedule;
     this.tuning = { ...defaultTuning, ...options.net.tuning };
     this.#refusals = new Refusals(this.tuning.refusalsPerSecond, options.net.now);
-    const peers = options.net.nodes.map((node) => node.id).filter((id) => id !== options.net.self);
-    for (const peer of peers) {
-      // Kept over reconnects: a peer does not get a fresh allowance by dialling again.
-      this.#frameRates.set(peer, new TokenBucket(this.tuning.framesPerSecond, options.net.now));
-      this.#gossipRates.set(peer, new TokenBucket(this.tuning.framesPerSecond, options.net.now));
-    }
     this.#dialer = new Dialer({
       self: options.net.self,
-      peers,
+      peers: [],
       tuning: this.tuning,
       schedule: options.schedule,
       random: options.random,
       dial: options.dial,
     });
+    this.setPeers(options.net.nodes);
+  }
+
+  /** The owner cuts off whose key counts no more; here it is forgotten. */
+  setPeers(nodes: readonly PeerEntry[]): void {
+    this.#peers = nodes.filter((node) => node.id !== this.#net.self);
+    for (const { id } of this.#peers) {
+      // Kept over reconnects: a peer does not get a fresh allowance by dialling again.
+      if (this.#frameRates.has(id)) continue;
+      this.#frameRates.set(id, new TokenBucket(this.tuning.framesPerSecond, this.#net.now));
+      this.#gossipRates.set(id, new TokenBucket(this.tuning.framesPerSecond, this.#net.now));
+    }
+    for (const id of [...this.#frameRates.keys()]) {
+      if (this.#peers.some((peer) => peer.id === id)) continue;
+      this.reset(id);
+      this.#frameRates.delete(id);
+      this.#gossipRates.delete(id);
+    }
+    this.#dialer.setPeers(this.#peers.filter(({ address }) => address !== '').map(({ id }) => id));
   }
 
   start(): void {
@@ -199,7 +214,7 @@ export class Switchboard {
   /** A frame, or a piece of gossip, of a pinned peer. */
   refused(node: NodeId, reason: string): void {
     this.counts.framesRefused += 1;
-    const peer = this.#net.nodes.find(({ id }) => id === node)?.peerId ?? null;
+    const peer = this.#peers.find(({ id }) => id === node)?.peerId ?? null;
     this.#tellRefused(`node ${node}`, node, peer, reason);
   }
 

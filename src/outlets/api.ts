@@ -71,6 +71,8 @@ function addRoutes(app: FastifyInstance, { face, journal, log, backlogMax = back
     return face.request(asked);
   });
 
+  app.post('/v1/reload', () => face.reloadConfig());
+
   app.get('/v1/events', async (request, reply) => {
     const format: StreamFormat = request.headers.accept?.includes('text/event-stream') ? 'sse' : 'lines';
     const query = EventsQuery.safeParse(request.query);

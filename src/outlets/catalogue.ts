@@ -114,6 +114,9 @@ export const catalogue = {
   NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
+  NodeListProposed: { type: 'io.mdmesh.cluster.node-list-proposed', severity: 'info' },
+  NodeListChanged: { type: 'io.mdmesh.cluster.node-list-changed', severity: 'notice' },
+  NodeListDiffers: { type: 'io.mdmesh.cluster.node-list-differs', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
   JournalSigned: { type: 'io.mdmesh.node.journal-signed', severity: 'info' },
   JournalCosigned: { type: 'io.mdmesh.node.journal-cosigned', severity: 'info' },
@@ -167,6 +170,17 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
       return [
         tell('JournalCosigned', body.of.origin.replace(/^.*\/(node\/[0-9]+)\/.*$/, '$1'), `${body.of.size} entries`),
       ];
+    case 'node-list': {
+      const ids = (nodes: readonly { id: number }[]) => nodes.map(({ id }) => id).join(' ');
+      const { list, before } = body;
+      return [
+        tell(
+          'NodeListChanged',
+          names.cluster,
+          `${list.version.generation}: nodes ${ids(list.nodes)}, before ${ids(before.nodes)}`,
+        ),
+      ];
+    }
     case 'leave':
       return [tell('NodeLeft', `node/${event.origin}`, body.reason)];
     case 'notice':

@@ -53,6 +53,15 @@ export interface Status {
     leaseLeftMs: number;
     grantLeftMs: number;
   };
+  /** The node list that counts; `pending`: the nodes of one that is being agreed on; `waitsFor`: why the file's does not count yet. */
+  list: {
+    term: number;
+    generation: number;
+    digest: string;
+    nodes: NodeId[];
+    pending: NodeId[] | null;
+    waitsFor: string | null;
+  };
   nodes: NodeStatus[];
   arrays: ArrayStatus[];
   journal: { head: number };
@@ -64,6 +73,8 @@ export interface AgentFace {
   status(): Status;
   /** Carries a request to the master and waits for its outcome. Never throws; bad input gives ok=false and words. */
   request(request: Request): Promise<{ ok: boolean; text: string }>;
+  /** Reads the configuration file again. */
+  reloadConfig(): Promise<{ ok: boolean; text: string }>;
   /** This node's own disks, with what stands on them. */
   scan(): Promise<import('../md/driver.ts').Disk[]>;
 }

@@ -7,3 +7,4 @@ export * from './acceptance.ts';
 export * from './envelope.ts';
 export * from './identity.ts';
 export * from './messages.ts';
+export * from './node_list.ts';

@@ -11,7 +11,7 @@ import { Agent, type AgentLog, type StateFiles, type Timers } from '#src/agent/i
 import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.ts';
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
-import { type Config, LAN, type Timing } from '#src/config/index.ts';
+import { type Config, LAN, type NodeConfig, type Timing } from '#src/config/index.ts';
 import { createFencing } from '#src/fencing/index.ts';
 import { type Journal, memoryJournal, Notary } from '#src/journal/index.ts';
 import type { StoredVote } from '#src/lease/index.ts';
@@ -20,6 +20,7 @@ import type { SimulatedNode } from '#src/md/simulated.ts';
 import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { type MemoryHub, memoryHub, memoryNet } from '#src/net/index.ts';
 import type { Status } from '#src/outlets/index.ts';
+import type { StoredLists } from '#src/roster/index.ts';
 import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
 import type { Request } from '#src/wire/messages.ts';
 
@@ -36,6 +37,8 @@ export interface SimOptions {
   seed?: number;
   /** @default 3 */
   nodes?: number;
+  /** Machines beyond the nodes of the list: off, and in nobody's file. @default 0 */
+  spareMachines?: number;
   /** One shared disk each: /dev/sda, /dev/sdb, … under the same name on every node. @default three of 8 MiB */
   diskMib?: readonly number[];
   /** One way. @default 0.2 */
@@ -48,9 +51,17 @@ export interface SimOptions {
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
 }
 
+/** What of a node's configuration file a story may change. */
+export interface SimFile {
+  nodes: NodeConfig[];
+  timing: Timing;
+}
+
 /** One machine, whether its power is on or not. */
 interface Machine {
-  readonly identity: Identity;
+  identity: Identity;
+  file: SimFile;
+  lists: StoredLists | null;
   readonly driver: SimulatedNode;
   readonly journal: Journal;
   vote: StoredVote | null;
@@ -69,6 +80,7 @@ async function identityFrom(random: () => number): Promise<Identity> {
 }
 
 export class SimCluster {
+  /** Of every machine, listed or not. */
   readonly nodes: readonly NodeId[];
   readonly time: SimulatedTime;
   readonly storage = new SimulatedStorage();
@@ -84,7 +96,8 @@ export class SimCluster {
     this.#options = options;
     this.time = options.time;
     this.#random = seededRandom(seed);
-    this.nodes = Array.from({ length: options.nodes ?? 3 }, (_, index) => index + 1);
+    const machines = (options.nodes ?? 3) + (options.spareMachines ?? 0);
+    this.nodes = Array.from({ length: machines }, (_, index) => index + 1);
     this.hub = memoryHub({
       now: () => this.time.clock(),
       schedule: (delayMs, run) => this.time.schedule(this.time.clock() + delayMs, run),
@@ -103,6 +116,8 @@ export class SimCluster {
       const journal = memoryJournal({ now: () => cluster.#wall() });
       cluster.#machines.set(node, {
         identity: await identityFrom(cluster.#random),
+        file: { nodes: [], timing: { ...LAN, ...options.timing } },
+        lists: null,
         driver: simulatedDriver({
           storage: cluster.storage,
           node,
@@ -119,13 +134,15 @@ export class SimCluster {
         unplug: () => undefined,
       });
     }
+    const listed = cluster.nodes.slice(0, options.nodes ?? 3).map((node) => cluster.entry(node));
+    for (const node of cluster.nodes) cluster.#machine(node).file.nodes = listed;
     return cluster;
   }
 
   /** All machines on, and one master that all follow. */
   static async start(options: SimOptions): Promise<SimCluster> {
     const cluster = await SimCluster.create(options);
-    await cluster.boot(...cluster.nodes);
+    await cluster.boot(...cluster.nodes.slice(0, options.nodes ?? 3));
     await cluster.master();
     return cluster;
   }
@@ -136,9 +153,39 @@ export class SimCluster {
     return this.#machine(node).driver;
   }
 
-  /** The node list's public halves, as an auditor has them. */
+  /** The node list's public halves, as an auditor has them: from node 1's file. */
   peerIds(): Map<NodeId, string> {
-    return new Map(this.nodes.map((node) => [node, this.#machine(node).identity.peerId]));
+    return new Map(this.file(1).nodes.map(({ id, peerId }) => [id, peerId]));
+  }
+
+  /** A line of a node list. */
+  entry(node: NodeId): NodeConfig {
+    return { id: node, address: `10.77.0.${node}`, port: 7946, peerId: this.#machine(node).identity.peerId };
+  }
+
+  file(node: NodeId): SimFile {
+    return this.#machine(node).file;
+  }
+
+  /** As an editor does: the agent knows nothing of it before `reload`, or its next start. */
+  write(nodes: readonly NodeId[], change: Partial<SimFile>): void {
+    for (const node of nodes) Object.assign(this.#machine(node).file, change);
+  }
+
+  /** `mdmesh reload`. */
+  async reload(node: NodeId): Promise<{ ok: boolean; text: string }> {
+    const { agent, identity } = this.#machine(node);
+    if (agent === null) return { ok: false, text: `node ${node} is switched off` };
+    return this.driven(`reload of node ${node}`, agent.reload(this.#config(node), identity));
+  }
+
+  newKey(): Promise<Identity> {
+    return identityFrom(this.#random);
+  }
+
+  /** Puts another key into the key file; the agent has the old one in use until `reload`. */
+  useKey(node: NodeId, identity: Identity): void {
+    this.#machine(node).identity = identity;
   }
 
   identity(node: NodeId): Identity {
@@ -204,7 +251,7 @@ export class SimCluster {
       cluster: CLUSTER_UUID,
       self: node,
       key: machine.identity.privateKey,
-      keys: new Map(config.nodes.map(({ id, peerId }) => [id, publicKeyOfPeerId(peerId)])),
+      keys: new Map(config.nodes.map(({ id, peerId }) => [id, [publicKeyOfPeerId(peerId)]])),
       entries: config.journal.checkpointEntries,
       afterMs: config.journal.checkpointAfterMs,
       schedule: (delayMs, run) => timers.after(delayMs, run),
@@ -212,6 +259,7 @@ export class SimCluster {
       tell: (body) => agent.tell(body),
       log: (level, text) => log[level]({}, text),
     });
+    agent.onKeys = (keys) => notary.goBy(keys, agent.parts.identity.privateKey);
     machine.unplug = () => {
       unplug();
       notary.end();
@@ -397,6 +445,17 @@ export class SimCluster {
           });
         });
       },
+      loadLists: async () => machine.lists,
+      storeLists: (lists) => {
+        const { agent } = machine;
+        return new Promise((resolve) => {
+          this.time.schedule(this.time.clock() + STORE_MS, () => {
+            if (machine.agent !== agent) return;
+            machine.lists = lists;
+            resolve();
+          });
+        });
+      },
       nextBootNumber: async (atLeast) => {
         machine.bootNumber = Math.max(machine.bootNumber + 1, atLeast);
         return machine.bootNumber;
@@ -420,16 +479,11 @@ export class SimCluster {
       file: 'simulated',
       cluster: { name: 'demo', uuid: CLUSTER_UUID },
       self,
-      nodes: this.nodes.map((id) => ({
-        id,
-        address: `10.77.0.${id}`,
-        port: 7946,
-        peerId: this.#machine(id).identity.peerId,
-      })),
+      nodes: [...this.#machine(self).file.nodes],
       keyFile: '',
       stateDir: '',
       socket: { path: '', modeOctal: 0o600 },
-      timing: { ...LAN, ...this.#options.timing },
+      timing: this.#machine(self).file.timing,
       profile: 'lan',
       fencing: {
         methods: ['command'],

@@ -42,6 +42,8 @@ class Scene {
       serveCatchup: () => undefined,
       connected: () => [],
       reset: () => undefined,
+      setPeers: () => undefined,
+      changeIdentity: async () => undefined,
       counters: () => ({ framesIn: 0, framesOut: 0, framesRefused: 0, dialsRefused: 0, gossipIn: 0, gossipOut: 0 }),
     };
     const parts: AgentParts = {
@@ -78,8 +80,19 @@ class Scene {
       driver: simulatedDriver({ storage, node: 1, clock: scene.time.clock, schedule: scene.time.schedule }),
       net,
       journal: scene.journal,
-      fencing: { fence: () => new Promise(() => undefined), confirm: () => null, cancel: () => undefined },
-      files: { loadVote: async () => null, storeVote: async () => undefined, nextBootNumber: async () => 1 },
+      fencing: {
+        fence: () => new Promise(() => undefined),
+        confirm: () => null,
+        cancel: () => undefined,
+        configure: () => undefined,
+      },
+      files: {
+        loadVote: async () => null,
+        storeVote: async () => undefined,
+        loadLists: async () => null,
+        storeLists: async () => undefined,
+        nextBootNumber: async () => 1,
+      },
       boot: { boot: '00000000-0000-4000-8000-0000000000b1', bootNumber: 1 },
       timers: { every: () => () => undefined, after: () => () => undefined, wall: () => new Date(0) },
       uuid: () => '00000000-0000-4000-8000-0000000000ff',
@@ -238,7 +251,16 @@ test('a commit of an older term than the one that is followed is refused', async
     from: 2,
     frame: {
       room: 'lease',
-      message: { kind: 'renew', term: 5, sentAtMs: 0, echoAckSentAtMs: null, grant: false, certificate },
+      message: {
+        kind: 'renew',
+        term: 5,
+        sentAtMs: 0,
+        echoAckSentAtMs: null,
+        grant: false,
+        certificate,
+        holderMs: 2000,
+        voterMs: 3000,
+      },
     },
   });
   const votes = [await scene.vote(2, 3, 3), await scene.vote(3, 3, 3)];

@@ -112,6 +112,7 @@ function statusOf(self: number, master: number): Status {
         trouble: null,
       },
     ],
+    list: { term: 0, generation: 0, digest: '', nodes: [1, 2, 3], pending: null, waitsFor: null },
     journal: { head: 0 },
     counters: {},
   };

@@ -15,6 +15,7 @@ import {
   type StoredVote,
   storedVoteForStop,
 } from '../../src/lease/index.ts';
+import { NO_LIST } from '../../src/roster/index.ts';
 import type { LeaseMessage } from '../../src/wire/messages.ts';
 
 const BOOT = 'this boot';
@@ -81,9 +82,11 @@ function of(effects: readonly LeaseEffect[], type: LeaseEffect['type']): LeaseEf
   return effects.filter((effect) => effect.type === type);
 }
 
-const request = (term: number, sentAtMs = 77): LeaseMessage => ({ kind: 'vote-request', term, sentAtMs });
+const request = (term: number, sentAtMs = 77, list = NO_LIST, voterMs = L): LeaseMessage => {
+  return { kind: 'vote-request', term, sentAtMs, list, voterMs };
+};
 const renew = (term: number, echoAckSentAtMs: number | null = null, grant = true): LeaseMessage => {
-  return { kind: 'renew', term, sentAtMs: 500, echoAckSentAtMs, grant, certificate: [] };
+  return { kind: 'renew', term, sentAtMs: 500, echoAckSentAtMs, grant, certificate: [], holderMs: R, voterMs: L };
 };
 const reasons = (messages: readonly LeaseMessage[]) =>
   messages.map((message) => (message.kind === 'vote-refused' ? message.reason : message.kind));
@@ -222,7 +225,7 @@ test('a holder votes for nobody else, and steps down when it learns of a later t
 test('invariant 4: a grant ends R after the ack it answers was sent', () => {
   const node = new Lone(3, 3, null, {});
   node.do({ type: 'tick' }, L);
-  for (const other of [1, 2]) node.hear(other, { kind: 'term-answer', knownTerm: 0 });
+  for (const other of [1, 2]) node.hear(other, { kind: 'term-answer', knownTerm: 0, list: NO_LIST });
   node.hear(1, renew(1));
   const ackedMs = node.now;
   node.hear(1, renew(1, ackedMs), 900);
@@ -257,18 +260,18 @@ test('invariant 5: without a vote file a voter abstains for L and until it knows
   assert.deepEqual(reasons(voter.hear(1, request(9))), ['abstaining']);
   assert.deepEqual(reasons(voter.hear(1, renew(9))), ['follow'], 'an ack would be a promise');
   assert.equal(leaseSummary(voter.state).promise, null);
-  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9, list: NO_LIST });
   assert.deepEqual(
     reasons(sent(voter.do({ type: 'tick' }, L))),
     ['term-query', 'term-query', 'term-query', 'term-query'],
     'asked after L: an old vote may complete a majority until then',
   );
-  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
-  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
-  voter.hear(2, { kind: 'term-answer', knownTerm: 3 });
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9, list: NO_LIST });
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9, list: NO_LIST });
+  voter.hear(2, { kind: 'term-answer', knownTerm: 3, list: NO_LIST });
   assert.deepEqual(leaseSummary(voter.state).abstains?.answersMissing, 1, 'three of the four others, each once');
   assert.equal(storedVoteForStop(voter.state, BOOT, voter.now), null, 'it cannot vouch for a new file');
-  voter.hear(4, { kind: 'term-answer', knownTerm: 11 });
+  voter.hear(4, { kind: 'term-answer', knownTerm: 11, list: NO_LIST });
   assert.equal(leaseSummary(voter.state).abstains, null);
   assert.deepEqual(reasons(voter.hear(1, request(11))), ['voted']);
   assert.deepEqual(reasons(voter.hear(1, request(12))), []);

@@ -140,6 +140,7 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     lease: { role: 'follower', term: 3, master: 1, leaseLeftMs: 0, grantLeftMs: 1800 },
     nodes: [node(1), node(2), node(3)],
     arrays,
+    list: { term: 0, generation: 0, digest: '', nodes: [1, 2, 3], pending: null, waitsFor: null },
     journal: { head: 0 },
     counters: {},
   };
@@ -161,6 +162,11 @@ export class FakeFace implements AgentFace {
   async request(request: Request): Promise<{ ok: boolean; text: string }> {
     this.asked.push(request);
     return this.answer(request);
+  }
+  reloads = 0;
+  async reloadConfig(): Promise<{ ok: boolean; text: string }> {
+    this.reloads += 1;
+    return { ok: true, text: 'nothing has changed; node list 0 counts' };
   }
   async scan(): Promise<Disk[]> {
     return this.disks;

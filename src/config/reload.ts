@@ -1,0 +1,43 @@
+/** What of a file that was read again cannot be taken up by an agent that runs. Pure: the lists' own rules are in room roster. */
+import type { Config } from './index.ts';
+
+/**
+ * Why nothing of `next` is taken up; empty: all of it may be. Each line names the key, and what to do instead. Nothing is taken up
+ * in part: a file of which half counts is worse than one that waits.
+ */
+export function whyNotReloaded(now: Config, next: Config): string[] {
+  const problems: string[] = [];
+  const fixed = (key: string, before: unknown, after: unknown, remedy: string): void => {
+    if (JSON.stringify(before) === JSON.stringify(after)) return;
+    problems.push(`${key}: cannot change from ${show(before)} to ${show(after)} while the agent runs; ${remedy}`);
+  };
+  const restart = "restart this node's agent (systemctl restart mdmesh); the others write on meanwhile";
+  const never = 'arrays are bound to it: release them, stop all agents, and begin a new cluster';
+  fixed('cluster', now.cluster, next.cluster, never);
+  fixed('self', now.self, next.self, 'two nodes under one ID must not run; give the other one a key of its own');
+  fixed(
+    'state_dir',
+    now.stateDir,
+    next.stateDir,
+    'stop the agent, move the folder, and start it: a vote must not be lost',
+  );
+  fixed('socket', now.socket, next.socket, restart);
+  fixed('driver', now.driver, next.driver, restart);
+  fixed('arrays.devices', now.arrays.devices, next.arrays.devices, restart);
+  fixed('journal', now.journal, next.journal, restart);
+  const place = ({ nodes, self }: Config) => {
+    const own = nodes.find(({ id }) => id === self);
+    return own === undefined ? null : `${own.address} port ${own.port}`;
+  };
+  fixed(`nodes: address of node ${now.self}, this one`, place(now), place(next), restart);
+  // Its timer runs in the hardware, and the others count on the time that they were told.
+  const watchdogs =
+    'stop the agents of all nodes, change every file, and start them: a reset that comes later than the others think saves nobody';
+  fixed('timing.watchdog', now.timing.watchdogMs, next.timing.watchdogMs, watchdogs);
+  fixed('fencing.watchdog', now.fencing.watchdog, next.fencing.watchdog, watchdogs);
+  return problems;
+}
+
+function show(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
