@@ -52,10 +52,9 @@ import {
   statuses,
   view,
 } from '../members/index.ts';
-import type { PeerEntry } from '../net/index.ts';
+import { levelOf, type PeerEntry } from '../net/index.ts';
 import type { AgentFace, ArrayStatus, Status } from '../outlets/index.ts';
 import {
-  type EventCursor,
   idsOf,
   mayStand,
   quorumOf,
@@ -68,6 +67,7 @@ import {
   waitsFor,
   whyNotAfter,
 } from '../roster/index.ts';
+import { PROTOCOL } from '../version.ts';
 import type { Identity } from '../wire/identity.ts';
 import {
   type AcceptanceState,
@@ -76,6 +76,7 @@ import {
   initialAcceptance,
   isAccepted,
   isSound,
+  newestOf,
   open,
   publicKeyOfPeerId,
   seal,
@@ -254,6 +255,9 @@ export class Agent implements AgentFace {
           break;
         case 'refused':
           this.#refused(event.reason, event.from, event.peer);
+          break;
+        case 'version-refused':
+          this.notice('VersionRefused', 'warning', `node/${event.node}`, { node: event.node, why: event.reason });
           break;
         case 'duplicate-id':
           this.#duplicateId(event.boots);
@@ -594,11 +598,7 @@ export class Agent implements AgentFace {
     const { agreed, pending, previous, wish } = this.#roster;
     if (pending === null && previous === null && wish.digest === agreed.version.digest) return;
     const writers = [...new Set(this.records().flatMap((record) => mayTouch(record)))];
-    const newest = new Map<NodeId, EventCursor>();
-    for (const { origin, bootNumber, sequence } of cursorsOf(this.#acceptance)) {
-      if (bootNumber >= (newest.get(origin)?.bootNumber ?? 0)) newest.set(origin, { bootNumber, sequence });
-    }
-    this.#feedRoster({ type: 'facts', writers, ends: newest });
+    this.#feedRoster({ type: 'facts', writers, ends: newestOf(this.#acceptance) });
   }
 
   /** The lists or the configuration have changed: every room is told what of it concerns it. */
@@ -640,7 +640,11 @@ export class Agent implements AgentFace {
     const { agreed, pending } = this.#roster;
     const wish = wishedList(next.nodes, next.timing);
     const newest = pending ?? agreed;
-    const list = wish.digest === newest.version.digest ? null : whyNotAfter(newest, wish);
+    // What others go by already need not be a step of one from what this node slept through.
+    const isKnown = [...this.#roster.words.values()].some(
+      (word) => word.agreed.version.digest === wish.digest || word.pending?.version.digest === wish.digest,
+    );
+    const list = isKnown || wish.digest === newest.version.digest ? null : whyNotAfter(newest, wish);
     const own = newest.nodes.find(({ id }) => id === this.self);
     const isNewKey = identity.peerId !== this.parts.identity.peerId;
     const isKnownKey = !isNewKey || own?.peerId === identity.peerId || own?.nextPeerId === identity.peerId;
@@ -1648,10 +1652,19 @@ export class Agent implements AgentFace {
     const lease = leaseSummary(this.#lease);
     const connected = net.connected();
     const members = statuses(this.#members);
+    const versions = net.versions();
+    const others = this.#peers.filter(({ id }) => id !== this.self);
     return {
       cluster: config.cluster,
       self: this.self,
       version,
+      protocol: {
+        ...PROTOCOL,
+        level: levelOf(
+          PROTOCOL,
+          others.map(({ id }) => versions.get(id)),
+        ),
+      },
       startedAt: this.#startedAt,
       driver: driver.kind,
       lease: {
@@ -1676,6 +1689,8 @@ export class Agent implements AgentFace {
           self,
           status: self ? 'alive' : (member?.status ?? 'unknown'),
           connected: self || connected.includes(node.id),
+          version: self ? version : (versions.get(node.id)?.version ?? null),
+          refused: self ? null : (versions.get(node.id)?.refused ?? null),
           eligible: member?.eligible ?? false,
           granted: this.leading
             ? this.#master.grantable.includes(node.id)

@@ -118,8 +118,11 @@ export class Checker {
     return { ...entry, event: { origin, boot, bootNumber, sequence, time, digest, body }, fault };
   }
 
-  /** @throws also for an event that a key signed after it had ended */
-  async #open(sealed: string): Promise<Event> {
+  /**
+   * @param isVote of a certificate: it need not be in any journal, so nobody knew of it when the key ended; alone it proves nothing
+   * @throws also for an event that a key signed after it had ended
+   */
+  async #open(sealed: string, isVote = false): Promise<Event> {
     const bytes = Buffer.from(sealed, 'base64');
     const { uuid, ended = [] } = this.#cluster;
     try {
@@ -127,6 +130,7 @@ export class Checker {
     } catch (error) {
       const event = await open(bytes, (node) => this.#formerKeys.get(node) ?? [], uuid).catch(() => null);
       if (event === null) throw error;
+      if (isVote) return event;
       const { origin, bootNumber, sequence } = event;
       // Of several ended keys of one node, any that was in time will do: which of them signed is in the bytes, and was checked.
       const isInTime = ended.some(
@@ -217,7 +221,7 @@ export class Checker {
     const faults: string[] = [];
     for (const sealed of certificate) {
       try {
-        const { origin: voter, body } = await this.#open(sealed);
+        const { origin: voter, body } = await this.#open(sealed, true);
         if (body.type !== 'vote') throw new Error(`node ${voter} signed no vote there`);
         votes.push({ voter, term: body.term, candidate: body.candidate });
         if (body.term !== term || body.candidate !== holder) {

@@ -7,6 +7,7 @@ import type { NodeId } from '../arrays/record.ts';
 import type { Identity } from '../wire/identity.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
 import type { PeerEntry } from './options.ts';
+import type { PeerVersion } from './protocol.ts';
 
 export interface NetCounters {
   framesIn: number;
@@ -26,6 +27,8 @@ export type NetEvent =
   | { type: 'disconnected'; node: NodeId }
   /** A frame that did not parse, an oversized one, a stranger: refused already; for the journal. */
   | { type: 'refused'; from: NodeId | null; peer: string | null; reason: string }
+  /** A node of the list whose version this one does not understand: told once for each version of it. */
+  | { type: 'version-refused'; node: NodeId; reason: string }
   /** A peer has proof that two agents run under this node's ID: `boots` names this one's boot and the other's. */
   | { type: 'duplicate-id'; boots: string[] };
 
@@ -41,6 +44,8 @@ export interface Net {
   /** Who answers catch-up requests of others. */
   serveCatchup(handler: (from: NodeId, request: CatchupRequest) => Promise<CatchupPage>): void;
   connected(): NodeId[];
+  /** What each node that was heard of since the start speaks. */
+  versions(): ReadonlyMap<NodeId, PeerVersion>;
   /** Cut a peer off (missed probes): close its connection, redial with backoff. */
   reset(node: NodeId): void;
   counters(): NetCounters;
@@ -53,3 +58,4 @@ export interface Net {
 export { createNet } from './libp2p_net.ts';
 export { type MemoryHub, type MemoryHubOptions, memoryHub, memoryNet } from './memory_net.ts';
 export type { NetOptions, NetTuning, PeerEntry, Schedule } from './options.ts';
+export { levelOf, type PeerVersion } from './protocol.ts';

@@ -47,6 +47,7 @@ import {
   peerIdsOf,
   type Schedule,
 } from './options.ts';
+import type { PeerVersion } from './protocol.ts';
 import { Switchboard, type Wire } from './switchboard.ts';
 
 type Services = { gossip: GossipSub; identify: unknown };
@@ -214,6 +215,10 @@ class Libp2pNet implements Net {
 
   connected(): NodeId[] {
     return this.#switchboard.connected();
+  }
+
+  versions(): ReadonlyMap<NodeId, PeerVersion> {
+    return this.#switchboard.versions();
   }
 
   reset(node: NodeId): void {

@@ -14,6 +14,7 @@ import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
 import { decodePage, decodeRequest, encodePage, encodeRequest, inboundStreamsMax } from './catchup.ts';
 import type { Net, NetCounters, NetEvent } from './index.ts';
 import { type NetOptions, type PeerEntry, peerIdsOf, type Schedule } from './options.ts';
+import type { PeerVersion } from './protocol.ts';
 import { Switchboard, type Wire } from './switchboard.ts';
 
 export interface MemoryHubOptions {
@@ -404,6 +405,10 @@ class MemoryNet implements Net, Endpoint {
 
   connected(): NodeId[] {
     return this.#switchboard.connected();
+  }
+
+  versions(): ReadonlyMap<NodeId, PeerVersion> {
+    return this.#switchboard.versions();
   }
 
   reset(node: NodeId): void {

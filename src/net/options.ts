@@ -1,5 +1,6 @@
 /** What a net is told at its start, and the limits it keeps. */
 import type { NodeId } from '../arrays/record.ts';
+import type { Protocol } from '../version.ts';
 import type { Identity } from '../wire/identity.ts';
 
 export interface PeerEntry {
@@ -25,6 +26,8 @@ export interface NetOptions {
   /** The node list, this node included: it listens on its own entry. */
   nodes: readonly PeerEntry[];
   hello: { boot: string; bootNumber: number; version: string };
+  /** @default what this build speaks */
+  protocol?: Protocol;
   /** Monotonic. */
   now(): number;
   log?(text: string): void;
@@ -67,7 +70,7 @@ export const defaultTuning: NetTuning = {
 
 /** Longest JSON of one frame. */
 export const frameBytesMax = 512 * 1024;
-export const protocolVersion = 1;
+/** Names of the ways in which bytes are framed, not of what they say: a Hello is understood by every version. */
 export const framesProtocol = '/mdmesh/frames/1';
 export const catchupProtocol = '/mdmesh/catchup/1';
 export const gossipTopic = (cluster: string) => `mdmesh/${cluster}/events/1`;

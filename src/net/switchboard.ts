@@ -4,6 +4,7 @@
  * here, so a simulated cluster is refused and reconnected by the code that a real one runs.
  */
 import type { NodeId } from '../arrays/record.ts';
+import { PROTOCOL } from '../version.ts';
 import type { Frame } from '../wire/messages.ts';
 import { BootWitness } from './boot_witness.ts';
 import { type Dial, Dialer } from './dialer.ts';
@@ -16,9 +17,9 @@ import {
   type NetOptions,
   type NetTuning,
   type PeerEntry,
-  protocolVersion,
   type Schedule,
 } from './options.ts';
+import type { PeerVersion, Spoken } from './protocol.ts';
 import { Refusals } from './refusals.ts';
 import { TokenBucket } from './token_bucket.ts';
 
@@ -40,6 +41,9 @@ interface Link {
   connected: boolean;
   cancelHelloTimeout: () => void;
 }
+
+/** For the Hello that is on its way to a peer of a version that is not understood. */
+const PARTING_MS = 500;
 
 export interface SwitchboardOptions {
   net: Omit<NetOptions, 'identity'>;
@@ -67,12 +71,15 @@ export class Switchboard {
   readonly #witness = new BootWitness();
   readonly #refusals: Refusals;
   readonly #dialer: Dialer;
+  readonly #spoken: Spoken;
+  readonly #versions = new Map<NodeId, PeerVersion>();
   #peers: readonly PeerEntry[] = [];
   #running = false;
 
   constructor(options: SwitchboardOptions) {
     this.#net = options.net;
     this.#schedule = options.schedule;
+    this.#spoken = { version: options.net.hello.version, protocol: options.net.protocol ?? PROTOCOL };
     this.tuning = { ...defaultTuning, ...options.net.tuning };
     this.#refusals = new Refusals(this.tuning.refusalsPerSecond, options.net.now);
     this.#dialer = new Dialer({
@@ -144,7 +151,7 @@ export class Switchboard {
     }
     const link: Link = {
       wire,
-      intake: new FrameIntake(node, this.#net.cluster, rate),
+      intake: new FrameIntake(node, this.#net.self, this.#spoken, this.#net.cluster, rate),
       greeting: false,
       boot: null,
       connected: false,
@@ -165,7 +172,8 @@ export class Switchboard {
     const hello: Frame = {
       room: 'hello',
       message: {
-        protocol: protocolVersion,
+        protocol: this.#spoken.protocol.newest,
+        oldest: this.#spoken.protocol.oldest,
         cluster: this.#net.cluster,
         node: this.#net.self,
         boot,
@@ -185,11 +193,24 @@ export class Switchboard {
     switch (intake.type) {
       case 'hello':
         link.boot = intake.hello.boot;
+        this.#versions.set(node, intake.peer);
         this.#settle(node, link);
         return;
       case 'frame':
         this.#take(node, link, intake.frame);
         return;
+      case 'stranger': {
+        const isNews = this.#versions.get(node)?.refused !== intake.reason;
+        this.#versions.set(node, intake.peer);
+        if (isNews) this.#tell({ type: 'version-refused', node, reason: intake.reason });
+        // It is to hear of this node's version as well, and may not have yet.
+        this.#schedule(PARTING_MS, () => {
+          if (this.#linkOf(node, wire) === null) return;
+          wire.abort(intake.reason);
+          this.closed(node, wire);
+        });
+        return;
+      }
       case 'refused':
         if (intake.cut) this.broken(node, wire, intake.reason);
         else this.refused(node, intake.reason);
@@ -252,6 +273,10 @@ export class Switchboard {
 
   connected(): NodeId[] {
     return [...this.#links].filter(([, link]) => link.connected).map(([node]) => node);
+  }
+
+  versions(): ReadonlyMap<NodeId, PeerVersion> {
+    return this.#versions;
   }
 
   wireOf(node: NodeId): Wire | null {

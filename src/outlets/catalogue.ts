@@ -114,6 +114,7 @@ export const catalogue = {
   NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
+  VersionRefused: { type: 'io.mdmesh.node.version-refused', severity: 'warning' },
   NodeListProposed: { type: 'io.mdmesh.cluster.node-list-proposed', severity: 'info' },
   NodeListChanged: { type: 'io.mdmesh.cluster.node-list-changed', severity: 'notice' },
   NodeListDiffers: { type: 'io.mdmesh.cluster.node-list-differs', severity: 'warning' },

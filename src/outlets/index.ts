@@ -14,6 +14,10 @@ export interface NodeStatus {
   self: boolean;
   status: MemberStatus;
   connected: boolean;
+  /** Of mdmesh there; null: not heard yet. */
+  version: string | null;
+  /** Why this node does not speak with it: versions too far apart. */
+  refused: string | null;
   eligible: boolean;
   /** By the master's account; null where this node does not know. */
   granted: boolean | null;
@@ -43,6 +47,8 @@ export interface Status {
   cluster: { name: string; uuid: string };
   self: NodeId;
   version: string;
+  /** What this build speaks, and what all of the list understand (`level`). */
+  protocol: { oldest: number; newest: number; level: number };
   startedAt: string;
   driver: 'real' | 'simulated';
   lease: {

@@ -52,7 +52,7 @@ export interface RosterState extends StoredLists {
   /** On its way to the disk. Nothing is said or counted before it is there. */
   storing: StoredLists | null;
   /** The list that this master has found agreed on; its lease of this term is being given up. */
-  concluding: { term: number; lists: StoredLists } | null;
+  concluding: { term: number; lists: StoredLists; leaseOver: boolean } | null;
   previousUntilMs: number;
   saidAtMs: number;
   said: string;

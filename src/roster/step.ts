@@ -138,20 +138,25 @@ function take(turn: Turn, input: RosterInput): void {
       const { storing, concluding } = turn.state;
       if (storing === null) return;
       change(turn, { storing: null });
+      if (concluding === null) use(turn, storing);
+      else if (concluding.leaseOver) conclude(turn, concluding.lists);
       // What this master has found agreed on counts only when its lease has ended (rule 3).
-      if (concluding?.lists === storing) turn.effects.push({ type: 'hand-over', term: concluding.term });
-      else use(turn, storing);
+      else turn.effects.push({ type: 'hand-over', term: concluding.term });
       return;
     }
     case 'lease-over': {
       const { concluding, storing } = turn.state;
       if (concluding === null || concluding.term !== input.term) return;
-      change(turn, { concluding: null });
-      // Else `stored` uses it.
-      if (storing !== concluding.lists) use(turn, concluding.lists, true);
+      if (storing === null) conclude(turn, concluding.lists);
+      else change(turn, { concluding: { ...concluding, leaseOver: true } });
       return;
     }
   }
+}
+
+function conclude(turn: Turn, lists: StoredLists): void {
+  change(turn, { concluding: null });
+  use(turn, lists, true);
 }
 
 function use(turn: Turn, lists: StoredLists, first = false): void {
@@ -169,7 +174,11 @@ function store(turn: Turn, lists: StoredLists): void {
   turn.effects.push({ type: 'store', lists });
 }
 
-/** What others say that goes before what this node has. */
+/**
+ * What others say that goes before what this node has. A newcomer, and a node that slept through a change, learn of the list before
+ * together with the proposal; they cannot tell a master of that list by its certificate, and need not: to store more makes a voter
+ * only stricter, and the master counts no node of the old list before it follows it.
+ */
 function adopt(turn: Turn): void {
   const { state } = turn;
   if (state.storing !== null || state.concluding !== null) return;
@@ -181,30 +190,46 @@ function adopt(turn: Turn): void {
     store(turn, { agreed, pending: null, previous: state.agreed });
     return;
   }
+  for (const [node, word] of state.words) {
+    const { agreed, pending } = word;
+    if (word.master !== node || pending?.version.digest !== state.wish.digest) continue;
+    const isLate = compareLists(agreed.version, state.agreed.version) > 0;
+    if (isLate || isNewcomer(state, word)) takeProposal(turn, agreed, pending, isLate ? state.agreed : null);
+  }
   const { master } = state;
-  if (master === null || master.node === state.self) return;
+  if (turn.state.storing !== null || master === null || master.node === state.self) return;
   const word = state.words.get(master.node);
   if (word === undefined || word.master !== master.node || word.term !== master.term) return;
-  if (word.pending !== null) takeProposal(turn, word, word.pending);
-  else if (
-    state.pending !== null &&
-    word.term > state.pending.version.term &&
-    sameList(word.agreed.version, state.agreed.version)
-  ) {
+  const isBase = sameList(word.agreed.version, state.agreed.version);
+  if (!isBase && isFirst(state.agreed) && isFirst(word.agreed) && word.agreed.version.digest === state.wish.digest) {
+    // The file was wrong when this cluster began, and has been put right.
+    store(turn, { agreed: word.agreed, pending: null, previous: null });
+  } else if (!isBase) {
+    return;
+  } else if (word.pending !== null) {
+    if (word.pending.version.digest === state.wish.digest)
+      takeProposal(turn, word.agreed, word.pending, state.previous);
+  } else if (state.pending !== null && word.term > state.pending.version.term) {
     // Rule 4.
     store(turn, { agreed: state.agreed, pending: null, previous: state.previous });
   }
 }
 
-function takeProposal(turn: Turn, word: RosterWord, proposed: NodeList): void {
-  const { agreed, pending, previous, wish } = turn.state;
-  const newest = pending ?? agreed;
-  if (compareLists(proposed.version, newest.version) <= 0 || proposed.version.digest !== wish.digest) return;
-  const isBase = sameList(word.agreed.version, agreed.version);
-  // A node that never took part has only its own file, and learns here what the list was before.
-  const isNewcomer = agreed.version.term === 0 && agreed.version.digest === wish.digest;
-  if (!isBase && !isNewcomer) return;
-  store(turn, { agreed: word.agreed, pending: proposed, previous: isBase ? previous : null });
+function isFirst({ version }: NodeList): boolean {
+  return version.term === 0 && version.generation === 0;
+}
+
+/** A node that never took part has only its own file. */
+function isNewcomer({ self, agreed, pending }: RosterState, { agreed: base }: RosterWord): boolean {
+  return (
+    !idsOf(base).includes(self) && (isFirst(agreed) || (pending !== null && sameList(base.version, agreed.version)))
+  );
+}
+
+function takeProposal(turn: Turn, base: NodeList, proposed: NodeList, previous: NodeList | null): void {
+  const { agreed, pending, storing } = turn.state;
+  if (storing !== null || compareLists(proposed.version, (pending ?? agreed).version) <= 0) return;
+  store(turn, { agreed: base, pending: proposed, previous });
 }
 
 /** The master's part. */
@@ -223,7 +248,7 @@ function lead(turn: Turn): void {
   if (notStored(turn.state, pending).length > 0 || writersGone(turn.state, pending).length > 0) return;
   if (!isMajorityOfEach(quorumOf(turn.state).sets, stored(turn.state, pending))) return;
   const lists = { agreed: { ...pending, ended: endedAfter(turn.state, pending) }, pending: null, previous: agreed };
-  change(turn, { concluding: { term: master.term, lists } });
+  change(turn, { concluding: { term: master.term, lists, leaseOver: false } });
   store(turn, lists);
 }
 
@@ -237,14 +262,12 @@ function endedAfter({ agreed, ends }: RosterState, after: NodeList): EndedKey[] 
   return [...before, ...gone].slice(-ENDED_KEPT);
 }
 
-/** Nodes that have stored what is pending and follow this master, which counts itself. */
-function stored({ self, master, words }: RosterState, pending: NodeList): NodeId[] {
+/** Nodes that have stored what is pending and, those of the old list, follow this master, which counts itself. */
+function stored({ self, master, words, agreed }: RosterState, pending: NodeList): NodeId[] {
+  const follows = (node: NodeId, word: RosterWord): boolean =>
+    !idsOf(agreed).includes(node) || (word.master === master?.node && word.term === master?.term);
   const others = [...words].filter(
-    ([, word]) =>
-      word.master === master?.node &&
-      word.term === master?.term &&
-      word.pending !== null &&
-      sameList(word.pending.version, pending.version),
+    ([node, word]) => follows(node, word) && word.pending !== null && sameList(word.pending.version, pending.version),
   );
   return [self, ...others.map(([node]) => node)].sort((a, b) => a - b);
 }

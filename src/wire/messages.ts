@@ -385,7 +385,9 @@ export type ArrayMessage = z.infer<typeof ArrayMessage>;
 
 /** First frame on each stream. Two boots under one node ID at a time: both refuse to go on. */
 export const Hello = z.object({
+  /** The newest that the sender speaks, and the oldest; without that, it speaks one alone. */
   protocol: z.int().min(1),
+  oldest: z.int().min(1).optional(),
   cluster: Uuid,
   node: NodeId,
   boot: Uuid,

@@ -24,6 +24,8 @@ export interface Setting {
   bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  /** As the cluster's. @default 0 */
+  spareMachines?: number;
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -33,11 +35,12 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check } = setting;
+  const { pathLoss, check, spareMachines = 0 } = setting;
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
     seed,
     diskMib,
+    spareMachines,
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
   });
@@ -58,10 +61,8 @@ export async function writing(
   assert.equal(created.ok, true, created.text);
   if (whole) await cluster.open();
   else
-    await cluster.until('md0 on all', () =>
-      cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null),
-    );
-  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks) };
+    await cluster.until('md0 on all', () => cluster.up().every((node) => cluster.driver(node).observe('md0') !== null));
+  return { cluster, applications: await startedOn(cluster, cluster.up(), 0, blocks) };
 }
 
 export async function startedOn(

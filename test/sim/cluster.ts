@@ -20,7 +20,7 @@ import type { SimulatedNode } from '#src/md/simulated.ts';
 import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { type MemoryHub, memoryHub, memoryNet } from '#src/net/index.ts';
 import type { Status } from '#src/outlets/index.ts';
-import type { StoredLists } from '#src/roster/index.ts';
+import type { NodeList, StoredLists } from '#src/roster/index.ts';
 import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
 import type { Request } from '#src/wire/messages.ts';
 
@@ -181,6 +181,22 @@ export class SimCluster {
 
   newKey(): Promise<Identity> {
     return identityFrom(this.#random);
+  }
+
+  /** What the agent goes by; null: it is off. */
+  config(node: NodeId): Config | null {
+    return this.#machine(node).agent?.parts.config ?? null;
+  }
+
+  /** The newest list that outlives a power cut there. */
+  stored(node: NodeId): NodeList | null {
+    const { lists } = this.#machine(node);
+    return lists === null ? null : (lists.pending ?? lists.agreed);
+  }
+
+  /** As if `node` had passed it on. */
+  gossipFrom(node: NodeId, sealed: Uint8Array): void {
+    this.#machine(node).agent?.parts.net.publish(sealed);
   }
 
   /** Puts another key into the key file; the agent has the old one in use until `reload`. */
@@ -368,7 +384,7 @@ export class SimCluster {
         const { run, writers, resync, version } = record;
         return JSON.stringify({ md: record.md, run, writers, resync, version, local, trouble });
       });
-      return `node ${node}: ${JSON.stringify(status.lease)} ${arrays.join(' ')}`;
+      return `node ${node}: ${JSON.stringify(status.lease)} ${JSON.stringify(status.list)} ${arrays.join(' ')}`;
     });
     return lines.join('\n');
   }

@@ -41,6 +41,7 @@ class Scene {
       catchup: async () => ({ events: [], more: false }),
       serveCatchup: () => undefined,
       connected: () => [],
+      versions: () => new Map(),
       reset: () => undefined,
       setPeers: () => undefined,
       changeIdentity: async () => undefined,

@@ -21,6 +21,7 @@ function statusOf(self: number, master: number): Status {
     cluster: { name: 'demo', uuid: '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001' },
     self,
     version: 'test',
+    protocol: { oldest: 1, newest: 1, level: 1 },
     startedAt: '2024-01-01T00:00:00.000Z',
     driver: 'simulated',
     lease: {
@@ -36,6 +37,8 @@ function statusOf(self: number, master: number): Status {
       self: node === self,
       status: node === 1 ? ('dead' as const) : ('alive' as const),
       connected: node !== 1,
+      version: 'test',
+      refused: null,
       eligible: true,
       granted: null,
     })),

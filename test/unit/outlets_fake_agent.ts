@@ -128,6 +128,8 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     self: id === 2,
     status: id === 3 ? ('dead' as const) : ('alive' as const),
     connected: id !== 3,
+    version: id === 3 ? null : '0.1.0',
+    refused: null,
     eligible: id !== 3,
     granted: id === 3 ? null : true,
   });
@@ -135,6 +137,7 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     cluster: { name: 'demo', uuid: clusterUuid },
     self: 2,
     version: '0.1.0',
+    protocol: { oldest: 1, newest: 1, level: 1 },
     startedAt: '2026-01-01T12:00:00.000Z',
     driver: 'real',
     lease: { role: 'follower', term: 3, master: 1, leaseLeftMs: 0, grantLeftMs: 1800 },
