@@ -28,6 +28,8 @@ export interface StateFiles {
   loadLists(): Promise<StoredLists | null>;
   /** As `storeVote`. */
   storeLists(lists: StoredLists): Promise<void>;
+  /** No list was ever stored: the file's counts at the next start. The vote stays. */
+  forgetLists(): Promise<void>;
   /** One more than at any start before. */
   nextBootNumber(atLeast: number): Promise<number>;
 }
@@ -84,6 +86,10 @@ export async function openStateFiles(directory: string): Promise<StateFiles> {
     loadLists: async () => lists,
     storeLists: (next) => {
       lists = next;
+      return write();
+    },
+    forgetLists: () => {
+      lists = null;
       return write();
     },
     async nextBootNumber(atLeast) {

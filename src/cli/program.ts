@@ -538,10 +538,29 @@ ${examples('mdmesh action md0 check && mdmesh wait md0', 'mdmesh action md0 froz
       }),
     );
 
-  program
+  const node = program
     .command('node')
     .description('tell the cluster about a node')
-    .addHelpText('after', examples('mdmesh node confirm-dead 3'))
+    .addHelpText('after', examples('mdmesh node confirm-dead 3'));
+  node
+    .command('force-list')
+    .description("have the node list of this node's file count from the agent's next start on; asks")
+    .option('--really', 'for scripts: all other nodes are powered off for good')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+For a cluster that has lost a majority of its nodes for good, and for nothing else: on each node that is left, with the same file, while
+no agent runs. Every other change of the list goes by mdmesh reload.
+${examples('mdmesh node force-list')}`,
+    )
+    .action(
+      run(async (options: Spoken & { really?: boolean }) => {
+        const { forceList } = await import('./force_list.ts');
+        return forceList(context, options);
+      }),
+    );
+  node
     .command('confirm-dead')
     .description('vouch that a silent node has stopped; asks twice')
     .addArgument(new Argument('<node>', "the node's number").argParser(read((word) => countOf(word, 1))))

@@ -448,7 +448,7 @@ export class SimCluster {
     return this.time instanceof VirtualTime ? new Date(Date.UTC(2024, 0, 1) + this.time.clock()) : new Date();
   }
 
-  #files(machine: Machine): StateFiles {
+  #files(machine: Machine): Omit<StateFiles, 'forgetLists'> {
     return {
       loadVote: async () => machine.vote,
       storeVote: (vote) => {

@@ -98,9 +98,7 @@ async function host(t: TestContext): Promise<Host> {
     },
     asked: () =>
       agent.face.asked.map((request) =>
-        [request.verb, 'array' in request ? request.array : '', 'device' in request ? request.device : '']
-          .join(' ')
-          .trim(),
+        [request.verb, 'array' in request ? request.array : '', 'device' in request ? request.device : ''].join(' '),
       ),
   };
 }
