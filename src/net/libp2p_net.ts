@@ -1,6 +1,6 @@
 /**
  * The net over TCP: libp2p with Noise and yamux, its own judgement about peers switched off. Who may connect is the
- * static list's word, checked after Noise has proved the key and before the peer can say anything.
+ * node list's word, checked after Noise has proved the key and before the peer can say anything.
  */
 import { type GossipSub, gossipsub } from '@chainsafe/libp2p-gossipsub';
 import { identify } from '@libp2p/identify';

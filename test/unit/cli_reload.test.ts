@@ -75,16 +75,10 @@ test('force-list forgets what was agreed on, not the vote; it asks, and not whil
   assert.match(running.err, /an agent runs here; stop it first/);
   const script = await said(['--config', config, 'node', 'force-list']);
   assert.equal(script.code, 2);
-  const wrong = await said(
-    ['--config', config, 'node', 'force-list'],
-    new FakeTerminal({ answers: ['yes'] }),
-  );
+  const wrong = await said(['--config', config, 'node', 'force-list'], new FakeTerminal({ answers: ['yes'] }));
   assert.match(wrong.err, /"yes" is not "2"; nothing was changed/);
   assert.deepEqual((await (await openStateFiles(place)).loadLists())?.agreed.version, agreed.version);
-  const done = await said(
-    ['--config', config, 'node', 'force-list'],
-    new FakeTerminal({ answers: ['2'] }),
-  );
+  const done = await said(['--config', config, 'node', 'force-list'], new FakeTerminal({ answers: ['2'] }));
   assert.match(done.out, /nodes 2 are the list from the next start/);
   const after = await openStateFiles(place);
   assert.equal(await after.loadLists(), null);
