@@ -8,12 +8,13 @@ import { constants, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import pino from 'pino';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
-import { type Config, formatProblems, loadConfig } from './config/index.ts';
+import { type Config, formatProblems, loadConfig, readToken } from './config/index.ts';
 import { createFencing } from './fencing/index.ts';
-import { Notary, openJournal } from './journal/index.ts';
+import { type Journal, Notary, openJournal } from './journal/index.ts';
 import type { MdDriver } from './md/driver.ts';
 import { createNet } from './net/index.ts';
 import { withAddon } from './one_binary.ts';
+import type { ApiLog } from './outlets/index.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
@@ -49,6 +50,18 @@ async function buildDriver(config: Config): Promise<MdDriver> {
   const native = withAddon(loadNative);
   timers.alarm = (rings) => native.alarm(rings);
   return realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native });
+}
+
+/** null: nobody is told anything; nothing is loaded for it either. */
+async function hooksOf(
+  config: Config,
+  { journal, agent, log }: { journal: Journal; agent: Agent; log: ApiLog },
+): Promise<{ close(): Promise<void> } | null> {
+  if (config.hooks.length === 0 && config.mail === null) return null;
+  const { configuredHooks, startHooks } = await import('./outlets/index.ts');
+  const { self, stateDir } = config;
+  const hooks = configuredHooks(config);
+  return startHooks({ hooks, journal, status: () => agent.status(), self, stateDir, now: () => timers.wall(), log });
 }
 
 /** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */
@@ -157,8 +170,14 @@ export async function runAgent(configFile: string): Promise<number> {
     journal,
     socketPath: config.socket.path,
     modeOctal: config.socket.modeOctal,
+    group: config.socket.group,
+    tcp: config.api && {
+      ...config.api,
+      access: { token: config.api.tokenFile && (await readToken(config.api.tokenFile)) },
+    },
     log,
   });
+  const hooks = await hooksOf(config, { journal, agent, log });
   for (const { what, text } of journal.found) {
     agent.notice('JournalDamaged', 'warning', `node/${config.self}`, { what, text: text.slice(0, 300) });
   }
@@ -176,6 +195,7 @@ export async function runAgent(configFile: string): Promise<number> {
   beat();
   await notary.stop();
   await agent.stop(why);
+  await hooks?.close();
   await api.close();
   await driver.stopWatchdog();
   await journal.close();

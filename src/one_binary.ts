@@ -25,6 +25,12 @@ export function calledAs(env: Readonly<Record<string, string | undefined>>): str
   return isOneBinary() ? typed : (env.MDMESH_CALLED_AS ?? typed);
 }
 
+/** How this program is started once more: what goes before its words. */
+export function ownCommand(): string[] {
+  const { execPath, execArgv, argv } = process;
+  return isOneBinary() ? [execPath] : [execPath, ...execArgv, argv[1] ?? ''];
+}
+
 /**
  * A thread of the program. Bundled, all is one file, which finds out by itself that it is a thread; from the source each has its own.
  * @param source below src

@@ -3,7 +3,8 @@ import type { NodeId } from '../arrays/record.ts';
 import { parseLine } from '../journal/chain.ts';
 import { linesOf } from '../journal/chain_scan.ts';
 import type { Names } from '../outlets/catalogue.ts';
-import { type CloudEvent, cloudEvents } from '../outlets/cloud_event.ts';
+import { cloudEvents } from '../outlets/cloud_event.ts';
+import type { CloudEvent } from '../outlets/told.ts';
 import { decodeUnverified } from '../wire/index.ts';
 import type { Event } from '../wire/messages.ts';
 import type { NamedJournal } from './journals.ts';
@@ -39,7 +40,8 @@ export async function* eventsIn(
 ): AsyncGenerator<FoundEvent> {
   const seen = new Set<string>();
   const arrays = new Map<string, string>();
-  const names: Names = { cluster, array: (uuid) => arrays.get(uuid) ?? null, member: () => null };
+  const arrayNamed = (md: string) => [...arrays].findLast(([, name]) => name === md)?.[0] ?? null;
+  const names: Names = { cluster, array: (uuid) => arrays.get(uuid) ?? null, arrayNamed, member: () => null };
   for (const file of journals.flatMap(({ files }) => files)) {
     let line = 0;
     for await (const { bytes } of linesOf(file)) {

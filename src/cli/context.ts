@@ -1,5 +1,6 @@
 /** What every command is given: the terminal, and the way to the config and to the agent, looked up only when asked for. */
 import { readFileSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { DEFAULT_FILE, DEFAULT_SOCKET_PATH } from '../config/defaults.ts';
 import type { Config } from '../config/index.ts';
 import { AgentClient } from './agent_client.ts';
@@ -12,6 +13,8 @@ export interface Context {
   /** What the configuration says, but which node this is: that takes its key. @throws Failure when it has problems */
   settings(): Promise<Omit<Config, 'self'>>;
   agent(): Promise<AgentClient>;
+  /** The options before the command, for a process that takes its work over. */
+  globalWords(): string[];
 }
 
 export interface GlobalOptions {
@@ -26,6 +29,13 @@ export function createContext(terminal: Terminal, options: () => GlobalOptions):
     terminal,
     configFile,
     settings: () => settingsOf(configFile()),
+    globalWords: () => {
+      const { config, socket } = options();
+      return [
+        ...(config === undefined ? [] : [`--config=${resolve(config)}`]),
+        ...(socket === undefined ? [] : [`--socket=${resolve(socket)}`]),
+      ];
+    },
     agent: async () =>
       new AgentClient(options().socket ?? terminal.env.MDMESH_SOCKET ?? (await socketOf(configNamed(), configFile()))),
   };

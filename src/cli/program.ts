@@ -23,6 +23,7 @@ import {
   syncActions,
   WordError,
 } from './mdadm_words.ts';
+import type { MonitorOptions } from './monitor.ts';
 import type { AdoptOptions, CreateOptions, Spoken } from './requests.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -607,6 +608,53 @@ ${examples('mdmesh config check && mdmesh reload', 'systemctl reload mdmesh')}`,
       run(async (options: Spoken) => {
         const { tell } = await import('./requests.ts');
         return tell(context, await (await context.agent()).reload(), options);
+      }),
+    );
+
+  program
+    .command('monitor')
+    .description("tell of the arrays' events as mdadm --monitor does: to a program, by mail, to syslog, or here")
+    .argument(
+      '[arrays...]',
+      'md0, /dev/md0 or UUIDs (default: all)',
+      (word: string, before: string[]) => [...before, read(arrayName)(word)],
+      [],
+    )
+    .option('-s, --scan', 'take MAILADDR, MAILFROM and PROGRAM from mdadm.conf')
+    .option('-1, --oneshot', 'look once: NewArray, and DegradedArray where it is so')
+    .option(
+      '-t, --test',
+      'a TestMessage for each array; without --program and --mail to the hooks and the mail of the configuration',
+    )
+    .option(
+      '-p, --program <path>',
+      'called with event, md device and component; more in its environment, all on its standard input',
+    )
+    .option('--alert <path>', 'the same')
+    .option('-m, --mail <address>', 'told of Fail, FailSpare, DegradedArray and TestMessage')
+    .option('-y, --syslog', 'tell syslog')
+    .addOption(
+      new Option('-r, --increment <percent>', 'tell of copies each so many per cent: a multiple of 20').argParser(
+        read((word) => countOf(word, 1)),
+      ),
+    )
+    .option('-f, --daemonise', 'in the background; prints the number of the process')
+    .option('-i, --pid-file <file>', 'write the number there instead')
+    .addOption(
+      new Option('-d, --delay <seconds>', "mdadm's; here events come as they happen").argParser(
+        read((word) => countOf(word, 0)),
+      ),
+    )
+    .addHelpText(
+      'after',
+      `
+It follows the agent, and misses nothing while it runs. What must not miss anything at all is for hooks and mail in the configuration.
+${examples('mdmesh monitor --scan --oneshot', 'mdmesh monitor --test', 'mdmesh monitor --scan --daemonise --pid-file /run/mdmesh-monitor.pid')}`,
+    )
+    .action(
+      run(async (arrays: string[], { alert, ...options }: MonitorOptions & { alert?: string }) => {
+        const { monitor } = await import('./monitor.ts');
+        return monitor(context, arrays, alert === undefined ? options : { program: alert, ...options });
       }),
     );
 

@@ -1,10 +1,11 @@
 /** `mdmesh watch`: events as they happen, over restarts of the agent, until interrupted. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type CloudEvent, eventLine } from '../outlets/cloud_event.ts';
-import type { StreamMark } from '../outlets/event_stream.ts';
+import { eventLine } from '../outlets/cloud_event.ts';
+import type { CloudEvent, StreamMark } from '../outlets/told.ts';
 import { AgentAbsent, type AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
 import { Failure } from './failure.ts';
+import type { Terminal } from './terminal.ts';
 
 export interface WatchOptions {
   json?: boolean;
@@ -13,13 +14,24 @@ export interface WatchOptions {
 
 const retryMs = 250;
 
-export async function watch(context: Context, options: WatchOptions): Promise<number> {
-  const { terminal } = context;
-  const agent = await context.agent();
+export async function watch({ terminal, agent: openAgent }: Context, options: WatchOptions): Promise<number> {
+  const agent = await openAgent();
+  return followEvents(terminal, agent, options.after ?? null, (line, told) => {
+    terminal.out(options.json ? `${line}\n` : humanLine(told));
+  });
+}
+
+/** Gives what the agent tells, over restarts of it, to `take`, which is waited for, until the caller is interrupted. */
+export async function followEvents(
+  terminal: Terminal,
+  agent: AgentClient,
+  after: number | null,
+  take: (line: string, told: CloudEvent | StreamMark) => void | Promise<void>,
+): Promise<number> {
   const end = new AbortController();
   const stopListening = terminal.onInterrupt(() => end.abort());
   try {
-    let cursor = options.after ?? null;
+    let cursor = after;
     let everConnected = false;
     let lost = false;
     while (!end.signal.aborted) {
@@ -29,7 +41,7 @@ export async function watch(context: Context, options: WatchOptions): Promise<nu
           lost = false;
           everConnected = true;
           const told = parsed(line, agent);
-          terminal.out(options.json ? `${line}\n` : humanLine(told));
+          await take(line, told);
           // A snapshot's cursor counts once the snapshot is whole.
           if (!('specversion' in told) && (told.type === 'snapshot' || told.type === 'cursor-too-old')) continue;
           cursor = told.cursor ?? cursor;

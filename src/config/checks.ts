@@ -5,8 +5,12 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { NEW_PEER_ID, SHOW_PEER_ID } from './commands.ts';
 import { formatDuration } from './durations.ts';
 import type { ConfigProblem, NodeConfig, Timing } from './index.ts';
-import type { FencingSection } from './schema.ts';
+import { isLoopback } from './listen.ts';
+import type { ApiSection, FencingSection, HookSection, MailSection } from './schema.ts';
 import type { Source } from './source.ts';
+
+/** Under this name the mail's place in the journal is stored. */
+export const MAIL_HOOK = 'mail';
 
 /** A node together with the way to complain about one of its keys: it stands in the YAML, or on a line of a list file. */
 export interface PlacedNode extends NodeConfig {
@@ -189,4 +193,49 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
       'list watchdog, command or manual in fencing.methods',
     ),
   ];
+}
+
+export function checkApi(source: Source, { listen, token_file: tokenFile }: ApiSection): ConfigProblem[] {
+  if (listen == null) {
+    if (tokenFile !== undefined) {
+      source.problem(['api', 'token_file'], 'is set, but api.listen is missing', 'add api.listen, or remove it');
+    }
+    return [];
+  }
+  if (isLoopback(listen.address)) return [];
+  if (tokenFile === undefined) {
+    source.problem(
+      ['api', 'listen'],
+      'can be reached from other machines, and nobody would be asked who he is',
+      'add api.token_file, or listen on 127.0.0.1',
+    );
+    return [];
+  }
+  return [
+    source.notice(
+      ['api', 'listen'],
+      'is plain HTTP: whoever sees the packets sees the token, and the status with it',
+      'use a network that you trust, or listen on 127.0.0.1 and put a reverse proxy with TLS before it',
+    ),
+  ];
+}
+
+export function checkHooks(source: Source, hooks: readonly HookSection[], mail: MailSection | null): void {
+  const programs = hooks.map(({ program }, index) => ({ path: ['hooks', index, 'program', 0], program }));
+  if (mail !== null) programs.push({ path: ['mail', 'command', 0], program: mail.command });
+  for (const { path, program } of programs) {
+    if (!isAbsolute(program[0] ?? '')) {
+      source.problem(path, 'is not an absolute path', 'write the full path of the program');
+    }
+  }
+  for (const [index, { name }] of hooks.entries()) {
+    const first = hooks.findIndex((hook) => hook.name === name);
+    if (first !== index || name === MAIL_HOOK) {
+      source.problem(
+        ['hooks', index, 'name'],
+        `${name} is another's name already`,
+        'give each hook a name of its own: it names its place in the journal',
+      );
+    }
+  }
 }

@@ -20,6 +20,11 @@ export const DEFAULT_DEVICES = Object.freeze([
 export const DEFAULT_COPY_WINDOW_MS = 15;
 export const DEFAULT_COPY_WINDOW_MAX_KIB = 64 * 1024;
 export const DEFAULT_COPY_CHECKPOINT_MS = 2000;
+export const DEFAULT_HOOK_TIMEOUT_MS = 60_000;
+export const DEFAULT_HOOK_MAX_AGE_MS = 86_400_000;
+export const DEFAULT_MAIL_FROM = 'root';
+/** -t: who gets it stands in the message; -i: a line with a dot alone does not end it. */
+export const DEFAULT_MAIL_COMMAND = Object.freeze(['/usr/sbin/sendmail', '-t', '-i'] as const);
 export const DEFAULT_JOURNAL_FSYNC_AFTER_MS = 50;
 export const DEFAULT_JOURNAL_ROTATE_KIB = 64 * 1024;
 export const DEFAULT_JOURNAL_ROTATE_DAYS = 30;

@@ -6,6 +6,7 @@ import type { CheckSchedule } from '../arrays/check_schedule.ts';
 import type { PathLossOptions } from '../arrays/path_loss.ts';
 import type { NodeId } from '../arrays/record.ts';
 import type { FencingMethod } from '../fencing/index.ts';
+import type { EventFilter } from '../outlets/event_filter.ts';
 
 export interface NodeConfig {
   id: NodeId;
@@ -34,6 +35,21 @@ export interface Timing {
   candidacyTimeoutMs: number;
 }
 
+/** Which events are told, and how long that may take. */
+export interface AlertConfig {
+  filter: EventFilter;
+  where: 'every-node' | 'origin';
+  timeoutMs: number;
+  /** Events that are older when the node learns of them are not told. */
+  maxAgeMs: number;
+}
+
+export interface HookConfig extends AlertConfig {
+  name: string;
+  program: readonly string[];
+  concurrency: number;
+}
+
 export interface Config {
   /** Path it was read from, for messages. */
   file: string;
@@ -42,7 +58,10 @@ export interface Config {
   nodes: readonly NodeConfig[];
   keyFile: string;
   stateDir: string;
-  socket: { path: string; modeOctal: number };
+  /** `group`: null: as the directory gives it. */
+  socket: { path: string; modeOctal: number; group: string | null };
+  /** The read-only listener; null: none. `tokenFile` null: none is asked for, which loopback alone may do. */
+  api: { address: string; port: number; tokenFile: string | null } | null;
   timing: Timing;
   profile: 'lan' | 'wan';
   fencing: {
@@ -72,6 +91,10 @@ export interface Config {
       checkpointMs: number;
     };
   };
+  /** Programs that events set off. */
+  hooks: readonly HookConfig[];
+  /** null: no mail. */
+  mail: ({ to: string; from: string; command: readonly string[] } & AlertConfig) | null;
   driver: 'real' | 'simulated';
   log: { level: 'debug' | 'info' | 'warn' | 'error' };
   journal: {
@@ -98,9 +121,11 @@ export interface ConfigProblem {
 }
 
 export { checkConfig } from './check_config.ts';
+export { MAIL_HOOK } from './checks.ts';
 export { DEFAULT_FILE } from './defaults.ts';
 export { type LoadOptions, loadConfig } from './load.ts';
 export { type ParseOptions, type ParseResult, parseConfig } from './parse.ts';
 export { formatProblems } from './problems.ts';
 export { LAN, PROFILES, WAN } from './profiles.ts';
 export { whyNotReloaded } from './reload.ts';
+export { readToken } from './token_file.ts';

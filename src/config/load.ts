@@ -3,6 +3,7 @@ import { constants, readFileSync } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
 import type { Config } from './index.ts';
 import { type Draft, draft, finish, type ParseResult } from './parse.ts';
+import { readToken } from './token_file.ts';
 
 export interface LoadOptions {
   /** Peer ID of this node's key, when the caller has read it. */
@@ -38,24 +39,28 @@ async function ownPeerId(drafted: Draft, peerIdOf: LoadOptions['peerIdOf']): Pro
   }
 }
 
-async function checkMachine({ source }: Draft, config: Omit<Config, 'self'>): Promise<void> {
+async function checkMachine({ source, notices }: Draft, config: Omit<Config, 'self'>): Promise<void> {
+  const tokenFile = config.api?.tokenFile ?? null;
+  if (tokenFile !== null) {
+    await readToken(tokenFile).catch((error: unknown) => {
+      source.problem(['api', 'token_file'], `cannot be used: ${wordsOf(error)}`, 'put it right, or name another file');
+    });
+  }
+  // Advice only: an agent that did not start for want of a hook would leave its arrays alone.
+  const alerts = config.hooks.map(({ program }, index) => ({ path: ['hooks', index, 'program', 0], program }));
+  if (config.mail !== null) alerts.push({ path: ['mail', 'command', 0], program: config.mail.command });
+  for (const { path, program } of alerts) {
+    if (await runsHere(program[0] ?? '')) continue;
+    notices.push(source.notice(path, 'is no program that can be run here', 'install it, or correct the path'));
+  }
   const { command, watchdog } = config.fencing;
   const program = command?.argv[0];
-  if (program !== undefined) {
-    const isFile = await stat(program).then(
-      (found) => found.isFile(),
-      () => false,
+  if (program !== undefined && !(await runsHere(program))) {
+    source.problem(
+      ['fencing', 'command', 'argv', 0],
+      'is no program that can be run here',
+      'install it, or correct the path',
     );
-    const runs = await access(program, constants.X_OK).then(
-      () => isFile,
-      () => false,
-    );
-    if (!runs)
-      source.problem(
-        ['fencing', 'command', 'argv', 0],
-        'is no program that can be run here',
-        'install it, or correct the path',
-      );
   }
   if (watchdog !== null && config.driver === 'real') {
     const isDevice = await stat(watchdog.device).then(
@@ -70,6 +75,17 @@ async function checkMachine({ source }: Draft, config: Omit<Config, 'self'>): Pr
       );
     }
   }
+}
+
+async function runsHere(program: string): Promise<boolean> {
+  const isFile = await stat(program).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+  return await access(program, constants.X_OK).then(
+    () => isFile,
+    () => false,
+  );
 }
 
 /** The agent's own words for an error of the file system: `ENOENT` alone tells an operator little. */

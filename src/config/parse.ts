@@ -1,14 +1,22 @@
 /** From the file's text to a Config, or to all of its problems at once. Touches no file and no machine: load.ts does. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { checkFencing, checkNodes, checkTiming, type PlacedNode } from './checks.ts';
+import { checkApi, checkFencing, checkHooks, checkNodes, checkTiming, type PlacedNode } from './checks.ts';
 import { isClusterIps, parseClusterIps } from './clusterips.ts';
 import { SHOW_PEER_ID } from './commands.ts';
 import * as defaults from './defaults.ts';
-import type { Config, ConfigProblem, NodeConfig, Timing } from './index.ts';
+import type { AlertConfig, Config, ConfigProblem, NodeConfig, Timing } from './index.ts';
 import { nearestKey, sortProblems } from './problems.ts';
 import { PROFILES } from './profiles.ts';
-import { NodeSection, PeerIdsSection, SECTIONS, type TimingSection, TOP_KEYS } from './schema.ts';
+import {
+  type HookSection,
+  type MailSection,
+  NodeSection,
+  PeerIdsSection,
+  SECTIONS,
+  type TimingSection,
+  TOP_KEYS,
+} from './schema.ts';
 import { type KeyPath, Source } from './source.ts';
 
 const MS_A_DAY = 86_400_000;
@@ -53,9 +61,12 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   const timing = timingOf(section(source, 'timing', SECTIONS.timing, {}), PROFILES[profile ?? 'lan']);
   const fencing = section(source, 'fencing', SECTIONS.fencing, {});
   const socket = section(source, 'socket', SECTIONS.socket, {});
+  const api = section(source, 'api', SECTIONS.api, {});
   const arrays = section(source, 'arrays', SECTIONS.arrays, {});
   const log = section(source, 'log', SECTIONS.log, {});
   const journal = section(source, 'journal', SECTIONS.journal, {});
+  const hooks = section(source, 'hooks', SECTIONS.hooks, []);
+  const mail = section(source, 'mail', SECTIONS.mail.nullable(), null);
   const driver = section(source, 'driver', SECTIONS.driver, 'real');
   const keyFile = section(source, 'key_file', SECTIONS.key_file, defaults.DEFAULT_KEY_FILE);
   const stateDir = section(source, 'state_dir', SECTIONS.state_dir, defaults.DEFAULT_STATE_DIR);
@@ -64,10 +75,24 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   checkNodes(source, nodes);
   notices.push(...checkTiming(source, timing));
   if (fencing !== undefined) notices.push(...checkFencing(source, fencing));
+  if (api !== undefined) notices.push(...checkApi(source, api));
+  if (hooks !== undefined) checkHooks(source, hooks, mail ?? null);
 
-  const whole = cluster && profile && fencing && socket && arrays && log && journal && driver && keyFile && stateDir;
+  const whole =
+    cluster &&
+    profile &&
+    fencing &&
+    socket &&
+    api &&
+    arrays &&
+    log &&
+    journal &&
+    hooks &&
+    driver &&
+    keyFile &&
+    stateDir;
   const config =
-    !whole || source.problems.length > 0
+    !whole || mail === undefined || source.problems.length > 0
       ? null
       : {
           file,
@@ -75,7 +100,8 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
           nodes: nodes.map(({ complain: _, ...node }) => node),
           keyFile,
           stateDir,
-          socket: { path: socket.path, modeOctal: Number.parseInt(socket.mode, 8) },
+          socket: { path: socket.path, modeOctal: Number.parseInt(socket.mode, 8), group: socket.group ?? null },
+          api: api.listen == null ? null : { ...api.listen, tokenFile: api.token_file ?? null },
           timing,
           profile,
           fencing: {
@@ -98,6 +124,19 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
               checkpointMs: arrays.copy.checkpoint,
             },
           },
+          hooks: hooks.map((hook) => ({
+            name: hook.name,
+            program: hook.program,
+            concurrency: hook.concurrency,
+            ...alertOf(hook, 'every-node'),
+          })),
+          // Each node tells its own, or a cluster of three would send three mails.
+          mail: mail && {
+            to: mail.to,
+            from: mail.from,
+            command: mail.command,
+            ...alertOf({ ...mail, severity: mail.severity ?? 'critical' }, 'origin'),
+          },
           driver,
           log,
           journal: {
@@ -117,6 +156,16 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
     selfStated: selfStated ?? null,
     config,
     unreadable: false,
+  };
+}
+
+function alertOf(section: HookSection | MailSection, where: AlertConfig['where']): AlertConfig {
+  const { types, arrays, nodes, severity } = section;
+  return {
+    filter: { types, arrays, nodes, severity },
+    where: section.where ?? where,
+    timeoutMs: section.timeout,
+    maxAgeMs: section.max_age,
   };
 }
 

@@ -8,8 +8,10 @@ import { z } from 'zod';
 import { CHECK_SCHEDULE } from '../arrays/check_schedule.ts';
 import { PATH_LOSS } from '../arrays/path_loss.ts';
 import { NodeId, Uuid } from '../arrays/record.ts';
+import { isTypeWord, SEVERITIES } from '../outlets/event_filter.ts';
 import * as defaults from './defaults.ts';
 import { Duration, durationBetween } from './durations.ts';
+import { parseListen } from './listen.ts';
 import { formatSizeKib, parseSizeKib } from './sizes.ts';
 
 const AbsolutePath = z.string().refine((path) => isAbsolute(path) && !path.includes('\0'), {
@@ -50,7 +52,25 @@ export const SocketSection = z.strictObject({
     })
     .regex(/^0?[0-7]{3}$/, { error: 'is not a file mode; write for example "0600" or "0660"' })
     .default(defaults.DEFAULT_SOCKET_MODE),
+  group: z
+    .string({ error: 'is not text; write the name of a group, for example mdmesh' })
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/, {
+      error: 'is not the name or number of a group; write for example mdmesh',
+    })
+    .optional(),
 });
+
+export const ApiSection = z.strictObject({
+  listen: z
+    .string()
+    .transform((text) => parseListen(text))
+    .refine((listen) => listen !== null, {
+      error: 'is not an address with its port; write for example "127.0.0.1:7947" or "[::1]:7947"',
+    })
+    .optional(),
+  token_file: AbsolutePath.optional(),
+});
+export type ApiSection = z.infer<typeof ApiSection>;
 
 export const TimingSection = z.strictObject({
   probe_interval: Duration.optional(),
@@ -198,6 +218,50 @@ export const JournalSection = z.strictObject({
   ).default(defaults.DEFAULT_JOURNAL_CHECKPOINT_AFTER_MS),
 });
 
+/** Which events: the same words as the API's. */
+const EVENT_FILTER = {
+  types: z
+    .array(
+      z.string().refine(isTypeWord, {
+        error: 'is neither the name of an event nor a type; write for example Fail, or io.mdmesh.array.*',
+      }),
+    )
+    .optional(),
+  arrays: z.array(z.string().min(1)).optional(),
+  nodes: z.array(NodeId).optional(),
+  severity: z.enum(SEVERITIES).optional(),
+  where: z.enum(['every-node', 'origin']).optional(),
+  timeout: Duration.default(defaults.DEFAULT_HOOK_TIMEOUT_MS),
+  max_age: Duration.default(defaults.DEFAULT_HOOK_MAX_AGE_MS),
+};
+
+const Argv = z
+  .array(z.string())
+  .min(1, { error: 'names no program; write its full path, and its arguments behind it' });
+
+const HookSection = z.strictObject({
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, {
+    error: 'is not a name for a hook; use up to 32 small letters, digits and dashes',
+  }),
+  program: Argv,
+  concurrency: z.int().min(1).max(16).default(1),
+  ...EVENT_FILTER,
+});
+export type HookSection = z.infer<typeof HookSection>;
+
+/** One address as it stands in a header; display names are sendmail's business. */
+const MailAddress = z.string().regex(/^[A-Za-z0-9_.+][A-Za-z0-9_.+=-]*(@[A-Za-z0-9.-]+)?$/, {
+  error: 'is not a mail address; write for example root, or storage@example.org',
+});
+
+export const MailSection = z.strictObject({
+  to: MailAddress,
+  from: MailAddress.default(defaults.DEFAULT_MAIL_FROM),
+  command: Argv.default([...defaults.DEFAULT_MAIL_COMMAND]),
+  ...EVENT_FILTER,
+});
+export type MailSection = z.infer<typeof MailSection>;
+
 export const LogSection = z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') });
 
 /** With `nodes:` naming a bare address list: the pins that the list itself does not carry, by node ID. */
@@ -212,6 +276,7 @@ export const SECTIONS = {
   key_file: AbsolutePath,
   state_dir: AbsolutePath,
   socket: SocketSection,
+  api: ApiSection,
   profile: z.enum(['lan', 'wan']),
   timing: TimingSection,
   fencing: FencingSection,
@@ -219,6 +284,8 @@ export const SECTIONS = {
   driver: z.enum(['real', 'simulated']),
   log: LogSection,
   journal: JournalSection,
+  hooks: z.array(HookSection),
+  mail: MailSection,
 } as const;
 
 /** Every key at the top of the file. */

@@ -1,5 +1,6 @@
-/** Runs the operator's fencing program once. No shell: what stands in argv is what runs. */
+/** Runs an operator's program once: to fence a node, or to tell of an event. No shell: what stands in argv is what runs. */
 import { spawn } from 'node:child_process';
+import { constants, setPriority } from 'node:os';
 
 export interface CommandOutcome {
   /** null: it was ended by a signal, or never ran. */
@@ -10,7 +11,19 @@ export interface CommandOutcome {
   output: string;
 }
 
-export type RunCommand = (argv: readonly string[], input: string, abort: AbortSignal) => Promise<CommandOutcome>;
+export interface CommandSetting {
+  /** All that it finds there. @default the agent's own */
+  env?: Readonly<Record<string, string>>;
+  /** False: it does not go before other processes, as the agent does. @default true */
+  isUrgent?: boolean;
+}
+
+export type RunCommand = (
+  argv: readonly string[],
+  input: string,
+  abort: AbortSignal,
+  setting?: CommandSetting,
+) => Promise<CommandOutcome>;
 
 /** Enough for the words of a fence agent; a chatty one must not fill the journal. */
 const OUTPUT_CHARS_MAX = 2000;
@@ -18,12 +31,17 @@ const OUTPUT_CHARS_MAX = 2000;
 const LAST_WORDS_MS = 200;
 
 /** Never rejects. When aborted, the child and all that it started in its process group are killed. */
-export const runCommand: RunCommand = ([program = '', ...args], input, abort) =>
+export const runCommand: RunCommand = ([program = '', ...args], input, abort, { env, isUrgent = true } = {}) =>
   new Promise((resolve) => {
     let output = '';
     let failure: Error | null = null;
     // A process group of its own: else what a script started would outlive it and go on fencing after its time.
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
+    const child = spawn(program, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      detached: true,
+      ...(env === undefined ? {} : { env: { ...env } }),
+    });
+    if (!isUrgent && child.pid !== undefined) takeItsTurn(child.pid);
     const kill = () => {
       if (child.pid === undefined) return;
       try {
@@ -57,3 +75,11 @@ export const runCommand: RunCommand = ([program = '', ...args], input, abort) =>
       if (child.pid === undefined) settle(null, null);
     });
   });
+
+function takeItsTurn(pid: number): void {
+  try {
+    setPriority(pid, constants.priority.PRIORITY_NORMAL);
+  } catch {
+    // It has ended already, or is not ours to change.
+  }
+}

@@ -6,9 +6,8 @@
 import type { ArrayRecord } from '../arrays/record.ts';
 import { formatSizeKib } from '../config/sizes.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
-import type { Status } from './index.ts';
-
-export type Severity = 'info' | 'notice' | 'warning' | 'critical';
+import type { Severity } from './event_filter.ts';
+import type { Status } from './status.ts';
 
 /** One event as people and tools are told of it. */
 export interface Telling {
@@ -29,6 +28,8 @@ export interface Telling {
 export interface Names {
   cluster: string;
   array(uuid: string): string | null;
+  /** UUID of the array of that md name. */
+  arrayNamed(md: string): string | null;
   /** This node's device path of a member. */
   member(uuid: string): string | null;
 }
@@ -37,6 +38,7 @@ export function namesFrom(status: Status): Names {
   return {
     cluster: status.cluster.name,
     array: (uuid) => status.arrays.find((array) => array.record.uuid === uuid)?.record.md ?? null,
+    arrayNamed: (md) => status.arrays.find((array) => array.record.md === md)?.record.uuid ?? null,
     member: (uuid) => {
       for (const array of status.arrays) {
         const path = array.paths[uuid];
@@ -47,24 +49,25 @@ export function namesFrom(status: Status): Names {
   };
 }
 
-export const noNames: Names = { cluster: 'cluster', array: () => null, member: () => null };
+export const noNames: Names = { cluster: 'cluster', array: () => null, arrayNamed: () => null, member: () => null };
 
 interface Entry {
   type: string;
   severity: Severity;
 }
 
-/** Every name that mdmesh itself gives; a notice with another name is told under a type made from its subject and name. */
+/**
+ * Every name that mdmesh itself gives, and how bad it is; event_descriptions.ts says when. A notice with another name (of a newer
+ * version) is told under a type made from its subject and name, as severe as it says itself.
+ */
 export const catalogue = {
   NewArray: { type: 'io.mdmesh.array.new', severity: 'notice' },
   DegradedArray: { type: 'io.mdmesh.array.degraded', severity: 'critical' },
   DeviceDisappeared: { type: 'io.mdmesh.array.disappeared', severity: 'notice' },
   Fail: { type: 'io.mdmesh.array.fail', severity: 'critical' },
-  FailSpare: { type: 'io.mdmesh.array.fail-spare', severity: 'warning' },
+  FailSpare: { type: 'io.mdmesh.array.fail-spare', severity: 'critical' },
   SpareAdded: { type: 'io.mdmesh.array.spare-added', severity: 'notice' },
   SpareActive: { type: 'io.mdmesh.array.spare-active', severity: 'notice' },
-  SparesMissing: { type: 'io.mdmesh.array.spares-missing', severity: 'warning' },
-  MoveSpare: { type: 'io.mdmesh.array.move-spare', severity: 'notice' },
   MemberRemoved: { type: 'io.mdmesh.array.member-removed', severity: 'notice' },
   // Of every kind of copy, as mdadm's monitor has it: resync, recovery, check and repair.
   RebuildStarted: { type: 'io.mdmesh.array.rebuild-started', severity: 'notice' },
@@ -101,6 +104,11 @@ export const catalogue = {
   WriterEvicted: { type: 'io.mdmesh.array.writer-evicted', severity: 'warning' },
   WritesEnabled: { type: 'io.mdmesh.array.writes-enabled', severity: 'notice' },
   WritesDisabled: { type: 'io.mdmesh.array.writes-disabled', severity: 'notice' },
+  WritesNotDropped: { type: 'io.mdmesh.array.writes-not-dropped', severity: 'critical' },
+  SuspendStuck: { type: 'io.mdmesh.array.suspend-stuck', severity: 'critical' },
+  LastMemberFaulty: { type: 'io.mdmesh.array.last-member-faulty', severity: 'critical' },
+  CommitNotDurable: { type: 'io.mdmesh.array.commit-not-durable', severity: 'critical' },
+  ArrayHeld: { type: 'io.mdmesh.array.held', severity: 'critical' },
   FaultSeen: { type: 'io.mdmesh.array.fault-seen', severity: 'warning' },
   ResyncEndSeen: { type: 'io.mdmesh.array.resync-end-seen', severity: 'info' },
   Requested: { type: 'io.mdmesh.cluster.requested', severity: 'info' },
@@ -118,6 +126,9 @@ export const catalogue = {
   NodeListProposed: { type: 'io.mdmesh.cluster.node-list-proposed', severity: 'info' },
   NodeListChanged: { type: 'io.mdmesh.cluster.node-list-changed', severity: 'notice' },
   NodeListDiffers: { type: 'io.mdmesh.cluster.node-list-differs', severity: 'warning' },
+  DuplicateId: { type: 'io.mdmesh.node.duplicate-id', severity: 'critical' },
+  MessageRefused: { type: 'io.mdmesh.node.message-refused', severity: 'warning' },
+  JournalDamaged: { type: 'io.mdmesh.node.journal-damaged', severity: 'warning' },
   NodeLeft: { type: 'io.mdmesh.node.left', severity: 'notice' },
   JournalSigned: { type: 'io.mdmesh.node.journal-signed', severity: 'info' },
   JournalCosigned: { type: 'io.mdmesh.node.journal-cosigned', severity: 'info' },
@@ -127,15 +138,14 @@ export const catalogue = {
   TestMessage: { type: 'io.mdmesh.cluster.test-message', severity: 'info' },
 } as const satisfies Record<string, Entry>;
 
-type Name = keyof typeof catalogue;
+export type EventName = keyof typeof catalogue;
 
-function tell(name: Name, subject: string, text: string, member: string | null = null): Telling {
+function tell(name: EventName, subject: string, text: string, member: string | null = null): Telling {
   return { name, ...catalogue[name], subject, text, member };
 }
 
-/** `NodeDead` about `node/3` → `io.mdmesh.node.dead`; the word that repeats the kind of subject is left out. */
+/** `NodeGone` about `node/3` → `io.mdmesh.node.gone`; the word that repeats the kind of subject is left out. */
 function typeOf(name: string, subject: string): string {
-  if (isCatalogueName(name)) return catalogue[name].type;
   const kind = subject.startsWith('node/') ? 'node' : /^md[0-9]+$/.test(subject) ? 'array' : 'cluster';
   const words = name
     .replace(/([a-z0-9])([A-Z])/g, '$1-$2')
@@ -145,7 +155,7 @@ function typeOf(name: string, subject: string): string {
   return `io.mdmesh.${kind}.${short}`;
 }
 
-function isCatalogueName(name: string): name is Name {
+function isCatalogueName(name: string): name is EventName {
   return Object.hasOwn(catalogue, name);
 }
 
@@ -195,7 +205,9 @@ function sizeIn(note: string): string {
 }
 
 function noticeTelling({ name, severity, subject, detail }: NoticeBody, names: Names): Telling {
-  const told = { name, type: typeOf(name, subject), severity, subject };
+  const told = isCatalogueName(name)
+    ? { name, ...catalogue[name], subject }
+    : { name, type: typeOf(name, subject), severity, subject };
   // The one key of a notice that tools look for among the members.
   const member = typeof detail.member === 'string' ? detail.member : null;
   if (isCopyNotice(name)) return { ...told, text: copyText(detail, member, names), member };
@@ -295,7 +307,7 @@ function requestTelling(body: Extract<EventBody, { type: 'request' }>, names: Na
   if ('node' in request) return tell('Requested', `node/${request.node}`, words.join(' '));
   const array = 'md' in request ? request.md : request.array;
   const subject = array === null ? names.cluster : (names.array(array) ?? array);
-  return { ...tell('Requested', subject, words.join(' ')), type: 'io.mdmesh.array.requested' };
+  return tell('Requested', subject, words.join(' '));
 }
 
 function degradedTelling(record: ArrayRecord): Telling[] {

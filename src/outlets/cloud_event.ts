@@ -3,38 +3,13 @@
  * extension of that name (a string, `sequencetype` Integer); `cursor` is this node's journal position, to resume from.
  */
 import type { Event } from '../wire/messages.ts';
-import { type Names, noNames, type Severity, type Telling, tellings } from './catalogue.ts';
-
-export interface CloudEvent {
-  specversion: '1.0';
-  /** `<origin>/<boot>/<sequence>`; the second telling of one event has its name behind that. */
-  id: string;
-  source: string;
-  type: string;
-  subject: string;
-  time: string;
-  datacontenttype: 'application/json';
-  sequence: string;
-  sequencetype: 'Integer';
-  severity: Severity;
-  /** Journal position on the node that answers; absent where there is no journal. */
-  cursor?: number;
-  data: {
-    name: string;
-    text: string;
-    origin: number;
-    term: number;
-    /** Member's device UUID, and this node's path of it. */
-    member: string | null;
-    device: string | null;
-    /** The signed event's body, without the certificate: an auditor takes that from the journal. */
-    body: object;
-  };
-}
+import { type Names, noNames, type Telling, tellings } from './catalogue.ts';
+import type { CloudEvent } from './told.ts';
 
 /** All tellings of one event. `cursor`: its place in this node's journal. */
 export function cloudEvents(event: Event, names: Names = noNames, cursor?: number): CloudEvent[] {
   const id = `${event.origin}/${event.boot}/${event.sequence}`;
+  const body = withoutCertificate(event);
   return tellings(event, names).map((telling, index) => ({
     specversion: '1.0',
     id: index === 0 ? id : `${id}/${telling.name}`,
@@ -52,14 +27,20 @@ export function cloudEvents(event: Event, names: Names = noNames, cursor?: numbe
       text: telling.text,
       origin: event.origin,
       term: event.term,
+      array: uuidOfArray(event) ?? names.arrayNamed(telling.subject),
       member: telling.member,
       device: telling.member === null ? null : names.member(telling.member),
-      body: withoutCertificate(event),
+      body,
     },
   }));
 }
 
-function withoutCertificate(event: Event): object {
+function uuidOfArray({ body }: Event): string | null {
+  if (body.type === 'commit') return body.record.uuid;
+  return body.type === 'observation' ? body.observation.array : null;
+}
+
+function withoutCertificate(event: Event): CloudEvent['data']['body'] {
   if (event.body.type !== 'commit') return event.body;
   const { certificate: _, ...rest } = event.body;
   return rest;

@@ -13,7 +13,7 @@ import { acknowledgedIn, checkLegs, mustExamine, PATIENT, startInOrder, Writers 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, dirty arrays on real kernels: ${available.why}`);
 
-/** Without bitmaps (bitmaps.test.ts is about them): all is copied, also what was written behind everybody's back. */
+/** Without bitmaps (bitmaps.long.ts is about them): all is copied, also what was written behind everybody's back. */
 const bitmap = 'none';
 const mirror = { md: 'md0', level: 'raid1', raidDisks: 2, devices: ['/dev/ubda', '/dev/ubdb'], bitmap };
 const striped = {

@@ -19,10 +19,11 @@ import { SimulatedStorage, simulatedDriver } from '#src/md/index.ts';
 import type { SimulatedNode } from '#src/md/simulated.ts';
 import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { type MemoryHub, memoryHub, memoryNet } from '#src/net/index.ts';
+import { DESCRIPTIONS, type Description } from '#src/outlets/event_descriptions.ts';
 import type { Status } from '#src/outlets/index.ts';
 import type { NodeList, StoredLists } from '#src/roster/index.ts';
 import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
-import type { Request } from '#src/wire/messages.ts';
+import type { Event, Request } from '#src/wire/messages.ts';
 
 export const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const SECTORS_PER_MIB = 2048;
@@ -114,6 +115,7 @@ export class SimCluster {
     }
     for (const node of cluster.nodes) {
       const journal = memoryJournal({ now: () => cluster.#wall() });
+      journal.onAppend(({ event }) => assertDescribed(event));
       cluster.#machines.set(node, {
         identity: await identityFrom(cluster.#random),
         file: { nodes: [], timing: { ...LAN, ...options.timing } },
@@ -498,7 +500,8 @@ export class SimCluster {
       nodes: [...this.#machine(self).file.nodes],
       keyFile: '',
       stateDir: '',
-      socket: { path: '', modeOctal: 0o600 },
+      socket: { path: '', modeOctal: 0o600, group: null },
+      api: null,
       timing: this.#machine(self).file.timing,
       profile: 'lan',
       fencing: {
@@ -514,6 +517,8 @@ export class SimCluster {
         pathLoss: this.#options.pathLoss ?? PATH_LOSS,
         copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
       },
+      hooks: [],
+      mail: null,
       driver: 'simulated',
       log: { level: 'info' },
       journal: {
@@ -526,4 +531,17 @@ export class SimCluster {
       },
     };
   }
+}
+
+/** What the document of events says of a notice is so in every story that is played. */
+function assertDescribed({ body }: Event): void {
+  if (body.type !== 'notice') return;
+  const [, described] = Object.entries<Description>(DESCRIPTIONS).find(([name]) => name === body.name) ?? [];
+  const origins =
+    described === undefined ? [] : [described.from, ...(described.also === undefined ? [] : [described.also])];
+  if (origins.some((origin) => 'notice' in origin && origin.notice.safeParse(body.detail).success)) return;
+  // A journal catches what its listeners throw: this has to end the test.
+  queueMicrotask(() => {
+    throw new Error(`${body.name} ${JSON.stringify(body.detail)} is not what its description says`);
+  });
 }

@@ -55,7 +55,8 @@ class Scene {
         nodes: [1, 2, 3].map((id) => ({ id, address: `10.0.0.${id}`, port: 1, peerId: scene.identity(id).peerId })),
         keyFile: '',
         stateDir: '',
-        socket: { path: '', modeOctal: 0o600 },
+        socket: { path: '', modeOctal: 0o600, group: null },
+        api: null,
         timing: LAN,
         profile: 'lan',
         fencing: { methods: ['manual'], command: null, watchdog: null, acceptDataLoss: false },
@@ -66,6 +67,8 @@ class Scene {
           pathLoss: PATH_LOSS,
           copy: { limitKib: null, windowMs: 15, windowMaxSectors: 131_072, checkpointMs: 2000 },
         },
+        hooks: [],
+        mail: null,
         driver: 'simulated',
         log: { level: 'info' },
         journal: {

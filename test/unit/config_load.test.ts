@@ -50,6 +50,7 @@ test('the example shows every key that the code knows', () => {
     ...keysAt(SECTIONS.fencing, ['command']),
     ...keysAt(SECTIONS.fencing, ['watchdog']),
     ...keysAt(SECTIONS.arrays, ['copy']),
+    ...keysAt(SECTIONS.hooks, [0]),
   ];
   assert.ok(nested.includes('window_max'), nested.join());
   for (const key of [...TOP_KEYS, ...sections, ...nested, ...keysAt(NodeSection, [])]) {
@@ -113,4 +114,20 @@ test('a watchdog must be a device, unless nothing real is driven', async () => {
     (await checkConfig(write('sim.yaml', `${settings}driver: simulated\n`), { selfPeerId: peerId })).exitCode,
     0,
   );
+});
+
+test('the token of the API is a secret that others cannot read, and long enough not to be guessed', async () => {
+  const token = write('token', `${'5'.repeat(32)}\n`);
+  const path = write('api.yaml', `${required}\napi: { listen: "127.0.0.1:7947", token_file: ${token} }\n`);
+  const told = async () => (await checkConfig(path, { selfPeerId: peerId })).text;
+  chmodSync(token, 0o640);
+  assert.match(await told(), /api\.token_file = .*mode 0640: others can read the token; run chmod 0600/);
+  chmodSync(token, 0o600);
+  assert.doesNotMatch(await told(), /token_file/);
+  for (const wrong of ['', '5'.repeat(31), `${'5'.repeat(32)} ${'5'.repeat(32)}`]) {
+    writeFileSync(token, wrong);
+    assert.match(await told(), /does not hold one token of at least 32 letters and digits; make it with `openssl rand/);
+  }
+  rmSync(token);
+  assert.match(await told(), /api\.token_file = .*ENOENT/);
 });

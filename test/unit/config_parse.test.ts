@@ -353,3 +353,67 @@ test('the journal: its defaults, and what may not stand there', () => {
   oneProblem(`${BASE}\njournal: { checkpoint_entries: 9999 }`, /journal\.checkpoint_entries = 9999: is above 4096/);
   oneProblem(`${BASE}\njournal: { checkpoint_after: 1ms }`, /journal\.checkpoint_after = 1ms: is not between 1s and/);
 });
+
+test('the API over TCP is loopback’s alone, unless readers are asked for a token', () => {
+  assert.equal(good(BASE).api, null);
+  const loopback = good(`${BASE}\napi: { listen: "127.0.0.1:7947" }\n`);
+  assert.deepEqual(loopback.api, { address: '127.0.0.1', port: 7947, tokenFile: null });
+  assert.equal(good(`${BASE}\napi: { listen: "[::1]:7947" }\n`).api?.address, '::1');
+  for (const address of ['0.0.0.0', '[::]', '10.77.0.1', '[::ffff:127.0.0.1]']) {
+    const open = `${BASE}\napi: { listen: "${address}:7947" }\n`;
+    oneProblem(open, /api\.listen = .*nobody would be asked who he is; add api\.token_file, or listen on 127\.0\.0\.1/);
+    const [notice] = notices(open.replace(':7947"', ':7947", token_file: /etc/mdmesh/api-token'));
+    assert.match(notice?.text ?? '', /plain HTTP/);
+  }
+  for (const wrong of [
+    '7947',
+    '127.0.0.1',
+    'localhost:7947',
+    '127.0.0.1:0',
+    '127.0.0.1:99999',
+    '::1:7947',
+    '[127.0.0.1]:1',
+  ]) {
+    oneProblem(`${BASE}\napi: { listen: "${wrong}" }\n`, /api\.listen = .*is not an address with its port/);
+  }
+  oneProblem(`${BASE}\napi: { token_file: /etc/mdmesh/api-token }\n`, /api\.listen is missing/);
+});
+
+test('hooks and mail: names are unique, programs full paths, types known words, and addresses no options', () => {
+  const config = good(
+    `${BASE}\nhooks: [{ name: a, program: [/x, -v], types: [Fail], timeout: 5s }]\nmail: { to: root }\n`,
+  );
+  assert.deepEqual(config.hooks, [
+    {
+      name: 'a',
+      program: ['/x', '-v'],
+      concurrency: 1,
+      filter: { types: ['Fail'], arrays: undefined, nodes: undefined, severity: undefined },
+      where: 'every-node',
+      timeoutMs: 5000,
+      maxAgeMs: 86_400_000,
+    },
+  ]);
+  assert.deepEqual([config.mail?.to, config.mail?.where, config.mail?.filter.severity], ['root', 'origin', 'critical']);
+  assert.equal(good(BASE).mail, null);
+  const hook = (more: string) => `${BASE}\nhooks: [{ name: a, program: [/x]${more} }]\n`;
+  oneProblem(
+    `${BASE}\nhooks: [{ name: a, program: [/x] }, { name: a, program: [/y] }]\n`,
+    /hooks\[1\]\.name = a: .*already/,
+  );
+  oneProblem(`${BASE}\nhooks: [{ name: mail, program: [/x] }]\n`, /mail is another's name already/);
+  oneProblem(`${BASE}\nhooks: [{ name: ../a, program: [/x] }]\n`, /is not a name for a hook/);
+  oneProblem(
+    `${BASE}\nhooks: [{ name: a, program: [page] }]\n`,
+    /hooks\[0\]\.program\[0\] = page: is not an absolute path/,
+  );
+  oneProblem(hook(', types: [fail]'), /neither the name of an event nor a type/);
+  oneProblem(hook(', typ: [Fail]'), /typ/);
+  for (const to of ['-OQ=/tmp', 'a@b, c@d', 'a b@c']) {
+    oneProblem(`${BASE}\nmail: { to: ${to} }\n`.replace('a@b, c@d', '"a@b, c@d"'), /is not a mail address/);
+  }
+  oneProblem(
+    `${BASE}\nmail: { to: root, command: [sendmail] }\n`,
+    /mail\.command\[0\] = sendmail: is not an absolute path/,
+  );
+});

@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { type IncomingMessage, request } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { serveApi } from '#src/outlets/index.ts';
+import { call, lineReader, open, post, text, typeOf } from './outlets_client.ts';
 import {
   arrayUuid,
   boot,
+  event,
   FakeFace,
   FakeJournal,
   failCommit,
@@ -18,56 +19,6 @@ import {
   silentLog,
   startFakeAgent,
 } from './outlets_fake_agent.ts';
-
-interface Sent {
-  method?: string;
-  body?: string;
-  headers?: Record<string, string>;
-}
-
-async function open(socketPath: string, path: string, sent: Sent = {}): Promise<IncomingMessage> {
-  const call = request({ socketPath, path, method: sent.method ?? 'GET', agent: false, headers: sent.headers ?? {} });
-  call.end(sent.body);
-  const [response]: IncomingMessage[] = await once(call, 'response');
-  assert.ok(response);
-  return response;
-}
-
-async function text(response: IncomingMessage): Promise<string> {
-  let all = '';
-  response.setEncoding('utf8');
-  for await (const chunk of response) all += String(chunk);
-  return all;
-}
-
-async function call(socketPath: string, path: string, sent: Sent = {}): Promise<{ code: number; answer: unknown }> {
-  const response = await open(socketPath, path, sent);
-  return { code: response.statusCode ?? 0, answer: JSON.parse(await text(response)) };
-}
-
-function post(body: unknown): Sent {
-  return { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
-}
-
-/** Reads a stream line by line; `next` waits for one. */
-function lineReader(response: IncomingMessage): { next(): Promise<Record<string, unknown>> } {
-  const lines = (async function* () {
-    let rest = '';
-    response.setEncoding('utf8');
-    for await (const chunk of response) {
-      const parts = (rest + String(chunk)).split('\n');
-      rest = parts.pop() ?? '';
-      yield* parts;
-    }
-  })();
-  return {
-    async next() {
-      const { value } = await lines.next();
-      assert.equal(typeof value, 'string', 'the stream ended');
-      return JSON.parse(String(value));
-    },
-  };
-}
 
 test('status, nodes, arrays, one array and disks are answered as JSON', async (t) => {
   const { socketPath, face } = await startFakeAgent(t);
@@ -248,7 +199,7 @@ test('server-sent events carry the cursor as id, follow by themselves and resume
 
 test('a subscriber that does not read is moved on, told how many it missed, and costs no memory meanwhile', async (t) => {
   const backlogMax = 100;
-  const { socketPath, journal } = await startFakeAgent(t, backlogMax);
+  const { socketPath, journal } = await startFakeAgent(t, { backlogMax });
   const response = await open(socketPath, '/v1/events?follow=true');
   t.after(() => response.destroy());
   const lines = lineReader(response);
@@ -281,7 +232,7 @@ test('a subscriber that does not read is moved on, told how many it missed, and 
 });
 
 test('one who asks for all of a long journal gets all of it, however slowly he reads', async (t) => {
-  const { socketPath, journal } = await startFakeAgent(t, 10);
+  const { socketPath, journal } = await startFakeAgent(t, { backlogMax: 10 });
   for (let count = 0; count < 3000; count += 1) journal.append(notice(`Number${count}`), 'x');
   const lines = (await text(await open(socketPath, '/v1/events?after=0'))).trimEnd().split('\n');
   assert.equal(lines.length, 3000);
@@ -299,4 +250,125 @@ test('closing cuts streams off and leaves nobody listening to the journal', asyn
   await agent.stop();
   await ended.catch(() => undefined);
   assert.equal(agent.journal.listenerCount(), 0);
+});
+
+test('filters: by name, type or its beginning, by array, by node, by severity; all of them have to fit', async (t) => {
+  const { socketPath, journal } = await startFakeAgent(t);
+  journal.append(failCommit(), 'x');
+  journal.append(notice('NodeDead'), 'x');
+  journal.append(event({ type: 'vote', term: 4, candidate: 1 }, 1), 'x');
+  journal.append(notice('RebuildStarted', 'md0'), 'x');
+  const names = async (query: string) =>
+    (await text(await open(socketPath, `/v1/events?after=0&${query}`)))
+      .split('\n')
+      .flatMap((line) => (line === '' ? [] : [JSON.parse(line).data.name]));
+  assert.deepEqual(await names('type=Fail'), ['Fail']);
+  assert.deepEqual(await names('type=Fail,NodeDead'), ['Fail', 'NodeDead']);
+  assert.deepEqual(await names('type=io.mdmesh.array.degraded&type=Voted'), ['DegradedArray', 'Voted']);
+  assert.deepEqual(await names('type=io.mdmesh.array.*'), ['Fail', 'DegradedArray', 'RebuildStarted']);
+  assert.deepEqual(await names('array=md0'), ['Fail', 'DegradedArray', 'RebuildStarted']);
+  assert.deepEqual(await names(`array=${arrayUuid}&severity=warning`), ['Fail', 'DegradedArray', 'RebuildStarted']);
+  assert.deepEqual(await names('array=md1'), []);
+  assert.deepEqual(await names('node=1'), ['Voted']);
+  assert.deepEqual(await names('node=3,1'), ['NodeDead', 'Voted']);
+  assert.deepEqual(await names('severity=critical'), ['Fail', 'DegradedArray']);
+  assert.deepEqual(await names('severity=warning&node=3'), ['NodeDead']);
+  for (const typo of ['type=fail', 'type=io.mdmesh.*.fail', 'node=0', 'severity=bad', 'array=', 'since=now']) {
+    assert.equal((await call(socketPath, `/v1/events?${typo}`)).code, 400, typo);
+  }
+  assert.equal((await call(socketPath, '/v1/status?bogus=1')).code, 400);
+});
+
+test('a batch is a page of CloudEvents, with the cursor of the next; without one the newest; too old is said', async (t) => {
+  const { socketPath, journal } = await startFakeAgent(t);
+  for (let count = 0; count < 10; count += 1) journal.append(notice(`Number${count}`), 'x');
+  const batch = async (query: string) => {
+    const response = await open(socketPath, `/v1/events?${query}`, {
+      headers: { accept: 'application/cloudevents-batch+json' },
+    });
+    const names: string[] = JSON.parse(await text(response)).map((each: { data: { name: string } }) => each.data.name);
+    return { type: typeOf(response), cursor: response.headers['mdmesh-cursor'], names };
+  };
+  const type = 'application/cloudevents-batch+json';
+  assert.deepEqual(await batch('after=0&limit=2'), { type, cursor: '2', names: ['Number0', 'Number1'] });
+  assert.deepEqual(await batch('after=2&limit=2'), { type, cursor: '4', names: ['Number2', 'Number3'] });
+  assert.deepEqual(await batch('after=9'), { type, cursor: '10', names: ['Number9'] });
+  assert.deepEqual(await batch('after=10'), { type, cursor: '10', names: [] });
+  assert.deepEqual(await batch('limit=1'), { type, cursor: '10', names: ['Number9'] });
+  assert.deepEqual(await batch('after=0&type=Number7'), { type, cursor: '10', names: ['Number7'] });
+  journal.rotatedTo = 5;
+  const old = await call(socketPath, '/v1/events?after=0', { headers: { accept: type } });
+  assert.equal(old.code, 410);
+  assert.match(JSON.stringify(old.answer), /cursor 0: not in the journal any more/);
+});
+
+test('what a caller cannot read is 406, and what it likes best is what it gets', async (t) => {
+  const { socketPath } = await startFakeAgent(t);
+  const got = async (accept: string) => {
+    const response = await open(socketPath, '/v1/events?follow=false', { headers: { accept } });
+    response.resume();
+    return `${response.statusCode} ${typeOf(response)}`;
+  };
+  assert.equal(await got('*/*'), '200 application/x-ndjson');
+  assert.equal(await got('application/json'), '200 application/x-ndjson');
+  assert.equal(await got('text/event-stream, */*;q=0.1'), '200 text/event-stream');
+  assert.equal(
+    await got('application/x-ndjson;q=0.5, application/cloudevents-batch+json'),
+    `200 ${'application/cloudevents-batch+json'}`,
+  );
+  assert.match(await got('image/png'), /^406 application\/json$/);
+});
+
+test('the status is sent again and again to whoever follows it', async (t) => {
+  const { socketPath, face } = await startFakeAgent(t);
+  const response = await open(socketPath, '/v1/status?follow=true&every_ms=100');
+  t.after(() => response.destroy());
+  const lines = lineReader(response);
+  assert.deepEqual(await lines.next(), JSON.parse(JSON.stringify(face.now)));
+  face.now = { ...face.now, lease: { ...face.now.lease, term: 9 } };
+  let term: unknown = 3;
+  while (term !== 9) term = JSON.parse(JSON.stringify((await lines.next()).lease)).term;
+  const sse = await open(socketPath, '/v1/status?follow=false', { headers: { accept: 'text/event-stream' } });
+  assert.match(await text(sse), /^event: status\ndata: \{.*\}\n\n$/);
+});
+
+test('a thousand subscribers hear each event once and in order, and an append waits for none of them', async (t) => {
+  const { socketPath, journal } = await startFakeAgent(t);
+  const events = 10;
+  const readers = await Promise.all(
+    Array.from({ length: 1000 }, async () => {
+      const response = await open(socketPath, '/v1/events?follow=true');
+      t.after(() => response.destroy());
+      const lines = lineReader(response);
+      await lines.next();
+      await lines.next();
+      return lines;
+    }),
+  );
+  assert.equal(journal.listenerCount(), 1, 'one ear for all of them');
+  for (let count = 1; count <= events; count += 1) journal.append(notice(`Number${count}`), 'x');
+  await Promise.all(
+    readers.map(async (lines) => {
+      for (let cursor = 1; cursor <= events; cursor += 1) assert.equal((await lines.next()).cursor, cursor);
+    }),
+  );
+});
+
+test('more followers than there may be are told so, and make room when they go', async (t) => {
+  const { socketPath, journal } = await startFakeAgent(t, { followersMax: 1 });
+  const first = await open(socketPath, '/v1/events?follow=true');
+  assert.equal((await call(socketPath, '/v1/events')).code, 503);
+  assert.equal((await call(socketPath, '/v1/status')).code, 200, 'who does not follow is served');
+  const gone = once(first, 'close');
+  first.destroy();
+  await gone;
+  while (journal.listenerCount() > 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal((await open(socketPath, '/v1/events')).statusCode, 200);
+});
+
+test('the socket is given to its group; one that is not there is named, and nothing is left behind', async (t) => {
+  const own = String(process.getgid?.() ?? 0);
+  const { socketPath } = await startFakeAgent(t, { group: own, modeOctal: 0o660 });
+  assert.equal(String(statSync(socketPath).gid), own);
+  await assert.rejects(startFakeAgent(t, { group: 'no-such-group' }), /socket.group no-such-group: this system has no/);
 });

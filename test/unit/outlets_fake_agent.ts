@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import { type ArrayRecord, type Copy, wholeCopy } from '#src/arrays/record.ts';
 import type { Journal, JournalEntry } from '#src/journal/index.ts';
 import type { Disk } from '#src/md/driver.ts';
-import { type AgentFace, type ArrayStatus, type Status, serveApi } from '#src/outlets/index.ts';
+import { type AgentFace, type ApiOptions, type ArrayStatus, type Status, serveApi } from '#src/outlets/index.ts';
 import type { Event, EventBody, Request } from '#src/wire/messages.ts';
 
 export const clusterUuid = 'c1c1c1c1-0000-4000-8000-000000000001';
@@ -259,24 +259,25 @@ export interface FakeAgent {
   journal: FakeJournal;
   directory: string;
   socketPath: string;
+  port(): number;
   stop(): Promise<void>;
   start(): Promise<void>;
 }
 
 /** Serves the real API on a real socket in a directory of its own; ends with the test. */
-export async function startFakeAgent(t: TestContext, backlogMax?: number): Promise<FakeAgent> {
+export async function startFakeAgent(t: TestContext, more: Partial<ApiOptions> = {}): Promise<FakeAgent> {
   const directory = mkdtempSync(join(tmpdir(), 'mdmesh-outlets-'));
   const socketPath = join(directory, 'agent.sock');
   const face = new FakeFace();
   const journal = new FakeJournal();
-  const options = { face, journal, socketPath, modeOctal: 0o600, log: silentLog };
-  const serve = () => serveApi(backlogMax === undefined ? options : { ...options, backlogMax });
-  let served: { close(): Promise<void> } | null = await serve();
+  const serve = () => serveApi({ face, journal, socketPath, modeOctal: 0o600, log: silentLog, ...more });
+  let served: Awaited<ReturnType<typeof serveApi>> | null = await serve();
   const agent: FakeAgent = {
     face,
     journal,
     directory,
     socketPath,
+    port: () => served?.port ?? 0,
     async stop() {
       await served?.close();
       served = null;
