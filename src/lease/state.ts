@@ -93,7 +93,7 @@ export interface LeaseState {
   readonly proofOnDisk: boolean;
   readonly promise: VoterPromise | null;
   readonly releasedTerm: number;
-  /** Another node told of a newer node list than this one's. A voter that forgot its own must not vote by an older one. */
+  /** Another node told of a node list that is newer than this one's, or another one as old. A voter that forgot its own must not vote by what its file says. */
   readonly listBehind: boolean;
   readonly abstention: Abstention | null;
   readonly role: { kind: 'follower' } | Candidate | Master;

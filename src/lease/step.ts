@@ -1,6 +1,6 @@
 /** One input in, the next state and effects out. */
 import type { NodeId } from '../arrays/record.ts';
-import { compareLists, sameList } from '../roster/list.ts';
+import { compareLists, type ListVersion, sameList } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import {
   askAgainIfDue,
@@ -100,6 +100,10 @@ function take(turn: Turn, input: LeaseInput): void {
   }
 }
 
+function isOtherAndNotOlder(list: ListVersion, own: ListVersion): boolean {
+  return compareLists(list, own) >= 0 && !sameList(list, own);
+}
+
 /** Invariant 6: what was asked for, or is being voted for, by another list than counts now comes to nothing. */
 function reconfigure(turn: Turn, config: LeaseConfig): void {
   const before = listOf(turn.state.config);
@@ -153,7 +157,7 @@ function takeMessage(turn: Turn, from: NodeId, message: LeaseMessage, release: V
       return;
     case 'term-answer':
       knowTerm(turn, message.knownTerm);
-      if (compareLists(message.list, listOf(config).version) > 0) change(turn, { listBehind: true });
+      if (isOtherAndNotOlder(message.list, listOf(config).version)) change(turn, { listBehind: true });
       onTermAnswer(turn, from);
       return;
     case 'released':

@@ -219,11 +219,10 @@ function isFirst({ version }: NodeList): boolean {
   return version.term === 0 && version.generation === 0;
 }
 
-/** A node that never took part has only its own file. */
+/** A node that never took part, or forgot everything, has only its own file. */
 function isNewcomer({ self, agreed, pending }: RosterState, { agreed: base }: RosterWord): boolean {
-  return (
-    !idsOf(base).includes(self) && (isFirst(agreed) || (pending !== null && sameList(base.version, agreed.version)))
-  );
+  const isBase = sameList(base.version, agreed.version);
+  return isFirst(agreed) ? !isBase : isBase && pending !== null && !idsOf(base).includes(self);
 }
 
 function takeProposal(turn: Turn, base: NodeList, proposed: NodeList, previous: NodeList | null): void {

@@ -64,7 +64,7 @@ test('a node that writes stays on the list; once it has stopped it is off, and a
   cluster.write([1, 2], { nodes: lists(cluster, [1, 2]) });
   await reloadAll(cluster, [1]);
   assert.match((await cluster.reload(2)).text, /node 3 may have writes in flight: stop its agent first/);
-  await watchedPass(cluster, 5000);
+  await watchedPass(cluster, 2000);
   assert.equal(cluster.status(1)?.list.nodes.length, 3);
   cluster.crash(3);
   await counts(cluster, [1, 2], [1, 2]);
@@ -76,7 +76,7 @@ test('a node that writes stays on the list; once it has stopped it is off, and a
   await cluster.boot(3);
   const refused = () => cluster.status(1)?.counters.dialsRefused ?? 0;
   await watched(cluster, 'it is turned away', () => refused() > 0);
-  await watchedPass(cluster, 20_000);
+  await watchedPass(cluster, 4000);
   assert.equal(cluster.status(3)?.lease.grantLeftMs, 0);
   assert.equal(recordOn(cluster, 1).record.writers.includes(3), false);
   assert.deepEqual(
@@ -200,7 +200,7 @@ test('R and L change while all write, up and down; a file of one node alone chan
   const lease = () => cluster.status(1)?.lease.leaseLeftMs ?? 0;
   cluster.write([1], { timing: slower });
   await reloadAll(cluster, [1]);
-  await watchedPass(cluster, 5000);
+  await watchedPass(cluster, 2500);
   assert.ok(lease() <= 2000, `${lease()} ms, as the list that counts has it`);
   cluster.write([2, 3], { timing: slower });
   await reloadAll(cluster, [2, 3]);
@@ -241,7 +241,7 @@ test('a change that is not safe is refused with the reason, and nothing of its f
 });
 
 /** More of them: MDMESH_SIM_SEEDS=3,4,5 */
-const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2,3,4').split(',').map(Number);
+const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
 
 for (const seed of seeds) {
   test(`seed ${seed}: lists change to and fro under cuts, crashes and half-edited files; never do two lead, and it ends well`, async () => {

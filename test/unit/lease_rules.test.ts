@@ -522,13 +522,18 @@ test('invariants 3 and 6: with two lists a lease, and an election, need a majori
   assert.ok((until() ?? 0) > (before ?? 0));
 });
 
-test('invariant 5: a list that was lost with the votes must be back before this node votes again', () => {
-  const voter = new Lone(2, 3, null);
-  voter.do({ type: 'tick' }, L + 1);
-  for (const from of [1, 3]) voter.hear(from, { kind: 'term-answer', knownTerm: 4, list: NEWER });
-  voter.do({ type: 'tick' });
-  assert.ok(leaseSummary(voter.state).abstains !== null);
-  voter.do({ type: 'config', config: { ...voter.state.config, list: { version: NEWER, sets: [[1, 2, 3]] } } });
-  voter.do({ type: 'tick' });
-  assert.equal(leaseSummary(voter.state).abstains, null);
-});
+for (const [what, told] of [
+  ['a newer one', NEWER],
+  ['another one as old', { ...NO_LIST, digest: 'another' }],
+] as const) {
+  test(`invariant 5: a list that was lost with the votes must be back before this node votes again: ${what}`, () => {
+    const voter = new Lone(2, 3, null);
+    voter.do({ type: 'tick' }, L + 1);
+    for (const from of [1, 3]) voter.hear(from, { kind: 'term-answer', knownTerm: 4, list: told });
+    voter.do({ type: 'tick' });
+    assert.ok(leaseSummary(voter.state).abstains !== null);
+    voter.do({ type: 'config', config: { ...voter.state.config, list: { version: told, sets: [[1, 2, 3]] } } });
+    voter.do({ type: 'tick' });
+    assert.equal(leaseSummary(voter.state).abstains, null);
+  });
+}
