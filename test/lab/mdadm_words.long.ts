@@ -21,7 +21,7 @@ interface Said {
 
 test('the same words, the same answers', {
   skip: available.ok ? false : available.why,
-  timeout: 600_000,
+  timeout: 1_200_000,
 }, async (t) => {
   await using cluster = await Cluster.prepare({
     name: 'mdadm-words',

@@ -21,7 +21,7 @@ const REGION_BLOCKS = 2000;
 
 test('nodes, keys and timings of a cluster that writes', {
   skip: available.ok ? false : available.why,
-  timeout: 600_000,
+  timeout: 1_200_000,
 }, async (t) => {
   await using cluster = await Cluster.prepare({ name: 'reload', guests: 4, diskMib: [48, 48], config: PATIENT });
   const chapter = chapters(t, cluster);
@@ -42,7 +42,7 @@ test('nodes, keys and timings of a cluster that writes', {
 
   const list = async (node: NodeId) => (await cluster.status(node)).list;
   const counts = (on: readonly NodeId[], nodes: readonly NodeId[]) =>
-    cluster.until(`the list of ${nodes.join(', ')} on ${on.join(', ')}`, 30_000, async () => {
+    cluster.until(`the list of ${nodes.join(', ')} on ${on.join(', ')}`, 90_000, async () => {
       const seen = await Promise.all(on.map(list));
       return seen.every((each) => each.nodes.join() === nodes.join() && each.pending === null);
     });
@@ -90,7 +90,7 @@ test('nodes, keys and timings of a cluster that writes', {
   await chapter('a fourth node is added while three write, and writes too', async () => {
     for (const node of three) writeFileSync(cluster.configFile(node), whole.get(node) ?? '');
     await cluster.startAgent(4);
-    await cluster.until('the agent of node 4 answers', 30_000, () => cluster.status(4));
+    await cluster.until('the agent of node 4 answers', 120_000, () => cluster.status(4));
     assert.match(await cluster.must(1, 'reload'), /waits|has another list in its file/);
     await writers.goOn(three);
     await reload([2, 3]);
@@ -108,14 +108,14 @@ test('nodes, keys and timings of a cluster that writes', {
     const old = (await loadIdentity(keyFile)).peerId;
     edit(cluster.nodes, (text) => text.replace(`peer_id: ${old} }`, `peer_id: ${old}, next_peer_id: ${next} }`));
     await reload(cluster.nodes);
-    await cluster.until('both keys', 30_000, async () => (await list(2)).generation === 2);
+    await cluster.until('both keys', 90_000, async () => (await list(2)).generation === 2);
     await cluster.must(2, `keygen --use-next --out ${keyFile}`);
     await cluster.must(2, 'reload');
-    await cluster.until('node 2 is back', 30_000, async () => (await cluster.status(1)).nodes[1]?.connected === true);
+    await cluster.until('node 2 is back', 90_000, async () => (await cluster.status(1)).nodes[1]?.connected === true);
     await writers.goOn(cluster.nodes);
     edit(cluster.nodes, (text) => text.replace(`peer_id: ${old}, next_peer_id: ${next} }`, `peer_id: ${next} }`));
     await reload(cluster.nodes);
-    await cluster.until('the new key', 30_000, async () => (await list(2)).generation === 3);
+    await cluster.until('the new key', 90_000, async () => (await list(2)).generation === 3);
     await oneMaster(cluster);
     await writers.goOn(cluster.nodes);
   });
@@ -123,7 +123,7 @@ test('nodes, keys and timings of a cluster that writes', {
   await chapter('R and L are raised by SIGHUP, one node after the other', async () => {
     edit(cluster.nodes, (text) => text.replace('timing: {', 'timing: { holder: 4s, voter: 6s,'));
     for (const node of cluster.nodes) await cluster.agent(node).signal('SIGHUP');
-    await cluster.until('a longer lease', 30_000, async () => (await list(3)).generation === 4);
+    await cluster.until('a longer lease', 90_000, async () => (await list(3)).generation === 4);
     await writers.goOn(cluster.nodes);
   });
 

@@ -31,7 +31,7 @@ function built(name: string): string {
   return join(directory, 'mdmesh');
 }
 
-test('two versions, one cluster', { skip: available.ok ? false : available.why, timeout: 600_000 }, async (t) => {
+test('two versions, one cluster', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, async (t) => {
   const [old, next, tooNew] = [built('0.1.0 1 1'), built('0.2.0 1 2'), built('0.9.0 2 3')];
   await using cluster = await Cluster.start({ name: 'upgrade', diskMib: [64, 64], config: PATIENT, program: old });
   const chapter = chapters(t, cluster);
@@ -48,7 +48,7 @@ test('two versions, one cluster', { skip: available.ok ? false : available.why, 
     await cluster.stopAgent(node);
     cluster.install(node, binary);
     await cluster.startAgent(node);
-    await cluster.until(`the agent of node ${node} answers`, 30_000, () => cluster.status(node));
+    await cluster.until(`the agent of node ${node} answers`, 120_000, () => cluster.status(node));
   }
 
   await chapter('all run the old version', async () => {
@@ -104,14 +104,14 @@ test('two versions, one cluster', { skip: available.ok ? false : available.why, 
     await cluster.startAgent(1);
     const words =
       /node 1 runs mdmesh 0\.9\.0 \(protocol 2 to 3\), node 2 runs mdmesh 0\.1\.0 \(protocol 1\).*upgrade node 2/;
-    await cluster.until('node 2 says so', 30_000, async () => {
+    await cluster.until('node 2 says so', 90_000, async () => {
       const seen = await cluster.status(2);
       return words.test(seen.nodes.find(({ node }) => node === 1)?.refused ?? '');
     });
     assert.ok((await notices(cluster, 2)).includes('VersionRefused'));
     assert.match(cluster.agentLog(2), words);
     assert.match(await cluster.must(2, 'status'), /upgrade node 2/);
-    await cluster.until('node 1 says so', 30_000, async () => {
+    await cluster.until('node 1 says so', 90_000, async () => {
       const seen = await cluster.status(1);
       return /node 2 runs mdmesh 0\.1\.0 .*upgrade node 2/.test(
         seen.nodes.find(({ node }) => node === 2)?.refused ?? '',

@@ -297,6 +297,13 @@ export class SimCluster {
     machine.powered = false;
   }
 
+  /** Its state directory is lost, while it is off: votes and lists. */
+  forget(node: NodeId): void {
+    const machine = this.#machine(node);
+    machine.vote = null;
+    machine.lists = null;
+  }
+
   /** All lose power in the same instant. */
   powerCut(): void {
     for (const node of this.nodes) this.crash(node);

@@ -257,6 +257,7 @@ for (const seed of seeds) {
       [2, 3, 4, 5],
     ];
     let file = wanted[0] ?? [];
+    const forgetful = pick(cluster.nodes);
     for (let round = 0; round < 60; round += 1) {
       const [a, b] = [pick(cluster.nodes), pick(cluster.nodes)];
       const act = random();
@@ -271,8 +272,11 @@ for (const seed of seeds) {
         }
       } else if (act < 0.5 && a !== b) cluster.hub.cut(a, b);
       else if (act < 0.75 && a !== b) cluster.hub.heal(a, b);
-      else if (act < 0.85 && cluster.isUp(a)) cluster.crash(a);
-      else if (!cluster.isUp(a) && cluster.file(a).nodes.some(({ id }) => id === a)) await cluster.boot(a);
+      else if (act < 0.85 && cluster.isUp(a)) {
+        cluster.crash(a);
+        // One disk is lost, not two.
+        if (a === forgetful) cluster.forget(a);
+      } else if (!cluster.isUp(a) && cluster.file(a).nodes.some(({ id }) => id === a)) await cluster.boot(a);
       await watchedPass(cluster, 100 + Math.floor(random() * 2500));
     }
     for (const a of cluster.nodes) for (const b of cluster.nodes) if (a !== b) cluster.hub.heal(a, b);
@@ -282,6 +286,9 @@ for (const seed of seeds) {
     const newest = stored.reduce((best, list) => (compareLists(list.version, best.version) > 0 ? list : best));
     const last = newest.nodes.map(({ id }) => id);
     cluster.write(last, { nodes: lists(cluster, last) });
+    // What it took up from its file since, no other node may have: `mdmesh node force-list`.
+    if (cluster.isUp(forgetful)) cluster.crash(forgetful);
+    cluster.forget(forgetful);
     for (const node of last) {
       if (!cluster.isUp(node)) await cluster.boot(node);
       await cluster.reload(node);
