@@ -15,12 +15,12 @@ NODE := $(CURDIR)/node_modules/node-linux-$(ARCH)/bin/node
 ADDON := native-addon/build/Release/mdmesh.node
 # Written by npm at the end of a whole installation.
 INSTALLED := node_modules/.package-lock.json
-SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
+SOURCES := $(shell find src -type f 2>/dev/null)
 ADDON_SOURCES := $(wildcard native-addon/*.cc native-addon/*.h native-addon/*.gyp native-addon/build.sh)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: packages
 packages: ## system packages for the build and for the kernels of the lab tests (needs root and apt)
@@ -45,7 +45,7 @@ $(ADDON): $(INSTALLED) $(ADDON_SOURCES)
 .PHONY: build
 build: out/mdmesh ## out/mdmesh: the program in one file, with addon and a script that starts it
 
-out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts scripts/launcher.sh package.json
+out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts scripts/bundling.ts scripts/page_files.ts scripts/launcher.sh package.json
 	$(NODE) scripts/bundle.ts out $(ADDON)
 
 .PHONY: dist
@@ -71,6 +71,10 @@ quick: install ## unit tests and transcripts alone: seconds, no root
 sanitizers: ## the native code under the address, undefined-behaviour and thread sanitizers (minutes)
 	native-addon/test.sh
 
+.PHONY: model
+model: install ## the protocol's models, every scope, by spin (minutes); writes the tables of docs/model.md
+	$(NODE) test/model/all.ts
+
 .PHONY: bench
 bench: build dist ## figures on real kernels (needs root): a table and out/bench.json; ONLY=leg,rest, LONG=1
 	$(NODE) bench/main.ts
@@ -83,9 +87,22 @@ lab: build ## every story on real kernels, also those that make test has no time
 soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, ROUNDS= (42; hundreds take hours)
 	$(NODE) test/lab/soak.ts
 
+.PHONY: sim
+sim: install ## simulated clusters among faults: SEED= (7, 3,5 or 1-100), NODES=, HOURS= (0.05 each), FAULTS=; replays exactly
+	@SEED='$(SEED)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts
+
+.PHONY: sim-night
+sim-night: install ## ten thousand seeds of that on all cores (hours); SEED=1-500: others
+	@SEED='$(or $(SEED),1-10000)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts
+
+.PHONY: sim-mutations
+sim-mutations: install ## switches each safety rule off and looks who notices: the table in docs/simulation.md; SEEDS= (60), ONLY=
+	@SEEDS='$(SEEDS)' ONLY='$(ONLY)' $(NODE) --no-warnings test/sim/prove_mutations.ts
+
 .PHONY: lint
 lint: install ## types and style
 	$(NODE) node_modules/typescript/bin/tsc -p .
+	$(NODE) node_modules/typescript/bin/tsc -p src/page/browser
 	$(NODE) node_modules/@biomejs/biome/bin/biome check .
 
 # Root is what real kernels take: without it, or without what they need, the demo says so and runs on simulated ones, unbuilt.

@@ -8,6 +8,8 @@ export interface MirrorOptions {
   assumeClean?: boolean;
   /** The last of the devices. @default none */
   spares?: number;
+  /** One for each node. @default none */
+  bitmap?: 'internal';
 }
 
 const DEVICES = ['/dev/ubda', '/dev/ubdb'];
@@ -24,7 +26,7 @@ export async function ask(cluster: Cluster, request: object): Promise<void> {
 
 /** A shared mirror. If its copies are not called equal, a resync is under way. */
 export function askMirror(cluster: Cluster, options: MirrorOptions = {}): Promise<void> {
-  const { md = 'md0', devices = DEVICES, assumeClean = true, spares = 0 } = options;
+  const { md = 'md0', devices = DEVICES, assumeClean = true, spares = 0, bitmap } = options;
   return ask(cluster, {
     verb: 'create',
     md: `/dev/${md}`,
@@ -35,6 +37,7 @@ export function askMirror(cluster: Cluster, options: MirrorOptions = {}): Promis
     spares,
     assumeClean,
     force: true,
+    ...(bitmap && { bitmap }),
   });
 }
 

@@ -15,10 +15,15 @@ export interface Running {
 }
 
 /** `mdio VERB …` on a node. */
-export async function mdio(cluster: Cluster, node: number, words: readonly string[]): Promise<Running> {
+export function mdio(cluster: Cluster, node: number, words: readonly string[]): Promise<Running> {
+  return startOn(cluster, node, [cluster.lab.mdio, ...words]);
+}
+
+/** A program on a node. */
+export async function startOn(cluster: Cluster, node: number, argv: readonly string[]): Promise<Running> {
   const guest = cluster.lab.guest(node);
-  const logFile = join(guest.dir, `mdio-${started++}.log`);
-  const process = await guest.spawn([cluster.lab.mdio, ...words], { logFile });
+  const logFile = join(guest.dir, `program-${started++}.log`);
+  const process = await guest.spawn([...argv], { logFile });
   const output = (): string => {
     try {
       return readFileSync(logFile, 'utf8');
@@ -123,7 +128,8 @@ export async function toldAtMs(
 ): Promise<number> {
   return cluster.until(`${event} in the log of node ${node}`, timeoutMs, async () => {
     for (const line of jsonLines<LogLine>(cluster.agentLog(node))) {
-      if (line.event !== event) continue;
+      // What another node decided or saw stands there, too.
+      if (line.event !== event || (line.origin ?? node) !== node) continue;
       const atMs = clocks.hostMs(node, Date.parse(line.time));
       if (atMs >= afterMs) return atMs;
     }

@@ -15,6 +15,7 @@ import { journalFigures } from './journal.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
 import { masterFailover, nodeDeath } from './node_failure.ts';
 import { oneBinary } from './one_binary.ts';
+import { eventToSubscriber, subscribersHere } from './outlets.ts';
 import { nodeReturn, startToActive } from './start.ts';
 import { writeRatio } from './write_ratio.ts';
 
@@ -29,14 +30,19 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   rest: atRest,
   native: atRestNative,
   journal: journalFigures,
+  subscribers: subscribersHere,
+  subscription: eventToSubscriber,
   binary: oneBinary,
   ratio: writeRatio,
   resync: resyncs,
   limits: resyncLimits,
   spare: spareActivation,
 };
-/** Everything about copies, and what they follow. */
-const groups: Record<string, readonly string[]> = { copies: ['resync', 'limits', 'death', 'return', 'spare'] };
+/** Everything about copies, and what they follow; about subscribers. */
+const groups: Record<string, readonly string[]> = {
+  copies: ['resync', 'limits', 'death', 'return', 'spare'],
+  outlets: ['subscribers', 'subscription'],
+};
 
 const asked = process.env.ONLY?.split(',').flatMap((name) => groups[name] ?? [name]) ?? Object.keys(measurements);
 const unknown = asked.filter((name) => measurements[name] === undefined);

@@ -20,6 +20,7 @@
 #include "md_ioctl.h"
 #include "md_sysfs.h"
 #include "notify.h"
+#include "reservation.h"
 
 namespace {
 
@@ -152,6 +153,23 @@ Napi::Function function_at(const Napi::CallbackInfo& info, std::size_t at, const
   return info[at].As<Napi::Function>();
 }
 
+/** Keys are 64 bits, more than a JavaScript number holds: 16 hexadecimal digits. */
+std::string hex_of(std::uint64_t key) {
+  constexpr const char* kDigits = "0123456789abcdef";
+  std::string text(16, '0');
+  for (std::size_t i = 16; i > 0; i--, key >>= 4) text[i - 1] = kDigits[key & 15];
+  return text;
+}
+
+std::uint64_t key_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
+  const auto text = text_at(info, at, name);
+  const bool sound = text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  const std::uint64_t key = sound ? std::stoull(text, nullptr, 16) : 0;
+  // 0 is no key: to the disk it means that there is none.
+  if (key == 0) throw Napi::RangeError::New(info.Env(), std::string(name) + ": 16 hexadecimal digits, not all 0, are needed, not \"" + text + "\"");
+  return key;
+}
+
 Napi::Array to_array(Napi::Env env, const std::vector<std::string>& texts) {
   auto array = Napi::Array::New(env, texts.size());
   for (std::uint32_t i = 0; i < texts.size(); i++) array.Set(i, Napi::String::New(env, texts[i]));
@@ -219,6 +237,22 @@ class Addon : public Napi::Addon<Addon> {
                                                      [](Napi::Env, std::uint8_t* bytes) { std::free(bytes); });
       });
     });
+    return pending.promise();
+  }
+
+  Napi::Value write_direct(const Napi::CallbackInfo& info) {
+    const auto env = info.Env();
+    const auto path = text_at(info, 0, "path");
+    const std::uint64_t offset_bytes = whole_at(info, 1, "offsetBytes");
+    if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+      throw Napi::TypeError::New(env, "bytes: a Uint8Array is needed");
+    }
+    const auto source = info[2].As<Napi::Uint8Array>();
+    std::vector<mdmesh::DiskWrite> writes;
+    writes.push_back({path, offset_bytes, mdmesh::AlignedBuffer(source.ByteLength())});
+    if (source.ByteLength() > 0) std::memcpy(writes[0].bytes.bytes(), source.Data(), source.ByteLength());
+    const Pending pending(env, mailbox_);
+    own_blocks_.write(std::move(writes), [pending](std::vector<Outcome> outcomes) { pending.settle(outcomes.at(0)); });
     return pending.promise();
   }
 
@@ -306,6 +340,48 @@ class Addon : public Napi::Addon<Addon> {
     return failure ? info.Env().Null() : Napi::Value(Napi::String::New(info.Env(), text));
   }
 
+  Napi::Value read_reservations(const Napi::CallbackInfo& info) {
+    auto path = text_at(info, 0, "path");
+    const Pending pending(info.Env(), mailbox_);
+    reservation_pool_.run([pending, path = std::move(path)] {
+      mdmesh::Reservations found;
+      if (auto failure = mdmesh::read_reservations(path, found)) return pending.settle(failure);
+      pending.resolve([found](Napi::Env env) {
+        std::vector<std::string> keys;
+        for (const auto key : found.keys) keys.push_back(hex_of(key));
+        auto object = Napi::Object::New(env);
+        object.Set("generation", found.generation);
+        object.Set("keys", to_array(env, keys));
+        object.Set("holder", found.holder == 0 ? env.Null() : Napi::Value(Napi::String::New(env, hex_of(found.holder))));
+        object.Set("type", found.type);
+        object.Set("persists", found.persists);
+        return object;
+      });
+    });
+    return pending.promise();
+  }
+
+  /** A call of reservation.h with a path and this node's key. */
+  template <Outcome (*Call)(const std::string&, std::uint64_t)>
+  Napi::Value with_key(const Napi::CallbackInfo& info) {
+    auto path = text_at(info, 0, "path");
+    const auto key = key_at(info, 1, "key");
+    const Pending pending(info.Env(), mailbox_);
+    reservation_pool_.run([pending, path = std::move(path), key] { pending.settle(Call(path, key)); });
+    return pending.promise();
+  }
+
+  Napi::Value preempt_and_abort(const Napi::CallbackInfo& info) {
+    auto path = text_at(info, 0, "path");
+    const auto key = key_at(info, 1, "key");
+    const auto victim = key_at(info, 2, "victim");
+    const Pending pending(info.Env(), mailbox_);
+    reservation_pool_.run([pending, path = std::move(path), key, victim] {
+      pending.settle(mdmesh::preempt_and_abort(path, key, victim));
+    });
+    return pending.promise();
+  }
+
   Napi::Value sd_notify(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), mdmesh::sd_notify_state(text_at(info, 0, "state")));
   }
@@ -314,6 +390,8 @@ class Addon : public Napi::Addon<Addon> {
   mdmesh::AttributeReader attributes_;
   mdmesh::Pool sysfs_pool_{"mdmesh-sysfs", kPoolThreadsMax};
   mdmesh::Pool disk_pool_{"mdmesh-read", kPoolThreadsMax};
+  mdmesh::Pool reservation_pool_{"mdmesh-reserve", kPoolThreadsMax};
+  mdmesh::DiskWriter own_blocks_{[] { return Outcome{}; }};
   std::vector<std::weak_ptr<mdmesh::Watcher>> watchers_;
   std::weak_ptr<mdmesh::Guard> guard_;
 };
@@ -703,6 +781,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("alarm", &Addon::alarm),
                            InstanceMethod("watch", &Addon::watch),
                            InstanceMethod("readDirect", &Addon::read_direct),
+                           InstanceMethod("writeDirect", &Addon::write_direct),
                            InstanceMethod("deviceSize", &Addon::device_size),
                            InstanceMethod("arrayInfo", &Addon::array_info),
                            InstanceMethod("stopArray", &Addon::stop_array),
@@ -714,6 +793,11 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("dmMessage", &Addon::dm_message),
                            InstanceMethod("dmStatus", &Addon::dm_status),
                            InstanceMethod("dmTable", &Addon::dm_table),
+                           InstanceMethod("readReservations", &Addon::read_reservations),
+                           InstanceMethod("registerKey", &Addon::with_key<mdmesh::register_key>),
+                           InstanceMethod("reserve", &Addon::with_key<mdmesh::reserve>),
+                           InstanceMethod("preemptAndAbort", &Addon::preempt_and_abort),
+                           InstanceMethod("clearReservations", &Addon::with_key<mdmesh::clear_reservations>),
                            InstanceMethod("sdNotify", &Addon::sd_notify),
                            InstanceMethod("startGuard", &Addon::start_guard),
                        });

@@ -20,6 +20,11 @@ export interface NativeAddon {
   watch(paths: readonly string[], changed: (paths: string[]) => void): NativeWatcher;
   /** O_DIRECT. Offset and length in multiples of the device's logical block. `EIO` when the device ends before. */
   readDirect(path: string, offsetBytes: number, lengthBytes: number): Promise<Buffer>;
+  /**
+   * O_DIRECT, RWF_DSYNC: durable on return. Asks no guard: for what needs no lease, which is a node's own block. On a thread of the
+   * device's own; a device's writes in order. Whole logical blocks only.
+   */
+  writeDirect(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void>;
   /** Block device or regular file (512-byte blocks). Throws `ENOENT`, `ENOTBLK`, … */
   deviceSize(path: string): { sizeSectors: number; logicalBlockBytes: number };
   /** GET_ARRAY_INFO on /dev/<md>. Throws `ENODEV` when it does not run. */
@@ -40,10 +45,31 @@ export interface NativeAddon {
   dmStatus(name: string): string | null;
   /** As `dmsetup table` shows it; as dmStatus otherwise. */
   dmTable(name: string): string | null;
+  /** Keys registered on a disk, and what is reserved. `EOPNOTSUPP`: it has no reservations; `ENOLINK`: it cannot be reached. */
+  readReservations(path: string): Promise<NativeReservations>;
+  /** Keys are 16 hexadecimal digits. Whatever key this node had on the disk before is replaced. On each path, where there are several. */
+  registerKey(path: string, key: string): Promise<void>;
+  /** Write exclusive, registrants only. Held by another registrant: done. `EBADE`, here and below: this node is not registered with that key. */
+  reserve(path: string, key: string): Promise<void>;
+  /** Takes the victim's registration off the disk, and aborts what of it is under way. `EBADE` also when there is no such victim. */
+  preemptAndAbort(path: string, key: string, victim: string): Promise<void>;
+  /** Takes all registrations away. */
+  clearReservations(path: string, key: string): Promise<void>;
   /** sd_notify(3), e.g. `READY=1`. False: not started by systemd, or not taken. */
   sdNotify(state: string): boolean;
   /** One a process (`EEXIST`). */
   startGuard(onEvent: (event: NativeGuardEvent) => void, options?: NativeGuardOptions): NativeGuard;
+}
+
+export interface NativeReservations {
+  /** Grows with each change of a registration; starts anew with a disk that has forgotten all. */
+  generation: number;
+  keys: string[];
+  holder: string | null;
+  /** As SPC numbers them: 5 is write exclusive, registrants only; 0: nothing is reserved. */
+  type: number;
+  /** Registrations outlive a loss of the disk's power. */
+  persists: boolean;
 }
 
 export interface NativeAlarm {

@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { bundle } from './bundling.ts';
+import { bundle, bundleScreen } from './bundling.ts';
 
 const [directory, addon] = process.argv.slice(2);
 if (directory === undefined || addon === undefined) throw new Error('usage: bundle.ts DIRECTORY ADDON');
@@ -29,6 +29,8 @@ await bundle(join(directory, 'mdmesh.mjs'), {
     ].join('\n'),
   },
 });
+
+await bundleScreen(join(directory, 'screen.cjs'));
 
 // Renamed into place: a running agent has the old one mapped, and writing into that would crash it.
 copyFileSync(addon, join(directory, 'mdmesh.node.new'));

@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { brotliCompressSync } from 'node:zlib';
 import { inject } from 'postject';
 import { billOfMaterials } from './bill_of_materials.ts';
-import { bundle } from './bundling.ts';
+import { bundle, bundleScreen } from './bundling.ts';
 import { licences, packagesIn } from './packages.ts';
 
 /** Marks the place in Node's binary that says whether a blob was put in (Node's documentation, "Single executable applications"). */
@@ -31,7 +31,10 @@ const metafile = await bundle(join(parts, 'mdmesh.cjs'), {
   // Where an ES module finds its own place, the one file has none.
   define: { 'import.meta.dirname': 'undefined', 'import.meta.main': 'false', 'import.meta': '{}' },
 });
-writeFileSync(join(parts, 'mdmesh.cjs.br'), brotliCompressSync(readFileSync(join(parts, 'mdmesh.cjs'))));
+const screen = await bundleScreen(join(parts, 'screen.cjs'));
+for (const name of ['mdmesh.cjs', 'screen.cjs']) {
+  writeFileSync(join(parts, `${name}.br`), brotliCompressSync(readFileSync(join(parts, name))));
+}
 copyFileSync(addon, join(parts, 'mdmesh.node'));
 execFileSync('strip', ['--strip-unneeded', join(parts, 'mdmesh.node')]);
 
@@ -47,7 +50,7 @@ const settings = {
   // What stands in NODE_OPTIONS is for other programs of this machine.
   execArgvExtension: 'none',
   // The bundle once more: a thread cannot be started from the code that the binary itself starts from.
-  assets: { 'mdmesh.node': 'mdmesh.node', 'mdmesh.cjs.br': 'mdmesh.cjs.br' },
+  assets: { 'mdmesh.node': 'mdmesh.node', 'mdmesh.cjs.br': 'mdmesh.cjs.br', 'screen.cjs.br': 'screen.cjs.br' },
 };
 writeFileSync(join(parts, 'settings.json'), JSON.stringify(settings));
 // The compiled code holds tables in the order of V8's hashes, which are random unless it is given where to begin. That flag
@@ -71,7 +74,7 @@ console.warn = (text: string) => (/Can't find string offset for section name/.te
 await inject(program, 'NODE_SEA_BLOB', readFileSync(join(parts, 'blob')), { sentinelFuse: FUSE });
 console.warn = warn;
 
-const packages = packagesIn(metafile);
+const packages = packagesIn({ ...metafile, inputs: { ...metafile.inputs, ...screen.inputs } });
 const results = {
   mdmesh: program,
   'mdmesh.cdx.json': join(parts, 'mdmesh.cdx.json'),

@@ -40,7 +40,7 @@ export function samplesOf(name: EventName): Event[] {
 /** One of every kind of commit, and of everything else that two agents tell each other. */
 export function everyBody(): EventBody[] {
   const observations: Observation['what'][] = ['member-faulty', 'resync-done', 'marks-taken'];
-  const others = ['request', 'vote', 'lease-release', 'checkpoint', 'cosignature', 'leave'] as const;
+  const others = ['request', 'vote', 'disk-lease', 'lease-release', 'checkpoint', 'cosignature', 'leave'] as const;
   return [
     ...CommitKind.options.map((kind) => commitOf(kind, 'NewArray')),
     ...observations.map((what): EventBody => ({ type: 'observation', observation: observationOf(what) })),
@@ -121,6 +121,12 @@ function bodyOf(type: Exclude<EventBody['type'], 'commit' | 'observation' | 'not
       return { type, requestId: 'eeeeeeee-0000-4000-8000-00000000000e', request, devices: [] };
     case 'vote':
       return { type, term: 4, candidate: 1 };
+    case 'disk-lease':
+      return {
+        type,
+        term: 4,
+        set: { version: { term: 4, index: 0 }, disks: ['dddddddd-0000-4000-8000-00000000000b'], former: null },
+      };
     case 'lease-release':
       return { type, term: 3, to: 1 };
     case 'checkpoint':

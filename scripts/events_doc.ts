@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { messageId } from '../src/log.ts';
 import { catalogue, type EventName, tellings } from '../src/outlets/catalogue.ts';
 import { cloudEvents, eventLine } from '../src/outlets/cloud_event.ts';
 import { DESCRIPTIONS, type Description } from '../src/outlets/event_descriptions.ts';
@@ -62,13 +63,16 @@ function entry(name: EventName): string {
       .map((each) => eventLine(each)),
   );
   const told = lines.length === 0 ? '' : `\n\n\`\`\`text\n${[...new Set(lines)].join('\n')}\n\`\`\``;
-  return `### ${name}\n\n${when} ${severity[0]?.toUpperCase()}${severity.slice(1)}, \`${type}\`.\n\n- ${bodies.join('\n- ')}${told}`;
+  const id = `\`MESSAGE_ID=${messageId(name)}\` in the log`;
+  return `### ${name}\n\n${when} ${severity[0]?.toUpperCase()}${severity.slice(1)}, \`${type}\`.\n\n- ${[...bodies, id].join('\n- ')}${told}`;
 }
 
 function exampleOf(name: EventName): object {
   const [event] = samplesOf(name);
   if (event === undefined) throw new Error(`${name}: no sample`);
-  const told = cloudEvents(event, sampleNames, 1041).find(({ data }) => data.name === name);
+  const told = cloudEvents(event, sampleNames, { cursor: 1041, appendedAt: '2026-01-31T12:01:02.350Z' }).find(
+    ({ data }) => data.name === name,
+  );
   if (told === undefined) throw new Error(`${name}: its sample is told as ${tellings(event).map((each) => each.name)}`);
   return told;
 }

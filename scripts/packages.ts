@@ -32,7 +32,7 @@ MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVE
 FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
 CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.`;
 
-/** Sorted by name and version. The runtime is one of them. */
+/** Sorted by name and version, each once: npm lays the same one in several places. The runtime is one of them. */
 export function packagesIn(metafile: Metafile): ShippedPackage[] {
   const directories = new Set([IN_THE_ADDON, RUNTIME]);
   for (const path of Object.keys(metafile.inputs)) {
@@ -60,7 +60,9 @@ export function packagesIn(metafile: Metafile): ShippedPackage[] {
     };
   });
   const key = ({ name, version }: ShippedPackage) => `${name}@${version}`;
-  return found.sort((a, b) => (key(a) < key(b) ? -1 : 1));
+  // The set of directories has no order of its own: which of several is taken must not depend on it.
+  const ordered = found.sort((a, b) => (`${key(a)} ${a.directory}` < `${key(b)} ${b.directory}` ? -1 : 1));
+  return ordered.filter((each, index) => index === 0 || key(each) !== key(ordered[index - 1] ?? each));
 }
 
 /**

@@ -4,7 +4,7 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 # program:package
-wanted="dh:debhelper lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish g++:g++ make:make python3:python3 curl:curl linux.uml:user-mode-linux modprobe:kmod ip:iproute2 mdadm:mdadm dmsetup:dmsetup"
+wanted="dh:debhelper lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish g++:g++ make:make python3:python3 curl:curl linux.uml:user-mode-linux modprobe:kmod ip:iproute2 mdadm:mdadm dmsetup:dmsetup iscsiadm:open-iscsi chromium:chromium promtool:prometheus spin:spin"
 
 missing() {
   local pair

@@ -44,7 +44,7 @@ if [ $# -eq 0 ]; then
   stage build make build
   stage dist make dist
   stage lint make lint
-  set -- unit native sanitizers compliance transcripts net sim browser dist lab
+  set -- unit native sanitizers compliance transcripts model net sim browser dist lab
 fi
 for name in "$@"; do
   case $name in
@@ -56,6 +56,8 @@ for name in "$@"; do
       ;;
     # The thread sanitizer takes minutes: make sanitizers runs it too.
     sanitizers) stage sanitizers native-addon/test.sh address,undefined ;;
+    # One seed of each story, and of the campaign; make sim has more.
+    sim) MDMESH_SIM_SEEDS=${MDMESH_SIM_SEEDS:-1} tests sim 2 ;;
     # Under a name of its own: the stage before made what these look at.
     dist) stage dist-tests "$node" --test --test-concurrency=2 --test-reporter=spec test/dist/*.test.ts ;;
     *) tests "$name" 2 ;;

@@ -6,11 +6,11 @@
 import { randomUUID } from 'node:crypto';
 import { constants, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
-import pino from 'pino';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
 import { type Config, formatProblems, loadConfig, readToken } from './config/index.ts';
 import { createFencing } from './fencing/index.ts';
 import { type Journal, Notary, openJournal } from './journal/index.ts';
+import { createLog, logForm } from './log.ts';
 import type { MdDriver } from './md/driver.ts';
 import { createNet } from './net/index.ts';
 import { withAddon } from './one_binary.ts';
@@ -79,7 +79,11 @@ export async function runAgent(configFile: string): Promise<number> {
     process.stderr.write(`mdmesh: ${configFile}: driver: simulated: an agent of its own cannot use it: ${remedy}\n`);
     return 1;
   }
-  const log = pino({ level: config.log.level, base: { node: config.self }, timestamp: pino.stdTimeFunctions.isoTime });
+  const log = createLog({
+    level: config.log.level,
+    node: config.self,
+    form: logForm(process.env, process.stdout.isTTY === true),
+  });
   const identity = await loadIdentity(config.keyFile);
   const files = await openStateFiles(config.stateDir);
   const [driver, journal] = await Promise.all([
@@ -158,13 +162,14 @@ export async function runAgent(configFile: string): Promise<number> {
       setTimeout(() => process.exit(1), 200);
     };
   });
-  if (config.fencing.watchdog !== null && config.fencing.methods.includes('watchdog')) {
+  if (config.fencing.watchdog !== null) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();
   await agent.start();
   // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
-  const { serveApi } = await import('./outlets/index.ts');
+  const { logEvents, serveApi } = await import('./outlets/index.ts');
+  logEvents({ journal, self: config.self, status: () => agent.status(), now: () => timers.wall(), log });
   const api = await serveApi({
     face: agent,
     journal,

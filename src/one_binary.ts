@@ -2,9 +2,10 @@
  * What differs where the whole program is one file, `dist/mdmesh`: Node with the bundle and the native addon inside (a "single
  * executable application"). Everywhere else these functions say what holds for the program in the tree.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { compileFunction } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { brotliDecompressSync } from 'node:zlib';
 import { DEFAULT_STATE_DIR } from './config/defaults.ts';
@@ -12,6 +13,8 @@ import { DEFAULT_STATE_DIR } from './config/defaults.ts';
 /** Of the addon and the bundle among the binary's assets; scripts/dist.ts puts them there. */
 const ADDON_ASSET = 'mdmesh.node';
 const BUNDLE_ASSET = 'mdmesh.cjs.br';
+/** The screen of `mdmesh top`; in the tree it lies unpacked beside the bundle. */
+const SCREEN_ASSET = 'screen.cjs.br';
 
 function isOneBinary(): boolean {
   return process.getBuiltinModule('node:sea').isSea();
@@ -42,6 +45,19 @@ export function startThread(source: string, workerData: unknown): Worker {
   }
   const { filename, url } = import.meta;
   return new Worker(filename.endsWith('.ts') ? new URL(`./${source}`, url) : new URL(url), { workerData });
+}
+
+/** The screen of `mdmesh top`: its libraries are a fifth of all code, and no agent is to read them. From the source it is like any other. */
+export async function loadScreen(): Promise<typeof import('./cli/top/screen.ts')> {
+  const { dirname, filename, url } = import.meta;
+  if (!isOneBinary() && filename.endsWith('.ts')) return import(new URL('./cli/top/screen.ts', url).href);
+  const code = isOneBinary()
+    ? brotliDecompressSync(new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(SCREEN_ASSET))).toString()
+    : readFileSync(join(dirname, 'screen.cjs'), 'utf8');
+  const module: { exports: { loaded?: Promise<typeof import('./cli/top/screen.ts')> } } = { exports: {} };
+  compileFunction(code, ['module', 'exports'])(module, module.exports);
+  if (module.exports.loaded === undefined) throw new Error('the screen of mdmesh top is not whole: build mdmesh again');
+  return module.exports.loaded;
 }
 
 /**

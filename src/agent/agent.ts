@@ -3,7 +3,7 @@
  * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
  */
 import type { PublicKey } from '@libp2p/interface';
-import { mayTouch } from '../arrays/levels.ts';
+import { isWritten, mayTouch } from '../arrays/levels.ts';
 import {
   heldForFailure,
   type LocalArray,
@@ -12,6 +12,7 @@ import {
   type LocalOp,
   localStart,
   localStep,
+  mayRegister,
   type NodeArrays,
   reportOf,
 } from '../arrays/local.ts';
@@ -26,8 +27,11 @@ import {
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import type { Config } from '../config/index.ts';
-import { whyNotReloaded } from '../config/index.ts';
+import { usesReservations, whyNotReloaded } from '../config/index.ts';
+import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
+  type DiskSummary,
+  disksOf,
   grantMayLastUntilMs,
   type LeaseEffect,
   type LeaseInput,
@@ -36,6 +40,7 @@ import {
   leaseStart,
   leaseStep,
   leaseSummary,
+  type QuorumSet,
   storedVoteForStop,
   type VerifiedRelease,
 } from '../lease/index.ts';
@@ -53,7 +58,7 @@ import {
   view,
 } from '../members/index.ts';
 import { levelOf, type PeerEntry } from '../net/index.ts';
-import type { AgentFace, ArrayStatus, Status } from '../outlets/index.ts';
+import type { AgentFace, ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
 import {
   idsOf,
   mayStand,
@@ -66,6 +71,7 @@ import {
   type StoredLists,
   waitsFor,
   whyNotAfter,
+  whyNotByDisks,
 } from '../roster/index.ts';
 import { PROTOCOL } from '../version.ts';
 import type { Identity } from '../wire/identity.ts';
@@ -97,8 +103,9 @@ import type {
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
 import { DiskView } from './disk_view.ts';
-import { type AgentParts, type Alarm, NODE_SLOTS, type Timers } from './parts.ts';
+import type { AgentParts, Alarm, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
+import { QuorumDisks } from './quorum_disks.ts';
 import { resolveDevices } from './resolve_devices.ts';
 
 /** While anything is under way. */
@@ -110,6 +117,8 @@ const STIR_MS = 1500;
 /** Inputs and effects of every second, in which nothing happens. */
 const ROUTINE = new Set(['tick', 'wall', 'grant', 'report', 'released', 'observed', 'progress']);
 const CATCHUP_EVERY_MS = 5000;
+/** Until its name is known. */
+const WITNESS_EVERY_MS = 1000;
 /** Hours of the day are what it is for. */
 const WALL_EVERY_MS = 60_000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
@@ -118,6 +127,11 @@ const REQUEST_TIMEOUT_MS = 60_000;
 /** Where all files agree, a list is agreed on well within this. */
 const LIST_PATIENCE_MS = 2000;
 const STORE_AGAIN_MS = 1000;
+/** A disk that has forgotten its registrations has them back by then, and a node that was shut out knows it. */
+const KEYS_EVERY_MS = 2000;
+/** While this node's key is missing somewhere. */
+const KEYS_SOON_MS = 200;
+const KEYS_WAIT_MS = 1000;
 const GOSSIP_AFTER_FRAMES_MS = 50;
 /** In larger clusters events go by gossip alone: its neighbours pass them on. */
 const TELL_ALL_NODES_MAX = 16;
@@ -136,6 +150,10 @@ export class Agent implements AgentFace {
   readonly disks: DiskView;
   readonly #certificates: Certificates;
   readonly #procedures: Procedures;
+  /** null: fencing does not ask for them. */
+  readonly #reservations: Reservations | null;
+  /** null: nodes decide. */
+  readonly #quorum: QuorumDisks | null;
   #members: MembersState;
   #lease: LeaseState;
   #roster: RosterState;
@@ -165,21 +183,44 @@ export class Agent implements AgentFace {
 
   private constructor(parts: AgentParts, lease: LeaseState, roster: RosterState) {
     const { config } = parts;
+    const byDisks = config.quorum.by === 'disks';
+    const { nodes, admits, graceMs, checkpointMs, autoAssemble, pathLoss, checks } = masterConfig(config, roster);
     this.parts = parts;
     this.disks = new DiskView(parts.driver, config.cluster.uuid);
+    this.#quorum = !byDisks
+      ? null
+      : new QuorumDisks({
+          driver: parts.driver,
+          disks: this.disks,
+          cluster: config.cluster.uuid,
+          nodes: () => this.#lease.config.nodes,
+          witness: config.quorum.witness,
+          records: () => this.records(),
+        });
     this.#lease = lease;
     this.#roster = roster;
     this.#peers = peersOf(config, roster, []);
     this.#members = membersStart(membersConfig(config, roster));
-    const { nodes, admits, graceMs, checkpointMs, autoAssemble, pathLoss, checks } = masterConfig(config, roster);
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), config.arrays.copy, pathLoss.policy);
     this.#master = {
-      ...masterStart(config.self, nodes, graceMs, checkpointMs, autoAssemble, pathLoss, checks),
+      ...masterStart(config.self, nodes, graceMs, checkpointMs, autoAssemble, pathLoss, checks, byDisks),
       admits,
     };
     this.#acceptance = initialAcceptance(parts.journal.vector());
-    this.#certificates = new Certificates(quorumOf(roster).sets, (sealed) => this.openSealed(sealed));
+    this.#certificates = new Certificates(quorumOf(roster).sets, byDisks, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
+    const reserved = usesReservations(config);
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), config.arrays.copy, pathLoss.policy, reserved);
+    this.#reservations = reserved
+      ? new Reservations({
+          disks: parts.driver,
+          cluster: config.cluster.uuid,
+          self: config.self,
+          kernelBoot: parts.driver.kernelBoot(),
+          mayRegister: () => this.#mayRegister(),
+          leads: () => this.leading,
+          after: (delayMs, run) => parts.timers.after(delayMs, run),
+        })
+      : null;
     this.#alarm = alarmOf(parts.timers, () => {
       this.#alarmAtMs = Number.NEGATIVE_INFINITY;
       this.#tick();
@@ -191,10 +232,14 @@ export class Agent implements AgentFace {
     const { config, driver, files } = parts;
     const wish = wishedList(config.nodes, config.timing);
     const [vote, stored] = [await files.loadVote(), await files.loadLists()];
-    const roster = rosterStart(config.self, wish, stored, driver.now());
+    const roster = rosterStart(config.self, wish, stored, driver.now(), config.quorum.by === 'disks');
     // From here on the file only asks: what counts is what was stored.
     if (stored === null && vote !== null) await files.storeLists(listsOf(roster));
-    const lease = leaseStart(leaseConfig(config, roster), { vote, kernelBoot: driver.kernelBoot() }, driver.now());
+    const lease = leaseStart(
+      leaseConfig(config, roster, parts.boot.boot),
+      { vote, kernelBoot: driver.kernelBoot() },
+      driver.now(),
+    );
     return new Agent(parts, lease, roster);
   }
 
@@ -410,10 +455,12 @@ export class Agent implements AgentFace {
       this.#tickedMs = this.#read();
       this.#feedMembers({ type: 'tick' });
       this.#feedLease({ type: 'tick' });
+      this.#tellQuorumDisks();
       this.#watchLists();
       this.#offer();
       this.#feedLocal({ type: 'tick' });
       if (this.leading) this.#feedMaster({ type: 'tick' });
+      if (this.#nowMs >= this.#keysAtMs) this.#checkKeys();
     });
   }
 
@@ -456,6 +503,13 @@ export class Agent implements AgentFace {
       // A record that was not known yet: what md has of it is looked at before anything is decided about it.
       if (input.type === 'commit' && !before.arrays.has(input.record.uuid)) this.#observe(input.record.uuid);
       for (const effect of effects) this.#doLocal(effect);
+      if (
+        this.#reservations !== null &&
+        (input.type === 'commit' || input.type === 'paths' || input.type === 'grant')
+      ) {
+        const lapsed = (state.keys?.atMs ?? state.lapsedAtMs) < state.lapsedAtMs;
+        if (lapsed || !this.records().every((record) => this.#ownsKeys(record))) this.#checkKeys();
+      }
       this.#watchOpen();
     });
   }
@@ -521,15 +575,53 @@ export class Agent implements AgentFace {
 
   /** A voter that cannot vote for itself must not keep others from standing by being the lowest. */
   #offer(): void {
-    const { abstains } = leaseSummary(this.#lease);
+    const { abstains, disks } = leaseSummary(this.#lease);
     // The master writes the superblocks: it would give up a member that it does not see.
     const blind = this.records().some((record) => record.blind?.includes(this.self));
-    const eligible = !blind && mayStand(this.#roster) && (abstains === null || this.now() < abstains.untilMs);
+    // Disks ask for no votes, but who does not reach them cannot lead.
+    const asksVotes = disks === null || disks.set === null;
+    const mayLead = asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate;
+    const eligible = !blind && mayStand(this.#roster) && mayLead;
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
   }
   #eligible = false;
+
+  /** What the records, and the witness, would have the quorum set be. */
+  #tellQuorumDisks(): void {
+    if (this.#quorum === null) return;
+    this.#lookForWitness(this.#quorum);
+    const wanted = this.#quorum.wanted();
+    if (wanted.join() === this.#wanted) return;
+    this.#wanted = wanted.join();
+    this.#feedLease({ type: 'quorum-disks', disks: wanted });
+  }
+  #wanted = '';
+
+  /** Its name is on it; a new one gets it from the master, once there is an array. Nobody waits for a witness that hangs. */
+  #lookForWitness(quorum: QuorumDisks): void {
+    if (quorum.knowsWitness || this.#lookingMs + WITNESS_EVERY_MS > this.#nowMs) return;
+    this.#lookingMs = Number.POSITIVE_INFINITY;
+    const claims = this.leading && this.records().length > 0;
+    (claims ? quorum.claimWitness(this.parts.uuid()) : quorum.lookForWitness())
+      .catch((error: unknown) => {
+        const trouble = textOf(error);
+        if (trouble !== this.#witnessTrouble) this.parts.log.warn({ err: error }, `quorum: ${trouble}`);
+        this.#witnessTrouble = trouble;
+      })
+      .finally(() => {
+        this.#lookingMs = this.#nowMs;
+      });
+  }
+  #lookingMs = Number.NEGATIVE_INFINITY;
+  #witnessTrouble = '';
+
+  /** Names of the disks that decide; empty where nodes do. */
+  quorumDisks(): readonly string[] {
+    const set = leaseSummary(this.#lease).disks?.set ?? null;
+    return set === null ? [] : disksOf(set);
+  }
 
   #feedView(): void {
     const { alive } = view(this.#members);
@@ -603,7 +695,7 @@ export class Agent implements AgentFace {
 
   /** The lists or the configuration have changed: every room is told what of it concerns it. */
   #goByLists(): void {
-    const { config, fencing, net } = this.parts;
+    const { boot, config, fencing, net } = this.parts;
     const quorum = quorumOf(this.#roster);
     const before = new Set(this.#peers.map(({ id }) => id));
     this.#peers = peersOf(config, this.#roster, this.#peers);
@@ -611,7 +703,7 @@ export class Agent implements AgentFace {
     net.setPeers(this.#peers);
     this.#certificates.goBy(quorum.sets);
     this.#feedMembers({ type: 'config', config: membersConfig(config, this.#roster) });
-    this.#feedLease({ type: 'config', config: leaseConfig(config, this.#roster) });
+    this.#feedLease({ type: 'config', config: leaseConfig(config, this.#roster, boot.boot) });
     this.#feedMaster({ type: 'config', config: masterConfig(config, this.#roster) });
     const { copy, pathLoss } = config.arrays;
     this.#feedLocal({ type: 'config', config: { copyOptions: copy, pathLoss: pathLoss.policy } });
@@ -644,7 +736,9 @@ export class Agent implements AgentFace {
     const isKnown = [...this.#roster.words.values()].some(
       (word) => word.agreed.version.digest === wish.digest || word.pending?.version.digest === wish.digest,
     );
-    const list = isKnown || wish.digest === newest.version.digest ? null : whyNotAfter(newest, wish);
+    const { byDisks } = this.#roster;
+    const change = isKnown || wish.digest === newest.version.digest ? null : whyNotAfter(newest, wish);
+    const list = byDisks ? whyNotByDisks(agreed, wish) : change;
     const own = newest.nodes.find(({ id }) => id === this.self);
     const isNewKey = identity.peerId !== this.parts.identity.peerId;
     const isKnownKey = !isNewKey || own?.peerId === identity.peerId || own?.nextPeerId === identity.peerId;
@@ -704,6 +798,7 @@ export class Agent implements AgentFace {
           .catch((error: unknown) => {
             // A vote that is not on disk is not given.
             this.parts.log.error({ err: error, term }, `vote of term ${term} could not be stored; it is not given`);
+            this.#feedLease({ type: 'vote-not-stored', term, candidate });
           });
         break;
       }
@@ -744,6 +839,45 @@ export class Agent implements AgentFace {
         }
         this.#waiting.clear();
         break;
+      case 'disk-read': {
+        const { disk, id } = effect;
+        this.#atDisk(
+          disk,
+          (quorum) => quorum.read(disk),
+          (blocks) => ({ type: 'disk-read', disk, id, blocks }),
+        );
+        break;
+      }
+      case 'disk-write': {
+        const { disk, id, block } = effect;
+        this.#atDisk(
+          disk,
+          (quorum) => quorum.write(disk, block).then(() => true),
+          (done) => ({ type: 'disk-written', disk, id, done: done !== null }),
+        );
+        break;
+      }
+      case 'store-set':
+        files.storeVote(effect.vote).then(
+          () => this.#feedLease({ type: 'set-stored' }),
+          (error: unknown) =>
+            this.parts.log.error({ err: error }, `quorum set not stored, so not used: ${textOf(error)}`),
+        );
+        break;
+      case 'seal-disk-lease': {
+        const { term, set } = effect;
+        this.sealEvent({ type: 'disk-lease', term, set: wireSet(set) }).then(
+          ({ sealed }) => {
+            this.#spread(sealed);
+            this.#feedLease({ type: 'disk-lease-sealed', term, sealed });
+          },
+          (error: unknown) => this.parts.log.error({ err: error, term }, `term ${term} could not be sealed`),
+        );
+        break;
+      }
+      case 'quorum-set':
+        this.tell({ type: 'disk-lease', term: effect.term, set: wireSet(effect.set) });
+        break;
       case 'note':
         this.parts.log.info({ note: effect.name, term: this.term }, `lease: ${effect.text}`);
         if (effect.name === 'duplicate-id')
@@ -751,6 +885,30 @@ export class Agent implements AgentFace {
         break;
     }
   }
+
+  /** One operation at a quorum disk. What fails says so once, until it works again. */
+  #atDisk<T>(disk: string, act: (quorum: QuorumDisks) => Promise<T>, input: (result: T | null) => LeaseInput): void {
+    if (this.#quorum === null) return;
+    const path = this.#quorum.pathOf(disk);
+    const told = (result: T | null, trouble: string | null): void => {
+      const node = this.self;
+      if (trouble !== null && !this.#diskTrouble.has(disk))
+        this.notice('QuorumDiskLost', 'warning', `node/${node}`, { node, disk, path, why: trouble });
+      if (trouble === null && this.#diskTrouble.has(disk))
+        this.notice('QuorumDiskBack', 'notice', `node/${node}`, { node, disk, path });
+      if (trouble === null) this.#diskTrouble.delete(disk);
+      else this.#diskTrouble.add(disk);
+      if (!this.#stopped) this.#feedLease(input(result));
+    };
+    // Never within the step that asked for it.
+    Promise.resolve(this.#quorum)
+      .then(act)
+      .then(
+        (result) => told(result, null),
+        (error: unknown) => told(null, textOf(error).slice(0, 200)),
+      );
+  }
+  readonly #diskTrouble = new Set<string>();
 
   async #handOver(term: number, to: NodeId | null): Promise<void> {
     await this.#until(() => this.#persisting === 0, 1000);
@@ -821,6 +979,12 @@ export class Agent implements AgentFace {
       case 'rescan':
         this.#rescan();
         break;
+      case 'check-keys':
+        this.#checkKeys();
+        break;
+      case 'refused-writes':
+        this.#suspendStuck(effect.md, `${effect.md}: writes were refused by its members, and cannot end`);
+        break;
       case 'trouble':
         if (effect.text === null) log.info({ array: effect.md }, `${effect.md}: trouble is over`);
         else log.warn({ array: effect.md }, effect.text);
@@ -889,6 +1053,8 @@ export class Agent implements AgentFace {
           return driver.setResyncStart(md, op.sector);
         case 'start-copy':
           return driver.startCopy(md, op.copy);
+        case 'set-bitmap':
+          return driver.setBitmap(md, op.none ? null : op.record);
         case 'set-slots':
           return driver.setSlots(md, op.record);
         case 'set-size':
@@ -984,6 +1150,112 @@ export class Agent implements AgentFace {
   async #rescan(): Promise<void> {
     await this.#tryTo('look at the disks', () => this.disks.refresh());
     this.#feedLocal({ type: 'paths', paths: this.disks.paths });
+  }
+
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  #keysAtMs = 0;
+  #keysSeenMs = Number.NEGATIVE_INFINITY;
+  #lookingAtKeys = false;
+  #shutOut = false;
+
+  /** Members of the cluster's arrays. */
+  #reservedMembers(): ReservedMember[] {
+    const records = new Map<string, ArrayRecord>();
+    // What the disks say and no commit has told yet: a new master writes there first of all.
+    for (const { record } of this.disks.arrays()) records.set(record.uuid, record);
+    for (const record of this.records()) records.set(record.uuid, record);
+    return [...records.values()].flatMap(({ members, writers }) =>
+      members
+        .filter(({ role }) => role !== 'faulty')
+        .map(({ uuid, role }) => ({
+          member: uuid,
+          path: this.disks.paths.get(uuid) ?? null,
+          written: role !== 'spare',
+          writers,
+        })),
+    );
+  }
+
+  #mayRegister(): boolean {
+    // An array that nobody has told of may have anything in flight.
+    const known = new Set([...this.#local.arrays.values()].map(({ record }) => record.md));
+    const stranger = this.parts.driver
+      .running()
+      .some(({ md, metadata }) => metadata === 'external:mdmesh' && !known.has(md));
+    return !stranger && !this.#stopped && mayRegister(this.#local, this.now());
+  }
+
+  /** Members are reserved: by the list, or because all of them can be. */
+  #reserves(reservations: Reservations, members: readonly ReservedMember[]): boolean {
+    if (this.parts.config.fencing.methods.includes('reservation')) return true;
+    return members.every(({ member }) => reservations.states.get(member) !== 'unsupported');
+  }
+
+  #checkKeys(): void {
+    void this.#lookAtKeys();
+  }
+
+  async #lookAtKeys(): Promise<void> {
+    const reservations = this.#reservations;
+    if (reservations === null || this.#stopped) {
+      this.#keysAtMs = Number.POSITIVE_INFINITY;
+      return;
+    }
+    if (this.#lookingAtKeys) return;
+    this.#lookingAtKeys = true;
+    const atMs = this.now();
+    try {
+      const members = this.#reservedMembers();
+      const seen = await reservations.look(members);
+      if (this.#stopped) return;
+      const used = this.#reserves(reservations, members);
+      const { keys, lapsedAtMs } = this.#local;
+      // One that does not answer now has not refused anything, unless this node was without a grant meanwhile.
+      const before = keys !== null && keys.atMs >= lapsedAtMs ? keys.usable : new Set<string>();
+      const usable = new Set(
+        members
+          .map(({ member }) => member)
+          .filter((member) => {
+            const unanswered = seen.states.get(member) === 'unknown' && before.has(member);
+            return unanswered || reservations.isUsable(member);
+          }),
+      );
+      const shutOut = used && reservations.isShutOut;
+      this.#tellKeys(seen, shutOut, lapsedAtMs > this.#keysSeenMs);
+      // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
+      const answered = [...seen.states.values()].some((state) => state !== 'unknown');
+      if (answered) this.#keysSeenMs = atMs;
+      this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs: this.#keysSeenMs } : null });
+      this.#keysAtMs = this.now() + (used && usable.size < members.length ? KEYS_SOON_MS : KEYS_EVERY_MS);
+    } finally {
+      this.#lookingAtKeys = false;
+    }
+  }
+
+  /** @param lapsed it was without a grant since it last looked */
+  #tellKeys({ missed, renewed }: KeysSeen, shutOut: boolean, lapsed: boolean): void {
+    const node = this.self;
+    if (renewed.length > 0 && !this.#shutOut) {
+      // Shut out and taken back before it looked; or a disk had forgotten all.
+      if (lapsed) this.notice('NodeTakenBack', 'notice', `node/${node}`, { node });
+      else this.notice('ReservationsRenewed', 'warning', `node/${node}`, { node, members: renewed.join(' ') });
+    }
+    if (shutOut === this.#shutOut) return;
+    this.#shutOut = shutOut;
+    if (shutOut) {
+      const why = 'its reservation keys were taken off these members; it holds its arrays';
+      this.notice('NodeShutOut', 'critical', `node/${node}`, { node, members: missed.join(' '), why });
+    } else this.notice('NodeTakenBack', 'notice', `node/${node}`, { node });
+  }
+
+  /** undefined: some member has no reservations. */
+  #shutterOut(node: NodeId): (() => Promise<void>) | undefined {
+    const reservations = this.#reservations;
+    if (reservations === null) return undefined;
+    const members = this.#reservedMembers();
+    if (members.some(({ member }) => reservations.states.get(member) === 'unsupported')) return undefined;
+    return () => reservations.shutOut(node, this.#reservedMembers());
   }
 
   /** Looks at the disks again and lets the arrays know. */
@@ -1083,9 +1355,20 @@ export class Agent implements AgentFace {
     const { config, driver } = this.parts;
     const stamped = { ...record, utimeSeconds: Math.floor(this.parts.timers.wall().getTime() / 1000) };
     let written = false;
+    /** Some member took nothing of this node: tried again as a whole, and nothing is concluded from it. */
+    let refused = false;
     const failed: string[] = [];
     const words: string[] = [];
     try {
+      // Where the last look, on a busy machine, missed a disk, nothing but another one brings it back.
+      const unseen = stamped.members.some((member) => isWritten(member) && !this.disks.paths.has(member.uuid));
+      if (unseen) await this.#rescan();
+      // A member that refuses this node's writes has not failed.
+      if (!this.#ownsKeys(stamped)) {
+        await this.#lookAtKeys();
+        // A new master's own grant is on its way.
+        await this.#until(() => this.#ownsKeys(stamped), KEYS_WAIT_MS);
+      }
       const devices = this.disks.paths;
       const writes =
         kind === 'release'
@@ -1094,7 +1377,6 @@ export class Agent implements AgentFace {
               record: stamped,
               clusterUuid: config.cluster.uuid,
               clusterName: config.cluster.name,
-              nodeSlots: NODE_SLOTS,
               devices,
               existing: this.disks.superblocks,
               meshSequence: stamped.version.index,
@@ -1110,7 +1392,10 @@ export class Agent implements AgentFace {
           this.#feedLease({ type: 'step-down', reason: 'the guard refused a metadata write: the lease has ended' });
           break;
         }
-        if (path === undefined || errors.length > 0) {
+        if (this.#reservations !== null && errors.some((result) => result.error?.code === 'EBADE')) {
+          words.push(`${path}: reserved, and this node's key is not on it`);
+          refused = true;
+        } else if (path === undefined || errors.length > 0) {
           failed.push(member.uuid);
           words.push(`${path ?? member.uuid}: ${errors[0]?.error?.text ?? 'no such disk on this node'}`);
         } else if (member.role === 'active') written = true;
@@ -1121,7 +1406,16 @@ export class Agent implements AgentFace {
       this.#persisting -= 1;
     }
     const text = words.join('; ');
+    if (refused) {
+      written = false;
+      failed.length = 0;
+    }
     this.#feedMaster({ type: 'persisted', array: record.uuid, version: record.version, written, failed, text });
+  }
+
+  #ownsKeys({ members }: ArrayRecord): boolean {
+    const { keys } = this.#local;
+    return keys === null || members.every(({ uuid, role }) => role === 'faulty' || keys.usable.has(uuid));
   }
 
   async #commit(effect: Extract<MasterEffect, { type: 'commit' }>): Promise<void> {
@@ -1131,9 +1425,17 @@ export class Agent implements AgentFace {
     await this.sealEvent(body, ({ sealed }) => {
       this.#commits.set(record.uuid, sealed);
       this.#toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
+      const left = kind === 'release' ? record.members : this.#leavers(record);
       this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
+      void this.#reservations?.letGo(left.flatMap(({ uuid }) => this.disks.paths.get(uuid) ?? []));
       this.#publishLater(sealed);
     });
+  }
+
+  /** Members that this record has no more. */
+  #leavers(record: ArrayRecord): ArrayRecord['members'] {
+    const before = this.#local.arrays.get(record.uuid)?.record.members ?? [];
+    return before.filter(({ uuid }) => record.members.every((member) => member.uuid !== uuid));
   }
 
   /**
@@ -1155,7 +1457,13 @@ export class Agent implements AgentFace {
     this.notice('NodeFencing', 'warning', `node/${node}`, { node, term: this.term });
     try {
       const lastGrantMs = grantMayLastUntilMs(this.#lease, node) ?? this.now();
-      const verdict = await this.parts.fencing.fence({ node, address, lastGrantMs });
+      const shutOut = this.#shutterOut(node);
+      const verdict = await this.parts.fencing.fence({
+        node,
+        address,
+        lastGrantMs,
+        ...(shutOut === undefined ? {} : { shutOut }),
+      });
       this.#feedMaster({
         type: 'fenced',
         node,
@@ -1256,7 +1564,10 @@ export class Agent implements AgentFace {
     detail: NoticeDetail,
   ): void {
     const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
-    this.parts.log[log]({ event: name, subject, ...detail }, `${name} ${subject}`);
+    const record = [...this.#local.arrays.values()].find((array) => array.record.md === subject)?.record;
+    // `node` in a line is this one; which one a notice is about stands in its detail.
+    const place = { term: this.term, index: record?.version.index ?? null, array: record?.md ?? null };
+    this.parts.log[log]({ event: name, subject, ...place, detail }, `${name} ${subject}`);
     this.tell({ type: 'notice', name, severity, subject, detail });
   }
 
@@ -1615,7 +1926,8 @@ export class Agent implements AgentFace {
     await this.#until(() => leaseSummary(this.#lease).master !== null, 5000);
     const { master } = leaseSummary(this.#lease);
     if (master === null) {
-      return { ok: false, text: 'the cluster has no master now (no majority of nodes?); see `mdmesh status`' };
+      const of = this.#quorum === null ? 'nodes' : 'quorum disks';
+      return { ok: false, text: `the cluster has no master now (no majority of ${of}?); see \`mdmesh status\`` };
     }
     const requestId = this.parts.uuid();
     const outcome = new Promise<{ ok: boolean; text: string }>((resolve) => {
@@ -1674,6 +1986,7 @@ export class Agent implements AgentFace {
         leaseLeftMs: Math.max(0, Math.round((lease.leaseUntilMs ?? now) - now)),
         grantLeftMs: Math.max(0, Math.round((lease.grantUntilMs ?? now) - now)),
       },
+      ...(lease.disks === null ? {} : { quorum: this.#quorumStatus(lease.disks) }),
       list: {
         ...this.#roster.agreed.version,
         nodes: idsOf(this.#roster.agreed),
@@ -1699,9 +2012,40 @@ export class Agent implements AgentFace {
               : null,
         };
       }),
+      reservations:
+        this.#reservations === null
+          ? null
+          : {
+              used: this.#local.keys !== null,
+              shutOut: this.#local.keys?.shutOut === true,
+              members: Object.fromEntries(this.#reservations.states),
+            },
       arrays: [...this.#local.arrays.values()].map((array) => this.#arrayStatus(array)),
       journal: { head: journal.head() },
       counters: { ...this.#counters, ...net.counters() },
+    };
+  }
+
+  #keysTrouble(record: ArrayRecord): string | null {
+    if (this.#local.keys?.shutOut !== true) return null;
+    return `${record.md}: this node was shut out (its reservation keys were taken off the members); its writes are held until the cluster takes it back`;
+  }
+
+  #quorumStatus({ set, quorate, disks }: DiskSummary): QuorumStatus {
+    return {
+      set: set === null ? null : wireSet(set),
+      quorate,
+      disks: disks.map(({ disk, answers, blocks }) => {
+        const holder = [...blocks.values()].find((block) => block !== 'torn' && block.phase === 'holding');
+        return {
+          disk,
+          path: this.#quorum?.pathOf(disk) ?? disk,
+          decides: set !== null && disksOf(set).includes(disk),
+          answers,
+          holder: holder === undefined || holder === 'torn' ? null : { node: holder.node, term: holder.term },
+          torn: [...blocks].filter(([, block]) => block === 'torn').map(([node]) => node),
+        };
+      }),
     };
   }
 
@@ -1729,7 +2073,7 @@ export class Agent implements AgentFace {
       reports,
       sync: record.resync === null ? null : array.progress,
       mismatchSectors: array.mismatchSectors,
-      trouble: array.trouble ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
+      trouble: array.trouble ?? this.#keysTrouble(record) ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
     };
   }
 }
@@ -1770,7 +2114,8 @@ function membersConfig({ self, timing }: Config, roster: RosterState): MembersSt
   };
 }
 
-function leaseConfig({ self, timing }: Config, roster: RosterState): LeaseState['config'] {
+/** @param boot of this start of the agent */
+function leaseConfig({ self, timing, quorum }: Config, roster: RosterState, boot: string): LeaseState['config'] {
   const { version, sets, holderMs, voterMs } = quorumOf(roster);
   const { renewMs, failbackAfterMs, settleMs, candidacyTimeoutMs } = timing;
   const nodes = [...new Set([self, ...sets.flat()])].sort((a, b) => a - b);
@@ -1785,6 +2130,7 @@ function leaseConfig({ self, timing }: Config, roster: RosterState): LeaseState[
     failbackAfterMs,
     settleMs,
     candidacyTimeoutMs,
+    ...(quorum.by === 'disks' ? { disks: { boot } } : {}),
   };
 }
 
@@ -1807,6 +2153,10 @@ function changesBetween(before: Config, after: Config): string[] {
   const sections = ['nodes', 'timing', 'fencing', 'arrays', 'log', 'key_file'] as const;
   const of = (config: Config) => ({ ...config, key_file: config.keyFile });
   return sections.filter((key) => JSON.stringify(of(before)[key]) !== JSON.stringify(of(after)[key]));
+}
+
+function wireSet({ version, disks, former }: QuorumSet): Extract<EventBody, { type: 'disk-lease' }>['set'] {
+  return { version, disks: [...disks], former: former === null ? null : [...former] };
 }
 
 function alarmOf(timers: Timers, rings: () => void): Alarm {

@@ -1,19 +1,22 @@
 /**
  * Lease certificates: the signed votes of a majority of the node list. Whoever holds one can show that a true master made
- * a commit; nobody believes a renewal or a commit without it.
+ * a commit; nobody believes a renewal or a commit without it. Where disks decide, the holder's signed word that it won them in
+ * a term of its own (docs/quorum.md, "What is provable"), or, before the first set, the votes of all.
  */
 import type { NodeId } from '../arrays/record.ts';
-import { isMajorityOfEach } from '../roster/index.ts';
+import { ownerOfTerm, votesLacking } from '../lease/index.ts';
 import type { Event } from '../wire/messages.ts';
 
 export class Certificates {
   /** term → holder, once proved. A term has one holder: two majorities share a voter, and a voter votes once. */
   readonly #proved = new Map<number, NodeId>();
   #lists: readonly (readonly NodeId[])[];
+  readonly #byDisks: boolean;
   readonly #open: (sealed: string) => Promise<Event>;
 
-  constructor(lists: readonly (readonly NodeId[])[], open: (sealed: string) => Promise<Event>) {
+  constructor(lists: readonly (readonly NodeId[])[], byDisks: boolean, open: (sealed: string) => Promise<Event>) {
     this.#lists = lists;
+    this.#byDisks = byDisks;
     this.#open = open;
   }
 
@@ -38,17 +41,26 @@ export class Certificates {
       } catch (error) {
         return `certificate of term ${term}: ${error instanceof Error ? error.message : String(error)}`;
       }
+      if (this.#byDisks && event.body.type === 'disk-lease') {
+        if (event.body.term !== term || event.origin !== holder || ownerOfTerm(term) !== holder) {
+          return `certificate of term ${term}: node ${event.origin} signed that it holds the disks in term ${event.body.term}`;
+        }
+        this.#prove(term, holder);
+        return null;
+      }
       if (event.body.type !== 'vote' || event.body.term !== term || event.body.candidate !== holder) {
         return `certificate of term ${term}: node ${event.origin}'s vote is for something else`;
       }
       voters.add(event.origin);
     }
-    if (!this.#lists.some((list) => isMajorityOfEach([list], voters))) {
-      const [list = []] = this.#lists;
-      return `certificate of term ${term}: ${voters.size} votes, ${Math.floor(list.length / 2) + 1} needed`;
-    }
+    const needed = votesLacking(this.#lists, voters, this.#byDisks);
+    if (needed !== null) return `certificate of term ${term}: ${voters.size} votes, ${needed} needed`;
+    this.#prove(term, holder);
+    return null;
+  }
+
+  #prove(term: number, holder: NodeId): void {
     this.#proved.set(term, holder);
     for (const old of this.#proved.keys()) if (old < term - 1000) this.#proved.delete(old);
-    return null;
   }
 }

@@ -45,6 +45,3 @@ export interface AgentParts {
   log: AgentLog;
   version: string;
 }
-
-/** Node slots laid out in the mesh area of a new array: bitmaps and blocks for that many nodes. */
-export const NODE_SLOTS = 16;

@@ -6,12 +6,12 @@
  * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the disks get
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
-import { isRedundant, mayTouch } from '../arrays/levels.ts';
-import { type ArrayRecord, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
-import { cannotGrow } from '../arrays/shape.ts';
+import { isRedundant, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
+import { lacksOnlyMarked } from '../arrays/missed.ts';
+import { type ArrayRecord, type BitmapPlace, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import type { Disk, MeshGeometry, MetadataWrite, Superblock } from '../md/driver.ts';
-import { bitmapFits, bitmapPlace, meshGeometry } from '../md/mesh_area.ts';
+import { bitmapFits, bitmapPlace, bitmapPlaceOf, meshGeometry } from '../md/mesh_area.ts';
 import {
   componentSectorsFor,
   dataOffsetSectorsFor,
@@ -25,7 +25,6 @@ import {
 import { adoptable, FEATURE_MESH_OWNED, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '../md/superblock.ts';
 import type { ArrayMessage, Request, ResolvedDevice } from '../wire/messages.ts';
 import type { Agent } from './agent.ts';
-import { NODE_SLOTS } from './parts.ts';
 import { findArray } from './resolve_devices.ts';
 
 const ANSWER_MS = 5000;
@@ -64,14 +63,16 @@ function withoutLeftovers(disks: readonly Disk[]): Disk[] {
   return disks.filter((disk) => plain.includes(disk) || (disk.superblock?.events ?? 0) >= newest);
 }
 
-/** Of every member. @throws Refusal when one has no room for a mesh area */
+/** Of every member that is in use or may be. @throws Refusal when one has no room for a mesh area */
 function geometriesOf(
   record: ArrayRecord,
   existing: ReadonlyMap<string, Superblock> = new Map(),
   paths: ReadonlyMap<string, string> = new Map(),
 ): MeshGeometry[] {
-  return [...superblocksFor(record, true, existing)].map(([memberUuid, sb]) => {
-    const geometry = meshGeometry(sb, NODE_SLOTS);
+  const faulty = record.members.filter(({ role }) => role === 'faulty').map(({ uuid }) => uuid);
+  const superblocks = [...superblocksFor(record, true, existing)].filter(([uuid]) => !faulty.includes(uuid));
+  return superblocks.map(([memberUuid, sb]) => {
+    const geometry = meshGeometry(sb, nodeSlotsOf(record));
     if ('error' in geometry) throw new Refusal(`${paths.get(memberUuid) ?? memberUuid}: ${geometry.error}`);
     return geometry;
   });
@@ -80,6 +81,29 @@ function geometriesOf(
 /** Where the nodes of a new array keep their bitmaps. null: there is nothing to resync, or no room. */
 function bitmapFor(record: ArrayRecord): ArrayRecord['bitmap'] {
   return isRedundant(record.level) ? bitmapPlace(geometriesOf(record), copySectors(record, 'resync')) : null;
+}
+
+/** Of the member of which this disk has the data: it may have been added since, and taken out again before it was rebuilt. */
+function formerUuid({ superblock, mesh }: Disk): string {
+  const uuid = superblock?.deviceUuid ?? '';
+  return mesh?.record.members.find((member) => member.uuid === uuid)?.was ?? uuid;
+}
+
+/**
+ * Why this disk, once a member of the array, has to be filled as a whole, in words; null: it lacks only what is marked.
+ * The record says which members left with what they lacked marked. What the disk says of itself guards against one that was
+ * set back to an older state since (a snapshot of the storage): a member has all commits but the one by which it left.
+ */
+function whyWhole(record: ArrayRecord, disk: Disk, clusterUuid: string): string | null {
+  const marked = lacksOnlyMarked(record, { uuid: formerUuid(disk) }, null);
+  if (typeof marked === 'string') return marked;
+  if (disk.mesh === null || disk.mesh.clusterUuid !== clusterUuid || disk.mesh.record.uuid !== record.uuid)
+    return 'the record of the array that it carried cannot be read';
+  const { index } = disk.mesh.record.version;
+  const least = (record.missed?.since ?? 0) - 1;
+  if (index < least)
+    return `it carries commit ${index}, and would have commit ${least} if it was not older than it should be`;
+  return null;
 }
 
 /** Levels whose data is right although several nodes write at once: every write goes to whole copies, none to shared parity. */
@@ -313,7 +337,6 @@ export function procedures(agent: Agent): Procedures {
       record,
       clusterUuid: config.cluster.uuid,
       clusterName: config.cluster.name,
-      nodeSlots: NODE_SLOTS,
       devices: paths,
       meshSequence: record.version.index,
       fresh: new Set(paths.keys()),
@@ -381,7 +404,6 @@ export function procedures(agent: Agent): Procedures {
         record,
         clusterUuid: config.cluster.uuid,
         clusterName: config.cluster.name,
-        nodeSlots: NODE_SLOTS,
         devices: paths,
         existing,
         meshSequence: 0,
@@ -403,9 +425,11 @@ export function procedures(agent: Agent): Procedures {
     const disks = await agent.rescan();
     const disk = await match(device, new Set(), disks);
     // A disk that was a member of this very array carries nothing else that could be lost.
-    const own = disk.superblock?.setUuid === record.uuid;
-    mayTake(disk, device, request.force || own);
-    const dataOffsetSectors = dataOffsetSectorsFor(disk.sizeSectors);
+    const former = disk.superblock?.setUuid === record.uuid ? disk.superblock : null;
+    mayTake(disk, device, request.force || former !== null);
+    const why = former === null ? null : whyWhole(record, disk, config.cluster.uuid);
+    const returning = why === null ? former : null;
+    const dataOffsetSectors = returning?.dataOffsetSectors ?? dataOffsetSectorsFor(disk.sizeSectors);
     const member: MemberRecord = {
       uuid: newUuid(),
       devNumber: Math.max(...record.members.map((candidate) => candidate.devNumber)) + 1,
@@ -413,6 +437,7 @@ export function procedures(agent: Agent): Procedures {
       slot: null,
       dataOffsetSectors,
       dataSizeSectors: disk.sizeSectors - dataOffsetSectors,
+      ...(returning === null ? {} : { was: formerUuid(disk) }),
       ...(request.allowMissing === true ? { allowMissing: true } : {}),
     };
     if (member.dataSizeSectors < record.componentSectors) {
@@ -423,7 +448,7 @@ export function procedures(agent: Agent): Procedures {
     const next = recordBeforeCommit(record, member);
     const sb = superblocksFor(next, true).get(member.uuid);
     if (record.bitmap !== null && sb !== undefined) {
-      const geometry = meshGeometry(sb, NODE_SLOTS);
+      const geometry = meshGeometry(sb, nodeSlotsOf(record));
       if ('error' in geometry || !bitmapFits(record.bitmap, geometry))
         throw new Refusal(
           `${device.path} has no room where ${record.md} keeps its nodes' bitmaps (sector ${record.bitmap.firstSector} on): its data would begin at sector ${dataOffsetSectors}; use a disk of the size of the others`,
@@ -431,7 +456,7 @@ export function procedures(agent: Agent): Procedures {
     }
     const typed = new Map([[member.uuid, device.path]]);
     await layDown(asker, next, new Map([[member.uuid, disk.path]]), typed, request.allowMissing === true);
-    agent.ask(record.uuid, { what: 'add', member }, requestId);
+    agent.ask(record.uuid, { what: 'add', member, ...(why === null ? {} : { why }) }, requestId);
   }
 
   /** All nodes have to see each disk as large as it is to be used. */
@@ -440,8 +465,6 @@ export function procedures(agent: Agent): Procedures {
     const { md, level, chunkSectors } = record;
     if (!mayBeShared(level, record.layout))
       throw new Refusal(`${md}: ${level} cannot be grown; only raid1 and raid10 near can`);
-    const bitmap = cannotGrow(record);
-    if (bitmap !== null) throw new Refusal(bitmap);
     const members = record.members.filter(({ role }) => role !== 'faulty');
     const looked = await allSee(null, namesOf(members));
     const rooms = [...looked].flatMap(([node, { seen }]) =>
@@ -473,11 +496,59 @@ export function procedures(agent: Agent): Procedures {
     }
     const roomSectors = new Map<string, number>();
     for (const { uuid, sectors } of rooms) roomSectors.set(uuid, Math.min(roomSectors.get(uuid) ?? sectors, sectors));
-    agent.ask(
-      record.uuid,
-      { what: 'size', componentSectors, roomSectors, assumeClean: request.assumeClean },
-      requestId,
-    );
+    const larger: ArrayRecord = { ...record, componentSectors };
+    const bitmap = record.bitmap === null ? null : placeFor(larger, record.bitmap);
+    const { assumeClean } = request;
+    agent.ask(record.uuid, { what: 'size', componentSectors, roomSectors, bitmap, assumeClean }, requestId);
+  }
+
+  /** Where bitmaps lie with the record's size and node slots: as they are, if that can be. @throws Refusal */
+  function placeFor(record: ArrayRecord, before: BitmapPlace | null, chunkKib?: number): BitmapPlace {
+    const { md } = record;
+    const geometries = geometriesOf(record, agent.disks.superblocks, agent.disks.paths);
+    const sectors = copySectors(record, 'resync');
+    const kept = before === null ? null : before.chunkSectors / 2;
+    const asked = chunkKib ?? kept;
+    const place = asked === null ? null : bitmapPlaceOf(geometries, sectors, asked);
+    if (place !== null && typeof place !== 'string') return place;
+    if (place !== null && chunkKib !== undefined) throw new Refusal(`${md}: ${place}`);
+    const suitable = bitmapPlace(geometries, sectors);
+    if (suitable === null) throw new Refusal(`${md}: its members have no room for bitmaps before their data`);
+    return suitable;
+  }
+
+  /** The members in use have room for bitmaps, or for those of more nodes, where each node sees them. */
+  function growBitmap(requestId: string, request: Extract<Request, { verb: 'grow-bitmap' }>): void {
+    const record = arrayOf(request.array);
+    const { md, level } = record;
+    if (!isRedundant(level)) throw new Refusal(`${md}: ${level} has no copies, so nothing to keep a bitmap for`);
+    const { bitmap: kind, chunkKib } = request;
+    if (kind === 'none') {
+      if (record.bitmap === null) throw new Refusal(`${md} keeps no bitmaps already`);
+      if (chunkKib !== undefined) throw new Refusal(`${md}: no bitmap has no chunk; leave --bitmap-chunk out`);
+      agent.ask(record.uuid, { what: 'bitmap', bitmap: null }, requestId);
+      return;
+    }
+    const place = placeFor(record, null, chunkKib);
+    if (record.bitmap !== null && (chunkKib === undefined || record.bitmap.chunkSectors === place.chunkSectors)) {
+      throw new Refusal(
+        `${md} keeps a bitmap for each node already, ${record.bitmap.chunkSectors / 2} KiB a bit; give another --bitmap-chunk, or --bitmap none`,
+      );
+    }
+    agent.ask(record.uuid, { what: 'bitmap', bitmap: place }, requestId);
+  }
+
+  function growNodes(requestId: string, request: Extract<Request, { verb: 'grow-nodes' }>): void {
+    const record = arrayOf(request.array);
+    const { nodes } = request;
+    const has = nodeSlotsOf(record);
+    if (nodes <= has)
+      throw new Refusal(`${record.md} has room for ${has} nodes, and only ever gets more; ask for more than that`);
+    const wider: ArrayRecord = { ...record, nodeSlots: nodes };
+    // Without bitmaps the geometry has to fit all the same.
+    geometriesOf(wider, agent.disks.superblocks, agent.disks.paths);
+    const bitmap = record.bitmap === null ? null : placeFor(wider, record.bitmap);
+    agent.ask(record.uuid, { what: 'bitmap', bitmap, nodeSlots: nodes }, requestId);
   }
 
   /** By their paths here: they have superblocks to know them by, so that paths only make words. */
@@ -520,6 +591,10 @@ export function procedures(agent: Agent): Procedures {
       }
       case 'grow-size':
         return growSize(requestId, request);
+      case 'grow-bitmap':
+        return growBitmap(requestId, request);
+      case 'grow-nodes':
+        return growNodes(requestId, request);
       case 'replace': {
         if (device === undefined) throw new Refusal('no device given');
         const record = arrayOf(request.array);
@@ -547,6 +622,12 @@ export function procedures(agent: Agent): Procedures {
         const record = arrayOf(request.array);
         if (record.run === 'started' || mayTouch(record).length > 0) {
           throw new Refusal(`${record.md} is started; stop it first (mdmesh stop ${record.md})`);
+        }
+        const deciding = record.members.filter(({ uuid }) => agent.quorumDisks().includes(uuid));
+        if (deciding.length > 0) {
+          throw new Refusal(
+            `${deciding.length} members of ${record.md} are quorum disks, and would decide nothing any more; set quorum: nodes in the file of every node first`,
+          );
         }
         agent.ask(record.uuid, { what: 'forget' }, requestId);
         return;

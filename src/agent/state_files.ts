@@ -10,6 +10,13 @@ const VoteFile = z.object({
   term: z.int().min(0),
   candidate: z.int().nullable(),
   promise: z.object({ holder: z.int().nullable(), untilMs: z.number(), kernelBoot: z.string() }).nullable(),
+  set: z
+    .object({
+      version: z.object({ term: z.int(), index: z.int() }),
+      disks: z.array(z.string()),
+      former: z.array(z.string()).nullable(),
+    })
+    .optional(),
 });
 
 /** Beside the vote, because who forgets one must not remember the other: a vote is given by a list. */
@@ -66,7 +73,7 @@ export async function openStateFiles(directory: string): Promise<StateFiles> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const votePath = join(directory, 'vote.json');
   const bootPath = join(directory, 'boot.json');
-  let vote = await readAs(votePath, VoteFile);
+  let vote: StoredVote | null = await readAs(votePath, VoteFile);
   let lists = (await readAs(votePath, ListsFile))?.lists ?? null;
   let writing: Promise<unknown> = Promise.resolve();
   // One after the other: each writes the newest of both.

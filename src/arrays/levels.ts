@@ -1,4 +1,4 @@
-/** What each RAID level can lose, and whether its legs can differ. */
+/** What each RAID level can lose, whether its legs can differ, and how large all is. */
 import type { ArrayRecord, MemberRecord } from './record.ts';
 
 export function activeMembers(record: ArrayRecord): MemberRecord[] {
@@ -126,4 +126,23 @@ export function componentOnArray(
   // Chunks of data in a row of chunks. raid10 near: a chunk's copies may begin at the end of one row and end in the next.
   const width = level === 'raid10' ? raidDisks / (record.layout & 0xff) : raidDisks - (level === 'raid6' ? 2 : 1);
   return { loSector: Math.floor(firstRow * width) * chunkSectors, hiSector: Math.ceil(endRow * width) * chunkSectors };
+}
+
+/** Sectors of the component, on any member, that hold a copy of these sectors of a raid10-near array; in whole chunks. */
+export function arrayOnComponent(
+  { chunkSectors, raidDisks, layout }: ArrayRecord,
+  fromSector: number,
+  toSector: number,
+): { loSector: number; hiSector: number } {
+  // A chunk's copies lie one behind the other, in rows of as many as there are members.
+  const row = (chunk: number): number => (chunk * (layout & 0xff)) / raidDisks;
+  const [first, end] = [Math.floor(fromSector / chunkSectors), Math.ceil(toSector / chunkSectors)];
+  return { loSector: Math.floor(row(first)) * chunkSectors, hiSector: Math.ceil(row(end)) * chunkSectors };
+}
+
+/** Node slots laid out in the mesh area of a new array: bitmaps and blocks for that many nodes. */
+const NODE_SLOTS = 16;
+
+export function nodeSlotsOf({ nodeSlots = NODE_SLOTS }: Pick<ArrayRecord, 'nodeSlots'>): number {
+  return nodeSlots;
 }

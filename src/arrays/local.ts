@@ -27,6 +27,10 @@
  *   before `resync_start` (read_balance, drivers/md/raid1.c and raid10.c).
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
+ * - One that gets only what is marked comes in under a drained hold: a write whose legs are chosen, but whose mark is not on
+ *   disk yet, would be missed by it and by who reads the marks.
+ * - This node's bitmap is laid anew, under a drained hold, when the array is whole again: md keeps the marks of what a member
+ *   missed until it copies them itself, and they are another node's to copy. Also where the record wants another bitmap, or none.
  * - A lost path (the layer under md keeps its I/O waiting) is told to the master as a faulty member is. A record that calls
  *   the member faulty is then applied as it stands: what waits reads nothing. Only when it is released the member is set
  *   faulty and its path let go, in this order: md tells waiting writes as done then, without asking at a gate. These two go
@@ -34,6 +38,9 @@
  * - Under `drop-node` it is reported instead, and tried again every second for as long as the record takes the member for good
  *   (path_loss.ts). A record that does not is not called applied while a try is under way: the member may be read from after it.
  * - No drain (suspend, open, start of a copy) is begun while a path is lost, or was a moment ago: it would wait for it.
+ * - Where members are reserved, writes pass only with this node's key on each, as seen since its grant began. A node whose key was taken off holds its arrays. What it
+ *   sees fail from then on, it fails itself: it tells nobody, answers no gate for it, and takes part again only with an array that
+ *   had nothing in flight, or was stopped since. So a failure is told only after the keys were looked at once more.
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
  *   It is tried again instead, every second, by a writer with a live grant.
  */
@@ -41,9 +48,11 @@ import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
+import { fillsByMarks, isWhole } from './missed.ts';
 import type { PathLossPolicy } from './path_loss.ts';
 import {
   type ArrayRecord,
+  bitmapSector,
   type Copy,
   compareVersions,
   type MemberRecord,
@@ -53,6 +62,7 @@ import {
 import { shapingDue } from './shape.ts';
 import {
   type CopyOptions,
+  marksInCopy,
   rangeOnArray,
   type Windows,
   windowsAgain,
@@ -79,6 +89,8 @@ export type LocalOp =
   /** `nodes`: whose marks say what may differ; null: anything may, from `fromSector` on. */
   | { op: 'mark'; record: ArrayRecord; nodes: readonly NodeId[] | null; fromSector: number; since: number }
   | { op: 'start-copy'; copy: CopyOrder; since: number }
+  /** With none of the marks that it has; `none`: to let the array grow. */
+  | { op: 'set-bitmap'; record: ArrayRecord; none: boolean }
   | { op: 'set-slots'; record: ArrayRecord }
   | { op: 'set-size'; record: ArrayRecord }
   | { op: 'freeze' };
@@ -104,6 +116,12 @@ export interface LocalArray {
   gateBusy: boolean;
   retryAtMs: number;
   trouble: string | null;
+  /** When nothing was in flight under a whole hold, nor failed, as far as is known; or md had nothing of it. */
+  cleanAtMs: number;
+  /** Since when members are seen failed that the record takes for good, other than by their path; null: none is. */
+  partedAtMs: number | null;
+  /** A member here was seen failed when this node was shut out: its own writes were refused. Until the array is stopped. */
+  refused: boolean;
   /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
   unfit: { version: Version; text: string } | null;
   /** Members that another node told of as failed under this record, until when its commit is waited for. */
@@ -112,6 +130,10 @@ export interface LocalArray {
   copying: number | null;
   /** What this node's md was told to resync, for which copy; null: md has no bitmap, or was not told yet. */
   marked: { since: number; ranges: readonly SectorRange[] } | null;
+  /** md's bitmap here may have marks of writes that missed a member. */
+  marksLeft: boolean;
+  /** The bitmap that md here was last told to keep, for a kernel that keeps none. undefined: it was not. */
+  bitmapSet: ArrayRecord['bitmap'] | undefined;
   /** Of this node's own copy. */
   windows: Windows | null;
   /** How far md was told to copy. */
@@ -153,6 +175,20 @@ export interface NodeArrays {
   leaving: boolean;
   copyOptions: CopyOptions;
   pathLoss: PathLossPolicy;
+  /** null: members are not reserved. */
+  keys: KeysHere | null;
+  /** When the newest grant came that no other one was alive before. */
+  lapsedAtMs: number;
+}
+
+/** This node's reservation keys, as they were last seen. */
+export interface KeysHere {
+  /** Members that this node may write to: its key is on them, or they have no reservations. */
+  usable: ReadonlySet<string>;
+  /** Another node has taken this one's key off a member. */
+  shutOut: boolean;
+  /** When they were last asked for and some disk answered. */
+  atMs: number;
 }
 
 export type LocalInput =
@@ -185,6 +221,7 @@ export type LocalInput =
   | { type: 'extend-failed'; array: string }
   /** A read from the member that the master asked for has ended. */
   | { type: 'probed'; array: string; member: string; fine: boolean }
+  | { type: 'keys'; keys: KeysHere | null }
   | { type: 'leave' };
 
 export type LocalEffect =
@@ -202,6 +239,10 @@ export type LocalEffect =
   | { type: 'wake'; afterMs: number }
   /** A member of a record has no path here: look at the disks again. */
   | { type: 'rescan' }
+  /** Look whether this node's keys are still on the members. */
+  | { type: 'check-keys' }
+  /** Writes of this node were refused, and end neither way: others must not wait for it. */
+  | { type: 'refused-writes'; array: string; md: string }
   | { type: 'trouble'; array: string; md: string; text: string | null };
 
 /** What a reload may change. */
@@ -212,6 +253,7 @@ export function localStart(
   kernelBoot: string,
   copyOptions: CopyOptions,
   pathLoss: PathLossPolicy = 'fail-member',
+  reserved = false,
 ): NodeArrays {
   return {
     self,
@@ -225,10 +267,14 @@ export function localStart(
     leaving: false,
     copyOptions,
     pathLoss,
+    keys: reserved ? { usable: new Set(), shutOut: false, atMs: Number.NEGATIVE_INFINITY } : null,
+    lapsedAtMs: 0,
   };
 }
 
 const RETRY_MS = 200;
+/** Whoever uses an array whose writes were refused will not end soon. */
+const RETRY_REFUSED_MS = 5000;
 const REPEAT_MS = 1000;
 const PROGRESS_MS = 1000;
 /** Longer than a lost path rests between two tries: one that works only until its next I/O is not back. */
@@ -245,6 +291,39 @@ const REPORT_AT_REST_MS = 4000;
 
 export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
+}
+
+/** This node may not write to all members that it would write to. */
+function lacksKeys({ keys, lapsedAtMs }: NodeArrays, record: ArrayRecord): boolean {
+  if (keys === null) return false;
+  // Without a grant it may have been shut out, and a node that stood still has not looked since.
+  if (keys.shutOut || keys.atMs < lapsedAtMs) return true;
+  return record.members.some((member) => isWritten(member) && !keys.usable.has(member.uuid));
+}
+
+/** md here has failed, or been refused, writes to a member that the record takes for good. */
+function failedHere(observation: ArrayObservation, record: ArrayRecord): boolean {
+  const good = goodIn(record);
+  return observation.members.some(
+    ({ uuid, faulty, blocked }) => uuid !== null && good.has(uuid) && (faulty || blocked),
+  );
+}
+
+/**
+ * This node's key may be put on a disk where it is missing: it has a live grant, so that nobody is shutting it out, and nothing of
+ * what it began before it last had none is on its way.
+ */
+export function mayRegister(state: NodeArrays, now: number): boolean {
+  if (now >= state.grantUntilMs || state.leaving) return false;
+  return [...state.arrays.values()].every(
+    (array) => array.observation !== undefined && array.cleanAtMs >= state.lapsedAtMs,
+  );
+}
+
+function isClean({ observation, busy, record }: LocalArray): boolean {
+  if (observation == null) return observation === null && busy?.op !== 'assemble';
+  const changes = busy !== null && ['open', 'hold-range'].includes(busy.op);
+  return observation.held && !changes && mayDrain(observation) && !failedHere(observation, record);
 }
 
 /** A drain would end: nothing in flight waits for an answer or for a path. */
@@ -310,6 +389,14 @@ function repeatsReleased(array: LocalArray, next: ArrayRecord): boolean {
   return adjacent && isReleased(array) && statementOf(record) === statementOf(next);
 }
 
+/**
+ * A master commits nothing before the release of its last commit: whose word was lost on the way, the next commit tells of it. What
+ * that one asks for may have to wait for the release, as a spare for a slot whose member still waits behind a lost path.
+ */
+function releasedBefore({ record, released }: LocalArray, next: ArrayRecord): ArrayRecord | null {
+  return record.version.term === next.version.term ? record : released;
+}
+
 /** Everything a record says, but for when it was said. */
 function statementOf(record: ArrayRecord): string {
   return JSON.stringify({ ...record, version: null, utimeSeconds: null });
@@ -325,7 +412,7 @@ function diverged(observation: ArrayObservation, record: ArrayRecord, self: Node
     .filter((recorded) => {
       if (recorded.role === 'faulty') return false;
       const seen = observation.members.find((member) => member.uuid === recorded.uuid);
-      if (seen !== undefined && (seen.faulty || seen.path === 'lost')) return true;
+      if (seen !== undefined && (seen.faulty || seen.blocked || seen.path === 'lost')) return true;
       // Whoever does not write has missed no write by it: it takes the member in before it becomes a writer.
       return recorded.role === 'active' && !inSlot(seen) && record.writers.includes(self);
     })
@@ -347,12 +434,39 @@ function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
  * The node that is to resync by it keeps it.
  */
 function marksAreNeeded({ self }: NodeArrays, { resync }: ArrayRecord): boolean {
-  return resync?.markedBy?.includes(self) === true && resync.by !== self;
+  // Those that a recovery goes by are kept: the array is not whole (see the driver's `assemble`).
+  return resync?.kind === 'resync' && resync.markedBy?.includes(self) === true && resync.by !== self;
 }
 
-/** This node's resync goes by its bitmap: md copies what is marked there, from sector 0 on. */
+/** This node's copy goes by its bitmap: md copies what is marked there. A resync then begins at sector 0. */
 function byBitmap(observation: ArrayObservation, copy: Copy): boolean {
-  return copy.kind === 'resync' && observation.bitmap;
+  return observation.bitmap !== null && (copy.kind === 'resync' || fillsByMarks(copy));
+}
+
+/** md here keeps the bitmap that the record says, or none where it says so. */
+function keepsBitmap({ bitmap: place }: ArrayRecord, { bitmap }: ArrayObservation, self: NodeId): boolean {
+  if (place === null || bitmap === null) return place === bitmap;
+  return bitmap.sector === bitmapSector(place, self) && bitmap.chunkSectors === place.chunkSectors;
+}
+
+/** To the record's bitmap; null: md has it, or cannot. */
+function bitmapOp(state: NodeArrays, array: LocalArray, observation: ArrayObservation): LocalOp | null {
+  const { record, bitmapSet } = array;
+  if (!isRedundant(record.level) || crashedSince(state, record)) return null;
+  if (!keepsBitmap(record, observation, state.self)) {
+    const tried = bitmapSet !== undefined && JSON.stringify(bitmapSet) === JSON.stringify(record.bitmap);
+    return tried ? null : { op: 'set-bitmap', record, none: false };
+  }
+  return null;
+}
+
+/** The array is whole for all, and md's bitmap may have marks of the time when it was not. */
+function marksAreOver(state: NodeArrays, array: LocalArray, observation: ArrayObservation, now: number): boolean {
+  const { record, marksLeft } = array;
+  if (!marksLeft || observation.bitmap === null || !isReleased(array) || isUnfit(array)) return false;
+  if (!isWhole(record) || record.resync !== null || unsure(state, record) || crashedSince(state, record)) return false;
+  const stands = observation.syncAction === 'frozen' && observation.syncCompleted === null;
+  return stands && now < state.grantUntilMs && observation.degraded === 0 && observation.resyncStartSector === null;
 }
 
 /**
@@ -369,6 +483,7 @@ function unsure(state: NodeArrays, record: ArrayRecord): boolean {
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
+  if (lacksKeys(state, record)) return true;
   return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 
@@ -470,10 +585,18 @@ function unseen(record: ArrayRecord, missing: readonly MemberRecord[]): Pick<Pla
   };
 }
 
+function refusedText({ md }: ArrayRecord): string {
+  return `${md}: this node was shut out while writes were on their way; they are held for good: end what uses ${md}, or reboot the node`;
+}
+
 /** The first thing that differs between record and observation, in the order in which differences are dangerous. */
 export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const { record, observation } = array;
   if (observation === undefined) return { op: null, settled: false };
+  if (observation !== null && array.refused) {
+    // Nobody has it open: then no write waits, and it can be had anew.
+    return { op: { op: 'stop' }, settled: false, trouble: refusedText(record) };
+  }
   if (!wantedHere(record, state.self)) {
     if (observation === null) return { op: null, settled: true };
     // Drained before it is stopped: `stop` must not cut a write in two. The driver refuses while one waits for a path.
@@ -536,20 +659,28 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const runs = copyRuns(observation);
   // Frozen md starts nothing by itself. Whatever thawed it, two nodes copying at once would corrupt data.
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
-  // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing.
-  const stuck = runs && pathLost(observation) && !canDiffer(record);
+  // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing, nor does
+  // one that fills only what nobody reads.
+  const good = goodIn(record);
+  const fillsNobody =
+    observation.syncAction === 'recover' &&
+    observation.members.every(({ uuid, rebuilding }) => !rebuilding || uuid === null || !good.has(uuid));
+  const stuck = runs && pathLost(observation) && (!canDiffer(record) || fillsNobody);
   if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
   const parted = diverged(observation, record, state.self).length > 0;
   // What cannot be drained now must not keep a record from being applied, as above: slots and size can wait.
   const drains = observation.held ? !pathLost(observation) : mayWait;
   if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
-    const shaping = shapingOp(record, observation);
+    const shaping = shapingOp(record, observation) ?? bitmapOp(state, array, observation);
     if (shaping !== null) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
   }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
     // An active one was rebuilt while this node was away. Of a writer it is a failure, and told as one.
-    if (inSlot(seen) || (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty))) continue;
+    // In sync here by a copy that counts no more, as its end was never committed.
+    const early = member.role === 'rebuilding' && seen?.inSync === true && !copierHere;
+    if (inSlot(seen) && !early) continue;
+    if (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty)) continue;
     // md keeps a failed member in its slot for as long as it is frozen.
     const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
     if (failed !== undefined && failed.uuid !== null) {
@@ -557,7 +688,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
-      return member.role === 'active' ? held(attach) : { op: attach, settled: false };
+      return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };
     }
     // Its writes would miss the member: it holds them until it sees the disk.
     return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
@@ -595,6 +726,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       }
     }
   }
+  if (!parted && mayWait && marksAreOver(state, array, observation, now)) {
+    return { ...held({ op: 'set-bitmap', record, none: false }), settled: true };
+  }
   if (!hold && !parted && mayWait && mayOpen(state, array)) {
     // Until the copier has said where it copies, what is held stays held.
     const told = array.window?.since === copy?.since ? array.window : null;
@@ -616,11 +750,14 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   return { op: null, settled: true };
 }
 
-/** Nobody waits for this node, and of all that the record calls in sync it has nothing, and sees nothing: it would read what is old. */
+/**
+ * Nobody waits for this node, and of all that the record calls in sync it has nothing: it would read what is old, and md would not
+ * let go of the last of that. It is assembled anew, as soon as what is in sync is seen.
+ */
 function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
   if (record.writers.includes(state.self)) return false;
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
-  return activeMembers(record).every(({ uuid }) => !has(uuid) && !state.paths.has(uuid));
+  return activeMembers(record).every(({ uuid }) => !has(uuid));
 }
 
 function isUnfit({ unfit, record }: LocalArray): boolean {
@@ -635,6 +772,8 @@ function shapingOp(record: ArrayRecord, observation: ArrayObservation): LocalOp 
   const failed = observation.members.find(({ faulty }) => faulty);
   if (failed !== undefined && failed.uuid !== null) return { op: 'remove', member: failed.uuid };
   if (due === 'anew') return { op: 'stop' };
+  // md would make its chunks larger (md_bitmap_resize): every node is to have the record's.
+  if (due === 'size' && observation.bitmap !== null) return { op: 'set-bitmap', record, none: true };
   return { op: due === 'slots' ? 'set-slots' : 'set-size', record };
 }
 
@@ -684,6 +823,7 @@ export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: numbe
   const { observation, record } = array;
   const agreed = recordForGates(array);
   if (observation == null || agreed === null || !gateClosed(observation)) return false;
+  if (array.refused || state.keys?.shutOut === true) return false;
   if (state.leaving || now >= state.grantUntilMs) return false;
   if (!agreed.writers.includes(state.self) && !observation.held) return false;
   return (
@@ -701,14 +841,15 @@ function inShort(array: LocalArray): string {
 }
 
 export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
-  const visible = array.record.members.map((member) => member.uuid).filter((uuid) => state.paths.has(uuid));
+  const usable = (uuid: string): boolean => state.paths.has(uuid) && state.keys?.usable.has(uuid) !== false;
+  const visible = array.record.members.map((member) => member.uuid).filter(usable);
   return {
     array: array.record.uuid,
     applied: array.applied,
     known: array.record.version,
     state: localState(array),
     visible,
-    bitmap: array.observation?.bitmap === true,
+    bitmap: array.observation?.bitmap != null && keepsBitmap(array.record, array.observation, state.self),
     trouble: array.trouble,
     lost: lostHere(array),
     fine: [...array.fineAtMs.keys()],
@@ -730,7 +871,12 @@ export function localStep(
   switch (input.type) {
     case 'tick':
       break;
+    case 'keys':
+      if (input.keys?.shutOut !== state.keys?.shutOut) effects.push({ type: 'report' });
+      state.keys = input.keys;
+      break;
     case 'grant':
+      if (now >= state.grantUntilMs) state.lapsedAtMs = now;
       state.grantUntilMs = Math.max(state.grantUntilMs, input.untilMs);
       break;
     case 'master':
@@ -776,9 +922,14 @@ export function localStep(
           gateBusy: false,
           retryAtMs: 0,
           trouble: null,
+          cleanAtMs: Number.NEGATIVE_INFINITY,
+          partedAtMs: null,
+          refused: false,
           unfit: null,
           copying: null,
           marked: null,
+          marksLeft: true,
+          bitmapSet: undefined,
           expected: new Map(),
           windows: null,
           extendedTo: 0,
@@ -795,7 +946,7 @@ export function localStep(
           reported: null,
         });
       } else {
-        const released = repeatsReleased(known, record) ? record : known.released;
+        const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
         change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
@@ -861,15 +1012,21 @@ export function localStep(
       const ofPath = JSON.stringify(input.op) === JSON.stringify(array.pathBusy);
       change(input.array, {
         ...(ofPath ? { pathBusy: null } : { busy: null }),
-        retryAtMs: failed ? now + RETRY_MS : 0,
+        retryAtMs: failed ? now + (array.refused ? RETRY_REFUSED_MS : RETRY_MS) : 0,
         ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [])),
       });
       if (input.error !== null) {
-        const text = `${array.record.md}: ${input.op.op}: ${input.error.text}`;
+        // Why it is not to be had says more than who uses it.
+        const text = array.refused
+          ? refusedText(array.record)
+          : `${array.record.md}: ${input.op.op}: ${input.error.text}`;
         if (array.trouble !== text) effects.push({ type: 'trouble', array: input.array, md: array.record.md, text });
         change(input.array, { trouble: text });
         const shapes = input.op.op === 'set-slots' || input.op.op === 'set-size';
-        if (shapes && !PASSING.includes(input.error.code)) {
+        const { code } = input.error;
+        // Writes wait for it, and all that is at stake is how much is copied one day.
+        const gaveUp = input.op.op === 'set-bitmap' && code !== 'EGRANT' && code !== 'EAGAIN';
+        if (gaveUp || (shapes && !PASSING.includes(code))) {
           change(input.array, { unfit: { version: array.record.version, text } });
         }
         if (input.op.op === 'assemble') effects.push({ type: 'rescan' });
@@ -891,6 +1048,9 @@ export function localStep(
 /** What is known after an operation has worked. */
 function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]): Partial<LocalArray> {
   if (op.op === 'mark') return { marked: { since: op.since, ranges: marks } };
+  // What an earlier boot left stands there only where the array is not whole.
+  if (op.op === 'assemble') return { marksLeft: !isWhole(op.record), bitmapSet: op.record.bitmap };
+  if (op.op === 'set-bitmap') return { marksLeft: false, bitmapSet: op.none ? null : op.record.bitmap };
   if (op.op === 'start-copy') {
     return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
   }
@@ -927,8 +1087,11 @@ function advance(
   if (array.fineAtMs.size > 0) {
     array = replace({ fineAtMs: new Map([...array.fineAtMs].filter(([, atMs]) => now - atMs < FINE_MS)) });
   }
+  if (isClean(array)) array = replace({ cleanAtMs: now });
+  array = replace(refusalsSeen(state, array, now, effects));
   const { observation } = array;
-  if (observation != null) {
+  if (observation != null && !array.marksLeft && !isWhole(array.record)) array = replace({ marksLeft: true });
+  if (observation != null && mayTell(state, array)) {
     for (const member of diverged(observation, array.record, state.self)) {
       const seen = observation.members.find(({ uuid }) => uuid === member);
       // The master judges it by the reports of all.
@@ -992,6 +1155,25 @@ function advance(
   }
 }
 
+/** Whose failure it is that md shows here: a member's, or that of a node which is shut out. */
+function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects: LocalEffect[]): Partial<LocalArray> {
+  const { observation, record, partedAtMs } = array;
+  if (observation == null) return { partedAtMs: null, refused: false };
+  if (!failedHere(observation, record)) return { partedAtMs: null };
+  if (state.keys === null) return { partedAtMs: partedAtMs ?? now };
+  if (partedAtMs === null) effects.push({ type: 'check-keys' });
+  const refused = array.refused || state.keys.shutOut;
+  const waitedFor = record.writers.includes(state.self) && now < state.grantUntilMs;
+  if (refused && waitedFor) effects.push({ type: 'refused-writes', array: record.uuid, md: record.md });
+  return { partedAtMs: partedAtMs ?? now, refused };
+}
+
+/** What is seen failed is a member's failure, as far as this node can know. */
+function mayTell(state: NodeArrays, { partedAtMs, refused }: LocalArray): boolean {
+  if (state.keys === null || partedAtMs === null) return true;
+  return !refused && !state.keys.shutOut && state.keys.atMs > partedAtMs;
+}
+
 /** The record names other nodes' bitmaps, or none, where this one's own says by now what is left to be copied; null: it does not. */
 function marksTaken(state: NodeArrays, array: LocalArray): { since: number; kept: boolean } | null {
   const { record, observation } = array;
@@ -999,7 +1181,7 @@ function marksTaken(state: NodeArrays, array: LocalArray): { since: number; kept
   if (record.bitmap === null || copy?.by !== state.self || copy.kind !== 'resync' || observation == null) return null;
   if (!isReleased(array)) return null;
   const { since, markedBy } = copy;
-  if (!observation.bitmap) return markedBy === null ? null : { since, kept: false };
+  if (observation.bitmap === null) return markedBy === null ? null : { since, kept: false };
   const own = markedBy?.length === 1 && markedBy[0] === state.self;
   return own || !isMarked(array, copy) ? null : { since, kept: true };
 }
@@ -1042,12 +1224,13 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
     if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};
     if (byBitmap(observation, copy)) {
       if (!isMarked(array, copy)) return {};
-      windows = windowsStart(record, copy, now, 0, array.marked?.ranges ?? null);
+      const marks = marksInCopy(record, copy.kind, array.marked?.ranges ?? []);
+      windows = windowsStart(record, copy, now, copy.kind === 'resync' ? 0 : copy.fromSector, marks);
     } else windows = windowsStart(record, copy, now);
   }
   const interrupted = array.copying === copy.since && !runs && array.busy === null && !ended(array, observation);
   // What was copied may be marked again by now, outside of what the others hold.
-  const again = interrupted && byBitmap(observation, copy);
+  const again = interrupted && copy.kind === 'resync' && byBitmap(observation, copy);
   if (again) windows = windowsAgain(windows, now);
   const begunAgain: Partial<LocalArray> = again ? { copying: null } : {};
   const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;

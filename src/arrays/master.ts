@@ -13,6 +13,9 @@
  * - A node leaves `writers` only after it said that its writes are held, or that the array is gone from its kernel, or after
  *   fencing vouched for it; in the last two cases the legs may differ and a resync is committed with it.
  * - The last members that hold the data are never committed as faulty.
+ * - A node is granted writes only when it has said that it knows what a new master found on the disks, or the record that left it
+ *   out. One that was cut off, held its writes in time and was counted as stopped was never reset: it still has a released
+ *   record by which it is a writer, and would write, and read a leg that has failed since, until it hears of a newer one.
  * - A path that is lost on one node only is judged in path_loss.ts, by what all nodes report.
  */
 import type { MemberStatus } from '../members/index.ts';
@@ -26,12 +29,15 @@ import {
   isRedundant,
   isWritten,
   mayTouch,
+  nodeSlotsOf,
   rebuildingMembers,
   survivesWithout,
 } from './levels.ts';
+import { lacksOnlyMarked, withMissed } from './missed.ts';
 import { judgePaths, NO_PATHS, PATH_LOSS, type PathLossOptions, type PathMemory } from './path_loss.ts';
 import {
   type ArrayRecord,
+  type BitmapPlace,
   type Copy,
   type CopyKind,
   compareVersions,
@@ -41,6 +47,7 @@ import {
   wholeCopy,
 } from './record.ts';
 import {
+  changeBitmap,
   changeSize,
   changeSlots,
   type Growth,
@@ -58,12 +65,14 @@ export type Change =
   | { what: 'forget' }
   | { what: 'fail'; member: string }
   | { what: 'remove'; member: string }
-  | { what: 'add'; member: MemberRecord }
+  /** `why`: in words, why a former member is filled as a whole. */
+  | { what: 'add'; member: MemberRecord; why?: string }
   /** As mdadm's --action. */
   | { what: 'action'; action: 'check' | 'repair' | 'idle' | 'frozen' }
   | { what: 'sync-limit'; limitKib: number | null }
   | { what: 'slots'; raidDisks: number; force: boolean }
   | ({ what: 'size' } & Growth)
+  | { what: 'bitmap'; bitmap: BitmapPlace | null; nodeSlots?: number }
   /** `by`: a spare; null: any. */
   | { what: 'replace'; member: string; by: string | null }
   /** Nodes that do not see each member of an array which is created without them. */
@@ -73,7 +82,7 @@ export interface PendingCommit {
   record: ArrayRecord;
   before: Version | null;
   kind: CommitKind;
-  detail: { member?: string; node?: number; requestId?: string };
+  detail: { member?: string; node?: number; requestId?: string; why?: string };
   stage: 'persisting' | 'applying';
   /** Persisting again only after this time. */
   retryAtMs: number;
@@ -111,6 +120,8 @@ export interface MasterArray {
   /** A `stop` waits for everybody to be gone before its request is answered. */
   stopRequest: string | null;
   trouble: string | null;
+  /** What a node has to know before it is granted writes: what was found on the disks, or the record that left it out. */
+  mustKnow: ReadonlyMap<NodeId, Version>;
   /** Found on disk, not committed under this term yet. */
   found: { record: ArrayRecord; complete: boolean; problem: string | null } | null;
 }
@@ -151,6 +162,8 @@ export interface MasterState {
    * back as it is.
    */
   majoritySinceMs: number | null;
+  /** Disks decide: who holds the lease is not cut off from what decides, however few nodes it sees. */
+  byDisks: boolean;
   /** A node that was never seen in this term is fenced only after this long: it may be booting. */
   graceMs: number;
   /** False: arrays that no node runs any more stay stopped under a new master until somebody asks for them. */
@@ -209,6 +222,7 @@ export function masterStart(
   autoAssemble = true,
   pathLoss = PATH_LOSS,
   checks = CHECK_SCHEDULE,
+  byDisks = false,
 ): MasterState {
   return {
     self,
@@ -220,7 +234,8 @@ export function masterStart(
     scanned: false,
     scanAtMs: 0,
     arrays: new Map(),
-    majoritySinceMs: nodes.length === 1 ? Number.NEGATIVE_INFINITY : null,
+    byDisks,
+    majoritySinceMs: nodes.length === 1 || byDisks ? Number.NEGATIVE_INFINITY : null,
     graceMs,
     autoAssemble,
     grantable: [],
@@ -258,6 +273,7 @@ const emptyArray: MasterArray = {
   asked: [],
   stopRequest: null,
   trouble: null,
+  mustKnow: new Map(),
   found: null,
 };
 
@@ -283,7 +299,11 @@ function copyOf(record: ArrayRecord, kind: CopyKind, by: NodeId): Copy {
  */
 function withResync(record: ArrayRecord, by: NodeId, markedBy: readonly NodeId[] | null): ArrayRecord {
   if (!canDiffer(record)) {
-    return { ...record, resync: rebuildingMembers(record).length > 0 ? copyOf(record, 'recovery', by) : null };
+    if (rebuildingMembers(record).length === 0) return { ...record, resync: null };
+    const { resync: before } = record;
+    const known = before?.kind === 'recovery' ? before.markedBy : null;
+    const marks = known === null || markedBy === null ? null : union(known, markedBy);
+    return { ...record, resync: { ...copyOf(record, 'recovery', by), markedBy: marks } };
   }
   const members = record.members.map((member) =>
     member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,
@@ -305,14 +325,21 @@ function marksAfter(record: ArrayRecord, dirty: readonly NodeId[]): NodeId[] | n
   const crashed = record.writerBoots.filter(({ node }) => dirty.includes(node));
   const writers = dirty.filter((node) => record.writers.includes(node));
   if (crashed.length < writers.length || crashed.some(({ bitmap }) => !bitmap)) return null;
-  return [...new Set([...before, ...writers])].sort((a, b) => a - b);
+  return union(before, writers);
+}
+
+function union(a: readonly NodeId[], b: readonly NodeId[]): NodeId[] {
+  return [...new Set([...a, ...b])].sort((x, y) => x - y);
 }
 
 /** The record after its copy has ended. */
 function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
   const members =
     copy.kind === 'recovery'
-      ? record.members.map((member) => (member.role === 'rebuilding' ? { ...member, role: 'active' as const } : member))
+      ? record.members.map(({ was, ...member }) => {
+          if (member.role === 'rebuilding') return { ...member, role: 'active' as const };
+          return was === undefined ? member : { ...member, was };
+        })
       : record.members;
   return { ...record, members, resync: null, events: record.events + 1 };
 }
@@ -441,8 +468,8 @@ function unseenBy(state: MasterState, record: ArrayRecord, uuid: string): NodeId
 function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | null {
   if (record.run !== 'started' || record.resync !== null || record.writers.length === 0) return null;
   if (!isRedundant(record.level)) return null;
-  const [slot, ...more] = freeSlots(record);
-  if (slot === undefined) return null;
+  const [first, ...more] = freeSlots(record);
+  if (first === undefined) return null;
   const ready = record.members.filter(({ role, uuid }) => role === 'spare' && unseenBy(state, record, uuid) === null);
   // One of the slots is there for the member that is to replace another, and is taken away when it has.
   const waits = replacementIn(record)?.role === 'spare';
@@ -450,6 +477,7 @@ function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | nu
   const spare = ready.find(({ replaces }) => replaces !== undefined) ?? other;
   if (spare === undefined) return blindStart(state, record);
   if (spare.dataSizeSectors < record.componentSectors) return null;
+  const { slot, markedBy } = placeOf(record, spare, [first, ...more]);
   const members = record.members.map((member) =>
     member === spare ? { ...member, role: 'rebuilding' as const, slot } : member,
   );
@@ -458,12 +486,25 @@ function recoveryStart(state: MasterState, record: ArrayRecord): NextChange | nu
     record: {
       ...record,
       members,
-      resync: copyOf(record, 'recovery', copierFor(state, record)),
+      resync: { ...copyOf(record, 'recovery', copierFor(state, record)), markedBy },
       events: record.events + 1,
     },
     detail: { member: spare.uuid },
     fields: { copied: false, progress: null },
   };
+}
+
+/** A free slot for this spare, and in whose bitmaps all that it lacks there is marked. */
+function placeOf(
+  record: ArrayRecord,
+  spare: MemberRecord,
+  [first, ...more]: readonly [number, ...number[]],
+): { slot: number; markedBy: NodeId[] | null } {
+  for (const slot of [first, ...more]) {
+    const markedBy = lacksOnlyMarked(record, spare, slot);
+    if (typeof markedBy !== 'string') return { slot, markedBy };
+  }
+  return { slot: first, markedBy: null };
 }
 
 /** One array at a time: arrays may lie on the same disks. */
@@ -518,6 +559,16 @@ function nextChange(
       fields: { asked: array.asked.slice(1) },
     };
   }
+  // First of all: what has missed a commit must not miss another one, or nobody could go on from it after a power cut.
+  const faulty = array.faults.find((uuid) => record.members.some((m) => m.uuid === uuid && m.role !== 'faulty'));
+  if (faulty !== undefined && allowed(record, faulty)) {
+    return {
+      kind: 'fail',
+      record: failMember(record, faulty),
+      detail: { member: faulty },
+      fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
+    };
+  }
   const gone = goneFrom(state, record, mayTouch(record));
   if (gone.dirty.length > 0) {
     const all = [...gone.dirty, ...gone.clean];
@@ -532,15 +583,6 @@ function nextChange(
       record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),
       detail: node === undefined ? {} : { node },
       fields: { copied: false },
-    };
-  }
-  const faulty = array.faults.find((uuid) => record.members.some((m) => m.uuid === uuid && m.role !== 'faulty'));
-  if (faulty !== undefined && allowed(record, faulty)) {
-    return {
-      kind: 'fail',
-      record: failMember(record, faulty),
-      detail: { member: faulty },
-      fields: { faults: array.faults.filter((uuid) => uuid !== faulty) },
     };
   }
   const { keep } = array;
@@ -632,7 +674,28 @@ function nextChange(
       };
     }
   }
-  return recoveryStart(state, record) ?? checkpoint(state, array, record, now) ?? scheduledCheck(state, array, record);
+  return (
+    bitmapsKept(state, record) ??
+    recoveryStart(state, record) ??
+    checkpoint(state, array, record, now) ??
+    scheduledCheck(state, array, record)
+  );
+}
+
+/** Writers that have laid the record's bitmaps since they were admitted: what they write is marked from then on. */
+function bitmapsKept(state: MasterState, record: ArrayRecord): NextChange | null {
+  if (record.bitmap === null) return null;
+  const writerBoots = record.writerBoots.map((boot) => {
+    const { kernelBoot, reports } = state.nodes.get(boot.node) ?? {};
+    const report = reports?.get(record.uuid);
+    const current = report?.applied != null && compareVersions(report.applied, record.version) === 0;
+    const keeps = current && report.bitmap && kernelBoot === boot.kernelBoot;
+    return keeps && !boot.bitmap ? { ...boot, bitmap: true } : boot;
+  });
+  const node = writerBoots.find((boot, index) => boot !== record.writerBoots[index])?.node;
+  return node === undefined
+    ? null
+    : { kind: 'bitmap-kept', record: { ...record, writerBoots }, detail: { node }, fields: {} };
 }
 
 function allowed(record: ArrayRecord, uuid: string, besides: readonly string[] = []): boolean {
@@ -709,7 +772,8 @@ function changeFor(
       const taken = record.members.map((candidate) => candidate.devNumber);
       const devNumber = taken.includes(change.member.devNumber) ? Math.max(...taken) + 1 : change.member.devNumber;
       const members = [...record.members, { ...change.member, devNumber }];
-      return next('add', { ...record, members, events: record.events + 1 }, {}, { member: change.member.uuid });
+      const told = { member: change.member.uuid, ...(change.why === undefined ? {} : { why: change.why }) };
+      return next('add', { ...record, members, events: record.events + 1 }, {}, told);
     }
     case 'action':
       return actionFor(state, array, record, change.action, next, refuse);
@@ -722,6 +786,10 @@ function changeFor(
     case 'size': {
       const changed = changeSize(record, change, copierFor(state, record));
       return typeof changed === 'string' ? refuse(changed) : next('grow', changed, { copied: false, progress: null });
+    }
+    case 'bitmap': {
+      const changed = changeBitmap(record, change.bitmap, change.nodeSlots);
+      return typeof changed === 'string' ? refuse(changed) : next('bitmap', changed);
     }
     case 'blind':
       return next('blind', { ...record, blind: [...change.nodes] });
@@ -845,7 +913,10 @@ export function masterStep(
       state.scanned = true;
       for (const found of input.found) {
         const known = arrays.get(found.record.uuid);
-        if (known === undefined || known.record === null) changeArray(found.record.uuid, { found });
+        if (known !== undefined && known.record !== null) continue;
+        // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
+        const mustKnow = new Map([...nodes.keys()].map((id) => [id, found.record.version] as const));
+        changeArray(found.record.uuid, { found, mustKnow });
       }
       break;
     case 'report': {
@@ -985,6 +1056,7 @@ export function masterStep(
         found: null,
         faults,
         trouble: null,
+        mustKnow: leftOut(array, pending),
         pending: { ...pending, stage: 'applying', waiting },
       });
       effects.push({
@@ -1009,6 +1081,25 @@ export function masterStep(
     }
   }
   return { state, effects };
+}
+
+/** Whoever a commit leaves out has to know it. */
+function leftOut(array: MasterArray, { record }: PendingCommit): MasterArray['mustKnow'] {
+  const before = array.record ?? array.found?.record;
+  const gone = before === undefined ? [] : without(mayTouch(before), mayTouch(record));
+  return new Map([...array.mustKnow, ...gone.map((id) => [id, record.version] as const)]);
+}
+
+/** By what this node has said in this term it knows all that it could have missed. */
+function isCaughtUp(state: MasterState, id: NodeId, node: MasterNode): boolean {
+  if (!state.scanned) return false;
+  return [...state.arrays].every(([uuid, { mustKnow }]) => {
+    const wanted = mustKnow.get(id);
+    if (wanted === undefined) return true;
+    if (node.kernelBoot === null) return false;
+    const known = node.reports.get(uuid)?.known ?? null;
+    return known === null || compareVersions(known, wanted) >= 0;
+  });
 }
 
 function refuseAll(array: MasterArray, effects: MasterEffect[], text: string): void {
@@ -1173,7 +1264,7 @@ function advance(
     }
     replace(next.fields);
     const index = record === null ? 0 : record.version.index + 1;
-    const stamped = { ...next.record, version: { term: state.term, index } };
+    const stamped = withMissed(record, { ...next.record, version: { term: state.term, index } });
     propose(next.kind, stamped, record?.version ?? null, next.detail);
     return;
   }
@@ -1276,14 +1367,23 @@ function outcomeText(pending: PendingCommit): string {
     start: `${record.md} started`,
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,
-    add: `member ${detail.member ?? ''} added to ${record.md} as a spare`,
+    add: `member ${detail.member ?? ''} added to ${record.md} as a spare${fillText(record, detail)}`,
     grow: `${record.md} has ${record.raidDisks} raid devices and ${arraySectors(record)} sectors`,
+    bitmap: `${record.md}: room for ${nodeSlotsOf(record)} nodes, ${record.bitmap === null ? 'no bitmaps' : `a bitmap for each, ${record.bitmap.chunkSectors / 2} KiB a bit`}`,
     replace: `${record.md}: member ${detail.member ?? ''} is being replaced`,
     'resync-start': `${record.md}: ${record.resync?.kind ?? 'copy'} started`,
     'resync-done': `${record.md}: ended`,
     'resync-change': copyText(record),
   };
   return words[kind] ?? `${record.md}: done`;
+}
+
+/** Of a former member: how it will be filled. */
+function fillText(record: ArrayRecord, { member, why }: PendingCommit['detail']): string {
+  if (why !== undefined) return `; it is filled as a whole: ${why}`;
+  const added = record.members.find(({ uuid }) => uuid === member);
+  const marked = added !== undefined && typeof lacksOnlyMarked(record, added, null) !== 'string';
+  return marked ? '; it gets what was written since it left' : '';
 }
 
 function copyText({ md, resync, syncLimitKib }: ArrayRecord): string {
@@ -1327,7 +1427,7 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
   if (kind === 'resync-change' && copy !== null) {
     tell(copy.halted ? 'CopyHalted' : 'CopyContinued', 'info', { kind: copy.kind, by: copy.by });
   }
-  if (kind === 'admit' && record.bitmap !== null) {
+  if ((kind === 'admit' || kind === 'bitmap-kept') && record.bitmap !== null) {
     for (const { node, bitmap } of record.writerBoots) if (!bitmap) tell('BitmapUnavailable', 'warning', { node });
   }
   if (kind !== 'resync-done') return;
@@ -1338,6 +1438,7 @@ function tellCommit(state: MasterState, array: MasterArray, pending: PendingComm
 }
 
 function seesMajority(state: MasterState): boolean {
+  if (state.byDisks) return true;
   let seen = 0;
   for (const [id, { status }] of state.nodes) {
     if (id === state.self || status === 'alive' || status === 'suspect') seen += 1;
@@ -1345,7 +1446,7 @@ function seesMajority(state: MasterState): boolean {
   return seen > state.nodes.size / 2;
 }
 
-/** Fence who is dead, or keeps the others waiting for a lost path, and may touch an array; grant to who is not being fenced. */
+/** Fence who is dead, or keeps the others waiting for a lost path, and may touch an array; grant to who is not and has missed nothing. */
 function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: number, effects: MasterEffect[]): void {
   const touching = new Set<NodeId>();
   for (const array of state.arrays.values()) {
@@ -1370,7 +1471,9 @@ function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: num
       effects.push({ type: 'fence', node: id });
     }
   }
-  const grantable = [...nodes].filter(([id, node]) => id === state.self || node.fencing === 'no').map(([id]) => id);
+  const grantable = [...nodes]
+    .filter(([id, node]) => (id === state.self || node.fencing === 'no') && isCaughtUp(state, id, node))
+    .map(([id]) => id);
   if (grantable.join() !== state.grantable.join()) {
     state.grantable = grantable;
     effects.push({ type: 'grantable', nodes: grantable });

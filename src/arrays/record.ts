@@ -37,6 +37,8 @@ export const MemberRecord = z.object({
   dataSizeSectors: z.int().min(0),
   /** The member that this one replaces as soon as it is in sync; meanwhile the array has a slot more. */
   replaces: Uuid.optional(),
+  /** The former member whose disk it is: what that had is still on it, as long as it has not been rebuilt. */
+  was: Uuid.optional(),
   /** It was added although some node does not see it: it takes a slot all the same, and that node ceases to write. */
   allowMissing: z.literal(true).optional(),
 });
@@ -54,6 +56,10 @@ export const BitmapPlace = z.object({
   chunkSectors: z.int().min(8),
 });
 export type BitmapPlace = z.infer<typeof BitmapPlace>;
+
+export function bitmapSector(place: BitmapPlace, node: NodeId): number {
+  return place.firstSector + (node - 1) * place.sectorsPerNode;
+}
 
 /**
  * What one node copies for all: `resync` makes the legs equal, `recovery` fills the rebuilding members, `check` counts where
@@ -109,7 +115,8 @@ export const ArrayRecord = z.object({
    * component). Of a resync or recovery: what lies behind it may differ.
    * `since`: index of the commit that asked for it, so that the end of an older copy is not taken for the end of this one.
    * `halted`: an operator paused it.
-   * `markedBy`, of a resync: what may differ is marked in the bitmaps of these nodes, on every member in sync. null: anything may.
+   * `markedBy`, of a resync or recovery: what may differ is marked in the bitmaps of these nodes, on every member in sync. null:
+   * anything may.
    */
   resync: z
     .object({
@@ -123,8 +130,23 @@ export const ArrayRecord = z.object({
     .nullable(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */
   syncLimitKib: z.int().min(1).nullable().default(null),
+  /** Nodes for which the mesh area has room. Left out: for 16. */
+  nodeSlots: z.int().min(1).max(64).optional(),
   /** null: no node keeps a bitmap, and every resync copies everything. */
   bitmap: BitmapPlace.nullable().default(null),
+  /** There: what was written since a member left is marked (see missed.ts). */
+  missed: z
+    .object({
+      /** Index of the commit by which the array ceased to be whole. */
+      since: z.int().min(0),
+      /** In whose bitmaps. */
+      nodes: z.array(NodeId),
+      /** The members that have been in sync all the time: on each of them are all of these marks. */
+      on: z.array(Uuid),
+      /** The members that were in sync until then, or later, and in which slot. */
+      left: z.array(z.object({ uuid: Uuid, slot: z.int().min(0) })),
+    })
+    .optional(),
   /** The newest check or repair that came to its end, or was called off (null): when, and the sectors that differed. */
   lastCheck: z
     .object({ atSeconds: z.int().min(0), mismatchSectors: z.int().min(0).nullable() })

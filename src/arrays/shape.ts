@@ -12,8 +12,9 @@
  * every other node would be a second copier.
  */
 import type { ArrayObservation } from '../md/driver.ts';
-import { arraySectors, canDiffer, isWritten } from './levels.ts';
-import { type ArrayRecord, type MemberRecord, type NodeId, wholeCopy } from './record.ts';
+import { arraySectors, canDiffer, isWritten, nodeSlotsOf } from './levels.ts';
+import { isWhole } from './missed.ts';
+import { type ArrayRecord, type BitmapPlace, type MemberRecord, type NodeId, wholeCopy } from './record.ts';
 
 /** With so many slots, packed as md packs them. A faulty member's number would soon be another's. */
 export function withSlots(record: ArrayRecord, raidDisks: number): ArrayRecord {
@@ -70,17 +71,36 @@ export interface Growth {
   componentSectors: number;
   /** Member uuid → sectors for data, on the node that sees the fewest. */
   roomSectors: ReadonlyMap<string, number>;
+  /** As it is to be with that size; null: there is none. */
+  bitmap: BitmapPlace | null;
   assumeClean: boolean;
 }
 
 /**
- * md may make a bitmap's chunks larger with the array (md_bitmap_resize, drivers/md/md-bitmap.c): then other nodes would read the
- * marks of a dead one for other sectors than it meant. null: there is none.
+ * The record with the nodes' bitmaps there. Until a node has said that it has laid its own anew, nothing is known of what it had
+ * marked when it dies: it may have died before.
  */
-export function cannotGrow({ md, bitmap }: ArrayRecord): string | null {
-  return bitmap === null
-    ? null
-    : `${md} keeps a bitmap for each node, which cannot grow with it; only an array made with --bitmap none can`;
+export function withBitmap(record: ArrayRecord, bitmap: BitmapPlace | null): ArrayRecord {
+  if (JSON.stringify(record.bitmap) === JSON.stringify(bitmap)) return record;
+  const writerBoots = record.writerBoots.map((boot) => ({ ...boot, bitmap: false }));
+  return { ...record, bitmap, writerBoots };
+}
+
+/** Other bitmaps, or none, and perhaps room for more nodes; or why not. */
+export function changeBitmap(
+  record: ArrayRecord,
+  bitmap: BitmapPlace | null,
+  nodeSlots = nodeSlotsOf(record),
+): ArrayRecord | string {
+  const { md } = record;
+  const busy = busyWith(record);
+  if (busy !== null) return busy;
+  const changed = withBitmap(record, bitmap);
+  // What a member missed while it was away is marked, and nowhere else.
+  if (changed !== record && !isWhole(record))
+    return `${md} is degraded: its bitmaps say what the missing member lacks; add a disk, and wait for it, first (mdmesh manage ${md} --add DISK)`;
+  const slots = nodeSlots === nodeSlotsOf(record) ? {} : { nodeSlots };
+  return { ...changed, ...slots, events: record.events + 1 };
 }
 
 /** The larger record: what is new counts as in sync when it is copied; or why not. */
@@ -88,9 +108,10 @@ export function changeSize(record: ArrayRecord, growth: Growth, by: NodeId): Arr
   const { md } = record;
   const busy = busyWith(record);
   if (busy !== null) return busy;
-  const bitmap = cannotGrow(record);
-  if (bitmap !== null) return bitmap;
-  const { componentSectors } = growth;
+  const { componentSectors, bitmap } = growth;
+  // Each node lays its own anew, without marks.
+  if ((record.bitmap !== null || bitmap !== null) && !isWhole(record))
+    return `${md} is degraded, and its bitmaps say what the missing member lacks; add a disk, and wait for it, first`;
   if (componentSectors <= record.componentSectors) return `${md} is as large already`;
   const members = record.members.map((member) => ({
     ...member,
@@ -98,7 +119,7 @@ export function changeSize(record: ArrayRecord, growth: Growth, by: NodeId): Arr
   }));
   const small = members.find(({ role, dataSizeSectors }) => role !== 'faulty' && dataSizeSectors < componentSectors);
   if (small !== undefined) return `${md}: member ${small.uuid} came in meanwhile and is too small; ask again`;
-  const grown: ArrayRecord = { ...record, members, componentSectors, events: record.events + 1 };
+  const grown: ArrayRecord = { ...withBitmap(record, bitmap), members, componentSectors, events: record.events + 1 };
   // In the unit of a resync: see `resync` of the record.
   const fromSector = record.level === 'raid10' ? arraySectors(record) : record.componentSectors;
   const copies = !growth.assumeClean && canDiffer(record);

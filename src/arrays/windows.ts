@@ -23,7 +23,7 @@
  */
 
 import type { SectorRange } from '../md/driver.ts';
-import { arraySectors, componentOnArray } from './levels.ts';
+import { arrayOnComponent, arraySectors, componentOnArray } from './levels.ts';
 import type { ArrayRecord, Copy, CopyKind, NodeId } from './record.ts';
 
 export interface CopyOptions {
@@ -114,7 +114,24 @@ export function rangeOnArray(
     : componentOnArray(record, fromSector, toSector);
 }
 
-/** Before the first window of a copy. @param fromSector where md begins: the checkpoint, or 0 with a bitmap */
+/** What is marked (in the unit of a resync), in the unit of this copy; a little more at either end. Neighbours are one. */
+export function marksInCopy(record: ArrayRecord, kind: CopyKind, marks: readonly SectorRange[]): SectorRange[] {
+  if (kind !== 'recovery' || record.level !== 'raid10') return [...marks];
+  const ranges: SectorRange[] = [];
+  for (const { loSector, hiSector } of marks) {
+    const range = arrayOnComponent(record, loSector, hiSector);
+    const last = ranges.at(-1);
+    if (last !== undefined && last.hiSector >= range.loSector) last.hiSector = Math.max(last.hiSector, range.hiSector);
+    else ranges.push(range);
+  }
+  return ranges;
+}
+
+/**
+ * Before the first window of a copy.
+ * @param fromSector where md begins: the checkpoint, or 0 of a resync with a bitmap
+ * @param marks in the unit of the copy
+ */
 export function windowsStart(
   record: ArrayRecord,
   copy: Copy,

@@ -4,7 +4,8 @@ import type { PublicKey } from '@libp2p/interface';
 import type { NodeId, Version } from '../arrays/record.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
 import { isCosigned, nameOfNode, openWithAny, placeOf } from '../journal/checkpoint.ts';
-import { idsOf, isMajorityOfEach } from '../roster/index.ts';
+import { ownerOfTerm, votesLacking } from '../lease/index.ts';
+import { idsOf } from '../roster/index.ts';
 import { open, publicKeyOfPeerId } from '../wire/index.ts';
 import type { CommitKind, Event } from '../wire/messages.ts';
 import { keysIn } from './former_lists.ts';
@@ -37,6 +38,7 @@ export interface CheckedEvent {
         votes: Vote[];
       }
     | { type: 'vote'; vote: Vote }
+    | { type: 'disk-lease'; term: number }
     | { type: 'lease-release'; term: number }
     | { type: 'checkpoint'; log: string; origin: string; size: number; root: string; previous: number; proof: string[] }
     | { type: 'cosignature'; origin: string; size: number; root: string }
@@ -169,6 +171,12 @@ export class Checker {
           body: { type: 'vote', vote: { voter: origin, term: body.term, candidate: body.candidate } },
           fault: null,
         };
+      case 'disk-lease': {
+        const owner = ownerOfTerm(body.term);
+        const why = `node ${origin} signed that it holds the disks in term ${body.term}, which can be node ${owner}'s alone`;
+        const fault = owner !== origin ? { rule: 'term' as const, why } : null;
+        return { body: { type: 'disk-lease', term: body.term }, fault };
+      }
       case 'lease-release':
         return { body: { type: 'lease-release', term: body.term }, fault: null };
       case 'checkpoint': {
@@ -208,7 +216,7 @@ export class Checker {
     }
   }
 
-  /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so. */
+  /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so, or disks may decide and it says so. */
   async #certificate(
     term: number,
     holder: NodeId,
@@ -219,9 +227,15 @@ export class Checker {
     if (known !== undefined) return known;
     const votes: Vote[] = [];
     const faults: string[] = [];
+    let isByDisks = false;
     for (const sealed of certificate) {
       try {
         const { origin: voter, body } = await this.#open(sealed, true);
+        if (this.#cluster.byDisks && body.type === 'disk-lease') {
+          isByDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
+          if (!isByDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
+          continue;
+        }
         if (body.type !== 'vote') throw new Error(`node ${voter} signed no vote there`);
         votes.push({ voter, term: body.term, candidate: body.candidate });
         if (body.term !== term || body.candidate !== holder) {
@@ -234,10 +248,8 @@ export class Checker {
     const voters = new Set(
       votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
     );
-    if (!this.#lists.some((list) => isMajorityOfEach([list], voters))) {
-      const [list = []] = this.#lists;
-      faults.push(`${voters.size} votes for it in term ${term}, ${Math.floor(list.length / 2) + 1} needed`);
-    }
+    const needed = isByDisks ? null : votesLacking(this.#lists, voters, this.#cluster.byDisks === true);
+    if (needed !== null) faults.push(`${voters.size} votes for it in term ${term}, ${needed} needed`);
     const judged = { votes, why: faults.length === 0 ? null : faults.join('; ') };
     this.#certificates.set(key, judged);
     return judged;

@@ -63,7 +63,7 @@ export async function* eventsIn(
       const key = `${event.origin}/${event.bootNumber}/${event.sequence}`;
       if (seen.has(key)) continue;
       seen.add(key);
-      const told = cloudEvents(event, names, link.cursor).filter((each) => passes(each, event, filter, arrays));
+      const told = cloudEvents(event, names, link).filter((each) => passes(each, event, filter, arrays));
       const { cursor, hash, appendedAt, sealed } = link;
       if (told.length > 0) yield { event, told, file, cursor, hash, appendedAt, sealed };
     }

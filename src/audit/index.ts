@@ -19,6 +19,8 @@ export interface AuditedCluster {
   /** Lists of before, newest first, and where keys ended: `withFormerLists` finds them. */
   former?: readonly { nodes: readonly ListedNode[] }[];
   ended?: readonly EndedKey[];
+  /** Disks decide: a holder's own word may stand in the place of votes. */
+  byDisks?: boolean | undefined;
 }
 
 export interface Finding {

@@ -103,6 +103,7 @@ function judgeHolders(placed: readonly Placed[]): Finding[] {
     for (const each of of.sort((a, b) => order(a.event, b.event))) {
       const { body } = each.event;
       if (body.type === 'vote') end(body.vote.term - 1, `voted in term ${body.vote.term} (${numberOf(each.event)})`);
+      else if (body.type === 'disk-lease') end(body.term - 1, `won term ${body.term} (${numberOf(each.event)})`);
       else if (body.type === 'lease-release') end(body.term, `given term ${body.term} up (${numberOf(each.event)})`);
       else if (body.type === 'commit' && body.version.term <= endedTerm) {
         const text = `node ${origin} committed in term ${body.version.term} after it had ${how}: the terms overlap`;

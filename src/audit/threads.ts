@@ -26,7 +26,7 @@ export function checkInThreads(cluster: AuditedCluster, count: number): LineChec
   };
   const workers = Array.from({ length: count }, () => {
     const worker = startThread('audit/worker.ts', {
-      uuid: cluster.uuid,
+      ...cluster,
       peerIds: new Map(cluster.peerIds),
       nextPeerIds: new Map(cluster.nextPeerIds),
       former: cluster.former ?? [],

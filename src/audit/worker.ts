@@ -10,6 +10,7 @@ const Setting = z.object({
   nextPeerIds: z.map(z.number(), z.string()),
   former: z.array(z.object({ nodes: z.array(ListedNode) })),
   ended: z.array(EndedKey),
+  byDisks: z.boolean().optional(),
 });
 const Asked = z.object({ id: z.number(), bytes: z.instanceof(Uint8Array) });
 

@@ -1,7 +1,7 @@
 /** The agent's API from the caller's side. Uses node:http alone: a command has to start fast on small machines. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Disk } from '../md/driver.ts';
-import type { ArrayStatus, NodeStatus, Status } from '../outlets/index.ts';
+import type { ArrayStatus, CloudEvent, NodeStatus, Status } from '../outlets/index.ts';
 import type { Request } from '../wire/messages.ts';
 import { codeOf, Failure, textOf } from './failure.ts';
 
@@ -58,8 +58,32 @@ export class AgentClient {
 
   /** Lines of the event stream, until it ends or the signal says so. */
   async *events(after: number | null, signal: AbortSignal): AsyncGenerator<string> {
-    const query = after === null ? '' : `&after=${after}`;
-    const response = await this.#open('GET', `/v1/events?follow=true${query}`, { timeoutMs: null, signal });
+    yield* this.#lines(`/v1/events?follow=true${after === null ? '' : `&after=${after}`}`, signal);
+  }
+
+  /** The status, each second again, until the signal says so or the agent ends. */
+  async *statuses(signal: AbortSignal): AsyncGenerator<Status> {
+    for await (const line of this.#lines('/v1/status?follow=true', signal)) {
+      yield checked(JSON.parse(line), isStatus, 'status');
+    }
+  }
+
+  /** What the newest `limit` entries of the journal tell, and the cursor behind them. */
+  async newestEvents(limit: number): Promise<{ events: CloudEvent[]; cursor: number }> {
+    const response = await this.#open('GET', `/v1/events?limit=${limit}`, {
+      timeoutMs: readTimeoutMs,
+      headers: { accept: 'application/cloudevents-batch+json' },
+    });
+    const cursor = Number(response.headers['mdmesh-cursor']);
+    return { events: checked(await json(response), isListOf<CloudEvent>('specversion'), 'events'), cursor };
+  }
+
+  async *#lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
+    const response = await this.#open('GET', path, {
+      timeoutMs: null,
+      signal,
+      headers: { accept: 'application/x-ndjson' },
+    });
     response.setEncoding('utf8');
     let rest = '';
     try {
@@ -82,7 +106,7 @@ export class AgentClient {
   async #open(
     method: string,
     path: string,
-    options: { timeoutMs: number | null; body?: string; signal?: AbortSignal },
+    options: { timeoutMs: number | null; body?: string; signal?: AbortSignal; headers?: Record<string, string> },
   ): Promise<IncomingMessage> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const call = httpRequest(
@@ -91,7 +115,10 @@ export class AgentClient {
           method,
           path,
           agent: false,
-          headers: options.body === undefined ? {} : { 'content-type': 'application/json' },
+          headers: {
+            ...options.headers,
+            ...(options.body === undefined ? {} : { 'content-type': 'application/json' }),
+          },
           ...(options.signal === undefined ? {} : { signal: options.signal }),
         },
         resolve,

@@ -144,6 +144,7 @@ async function given(
     nextPeerIds: new Map(
       config.nodes.flatMap(({ id, nextPeerId }) => (nextPeerId === undefined ? [] : [[id, nextPeerId]])),
     ),
+    byDisks: config.quorum.by === 'disks',
   };
   const journals = await read(() => findJournals(words.length === 0 ? [config.stateDir] : words));
   const cluster = await read(() => withFormerLists(listed, journals));

@@ -1,4 +1,4 @@
-/** `mdmesh grow` and mdadm's `--grow`, as far as md can do it under several kernels at once: raid1's slots, and size. */
+/** `mdmesh grow` and mdadm's `--grow`, as far as md can do it under several kernels at once: raid1's slots, size, bitmaps. */
 import type { Request } from '../wire/messages.ts';
 import type { AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
@@ -11,6 +11,11 @@ export interface Growing {
   /** KiB of each member; max: as much as all have room for. */
   size?: number | 'max';
   assumeClean?: boolean;
+  bitmap?: 'internal' | 'none';
+  /** KiB that one bit stands for. */
+  bitmapChunk?: number;
+  /** That the mesh area has room for. */
+  nodes?: number;
   /** Disks that are added before. */
   add?: string[];
   force?: boolean;
@@ -35,15 +40,25 @@ export async function grow(
   say(text);
 }
 
-function requestFor(array: string, { raidDevices, size, assumeClean, force = false }: Growing): Request {
-  // mdadm's rule too: one of them at a time.
-  if (size !== undefined && raidDevices === undefined) {
-    return { verb: 'grow-size', array, sizeKib: size === 'max' ? null : size, assumeClean: assumeClean ?? false };
+function requestFor(array: string, growing: Growing): Request {
+  const { raidDevices, size, assumeClean = false, bitmap, bitmapChunk, nodes, force = false } = growing;
+  if (bitmapChunk !== undefined && bitmap !== 'internal') {
+    throw new UsageFailure(`grow ${array}: --bitmap-chunk goes with --bitmap internal`);
   }
-  if (raidDevices === undefined || size !== undefined) {
-    throw new UsageFailure(`grow ${array}: give --raid-devices or --size, one of them at a time`);
+  const asked: Request[] = [];
+  if (raidDevices !== undefined) asked.push({ verb: 'grow-devices', array, raidDisks: raidDevices, force });
+  if (size !== undefined) asked.push({ verb: 'grow-size', array, sizeKib: size === 'max' ? null : size, assumeClean });
+  if (bitmap !== undefined) {
+    const chunk = bitmapChunk === undefined ? {} : { chunkKib: bitmapChunk };
+    asked.push({ verb: 'grow-bitmap', array, bitmap, ...chunk });
   }
-  return { verb: 'grow-devices', array, raidDisks: raidDevices, force };
+  if (nodes !== undefined) asked.push({ verb: 'grow-nodes', array, nodes });
+  const [request, ...more] = asked;
+  // mdadm's rule too.
+  if (request === undefined || more.length > 0) {
+    throw new UsageFailure(`grow ${array}: give --raid-devices, --size, --bitmap or --nodes, one of them at a time`);
+  }
+  return request;
 }
 
 export async function growCommand(context: Context, md: string, options: Growing & Spoken): Promise<number> {

@@ -82,7 +82,7 @@ export async function nextKey({ terminal }: Context, { out, json }: KeygenOption
 }
 
 /** A crash in between leaves a key file in place, the old one or the new one. */
-export async function useNextKey({ terminal }: Context, { out, json }: KeygenOptions): Promise<number> {
+export async function takeNextKey({ terminal }: Context, { out, json }: KeygenOptions): Promise<number> {
   const { loadIdentity } = await import('../wire/identity.ts');
   const file = `${out}.next`;
   const old = `${out}.old`;

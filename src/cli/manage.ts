@@ -110,7 +110,7 @@ function requestFor(array: string, verb: Asked, device: string, step: Step, opti
   return { verb, array, device, with: step.with === undefined ? null : devicePath(step.with) };
 }
 
-/** To the cluster a disk that comes back is one that is added: it is filled as a whole, there is no bitmap of what it missed. */
+/** To the cluster a disk that comes back is one that is added: the master sees for itself what it lacks. */
 function asVerb(verb: Step['verb']): Asked {
   return verb === 're-add' ? 'add' : verb;
 }

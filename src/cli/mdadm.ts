@@ -5,7 +5,7 @@
  */
 import { closeSync, existsSync, openSync, readdirSync, readSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { NODE_SLOTS } from '../agent/parts.ts';
+import { nodeSlotsOf } from '../arrays/levels.ts';
 import { FEATURE_MESH_OWNED, SUPERBLOCK_MAGIC } from '../md/superblock.ts';
 import type { Request } from '../wire/messages.ts';
 import { AgentAbsent, type AgentClient } from './agent_client.ts';
@@ -23,7 +23,7 @@ import {
   readMdadmLine,
 } from './mdadm_line.ts';
 import { runRealMdadm } from './mdadm_real.ts';
-import { chunkKibOf, componentKibOf, countOf, levelOf, mdName, uuidOf, WordError } from './mdadm_words.ts';
+import { bitmapOf, chunkKibOf, componentKibOf, countOf, levelOf, mdName, uuidOf, WordError } from './mdadm_words.ts';
 import { metadataHere } from './mesh_arrays.ts';
 import { create } from './requests.ts';
 import { type WaitTimes, wait } from './wait.ts';
@@ -120,7 +120,7 @@ async function growMesh(context: Context, md: string, line: GrowLine): Promise<n
   const [unknown] = line.unknown;
   if (unknown !== undefined) {
     throw new UsageFailure(
-      `mdadm: ${md} is an array of the cluster, and mdmesh cannot grow it by ${unknown}; nothing was done (it has --raid-devices, --size, --assume-clean and --add)`,
+      `mdadm: ${md} is an array of the cluster, and mdmesh cannot grow it by ${unknown}; nothing was done (it has --raid-devices, --size, --assume-clean, --bitmap, --bitmap-chunk and --add)`,
     );
   }
   const { assumeClean, force } = line;
@@ -128,6 +128,8 @@ async function growMesh(context: Context, md: string, line: GrowLine): Promise<n
   try {
     if (line.raidDevices !== null) growing.raidDevices = countOf(line.raidDevices, 1);
     if (line.size !== null) growing.size = componentKibOf(line.size);
+    if (line.bitmap !== null) growing.bitmap = bitmapOf(line.bitmap);
+    if (line.bitmapChunk !== null) growing.bitmapChunk = chunkKibOf(line.bitmapChunk);
   } catch (error) {
     if (error instanceof WordError) throw new UsageFailure(`mdadm: ${md}: ${error.message}`);
     throw error;
@@ -148,8 +150,9 @@ async function createMesh(context: Context, line: CreateLine): Promise<number> {
   const { nodes } = (await agent.status()).list;
   try {
     const room = countOf(values.get('nodes') ?? String(nodes.length), 1);
-    if (room < nodes.length || room > NODE_SLOTS) {
-      throw say(`--nodes=${room}: the cluster has ${nodes.length} nodes, and an array has room for ${NODE_SLOTS}`);
+    const slots = nodeSlotsOf({});
+    if (room < nodes.length || room > slots) {
+      throw say(`--nodes=${room}: the cluster has ${nodes.length} nodes, and a new array has room for ${slots}`);
     }
     const [level, layout, chunk, name] = [
       values.get('level'),

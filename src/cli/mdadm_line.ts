@@ -32,6 +32,8 @@ export interface GrowLine extends MdadmFlags {
   raidDevices: string | null;
   size: string | null;
   assumeClean: boolean;
+  bitmap: string | null;
+  bitmapChunk: string | null;
   add: string[];
   /** Options of grow mode that mdmesh does not know, as they were written. */
   unknown: string[];
@@ -222,7 +224,13 @@ function readOthers(argv: readonly string[]): MdadmLine {
   const steps: Step[] = [];
   const misc: MiscLine['actions'] = [];
   const unknown: string[] = [];
-  const growing = { raidDevices: null as string | null, size: null as string | null, assumeClean: false };
+  const growing: Pick<GrowLine, 'raidDevices' | 'size' | 'assumeClean' | 'bitmap' | 'bitmapChunk'> = {
+    raidDevices: null,
+    size: null,
+    assumeClean: false,
+    bitmap: null,
+    bitmapChunk: null,
+  };
   let array: string | null = null;
   let stop = false;
   for (const { kind, name, value, written, at } of words(argv)) {
@@ -300,9 +308,13 @@ function readOthers(argv: readonly string[]): MdadmLine {
       case 'raid-devices':
       case 'size':
       case 'assume-clean':
+      case 'bitmap':
+      case 'bitmap-chunk':
         if (mode === 'grow') {
           if (name === 'raid-devices') growing.raidDevices = value ?? '';
           else if (name === 'size') growing.size = value ?? '';
+          else if (name === 'bitmap') growing.bitmap = value ?? '';
+          else if (name === 'bitmap-chunk') growing.bitmapChunk = value ?? '';
           else growing.assumeClean = true;
           break;
         }

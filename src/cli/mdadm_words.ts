@@ -94,6 +94,12 @@ export function componentKibOf(word: string): number | 'max' {
   throw new WordError(`${word}: not a size; use KiB, or K, M or G behind it, as 500G, or max`);
 }
 
+/** mdadm's other values, a file and `clustered`, are for one kernel, and for a locking service. */
+export function bitmapOf(word: string): 'internal' | 'none' {
+  if (word === 'internal' || word === 'none') return word;
+  throw new WordError(`${word}: not a bitmap; use internal or none`);
+}
+
 export function countOf(word: string, least: number): number {
   const count = /^[0-9]{1,3}$/.test(word) ? Number(word) : Number.NaN;
   if (count >= least) return count;

@@ -26,6 +26,7 @@ import {
 import type { MonitorOptions } from './monitor.ts';
 import type { AdoptOptions, CreateOptions, Spoken } from './requests.ts';
 import type { Terminal } from './terminal.ts';
+import type { TopOptions } from './top.ts';
 
 /** `finish` is called with the exit code of the command that ran. */
 export function buildProgram(terminal: Terminal, finish: (exitCode: number) => void): Command {
@@ -150,9 +151,9 @@ ${examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1', 'md
     )
     .action(
       run(async (options: KeygenOptions) => {
-        const { keygen, nextKey, useNextKey } = await import('./keygen.ts');
+        const { keygen, nextKey, takeNextKey } = await import('./keygen.ts');
         if (options.next) return nextKey(context, options);
-        return options.useNext ? useNextKey(context, options) : keygen(context, options);
+        return options.useNext ? takeNextKey(context, options) : keygen(context, options);
       }),
     );
 
@@ -370,7 +371,7 @@ ${examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1', 'md
   program
     .command('grow')
     .description(
-      'give an array more or fewer devices (raid1), or make it larger (raid1, raid10 near), while it is in use',
+      'give an array more or fewer devices (raid1), make it larger (raid1, raid10 near), or change its bitmaps, while it is in use',
     )
     .addArgument(array())
     .addOption(
@@ -386,15 +387,33 @@ ${examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1', 'md
     )
     .option('-a, --add <device...>', 'add these disks before')
     .option('--assume-clean', 'skip the resync of what is new: the members are known to be equal there')
+    .addOption(
+      new Option('-b, --bitmap <kind>', 'internal: one for each node, on the members; none: take them away').choices([
+        'internal',
+        'none',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--bitmap-chunk <size>',
+        'what one bit stands for: KiB, or with K, M or G, a power of two (default: as suits)',
+      ).argParser(read(chunkKibOf)),
+    )
+    .addOption(
+      new Option('--nodes <count>', 'nodes that the members have room for (at first 16); only more').argParser(
+        read((word) => countOf(word, 1)),
+      ),
+    )
     .option('-f, --force', 'leave it degraded where there are too few spares; add disks that carry something')
     .addOption(json())
     .addHelpText(
       'after',
       `
 Fewer devices: only where the slots to go are free. Fail and remove members first (mdmesh manage).
-Larger: enlarge the disks, let every node see their new size, then grow; not where bitmaps are kept (create --bitmap internal). What is new is copied to all members before it
+Larger: enlarge the disks, let every node see their new size, then grow. What is new is copied to all members before it
 counts as in sync; it can be written at once.
-${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max')}`,
+Bitmaps: only while the array is whole and nothing is copied. One of the changes at a time.
+${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0', 'mdmesh manage md0 --fail /dev/sdd --remove /dev/sdd && mdmesh grow md0 -n 2', 'mdmesh grow md0 --size max', 'mdmesh grow md0 --bitmap internal --bitmap-chunk 64M', 'mdmesh grow md0 --nodes 32')}`,
     )
     .action(
       run(async (name: string, options: Growing & Spoken) => {
@@ -412,8 +431,8 @@ ${examples('mdmesh grow md0 --raid-devices 3 --add /dev/sdd && mdmesh wait md0',
       `
 For an array of the cluster: [--manage] with --fail (-f, --set-faulty), --remove (-r), --add (-a), --re-add, --replace and
 --with, in the order written, with the words failed, detached and missing; --grow (-G) with --raid-devices (-n), --size (-z),
---assume-clean and --add; --detail (-D, with --test); --stop (-S), which stops it on all nodes; --action=check, repair,
-idle or frozen; --wait (-W).
+--assume-clean, --bitmap (-b), --bitmap-chunk and --add; --detail (-D, with --test); --stop (-S), which stops it on all nodes;
+--action=check, repair, idle or frozen; --wait (-W).
 Everything else, and every other array, goes to the real mdadm as it was typed. A link named mdadm to this program does
 the same under mdadm's name; MDMESH_SOCKET then names another socket.
 ${examples('mdmesh mdadm /dev/md0 --fail /dev/sdb --remove failed', 'mdmesh mdadm --detail /dev/md0', 'mdmesh mdadm --misc --action=check /dev/md0', 'ln -s /usr/bin/mdmesh /usr/local/sbin/mdadm')}`,
@@ -497,6 +516,25 @@ ${examples('mdmesh action md0 check && mdmesh wait md0', 'mdmesh action md0 froz
       run(async (options: Spoken) => {
         const { status } = await import('./status.ts');
         return status(context, options);
+      }),
+    );
+
+  program
+    .command('top')
+    .description('the cluster, live, on the whole screen: nodes, lease, arrays, copies, events')
+    .option('--once', 'print it once, as it is when the output is no terminal')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Keys: q ends it; left and right choose an array, whose events are shown; up, down and the page keys go through the events;
+s shows events of at least the next severity.
+${examples('mdmesh top', 'mdmesh top --once', "mdmesh top --json | jq '.events[].type'")}`,
+    )
+    .action(
+      run(async (options: TopOptions) => {
+        const { top } = await import('./top.ts');
+        return top(context, options);
       }),
     );
 

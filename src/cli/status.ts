@@ -1,6 +1,6 @@
 /** `mdmesh status` and `mdmesh nodes`: what this node's agent knows, as tables. */
 import { printable } from '../outlets/cloud_event.ts';
-import type { ArrayStatus, NodeStatus, Status } from '../outlets/index.ts';
+import type { ArrayStatus, NodeStatus, QuorumStatus, Status } from '../outlets/index.ts';
 import { slotPicture, stateWords } from './array_condition.ts';
 import type { Context } from './context.ts';
 import { copyLine, copyNotes, copyOf, mismatchText, shortCopyText } from './copy_progress.ts';
@@ -22,7 +22,10 @@ export async function nodes(context: Context, options: Spoken): Promise<number> 
     return 0;
   }
   const seen = await agent.status();
-  context.terminal.out(nodeTable(seen, painter(wantsColour(context.terminal))));
+  const paint = painter(wantsColour(context.terminal));
+  context.terminal.out(
+    nodeTable(seen, paint) + (seen.quorum === undefined ? '' : `\n${quorumText(seen.quorum, paint)}`),
+  );
   return 0;
 }
 
@@ -39,6 +42,7 @@ export function statusText(seen: Status, paint: Paint): string {
     ...listNote(seen, paint),
     ...versionNotes(seen, paint),
     '\n',
+    ...(seen.quorum === undefined ? [] : [quorumText(seen.quorum, paint), '\n']),
     seen.arrays.length === 0 ? 'No arrays.\n' : arrayTable(seen.arrays, paint),
     ...(notes.length === 0 ? [] : ['\n', ...notes]),
   ].join('');
@@ -70,6 +74,22 @@ function nodeTable(seen: Status, paint: Paint): string {
     seen.lease.master === node.node ? 'master' : '',
   ]);
   return table(['NODE', 'ADDRESS', 'STATUS', 'CONNECTED', 'ELIGIBLE', 'WRITES', 'ROLE'], rows, paint);
+}
+
+/** Which disks decide, and what they say. */
+function quorumText({ set, quorate, disks }: QuorumStatus, paint: Paint): string {
+  if (set === null)
+    return `${paint('yellow', 'No quorum set yet:')} until the first array is there, all nodes have to agree\n`;
+  const head = quorate ? 'a majority of them answers' : paint('red', 'no majority of them answers');
+  const rows = disks.map(({ path, decides, answers, holder, torn }) => [
+    path,
+    yesNo(decides),
+    answers ? 'yes' : paint('red', 'no'),
+    holder === null ? '-' : `node ${holder.node}, term ${holder.term}`,
+    torn.length === 0 ? '-' : paint('red', `node ${torn.join(', ')}`),
+  ]);
+  const change = set.former === null ? '' : ', the set is being changed';
+  return `Disks decide: ${head}${change}\n${table(['QUORUM DISK', 'DECIDES', 'ANSWERS', 'HOLDER SEEN', 'TORN'], rows, paint)}`;
 }
 
 function paintedStatus({ status: word }: NodeStatus, paint: Paint): string {

@@ -64,7 +64,7 @@ export async function followEvents(
   }
 }
 
-function parsed(line: string, agent: AgentClient): CloudEvent | StreamMark {
+export function parsed(line: string, agent: AgentClient): CloudEvent | StreamMark {
   let told: unknown;
   try {
     told = JSON.parse(line);

@@ -152,6 +152,13 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
     if (methods.indexOf(method) !== index)
       source.problem(['fencing', 'methods', index], `${method} is listed twice`, 'list it once');
   }
+  if (methods.includes('auto') && methods.length > 1) {
+    source.problem(
+      ['fencing', 'methods'],
+      'lists auto beside others: auto chooses the methods itself',
+      'write auto alone, or list the methods without it',
+    );
+  }
   if (methods.includes('command') && command === undefined) {
     source.problem(
       ['fencing', 'methods'],
@@ -166,10 +173,10 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
       'add command to methods, or remove it',
     );
   }
-  if (watchdog !== undefined && !methods.includes('watchdog')) {
+  if (watchdog !== undefined && !methods.includes('watchdog') && !methods.includes('auto')) {
     source.problem(
       ['fencing', 'watchdog'],
-      'is set, but fencing.methods does not list watchdog',
+      'is set, but fencing.methods lists neither watchdog nor auto',
       'add watchdog to methods, or remove it',
     );
   }
@@ -182,7 +189,7 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
     source.problem(
       ['fencing', 'methods'],
       'is empty: nothing vouches that a silent node has stopped writing, so its writes could be lost in shared arrays',
-      'list watchdog, command or manual; or state accept_data_loss: true',
+      'list reservation, watchdog, command or manual; or state accept_data_loss: true',
     );
     return [];
   }
@@ -190,7 +197,39 @@ export function checkFencing(source: Source, fencing: FencingSection): ConfigPro
     source.notice(
       ['fencing', 'accept_data_loss'],
       'lets the cluster go on although a silent node may still be writing: acknowledged writes can be lost',
-      'list watchdog, command or manual in fencing.methods',
+      'list reservation, watchdog, command or manual in fencing.methods',
+    ),
+  ];
+}
+
+/** Blocks laid out in the mesh area of a new array. */
+const DISK_QUORUM_NODE_MAX = 16;
+
+export function checkQuorum(
+  source: Source,
+  by: 'nodes' | 'disks',
+  witness: string | null,
+  nodes: readonly PlacedNode[],
+): ConfigProblem[] {
+  if (by === 'nodes') {
+    if (witness !== null)
+      source.problem(['quorum_witness'], 'is set, but quorum is nodes', 'set quorum: disks, or remove it');
+    return [];
+  }
+  const high = nodes.find(({ id }) => id > DISK_QUORUM_NODE_MAX);
+  if (high !== undefined) {
+    source.problem(
+      ['quorum'],
+      `is disks, but members have no block for node ${high.id}: they have ${DISK_QUORUM_NODE_MAX}`,
+      `number the nodes from 1 to ${DISK_QUORUM_NODE_MAX}`,
+    );
+  }
+  if (witness !== null) return [];
+  return [
+    source.notice(
+      ['quorum'],
+      'is disks without a witness: of the two legs of one mirror both must answer, so that the loss of one stops all writes',
+      'name a small LUN of its own as quorum_witness, or have members of several arrays, an odd number in all',
     ),
   ];
 }

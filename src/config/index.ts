@@ -64,10 +64,20 @@ export interface Config {
   api: { address: string; port: number; tokenFile: string | null } | null;
   timing: Timing;
   profile: 'lan' | 'wan';
+  /** Who decides on the lease. `witness`: a device of its own beside the members; null: none. */
+  quorum: { by: 'nodes' | 'disks'; witness: string | null };
   fencing: {
     methods: readonly FencingMethod[];
-    /** Run with the node on standard input (`key=value` lines: action=off, nodeid, address, cluster); exit 0 = surely stopped. */
-    command: { argv: readonly string[]; timeoutMs: number } | null;
+    /**
+     * Run with `name=value` lines on standard input: action=off, and either nodeid, nodename, address and cluster or, as a fence
+     * agent wants them, `options` and the node's own; exit 0 = surely stopped.
+     */
+    command: {
+      argv: readonly string[];
+      timeoutMs: number;
+      options: Readonly<Record<string, string>>;
+      nodeOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
+    } | null;
     watchdog: { device: string } | null;
     acceptDataLoss: boolean;
   };
@@ -127,5 +137,5 @@ export { type LoadOptions, loadConfig } from './load.ts';
 export { type ParseOptions, type ParseResult, parseConfig } from './parse.ts';
 export { formatProblems } from './problems.ts';
 export { LAN, PROFILES, WAN } from './profiles.ts';
-export { whyNotReloaded } from './reload.ts';
+export { usesReservations, whyNotReloaded } from './reload.ts';
 export { readToken } from './token_file.ts';

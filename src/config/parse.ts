@@ -1,7 +1,7 @@
 /** From the file's text to a Config, or to all of its problems at once. Touches no file and no machine: load.ts does. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { checkApi, checkFencing, checkHooks, checkNodes, checkTiming, type PlacedNode } from './checks.ts';
+import { checkApi, checkFencing, checkHooks, checkNodes, checkQuorum, checkTiming, type PlacedNode } from './checks.ts';
 import { isClusterIps, parseClusterIps } from './clusterips.ts';
 import { SHOW_PEER_ID } from './commands.ts';
 import * as defaults from './defaults.ts';
@@ -60,6 +60,8 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   const profile = section(source, 'profile', SECTIONS.profile, 'lan');
   const timing = timingOf(section(source, 'timing', SECTIONS.timing, {}), PROFILES[profile ?? 'lan']);
   const fencing = section(source, 'fencing', SECTIONS.fencing, {});
+  const quorum = section(source, 'quorum', SECTIONS.quorum, 'nodes');
+  const witness = section(source, 'quorum_witness', SECTIONS.quorum_witness.nullable(), null);
   const socket = section(source, 'socket', SECTIONS.socket, {});
   const api = section(source, 'api', SECTIONS.api, {});
   const arrays = section(source, 'arrays', SECTIONS.arrays, {});
@@ -75,6 +77,7 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
   checkNodes(source, nodes);
   notices.push(...checkTiming(source, timing));
   if (fencing !== undefined) notices.push(...checkFencing(source, fencing));
+  notices.push(...checkQuorum(source, quorum ?? 'nodes', witness ?? null, nodes));
   if (api !== undefined) notices.push(...checkApi(source, api));
   if (hooks !== undefined) checkHooks(source, hooks, mail ?? null);
 
@@ -82,6 +85,7 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
     cluster &&
     profile &&
     fencing &&
+    quorum &&
     socket &&
     api &&
     arrays &&
@@ -104,12 +108,21 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
           api: api.listen == null ? null : { ...api.listen, tokenFile: api.token_file ?? null },
           timing,
           profile,
+          quorum: { by: quorum, witness: witness ?? null },
           fencing: {
             methods: fencing.methods,
-            command: fencing.command ? { argv: fencing.command.argv, timeoutMs: fencing.command.timeout } : null,
-            watchdog: fencing.methods.includes('watchdog')
-              ? { device: fencing.watchdog?.device ?? defaults.DEFAULT_WATCHDOG_DEVICE }
+            command: fencing.command
+              ? {
+                  argv: fencing.command.argv,
+                  timeoutMs: fencing.command.timeout,
+                  options: fencing.command.options,
+                  nodeOptions: fencing.command.node_options,
+                }
               : null,
+            watchdog:
+              fencing.methods.includes('watchdog') || fencing.watchdog !== undefined
+                ? { device: fencing.watchdog?.device ?? defaults.DEFAULT_WATCHDOG_DEVICE }
+                : null,
             acceptDataLoss: fencing.accept_data_loss,
           },
           arrays: {

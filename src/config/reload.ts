@@ -21,7 +21,7 @@ export function whyNotReloaded(now: Config, next: Config): string[] {
     next.stateDir,
     'stop the agent, move the folder, and start it: a vote must not be lost',
   );
-  fixed('socket', now.socket, next.socket, restart);
+  for (const key of ['socket', 'api', 'hooks', 'mail'] as const) fixed(key, now[key], next[key], restart);
   fixed('driver', now.driver, next.driver, restart);
   fixed('arrays.devices', now.arrays.devices, next.arrays.devices, restart);
   fixed('journal', now.journal, next.journal, restart);
@@ -30,12 +30,24 @@ export function whyNotReloaded(now: Config, next: Config): string[] {
     return own === undefined ? null : `${own.address} port ${own.port}`;
   };
   fixed(`nodes: address of node ${now.self}, this one`, place(now), place(next), restart);
+  fixed(
+    'quorum',
+    now.quorum.by,
+    next.quorum.by,
+    'stop the agents of all nodes, change every file, and start them: half of them by votes and half by disks are two clusters',
+  );
+  fixed('quorum_witness', now.quorum.witness, next.quorum.witness, restart);
+  fixed('fencing.methods: reservations', usesReservations(now), usesReservations(next), restart);
   // Its timer runs in the hardware, and the others count on the time that they were told.
   const watchdogs =
     'stop the agents of all nodes, change every file, and start them: a reset that comes later than the others think saves nobody';
   fixed('timing.watchdog', now.timing.watchdogMs, next.timing.watchdogMs, watchdogs);
   fixed('fencing.watchdog', now.fencing.watchdog, next.fencing.watchdog, watchdogs);
   return problems;
+}
+
+export function usesReservations({ fencing: { methods } }: Config): boolean {
+  return methods.includes('reservation') || methods.includes('auto');
 }
 
 function show(value: unknown): string {

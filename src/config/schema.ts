@@ -86,17 +86,35 @@ export const TimingSection = z.strictObject({
 });
 export type TimingSection = z.infer<typeof TimingSection>;
 
+const FENCING_METHODS = ['auto', 'reservation', 'command', 'watchdog', 'manual'] as const;
+
+/** A line of a fence agent's standard input. */
+const AgentOptions = z.record(
+  z.string().regex(/^[a-z][a-z0-9_-]*$/, {
+    error: 'is not the name of an option; write it as the fence agent lists it (its --help, or -o metadata)',
+  }),
+  z
+    .union([z.string(), z.number(), z.boolean()])
+    .transform(String)
+    .refine((value) => !/[\n\r\0]/.test(value), { error: 'holds a line break; an option is one line' }),
+);
+
 export const FencingSection = z.strictObject({
   methods: z
-    .union([z.array(z.enum(['command', 'watchdog', 'manual'])), z.literal('none')], {
-      error: 'is not a list of fencing methods; list command, watchdog, manual or several of them, or write none',
+    .union([z.array(z.enum(FENCING_METHODS)), z.literal('none'), z.enum(FENCING_METHODS)], {
+      error:
+        'is not a list of fencing methods; list reservation, command, watchdog, manual or several of them, or write auto, or none',
     })
-    .transform((methods) => (methods === 'none' ? [] : methods))
+    .transform((methods) => (methods === 'none' ? [] : typeof methods === 'string' ? [methods] : methods))
     .default([...defaults.DEFAULT_FENCING_METHODS]),
   command: z
     .strictObject({
       argv: z.array(z.string()).min(1),
       timeout: Duration.default(defaults.DEFAULT_COMMAND_TIMEOUT_MS),
+      options: AgentOptions.default({}),
+      node_options: z
+        .record(z.string().regex(/^[1-9][0-9]?$/, { error: 'is not a node ID; write 1 to 64' }), AgentOptions)
+        .default({}),
     })
     .optional(),
   watchdog: z.strictObject({ device: AbsolutePath.default(defaults.DEFAULT_WATCHDOG_DEVICE) }).optional(),
@@ -218,6 +236,11 @@ export const JournalSection = z.strictObject({
   ).default(defaults.DEFAULT_JOURNAL_CHECKPOINT_AFTER_MS),
 });
 
+/** 1 MiB of a LUN of its own, by the name that it keeps. */
+const WitnessPath = AbsolutePath.refine((path) => path.startsWith('/dev/'), {
+  error: 'is not below /dev; name the device by its lasting name, for example /dev/disk/by-id/wwn-0x…',
+});
+
 /** Which events: the same words as the API's. */
 const EVENT_FILTER = {
   types: z
@@ -280,6 +303,10 @@ export const SECTIONS = {
   profile: z.enum(['lan', 'wan']),
   timing: TimingSection,
   fencing: FencingSection,
+  quorum: z.enum(['nodes', 'disks'], {
+    error: 'does not say who decides; write nodes or disks (docs/quorum.md)',
+  }),
+  quorum_witness: WitnessPath,
   arrays: ArraysSection,
   driver: z.enum(['real', 'simulated']),
   log: LogSection,

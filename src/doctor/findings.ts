@@ -83,7 +83,44 @@ const configuration: Look = ({ config, key }) => [
   }),
 ];
 
+/** More than half of the disks that decide must answer. */
+const quorumDisks: Look = ({ config, agent }) => {
+  const total = agent.quorumDisks.length;
+  if (config.quorum !== 'disks' || total === 0) return [];
+  const lost = agent.quorumDisks.filter(({ answers }) => !answers).map(({ path }) => path);
+  const majority = Math.floor(total / 2) + 1;
+  const spare = total - lost.length - majority;
+  return [
+    ...when(total % 2 === 0 || total === 1, {
+      check: 'quorum.disks',
+      severity: 'warning',
+      text: `${total} disks decide, of which ${majority} must answer`,
+      reason:
+        total < 3
+          ? 'the loss of one ends all writes, also where it is one leg of a mirror'
+          : `that survives the loss of ${total - majority}, no more than ${total - 1} disks would`,
+      remedy: 'name a small LUN on other hardware as quorum_witness',
+    }),
+    ...when(spare < 0, {
+      check: 'quorum.now',
+      severity: 'critical',
+      text: `${total - lost.length} of ${total} quorum disks answer this node, ${majority} are needed`,
+      reason: 'a node without a majority of them cannot lead, and when all are without nobody may write',
+      remedy: `bring back ${lost.join(', ')}`,
+    }),
+    ...when(spare === 0 && lost.length > 0, {
+      check: 'quorum.now',
+      severity: 'warning',
+      text: `${total - lost.length} of ${total} quorum disks answer this node, and ${majority} are needed`,
+      reason: 'one more that fails keeps this node from leading',
+      remedy: `bring back ${lost.join(', ')}`,
+    }),
+  ];
+};
+
 const quorum: Look = ({ config, agent }) => {
+  // Once a set is known nodes decide nothing.
+  if (agent.quorumDisks.length > 0) return [];
   const total = config.nodes.length;
   if (total === 0) return [];
   const majority = Math.floor(total / 2) + 1;
@@ -248,13 +285,41 @@ const caches: Look = ({ disks }) =>
       }),
     );
 
-const watchdog: Look = ({ config, watchdog: seen }) => [
-  ...when(!config.methods.includes('watchdog') && !config.methods.includes('command') && config.nodes.length > 1, {
+const reservations: Look = ({ config, arrays, reservations: seen }) => {
+  if (seen === null) return [];
+  const members = arrays.flatMap((array) => array.members.map((member) => ({ ...member, md: array.md })));
+  const unsupported = members.filter(({ uuid }) => seen.members[uuid] === 'unsupported');
+  const alone = config.methods.every((method) => method === 'reservation');
+  return [
+    ...unsupported.map(
+      ({ md, uuid, path }): Finding => ({
+        check: 'fencing.unreserved',
+        severity: alone ? 'critical' : 'warning',
+        text: `${md}: ${path ?? uuid} has no reservations`,
+        reason: alone
+          ? 'a silent node cannot be shut out of it: what waits for its fencing waits until it is back'
+          : 'fencing by the disks needs them on every member of every array; the other methods decide instead',
+        remedy:
+          'use disks with SCSI-3 persistent or NVMe reservations (switched on in the storage), or list another method in fencing.methods',
+      }),
+    ),
+    ...when(seen.shutOut, {
+      check: 'fencing.shut-out',
+      severity: 'critical',
+      text: 'this node was shut out: its reservation keys were taken off members',
+      reason: 'it fell silent, and the others went on without it; its writes are held',
+      remedy: 'restore its network; it is taken back by itself, or says in mdmesh status what it waits for',
+    }),
+  ];
+};
+
+const watchdog: Look = ({ config, watchdog: seen, reservations: reserved }) => [
+  ...when(needsPeople(config.methods, reserved) && config.nodes.length > 1, {
     check: 'fencing.people',
     severity: 'warning',
     text: `fencing: ${config.methods.join(', ') || 'none'}`,
     reason: 'when a node falls silent, state changes wait until a person vouches for it (mdmesh node confirm-dead)',
-    remedy: 'set up a fencing command, or watchdogs on every node',
+    remedy: 'use disks with reservations, or set up a fencing command, or watchdogs on every node',
   }),
   ...when(config.methods.includes('watchdog') && seen.identity === null, {
     check: 'watchdog.device',
@@ -327,13 +392,21 @@ const looks: readonly Look[] = [
   configuration,
   agent,
   quorum,
+  quorumDisks,
   network,
   members,
   caches,
   autostart,
+  reservations,
   watchdog,
   journal,
 ];
+
+/** Nothing but a person vouches for a silent node. */
+function needsPeople(methods: readonly string[], reserved: Facts['reservations']): boolean {
+  if (methods.includes('watchdog') || methods.includes('command') || methods.includes('reservation')) return false;
+  return !methods.includes('auto') || reserved?.used === false;
+}
 
 function when(found: boolean, finding: Finding): Finding[] {
   return found ? [finding] : [];

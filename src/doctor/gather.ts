@@ -101,6 +101,7 @@ export async function gather(
       candidacyTimeoutMs: timing.candidacyTimeoutMs,
       watchdogSeconds: Math.ceil(timing.watchdogMs / 1000),
       methods: [...(config?.fencing.methods ?? drafted?.config?.fencing.methods ?? [])],
+      quorum: config?.quorum.by ?? drafted?.config?.quorum.by ?? 'nodes',
       watchdogDevice: config?.fencing.watchdog?.device ?? drafted?.config?.fencing.watchdog?.device ?? null,
     },
     key: {
@@ -118,8 +119,15 @@ export async function gather(
         status instanceof Error
           ? []
           : status.nodes.map(({ node, status: word, connected }) => ({ node, status: word, connected })),
+      quorumDisks:
+        status instanceof Error
+          ? []
+          : (status.quorum?.disks ?? [])
+              .filter(({ decides }) => decides)
+              .map(({ path, answers }) => ({ path, answers })),
     },
     arrays: status instanceof Error ? [] : status.arrays.map(arrayFacts),
+    reservations: status instanceof Error ? null : status.reservations,
     disks: disks.map((disk) => ({
       path: disk.path,
       uuid: disk.superblock?.deviceUuid ?? null,
@@ -176,7 +184,7 @@ function probe(machine: Machine): string | null {
   }
 }
 
-function digestOf({ cluster, nodes, timing, fencing, arrays }: Config): string {
+function digestOf({ cluster, nodes, timing, fencing, arrays, quorum }: Config): string {
   const same = {
     cluster,
     nodes: nodes.map(({ id, address, port, peerId }) => [id, address, port, peerId]),
@@ -184,6 +192,8 @@ function digestOf({ cluster, nodes, timing, fencing, arrays }: Config): string {
     methods: fencing.methods,
     copy: Object.entries(arrays.copy).sort(),
     autoAssemble: arrays.autoAssemble,
+    // Whether there is a witness, too; its path may differ.
+    ...(quorum.by === 'disks' ? { quorum: [quorum.by, quorum.witness !== null] } : {}),
   };
   return createHash('sha256').update(JSON.stringify(same)).digest('hex');
 }

@@ -3,6 +3,7 @@
  * they mean is decided by `findings` (one node) and `compare` (several nodes' reports), which touch nothing.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { Status } from '../outlets/index.ts';
 
 /** `info`: good to know. `warning`: works now, and will not when something fails. `critical`: does not work, or endangers data. */
 export type FindingSeverity = 'info' | 'warning' | 'critical';
@@ -52,6 +53,7 @@ export interface Facts {
     candidacyTimeoutMs: number;
     watchdogSeconds: number;
     methods: string[];
+    quorum: 'nodes' | 'disks';
     watchdogDevice: string | null;
   };
   key: { file: string; peerId: string | null; modeOctal: string | null };
@@ -70,8 +72,12 @@ export interface Facts {
     master: NodeId | null;
     mayWrite: boolean;
     nodes: { node: NodeId; status: string; connected: boolean }[];
+    /** Paths of the disks that decide, as far as a set of them is known. */
+    quorumDisks: { path: string; answers: boolean }[];
   };
   arrays: { uuid: string; md: string; members: MemberFacts[]; direct: string[]; trouble: string | null }[];
+  /** As the agent sees them; null: fencing does not ask for them. */
+  reservations: Status['reservations'];
   disks: {
     path: string;
     uuid: string | null;

@@ -4,6 +4,10 @@ import type { FenceRequest, Fencing, FencingMethod, FencingVerdict } from './ind
 
 /** Between two tries of a command that failed: a power switch that is rebooting answers soon. */
 const COMMAND_RETRY_MS = 2000;
+/** Between two tries to take a node's key off all members: a path that flaps is back soon. */
+const RESERVATION_RETRY_MS = 500;
+/** After the end of a node's last grant: its guard holds the arrays, and what was on its way to the disks gets there. */
+const DRAIN_MARGIN_MS = 500;
 /** On top of what the clocks were promised: the hardware's own time to pull the reset line. */
 const RESET_MARGIN_MS = 1000;
 
@@ -26,6 +30,8 @@ export interface FencingNote {
   text: string;
 }
 
+type FencingCommand = NonNullable<Config['fencing']['command']>;
+
 /** One node being fenced. */
 interface Attempt {
   request: FenceRequest;
@@ -43,6 +49,8 @@ interface Attempt {
 export function createFencing(options: FencingOptions): Fencing {
   const { clock, schedule, onEvent } = options;
   let { config } = options;
+  const isAuto = (): boolean => config.fencing.methods.includes('auto');
+  const operatorVouches = (): boolean => isAuto() || config.fencing.methods.includes('manual');
   const run = options.run ?? runCommand;
   const attempts = new Map<number, Attempt>();
   const note = (attempt: Attempt, method: FencingMethod | null, severity: FencingNote['severity'], text: string) =>
@@ -61,12 +69,17 @@ export function createFencing(options: FencingOptions): Fencing {
     if (methods.length === 0 && !config.fencing.acceptDataLoss) {
       attempt.settle(false, null, `node ${request.node} may still be writing, and no fencing method is configured`);
     }
-    if (methods.includes('command')) void tryCommand(attempt);
-    if (methods.includes('watchdog')) awaitTime(attempt, 'watchdog');
+    const byStorage = methods.includes('reservation') || (isAuto() && request.shutOut !== undefined);
+    const powerOff = methods.includes('command') ? () => void tryCommand(attempt) : () => undefined;
+    // What is listed before it and does no harm goes first: a node that its disks shut out need not be switched off.
+    const powerOffLater = byStorage && methods.indexOf('reservation') < methods.indexOf('command');
+    if (byStorage) void tryReservation(attempt, powerOffLater ? powerOff : () => undefined);
+    if (!powerOffLater) powerOff();
+    if (methods.includes('watchdog') || (isAuto() && config.fencing.watchdog !== null)) awaitTime(attempt, 'watchdog');
     if (methods.length === 0) awaitTime(attempt, null);
-    if (methods.includes('manual')) {
+    if (operatorVouches()) {
       const confirm = `make sure that node ${request.node} is off, then run mdmesh node confirm-dead ${request.node}`;
-      note(attempt, 'manual', methods.length === 1 ? 'warning' : 'info', confirm);
+      note(attempt, 'manual', methods.length === 1 && !byStorage ? 'warning' : 'info', confirm);
     }
     return attempt.verdict;
   }
@@ -85,6 +98,41 @@ export function createFencing(options: FencingOptions): Fencing {
     return attempt;
   }
 
+  /**
+   * Not before the node's last grant has ended by every clock: its own guard then holds what it would write, and a node that runs
+   * never meets a disk that refuses it. Again and again until it works.
+   */
+  async function tryReservation(attempt: Attempt, failed: () => void): Promise<void> {
+    const { node } = attempt.request;
+    for (let tries = 0; !attempt.ended.aborted; ) {
+      const leftMs = attempt.request.lastGrantMs + DRAIN_MARGIN_MS - clock();
+      if (leftMs > 0) {
+        await pause(attempt, leftMs);
+        continue;
+      }
+      tries += 1;
+      const why = await shutOut(attempt);
+      if (attempt.ended.aborted) return;
+      if (why === null) {
+        attempt.settle(true, 'reservation', `no member of any array takes writes of node ${node} any more`);
+        return;
+      }
+      if (tries === 1 || tries % 20 === 0) {
+        note(attempt, 'reservation', 'warning', `node ${node} is not shut out of every member: ${why}; tried again`);
+      }
+      if (tries === 1) failed();
+      await pause(attempt, RESERVATION_RETRY_MS);
+    }
+  }
+
+  async function shutOut({ request }: Attempt): Promise<string | null> {
+    if (request.shutOut === undefined) return 'some member of an array has no reservations (mdmesh doctor names it)';
+    return request.shutOut().then(
+      () => null,
+      (error: unknown) => (error instanceof Error ? error.message : String(error)),
+    );
+  }
+
   async function tryCommand(attempt: Attempt): Promise<void> {
     const { command } = config.fencing;
     if (command === null) return;
@@ -96,7 +144,7 @@ export function createFencing(options: FencingOptions): Fencing {
         'info',
         `runs ${command.argv.join(' ')} to switch node ${node} (${address}) off, try ${tries}`,
       );
-      const { outcome, timedOut } = await runOnce(attempt, command.argv, command.timeoutMs);
+      const { outcome, timedOut } = await runOnce(attempt, command);
       const said = outcome.output === '' ? '' : `: ${outcome.output}`;
       if (attempt.ended.aborted) return;
       if (outcome.exitCode === 0 && !timedOut) {
@@ -111,16 +159,28 @@ export function createFencing(options: FencingOptions): Fencing {
     }
   }
 
+  /**
+   * As fence agents read their options: `name=value` lines to the end of the input. Without options of the agent's own these say
+   * which node it is; an agent would warn of names that it does not know.
+   */
+  function inputFor({ options, nodeOptions }: FencingCommand, node: number, address: string): string {
+    const own = { ...options, ...nodeOptions[node] };
+    const which = { nodeid: node, nodename: `node-${node}`, address, cluster: config.cluster.name };
+    const lines = { action: 'off', ...(Object.keys(own).length === 0 ? which : own) };
+    return Object.entries(lines)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join('');
+  }
+
   async function runOnce(
     attempt: Attempt,
-    argv: readonly string[],
-    timeoutMs: number,
+    command: FencingCommand,
   ): Promise<{ outcome: CommandOutcome; timedOut: boolean }> {
     const { node, address } = attempt.request;
     const timeout = new AbortController();
-    const callOff = schedule(timeoutMs, () => timeout.abort());
-    const input = `action=off\nnodeid=${node}\nnodename=node-${node}\naddress=${address}\ncluster=${config.cluster.name}\n`;
-    const outcome = await run(argv, input, AbortSignal.any([attempt.ended, timeout.signal])).catch(
+    const callOff = schedule(command.timeoutMs, () => timeout.abort());
+    const input = inputFor(command, node, address);
+    const outcome = await run(command.argv, input, AbortSignal.any([attempt.ended, timeout.signal])).catch(
       (error: unknown): CommandOutcome => ({ exitCode: null, trouble: String(error), output: '' }),
     );
     callOff();
@@ -166,7 +226,7 @@ export function createFencing(options: FencingOptions): Fencing {
     fence,
     confirm: (node) => {
       const attempt = attempts.get(node);
-      if (attempt === undefined || !config.fencing.methods.includes('manual')) {
+      if (attempt === undefined || !operatorVouches()) {
         const why = attempt === undefined ? `node ${node} is not being fenced` : 'manual is not among fencing.methods';
         onEvent({ node, method: 'manual', severity: 'warning', text: `confirmation ignored: ${why}` });
         return why;

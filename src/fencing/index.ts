@@ -1,11 +1,13 @@
 /**
  * fencing: makes sure that a silent node has stopped. In comes a node to fence; out comes `stopped` with the method that
- * vouches for it, or why none could. Nobody counts a silent node as stopped before.
+ * vouches for it, or why none could. Nobody counts a silent node as stopped before. Where disks have reservations, it keeps this
+ * node's key on them, and takes a silent node's off.
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { Config } from '../config/index.ts';
 
-export type FencingMethod = 'command' | 'watchdog' | 'manual';
+/** `auto`: reservation where every member has them, else the watchdog if one is configured, and the operator's word. */
+export type FencingMethod = 'auto' | 'reservation' | 'command' | 'watchdog' | 'manual';
 
 export interface FencingVerdict {
   node: NodeId;
@@ -19,6 +21,8 @@ export interface FenceRequest {
   address: string;
   /** This node's BOOTTIME ms of the last moment at which the silent node may have had a live grant by the master's count. */
   lastGrantMs: number;
+  /** Takes the node's key off every member. Rejects with what is in the way. Absent: some member has no reservations. */
+  shutOut?: () => Promise<void>;
 }
 
 export type FencingConfig = Pick<Config, 'fencing' | 'timing' | 'cluster'>;
@@ -39,3 +43,5 @@ export interface Fencing {
 
 export { type CommandOutcome, type RunCommand, runCommand } from './command.ts';
 export { createFencing, type FencingNote, type FencingOptions } from './fencing.ts';
+export { keyOf, nodeOfKey } from './keys.ts';
+export { type KeyState, type KeysSeen, Reservations, type ReservedMember } from './reservations.ts';

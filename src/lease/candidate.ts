@@ -1,6 +1,7 @@
 /** Standing for election. The view proposes the candidate; only stored votes of a majority elect it. */
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
+import { disksDecide, letGo, makeBid, wayIsClear } from './disks.ts';
 import { becomeMaster } from './master.ts';
 import {
   boundToOther,
@@ -15,18 +16,22 @@ import {
   send,
   type Turn,
 } from './state.ts';
+import { ownTermAfter } from './terms.ts';
 import { storeVote } from './voter.ts';
 
 export function standIfDue(turn: Turn): void {
   const { state, now } = turn;
   const { config, view, master } = state;
-  if (state.role.kind !== 'follower' || state.leaving || state.abstention !== null || state.pendingVote !== null)
-    return;
+  if (state.role.kind !== 'follower' || state.leaving || state.pendingVote !== null) return;
+  const byDisks = disksDecide(state);
+  // What it may have promised has run out; which terms it voted in is of no interest to disks.
+  if (state.abstention !== null && (!byDisks || now < state.abstention.untilMs)) return;
   if (lowestEligible(view) !== config.self || boundToOther(turn, config.self) !== null) return;
   const { sets } = listOf(config);
-  // Without a majority in sight, or not in the list itself, it cannot win; trying would only raise terms.
+  // Who is in no list leads nobody. Without a majority in sight it cannot win; trying would only raise terms.
+  if (!sets.every((set) => set.includes(config.self))) return;
   const inSight = view.alive.map(({ node }) => node);
-  if (!sets.every((set) => set.includes(config.self)) || !isMajority(sets, inSight)) return;
+  if (byDisks ? !wayIsClear(state) : !isMajority(config, sets, inSight)) return;
   // A live master is never pre-empted, also by a node that may not yet follow it.
   if (master !== null && master.node !== config.self && now < master.heardMs + config.voterMs) return;
   if (!state.standAtOnce) {
@@ -35,12 +40,17 @@ export function standIfDue(turn: Turn): void {
     const settled = now >= state.startedMs + config.settleMs || lower.every((node) => seen(view, node));
     if (!settled || now < state.standNotBeforeMs) return;
   }
-  const term = Math.max(state.knownTerm, state.floorTerm, state.vote.term) + 1;
+  const past = Math.max(state.knownTerm, state.floorTerm, state.vote.term);
+  const term = config.disks === undefined ? past + 1 : ownTermAfter(config.self, past);
   change(turn, {
     knownTerm: term,
     standAtOnce: false,
     role: { kind: 'candidate', term, sets, sentAtMs: now, votes: new Map(), lastAskedMs: now },
   });
+  if (byDisks) {
+    makeBid(turn, term);
+    return;
+  }
   askForVotes(turn, others(config));
   voteForItselfIfEnough(turn);
 }
@@ -48,7 +58,7 @@ export function standIfDue(turn: Turn): void {
 /** The lease is counted from the first asking, whenever the answers come. Who has voted is not asked again. */
 export function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
   const { role, config } = turn.state;
-  if (role.kind !== 'candidate') return;
+  if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
   const { term, sentAtMs } = role;
   const { version } = listOf(config);
   for (const node of nodes) {
@@ -88,8 +98,8 @@ export function onVoteGranted(
  */
 function voteForItselfIfEnough(turn: Turn): void {
   const { role, config, pendingVote } = turn.state;
-  if (role.kind !== 'candidate' || pendingVote !== null) return;
-  if (!isMajority(role.sets, [config.self, ...role.votes.keys()])) return;
+  if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
+  if (pendingVote !== null || !isMajority(config, role.sets, [config.self, ...role.votes.keys()])) return;
   storeVote(turn, role.term, config.self, role.sentAtMs);
 }
 
@@ -112,7 +122,9 @@ export function giveUpCandidacy(turn: Turn, why: string): void {
   const { role, config } = turn.state;
   if (role.kind !== 'candidate') return;
   change(turn, { role: { kind: 'follower' }, standNotBeforeMs: role.sentAtMs + config.candidacyTimeoutMs });
-  note(turn, 'CandidacyFailed', `stood in term ${role.term} with ${role.votes.size} votes of others: ${why}`);
+  const support = disksDecide(turn.state) ? 'by disks' : `with ${role.votes.size} votes of others`;
+  note(turn, 'CandidacyFailed', `stood in term ${role.term} ${support}: ${why}`);
+  letGo(turn);
 }
 
 export function timeOutCandidacy(turn: Turn): void {
@@ -129,5 +141,5 @@ export function elect(turn: Turn, term: number, sealed: string): void {
     giveUpCandidacy(turn, 'its own vote came too late');
     return;
   }
-  becomeMaster(turn, role, sealed);
+  becomeMaster(turn, role, [sealed, ...role.votes.values()]);
 }

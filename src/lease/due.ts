@@ -1,4 +1,5 @@
 /** When the state next changes by itself. */
+import { watchedDisks } from './disks.ts';
 import type { LeaseState } from './state.ts';
 
 /**
@@ -8,6 +9,16 @@ import type { LeaseState } from './state.ts';
 export function leaseDueMs(state: LeaseState): number | null {
   const { role, master, config, abstention, leaving, standAtOnce } = state;
   if (abstention !== null || leaving || standAtOnce || role.kind === 'candidate' || master === null) return null;
-  if (role.kind === 'master') return Math.min(role.lastRenewMs + config.renewMs, role.leaseUntilMs);
-  return master.heardMs + config.voterMs;
+  const disksMs = diskDueMs(state);
+  if (role.kind === 'master') return Math.min(role.lastRenewMs + config.renewMs, role.leaseUntilMs, disksMs);
+  return Math.min(master.heardMs + config.voterMs, disksMs);
+}
+
+function diskDueMs({ disks, config }: LeaseState): number {
+  if (disks === null) return Number.POSITIVE_INFINITY;
+  const dueMs = watchedDisks(disks).flatMap((disk) => {
+    const sight = disks.sights.get(disk);
+    return sight?.busy == null ? [(sight?.readTriedMs ?? Number.NEGATIVE_INFINITY) + config.renewMs] : [];
+  });
+  return Math.min(...dueMs, Number.POSITIVE_INFINITY);
 }

@@ -11,10 +11,19 @@
  *    it may have voted in. It follows a master and may be granted writes meanwhile, but keeps no lease alive.
  * 6. Nobody votes for a candidate whose node list is older than its own, or another of the same version, nor promises less than the
  *    candidate or holder counts on. A mastership keeps to the list (or the two lists) that it was elected over.
+ *
+ * With `quorum: disks` a majority of the quorum set's disks takes the voters' place (disks.ts): what a voter promises, a holder
+ * itself has written there, and all others keep. The rest stays: grants, hand-over, releases, who stands first. The node list
+ * does not change then (roster/index.ts).
+ * 7. A bid is won where it was written before the others' blocks were read, and nothing was found in its way.
+ * 8. What another node's block says counts for L after it was first seen there.
+ * 9. A holder's lease ends R after it made up the block that a majority of the disks has.
+ * 10. Another set decides once a majority of the old one and of the new one have it.
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { ListVersion } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
+import type { DiskBlock, QuorumSet, ReadBlock } from './quorum_set.ts';
 
 export interface LeaseConfig {
   self: NodeId;
@@ -32,6 +41,8 @@ export interface LeaseConfig {
   settleMs: number;
   /** A vote request unanswered by a majority for this long is given up; the next try takes a higher term. */
   candidacyTimeoutMs: number;
+  /** Disks decide. `boot`: UUID of this start of the agent. Left out: nodes do. */
+  disks?: { boot: string };
 }
 
 /** The vote file: fsynced before a vote leaves the node. */
@@ -40,6 +51,8 @@ export interface StoredVote {
   candidate: NodeId | null;
   /** Written by an orderly stop: what was still promised then, on which boot of the kernel, in its BOOTTIME. null: not known. */
   promise: { holder: NodeId | null; untilMs: number; kernelBoot: string } | null;
+  /** Where disks decide: the newest set known. */
+  set?: QuorumSet | undefined;
 }
 
 export type LeaseStart =
@@ -75,6 +88,8 @@ export type LeaseInput =
   | { type: 'message'; from: NodeId; message: LeaseMessage; release?: VerifiedRelease }
   /** The vote asked for by a `store-vote` effect is on disk and sealed. */
   | { type: 'vote-stored'; term: number; candidate: NodeId; sealed: string }
+  /** The disk did not take it. */
+  | { type: 'vote-not-stored'; term: number; candidate: NodeId }
   /** Which nodes may be granted writes now (caught up, not evicted): decided by arrays on the master. */
   | { type: 'grantable'; nodes: readonly NodeId[] }
   /** The agent's answer to `hand-over`: commits are finished, write-enable is dropped, the release is sealed. */
@@ -87,7 +102,17 @@ export type LeaseInput =
   /** Orderly end of the agent: release if holder. */
   | { type: 'leave' }
   /** The lease is of no use (metadata cannot be written, the driver broke): give it up now. */
-  | { type: 'step-down'; reason: string };
+  | { type: 'step-down'; reason: string }
+  /** What the quorum set ought to be, by the newest records: names of disks, the same on every node. */
+  | { type: 'quorum-disks'; disks: readonly string[] }
+  /** Answer to `disk-read`: every node's block; absent: nothing was ever written there. null: it could not be read. */
+  | { type: 'disk-read'; disk: string; id: number; blocks: ReadonlyMap<NodeId, ReadBlock> | null }
+  /** Answer to `disk-write`. `done`: it would survive a power cut of the disk. */
+  | { type: 'disk-written'; disk: string; id: number; done: boolean }
+  /** The vote file of a `store-set` effect is on disk. */
+  | { type: 'set-stored' }
+  /** Answer to `seal-disk-lease`. */
+  | { type: 'disk-lease-sealed'; term: number; sealed: string };
 
 export type LeaseEffect =
   | { type: 'send'; to: NodeId; message: LeaseMessage }
@@ -103,11 +128,26 @@ export type LeaseEffect =
   | { type: 'hand-over'; term: number; to: NodeId | null }
   /** The master this node follows has changed (null: none known). */
   | { type: 'master'; term: number; node: NodeId | null }
+  /**
+   * Read all blocks of this disk, past every cache: what was written before this was asked for must be seen. One operation a disk at
+   * a time; it may take as long as it takes.
+   */
+  | { type: 'disk-read'; disk: string; id: number }
+  /** Write this node's own block. */
+  | { type: 'disk-write'; disk: string; id: number; block: DiskBlock }
+  /** Store with fsync, then answer with `set-stored`. */
+  | { type: 'store-set'; vote: StoredVote }
+  /** Seal what was won: it is the certificate of this term. */
+  | { type: 'seal-disk-lease'; term: number; set: QuorumSet }
+  /** This holder has set another quorum set, or begun to: to be journaled. */
+  | { type: 'quorum-set'; term: number; set: QuorumSet }
   /** Word for journal and log: a refused vote, an abstention, a stale term. */
   | { type: 'note'; name: string; text: string };
 
 export { leaseDueMs } from './due.ts';
+export { type DiskBlock, disksOf, isQuorum, QUORUM_DISKS_MAX, type QuorumSet, type ReadBlock } from './quorum_set.ts';
 export { leaseStart, storedVoteForStop } from './start.ts';
-export type { LeaseState, VoterPromise } from './state.ts';
+export { type LeaseState, type VoterPromise, votesLacking } from './state.ts';
 export { leaseStep } from './step.ts';
-export { certificate, grantMayLastUntilMs, type LeaseSummary, leaseSummary } from './summary.ts';
+export { certificate, type DiskSummary, grantMayLastUntilMs, type LeaseSummary, leaseSummary } from './summary.ts';
+export { ownerOfTerm } from './terms.ts';

@@ -1,6 +1,7 @@
 /** The holder of the lease: renews it, hands out grants, gives it away or loses it (invariants 3 and 4). */
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
+import { disksDecide, heldSinceMs, holdOn, letGo } from './disks.ts';
 import {
   type Candidate,
   change,
@@ -15,12 +16,11 @@ import {
 } from './state.ts';
 import { extendGrant } from './voter.ts';
 
-export function becomeMaster(turn: Turn, candidate: Candidate, ownVote: string): void {
+export function becomeMaster(turn: Turn, candidate: Candidate, certificate: readonly string[]): void {
   const { now } = turn;
   const { config } = turn.state;
   const { term, sets, sentAtMs } = candidate;
   const leaseUntilMs = sentAtMs + config.holderMs;
-  const certificate = [ownVote, ...candidate.votes.values()];
   change(turn, {
     floorTerm: term,
     lastHeldTerm: term,
@@ -58,6 +58,7 @@ function renewAll(turn: Turn): void {
   if (role.kind !== 'master') return;
   change(turn, { role: { ...role, lastRenewMs: turn.now } });
   for (const node of others(config)) renew(turn, node);
+  holdOn(turn);
   extendLease(turn);
 }
 
@@ -115,17 +116,25 @@ export function onFollow(turn: Turn, from: NodeId, follow: Extract<LeaseMessage,
   grantOnAck(turn, from, follow.sentAtMs);
 }
 
-/** Invariant 3: R after the newest sending that a majority (of each list that counts), this node included, has answered. */
-function extendLease(turn: Turn): void {
+/** Invariant 3: the newest sending that a majority (of each list that counts), this node included, has answered. */
+function answeredSinceMs(turn: Turn, role: Master): number | null {
+  const { config } = turn.state;
+  const each = role.sets.map((set) => {
+    const times = set.map((node) => (node === config.self ? turn.now : role.answeredSentAtMs.get(node)));
+    const newestFirst = times.filter((time) => time !== undefined).sort((a, b) => b - a);
+    return newestFirst[majority(config, set) - 1] ?? Number.NEGATIVE_INFINITY;
+  });
+  const sinceMs = Math.min(...each);
+  return sinceMs === Number.NEGATIVE_INFINITY ? null : sinceMs;
+}
+
+/** To R after what its lease rests on: invariant 3 or 9. */
+export function extendLease(turn: Turn): void {
   const { role, config } = turn.state;
   if (role.kind !== 'master') return;
-  const answered = role.sets.map((set) => {
-    const times = set.map((node) => (node === config.self ? turn.now : role.answeredSentAtMs.get(node)));
-    return (
-      times.filter((time) => time !== undefined).sort((a, b) => b - a)[majority(set) - 1] ?? Number.NEGATIVE_INFINITY
-    );
-  });
-  const leaseUntilMs = Math.min(...answered) + config.holderMs;
+  const sinceMs = disksDecide(turn.state) ? heldSinceMs(turn.state) : answeredSinceMs(turn, role);
+  if (sinceMs === null) return;
+  const leaseUntilMs = sinceMs + config.holderMs;
   if (leaseUntilMs <= role.leaseUntilMs) return;
   change(turn, {
     role: { ...role, leaseUntilMs },
@@ -200,10 +209,13 @@ export function loseLease(turn: Turn, reason: string): void {
   // The promise to itself served this lease only.
   if (promise?.holder === config.self) change(turn, { promise: null });
   turn.effects.push({ type: 'lost', term: role.term, reason });
+  letGo(turn);
   setMaster(turn, null);
 }
 
 export function loseIfExpired(turn: Turn): void {
-  const { role } = turn.state;
-  if (role.kind === 'master' && turn.now >= role.leaseUntilMs) loseLease(turn, 'expired: no majority answered in time');
+  const { role, config } = turn.state;
+  if (role.kind !== 'master' || turn.now < role.leaseUntilMs) return;
+  const whose = config.disks === undefined || !disksDecide(turn.state) ? 'majority' : 'majority of the disks';
+  loseLease(turn, `expired: no ${whose} answered in time`);
 }

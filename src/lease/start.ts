@@ -1,4 +1,5 @@
 /** Starting and stopping: what the vote file proves, and what a voter must wait for when it proves nothing (invariant 5). */
+import { disksStart, withSet } from './disks.ts';
 import type { LeaseConfig, LeaseStart, StoredVote } from './index.ts';
 import {
   type Abstention,
@@ -41,7 +42,7 @@ export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number):
     startedMs: now,
     lastNowMs: now,
     view: { alive: [] },
-    knownTerm: Math.max(term, start.termFloor ?? 0),
+    knownTerm: Math.max(term, start.termFloor ?? 0, vote?.set?.version.term ?? 0),
     floorTerm: 0,
     vote: { term, candidate: vote?.candidate ?? null, sealed: null },
     pendingVote: null,
@@ -59,6 +60,7 @@ export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number):
     grantable: [],
     grantUntilMs: null,
     acksSentMs: [],
+    disks: config.disks === undefined ? null : disksStart(config.disks.boot, vote?.set ?? null),
   };
 }
 
@@ -81,7 +83,7 @@ function takenUp(proof: StoredVote['promise'], term: number, now: number): Voter
  */
 function abstention(config: LeaseConfig, vote: StoredVote | null, now: number): Abstention {
   const untilMs = now + config.voterMs;
-  const needed = listOf(config).sets.map((set) => Math.min(set.length - 1, set.length - majority(set) + 1));
+  const needed = listOf(config).sets.map((set) => Math.min(set.length - 1, set.length - majority(config, set) + 1));
   const answersNeeded = vote !== null ? 0 : Math.max(...needed);
   return { untilMs, answersNeeded, answered: [], nextQueryMs: untilMs };
 }
@@ -119,13 +121,13 @@ export function storedVoteForStop(state: LeaseState, kernelBoot: string, now: nu
   const { vote, pendingVote, floorTerm, promise, abstention } = state;
   if (abstention !== null) {
     if (abstention.answersNeeded > 0) return null;
-    return { term: vote.term, candidate: vote.candidate, promise: null };
+    return withSet(state, { term: vote.term, candidate: vote.candidate, promise: null });
   }
   const live = promise !== null && promise.untilMs > now ? promise : null;
   const untilMs = live?.untilMs ?? now;
   const written = { promise: { holder: live?.holder ?? null, untilMs, kernelBoot } };
   // A pending vote may be on the disk already: the file never goes back.
   const last = pendingVote !== null && pendingVote.term >= vote.term ? pendingVote : vote;
-  if (floorTerm > last.term) return { term: floorTerm, candidate: null, ...written };
-  return { term: last.term, candidate: last.candidate, ...written };
+  if (floorTerm > last.term) return withSet(state, { term: floorTerm, candidate: null, ...written });
+  return withSet(state, { term: last.term, candidate: last.candidate, ...written });
 }

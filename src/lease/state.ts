@@ -3,8 +3,9 @@
  * named `their…`, which belong to the node they came from and are only ever given back to it.
  */
 import type { NodeId } from '../arrays/record.ts';
-import { isMajorityOfEach, NO_LIST } from '../roster/list.ts';
+import { NO_LIST } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
+import type { DiskState } from './disks.ts';
 import type { LeaseConfig, LeaseEffect, LeaseView } from './index.ts';
 
 export type RenewMessage = Extract<LeaseMessage, { kind: 'renew' }>;
@@ -106,6 +107,8 @@ export interface LeaseState {
   readonly lastHeldTerm: number;
   readonly grantable: readonly NodeId[];
   readonly grantUntilMs: number | null;
+  /** null: nodes decide. */
+  readonly disks: DiskState | null;
   /** When this start of the agent sent its recent acks: a grant that answers none of them is not for it (invariant 4). */
   readonly acksSentMs: readonly number[];
 }
@@ -131,12 +134,27 @@ export function listOf(config: LeaseConfig): NonNullable<LeaseConfig['list']> {
   return config.list ?? { version: NO_LIST, sets: [config.nodes] };
 }
 
-export function isMajority(sets: Sets, nodes: Iterable<NodeId>): boolean {
-  return isMajorityOfEach(sets, nodes);
+/** Where disks are to decide, votes do so only until a set of them is known, and then by all nodes: docs/quorum.md, "The first set". */
+function votesNeeded(nodes: number, byDisks: boolean): number {
+  return byDisks ? nodes : Math.floor(nodes / 2) + 1;
 }
 
-export function majority(set: readonly NodeId[]): number {
-  return Math.floor(set.length / 2) + 1;
+/** null: these elect a master, as a majority of any one of the lists. Else how many votes it takes. */
+export function votesLacking(lists: Sets, voters: ReadonlySet<NodeId>, byDisks: boolean): number | null {
+  const needed = (list: readonly NodeId[]): number => votesNeeded(list.length, byDisks);
+  if (lists.some((list) => list.filter((node) => voters.has(node)).length >= needed(list))) return null;
+  return needed(lists[0] ?? []);
+}
+
+/** Of one list. */
+export function majority(config: LeaseConfig, set: readonly NodeId[]): number {
+  return votesNeeded(set.length, config.disks !== undefined);
+}
+
+/** Of each of the lists. */
+export function isMajority(config: LeaseConfig, sets: Sets, nodes: Iterable<NodeId>): boolean {
+  const there = new Set(nodes);
+  return sets.every((set) => set.filter((node) => there.has(node)).length >= majority(config, set));
 }
 
 export function others(config: LeaseConfig): NodeId[] {

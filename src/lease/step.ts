@@ -11,6 +11,15 @@ import {
   standIfDue,
   timeOutCandidacy,
 } from './candidate.ts';
+import {
+  considerSet,
+  onDiskLeaseSealed,
+  onDiskRead,
+  onDiskWritten,
+  onSetStored,
+  onWantedDisks,
+  operate,
+} from './disks.ts';
 import type { LeaseConfig, LeaseEffect, LeaseInput, VerifiedRelease } from './index.ts';
 import {
   handOverIfDue,
@@ -27,7 +36,7 @@ import {
 } from './master.ts';
 import { abstain, onTermAnswer } from './start.ts';
 import { change, knowTerm, type LeaseState, listOf, note, others, seen, send, setMaster, type Turn } from './state.ts';
-import { onRelease, onRenew, onVoteRequest, onVoteStored } from './voter.ts';
+import { onRelease, onRenew, onVoteNotStored, onVoteRequest, onVoteStored } from './voter.ts';
 
 /**
  * `now`: BOOTTIME in ms, read when the input is taken up, before any effect of the step is performed. Throws when it goes
@@ -60,6 +69,8 @@ function take(turn: Turn, input: LeaseInput): void {
       askAgainIfDue(turn);
       renewIfDue(turn);
       handOverIfDue(turn);
+      considerSet(turn);
+      operate(turn);
       return;
     case 'view': {
       const before = turn.state.view;
@@ -76,6 +87,9 @@ function take(turn: Turn, input: LeaseInput): void {
       return;
     case 'vote-stored':
       onVoteStored(turn, input.term, input.candidate, input.sealed);
+      return;
+    case 'vote-not-stored':
+      onVoteNotStored(turn, input.term, input.candidate);
       return;
     case 'grantable':
       onGrantable(turn, input.nodes);
@@ -96,6 +110,21 @@ function take(turn: Turn, input: LeaseInput): void {
       loseLease(turn, input.reason);
       // Who can lead no more is made ineligible by the agent; this only keeps a node that still can from insisting.
       change(turn, { standNotBeforeMs: turn.now + turn.state.config.voterMs });
+      return;
+    case 'quorum-disks':
+      onWantedDisks(turn, input.disks);
+      return;
+    case 'disk-read':
+      onDiskRead(turn, input.disk, input.id, input.blocks);
+      return;
+    case 'disk-written':
+      onDiskWritten(turn, input.disk, input.id, input.done);
+      return;
+    case 'set-stored':
+      onSetStored(turn);
+      return;
+    case 'disk-lease-sealed':
+      onDiskLeaseSealed(turn, input.term, input.sealed);
       return;
   }
 }

@@ -1,5 +1,7 @@
 /** What others may read of the state. */
 import type { NodeId } from '../arrays/record.ts';
+import { answers, seesQuorum, watchedDisks } from './disks.ts';
+import type { QuorumSet, ReadBlock } from './quorum_set.ts';
 import type { LeaseState, VoterPromise } from './state.ts';
 
 export interface LeaseSummary {
@@ -15,6 +17,17 @@ export interface LeaseSummary {
   promise: VoterPromise | null;
   /** Not null: this voter abstains, at least until then and for as long as `answersMissing` others have not told their terms. */
   abstains: { untilMs: number; answersMissing: number } | null;
+  /** null: nodes decide. */
+  disks: DiskSummary | null;
+}
+
+export interface DiskSummary {
+  /** null: none is known yet, and all nodes have to agree. */
+  set: QuorumSet | null;
+  /** Enough of the set's disks answer. */
+  quorate: boolean;
+  /** Each disk that is looked at; `blocks`: others', as they were last read. */
+  disks: { disk: string; answers: boolean; blocks: ReadonlyMap<NodeId, ReadBlock> }[];
 }
 
 export function leaseSummary(state: LeaseState): LeaseSummary {
@@ -33,6 +46,19 @@ export function leaseSummary(state: LeaseState): LeaseSummary {
             untilMs: abstention.untilMs,
             answersMissing: Math.max(0, abstention.answersNeeded - abstention.answered.length),
           },
+    disks: diskSummary(state),
+  };
+}
+
+function diskSummary(state: LeaseState): DiskSummary | null {
+  const { disks } = state;
+  if (disks === null) return null;
+  const blocksOn = (disk: string): ReadonlyMap<NodeId, ReadBlock> =>
+    new Map([...(disks.sights.get(disk)?.blocks ?? [])].map(([node, { block }]) => [node, block]));
+  return {
+    set: disks.set,
+    quorate: seesQuorum(state),
+    disks: watchedDisks(disks).map((disk) => ({ disk, answers: answers(state, disk), blocks: blocksOn(disk) })),
   };
 }
 

@@ -3,6 +3,7 @@ import type { NodeId } from '../arrays/record.ts';
 import { compareLists, sameList } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import { elect, giveUpCandidacy } from './candidate.ts';
+import { disksDecide, onDiskRelease, withSet } from './disks.ts';
 import { loseLease } from './master.ts';
 import {
   boundToOther,
@@ -42,7 +43,8 @@ export function onVoteRequest(turn: Turn, from: NodeId, request: VoteRequest): v
 
 function whyRefuse(turn: Turn, candidate: NodeId, term: number): Refusal | null {
   const { abstention, floorTerm, vote, pendingVote, view } = turn.state;
-  if (abstention !== null) return 'abstaining';
+  // Who knows a quorum set votes no more: so nobody holds a lease by votes beside one by disks.
+  if (abstention !== null || disksDecide(turn.state)) return 'abstaining';
   const again = term === vote.term && candidate === vote.candidate;
   if (term === vote.term && !again) return 'voted';
   if (term < vote.term || term < floorTerm || (term === floorTerm && !again)) return 'stale-term';
@@ -64,7 +66,7 @@ function isListRefused(turn: Turn, { list, voterMs }: VoteRequest): boolean {
 
 export function storeVote(turn: Turn, term: number, candidate: NodeId, theirSentAtMs: number | null): void {
   change(turn, { pendingVote: { term, candidate, theirSentAtMs, renew: null } });
-  turn.effects.push({ type: 'store-vote', vote: { term, candidate, promise: null } });
+  turn.effects.push({ type: 'store-vote', vote: withSet(turn.state, { term, candidate, promise: null }) });
 }
 
 /** Invariant 1: only here, with the vote on disk, may it leave. Nothing else was promised while the disk was writing. */
@@ -79,6 +81,17 @@ export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed
     promiseAndVote(turn, candidate, term, pending.theirSentAtMs, sealed);
   }
   if (pending.renew !== null) onRenew(turn, pending.renew.from, pending.renew.message);
+}
+
+/**
+ * It is not given, and this node is free again to follow, to vote and to stand. The renewal that came meanwhile is not looked at: it
+ * might ask for the same disk at once, and the next one comes soon.
+ */
+export function onVoteNotStored(turn: Turn, term: number, candidate: NodeId): void {
+  const { pendingVote, config } = turn.state;
+  if (pendingVote === null || pendingVote.term !== term || pendingVote.candidate !== candidate) return;
+  change(turn, { pendingVote: null });
+  if (candidate === config.self) giveUpCandidacy(turn, 'its own vote could not be stored');
 }
 
 function promiseAndVote(turn: Turn, candidate: NodeId, term: number, theirSentAtMs: number, sealed: string): void {
@@ -159,6 +172,7 @@ export function onRelease(
   if (release.holder === config.self || release.term <= releasedTerm) return;
   knowTerm(turn, release.term);
   change(turn, { releasedTerm: release.term });
+  onDiskRelease(turn, release.holder, release.term);
   if (promise?.holder === release.holder && promise.term <= release.term) change(turn, { promise: null });
   if (master !== null && master.node === release.holder && master.term <= release.term) setMaster(turn, null);
   if (release.to !== config.self) return;

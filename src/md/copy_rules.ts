@@ -115,7 +115,10 @@ export function demandAttachable(
   fromSector: number,
 ): void {
   const { md } = seen;
-  if (seen.degraded === 0)
+  const present = seen.members.find((other) => other.uuid === member.uuid);
+  // Filled by a copy that counts no more.
+  const again = present?.inSync === true && present.slot === member.slot;
+  if (seen.degraded === 0 && !again)
     throw new MdError('EBUSY', `${md}: every slot has a member in sync; there is nothing to rebuild`);
   if (!Number.isSafeInteger(fromSector) || fromSector < 0 || fromSector > record.componentSectors)
     throw new MdError(
@@ -125,8 +128,8 @@ export function demandAttachable(
   const inSlot = seen.members.find((other) => other.slot === member.slot && other.uuid !== member.uuid);
   if (inSlot !== undefined)
     throw new MdError('EBUSY', `${md}: slot ${member.slot} is taken by ${inSlot.device}; remove that first`);
-  const present = seen.members.find((other) => other.uuid === member.uuid);
-  if (present !== undefined && (present.faulty || present.inSync || (present.slot ?? member.slot) !== member.slot))
+  if (present === undefined || again) return;
+  if (present.faulty || present.inSync || (present.slot ?? member.slot) !== member.slot)
     throw new MdError('EBUSY', `${md}: ${present.device} is ${wordFor(present)} here; fail and remove it first`);
 }
 
@@ -166,6 +169,15 @@ export function demandSlots(seen: ArrayObservation, { level, raidDisks }: ArrayR
     throw new MdError('EBUSY', `${md}: ${taken.length} members are in slots, ${raidDisks} slots would be left`);
 }
 
+/** Its bitmap may be laid anew. @throws MdError EBUSY, EAGAIN */
+export function demandBitmapFree(seen: ArrayObservation): void {
+  demandMovable(seen, 'laying its bitmap anew');
+  // md is not frozen meanwhile, and would rebuild it.
+  const rebuilding = seen.members.find((member) => member.rebuilding);
+  if (rebuilding !== undefined)
+    throw new MdError('EBUSY', `${seen.md}: ${rebuilding.device} is being rebuilt; its bitmap cannot be laid anew now`);
+}
+
 /** @throws MdError EINVAL, EBUSY, EAGAIN */
 export function demandSize(seen: ArrayObservation, record: ArrayRecord): void {
   const { md, sizeSectors } = seen;
@@ -175,8 +187,8 @@ export function demandSize(seen: ArrayObservation, record: ArrayRecord): void {
       'EINVAL',
       `${md}: the size of ${record.level} cannot be changed here; only raid1 and raid10 can grow`,
     );
-  if (seen.bitmap)
-    throw new MdError('EINVAL', `${md}: it keeps a bitmap here, whose chunks md may make larger with it`);
+  if (seen.bitmap !== null)
+    throw new MdError('EBUSY', `${md}: it keeps a bitmap here, whose chunks md may make larger; take that away first`);
   if (wanted <= sizeSectors)
     throw new MdError('EINVAL', `${md}: it has ${sizeSectors} sectors, ${wanted} are not more; it can only grow`);
   demandMovable(seen, `making it ${wanted} sectors large`);

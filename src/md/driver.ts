@@ -106,7 +106,7 @@ export interface MemberObservation {
   /** In a slot and neither in sync nor faulty: this node's writes reach it, nothing is read from it. */
   rebuilding: boolean;
   faulty: boolean;
-  /** Gate B: a failure that user space has not answered yet. */
+  /** Gate B: a failure that user space has not answered yet; not faulty: a write to it failed, and waits. */
   blocked: boolean;
   path: MemberPath;
 }
@@ -135,8 +135,8 @@ export interface ArrayObservation {
   raidDisks: number;
   /** Of /dev/mdX. */
   sizeSectors: number;
-  /** md keeps this node's bitmap on the members. */
-  bitmap: boolean;
+  /** That md keeps on the members for this node, from their sector `sector` on; null: none. */
+  bitmap: { sector: number; chunkSectors: number } | null;
   members: MemberObservation[];
 }
 
@@ -150,6 +150,22 @@ export interface MetadataResult {
   path: string;
   /** null: durable. `code`: errno name, or `ELEASE` when the guard refused because the lease had ended. */
   error: { code: string; text: string } | null;
+}
+
+/** Write exclusive, registrants only, as SPC-4 numbers the types of reservations. */
+export const REGISTRANTS_ONLY = 5;
+
+/** Who may write to a disk, by the disk's own word. Keys: 16 hexadecimal digits. */
+export interface DiskReservations {
+  /** Grows with each change of a registration. */
+  generation: number;
+  keys: string[];
+  /** null: nothing is reserved. */
+  holder: string | null;
+  /** SPC-4's number; 0: nothing is reserved. */
+  type: number;
+  /** Registrations outlive a loss of the disk's power. */
+  persists: boolean;
 }
 
 /** Raised by driver calls. `code`: errno name, `EGRANT`/`ELEASE` (guard refused), `ETIMEDOUT` (a suspend did not return). */
@@ -203,8 +219,27 @@ export interface MdDriver {
 
   /** Write to members; each device's writes in the order given, devices in parallel; O_DIRECT + DSYNC; refused without a live lease. */
   writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]>;
+  /**
+   * This node's own block (4 KiB; docs/quorum.md), durable on return. Needs no lease: it is how one is got. Waits for no metadata write.
+   * @throws MdError
+   */
+  writeNodeBlock(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void>;
   /** O_DIRECT read. Offset and length: multiples of 4096. */
   readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array>;
+
+  /**
+   * Reservations of a disk. Of all five: EOPNOTSUPP: it has none; EBADE: refused, because this node is not registered with that
+   * key; ENOLINK, EIO…: it did not answer.
+   */
+  readReservations(path: string): Promise<DiskReservations>;
+  /** Whatever key this node had on the disk before is replaced. */
+  registerKey(path: string, key: string): Promise<void>;
+  /** `REGISTRANTS_ONLY`. Held so by another registrant: done. */
+  reserve(path: string, key: string): Promise<void>;
+  /** Takes the victim's key off the disk and aborts its I/O under way; from then on its writes end with an error. */
+  preemptKey(path: string, key: string, victim: string): Promise<void>;
+  /** Takes all keys off, the reservation with them. */
+  clearReservations(path: string, key: string): Promise<void>;
 
   /** Names of all md arrays running on this node (any metadata), e.g. to refuse `adopt` of a running one. */
   running(): { md: string; metadata: string; devices: string[] }[];
@@ -219,8 +254,9 @@ export interface MdDriver {
    * Degraded is fine; fewer than the level needs is MdError('EINVAL').
    *
    * `bitmap` set → md keeps this node's bitmap there, where it can (see the observation's `bitmap`). Marks that an earlier boot left
-   * in it are kept, for the resync, where the record has this node resync; else md drops them in a while: they must be of
-   * no use to anybody any more.
+   * in it are kept, for the resync, where the record has this node resync, and where the array is not whole, for the member that
+   * comes back; else md drops them in a while: they must be of no use to anybody any more. A rebuilding member that lacks only
+   * what is marked is left out: `attachRebuilding`.
    */
   assemble(record: ArrayRecord, devices: ReadonlyMap<string, string>): Promise<void>;
   /** EBUSY if in use (mounted, held by another device). */
@@ -276,8 +312,8 @@ export interface MdDriver {
   extendCopy(md: string, toSector: number | null): Promise<void>;
   /**
    * Give a member a slot to be rebuilt in: this node's writes reach it from now on, nothing is read from it. A spare gets the
-   * slot. Rebuilding already, from another sector: moved there, for which the array must be held (EBUSY) and the grant live
-   * (EGRANT). While frozen only (EBUSY).
+   * slot. Rebuilding already, from another sector, or in sync: moved there, for which the array must be held (EBUSY) and the grant live
+   * (EGRANT). While frozen only (EBUSY). If the record's recovery goes by marks, a copy by this node copies what is marked alone.
    * @param fromSector of the component: what lies before is in sync
    */
   attachRebuilding(
@@ -306,6 +342,12 @@ export interface MdDriver {
    * ENOSPC: a disk here has no room for it.
    */
   setSize(md: string, record: ArrayRecord): Promise<void>;
+  /**
+   * Keep this node's bitmap where the record has it, or none (null too) from now on: one without marks. Nothing where the kernel
+   * shows no files for one. As `activate`: frozen, held, no gate closed, a live grant; EBUSY too while a member is rebuilding,
+   * which md would go on with.
+   */
+  setBitmap(md: string, record: ArrayRecord | null): Promise<void>;
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */
   freeze(md: string): Promise<void>;
 

@@ -5,17 +5,13 @@
  * legs. So what a crash has left different is marked on every leg that was in use. One of them may have had its bits from
  * before the other came, so all are read, and a bit counts wherever it is found.
  */
-import type { ArrayRecord, BitmapPlace, NodeId } from '../arrays/record.ts';
+import { type ArrayRecord, type BitmapPlace, bitmapSector, type NodeId } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import type { MdDriver, SectorRange } from './driver.ts';
 
 const BLOCK_BYTES = 4096;
 /** Small enough that the event loop, and leases with it, does not stand still for it. */
 const PIECE_BYTES = 64 * 1024;
-
-export function bitmapSector(place: BitmapPlace, node: NodeId): number {
-  return place.firstSector + (node - 1) * place.sectorsPerNode;
-}
 
 /** Of one node's bits, in bytes. */
 export function bitmapBytes(record: ArrayRecord, place: BitmapPlace): number {

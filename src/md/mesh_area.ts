@@ -104,16 +104,38 @@ export function meshGeometry(placement: MeshPlacement, nodeSlots: number): MeshG
  * @param members not empty @param sectors how much the bits stand for
  */
 export function bitmapPlace(members: readonly MeshGeometry[], sectors: number): BitmapPlace | null {
+  const room = bitmapRoom(members);
+  if (room === null || sectors <= 0) return null;
+  let chunkSectors = CHUNK_SECTORS_MIN;
+  const bits = (): number => Math.ceil(sectors / chunkSectors);
+  while (chunkSectors < CHUNK_SECTORS_USUAL_MAX && bits() > NODE_BLOCK_BYTES * 8) chunkSectors *= 2;
+  while (bits() > room.sectorsPerNode * SECTOR_BITS) chunkSectors *= 2;
+  return { ...room, chunkSectors };
+}
+
+/** As `bitmapPlace`, with this chunk; or why it cannot be, in words. */
+export function bitmapPlaceOf(
+  members: readonly MeshGeometry[],
+  sectors: number,
+  chunkKib: number,
+): BitmapPlace | string {
+  const chunkSectors = chunkKib * 2;
+  const finest = bitmapPlace(members, sectors);
+  if (finest === null) return 'no member has room for bitmaps';
+  if (chunkSectors < CHUNK_SECTORS_MIN || !Number.isInteger(Math.log2(chunkSectors)))
+    return `a bit cannot stand for ${chunkKib} KiB; give a power of two from ${CHUNK_SECTORS_MIN / 2} KiB on`;
+  const bits = finest.sectorsPerNode * SECTOR_BITS;
+  if (Math.ceil(sectors / chunkSectors) > bits)
+    return `with ${chunkKib} KiB a bit there are more than the ${bits} bits that a node has room for; give a larger chunk`;
+  return { ...finest, chunkSectors };
+}
+
+function bitmapRoom(members: readonly MeshGeometry[]): Omit<BitmapPlace, 'chunkSectors'> | null {
   const firstSector = Math.max(...members.map(({ bitmapsSector }) => bitmapsSector));
   const nodeSlots = Math.max(...members.map((member) => member.nodeSlots));
   const ends = members.map((member) => member.startSector + member.lengthSectors);
   const sectorsPerNode = downToBlock(Math.floor((Math.min(...ends) - firstSector) / nodeSlots));
-  if (sectorsPerNode < BLOCK_SECTORS || sectors <= 0) return null;
-  let chunkSectors = CHUNK_SECTORS_MIN;
-  const bits = (): number => Math.ceil(sectors / chunkSectors);
-  while (chunkSectors < CHUNK_SECTORS_USUAL_MAX && bits() > NODE_BLOCK_BYTES * 8) chunkSectors *= 2;
-  while (bits() > sectorsPerNode * SECTOR_BITS) chunkSectors *= 2;
-  return { firstSector, sectorsPerNode, chunkSectors };
+  return sectorsPerNode < BLOCK_SECTORS ? null : { firstSector, sectorsPerNode };
 }
 
 /** Whether a member's mesh area has its bitmaps where the others have them. */

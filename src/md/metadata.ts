@@ -10,7 +10,7 @@
  * copies are written in turn, so a torn header leaves the one before whole. A superblock *newer* than every header was
  * therefore written by somebody else (mdadm on a host that cleared the bit), and is told, never believed.
  */
-import { isRedundant } from '../arrays/levels.ts';
+import { isRedundant, nodeSlotsOf } from '../arrays/levels.ts';
 import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import type { Disk, MeshHeader, MetadataWrite, Superblock } from './driver.ts';
 import {
@@ -322,7 +322,6 @@ export interface CommitWrites {
   record: ArrayRecord;
   clusterUuid: string;
   clusterName: string;
-  nodeSlots: number;
   /** member uuid → path. Members that are not in it are not written. */
   devices: ReadonlyMap<string, string>;
   /** Superblocks as they stand on the members now; see `superblocksFor`. Needed for adopted arrays: the mesh area's place hangs on them. */
@@ -373,7 +372,8 @@ function headerSectorsOf(placement: MeshPlacement, path: string): [number, numbe
  * @throws Error when the mesh area does not fit on a member
  */
 export function writesFor(commit: CommitWrites): MetadataWrite[] {
-  const { record, clusterUuid, clusterName, nodeSlots, devices, meshSequence } = commit;
+  const { record, clusterUuid, clusterName, devices, meshSequence } = commit;
+  const nodeSlots = nodeSlotsOf(record);
   const header = encodeMeshHeader({ clusterUuid, clusterName, record, nodeSlots }, meshSequence);
   const superblocks = superblocksFor(record, true, commit.existing);
   const writes: MetadataWrite[] = [];

@@ -9,6 +9,7 @@ export type {
   NativeGuard,
   NativeGuardEvent,
   NativeGuardOptions,
+  NativeReservations,
   NativeStanding,
   NativeWatcher,
 } from '../../native-addon/index.d.ts';
@@ -22,6 +23,7 @@ const FUNCTIONS = [
   'writeFile',
   'watch',
   'readDirect',
+  'writeDirect',
   'deviceSize',
   'arrayInfo',
   'stopArray',
@@ -33,6 +35,11 @@ const FUNCTIONS = [
   'dmMessage',
   'dmStatus',
   'dmTable',
+  'readReservations',
+  'registerKey',
+  'reserve',
+  'preemptAndAbort',
+  'clearReservations',
   'sdNotify',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];

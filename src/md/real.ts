@@ -10,10 +10,12 @@
  */
 import { readFileSync } from 'node:fs';
 import { arraySectors } from '../arrays/levels.ts';
+import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import {
   activeAlready,
   demandAttachable,
+  demandBitmapFree,
   demandCopy,
   demandFrozen,
   demandHeld,
@@ -29,6 +31,7 @@ import {
   type ArrayObservation,
   type CopyOrder,
   type Disk,
+  type DiskReservations,
   type Guard,
   type MdDriver,
   MdError,
@@ -36,10 +39,12 @@ import {
   type MetadataWrite,
   type SectorRange,
 } from './driver.ts';
+import { readMarks } from './marks.ts';
+import { NODE_BLOCK_BYTES } from './mesh_area.ts';
 import type { NativeAddon } from './native.ts';
 import { RealArray } from './real_array.ts';
-import { loadModules, planAssembly, startArray } from './real_assembly.ts';
-import { type BlockDevice, Disks, resolveDevice } from './real_disks.ts';
+import { hasBitmapFiles, loadModules, planAssembly, startArray } from './real_assembly.ts';
+import { type BlockDevice, Disks, errorCode, errorText, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { MemberPaths, memberUuidOf } from './real_paths.ts';
@@ -167,8 +172,38 @@ class RealDriver implements MdDriver {
     return this.#disks.readMetadata(path, offsetBytes, lengthBytes);
   }
 
+  async writeNodeBlock(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void> {
+    if (offsetBytes % NODE_BLOCK_BYTES !== 0 || bytes.length !== NODE_BLOCK_BYTES)
+      throw new MdError('EINVAL', `disk ${path}: ${bytes.length} bytes at ${offsetBytes} are not a node's block`);
+    try {
+      await this.#native.writeDirect(path, offsetBytes, bytes);
+    } catch (error) {
+      throw new MdError(errorCode(error), `disk ${path}: this node's block: ${errorText(error)}`);
+    }
+  }
+
   writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
     return this.#guard.writeMetadata(writes);
+  }
+
+  readReservations(path: string): Promise<DiskReservations> {
+    return asMdError(this.#native.readReservations(path));
+  }
+
+  registerKey(path: string, key: string): Promise<void> {
+    return asMdError(this.#native.registerKey(path, key));
+  }
+
+  reserve(path: string, key: string): Promise<void> {
+    return asMdError(this.#native.reserve(path, key));
+  }
+
+  preemptKey(path: string, key: string, victim: string): Promise<void> {
+    return asMdError(this.#native.preemptAndAbort(path, key, victim));
+  }
+
+  clearReservations(path: string, key: string): Promise<void> {
+    return asMdError(this.#native.clearReservations(path, key));
   }
 
   running(): { md: string; metadata: string; devices: string[] }[] {
@@ -249,16 +284,35 @@ class RealDriver implements MdDriver {
       );
       const members = planAssembly(record, devices);
       await loadModules(record.level);
+      const marks = await this.#ownMarks(record, paths);
       await startArray(record, this.#node, members, this.#readFiles, this.#store, this.#paths);
+      const array = this.#array(md);
       try {
-        await this.#guard.register(this.#array(md).read(), true);
+        await this.#spreadMarks(array, record, marks);
+        await this.#guard.register(array.read(), true);
       } catch (error) {
-        await this.#array(md)
-          .stop()
-          .catch(() => undefined);
+        await array.stop().catch(() => undefined);
         throw error;
       }
     });
+  }
+
+  /** Those that are to be kept, off all members: md reads the first alone, which may have come later than they. */
+  async #ownMarks(record: ArrayRecord, paths: ReadonlyMap<string, string>): Promise<SectorRange[]> {
+    if (record.bitmap === null || isWhole(record)) return [];
+    const seen = record.members.filter(({ uuid }) => paths.has(uuid));
+    return readMarks(this, { ...record, members: seen }, [this.#node], paths);
+  }
+
+  /** The same marks on all members: else one that is left alone later may lack what md believes to be on disk. */
+  async #spreadMarks(array: RealArray, record: ArrayRecord, marks: readonly SectorRange[]): Promise<void> {
+    const { resyncStartSector, bitmap, degraded } = array.read();
+    if (bitmap === null) return;
+    if (marks.length > 0) {
+      await array.mark(marks);
+      await array.setResyncStart(resyncStartSector);
+    } else if (isWhole(record) && degraded === 0 && record.resync?.by !== this.#node)
+      await array.setBitmap(record, this.#node);
   }
 
   stop(md: string): Promise<void> {
@@ -279,15 +333,16 @@ class RealDriver implements MdDriver {
   async answerGates(md: string, settled?: readonly string[]): Promise<void> {
     try {
       const array = this.#array(md).read();
-      if (settled !== undefined) {
-        for (const member of array.members) {
-          const uuid = this.#uuidOf(member);
-          if (!member.states.has('blocked') || (uuid !== null && settled.includes(uuid))) continue;
-          throw new MdError(
-            'EAGAIN',
-            `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`,
-          );
-        }
+      for (const member of array.members) {
+        if (!member.states.has('blocked')) continue;
+        const uuid = this.#uuidOf(member);
+        const agreed = settled === undefined || (uuid !== null && settled.includes(uuid));
+        // Not faulty: writes to it have failed, and an answer would tell them as done.
+        if (agreed && member.states.has('faulty')) continue;
+        throw new MdError(
+          'EAGAIN',
+          `${md}: ${this.#paths.diskOf(member).device} has failed meanwhile; nothing is answered`,
+        );
       }
       await this.#guard.answerGates(array);
     } finally {
@@ -396,19 +451,20 @@ class RealDriver implements MdDriver {
       const seen = this.#observation(state);
       demandFrozen(seen, `attaching ${device.path} as rebuilding`);
       demandAttachable(seen, record, member, fromSector);
-      const place = { slot: member.slot, recoverySector: fromSector };
+      const place = { slot: member.slot, recoverySector: fromSector, byMarks: fillsByMarks(record.resync) };
       const present = state.members.find((candidate) => this.#uuidOf(candidate) === memberUuid);
       if (present === undefined) {
         this.#guard.registerMember(md, await array.attachRebuilding(member, device, place));
       } else if (present.slot === null) await array.enterSlot(present.device, place);
-      else if (readRecoveryStarts(md, [present], this.#readFiles)[0] !== fromSector) {
+      else if (present.states.has('in_sync') || readRecoveryStarts(md, [present], this.#readFiles)[0] !== fromSector) {
         const moving = `moving ${device.path} to sector ${fromSector}`;
         demandHeld(seen, moving);
         demandOpenGates(seen, moving);
-        await this.#move(array, state, async () => {
+        const moves = async (): Promise<void> => {
           await array.leaveSlot(present.device, () => this.#guard.answer(md, [present.device]));
           await array.enterAgain(present.device, place);
-        });
+        };
+        await this.#move(array, state, moves, present);
       }
     });
   }
@@ -424,7 +480,9 @@ class RealDriver implements MdDriver {
       const rebuilding = state.members.filter(isRebuilding);
       const sectors = readRecoveryStarts(md, rebuilding, this.#readFiles);
       const others = rebuilding.flatMap(({ device, slot: own }, index) =>
-        device === name || own === null ? [] : [{ device, slot: own, recoverySector: sectors[index] ?? 0 }],
+        device === name || own === null
+          ? []
+          : [{ device, slot: own, recoverySector: sectors[index] ?? 0, byMarks: false }],
       );
       await this.#move(array, state, async () => {
         // Whatever else md finds to rebuild, it would rebuild now, by copying.
@@ -432,7 +490,7 @@ class RealDriver implements MdDriver {
         if (inSlots < record.raidDisks) for (const spare of array.idleSpares()) await this.#leave(array, spare);
         for (const device of [name, ...others.map((other) => other.device)])
           await array.leaveSlot(device, () => this.#guard.answer(md, [device]));
-        await array.enterAgain(name, { slot, recoverySector: record.componentSectors });
+        await array.enterAgain(name, { slot, recoverySector: record.componentSectors, byMarks: false });
         await array.recoverNothing(name);
         for (const other of others) await array.enterAgain(other.device, other);
         // The end of a recovery closes gate A.
@@ -492,13 +550,28 @@ class RealDriver implements MdDriver {
     });
   }
 
+  setBitmap(md: string, record: ArrayRecord | null): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      const state = array.read();
+      const seen = this.#observation(state);
+      demandBitmapFree(seen);
+      if (!hasBitmapFiles(md)) return;
+      if (seen.degraded > 0) for (const spare of array.idleSpares()) await this.#leave(array, spare);
+      await this.#move(array, state, async () => {
+        await array.setBitmap(record, this.#node);
+        if (array.read().arrayState === 'write-pending') await this.#guard.answer(md, []);
+      });
+    });
+  }
+
   /** Members leave their slots and come back, without anybody taking it for failures. */
-  async #move(array: RealArray, state: SysfsArray, moves: () => Promise<void>): Promise<void> {
+  async #move(array: RealArray, state: SysfsArray, moves: () => Promise<void>, also?: SysfsMember): Promise<void> {
     const { md } = array;
     this.#guard.demandGrant(md, 'no member moved');
     const slots = new Map<string, number>();
     for (const member of state.members)
-      if (isRebuilding(member) && member.slot !== null) slots.set(member.device, member.slot);
+      if ((isRebuilding(member) || member === also) && member.slot !== null) slots.set(member.device, member.slot);
     this.#moving.set(md, slots);
     try {
       await moves();
@@ -616,4 +689,12 @@ class RealDriver implements MdDriver {
 function oursRunning(array: SysfsArray | null): SysfsArray | null {
   if (array === null || array.metadata !== METADATA_VERSION) return null;
   return ['clear', 'inactive'].includes(array.arrayState) ? null : array;
+}
+
+async function asMdError<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    throw new MdError(errorCode(error), errorText(error));
+  }
 }

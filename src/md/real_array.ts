@@ -3,11 +3,12 @@
  * lanes and without the guard: those are the driver's.
  */
 import { readFileSync } from 'node:fs';
-import type { MemberRecord } from '../arrays/record.ts';
+import type { ArrayRecord, BitmapPlace, MemberRecord, NodeId } from '../arrays/record.ts';
+import { copySectors } from '../arrays/windows.ts';
 import { demandStop } from './copy_rules.ts';
 import { type CopyOrder, MdError, type SectorRange } from './driver.ts';
 import type { NativeAddon } from './native.ts';
-import { attach, clearArray, enterSlot, type Place } from './real_assembly.ts';
+import { attach, clearArray, enterSlot, LOCATION_PATIENCE_MS, layBitmap, type Place } from './real_assembly.ts';
 import { type BlockDevice, errorCode, errorText } from './real_disks.ts';
 import { type MemberPaths, memberUuidOf } from './real_paths.ts';
 import {
@@ -38,6 +39,8 @@ const SOON_MS = 1;
 const UNLIMITED_KIB_PER_SECOND = '1000000000';
 const ACTIONS = { resync: 'resync', recovery: 'recover', check: 'check', repair: 'repair' } as const;
 
+/** md keeps bits in pages, and writes each as a whole. */
+const BITS_A_BLOCK = 4096 * 8;
 /** sysfs takes a page in one write. */
 const WORDS_MAX = 3000;
 
@@ -234,12 +237,11 @@ export class RealArray {
 
   /** @throws MdError EINVAL without a bitmap */
   async mark(ranges: readonly SectorRange[]): Promise<void> {
-    const [text] = this.#readFiles([`${arrayDirectory(this.md)}/bitmap/chunksize`]);
-    const chunkSectors = Number(text ?? 0) / 512;
+    const { bitmap } = this.read();
     // What has no bitmap takes the bits, and forgets them.
-    if (!this.read().bitmap || !(chunkSectors > 0))
+    if (bitmap === null || !(bitmap.chunkSectors > 0))
       throw new MdError('EINVAL', `${this.md}: it has no bitmap on this node to mark anything in`);
-    for (const words of wordsOf(ranges, chunkSectors))
+    for (const words of wordsOf(ranges, bitmap.chunkSectors))
       await this.#set('bitmap_set_bits', words, 'marking what may differ');
   }
 
@@ -370,6 +372,41 @@ export class RealArray {
       String(componentSectors / 2),
       `growing it to ${componentSectors} sectors a member`,
     );
+  }
+
+  /**
+   * `location` is refused while any recovery flag is set, frozen included, and md drops marks only as it loads a bitmap without a
+   * resync_start (location_store and md_bitmap_load, drivers/md/md-bitmap.c). So for a moment md is free to copy: there
+   * must be nothing that it could. Frozen again when this resolves.
+   */
+  async setBitmap(record: ArrayRecord | null, node: NodeId): Promise<void> {
+    const { resyncStartSector } = this.read();
+    const place = record?.bitmap ?? null;
+    await this.#replaceBitmap(place, node);
+    if (record !== null && place !== null) {
+      // md reads one member, and writes a block of bits only when one of them changes: what stands there may differ between
+      // members. A bit that is set in each block brings all of them to all; laid once more, nothing is left of it.
+      const blockSectors = BITS_A_BLOCK * place.chunkSectors;
+      for (let at = 0; at < copySectors(record, 'resync'); at += blockSectors)
+        await this.mark([{ loSector: at, hiSector: at + place.chunkSectors }]);
+      await this.#replaceBitmap(place, node);
+    }
+    if (resyncStartSector !== null) await this.setResyncStart(resyncStartSector);
+  }
+
+  async #replaceBitmap(place: BitmapPlace | null, node: NodeId): Promise<void> {
+    const { resyncStartSector, bitmap } = this.read();
+    if (resyncStartSector !== null) await this.setResyncStart(null);
+    try {
+      await this.#set('sync_action', 'idle', 'laying its bitmap anew');
+      if (bitmap !== null) {
+        const path = `${arrayDirectory(this.md)}/bitmap/location`;
+        await this.#store.writePatiently(`${this.md}: taking its bitmap away`, path, 'none', LOCATION_PATIENCE_MS);
+      }
+      if (place !== null) await layBitmap(this.md, place, node, this.#store);
+    } finally {
+      await this.freeze();
+    }
   }
 
   /** raid0 and linear copy nothing: done at once. */

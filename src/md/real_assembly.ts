@@ -6,10 +6,10 @@
  */
 import { existsSync } from 'node:fs';
 import { isRedundant, survives } from '../arrays/levels.ts';
-import type { ArrayRecord, MemberRecord, NodeId } from '../arrays/record.ts';
+import { fillsByMarks, isWhole } from '../arrays/missed.ts';
+import { type ArrayRecord, type BitmapPlace, bitmapSector, type MemberRecord, type NodeId } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
 import { loadKernelModules } from './kernel_modules.ts';
-import { bitmapSector } from './marks.ts';
 import { recoveryStartOf } from './metadata.ts';
 import type { BlockDevice } from './real_disks.ts';
 import type { MemberPaths } from './real_paths.ts';
@@ -25,6 +25,8 @@ export interface Place {
   slot: number;
   /** Of the component: what lies before is in sync. null: all of it is, on an array that does not run yet. */
   recoverySector: number | null;
+  /** A recovery by this md copies only what its bitmap marks. */
+  byMarks: boolean;
 }
 
 const MODULES: Record<ArrayRecord['level'], string> = {
@@ -42,6 +44,8 @@ const NEW_ARRAY = '/sys/module/md_mod/parameters/new_array';
 const BITMAP_CLEARS_SECONDS = '5';
 const CLEAR_PATIENCE_MS = 2000;
 const NODE_PATIENCE_MS = 5000;
+/** md's own thread may just look whether there is something to copy. */
+export const LOCATION_PATIENCE_MS = 2000;
 
 /**
  * Who is to be attached where. Faulty members and those without a path are left out. Rebuilding ones hold no data.
@@ -67,7 +71,11 @@ export function planAssembly(record: ArrayRecord, devices: ReadonlyMap<string, B
   if (record.componentSectors % 2 !== 0) {
     throw new MdError('EINVAL', `${record.md}: component size of ${record.componentSectors} sectors is not whole KiB`);
   }
-  return planned.filter(({ record: member }) => member.role === 'active' || isRedundant(record.level));
+  // One that lacks only what is marked comes in when the array runs: md would forget that of it (setup_conf, drivers/md/raid1.c).
+  const comesLater = (member: MemberRecord): boolean => member.role === 'rebuilding' && fillsByMarks(record.resync);
+  return planned.filter(
+    ({ record: member }) => member.role === 'active' || (isRedundant(record.level) && !comesLater(member)),
+  );
 }
 
 /** Loads what the level needs, once. @throws MdError ENOENT */
@@ -83,6 +91,12 @@ export async function attach(store: SysfsStore, md: string, member: PlannedMembe
   // Offset before size: the kernel checks the size against what is left behind the offset.
   await store.write(step, `${directory}/offset`, String(member.record.dataOffsetSectors));
   await store.write(step, `${directory}/size`, String(Math.floor(member.record.dataSizeSectors / 2)));
+  // A write that fails, and is no error of the path, is then a bad block that nobody has acknowledged: md calls the member blocked
+  // and lets no such write end. Without it (kernels before 4.10) the first makes the member faulty, and others that fail after it
+  // are told as done at once; if all members refuse them, as a fenced node's do, the array is broken (tried on 6.1).
+  await store.write(step, `${directory}/state`, 'external_bbl').catch((error: unknown) => {
+    if (!(error instanceof MdError) || error.code !== 'EINVAL') throw error;
+  });
 }
 
 /**
@@ -93,7 +107,7 @@ export async function enterSlot(
   store: SysfsStore,
   md: string,
   device: string,
-  { slot, recoverySector }: Place,
+  { slot, recoverySector, byMarks }: Place,
   running: boolean,
 ): Promise<void> {
   const step = `${md}: giving ${device} slot ${slot}`;
@@ -102,6 +116,9 @@ export async function enterSlot(
   // A running array takes the mark from a member without a slot only; one that does not run calls in sync whatever gets a
   // slot (recovery_start_store and slot_store, drivers/md/md.c).
   if (running) await mark();
+  // Only a member that gets its slot as one in sync does md fill by its bitmap (saved_raid_disk). It is not: slot_store takes the
+  // word back before the member is in its slot.
+  if (running && byMarks) await store.write(step, `${directory}/state`, 'insync');
   await store.write(step, `${directory}/slot`, String(slot));
   if (!running && recoverySector !== null) await mark();
 }
@@ -124,7 +141,8 @@ export async function startArray(
     const attached = await Promise.all(members.map((member) => layered(record, member, paths)));
     await configure(record, attached, store);
     const bitmap = await configureBitmap(record, node, store);
-    await run(record, attached, { keepsMarks: !bitmap || record.resync?.by === node }, readFiles, store);
+    const keepsMarks = !isWhole(record) ? 'all' : record.resync?.by === node ? 'behind' : 'none';
+    await run(record, attached, bitmap ? keepsMarks : 'behind', readFiles, store);
   } catch (error) {
     await clearArray(md, readFiles, store).catch(() => undefined);
     await Promise.all(members.map((member) => paths.detach(member.record.uuid).catch(() => undefined)));
@@ -172,7 +190,7 @@ async function configure(record: ArrayRecord, members: readonly PlannedMember[],
     const { role, slot } = member.record;
     const recoverySector = role === 'rebuilding' ? recoveryStartOf(record) : null;
     if (role !== 'spare' && slot !== null)
-      await enterSlot(store, md, member.device.name, { slot, recoverySector }, false);
+      await enterSlot(store, md, member.device.name, { slot, recoverySector, byMarks: false }, false);
   }
   if (record.componentSectors > 0) await set('component_size', String(record.componentSectors / 2));
 }
@@ -183,8 +201,18 @@ async function configure(record: ArrayRecord, members: readonly PlannedMember[],
  * md_bitmap_create, drivers/md/md-bitmap.c).
  */
 async function configureBitmap({ md, bitmap }: ArrayRecord, node: NodeId, store: SysfsStore): Promise<boolean> {
+  if (bitmap === null || !hasBitmapFiles(md)) return false;
+  await layBitmap(md, bitmap, node, store);
+  return true;
+}
+
+export function hasBitmapFiles(md: string): boolean {
+  return existsSync(`${arrayDirectory(md)}/bitmap/location`);
+}
+
+/** While md has none. */
+export async function layBitmap(md: string, bitmap: BitmapPlace, node: NodeId, store: SysfsStore): Promise<void> {
   const directory = `${arrayDirectory(md)}/bitmap`;
-  if (bitmap === null || !existsSync(`${directory}/location`)) return false;
   const set = (name: string, value: string) =>
     store.write(`${md}: describing the bitmap`, `${directory}/${name}`, value);
   // These two first, or the array does not start.
@@ -193,15 +221,22 @@ async function configureBitmap({ md, bitmap }: ArrayRecord, node: NodeId, store:
   // No bitmap superblock: md writes bits there, and nothing else.
   await set('metadata', 'external');
   await set('space', String(bitmap.sectorsPerNode));
-  await set('location', `+${bitmapSector(bitmap, node)}`);
-  return true;
+  await store.writePatiently(
+    `${md}: describing the bitmap`,
+    `${directory}/location`,
+    `+${bitmapSector(bitmap, node)}`,
+    LOCATION_PATIENCE_MS,
+  );
 }
 
 async function run(
   record: ArrayRecord,
   members: readonly PlannedMember[],
-  /** Marks in the bitmap, left by an earlier boot, count for the coming resync; else md drops them. */
-  { keepsMarks }: { keepsMarks: boolean },
+  /**
+   * Marks in the bitmap that an earlier boot left: those behind resync_start count for the resync to come; where the array is not
+   * whole all do, for the recovery of a member that comes back; `none`: md drops them.
+   */
+  keepsMarks: 'behind' | 'all' | 'none',
   readFiles: FileReader,
   store: SysfsStore,
 ): Promise<void> {
@@ -213,13 +248,13 @@ async function run(
   // A parity array that is both degraded and dirty does not start (raid5_run); it takes the mark once it is started and frozen.
   const unstartable = ['raid4', 'raid5', 'raid6'].includes(record.level) && present < record.raidDisks;
   // md_bitmap_load takes the marks at and past resync_start for what has to be copied, and lets go of them otherwise.
-  const markLater = unstartable || !keepsMarks;
-  await set('resync_start', markLater ? 'none' : resyncStart);
+  const markAtStart = unstartable ? 'none' : { behind: resyncStart, all: '0', none: 'none' }[keepsMarks];
+  await set('resync_start', markAtStart);
   // The first state of an array whose data is there. Nothing is written, no copy starts.
   await set('array_state', 'readonly');
   if (isRedundant(record.level)) {
     await set('sync_action', 'frozen');
-    if (markLater) await set('resync_start', resyncStart);
+    if (markAtStart !== resyncStart) await set('resync_start', resyncStart);
     const sizeSectors = readArray(md, readFiles)?.sizeSectors ?? 0;
     if (sizeSectors === 0)
       throw new MdError('EIO', `${md}: starting the array: it has no size; the kernel log may say why`);

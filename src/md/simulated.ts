@@ -9,20 +9,22 @@
  */
 import { createHash } from 'node:crypto';
 import { isRedundant, survives } from '../arrays/levels.ts';
-import type { ArrayRecord } from '../arrays/record.ts';
+import { fillsByMarks, isWhole } from '../arrays/missed.ts';
+import { type ArrayRecord, type BitmapPlace, bitmapSector } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
-import { demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
+import { demandBitmapFree, demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
   type CopyOrder,
   type Disk,
+  type DiskReservations,
   type MdDriver,
   MdError,
   type MetadataResult,
   type MetadataWrite,
   type SectorRange,
 } from './driver.ts';
-import { bitmapBytes, bitmapSector } from './marks.ts';
+import { bitmapBytes } from './marks.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
 import { recoveryStartOf } from './metadata.ts';
 import { type AttachedMember, type KeptBitmap, SimulatedArray } from './simulated_array.ts';
@@ -53,6 +55,10 @@ const BLOCK_BYTES = 4096;
 
 function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+function isBlank(bytes: Uint8Array): boolean {
+  return Buffer.compare(bytes, new Uint8Array(bytes.length)) === 0;
 }
 
 export class SimulatedNode implements MdDriver {
@@ -88,7 +94,16 @@ export class SimulatedNode implements MdDriver {
     return this.#kernel.now();
   }
 
+  /** `kernelBoot` of so many boots: it is asked for often. */
+  #bootNamed: { boots: number; uuid: string } | null = null;
+
   kernelBoot(): string {
+    if (this.#bootNamed?.boots !== this.#kernel.boots)
+      this.#bootNamed = { boots: this.#kernel.boots, uuid: this.#nameOfBoot() };
+    return this.#bootNamed.uuid;
+  }
+
+  #nameOfBoot(): string {
     const hex = createHash('sha256').update(`${this.node} ${this.#kernel.boots}`).digest('hex');
     return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
   }
@@ -152,7 +167,7 @@ export class SimulatedNode implements MdDriver {
     ];
     const hash = createHash('sha256');
     for (const part of parts) hash.update(part);
-    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every((part) => part.every((byte) => byte === 0)) };
+    return { sizeSectors, digest: hash.digest('hex'), blank: parts.every(isBlank) };
   }
 
   async writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
@@ -181,6 +196,12 @@ export class SimulatedNode implements MdDriver {
     }
   }
 
+  async writeNodeBlock(path: string, offsetBytes: number, bytes: Uint8Array): Promise<void> {
+    if (offsetBytes % BLOCK_BYTES !== 0 || bytes.length !== BLOCK_BYTES)
+      throw new MdError('EINVAL', `disk ${path}: ${bytes.length} bytes at ${offsetBytes} are not a node's block`);
+    await this.#kernel.write(this.#storage.at(this.node, path), offsetBytes, bytes);
+  }
+
   async readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
     if (offsetBytes % BLOCK_BYTES !== 0 || lengthBytes % BLOCK_BYTES !== 0)
       throw new MdError(
@@ -188,6 +209,37 @@ export class SimulatedNode implements MdDriver {
         `disk ${path}: ${lengthBytes} bytes at ${offsetBytes}: O_DIRECT wants multiples of ${BLOCK_BYTES}`,
       );
     return this.#kernel.read(this.#storage.at(this.node, path), offsetBytes, lengthBytes);
+  }
+
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  /** On its way, as any other I/O. @throws MdError EIO */
+  async #asked<T>(path: string, ask: (disk: string) => T): Promise<T> {
+    const disk = this.#storage.at(this.node, path);
+    await this.#kernel.moment();
+    if (this.#storage.broken(this.node, disk, 'write'))
+      throw new MdError('ENOLINK', `disk ${path}: it does not answer node ${this.node}`);
+    return ask(disk);
+  }
+
+  readReservations(path: string): Promise<DiskReservations> {
+    return this.#asked(path, (disk) => this.#storage.readReservations(disk));
+  }
+
+  registerKey(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.registerKey(this.node, disk, key));
+  }
+
+  reserve(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.reserve(this.node, disk, key));
+  }
+
+  preemptKey(path: string, key: string, victim: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.preemptKey(this.node, disk, key, victim));
+  }
+
+  clearReservations(path: string, key: string): Promise<void> {
+    return this.#asked(path, (disk) => this.#storage.clearReservations(this.node, disk, key));
   }
 
   // --- arrays ---------------------------------------------------------------------------------------------------------
@@ -233,6 +285,7 @@ export class SimulatedNode implements MdDriver {
     for (const member of record.members) {
       const path = devices.get(member.uuid);
       if (path === undefined || member.role === 'faulty') continue;
+      if (member.role === 'rebuilding' && fillsByMarks(record.resync)) continue;
       members.push(this.#attach(md, member.uuid, path, record, recoveryStartOf(record)));
       if (member.role === 'active' && member.slot !== null) slots.add(member.slot);
     }
@@ -247,16 +300,28 @@ export class SimulatedNode implements MdDriver {
     this.#changed(md);
   }
 
-  /** As md_bitmap_load does, it reads one member in sync. */
   async #bitmapFor(record: ArrayRecord, members: readonly AttachedMember[]): Promise<KeptBitmap | null> {
     const place = record.bitmap;
-    const member = members.find(({ inSync }) => inSync);
-    if (!this.hasBitmaps || place === null || member === undefined || !isRedundant(record.level)) return null;
-    const sector = bitmapSector(place, this.node);
+    if (!this.hasBitmaps || place === null || !isRedundant(record.level)) return null;
     const { resync } = record;
-    const neededFrom = resync?.kind === 'resync' && resync.by === this.node ? resync.fromSector : null;
+    const ownFrom = resync?.kind === 'resync' && resync.by === this.node ? resync.fromSector : null;
+    return this.#bitmapAt(record, place, members, isWhole(record) ? ownFrom : 0);
+  }
+
+  /** With the bits of all members in sync: one may have had its own from before another came. */
+  async #bitmapAt(
+    record: ArrayRecord,
+    place: BitmapPlace,
+    members: readonly AttachedMember[],
+    neededFrom: number | null,
+  ): Promise<KeptBitmap> {
+    const sector = bitmapSector(place, this.node);
     const length = Math.ceil(bitmapBytes(record, place) / BLOCK_BYTES) * BLOCK_BYTES;
-    const found = await this.#kernel.read(member.disk, sector * 512, length);
+    const found = new Uint8Array(length);
+    for (const { disk, inSync } of members) {
+      const own = inSync ? await this.#kernel.read(disk, sector * 512, length) : [];
+      for (const [at, bits] of own.entries()) found[at] = (found[at] ?? 0) | bits;
+    }
     return { bitmap: new SimulatedBitmap(place, copySectors(record, 'resync'), found, neededFrom), sector };
   }
 
@@ -312,7 +377,9 @@ export class SimulatedNode implements MdDriver {
     await this.#kernel.moment();
     const array = this.#array(md);
     this.#needGrant(md);
-    const unsettled = array.members.find((member) => member.blocked && settled?.includes(member.uuid) === false);
+    const unsettled = array.members.find(
+      (member) => member.blocked && (!member.faulty || settled?.includes(member.uuid) === false),
+    );
     if (unsettled !== undefined) {
       throw new MdError('EAGAIN', `${md}: ${unsettled.disk} has failed meanwhile; nothing is answered`);
     }
@@ -395,7 +462,8 @@ export class SimulatedNode implements MdDriver {
     const member = rebuildingMember(record, memberUuid);
     const attached = this.#attach(md, memberUuid, path, record, fromSector);
     if (array.mustMove(member, fromSector)) this.#needGrant(md);
-    array.attachRebuilding({ ...attached, slot: member.slot, inSync: false, recoverySector: fromSector });
+    const asRebuilding = { ...attached, slot: member.slot, inSync: false, recoverySector: fromSector };
+    array.attachRebuilding(asRebuilding, fillsByMarks(record.resync));
   }
 
   async activate(md: string, memberUuid: string, path: string, record: ArrayRecord): Promise<void> {
@@ -432,6 +500,15 @@ export class SimulatedNode implements MdDriver {
       if (member !== undefined) demandRoom(record, member, disk, this.#storage.sizeSectors(disk, this.node));
     }
     array.setSize(record);
+  }
+
+  async setBitmap(md: string, record: ArrayRecord | null): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    demandBitmapFree(array.observe());
+    this.#needGrant(md);
+    if (!this.hasBitmaps) return;
+    array.setBitmap(record?.bitmap == null ? null : await this.#bitmapAt(record, record.bitmap, array.members, null));
   }
 
   async freeze(md: string): Promise<void> {
@@ -484,8 +561,30 @@ export class SimulatedNode implements MdDriver {
     this.#array(md).thaw();
   }
 
+  /** Boots of its kernel so far. */
+  get boots(): number {
+    return this.#kernel.boots;
+  }
+
   get down(): boolean {
     return this.#kernel.down;
+  }
+
+  /** The agent's process is gone (kill -9): its arrays run on, and nobody keeps their deadlines. */
+  agentDied(): void {
+    this.#guard.end();
+    this.#guard = this.#newGuard();
+    this.#listeners.clear();
+  }
+
+  /** What `mdmesh drop-writes` does after that: holds what is open, if nothing is in the way. */
+  async dropWrites(): Promise<void> {
+    await Promise.all([...this.#arrays.values()].map((array) => array.hold().catch(() => undefined)));
+  }
+
+  /** The piece of this array that this node's md copies in this moment, in its sectors. null: none. */
+  copying(md: string): SectorRange | null {
+    return this.#arrays.get(md)?.piece ?? null;
   }
 
   /** Power off: writes in flight may be torn, no promise of this boot is ever settled. */

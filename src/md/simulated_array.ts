@@ -104,13 +104,17 @@ export class SimulatedArray {
   #mismatchSectors = 0;
   /** A piece is being copied, be it of a copy that was stopped meanwhile. */
   #stepping = false;
+  /** Of the array. null: nothing is read or written for a copy in this moment. */
+  piece: SectorRange | null = null;
   #barrier = false;
   /** Writes that have passed the suspend; those of them that are on their way to the legs. */
   #admitted = 0;
   #submitted = 0;
   #openers = 0;
   #parityTail: Promise<void> = Promise.resolve();
-  readonly #kept: KeptBitmap | null;
+  #kept: KeptBitmap | null;
+  /** A member came in that lacks more than is marked (conf->fullsync): a recovery copies everything. */
+  #fillsAll: boolean;
   /** Bits go to the members one time after the other: none overtakes a newer one. */
   #bitmapTail: Promise<void> = Promise.resolve();
   #bitmapQueued: Promise<void> | null = null;
@@ -134,7 +138,10 @@ export class SimulatedArray {
     this.#sizeSectors = arraySectors(record);
     this.#suspended = this.#whole;
     this.#resyncStartSector = record.resync?.kind === 'resync' ? record.resync.fromSector : null;
-    if (kept !== null) this.#roundOfBitmap();
+    this.#fillsAll = members.some(isRebuilding);
+    // To all members alike.
+    void this.#flushBitmap();
+    this.#roundOfBitmap();
   }
 
   /** As it was assembled, but for what has been changed since: slots and size. */
@@ -183,7 +190,7 @@ export class SimulatedArray {
       degraded: this.record.raidDisks - inSync,
       raidDisks: this.record.raidDisks,
       sizeSectors: this.#sizeSectors,
-      bitmap: this.#kept !== null,
+      bitmap: this.#kept === null ? null : { sector: this.#kept.sector, chunkSectors: this.#kept.bitmap.chunkSectors },
       members: this.members.map((member) => ({
         uuid: member.uuid,
         device: member.disk,
@@ -345,16 +352,18 @@ export class SimulatedArray {
     demandFrozen(seen, `attaching ${member.uuid} as rebuilding`);
     demandAttachable(seen, this.record, member, fromSector);
     const present = this.members.find((other) => other.uuid === member.uuid);
-    if (present === undefined || present.slot === null || present.recoverySector === fromSector) return false;
+    if (present === undefined || present.slot === null) return false;
+    if (!present.inSync && present.recoverySector === fromSector) return false;
     demandHeld(seen, `moving ${present.disk} to sector ${fromSector}`);
     demandOpenGates(seen, `moving ${present.disk} to sector ${fromSector}`);
     return true;
   }
 
-  attachRebuilding(member: AttachedMember): void {
+  attachRebuilding(member: AttachedMember, byMarks: boolean): void {
+    if (!byMarks) this.#fillsAll = true;
     const present = this.members.find((other) => other.uuid === member.uuid);
     if (present === undefined) this.members.push(member);
-    else Object.assign(present, { slot: member.slot, recoverySector: member.recoverySector });
+    else Object.assign(present, { slot: member.slot, inSync: false, recoverySector: member.recoverySector });
     this.#tell();
   }
 
@@ -367,6 +376,7 @@ export class SimulatedArray {
     const slots = this.members.filter((member) => member.slot !== null).length;
     if (slots < this.record.raidDisks) this.#sparesLeave();
     this.member(uuid).inSync = true;
+    this.#fillsAll = false;
     this.#tell();
   }
 
@@ -441,6 +451,13 @@ export class SimulatedArray {
       this.#resyncStartSector = Math.min(this.#resyncStartSector ?? range.loSector, range.loSector);
     }
     await this.#flushBitmap();
+    this.#tell();
+  }
+
+  setBitmap(kept: KeptBitmap | null): void {
+    if (this.observe().degraded > 0) this.#sparesLeave();
+    this.#kept = kept;
+    void this.#flushBitmap();
     this.#tell();
   }
 
@@ -565,11 +582,20 @@ export class SimulatedArray {
       try {
         return await io();
       } catch (error) {
+        if (error instanceof MdError && error.code === 'EBADE') await this.#refused(member);
         if (member.path === 'direct' || !(error instanceof MdError) || error.code !== 'EIO') throw error;
         if (member.path === 'up') member.path = 'lost';
         this.#tell();
       }
     }
+  }
+
+  /** The disk refuses this node's writes: as a real member with a bad block that nobody acknowledges, it holds them until it has failed. */
+  async #refused(member: AttachedMember): Promise<void> {
+    member.blocked = true;
+    this.#writePending = true;
+    this.#tell();
+    await this.#until(() => member.faulty);
   }
 
   // --- the application's I/O ------------------------------------------------------------------------------------------
@@ -879,7 +905,8 @@ export class SimulatedArray {
     this.#syncMaxSector = Number.POSITIVE_INFINITY;
     if (copy.kind === 'resync') this.#resyncStartSector = null;
     this.#kept?.bitmap.endSync(Number.POSITIVE_INFINITY, false);
-    if (copy.kind === 'recovery') this.#kept?.bitmap.forgetNeeded();
+    if (copy.kind === 'recovery' && !this.#countsAsBitmap && !this.#hasFreeSlot) this.#kept?.bitmap.forgetNeeded();
+    if (copy.kind === 'recovery' || copy.kind === 'resync') this.#fillsAll = false;
     if (copy.kind === 'recovery') for (const member of this.#rebuilding) member.inSync = true;
     this.#copyByItself();
   }
@@ -893,9 +920,11 @@ export class SimulatedArray {
     const something = this.#somethingToCopy(copy.kind);
     const limit = Math.min(total, this.#syncMaxSector);
     // A copy that has nowhere to go ends at once, whatever sync_max says.
-    const bitmap = copy.kind === 'resync' ? this.#kept?.bitmap : undefined;
+    const counts = copy.kind === 'resync' || (copy.kind === 'recovery' && this.#countsAsBitmap);
+    const bitmap = counts ? this.#kept?.bitmap : undefined;
+    const fillsAll = copy.kind === 'recovery' && this.#fillsAll;
     // Skipped whatever sync_max says: nothing is copied there.
-    const next = bitmap?.nextNeeded(copy.position) ?? copy.position;
+    const next = fillsAll ? copy.position : (bitmap?.nextNeeded(copy.position) ?? copy.position);
     const skips = something && next > copy.position && copy.position < limit;
     const step = Math.min(limit, (Math.floor(copy.position / whole) + 1) * whole);
     const end = skips ? next : something ? step : total;
@@ -911,12 +940,15 @@ export class SimulatedArray {
     await this.#until(() => this.#submitted === 0);
     try {
       if (this.#copy === copy && something && !skips) {
-        bitmap?.beginSync(copy.position);
+        // With a slot free, what was copied may still be missed there (still_degraded).
+        if (!this.#hasFreeSlot) bitmap?.beginSync(copy.position);
+        this.piece = rangeOnArray(this.record, copy.kind, copy.position, end);
         await this.#copyRange(copy.kind, copy.position, end);
       }
     } finally {
       this.#stepping = false;
       this.#barrier = false;
+      this.piece = null;
     }
     if (this.#copy === copy) {
       copy.position = end;
@@ -929,6 +961,18 @@ export class SimulatedArray {
       else this.#kernel.later(COPY_STEP_MS, () => void this.#copyOn(copy));
     }
     this.#tell();
+  }
+
+  /** Of raid10 with more members than copies the bitmap counts other sectors than a recovery: that is not modelled. */
+  get #countsAsBitmap(): boolean {
+    const { level, layout, raidDisks } = this.record;
+    return level !== 'raid10' || raidDisks === (layout & 0xff);
+  }
+
+  get #hasFreeSlot(): boolean {
+    return Array.from({ length: this.record.raidDisks }, (_, slot) => slot).some(
+      (slot) => this.#writable(slot) === undefined,
+    );
   }
 
   #somethingToCopy(kind: CopyKind): boolean {

@@ -95,12 +95,10 @@ export class SimulatedBitmap {
     return this.#totalSectors;
   }
 
-  /** md copies in this chunk; how far the chunk goes. */
-  beginSync(sector: number): number {
-    const index = Math.floor(sector / this.chunkSectors);
-    const chunk = this.#chunks.get(index);
+  /** md copies in this chunk, to all that lack it. */
+  beginSync(sector: number): void {
+    const chunk = this.#chunks.get(Math.floor(sector / this.chunkSectors));
     if (chunk !== undefined) Object.assign(chunk, { needed: false, syncing: true });
-    return Math.min((index + 1) * this.chunkSectors, this.#totalSectors);
   }
 
   /** The copy has come up to here; what it is in the middle of stays needed if it stops. */

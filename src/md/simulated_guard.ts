@@ -18,6 +18,9 @@ export class SimulatedGuard implements Guard {
   #leaseUntilMs = 0;
   #grantUntilMs = 0;
   #dropping = false;
+  #ended = false;
+  /** null: its thread runs. */
+  #stalled: (() => void)[] | null = null;
   #cancelLease: () => void = () => {};
   #cancelGrant: () => void = () => {};
 
@@ -39,7 +42,7 @@ export class SimulatedGuard implements Guard {
     this.#leaseUntilMs = untilMs;
     this.#cancelLease();
     this.#cancelLease = this.#kernel.later(untilMs - this.#kernel.now(), () =>
-      this.#tell({ type: 'lease-expired', atMs: this.#kernel.now() }),
+      this.#due(() => this.#tell({ type: 'lease-expired', atMs: this.#kernel.now() })),
     );
   }
 
@@ -47,10 +50,12 @@ export class SimulatedGuard implements Guard {
     if (untilMs <= this.#grantUntilMs) return;
     this.#grantUntilMs = untilMs;
     this.#cancelGrant();
-    this.#cancelGrant = this.#kernel.later(untilMs - this.#kernel.now(), () => {
-      this.#tell({ type: 'grant-expired', atMs: this.#kernel.now() });
-      void this.#holdAll();
-    });
+    this.#cancelGrant = this.#kernel.later(untilMs - this.#kernel.now(), () =>
+      this.#due(() => {
+        this.#tell({ type: 'grant-expired', atMs: this.#kernel.now() });
+        void this.#holdAll();
+      }),
+    );
   }
 
   async drop(): Promise<void> {
@@ -80,6 +85,33 @@ export class SimulatedGuard implements Guard {
     );
     this.#dropping = false;
     if (!failed) this.#tell({ type: 'drop-completed', atMs: this.#kernel.now() });
+  }
+
+  /** Its process is gone, and with it whoever would have acted at a deadline. What is open stays open. */
+  end(): void {
+    this.#ended = true;
+    this.#cancelLease();
+    this.#cancelGrant();
+    this.#leaseUntilMs = 0;
+    this.#grantUntilMs = 0;
+    this.#listeners.length = 0;
+  }
+
+  /** Its process stands still (SIGSTOP): what falls due meanwhile is done when it goes on. */
+  stall(): void {
+    this.#stalled = [];
+  }
+
+  goOn(): void {
+    const due = this.#stalled ?? [];
+    this.#stalled = null;
+    for (const act of due) act();
+  }
+
+  #due(act: () => void): void {
+    if (this.#ended) return;
+    if (this.#stalled === null) act();
+    else this.#stalled.push(act);
   }
 
   state(): { leaseUntilMs: number; grantUntilMs: number; dropping: boolean } {

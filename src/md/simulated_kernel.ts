@@ -2,13 +2,15 @@
  * What all simulated arrays of one node share: its time, its way to the disks, its crash and its freeze.
  *
  * An I/O on its way to a disk is no longer the node's: a frozen node's I/O lands, only nobody hears of it; a crashed
- * node's may land, not land, or land in part (whole 512-byte sectors, from its beginning).
+ * node's may land, at once or a moment later, not land, or land in part (whole 512-byte sectors, from its beginning).
  */
 import { MdError } from './driver.ts';
 import type { SimulatedStorage } from './simulated_storage.ts';
 import type { SimulatedTime } from './simulated_time.ts';
 
 const IO_MS = 0.2;
+/** What a node had handed over to the storage network when its power went may land so much later. */
+const ADRIFT_MS = 40;
 
 interface PendingWrite {
   disk: string;
@@ -85,14 +87,20 @@ export class SimulatedKernel {
     });
   }
 
-  /** @throws MdError EIO, ENOSPC */
+  /** @throws MdError EIO, ENOSPC, EBADE */
   write(disk: string, offsetBytes: number, bytes: Uint8Array): Promise<void> {
     const boot = this.#boots;
     return new Promise((resolve, reject) => {
+      const { onWrite } = this.storage;
+      const told = { node: this.node, disk, offsetBytes, lengthBytes: bytes.length };
+      onWrite?.({ ...told, stage: 'begins' });
       const landed = () => {
         this.#pending.delete(write);
+        onWrite?.({ ...told, stage: 'lands' });
         let error: unknown = null;
         if (this.storage.broken(this.node, disk, 'write')) error = this.#ioError(disk, 'writing');
+        else if (!this.storage.mayWrite(this.node, disk))
+          error = new MdError('EBADE', `disk ${this.storage.pathOn(this.node, disk)}: reservation conflict`);
         else
           try {
             this.storage.poke(disk, offsetBytes, bytes);
@@ -128,8 +136,20 @@ export class SimulatedKernel {
       const fate = this.#random();
       const sectors = Math.floor(bytes.length / 512);
       const landed = fate < 1 / 3 ? 0 : fate < 2 / 3 ? sectors : Math.floor(this.#random() * sectors);
-      if (landed > 0 && !this.storage.broken(this.node, disk, 'write'))
+      if (landed === 0) continue;
+      const land = () => {
+        if (this.storage.broken(this.node, disk, 'write') || !this.storage.mayWrite(this.node, disk)) return;
+        this.storage.onWrite?.({
+          node: this.node,
+          disk,
+          offsetBytes,
+          lengthBytes: landed * 512,
+          stage: 'lands',
+        });
         this.storage.poke(disk, offsetBytes, bytes.subarray(0, landed * 512));
+      };
+      if (this.#random() < 1 / 2) land();
+      else this.outside(this.#random() * ADRIFT_MS, land);
     }
     this.#pending.clear();
   }

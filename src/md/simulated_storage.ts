@@ -3,7 +3,7 @@
  * from one node to one disk.
  */
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
-import { MdError } from './driver.ts';
+import { type DiskReservations, MdError, REGISTRANTS_ONLY } from './driver.ts';
 
 interface Bytes {
   readonly sizeBytes: number;
@@ -45,10 +45,28 @@ export interface PathFault {
   delayMs?: number;
 }
 
+/** A write on its way from a node to a disk: handed over, or landed whole or in part (a crash may make it land later, or never). */
+export interface DiskWrite {
+  node: number;
+  disk: string;
+  offsetBytes: number;
+  lengthBytes: number;
+  stage: 'begins' | 'lands';
+}
+
 interface StoredDisk {
   name: string;
   number: number;
   bytes: Bytes;
+  /** null: it knows no reservations. */
+  reservations: Registrations | null;
+}
+
+interface Registrations {
+  generation: number;
+  /** By node: one way to the disk each. */
+  keys: Map<number, string>;
+  holder: number | null;
 }
 
 export class SimulatedStorage {
@@ -61,6 +79,8 @@ export class SimulatedStorage {
   /** `node:disk` → sectors, where a node has not noticed that the disk has grown. */
   readonly #seen = new Map<string, number>();
   readonly #open: { close(): void }[] = [];
+  /** Told of each write; for those who judge a simulation. */
+  onWrite: ((write: DiskWrite) => void) | null = null;
 
   addDisk(name: string, sizeSectors: number): void {
     this.#add(name, inMemory(sizeSectors * 512));
@@ -76,7 +96,8 @@ export class SimulatedStorage {
   #add(name: string, bytes: Bytes): void {
     if (this.#disks.has(name))
       throw new MdError('EEXIST', `simulated disk ${name} is there already; choose another name`);
-    this.#disks.set(name, { name, number: this.#disks.size, bytes });
+    const reservations = { generation: 0, keys: new Map<number, string>(), holder: null };
+    this.#disks.set(name, { name, number: this.#disks.size, bytes, reservations });
   }
 
   close(): void {
@@ -180,6 +201,78 @@ export class SimulatedStorage {
         `disk ${disk}: ${bytes.length} bytes at ${offsetBytes} are beyond its ${target.sizeBytes}`,
       );
     target.write(offsetBytes, bytes);
+  }
+
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  /** A disk that has none, as many local ones. */
+  withoutReservations(disk: string): void {
+    this.#disk(disk).reservations = null;
+  }
+
+  /** Reset, or without power for a moment, and it keeps nothing. */
+  forgetReservations(disk: string): void {
+    if (this.#disk(disk).reservations !== null)
+      this.#disk(disk).reservations = { generation: 0, keys: new Map(), holder: null };
+  }
+
+  /** False: reserved, and this node is no registrant. */
+  mayWrite(node: number, disk: string): boolean {
+    const { reservations } = this.#disk(disk);
+    return reservations === null || reservations.holder === null || reservations.keys.has(node);
+  }
+
+  #registrations(disk: string): Registrations {
+    const { reservations } = this.#disk(disk);
+    if (reservations === null) throw new MdError('EOPNOTSUPP', `disk ${disk} has no reservations`);
+    return reservations;
+  }
+
+  readReservations(disk: string): DiskReservations {
+    const { generation, keys, holder } = this.#registrations(disk);
+    const held = holder === null ? null : (keys.get(holder) ?? null);
+    return {
+      generation,
+      keys: [...keys.values()],
+      holder: held,
+      type: held === null ? 0 : REGISTRANTS_ONLY,
+      persists: true,
+    };
+  }
+
+  registerKey(node: number, disk: string, key: string): void {
+    const registrations = this.#registrations(disk);
+    registrations.keys.set(node, key);
+    registrations.generation += 1;
+  }
+
+  #demandKey(node: number, disk: string, key: string): Registrations {
+    const registrations = this.#registrations(disk);
+    if (registrations.keys.get(node) === key) return registrations;
+    throw new MdError('EBADE', `disk ${disk}: node ${node} is not registered with key ${key}`);
+  }
+
+  reserve(node: number, disk: string, key: string): void {
+    const registrations = this.#demandKey(node, disk, key);
+    registrations.holder ??= node;
+  }
+
+  preemptKey(node: number, disk: string, key: string, victim: string): void {
+    const registrations = this.#demandKey(node, disk, key);
+    const victims = [...registrations.keys].filter(([, other]) => other === victim).map(([other]) => other);
+    if (victims.length === 0) throw new MdError('EBADE', `disk ${disk}: nobody is registered with key ${victim}`);
+    for (const other of victims) {
+      registrations.keys.delete(other);
+      if (registrations.holder === other) registrations.holder = node;
+    }
+    registrations.generation += 1;
+  }
+
+  clearReservations(node: number, disk: string, key: string): void {
+    const registrations = this.#demandKey(node, disk, key);
+    registrations.keys.clear();
+    registrations.holder = null;
+    registrations.generation += 1;
   }
 
   #disk(name: string): StoredDisk {

@@ -21,29 +21,39 @@ export function realTime(): SimulatedTime {
   };
 }
 
+interface Entry {
+  readonly atMs: number;
+  /** Counts up: entries of one instant run in the order in which they were made. */
+  readonly id: number;
+  /** null: taken back. */
+  run: (() => void) | null;
+}
+
 /** Time that stands still until it is told to pass. Entries of one instant run in the order in which they were made. */
 export class VirtualTime implements SimulatedTime {
   #nowMs = 0;
   #made = 0;
-  readonly #entries = new Map<number, { atMs: number; run: () => void }>();
+  /** A binary heap by time: a simulated hour is millions of steps. */
+  readonly #heap: Entry[] = [];
 
   readonly clock = (): number => this.#nowMs;
 
   readonly schedule: Schedule = (atMs, run) => {
-    const id = this.#made++;
-    this.#entries.set(id, { atMs, run });
-    return () => this.#entries.delete(id);
+    const entry: Entry = { atMs, id: this.#made++, run };
+    this.#push(entry);
+    return () => {
+      entry.run = null;
+    };
   };
 
   /** Lets every promise callback run that is due, then goes on to the next entry and runs it. False: none is planned. */
   async step(untilMs = Number.POSITIVE_INFINITY): Promise<boolean> {
     await settled();
-    let next: [number, { atMs: number; run: () => void }] | null = null;
-    for (const entry of this.#entries) if (next === null || entry[1].atMs < next[1].atMs) next = entry;
-    if (next === null || next[1].atMs > untilMs) return false;
-    this.#entries.delete(next[0]);
-    this.#nowMs = Math.max(this.#nowMs, next[1].atMs);
-    next[1].run();
+    const next = this.#first();
+    if (next === undefined || next.atMs > untilMs) return false;
+    this.#pop();
+    this.#nowMs = Math.max(this.#nowMs, next.atMs);
+    next.run?.();
     return true;
   }
 
@@ -52,6 +62,47 @@ export class VirtualTime implements SimulatedTime {
     while (await this.step(untilMs));
     this.#nowMs = untilMs;
   }
+
+  /** The next entry that was not taken back. */
+  #first(): Entry | undefined {
+    while (this.#heap[0]?.run === null) this.#pop();
+    return this.#heap[0];
+  }
+
+  #push(entry: Entry): void {
+    const heap = this.#heap;
+    let at = heap.length;
+    for (let up = (at - 1) >> 1; at > 0; up = (at - 1) >> 1) {
+      const parent = heap[up];
+      if (parent === undefined || before(parent, entry)) break;
+      heap[at] = parent;
+      at = up;
+    }
+    heap[at] = entry;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    let at = 0;
+    for (let child = 1; child < heap.length; child = 2 * at + 1) {
+      let least = heap[child];
+      const right = heap[child + 1];
+      if (least !== undefined && right !== undefined && before(right, least)) {
+        least = right;
+        child += 1;
+      }
+      if (least === undefined || before(last, least)) break;
+      heap[at] = least;
+      at = child;
+    }
+    heap[at] = last;
+  }
+}
+
+function before(a: Entry, b: Entry): boolean {
+  return a.atMs < b.atMs || (a.atMs === b.atMs && a.id < b.id);
 }
 
 /** All promise callbacks that are due have run. */

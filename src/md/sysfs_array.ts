@@ -33,8 +33,8 @@ export interface SysfsArray {
   mismatchSectors: number;
   degraded: number;
   raidDisks: number;
-  /** md keeps a write-intent bitmap. */
-  bitmap: boolean;
+  /** md's write-intent bitmap, from this sector of the members on; null: it keeps none. */
+  bitmap: { sector: number; chunkSectors: number } | null;
   members: SysfsMember[];
 }
 
@@ -78,6 +78,7 @@ const ARRAY_FILES = [
   'degraded',
   'raid_disks',
   'bitmap/location',
+  'bitmap/chunksize',
   '../size',
 ] as const;
 
@@ -126,7 +127,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     mismatchSectors: numberOrNull(read('mismatch_cnt')) ?? 0,
     degraded: numberOrNull(read('degraded')) ?? 0,
     raidDisks: numberOrNull(read('raid_disks')) ?? 0,
-    bitmap: !['none', null].includes(read('bitmap/location')),
+    bitmap: parseBitmap(read('bitmap/location'), read('bitmap/chunksize')),
     members,
   };
 }
@@ -134,6 +135,12 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
 /** `none`, `journal` and an empty file are null. */
 function numberOrNull(text: string | null): number | null {
   return text !== null && /^\d+$/.test(text) ? Number(text) : null;
+}
+
+/** `+1024` or `none`; bytes. */
+function parseBitmap(location: string | null, chunkBytes: string | null): SysfsArray['bitmap'] {
+  if (location === null || location === 'none') return null;
+  return { sector: Number(location), chunkSectors: Number(chunkBytes ?? 0) / 512 };
 }
 
 /** `12 / 345`; `none` when idle, `delayed` while another array's copy goes first. */

@@ -29,10 +29,19 @@ export interface MemoryHubOptions {
 
 export interface MemoryHub {
   cut(a: NodeId, b: NodeId): void;
+  /** One way: what `to` sends still arrives, and no new connection comes to stand. */
+  cutOneWay(from: NodeId, to: NodeId): void;
+  /** Both ways. */
   heal(a: NodeId, b: NodeId): void;
-  delay(a: NodeId, b: NodeId, delayMs: number): void;
+  /** @param jitterMs at most so much is added by chance; gossip overtakes, a connection keeps its order. @default 0 */
+  delay(a: NodeId, b: NodeId, delayMs: number, jitterMs?: number): void;
   /** Fraction in [0, 1]. */
   lose(a: NodeId, b: NodeId, fraction: number): void;
+  /** Pieces of gossip that arrive twice, the second time up to a second later. Fraction in [0, 1]. */
+  repeat(a: NodeId, b: NodeId, fraction: number): void;
+  /** The node does not run: what arrives waits, in order, until it does again. */
+  freeze(node: NodeId): void;
+  thaw(node: NodeId): void;
   /** Connections that stand between two nodes, at both ends. */
   standing(a: NodeId, b: NodeId): number;
   /** For tests: a connection of someone who keeps none of the rules. Null: it was refused. */
@@ -51,10 +60,15 @@ export interface RawConnection {
   close(): void;
 }
 
-export type MemoryNetOptions = Omit<NetOptions, 'identity' | 'now'>;
+export type MemoryNetOptions = Omit<NetOptions, 'identity' | 'now'> & {
+  /** Of this node's own timers. @default the hub's */
+  schedule?: Schedule;
+};
 
 /** What a repeat of TCP's costs. */
 const repeatMs = 200;
+/** A second telling of the same gossip comes at most so much later. */
+const repeatedWithinMs = 1000;
 /** Gossip remembered, so that it goes round once. */
 const gossipSeenMax = 4096;
 
@@ -88,8 +102,10 @@ class Hub implements MemoryHub {
   readonly random: () => number;
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #cuts = new Set<string>();
-  readonly #delays = new Map<string, number>();
+  readonly #delays = new Map<string, { delayMs: number; jitterMs: number }>();
   readonly #losses = new Map<string, number>();
+  readonly #repeats = new Map<string, number>();
+  readonly #frozen = new Set<NodeId>();
   /** Of each connection the dialler's end, while it is open. */
   readonly #ends = new Set<End>();
   readonly #waiting = new Map<string, Set<End>>();
@@ -103,36 +119,73 @@ class Hub implements MemoryHub {
   }
 
   cut(a: NodeId, b: NodeId): void {
-    this.#cuts.add(pair(a, b));
+    this.cutOneWay(a, b);
+    this.cutOneWay(b, a);
+  }
+
+  cutOneWay(from: NodeId, to: NodeId): void {
+    this.#cuts.add(way(from, to));
   }
 
   heal(a: NodeId, b: NodeId): void {
-    const key = pair(a, b);
-    this.#cuts.delete(key);
+    this.#cuts.delete(way(a, b));
+    this.#cuts.delete(way(b, a));
+    this.#resume(pair(a, b));
+  }
+
+  freeze(node: NodeId): void {
+    this.#frozen.add(node);
+  }
+
+  thaw(node: NodeId): void {
+    this.#frozen.delete(node);
+    for (const key of [...this.#waiting.keys()]) if (key.split('-').includes(String(node))) this.#resume(key);
+  }
+
+  #resume(key: string): void {
     const waiting = this.#waiting.get(key) ?? new Set();
     this.#waiting.delete(key);
     for (const end of waiting) end.pump();
   }
 
-  delay(a: NodeId, b: NodeId, delayMs: number): void {
-    this.#delays.set(pair(a, b), delayMs);
+  delay(a: NodeId, b: NodeId, delayMs: number, jitterMs = 0): void {
+    this.#delays.set(pair(a, b), { delayMs, jitterMs });
   }
 
   lose(a: NodeId, b: NodeId, fraction: number): void {
     this.#losses.set(pair(a, b), fraction);
   }
 
+  repeat(a: NodeId, b: NodeId, fraction: number): void {
+    this.#repeats.set(pair(a, b), fraction);
+  }
+
+  /** What `from` sends does not get to `to` now. */
+  isStopped(from: NodeId, to: NodeId): boolean {
+    return this.#cuts.has(way(from, to)) || this.#frozen.has(to);
+  }
+
+  /** No connection comes to stand. */
   isCut(a: NodeId, b: NodeId): boolean {
-    return this.#cuts.has(pair(a, b));
+    return this.isStopped(a, b) || this.isStopped(b, a);
   }
 
   loses(a: NodeId, b: NodeId): boolean {
-    const fraction = this.#losses.get(pair(a, b)) ?? 0;
+    return this.#happens(this.#losses, a, b);
+  }
+
+  repeats(a: NodeId, b: NodeId): boolean {
+    return this.#happens(this.#repeats, a, b);
+  }
+
+  #happens(fractions: ReadonlyMap<string, number>, a: NodeId, b: NodeId): boolean {
+    const fraction = fractions.get(pair(a, b)) ?? 0;
     return fraction > 0 && this.random() < fraction;
   }
 
   delayOf(a: NodeId, b: NodeId): number {
-    return this.#delays.get(pair(a, b)) ?? this.#delayMs;
+    const { delayMs, jitterMs } = this.#delays.get(pair(a, b)) ?? { delayMs: this.#delayMs, jitterMs: 0 };
+    return jitterMs === 0 ? delayMs : delayMs + jitterMs * this.random();
   }
 
   waitsForHeal(end: End): void {
@@ -251,6 +304,8 @@ class End implements Wire {
   readonly #queue: Packet[] = [];
   /** Deliveries that fell due during a cut. */
   #held = 0;
+  /** What is sent later on a stream arrives no sooner. */
+  #arrivesMs = 0;
   #closed = false;
 
   constructor(hub: Hub, local: Endpoint, remote: Endpoint, opener: NodeId) {
@@ -287,16 +342,29 @@ class End implements Wire {
   }
 
   #enqueue(packet: Packet): void {
-    const { local, remote } = this;
-    const lost = this.#hub.loses(local.node, remote.node);
-    if (lost && packet.kind === 'gossip') return;
+    const hub = this.#hub;
+    const [from, to] = [this.local.node, this.remote.node];
+    const lost = hub.loses(from, to);
+    if (packet.kind === 'gossip') {
+      // Each piece finds its own way.
+      if (!lost) hub.schedule(hub.delayOf(from, to), () => this.#deliverGossip(packet));
+      if (hub.repeats(from, to)) hub.schedule(hub.random() * repeatedWithinMs, () => this.#deliverGossip(packet));
+      return;
+    }
     this.#queue.push(packet);
-    const delayMs = this.#hub.delayOf(local.node, remote.node) + (lost ? repeatMs : 0);
-    this.#hub.schedule(delayMs, () => this.#deliver());
+    const now = hub.now();
+    this.#arrivesMs = Math.max(this.#arrivesMs, now + hub.delayOf(from, to) + (lost ? repeatMs : 0));
+    hub.schedule(this.#arrivesMs - now, () => this.#deliver());
+  }
+
+  #deliverGossip(packet: Packet): void {
+    if (this.#hub.isStopped(this.local.node, this.remote.node)) this.#queue.push(packet);
+    else this.#queue.unshift(packet);
+    this.#deliver();
   }
 
   #deliver(): void {
-    if (this.#hub.isCut(this.local.node, this.remote.node)) {
+    if (this.#hub.isStopped(this.local.node, this.remote.node)) {
       this.#held += 1;
       this.#hub.waitsForHeal(this);
       return;
@@ -325,6 +393,7 @@ class MemoryNet implements Net, Endpoint {
   readonly #hub: Hub;
   #nodes: readonly PeerEntry[];
   readonly #own: PeerEntry;
+  readonly #schedule: Schedule;
   readonly #switchboard: Switchboard;
   readonly #seen = new Set<string>();
   readonly #asked = new Map<number, { resolve(page: CatchupPage): void; reject(error: Error): void }>();
@@ -337,12 +406,13 @@ class MemoryNet implements Net, Endpoint {
     if (own === undefined) throw new Error(`node ${options.self} is not in its own node list; add it`);
     this.#hub = hub;
     this.#nodes = options.nodes;
+    this.#schedule = options.schedule ?? hub.schedule;
     this.#own = own;
     this.node = own.id;
     this.peerId = own.peerId;
     this.#switchboard = new Switchboard({
       net: { ...options, now: hub.now },
-      schedule: hub.schedule,
+      schedule: this.#schedule,
       random: hub.random,
       dial: (node, signal, done) => {
         const entry = this.#nodes.find(({ id }) => id === node);
@@ -381,7 +451,7 @@ class MemoryNet implements Net, Endpoint {
       const id = this.#nextId++;
       const fail = (why: string) => reject(new Error(`catch-up from node ${from}: ${why}`));
       if (!(wire instanceof End)) return fail('not connected');
-      const cancelTimeout = this.#hub.schedule(this.#switchboard.tuning.catchupTimeoutMs, () => {
+      const cancelTimeout = this.#schedule(this.#switchboard.tuning.catchupTimeoutMs, () => {
         this.#asked.delete(id);
         fail('took too long');
       });
@@ -535,6 +605,10 @@ class MemoryNet implements Net, Endpoint {
 
 function pair(a: NodeId, b: NodeId): string {
   return `${Math.min(a, b)}-${Math.max(a, b)}`;
+}
+
+function way(from: NodeId, to: NodeId): string {
+  return `${from}>${to}`;
 }
 
 function place(entry: { address: string; port: number }): string {

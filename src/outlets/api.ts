@@ -7,6 +7,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import Negotiator from 'negotiator';
 import type { z } from 'zod';
 import type { Journal } from '../journal/index.ts';
+import { isOfPage, servePage } from '../page/index.ts';
 import { Request } from '../wire/messages.ts';
 import { type Access, refusal } from './access.ts';
 import {
@@ -16,15 +17,18 @@ import {
   JSON_TYPE,
   LINES,
   NoQuery,
+  OPENMETRICS,
   OPERATIONS,
   type Operation,
   type OperationName,
+  PLAIN,
   SSE,
   StatusQuery,
 } from './contract.ts';
 import type { EventFilter } from './event_filter.ts';
 import { EventStreams } from './event_streams.ts';
 import type { AgentFace } from './index.ts';
+import { journalState } from './journal_state.ts';
 import { listenOnPort, listenOnSocket } from './socket.ts';
 import { streamStatus } from './status_stream.ts';
 
@@ -64,9 +68,10 @@ const STATUS_EVERY_MS = 1000;
 export async function serveApi(options: ApiOptions): Promise<{ port: number | null; close(): Promise<void> }> {
   const { face, journal, log, tcp = null, backlogMax = BACKLOG_MAX } = options;
   const streams = new EventStreams({ journal, status: () => face.status(), backlogMax });
+  const crowd = { followers: 0 };
   const opened: { server: Server; app: FastifyInstance }[] = [];
   const serve = async (access: Access | null, listen: (server: Server) => Promise<void>) => {
-    const app = appFor({ ...options, streams, access });
+    const app = appFor({ ...options, streams, crowd, access });
     await app.ready();
     const server = createServer(app.routing);
     await listen(server);
@@ -101,6 +106,8 @@ export async function serveApi(options: ApiOptions): Promise<{ port: number | nu
 
 interface AppOptions extends ApiOptions {
   streams: EventStreams;
+  /** Of both listeners together. */
+  crowd: { followers: number };
   /** null: the unix socket. */
   access: Access | null;
 }
@@ -113,7 +120,7 @@ function appFor(options: AppOptions): FastifyInstance {
   if (access !== null) {
     app.addHook('onRequest', async (request, reply) => {
       const refused = refusal(access, request.headers);
-      if (refused === null) return;
+      if (refused === null || (refused.code === 401 && isOfPage(request.url))) return;
       if (refused.code === 401) reply.header('www-authenticate', 'Bearer realm="mdmesh"');
       await reply.code(refused.code).send({ ok: false, text: refused.text });
     });
@@ -133,6 +140,7 @@ function appFor(options: AppOptions): FastifyInstance {
       },
     });
   }
+  servePage(app);
   app.setNotFoundHandler((request, reply) => {
     const rest = access === null ? '' : ' here; what changes something is on the unix socket alone';
     const text = `${request.method} ${request.url}: no such route${rest}; see GET ${OPERATIONS.document.path}`;
@@ -151,16 +159,15 @@ function operationNames(): OperationName[] {
 }
 
 function handlersFor(options: AppOptions): Record<OperationName, Handler> {
-  const { face, journal, streams, log, access, followersMax = FOLLOWERS_MAX } = options;
-  let followers = 0;
+  const { face, journal, streams, log, access, crowd, followersMax = FOLLOWERS_MAX } = options;
 
   /** Hands the response over to a stream, which ends it. */
   const stream = async (reply: FastifyReply, type: string, run: (response: ServerResponse) => Promise<void>) => {
-    if (followers >= followersMax) {
+    if (crowd.followers >= followersMax) {
       const text = `${followersMax} readers follow already; end some of them`;
       return reply.code(503).send({ ok: false, text });
     }
-    followers += 1;
+    crowd.followers += 1;
     reply.hijack();
     reply.raw.writeHead(200, { 'content-type': type, 'cache-control': 'no-store' });
     reply.raw.flushHeaders();
@@ -171,7 +178,7 @@ function handlersFor(options: AppOptions): Record<OperationName, Handler> {
       log.error({ error: textOf(error) }, 'stream broke');
       reply.raw.destroy();
     } finally {
-      followers -= 1;
+      crowd.followers -= 1;
     }
     return reply;
   };
@@ -204,7 +211,17 @@ function handlersFor(options: AppOptions): Record<OperationName, Handler> {
       const known = arrays.map(({ record }) => record.md).join(', ') || 'none';
       return reply.code(404).send({ ok: false, text: `array ${md}: not known here; known: ${known}` });
     },
+    journal: () => journalState(journal, face.status()),
+
     disks: () => face.scan(),
+
+    metrics: async (request, reply) => {
+      const type = accepted(request.raw, [OPENMETRICS, PLAIN]);
+      if (type === null) return unknownFormat(reply, [OPENMETRICS, PLAIN]);
+      const { metricsText } = await import('./metrics.ts');
+      const metrics = await metricsText({ status: face.status(), followers: crowd.followers }, type === OPENMETRICS);
+      return reply.header('content-type', metrics.type).send(metrics.text);
+    },
 
     request: (request, reply) => {
       const { asked, problems } = parseRequest(request.body);

@@ -3,6 +3,7 @@
  * it has none. One event of the wire gives one telling, or two where mdadm's users listen for a second word (a failed
  * member also makes a degraded array).
  */
+import { nodeSlotsOf } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import { formatSizeKib } from '../config/sizes.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
@@ -95,6 +96,8 @@ export const catalogue = {
   ArrayAdopted: { type: 'io.mdmesh.array.adopted', severity: 'notice' },
   ArrayReleased: { type: 'io.mdmesh.array.released', severity: 'notice' },
   ArrayGrown: { type: 'io.mdmesh.array.grown', severity: 'notice' },
+  BitmapChanged: { type: 'io.mdmesh.array.bitmap-changed', severity: 'notice' },
+  BitmapKept: { type: 'io.mdmesh.array.bitmap-kept', severity: 'info' },
   ReplacementStarted: { type: 'io.mdmesh.array.replacement-started', severity: 'notice' },
   ReplacementEnded: { type: 'io.mdmesh.array.replacement-ended', severity: 'notice' },
   ArrayMoved: { type: 'io.mdmesh.array.moved', severity: 'notice' },
@@ -114,6 +117,9 @@ export const catalogue = {
   Requested: { type: 'io.mdmesh.cluster.requested', severity: 'info' },
   Voted: { type: 'io.mdmesh.cluster.voted', severity: 'info' },
   MasterElected: { type: 'io.mdmesh.cluster.master-elected', severity: 'notice' },
+  QuorumDiskLost: { type: 'io.mdmesh.node.quorum-disk-lost', severity: 'warning' },
+  QuorumDiskBack: { type: 'io.mdmesh.node.quorum-disk-back', severity: 'notice' },
+  QuorumSet: { type: 'io.mdmesh.cluster.quorum-set', severity: 'notice' },
   MasterReleased: { type: 'io.mdmesh.cluster.master-released', severity: 'notice' },
   NodeJoined: { type: 'io.mdmesh.node.joined', severity: 'notice' },
   NodeSuspect: { type: 'io.mdmesh.node.suspect', severity: 'warning' },
@@ -121,6 +127,9 @@ export const catalogue = {
   NodeEvicted: { type: 'io.mdmesh.node.evicted', severity: 'critical' },
   NodeCleared: { type: 'io.mdmesh.node.cleared', severity: 'notice' },
   NodeFencing: { type: 'io.mdmesh.node.fencing', severity: 'warning' },
+  NodeShutOut: { type: 'io.mdmesh.node.shut-out', severity: 'critical' },
+  NodeTakenBack: { type: 'io.mdmesh.node.taken-back', severity: 'notice' },
+  ReservationsRenewed: { type: 'io.mdmesh.node.reservations-renewed', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
   VersionRefused: { type: 'io.mdmesh.node.version-refused', severity: 'warning' },
   NodeListProposed: { type: 'io.mdmesh.cluster.node-list-proposed', severity: 'info' },
@@ -171,6 +180,8 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
       return [requestTelling(body, names)];
     case 'vote':
       return [tell('Voted', names.cluster, `for node ${body.candidate} in term ${body.term}`)];
+    case 'disk-lease':
+      return [tell('QuorumSet', names.cluster, quorumText(body))];
     case 'lease-release': {
       const heir = body.to === null ? '' : ` to node ${body.to}`;
       return [tell('MasterReleased', names.cluster, `term ${body.term}${heir}`)];
@@ -197,6 +208,11 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
     case 'notice':
       return [noticeTelling(body, names)];
   }
+}
+
+function quorumText({ term, set }: Extract<EventBody, { type: 'disk-lease' }>): string {
+  const former = set.former === null ? '' : `, before that ${set.former.join(', ')}`;
+  return `term ${term} is held by disks: ${set.disks.join(', ')}${former}`;
 }
 
 /** A note that was verified when its event came in: origin, size, root. */
@@ -242,6 +258,7 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
   const uuid = detail.member ?? null;
   const member = uuid === null ? '' : `member ${memberName(uuid, names)}`;
   const node = detail.node === undefined ? '' : `node ${detail.node}`;
+  const { why } = detail;
   const kinds: Record<CommitKind, () => [Telling, ...Telling[]]> = {
     create: () => [tell('NewArray', md, arrayText(record)), ...degradedTelling(record)],
     // mdadm's monitor calls an array new whenever it appears, created or assembled.
@@ -256,7 +273,9 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
       return [tell('Fail', md, member, uuid), ...degradedTelling(record)];
     },
     remove: () => [tell('MemberRemoved', md, member, uuid)],
-    add: () => [tell('SpareAdded', md, member, uuid)],
+    add: () => [
+      tell('SpareAdded', md, why === undefined ? member : `${member}; it is filled as a whole: ${why}`, uuid),
+    ],
     // A node says WritesEnabled, and the master NodeEvicted, in notices of their own: these are the commits between.
     admit: () => [tell('WriterAdmitted', md, node)],
     leave: () => [tell('WriterLeft', md, node)],
@@ -272,6 +291,8 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
     blind: () => [tell('NodeCannotSeeMember', md, `${node}: ${member}`, uuid)],
     grow: () => [tell('ArrayGrown', md, `${record.raidDisks} disks, ${record.componentSectors} sectors of each`)],
+    bitmap: () => [tell('BitmapChanged', md, bitmapText(record))],
+    'bitmap-kept': () => [tell('BitmapKept', md, node)],
     replace: () => [tell('ReplacementStarted', md, member, uuid)],
     replaced: () => [tell('ReplacementEnded', md, `${member} is faulty`, uuid)],
     move: () => [tell('ArrayMoved', md, node !== '' || record.owner === null ? node : `to node ${record.owner}`)],
@@ -302,6 +323,10 @@ function requestTelling(body: Extract<EventBody, { type: 'request' }>, names: Na
   if ('action' in request) words.push(request.action);
   if ('with' in request && request.with !== null) words.push('with', request.with);
   if ('sizeKib' in request) words.push(request.sizeKib === null ? 'max' : formatSizeKib(request.sizeKib));
+  if (request.verb === 'grow-bitmap') {
+    words.push(request.bitmap, ...(request.chunkKib === undefined ? [] : [formatSizeKib(request.chunkKib)]));
+  }
+  if (request.verb === 'grow-nodes') words.push(String(request.nodes));
   if (request.verb === 'grow-devices') words.push(String(request.raidDisks));
   if ('limitKib' in request) words.push(request.limitKib === null ? 'none' : formatSizeKib(request.limitKib));
   if ('node' in request) return tell('Requested', `node/${request.node}`, words.join(' '));
@@ -325,6 +350,12 @@ function resyncText(record: ArrayRecord): string {
   if (record.resync === null) return '';
   const { kind, by, fromSector, halted } = record.resync;
   return `${kind}${halted ? ' halted' : ''} by node ${by} from sector ${fromSector}`;
+}
+
+function bitmapText(record: ArrayRecord): string {
+  const { bitmap } = record;
+  const kept = bitmap === null ? 'none' : `${formatSizeKib(bitmap.chunkSectors / 2)} a bit`;
+  return `${kept}, room for ${nodeSlotsOf(record)} nodes`;
 }
 
 function marksText({ resync }: ArrayRecord): string {

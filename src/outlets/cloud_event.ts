@@ -1,13 +1,19 @@
 /**
  * Journal entries as CloudEvents 1.0 in JSON, and as a line for people. The `sequence` attribute follows the CloudEvents
- * extension of that name (a string, `sequencetype` Integer); `cursor` is this node's journal position, to resume from.
+ * extension of that name (a string, `sequencetype` Integer), `recordedtime` another; `cursor` is this node's journal position, to
+ * resume from.
  */
+import type { JournalEntry } from '../journal/index.ts';
 import type { Event } from '../wire/messages.ts';
 import { type Names, noNames, type Telling, tellings } from './catalogue.ts';
 import type { CloudEvent } from './told.ts';
 
-/** All tellings of one event. `cursor`: its place in this node's journal. */
-export function cloudEvents(event: Event, names: Names = noNames, cursor?: number): CloudEvent[] {
+/** All tellings of one event. `entry`: where and when this node's journal took it. */
+export function cloudEvents(
+  event: Event,
+  names: Names = noNames,
+  entry?: Pick<JournalEntry, 'cursor' | 'appendedAt'>,
+): CloudEvent[] {
   const id = `${event.origin}/${event.boot}/${event.sequence}`;
   const body = withoutCertificate(event);
   return tellings(event, names).map((telling, index) => ({
@@ -21,7 +27,7 @@ export function cloudEvents(event: Event, names: Names = noNames, cursor?: numbe
     sequence: String(event.sequence),
     sequencetype: 'Integer',
     severity: telling.severity,
-    ...(cursor === undefined ? {} : { cursor }),
+    ...(entry === undefined ? {} : { recordedtime: entry.appendedAt, cursor: entry.cursor }),
     data: {
       name: telling.name,
       text: telling.text,

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { Request } from '../wire/messages.ts';
 import { isTypeWord } from './event_filter.ts';
-import { ArrayStatus, DiskFound, NodeStatus, Status } from './status.ts';
+import { ArrayStatus, DiskFound, JournalState, NodeStatus, Status } from './status.ts';
 import { CloudEvent, Severity } from './told.ts';
 
 export const Cursor = z
@@ -94,7 +94,9 @@ export const LINES = 'application/x-ndjson';
 export const SSE = 'text/event-stream';
 export const BATCH = 'application/cloudevents-batch+json';
 export const JSON_TYPE = 'application/json';
-export const METRICS = 'application/openmetrics-text';
+export const OPENMETRICS = 'application/openmetrics-text';
+/** Prometheus' older form. */
+export const PLAIN = 'text/plain';
 
 const json = (about: string, schema: z.ZodType) => ({ about, content: { [JSON_TYPE]: schema } });
 const bad = json('Something in the query is wrong; nothing was done.', Problem);
@@ -145,6 +147,12 @@ export const OPERATIONS = {
     summary: 'One array',
     params: { md: 'md name or UUID' },
     answers: { 200: json('That array.', ArrayStatus), 400: bad, 404: json('Not known here.', Problem) },
+  },
+  journal: {
+    method: 'GET',
+    path: '/v1/journal',
+    summary: 'This node’s journal: how far it is, and how far it is signed',
+    answers: { 200: json('As it is now.', JournalState), 400: bad },
   },
   disks: {
     method: 'GET',
@@ -204,6 +212,19 @@ export const OPERATIONS = {
       406: unknownFormat,
       410: json('Of a batch: the cursor is not in the journal any more.', Problem),
       503: json('Too many readers follow something already.', Problem),
+    },
+  },
+  metrics: {
+    method: 'GET',
+    path: '/metrics',
+    summary: 'What this node sees, as numbers',
+    answers: {
+      200: {
+        about: 'OpenMetrics, or the text format of Prometheus.',
+        content: { [OPENMETRICS]: 'OpenMetrics 1.0.0.', [PLAIN]: 'Text format 0.0.4.' },
+      },
+      400: bad,
+      406: unknownFormat,
     },
   },
 } as const satisfies Record<string, Operation>;

@@ -32,6 +32,11 @@ function notice<S extends z.ZodRawShape>(
 
 const node = NodeId.describe('Node.');
 const why = z.string().describe('Reason, for people.');
+const quorumDisk = {
+  node,
+  disk: Uuid.describe('Its name in the quorum set.'),
+  path: z.string().describe('That node’s device.'),
+};
 const copyShape = { kind: CopyKind.describe('What is copied for.'), by: NodeId.describe('The node that copies.') };
 const copyOf = notice(copyShape, { kind: 'recovery', by: 1 });
 const rebuilt = (percent: number): Description => ({
@@ -49,7 +54,10 @@ export const DESCRIPTIONS = {
   DeviceDisappeared: { when: 'An array was stopped on all nodes.', from: { commit: 'stop' } },
   Fail: { when: 'A member that held data is faulty, for the whole cluster.', from: { commit: 'fail' } },
   FailSpare: { when: 'A spare is faulty.', from: { commit: 'fail' } },
-  SpareAdded: { when: 'A disk was added to an array.', from: { commit: 'add' } },
+  SpareAdded: {
+    when: 'A disk was added to an array. Of one that was a member before: why it is filled as a whole, if it is.',
+    from: { commit: 'add' },
+  },
   SpareActive: {
     when: 'A rebuilt member is whole: it is read from now on.',
     from: notice({ member: Uuid.describe('The member.') }, { member }),
@@ -123,6 +131,14 @@ export const DESCRIPTIONS = {
   ArrayAdopted: { when: 'An array of mdadm’s became the cluster’s.', from: { commit: 'adopt' } },
   ArrayReleased: { when: 'An array was given back to mdadm.', from: { commit: 'release' } },
   ArrayGrown: { when: 'An array has other devices or another size.', from: { commit: 'grow' } },
+  BitmapChanged: {
+    when: 'The nodes’ bitmaps are laid anew, elsewhere or otherwise, or taken away.',
+    from: { commit: 'bitmap' },
+  },
+  BitmapKept: {
+    when: 'A writer has laid its own: its death is followed by a resync of what it had marked.',
+    from: { commit: 'bitmap-kept' },
+  },
   ReplacementStarted: { when: 'A spare is being filled to take a member’s place.', from: { commit: 'replace' } },
   ReplacementEnded: { when: 'It has taken it.', from: { commit: 'replaced' } },
   ArrayMoved: { when: 'An exclusive array has another owner.', from: { commit: 'move' } },
@@ -172,6 +188,18 @@ export const DESCRIPTIONS = {
     when: 'A node has the votes of a majority.',
     from: notice({ node, term: z.int().describe('Of its mastership.') }, { node: 1, term: 4 }),
   },
+  QuorumSet: {
+    when: 'Disks decide, and a node has won them, or set another set of them.',
+    from: { body: 'disk-lease' },
+  },
+  QuorumDiskLost: {
+    when: 'A node cannot read or write its block on a quorum disk.',
+    from: notice({ ...quorumDisk, why }, { node: 2, disk: member, path: '/dev/sdb', why: 'EIO' }),
+  },
+  QuorumDiskBack: {
+    when: 'A quorum disk answers a node again.',
+    from: notice(quorumDisk, { node: 2, disk: member, path: '/dev/sdb' }),
+  },
   MasterReleased: {
     when: 'A node is no longer master: it gave the lease up, or lost it.',
     from: notice({ node, term: z.int().describe('Of its mastership.'), why }, { node: 1, term: 4, why: 'expired' }),
@@ -191,6 +219,24 @@ export const DESCRIPTIONS = {
   NodeFencing: {
     when: 'The master begins to make sure that a silent node has stopped.',
     from: notice({ node, term: z.int().describe('The master’s.') }, { node: 3, term: 4 }),
+  },
+  NodeShutOut: {
+    when: 'A node has found its reservation keys taken off members: it was fenced by its disks. It holds its arrays.',
+    from: notice(
+      { node, members: z.string().describe('Their UUIDs.'), why },
+      { node: 3, members: 'd0000000-0000-4000-8000-000000000001', why: 'its reservation keys were taken off' },
+    ),
+  },
+  NodeTakenBack: {
+    when: 'A node that was shut out has its keys on the members again.',
+    from: notice({ node }, { node: 3 }),
+  },
+  ReservationsRenewed: {
+    when: 'A disk had forgotten this node’s reservation key, after a loss of power or a reset; it was put back.',
+    from: notice(
+      { node, members: z.string().describe('Their UUIDs.') },
+      { node: 2, members: 'd0000000-0000-4000-8000-000000000001' },
+    ),
   },
   NodeConfirmedDead: {
     when: 'An operator confirmed that a node has stopped.',

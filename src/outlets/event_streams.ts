@@ -226,7 +226,7 @@ export class EventStreams {
   #inWords(entry: JournalEntry, names: () => Names): Words {
     const kept = this.#words.get(entry.cursor);
     if (kept !== undefined) return kept;
-    const words: Words = { events: cloudEvents(entry.event, names(), entry.cursor), texts: {} };
+    const words: Words = { events: cloudEvents(entry.event, names(), entry), texts: {} };
     if (this.#subscribers.size > 0) {
       this.#words.set(entry.cursor, words);
       const [oldest] = this.#words.keys();

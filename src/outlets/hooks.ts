@@ -150,8 +150,9 @@ class HookQueue {
     }
     const names = namesFrom(this.#options.status());
     const oldestMs = this.#options.now().getTime() - this.#hook.maxAgeMs;
-    for (const { cursor, event } of entries) {
-      const told = cloudEvents(event, names, cursor).filter((each) => this.#wants(each));
+    for (const entry of entries) {
+      const { cursor, event } = entry;
+      const told = cloudEvents(event, names, entry).filter((each) => this.#wants(each));
       if (told.length === 0) continue;
       if (Date.parse(event.time) < oldestMs) this.#left += 1;
       else this.#ahead.push({ cursor, events: told });

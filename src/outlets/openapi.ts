@@ -3,11 +3,22 @@ import { z } from 'zod';
 import { ArrayRecord } from '../arrays/record.ts';
 import { VERSION } from '../version.ts';
 import { OPERATIONS, type Operation, Outcome, Problem } from './contract.ts';
-import { ArrayStatus, DiskFound, NodeStatus, Status } from './status.ts';
+import { ArrayStatus, DiskFound, JournalState, NodeStatus, Status } from './status.ts';
 import { CloudEvent, StreamMark } from './told.ts';
 
 /** What has a name in the document. */
-const NAMED = { ArrayRecord, ArrayStatus, CloudEvent, DiskFound, NodeStatus, Outcome, Problem, Status, StreamMark };
+const NAMED = {
+  ArrayRecord,
+  ArrayStatus,
+  CloudEvent,
+  DiskFound,
+  JournalState,
+  NodeStatus,
+  Outcome,
+  Problem,
+  Status,
+  StreamMark,
+};
 
 type JsonObject = Record<string, unknown>;
 

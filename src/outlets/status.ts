@@ -16,6 +16,7 @@ function exactly<T>() {
 }
 
 const sectors = z.int().min(0);
+const Time = z.iso.datetime();
 
 export const NodeStatus = z.object({
   node: NodeId,
@@ -66,7 +67,7 @@ const Observed = exactly<ArrayObservation>()(
     degraded: z.int(),
     raidDisks: z.int(),
     sizeSectors: sectors.describe('Of /dev/mdX.'),
-    bitmap: z.boolean(),
+    bitmap: z.object({ sector: z.int(), chunkSectors: z.number() }).nullable(),
     members: z.array(MemberObservation),
   }),
 );
@@ -91,6 +92,33 @@ export const ArrayStatus = z.object({
 /** One array as this node sees it. */
 export type ArrayStatus = z.infer<typeof ArrayStatus>;
 
+export const QuorumStatus = z.object({
+  set: z
+    .object({ version: Version, disks: z.array(Uuid), former: z.array(Uuid).nullable() })
+    .nullable()
+    .describe(
+      'Disks that decide, and, while they are being replaced, the former ones; null: none yet, all nodes have to agree.',
+    ),
+  quorate: z.boolean().describe('Enough of them answer this node.'),
+  disks: z.array(
+    z.object({
+      disk: Uuid,
+      path: z.string().describe('This node’s.'),
+      decides: z.boolean(),
+      answers: z.boolean(),
+      holder: z
+        .object({ node: NodeId, term: z.int() })
+        .nullable()
+        .describe('What another node’s block there says, whether it still holds or not.'),
+      torn: z
+        .array(NodeId)
+        .describe('Nodes whose block there is not whole: the disk does not count until they have written again.'),
+    }),
+  ),
+});
+/** Where disks decide: how they stand, as this node sees them. */
+export type QuorumStatus = z.infer<typeof QuorumStatus>;
+
 export const Status = z.object({
   cluster: z.object({ name: z.string(), uuid: Uuid }),
   self: NodeId,
@@ -98,7 +126,7 @@ export const Status = z.object({
   protocol: z
     .object({ oldest: z.int(), newest: z.int(), level: z.int().describe('What all nodes of the list understand.') })
     .describe('What this build speaks.'),
-  startedAt: z.iso.datetime(),
+  startedAt: Time,
   driver: z.enum(['real', 'simulated']),
   lease: z.object({
     role: z.enum(['follower', 'candidate', 'master']),
@@ -117,13 +145,38 @@ export const Status = z.object({
       waitsFor: z.string().nullable().describe('Why the list in this node’s file does not count; null: it does.'),
     })
     .describe('The node list that counts.'),
+  quorum: QuorumStatus.optional().describe('Left out where nodes decide.'),
   nodes: z.array(NodeStatus),
+  reservations: z
+    .object({
+      used: z.boolean().describe('False: `auto`, and some member has none.'),
+      shutOut: z.boolean().describe('This node’s key was taken off some member; its writes are held.'),
+      members: z.record(z.string(), z.enum(['registered', 'absent', 'unsupported', 'unknown'])).describe('By UUID.'),
+    })
+    .nullable()
+    .describe('Of the members, as this node sees them; null: fencing does not ask for them.'),
   arrays: z.array(ArrayStatus),
   journal: z.object({ head: z.int().min(0).describe('Cursor of the newest event.') }),
   counters: z.record(z.string(), z.number()),
 });
 /** What one node sees: the answer to `mdmesh status`. */
 export type Status = z.infer<typeof Status>;
+
+export const JournalState = z.object({
+  head: z.int().min(0).describe('Cursor of the newest event.'),
+  entries: z.int().min(0).describe('Of the log that is being written, since its first one.'),
+  log: z.string().nullable().describe('Its name, as in the checkpoints; null: it has no entry yet.'),
+  checkpoint: z
+    .object({
+      entries: z.int().min(0).describe('How many entries it signs.'),
+      time: Time,
+      cosigners: z.array(NodeId).describe('Nodes that have seen it follow from the ones before.'),
+    })
+    .nullable()
+    .describe('The newest that this node signed of this log; null: none yet.'),
+});
+/** How far this node's journal is, and how far it is signed. */
+export type JournalState = z.infer<typeof JournalState>;
 
 const Superblock = z.object({
   featureMap: z.int(),

@@ -32,6 +32,10 @@ export const CloudEvent = z.object({
     .describe('Of its node since the start of the agent there, from 1 on.'),
   sequencetype: z.literal('Integer'),
   severity: Severity,
+  recordedtime: z.iso
+    .datetime()
+    .optional()
+    .describe('When the node that answers wrote it into its journal, by its own clock.'),
   cursor: Cursor.optional(),
   data: z.object({
     name: z.string().describe('As in the catalogue, docs/events.md.'),

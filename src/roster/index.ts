@@ -24,6 +24,9 @@
  *
  * R and L are part of the list. While two are known the shorter R and the longer L count, so that no holder counts on a promise that
  * a voter has not made; the longer L goes on for a while after the change, for promises and grants of before.
+ *
+ * Where disks decide (docs/quorum.md) the list does not change: rules 2 and 3 count voters, and there are none. It still says who
+ * gives the votes of the time before the first set, whose keys count, and what R and L are.
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { EndedKey, ListVersion, NodeList, WishedList } from './list.ts';
@@ -39,6 +42,8 @@ export interface StoredLists {
 
 export interface RosterState extends StoredLists {
   self: NodeId;
+  /** `quorum: disks`. */
+  byDisks: boolean;
   wish: WishedList;
   /** Newest word of each other node. */
   words: ReadonlyMap<NodeId, RosterWord>;
@@ -96,6 +101,7 @@ export {
   NO_LIST,
   sameList,
   whyNotAfter,
+  whyNotByDisks,
 } from './list.ts';
 export { mayStand, type Quorum, quorumOf, rosterStart, rosterStep, waitsFor } from './step.ts';
 export type { RosterWord } from './word.ts';

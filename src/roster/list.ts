@@ -93,6 +93,14 @@ export function whyNotAfter(before: Pick<NodeList, 'nodes'>, after: Pick<NodeLis
   return null;
 }
 
+/** Why a list does not follow another one where disks decide; null: it is the same. */
+export function whyNotByDisks(before: NodeList, after: WishedList): string | null {
+  if (before.version.digest === after.digest) return null;
+  const words = ({ nodes, holderMs, voterMs }: Omit<WishedList, 'digest'>): string =>
+    `${nodes.map((node) => `${node.id} ${keysOf(node).join(' or ')}`).join(', ')}, holder ${holderMs} ms, voter ${voterMs} ms`;
+  return `the list (${words(before)}) cannot become another one (${words(after)}) while disks decide (quorum: disks): stop the agents of all nodes, put the same file on each, run mdmesh node force-list on each, and start them`;
+}
+
 /** The keys that the newer list has no more. */
 export function keysGone(
   before: Pick<NodeList, 'nodes'>,

@@ -13,6 +13,7 @@ import {
   sameList,
   type WishedList,
   whyNotAfter,
+  whyNotByDisks,
 } from './list.ts';
 import type { RosterWord } from './word.ts';
 
@@ -35,12 +36,28 @@ export interface Quorum {
   voterMs: number;
 }
 
-/** @param stored null: this node has never run, or forgot everything it had promised */
-export function rosterStart(self: NodeId, wish: WishedList, stored: StoredLists | null, now: number): RosterState {
+/**
+ * @param stored null: this node has never run, or forgot everything it had promised
+ * @throws where disks decide and a change of the list is under way: nobody would ever end it
+ */
+export function rosterStart(
+  self: NodeId,
+  wish: WishedList,
+  stored: StoredLists | null,
+  now: number,
+  byDisks = false,
+): RosterState {
+  if (byDisks && stored !== null && stored.pending !== null) {
+    const [before, after] = [idsOf(stored.agreed).join(' '), idsOf(stored.pending).join(' ')];
+    throw new Error(
+      `quorum: disks: a change of the node list, from ${before} to ${after}, is being agreed on: start all nodes with quorum: nodes until it is, or stop all agents and run mdmesh node force-list on each`,
+    );
+  }
   const lists = stored ?? { agreed: firstList(wish), pending: null, previous: null };
   return {
     ...lists,
     self,
+    byDisks,
     wish,
     words: new Map(),
     alive: [self],
@@ -283,8 +300,8 @@ function writersGone({ writers }: RosterState, after: Pick<NodeList, 'nodes'>): 
 
 /** Why the list of this node's file is not proposed, or would not be. */
 function whyNotYet(state: RosterState): string | null {
-  const { self, agreed, wish, words, alive } = state;
-  const never = whyNotAfter(agreed, wish);
+  const { self, agreed, wish, words, alive, byDisks } = state;
+  const never = byDisks ? whyNotByDisks(agreed, wish) : whyNotAfter(agreed, wish);
   if (never !== null) return never;
   const [writer] = writersGone(state, wish);
   if (writer !== undefined) {

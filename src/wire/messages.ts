@@ -15,6 +15,13 @@ export const Sealed = z.base64().max(256 * 1024);
 
 // --- events -----------------------------------------------------------------------------------------------------------
 
+/** Disks that decide, by name (docs/quorum.md); the newest version counts. `former`: the set before, while it is being replaced. */
+const QuorumSetSchema = z.object({
+  version: Version,
+  disks: z.array(Uuid).min(1).max(9),
+  former: z.array(Uuid).min(1).max(9).nullable(),
+});
+
 /** What a node saw on its own md. */
 export const Observation = z.discriminatedUnion('what', [
   /** md on this node marked the member faulty: by an I/O error or by `mdadm --fail` typed there. */
@@ -49,7 +56,7 @@ export const Request = z.discriminatedUnion('verb', [
     devices: z.array(z.string()),
     spares: z.int().default(0),
     assumeClean: z.boolean().default(false),
-    /** @default internal: one for each node */
+    /** `internal`: one for each node. @default none */
     bitmap: z.enum(['internal', 'none']).optional(),
     force: z.boolean().default(false),
     /** Nodes that do not see each disk are left out, until they do. */
@@ -92,6 +99,15 @@ export const Request = z.discriminatedUnion('verb', [
     sizeKib: z.int().min(1).nullable(),
     assumeClean: z.boolean().default(false),
   }),
+  /** `chunkKib`: what one bit stands for; left out: as suits. */
+  z.object({
+    verb: z.literal('grow-bitmap'),
+    array: z.string(),
+    bitmap: z.enum(['internal', 'none']),
+    chunkKib: z.int().min(1).optional(),
+  }),
+  /** Room for so many nodes in the mesh area. */
+  z.object({ verb: z.literal('grow-nodes'), array: z.string(), nodes: z.int().min(1) }),
   /** `with`: a spare; null: any. */
   z.object({ verb: z.literal('replace'), array: z.string(), device: z.string(), with: z.string().nullable() }),
   z.object({ verb: z.literal('confirm-dead'), node: NodeId }),
@@ -134,6 +150,8 @@ export const CommitKind = z.enum([
   'new-term',
   'move',
   'grow',
+  'bitmap',
+  'bitmap-kept',
   'replace',
   'replaced',
   'blind',
@@ -144,7 +162,8 @@ export const EventBody = z.discriminatedUnion('type', [
   z.object({ type: z.literal('observation'), observation: Observation }),
   z.object({ type: z.literal('request'), requestId: Uuid, request: Request, devices: z.array(ResolvedDevice) }),
   /**
-   * A commit, already durable on the members. `certificate`: the majority's sealed votes for `record.version.term`.
+   * A commit, already durable on the members. `certificate`: the majority's sealed votes for `record.version.term`,
+   * or the holder's sealed `disk-lease`.
    * `cause`: (origin, boot, sequence) of the event that led here, if one did. `before`: version of the record it replaces.
    */
   z.object({
@@ -152,11 +171,19 @@ export const EventBody = z.discriminatedUnion('type', [
     kind: CommitKind,
     record: ArrayRecord,
     before: Version.nullable(),
-    detail: z.object({ member: Uuid.optional(), node: NodeId.optional(), requestId: Uuid.optional() }),
+    detail: z.object({
+      member: Uuid.optional(),
+      node: NodeId.optional(),
+      requestId: Uuid.optional(),
+      /** Of a former member that was added: why it is filled as a whole. */
+      why: z.string().max(200).optional(),
+    }),
     certificate: z.array(Sealed).max(64),
   }),
   /** One a term a voter; stored with fsync before it is sealed. */
   z.object({ type: z.literal('vote'), term: z.int().min(1), candidate: NodeId }),
+  /** Where disks decide: its signer holds a majority of them, in a term of its own. Also told when it sets another quorum set. */
+  z.object({ type: z.literal('disk-lease'), term: z.int().min(1), set: QuorumSetSchema }),
   /** The holder gives up its lease of `term`; voters' promises to it end at once. `to`: who should be voted in next. */
   z.object({ type: z.literal('lease-release'), term: z.int().min(1), to: NodeId.nullable() }),
   /**

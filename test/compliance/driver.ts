@@ -7,7 +7,14 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { type ArrayRecord, type BitmapPlace, type CopyKind, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
+import {
+  type ArrayRecord,
+  type BitmapPlace,
+  bitmapSector,
+  type CopyKind,
+  type MemberRecord,
+  wholeCopy,
+} from '#src/arrays/record.ts';
 import { type ArrayObservation, type CopyOrder, type MdDriver, MdError, type SectorRange } from '#src/md/driver.ts';
 import { readMarks } from '#src/md/marks.ts';
 import { bitmapPlace, MESH_HEADER_BYTES, meshGeometry, meshHeaderSectors } from '#src/md/mesh_area.ts';
@@ -19,6 +26,8 @@ export interface DriverFixture {
   readonly driver: MdDriver;
   /** Paths of this many blank disks of 4096 sectors or more each. A real fixture may use loop or device-mapper devices. */
   disks(count: number): Promise<string[]>;
+  /** Blank disks with reservations, each also by the way of another node: `elsewhere` is that node's driver. Absent: it has none. */
+  reservable?(count: number): Promise<{ paths: string[]; elsewhere: MdDriver; pathsElsewhere: string[] }>;
   /** Awaits what a driver or an application does; a simulated clock runs meanwhile. */
   done<T>(promise: Promise<T>): Promise<T>;
   /** Lets time pass: long enough that anything that does not wait for an answer has happened. */
@@ -42,6 +51,8 @@ export interface DriverFixture {
   writeDisk(path: string, sector: number, bytes: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
+
+const UNRESERVABLE = 'NOT TESTED HERE: on real kernels reservations.test.ts and san.long.ts are about them';
 
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
@@ -86,15 +97,14 @@ class Bench {
     this.devices = new Map(of.members.map((each, index) => [each.uuid, this.path(index)]));
   }
 
-  static async make(fixture: DriverFixture, change: Partial<ArrayRecord> = {}): Promise<Bench> {
+  static async make(fixture: DriverFixture, change: Partial<ArrayRecord> = {}, paths?: string[]): Promise<Bench> {
     const of = record(change);
-    const bench = new Bench(fixture, of, await fixture.disks(of.members.length));
+    const bench = new Bench(fixture, of, paths ?? (await fixture.disks(of.members.length)));
     fixture.driver.guard.extendLease(fixture.driver.now() + FAR_MS);
     const writes = writesFor({
       record: of,
       clusterUuid: CLUSTER,
       clusterName: 'demo',
-      nodeSlots: 3,
       devices: bench.devices,
       meshSequence: 1,
       fresh: new Set(bench.devices.keys()),
@@ -498,6 +508,22 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal((await bench.done(driver.readMetadata(block.path, block.offsetBytes, BLOCK_BYTES)))[0], 1);
     });
 
+    test("a node's own block is written without a lease, whole, and nothing else with it", async () => {
+      const bench = await Bench.make(fixture);
+      const { driver } = bench;
+      driver.guard.endLease();
+      const at = 2048 * SECTOR_BYTES;
+      const before = await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES));
+      await bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7)));
+      assert.deepEqual(
+        Buffer.from(await bench.done(driver.readMetadata(bench.path(0), at, BLOCK_BYTES))),
+        Buffer.from(filled(7)),
+      );
+      assert.deepEqual(await bench.done(driver.readMetadata(bench.path(0), at + BLOCK_BYTES, BLOCK_BYTES)), before);
+      await refused(bench.done(driver.writeNodeBlock(bench.path(0), at, filled(7, 2 * BLOCK_BYTES))), 'EINVAL');
+      await refused(bench.done(driver.writeNodeBlock('/dev/no-such-disk', at, filled(7))), 'ENOENT');
+    });
+
     test('under a closed gate hold suspends nothing, so that the gate can still be answered', async () => {
       const bench = await Bench.make(fixture);
       await bench.open();
@@ -888,6 +914,26 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.ok(bench.member(1).rebuilding);
     });
 
+    test('a member in sync is one to be rebuilt again, under a hold: it is filled from there, and not read meanwhile', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.writable();
+      const again = { ...bench.record, members: [member(0), rebuilding(1)], resync: wholeCopy('recovery', 1, 9) };
+      const attach = () => bench.done(driver.attachRebuilding(md, memberUuid(1), bench.path(1), again, 0));
+      await refused(attach(), 'EBUSY');
+      await bench.done(driver.hold(md));
+      await attach();
+      assert.ok(bench.member(1).rebuilding && !bench.member(1).inSync && !bench.gateClosed());
+      await bench.done(driver.open(md));
+      await bench.done(bench.write(3, 33).promise);
+      assert.equal(await bench.onDisk(1, 3), 33);
+      await bench.done(fixture.writeDisk(bench.path(1), 2048 + 20 * 8, filled(60)));
+      for (let time = 0; time < 8; time += 1)
+        assert.equal((await bench.done(fixture.read(md, 20 * 8, BLOCK_BYTES)))[0], 0);
+      await bench.copied({ kind: 'recovery', fromSector: 0, toSector: null });
+      assert.deepEqual([bench.member(1).inSync, await bench.onDisk(1, 20)], [true, 0]);
+    });
+
     test('a rebuilding is called off: the member is a spare without a slot, and no write waits for an answer', async () => {
       const bench = await Bench.make(fixture, { members: [member(0), rebuilding(1)] });
       const { driver, md } = bench;
@@ -1220,14 +1266,14 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
     test('without a place for it there is no bitmap, and nothing can be marked', async () => {
       const bench = await Bench.make(fixture);
       await bench.open();
-      assert.equal(bench.see().bitmap, false);
+      assert.equal(bench.see().bitmap, null);
       await refused(bench.done(bench.driver.mark(bench.md, [{ loSector: 0, hiSector: 128 }])), 'EINVAL');
     });
 
     test('a write is marked on every member, in the bitmap of this node alone, and unmarked a while after', async () => {
       const bench = await Bench.make(fixture, { bitmap: bitmap() });
       await bench.writable();
-      assert.equal(bench.see().bitmap, true);
+      assert.deepEqual(bench.see().bitmap, { sector: bitmapSector(bitmap(), 1), chunkSectors: 128 });
       await bench.done(bench.write(40, 5).promise);
       const marked = [
         { loSector: 0, hiSector: 128 },
@@ -1243,8 +1289,9 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.open();
       for (const block of [20, 85, 150])
         await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(7)));
+      // The first chunk may be marked since the array was assembled.
       const marked = [
-        { loSector: 128, hiSector: 256 },
+        { loSector: 0, hiSector: 256 },
         { loSector: 1152, hiSector: 1280 },
       ];
       await bench.done(bench.driver.mark(bench.md, marked));
@@ -1302,6 +1349,144 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.unmarked();
     });
 
+    for (const level of ['raid1', 'raid10'] as const) {
+      test(`${level}: a member that comes back gets what was written without it, and what is marked, and nothing else`, async () => {
+        const chunks = level === 'raid1' ? {} : { layout: 0x102, chunkSectors: 16 };
+        const bench = await Bench.make(fixture, { level, ...chunks, bitmap: bitmap() });
+        const { driver, md } = bench;
+        await bench.writable();
+        await bench.done(driver.setFaulty(md, memberUuid(1)));
+        await bench.closed('gate B');
+        await bench.done(driver.answerGates(md));
+        await bench.done(driver.remove(md, memberUuid(1)));
+        await bench.done(bench.write(40, 40).promise);
+        await bench.done(driver.hold(md));
+        await bench.done(driver.stop(md));
+        const missed = { loSector: 256, hiSector: 384 };
+        assert.deepEqual((await bench.marks(0)).at(-1), missed);
+
+        // Assembled anew it keeps them: the array is not whole.
+        const degraded = { ...bench.record, members: [member(0), member(1, { role: 'faulty' })] };
+        await bench.done(driver.assemble(degraded, bench.devices));
+        assert.equal(bench.see().resyncStartSector, null);
+        await bench.done(driver.open(md));
+        const first = bench.write(140, 70);
+        await bench.closed('gate A after the first write');
+        await bench.done(driver.answerGates(md));
+        await bench.done(first.promise);
+        for (const block of [100, 165])
+          await bench.done(fixture.writeDisk(bench.path(1), 2048 + block * 8, filled(60)));
+
+        const resync = { ...wholeCopy('recovery', 1, 8), markedBy: [1, 2] };
+        const back: ArrayRecord = { ...bench.record, members: [member(0), rebuilding(1)], resync };
+        await bench.done(driver.attachRebuilding(md, memberUuid(1), bench.path(1), back, 0));
+        assert.ok(bench.member(1).rebuilding && !bench.member(1).inSync);
+        await bench.done(bench.write(10, 80).promise);
+        assert.equal(await bench.onDisk(1, 10), 80, 'writes reach it from now on');
+        for (let time = 0; time < 8; time += 1)
+          assert.equal((await bench.done(fixture.read(md, 40 * 8, BLOCK_BYTES)))[0], 40, 'nothing is read from it');
+        // By another node.
+        await bench.done(driver.mark(md, [{ loSector: 1280, hiSector: 1408 }]));
+        await bench.done(driver.setResyncStart(md, null));
+        await bench.copied({ kind: 'recovery', fromSector: 0, toSector: null });
+        assert.ok(bench.member(1).inSync);
+        const seen = await Promise.all([40, 140, 165, 100].map((block) => bench.onDisk(1, block)));
+        assert.deepEqual(seen, [40, 70, 0, 60], 'what nobody has marked was left alone');
+      });
+    }
+
+    test('a bitmap is laid anew, taken away and laid elsewhere under a hold; no mark in it counts any more', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      const { driver, md } = bench;
+      await bench.writable();
+      // md itself would keep it until it has copied it.
+      await bench.done(driver.mark(md, [{ loSector: 640, hiSector: 768 }]));
+      await bench.done(driver.setResyncStart(md, null));
+      await refused(bench.done(driver.setBitmap(md, bench.record)), 'EBUSY');
+      await bench.done(driver.hold(md));
+      await bench.done(driver.setBitmap(md, bench.record));
+      const own = bitmapSector(bitmap(), 1);
+      assert.deepEqual(bench.see().bitmap, { sector: own, chunkSectors: 128 });
+      assert.ok(bench.see().held && !bench.gateClosed() && bench.see().syncAction === 'frozen');
+      await bench.done(fixture.writeDisk(bench.path(1), 2048 + 85 * 8, filled(7)));
+      await bench.copied({ kind: 'resync', fromSector: 0, toSector: null });
+      assert.equal(await bench.onDisk(1, 85), 7, 'nothing was left to be copied');
+
+      await bench.done(driver.setBitmap(md, null));
+      assert.equal(bench.see().bitmap, null);
+      await bench.done(driver.open(md));
+      await bench.done(bench.write(40, 5).promise);
+      assert.ok((await bench.marks(0)).every(({ loSector, hiSector }) => loSector > 320 || hiSector <= 320));
+
+      await bench.done(driver.setResyncStart(md, 1024));
+      await bench.done(driver.hold(md));
+      const coarse = { ...bitmap(), firstSector: bitmap().firstSector + 8, chunkSectors: 256 };
+      await bench.done(driver.setBitmap(md, { ...bench.record, bitmap: coarse }));
+      assert.deepEqual(bench.see().bitmap, { sector: own + 8, chunkSectors: 256 });
+      assert.equal(bench.see().resyncStartSector, 1024, 'which leg is read stays as it was');
+      await bench.done(driver.open(md));
+      await bench.done(bench.write(140, 6).promise);
+      const marks = await bench.done(readMarks(driver, { ...bench.record, bitmap: coarse }, [1], bench.devices));
+      assert.deepEqual(marks.at(-1), { loSector: 1024, hiSector: 1280 });
+    });
+
+    test('marks that stand on one member alone are on all of them once the array is assembled', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      const bits = new Uint8Array(BLOCK_BYTES);
+      bits[0] = 0b10_0000;
+      const alone = [{ loSector: 640, hiSector: 768 }];
+      for (const index of [0, 1]) {
+        await bench.done(fixture.writeDisk(bench.path(index), bitmapSector(bitmap(), 1), bits));
+        await bench.done(
+          fixture.writeDisk(bench.path(1 - index), bitmapSector(bitmap(), 1), new Uint8Array(BLOCK_BYTES)),
+        );
+        await bench.assemble();
+        const both = [await bench.marks(0), await bench.marks(1)];
+        assert.deepEqual(both[0], both[1], `left on member ${index}`);
+        await bench.done(bench.driver.stop(bench.md));
+      }
+      // With a third member missing they are kept, wherever they stood.
+      const of = { bitmap: bitmap(), raidDisks: 3 };
+      const three: ArrayRecord = {
+        ...bench.record,
+        ...of,
+        members: [member(0), member(1), member(2, { role: 'faulty' })],
+      };
+      await bench.done(fixture.writeDisk(bench.path(0), bitmapSector(bitmap(), 1), new Uint8Array(BLOCK_BYTES)));
+      await bench.done(fixture.writeDisk(bench.path(1), bitmapSector(bitmap(), 1), bits));
+      await bench.done(bench.driver.assemble(three, bench.devices));
+      for (const index of [0, 1]) assert.deepEqual(await bench.marks(index), alone);
+      assert.equal(bench.see().resyncStartSector, null);
+    });
+
+    test('no bitmap is laid anew while a member is rebuilding: md would go on with that', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap(), members: [member(0), rebuilding(1)] });
+      await bench.assemble();
+      bench.grant();
+      await refused(bench.done(bench.driver.setBitmap(bench.md, null)), 'EBUSY');
+      assert.ok(bench.see().bitmap !== null);
+    });
+
+    test('an array with a bitmap grows when that is taken away, and gets one of its new size', async () => {
+      const bench = await Bench.make(fixture, { bitmap: bitmap() });
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(driver.hold(md));
+      const large = (index: number) => member(index, { dataSizeSectors: 4096 });
+      const grown: ArrayRecord = { ...bench.record, componentSectors: 4096, members: [large(0), large(1)] };
+      for (const index of [0, 1]) await fixture.growDisk(bench.path(index), 8192);
+      await refused(bench.done(driver.setSize(md, grown)), 'EBUSY');
+      await bench.done(driver.setBitmap(md, null));
+      await bench.done(driver.setSize(md, grown));
+      await bench.done(driver.setBitmap(md, grown));
+      assert.deepEqual([bench.see().sizeSectors, bench.see().resyncStartSector], [4096, 2048]);
+      assert.ok(bench.see().held);
+      await bench.done(driver.open(md));
+      await bench.done(bench.write(300, 30).promise);
+      const marks = await bench.done(readMarks(driver, grown, [1], bench.devices));
+      assert.deepEqual(marks.at(-1), { loSector: 2304, hiSector: 2432 });
+    });
+
     test('a write whose mark meets a lost path waits, and is done when the path is let go', async () => {
       const bench = await Bench.make(fixture, { bitmap: bitmap() });
       await bench.writable();
@@ -1321,6 +1506,85 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         { loSector: 256, hiSector: 384 },
         { loSector: 640, hiSector: 768 },
       ]);
+    });
+
+    const OWN = '6d64000000010001';
+    const OTHER = '6d64000000020001';
+
+    test('a disk without reservations says so', async () => {
+      const { driver } = fixture;
+      const [path = ''] = await fixture.disks(1);
+      await refused(fixture.done(driver.readReservations(path)), 'EOPNOTSUPP');
+      await refused(fixture.done(driver.registerKey(path, OWN)), 'EOPNOTSUPP');
+    });
+
+    test('reservations: who has no key is refused, who lost it is shut out, and the holder’s end is not the reservation’s', async (t) => {
+      const { driver } = fixture;
+      if (fixture.reservable === undefined) return t.skip(UNRESERVABLE);
+      const { paths, elsewhere, pathsElsewhere } = await fixture.reservable(1);
+      const [path = ''] = paths;
+      const [other = ''] = pathsElsewhere;
+      const seen = () => fixture.done(driver.readReservations(path));
+      assert.deepEqual((await seen()).keys, []);
+      await refused(fixture.done(elsewhere.reserve(other, OTHER)), 'EBADE');
+      await fixture.done(elsewhere.registerKey(other, OTHER));
+      await fixture.done(elsewhere.reserve(other, OTHER));
+      await fixture.done(driver.registerKey(path, '6d64000000010000'));
+      await fixture.done(driver.registerKey(path, OWN));
+      await fixture.done(driver.reserve(path, OWN));
+      const { keys, holder, type, generation } = await seen();
+      assert.deepEqual({ keys: keys.toSorted(), holder, type }, { keys: [OWN, OTHER], holder: OTHER, type: 5 });
+      await refused(fixture.done(driver.preemptKey(path, OWN, '6d64000000030001')), 'EBADE');
+      await fixture.done(driver.preemptKey(path, OWN, OTHER));
+      const after = await seen();
+      assert.deepEqual(
+        { ...after, generation: 0, persists: true },
+        { keys: [OWN], holder: OWN, type: 5, generation: 0, persists: true },
+      );
+      assert.ok(after.generation > generation);
+      // Some disks answer these two with what has happened to them, first of all.
+      await refused(fixture.done(elsewhere.reserve(other, OTHER)), 'EBADE');
+      await refused(fixture.done(elsewhere.preemptKey(other, OTHER, OWN)), 'EBADE');
+      await fixture.done(driver.clearReservations(path, OWN));
+      assert.deepEqual((await seen()).keys, []);
+      assert.equal((await seen()).holder, null);
+    });
+
+    test('writes that the disks refuse wait: no leg fails by itself, nothing is told as done, and no answer lets them go', async (t) => {
+      const { driver } = fixture;
+      if (fixture.reservable === undefined) return t.skip(UNRESERVABLE);
+      const { paths, elsewhere, pathsElsewhere } = await fixture.reservable(2);
+      for (const path of paths) {
+        await fixture.done(driver.registerKey(path, OWN));
+        await fixture.done(driver.reserve(path, OWN));
+      }
+      const bench = await Bench.make(fixture, {}, paths);
+      await bench.writable();
+      for (const path of pathsElsewhere) {
+        await fixture.done(elsewhere.registerKey(path, OTHER));
+        await fixture.done(elsewhere.preemptKey(path, OTHER, OWN));
+      }
+      const writes = [5, 6, 70].map((block) => bench.write(block, 9));
+      await fixture.until(() => bench.see().members.every(({ blocked }) => blocked), 'both legs are blocked');
+      for (const write of writes) await bench.stillWaits(write, 'the disks refuse it');
+      await refused(bench.done(driver.answerGates(bench.md)), 'EAGAIN');
+      await refused(bench.done(driver.answerGates(bench.md, [memberUuid(0)])), 'EAGAIN');
+      const { members, arrayState } = bench.see();
+      assert.deepEqual(
+        members.map(({ faulty, inSync }) => ({ faulty, inSync })),
+        [
+          { faulty: false, inSync: true },
+          { faulty: false, inSync: true },
+        ],
+      );
+      assert.equal(arrayState, 'write-pending', 'not broken');
+      const late = bench.write(90, 9);
+      await bench.stillWaits(late, 'a write that came later waits too');
+      for (const block of [5, 6, 70, 90]) assert.notEqual(await bench.onDisk(0, block), 9);
+      // One leg's failure is agreed on: the other one has still refused them.
+      await bench.done(driver.setFaulty(bench.md, memberUuid(1)));
+      await refused(bench.done(driver.answerGates(bench.md, [memberUuid(1)])), 'EAGAIN');
+      for (const write of [...writes, late]) await bench.stillWaits(write, 'nobody has it');
     });
   });
 }

@@ -37,6 +37,7 @@ export function record(change: Partial<ArrayRecord> = {}): ArrayRecord {
     writerBoots: [],
     resync: null,
     syncLimitKib: null,
+    nodeSlots: 3,
     bitmap: null,
     lastCheck: null,
     events: 10,

@@ -28,8 +28,18 @@ async function simulatedFixture(): Promise<DriverFixture> {
       Array.from({ length: count }, () => {
         disks += 1;
         storage.addDisk(`disk${disks}`, 4096);
+        storage.withoutReservations(`disk${disks}`);
         return `/dev/disk${disks}`;
       }),
+    reservable: async (count) => {
+      const paths = Array.from({ length: count }, () => {
+        disks += 1;
+        storage.addDisk(`disk${disks}`, 4096);
+        return `/dev/disk${disks}`;
+      });
+      const elsewhere = simulatedDriver({ storage, node: 2, clock: time.clock, schedule: time.schedule });
+      return { paths, elsewhere, pathsElsewhere: paths };
+    },
     done: async (promise) => {
       let settled = false;
       const mark = () => {

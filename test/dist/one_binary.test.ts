@@ -1,7 +1,8 @@
 /** dist/mdmesh, as `make dist` made it: what it needs, what it says of itself, and that the same sources make the same bytes. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import {
   copyFileSync,
   cpSync,
@@ -20,6 +21,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { VERSION } from '#src/version.ts';
+import { OneAgent } from '../browser/one_agent.ts';
 
 const project = join(import.meta.dirname, '../..');
 const dist = join(project, 'dist');
@@ -88,6 +90,34 @@ test('behind a link named mdadm it is mdadm, and finds the real one', (t) => {
   // A name left in the environment by something else is not its own.
   const own = spawnSync(binary, ['--version'], { encoding: 'utf8', env: { MDMESH_CALLED_AS: '/sbin/mdadm' } });
   assert.equal(own.stdout, `${VERSION}\n`);
+});
+
+test('it carries the web page, and the screen of top', async (t) => {
+  const agent = await OneAgent.start(t, binary);
+  for (const [path, what] of [
+    ['/', /<script type="module" src="\/page\.js">/],
+    ['/page.js', /mdmesh-cursor/],
+    ['/page.css', /prefers-color-scheme/],
+  ] as const) {
+    const response = await fetch(`${agent.origin}${path}`);
+    assert.equal(response.status, 200, path);
+    assert.match(await response.text(), what);
+  }
+  const command = `stty rows 24 cols 90; exec ${binary} --socket ${agent.socketPath} top`;
+  const screen = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { PATH: process.env.PATH, TERM: 'xterm' },
+  });
+  t.after(() => screen.kill('SIGKILL'));
+  let drawn = '';
+  screen.stdout.setEncoding('utf8').on('data', (text) => {
+    drawn += text;
+  });
+  while (!drawn.includes('q quit')) await once(screen.stdout, 'data');
+  assert.match(drawn, /alone/);
+  screen.stdin.write('q');
+  const [code] = await once(screen, 'exit');
+  assert.equal(code, 0);
 });
 
 test('what is meant for other programs of Node does not reach it; its own flags are inside', () => {

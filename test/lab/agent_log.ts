@@ -56,6 +56,8 @@ export function agentLines(cluster: Cluster, node: NodeId, sinceMs = 0): LogLine
     if (!text.startsWith('{')) continue;
     try {
       const line = JSON.parse(text);
+      // What another node decided or saw stands there, too.
+      if (line.origin !== undefined && line.origin !== node) continue;
       lines.push({ ...line, timeMs: Date.parse(line.time) + (clock?.fromWallMs ?? 0) });
     } catch {
       // The last line of an agent that was killed while it wrote.

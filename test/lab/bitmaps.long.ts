@@ -1,18 +1,13 @@
-/**
- * A mirror of almost 1 GiB, and nodes that lose their power while all write: of the gigabyte only what was marked is copied. A *scar*, a
- * block that differs between the legs without anybody having written it, shows that the rest was left alone.
- */
+/** A mirror of almost 1 GiB, and nodes that lose their power while all write: of the gigabyte only what was marked is copied. */
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import test from 'node:test';
-import type { ArrayRecord, BitmapPlace, NodeId } from '../../src/arrays/record.ts';
-import { bitmapSector, markedRanges } from '../../src/md/marks.ts';
 import { evicted } from './agent_log.ts';
+import { BitmapsOnDisk } from './bitmaps_on_disk.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, leads, proveWhole, requestMirror } from './lasting_writers.ts';
-import { mustExamine, noticesNamed, startInOrder } from './writers.ts';
+import { noticesNamed, startInOrder } from './writers.ts';
 
 const available = labAvailable();
 
@@ -20,7 +15,6 @@ const available = labAvailable();
 const DISK_MIB = 1020;
 const REGION_BLOCKS = 1024;
 const SCAR_SECTOR = 1_500_000;
-const CLEARED_MS = 60_000;
 
 test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
   await using cluster = await Cluster.prepare({
@@ -37,50 +31,13 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
       await requestMirror(cluster, { assumeClean: true, force: true, bitmap: 'internal' });
     return true;
   });
-  const { bitmap, componentSectors } = await cluster.open();
+  const record = await cluster.open();
+  const { bitmap, componentSectors } = record;
   assert.ok(bitmap !== null);
   assert.ok(componentSectors > 2_000_000);
   const writers = new LastingWriters(cluster, REGION_BLOCKS);
 
-  const onDisk = <T>(disk: number, use: (fd: number) => T): T => {
-    const fd = openSync(lab.diskImage(disk), 'r+');
-    try {
-      return use(fd);
-    } finally {
-      closeSync(fd);
-    }
-  };
-  const scarAt = mustExamine(cluster, 1).dataOffsetBytes + SCAR_SECTOR * 512;
-  const scar = (value: number): void => {
-    onDisk(1, (fd) => writeSync(fd, new Uint8Array(4096).fill(value), 0, 4096, scarAt));
-  };
-  const scarIsThere = (): boolean =>
-    onDisk(1, (fd) => {
-      const bytes = new Uint8Array(1);
-      readSync(fd, bytes, 0, 1, scarAt);
-      return bytes[0] === 0x5c;
-    });
-
-  function marked(place: BitmapPlace, disk: number, node: NodeId): number {
-    const bits = new Uint8Array(Math.ceil(componentSectors / place.chunkSectors / 8));
-    onDisk(disk, (fd) => readSync(fd, bits, 0, bits.length, bitmapSector(place, node) * 512));
-    const ranges = markedRanges(bits, place.chunkSectors, componentSectors);
-    return ranges.reduce((sum, { loSector, hiSector }) => sum + hiSector - loSector, 0);
-  }
-
-  async function allCleared(record: ArrayRecord): Promise<void> {
-    const place = record.bitmap;
-    assert.ok(place !== null);
-    const left = () => cluster.nodes.flatMap((node) => [0, 1].map((disk) => marked(place, disk, node)));
-    await cluster.until('every bitmap is empty', CLEARED_MS, async () => left().every((sectors) => sectors === 0));
-  }
-
-  /** What the newest resync on this node was told to copy: by whose bitmaps, and how much. */
-  async function copied(node: NodeId): Promise<{ nodes: unknown; sectors: number }> {
-    const read = (await noticesNamed(cluster, node, 'BitmapsRead')).at(-1);
-    assert.ok(read !== undefined, 'bitmaps were read');
-    return { nodes: read.nodes, sectors: Number(read.sectors) };
-  }
+  const onDisk = new BitmapsOnDisk(cluster, SCAR_SECTOR);
 
   /** So much could have been marked by these nodes. */
   const most = (nodes: number): number => nodes * (REGION_BLOCKS * 8 + 2 * bitmap.chunkSectors);
@@ -88,12 +45,12 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
   await chapter('every node marks what it writes, on both legs', async () => {
     await leads(cluster, 1);
     const array = await cluster.array(1);
-    assert.equal(array?.local?.bitmap, true, 'this kernel has bitmaps');
-    scar(0x5c);
+    assert.ok(array?.local?.bitmap != null, 'this kernel has bitmaps');
+    onDisk.scar();
     await writers.start();
     for (const node of cluster.nodes) {
       for (const disk of [0, 1]) {
-        const sectors = marked(bitmap, disk, node);
+        const sectors = onDisk.marked(record, disk, node);
         assert.ok(sectors > 0 && sectors <= most(1), `node ${node} has marked ${sectors} sectors on disk ${disk}`);
       }
     }
@@ -110,11 +67,11 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
       const others = cluster.nodes.filter((node) => node !== victim);
       await writers.goOn(others);
       await cluster.open(others);
-      const { nodes, sectors } = await copied(survivor);
+      const { nodes, sectors } = await onDisk.copied(survivor);
       assert.equal(nodes, String(victim));
       t.diagnostic(`${sectors} of ${componentSectors} sectors were copied`);
       assert.ok(sectors > 0 && sectors <= most(1), `${sectors} sectors`);
-      assert.ok(scarIsThere(), 'what nobody had marked was left alone');
+      assert.ok(onDisk.scarIsThere, 'what nobody had marked was left alone');
       await lab.guest(victim).boot();
       await cluster.startAgent(victim);
       await cluster.open();
@@ -132,13 +89,13 @@ test('bitmaps on real kernels', { skip: available.ok ? false : `no laboratory: $
     const newest = read.flat().filter(({ nodes }) => String(nodes).includes(' '));
     assert.ok(newest.length > 0, 'the bitmaps of several nodes were read');
     for (const { sectors } of newest) assert.ok(Number(sectors) <= most(3), `${sectors} sectors`);
-    assert.ok(scarIsThere(), 'what nobody had marked was left alone');
+    assert.ok(onDisk.scarIsThere, 'what nobody had marked was left alone');
   });
 
   await chapter('the legs are equal, and in the end nothing is marked', async () => {
-    scar(0);
+    onDisk.heal();
     await writers.start();
     await proveWhole(cluster, writers);
-    await allCleared(await cluster.open());
+    await onDisk.allCleared(await cluster.open());
   });
 });

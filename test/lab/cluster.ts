@@ -7,7 +7,8 @@ import { writeDurably } from '../../src/agent/state_files.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import type { Status } from '../../src/outlets/index.ts';
 import { generateIdentity, saveIdentity } from '../../src/wire/index.ts';
-import { type GuestProcess, Lab, type LabOptions } from './lab.ts';
+import { type GuestProcess, Lab, type LabOptions, labModules } from './lab.ts';
+import { type LunBacking, StorageGuest } from './storage_guest.ts';
 
 const projectDir = join(import.meta.dirname, '..', '..');
 const PORT = 7946;
@@ -25,6 +26,10 @@ export interface ClusterOptions extends LabOptions {
   devices?: readonly string[];
   /** @default $MDMESH_BIN or out/mdmesh */
   program?: string;
+  /** One guest more, which is no node: it exports these to all, as /dev/sda, /dev/sdb, … */
+  luns?: readonly LunBacking[];
+  /** Run there before it exports. */
+  storageMounts?: string;
 }
 
 export interface Outcome {
@@ -45,16 +50,37 @@ export class Cluster {
   readonly #programs = new Map<NodeId, string>();
   readonly #ended = new Set<GuestProcess>();
 
-  private constructor(lab: Lab, binary: string) {
+  readonly #san: StorageGuest | null;
+
+  private constructor(lab: Lab, binary: string, luns: readonly LunBacking[]) {
     this.lab = lab;
     this.#program = binary;
-    this.nodes = lab.guests.map((_, index) => index + 1);
+    const nodes = lab.guests.map((_, index) => index + 1);
+    const storage = luns.length === 0 ? undefined : nodes.pop();
+    this.nodes = nodes;
+    this.#san = storage === undefined ? null : new StorageGuest(lab.guest(storage), luns);
+  }
+
+  get san(): StorageGuest {
+    if (this.#san === null) throw new Error('this cluster was made without luns');
+    return this.#san;
   }
 
   /** Boots the guests and writes keys and configs; starts no agent yet. */
   static async prepare(options: ClusterOptions): Promise<Cluster> {
-    const lab = await Lab.start(options);
-    const cluster = new Cluster(lab, options.program ?? program);
+    const { luns = [] } = options;
+    const guests = (options.guests ?? 3) + (luns.length === 0 ? 0 : 1);
+    const lab = await Lab.start({
+      modules: luns.length === 0 ? labModules : [...labModules, 'configfs'],
+      ...options,
+      guests,
+    });
+    const cluster = new Cluster(lab, options.program ?? program, luns);
+    if (luns.length > 0) {
+      if (options.storageMounts !== undefined) await cluster.san.guest.must(options.storageMounts);
+      await cluster.san.export();
+      await Promise.all(cluster.nodes.map((node) => cluster.san.connect(lab.guest(node))));
+    }
     const identities = await Promise.all(cluster.nodes.map(() => generateIdentity()));
     const list = identities.map(
       ({ peerId }, index) =>
@@ -65,7 +91,8 @@ export class Cluster {
       `{ methods: [command, manual], command: { argv: ["${lab.fenceScript()}"], timeout: 10s } }`;
     const letters = 'abcdefghij';
     const disks = (options.diskMib ?? [256, 256, 256]).map((_, index) => `/dev/ubd${letters[index]}`);
-    const devices = options.devices ?? disks;
+    const lunPaths = luns.map((_, index) => `/dev/sd${letters[index]}`);
+    const devices = options.devices ?? (luns.length === 0 ? disks : lunPaths);
     for (const node of cluster.nodes) {
       const folder = cluster.folder(node);
       mkdirSync(join(folder, 'state'), { recursive: true });

@@ -95,6 +95,7 @@ export class Bench {
       writerBoots: [],
       resync: plan.resyncFrom === undefined ? null : { ...wholeCopy('resync', 1, 1), fromSector: plan.resyncFrom },
       syncLimitKib: null,
+      nodeSlots: 3,
       bitmap: null,
       lastCheck: null,
       events: 2,
@@ -108,7 +109,6 @@ export class Bench {
         record,
         clusterUuid: CLUSTER,
         clusterName: 'bench',
-        nodeSlots: 3,
         devices: paths,
         meshSequence: 0,
         fresh: new Set(paths.keys()),
@@ -183,6 +183,10 @@ export async function letGo(driver: MdDriver, endUsers: () => Promise<unknown>):
         await driver.releasePath(md, uuid).catch(() => undefined);
       }
       await driver.answerGates(md).catch(() => undefined);
+      // What disks have refused is let go by nobody but a test that is over.
+      if (driver.observe(md)?.members.some(({ blocked, faulty }) => blocked && !faulty)) {
+        writeFileSync(`/sys/block/${md}/md/array_state`, 'active');
+      }
       await driver.open(md).catch(() => undefined);
     }
     await sleep(20);

@@ -52,6 +52,7 @@ const RECORD: ArrayRecord = {
   writerBoots: [],
   resync: wholeCopy('recovery', 1, 1),
   syncLimitKib: null,
+  nodeSlots: 3,
   bitmap: null,
   lastCheck: null,
   events: 2,

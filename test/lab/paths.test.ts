@@ -95,7 +95,7 @@ suite('a path to a leg is lost under a queue of writes', {
         depth: DEPTH,
         readers,
       });
-      assert.equal((await cluster.array(breaking, md))?.local?.bitmap, true, 'with a bitmap');
+      assert.notEqual((await cluster.array(breaking, md))?.local?.bitmap ?? null, null, 'with a bitmap');
       if (!unmarked) await writers.goOn(200);
       const lost = 'abcdefgh'.indexOf(legs[1] ?? '');
       const { dataOffsetBytes } = mustExamine(cluster, lost);

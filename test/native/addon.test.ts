@@ -157,6 +157,15 @@ describe('the guard', () => {
     assert.throws(() => guard.state(), withCode('ESHUTDOWN'));
   });
 
+  test("writes a node's own block without any guard, durably, and whole blocks only", async (t) => {
+    const disk = await findDisk();
+    if (disk === null) return t.skip('LOUD SKIP: no directory with O_DIRECT; nothing about disk writes was tested');
+    await addon.writeDirect(disk, 4096, block('own'));
+    assert.deepEqual(await addon.readDirect(disk, 4096, 4096), Buffer.from(block('own')));
+    await assert.rejects(addon.writeDirect(disk, 7, block('crooked')), withCode('EINVAL'));
+    await assert.rejects(addon.writeDirect('/nowhere/disk', 0, block('x')), withCode('ENOENT'));
+  });
+
   test('writes metadata in order while the lease lives, and reads it back past the page cache', async (t) => {
     const disk = await findDisk();
     if (disk === null) return t.skip('LOUD SKIP: no directory with O_DIRECT; nothing about disk writes was tested');
@@ -240,4 +249,18 @@ describe('the process', () => {
       assert.ok(failed.stderr.includes(path) && failed.stderr.includes('make addon'), failed.stderr);
     }
   });
+});
+
+test('reservations: keys are 16 hexadecimal digits and never 0, and a file has none', async () => {
+  const path = join(scratch, 'no-disk');
+  writeFileSync(path, '');
+  for (const key of ['', '0000000000000000', '6d64', '6D64000000010001', '0x00000000000001', '6d640000000100011']) {
+    assert.throws(() => addon.registerKey(path, key), /16 hexadecimal digits/);
+    assert.throws(() => addon.preemptAndAbort(path, '6d64000000010001', key), /16 hexadecimal digits/);
+  }
+  await assert.rejects(addon.readReservations(path), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.registerKey(path, '6d64000000010001'), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.reserve(path, '6d64000000010001'), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.preemptAndAbort(path, '6d64000000010001', '6d64000000020001'), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.clearReservations(join(scratch, 'none'), '6d64000000010001'), withCode('ENOENT'));
 });

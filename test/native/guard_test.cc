@@ -30,6 +30,7 @@
 #include "../../native-addon/lane.h"
 #include "../../native-addon/md_sysfs.h"
 #include "../../native-addon/notify.h"
+#include "../../native-addon/reservation.h"
 
 namespace {
 
@@ -679,6 +680,88 @@ void a_dm_status_is_read_only_when_it_is_whole() {
   CHECK(!answer.first_status());
 }
 
+void keys_are_read_as_a_scsi_disk_lists_them() {
+  mdmesh::Reservations found;
+  const std::uint8_t keys[] = {0, 0, 1, 2, 0, 0, 0, 16, 0x6d, 0x64, 1, 2, 3, 4, 5, 6, 0xff, 0xfe, 0, 0, 0, 0, 0, 1};
+  CHECK(mdmesh::parse_scsi_keys(keys, sizeof keys, found));
+  CHECK(found.generation == 0x102);
+  CHECK((found.keys == std::vector<std::uint64_t>{0x6d64010203040506, 0xfffe000000000001}));
+  // A list that is longer than what came, or no whole number of keys, is none.
+  CHECK(!mdmesh::parse_scsi_keys(keys, sizeof keys - 1, found));
+  CHECK(!mdmesh::parse_scsi_keys(keys, 4, found));
+  const std::uint8_t crooked[] = {0, 0, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4};
+  CHECK(!mdmesh::parse_scsi_keys(crooked, sizeof crooked, found));
+  const std::uint8_t huge[] = {0, 0, 0, 0, 0xff, 0xff, 0xff, 0xf8};
+  CHECK(!mdmesh::parse_scsi_keys(huge, sizeof huge, found));
+}
+
+void the_holder_is_read_with_its_type() {
+  mdmesh::Reservations found;
+  const std::uint8_t held[] = {0, 0, 0, 9, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0xa1, 0, 0, 0, 0, 0, 0x05, 0, 0};
+  CHECK(mdmesh::parse_scsi_holder(held, sizeof held, found));
+  CHECK(found.holder == 0xa1 && found.type == 5);
+  const std::uint8_t none[] = {0, 0, 0, 9, 0, 0, 0, 0};
+  CHECK(mdmesh::parse_scsi_holder(none, sizeof none, found));
+  CHECK(found.holder == 0 && found.type == 0);
+  CHECK(!mdmesh::parse_scsi_holder(held, 20, found));
+}
+
+void registrants_are_read_as_an_nvme_disk_lists_them() {
+  // Two registrants; the second holds write exclusive, registrants only.
+  std::vector<std::uint8_t> plain(24 + 2 * 24);
+  plain[0] = 7;
+  plain[4] = 3;
+  plain[5] = 2;
+  plain[9] = 1;
+  plain[24 + 16] = 0xa1;
+  plain[48 + 2] = 1;
+  plain[48 + 16] = 0xa2;
+  mdmesh::Reservations found;
+  CHECK(mdmesh::parse_nvme_report(plain.data(), plain.size(), false, found));
+  CHECK(found.generation == 7 && found.type == 5 && found.holder == 0xa2 && found.persists);
+  CHECK((found.keys == std::vector<std::uint64_t>{0xa1, 0xa2}));
+  CHECK(!mdmesh::parse_nvme_report(plain.data(), plain.size() - 1, false, found));
+  std::vector<std::uint8_t> extended(64 + 64);
+  extended[4] = 3;
+  extended[5] = 1;
+  extended[64 + 2] = 1;
+  extended[64 + 8] = 0xb1;
+  CHECK(mdmesh::parse_nvme_report(extended.data(), extended.size(), true, found));
+  CHECK(found.holder == 0xb1 && found.keys.size() == 1);
+  extended[4] = 99;
+  CHECK(!mdmesh::parse_nvme_report(extended.data(), extended.size(), true, found));
+}
+
+void what_a_reservation_command_answers_has_a_name() {
+  bool again = true;
+  CHECK(!mdmesh::pr_outcome(0, 0, "x", again) && !again);
+  const auto code = [&](int returned, int error) { return mdmesh::pr_outcome(returned, error, "x", again)->code; };
+  CHECK(code(-1, ENOTTY) == "EOPNOTSUPP" && !again);
+  CHECK(code(-1, EOPNOTSUPP) == "EOPNOTSUPP");
+  CHECK(code(-1, EPERM) == "EPERM");
+  // Reservation conflict, of SCSI and of NVMe.
+  CHECK(code(0x18, 0) == "EBADE" && !again);
+  CHECK(code(0x83, 0) == "EBADE" && !again);
+  // Check condition: a UNIT ATTENTION tells of something else; busy passes.
+  CHECK(code(0x02, 0) == "EIO" && again);
+  CHECK(code(0x08, 0) == "EIO" && again);
+  // The host gave up: DID_NO_CONNECT.
+  CHECK(code(0x10000, 0) == "ENOLINK" && !again);
+}
+
+void a_file_has_no_reservations() {
+  const Scratch dir;
+  const auto path = dir.path / "file";
+  std::ofstream(path) << "x";
+  mdmesh::Reservations found;
+  CHECK(mdmesh::read_reservations(path.string(), found)->code == "EOPNOTSUPP");
+  CHECK(mdmesh::register_key(path.string(), 1)->code == "EOPNOTSUPP");
+  CHECK(mdmesh::reserve(path.string(), 1)->code == "EOPNOTSUPP");
+  CHECK(mdmesh::preempt_and_abort(path.string(), 1, 2)->code == "EOPNOTSUPP");
+  CHECK(mdmesh::clear_reservations(path.string(), 1)->code == "EOPNOTSUPP");
+  CHECK(mdmesh::register_key("/nowhere/at/all", 1)->code == "ENOENT");
+}
+
 }  // namespace
 
 int main() {
@@ -710,6 +793,11 @@ int main() {
       TEST(a_dm_table_is_laid_out_as_the_kernel_reads_it),
       TEST(what_does_not_fit_a_dm_request_is_refused),
       TEST(a_dm_status_is_read_only_when_it_is_whole),
+      TEST(keys_are_read_as_a_scsi_disk_lists_them),
+      TEST(the_holder_is_read_with_its_type),
+      TEST(registrants_are_read_as_an_nvme_disk_lists_them),
+      TEST(what_a_reservation_command_answers_has_a_name),
+      TEST(a_file_has_no_reservations),
   };
   for (const auto& [name, run] : tests) {
     const int before = failures;

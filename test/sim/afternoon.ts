@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import type { CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
+import type { Config } from '#src/config/index.ts';
+import type { FencingMethod } from '#src/fencing/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
 import { SimCluster } from './cluster.ts';
@@ -26,6 +28,12 @@ export interface Setting {
   check?: CheckSchedule;
   /** As the cluster's. @default 0 */
   spareMachines?: number;
+  fencing?: FencingMethod[];
+  /** Between two writes of an application. @default 1 */
+  everyMs?: number;
+  /** @default 3 */
+  nodes?: number;
+  quorum?: Config['quorum'];
 }
 
 /** A started cluster with a mirror over all disks, and an application on every node. */
@@ -35,17 +43,24 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check, spareMachines = 0 } = setting;
+  const { pathLoss, check, fencing, nodes, quorum, spareMachines = 0 } = setting;
+  const witnessMib = quorum?.witness == null ? [] : [1];
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
     seed,
-    diskMib,
+    diskMib: [...diskMib, ...witnessMib],
     spareMachines,
+    ...(nodes && { nodes }),
+    ...(quorum && { quorum }),
     ...(pathLoss && { pathLoss }),
     ...(check && { check }),
+    ...(fencing && { fencing }),
   });
   prepare(cluster);
-  const devices = cluster.storage.names().map((name) => `/dev/${name}`);
+  const devices = cluster.storage
+    .names()
+    .slice(0, legs + spares)
+    .map((name) => `/dev/${name}`);
   const created = await cluster.request(2, {
     verb: 'create',
     md: 'md0',
@@ -62,7 +77,7 @@ export async function writing(
   if (whole) await cluster.open();
   else
     await cluster.until('md0 on all', () => cluster.up().every((node) => cluster.driver(node).observe('md0') !== null));
-  return { cluster, applications: await startedOn(cluster, cluster.up(), 0, blocks) };
+  return { cluster, applications: await startedOn(cluster, cluster.up(), 0, blocks, setting.everyMs) };
 }
 
 export async function startedOn(
@@ -70,9 +85,10 @@ export async function startedOn(
   nodes: readonly NodeId[],
   region = 0,
   blocks = BLOCKS,
+  everyMs = 1,
 ): Promise<Application[]> {
   const applications = nodes.map(
-    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs: 1 }),
+    (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs }),
   );
   for (const application of applications) application.start();
   await watchedPass(cluster, 500);

@@ -4,12 +4,13 @@
  * whether it still has every write that was acknowledged.
  */
 import type { NodeId } from '#src/arrays/record.ts';
+import { MdError } from '#src/md/driver.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
 import type { SimCluster } from './cluster.ts';
 
-const BLOCK_BYTES = 4096;
+export const BLOCK_BYTES = 4096;
 const SECTOR_BYTES = 512;
-const SECTORS_PER_BLOCK = BLOCK_BYTES / SECTOR_BYTES;
+export const SECTORS_PER_BLOCK = BLOCK_BYTES / SECTOR_BYTES;
 const MARK = 0x6d646d31;
 
 export interface Pause {
@@ -27,6 +28,8 @@ export interface ApplicationOptions {
   everyMs?: number;
   /** Writes shorter than this are no pause. @default 5 */
   pauseMs?: number;
+  /** Called in the instant in which a write is told as done. */
+  onAcknowledged?: (block: number) => void;
 }
 
 export class Application {
@@ -42,37 +45,65 @@ export class Application {
   readonly #cluster: SimCluster;
   readonly #options: Required<ApplicationOptions>;
   readonly #newest = new Map<number, number>();
+  readonly #begun = new Map<number, number>();
   #sequence = 0;
   #stop = false;
+  /** Each start is another process: what an earlier one waits for on a machine that lost its power never comes. */
+  #starts = 0;
   #ended: Promise<void> | null = null;
 
   constructor(cluster: SimCluster, options: ApplicationOptions) {
     this.#cluster = cluster;
-    this.#options = { md: 'md0', everyMs: 10, pauseMs: 5, ...options };
+    this.#options = { md: 'md0', everyMs: 10, pauseMs: 5, onAcknowledged: () => undefined, ...options };
     this.node = options.node;
+  }
+
+  get stopped(): boolean {
+    return this.#stop;
+  }
+
+  get md(): string {
+    return this.#options.md;
+  }
+
+  /** Blocks of its own: first one, and how many. */
+  get region(): { firstBlock: number; blocks: number } {
+    const { firstBlock, blocks } = this.#options;
+    return { firstBlock, blocks };
+  }
+
+  /** Its newest write to a block that was acknowledged, and the newest that was begun; 0: none. */
+  newestIn(block: number): { acknowledged: number; begun: number } {
+    return { acknowledged: this.#newest.get(block) ?? 0, begun: this.#begun.get(block) ?? 0 };
   }
 
   /** Writes until stopped, or until its machine loses power: then its write under way is never answered. */
   start(): void {
     this.startedAtMs = this.#cluster.time.clock();
-    this.#ended = this.#run();
+    this.#stop = false;
+    this.#starts += 1;
+    this.#ended = this.#run(this.#starts);
   }
 
-  async #run(): Promise<void> {
-    const { md, firstBlock, blocks, everyMs, pauseMs } = this.#options;
+  async #run(start: number): Promise<void> {
+    const { md, firstBlock, blocks, everyMs, pauseMs, onAcknowledged } = this.#options;
     const { time } = this.#cluster;
-    const random = seededRandom(this.node);
-    while (!this.#stop) {
+    const random = seededRandom(start === 1 ? this.node : this.node + 100 * start);
+    while (!this.#stop && this.#starts === start) {
       const block = firstBlock + Math.floor(random() * blocks);
       this.#sequence += 1;
       const sequence = this.#sequence;
       const startMs = time.clock();
       this.begunMs = startMs;
+      this.#begun.set(block, sequence);
       try {
         await this.#cluster.driver(this.node).write(md, block * SECTORS_PER_BLOCK, filled(this.node, block, sequence));
         this.#newest.set(block, sequence);
         this.acknowledged += 1;
+        onAcknowledged(block);
       } catch (error) {
+        // The array was stopped in between: there is nothing to write to, and nothing was lost.
+        if (error instanceof MdError && error.code === 'ENODEV') return this.abandon();
         this.failed += 1;
         this.trouble ??= error instanceof Error ? error.message : String(error);
       }
@@ -100,18 +131,40 @@ export class Application {
   lost(disk: string, offsetBytes: number): { sectors: number; example: string | null } {
     let sectors = 0;
     let example: string | null = null;
-    for (const [block, acknowledged] of this.#newest) {
-      const bytes = Buffer.from(this.#cluster.storage.peek(disk, offsetBytes + block * BLOCK_BYTES, BLOCK_BYTES));
-      for (let sector = 0; sector < SECTORS_PER_BLOCK; sector++) {
-        const found = sequenceIn(bytes.subarray(sector * SECTOR_BYTES), this.node, block, sector);
-        // A write that was not answered may have landed in part: a newer sector is no loss.
-        if (found !== null && found >= acknowledged) continue;
-        sectors += 1;
-        example ??= `${disk}: block ${block} sector ${sector} holds write ${found ?? 'of nobody'}, ${acknowledged} was acknowledged to node ${this.node}`;
-      }
+    for (const block of this.#newest.keys()) {
+      const [first, ...more] = this.lostIn(block, disk, offsetBytes);
+      if (first === undefined) continue;
+      sectors += 1 + more.length;
+      example ??= first;
     }
     return { sectors, example };
   }
+
+  /** Each sector of this block on this leg that lacks an acknowledged write, in words. */
+  lostIn(block: number, disk: string, offsetBytes: number): string[] {
+    const bytes = this.#cluster.storage.peek(disk, offsetBytes + block * BLOCK_BYTES, BLOCK_BYTES);
+    return this.olderThan(block, bytes, this.newestIn(block).acknowledged).map((text) => `${disk}: ${text}`);
+  }
+
+  /** Each sector of a block's bytes that holds something older than this write, in words. */
+  olderThan(block: number, bytes: Uint8Array, acknowledged: number): string[] {
+    if (acknowledged === 0) return [];
+    const older: string[] = [];
+    for (let sector = 0; sector < SECTORS_PER_BLOCK; sector++) {
+      const found = sequenceIn(bytes, this.node, block, sector);
+      // A write that was not answered may have landed in part: a newer sector is no loss.
+      if (found !== null && found >= acknowledged) continue;
+      older.push(
+        `block ${block} sector ${sector} holds write ${found ?? 'of nobody'}, ${acknowledged} was acknowledged to node ${this.node}`,
+      );
+    }
+    return older;
+  }
+}
+
+/** By which write each sector of a node's block came; null: it is nobody's, or torn. */
+export function sequencesIn(bytes: Uint8Array, node: NodeId, block: number): (number | null)[] {
+  return Array.from({ length: SECTORS_PER_BLOCK }, (_, sector) => sequenceIn(bytes, node, block, sector));
 }
 
 function filled(node: NodeId, block: number, sequence: number): Uint8Array {
@@ -127,11 +180,13 @@ function filled(node: NodeId, block: number, sequence: number): Uint8Array {
   return bytes;
 }
 
-function sequenceIn(sector: Buffer, node: NodeId, block: number, index: number): number | null {
-  for (const at of [0, SECTOR_BYTES - 20]) {
-    const is = [0, 4, 8, 12].map((offset) => sector.readUInt32LE(at + offset));
-    if (is[0] !== MARK || is[1] !== node || is[2] !== block || is[3] !== index) return null;
+function sequenceIn(block: Uint8Array, node: NodeId, number: number, sector: number): number | null {
+  const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
+  const begin = sector * SECTOR_BYTES;
+  for (const at of [begin, begin + SECTOR_BYTES - 20]) {
+    const isOurs = view.getUint32(at, true) === MARK && view.getUint32(at + 4, true) === node;
+    if (!isOurs || view.getUint32(at + 8, true) !== number || view.getUint32(at + 12, true) !== sector) return null;
   }
-  const sequence = sector.readUInt32LE(16);
-  return sector.readUInt32LE(SECTOR_BYTES - 4) === sequence ? sequence : null;
+  const sequence = view.getUint32(begin + 16, true);
+  return view.getUint32(begin + SECTOR_BYTES - 4, true) === sequence ? sequence : null;
 }

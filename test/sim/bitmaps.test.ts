@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import type { NodeId } from '#src/arrays/record.ts';
 import { readMarks } from '#src/md/marks.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
+import type { Request } from '#src/wire/messages.ts';
 import {
   assertWhole,
   recordOn,
@@ -82,6 +83,16 @@ async function rested(seed: number, without: readonly NodeId[] = []) {
   await stopAll(applications);
   await quiet(cluster, 1);
   return { cluster, applications };
+}
+
+async function granted(cluster: SimCluster, request: Request): Promise<string> {
+  const { ok, text } = await cluster.request(await cluster.master(), request);
+  assert.equal(ok, true, text);
+  return text;
+}
+
+async function takenOut(cluster: SimCluster): Promise<void> {
+  for (const verb of ['fail', 'remove'] as const) await granted(cluster, { verb, array: 'md0', device: '/dev/sdb' });
 }
 
 for (const seed of seeds) {
@@ -171,6 +182,107 @@ for (const seed of seeds) {
     cluster.close();
   });
 
+  test(`seed ${seed}: a disk that comes back gets what was written meanwhile on any node, in windows, and nothing else`, async () => {
+    const { cluster, applications } = await rested(seed);
+    watchCopies(cluster);
+    await takenOut(cluster);
+    const scar = new Scar(cluster, 1);
+    const all = [...applications];
+    let writers = await startedOn(cluster, [2, 3], 2, ROUND_BLOCKS);
+    all.push(...writers);
+    // What it had marked is needed when it is back, and whole clusters come and go.
+    if (seed % 2 === 0) {
+      cluster.crash(3);
+      for (const writer of writers) if (writer.node === 3) writer.abandon();
+      await watched(cluster, 'node 3 is out', () => !recordOn(cluster, 1).record.writers.includes(3));
+      await cluster.boot(3);
+      await cluster.open();
+      writers = writers.filter(({ node }) => node !== 3);
+    } else {
+      cluster.powerCut();
+      for (const writer of writers) writer.abandon();
+      await cluster.pass(300);
+      await cluster.boot(...cluster.nodes);
+      await cluster.open();
+      writers = [];
+    }
+    await watchedPass(cluster, CLEARED_MS);
+    const more = await startedOn(cluster, [1, 3], 3, ROUND_BLOCKS);
+    all.push(...more);
+    assert.match(
+      await granted(cluster, { verb: 'add', array: 'md0', device: '/dev/sdb', force: false }),
+      /it gets what was written since it left/,
+    );
+    await untilWhole(cluster, 2);
+    assert.ok(scar.isThere, 'nobody had marked it');
+    scar.heal();
+    await writersGoOn(cluster, [...writers, ...more]);
+    await stopAll([...writers, ...more]);
+    await quiet(cluster, 1);
+    assertWhole(cluster, all, 1, 2);
+    cluster.close();
+  });
+
+  test(`seed ${seed}: nodes die at any moment while it comes back: nothing is lost, nothing stays marked`, async () => {
+    const random = seededRandom(seed * 7919);
+    const { cluster } = await rested(seed);
+    watchCopies(cluster);
+    const all: Application[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      await takenOut(cluster);
+      let writers = await startedOn(cluster, cluster.nodes, 1 + round, ROUND_BLOCKS);
+      all.push(...writers);
+      const added = granted(cluster, { verb: 'add', array: 'md0', device: '/dev/sdb', force: false });
+      await watchedPass(cluster, Math.floor(random() * 60));
+      const victim = 1 + Math.floor(random() * 3);
+      await added;
+      await watchedPass(cluster, Math.floor(random() * 60));
+      cluster.crash(victim);
+      for (const writer of writers) if (writer.node === victim) writer.abandon();
+      writers = writers.filter(({ node }) => node !== victim);
+      await watchedPass(cluster, Math.floor(random() * 5000));
+      await cluster.boot(victim);
+      // The others may have it switched off yet.
+      await watchedPass(cluster, 5000);
+      for (const node of cluster.nodes) if (!cluster.isUp(node)) await cluster.boot(node);
+      await untilWhole(cluster, 2);
+      await cluster.open();
+      await stopAll(writers.filter(({ node }) => cluster.isUp(node)));
+    }
+    await quiet(cluster, await cluster.master());
+    assertWhole(cluster, all, await cluster.master(), 2);
+    cluster.close();
+  });
+
+  test(`seed ${seed}: bitmaps are taken away, and laid anew with another chunk, while all write and one dies`, async () => {
+    const { cluster, applications } = await rested(seed);
+    const writers = await startedOn(cluster, cluster.nodes, 1, BLOCKS);
+    const kept = () => recordOn(cluster, 1).record.writerBoots.map(({ bitmap }) => bitmap);
+    await granted(cluster, { verb: 'grow-bitmap', array: 'md0', bitmap: 'none' });
+    for (const node of cluster.nodes) assert.equal(recordOn(cluster, node).local?.bitmap, null);
+    await granted(cluster, { verb: 'grow-bitmap', array: 'md0', bitmap: 'internal', chunkKib: 256 });
+    for (const node of cluster.nodes) assert.equal(recordOn(cluster, node).local?.bitmap?.chunkSectors, 512);
+    // Room for more moves them.
+    await granted(cluster, { verb: 'grow-nodes', array: 'md0', nodes: 40 });
+    if (seed % 2 === 0) await watched(cluster, 'all keep theirs', () => kept().every((each) => each));
+    cluster.crash(3);
+    for (const writer of writers) if (writer.node === 3) writer.abandon();
+    await watched(cluster, 'node 3 is out', () => {
+      const { record } = recordOn(cluster, 1);
+      return !record.writers.includes(3) && record.resync === null;
+    });
+    await cluster.boot(3);
+    await untilWhole(cluster, 2);
+    const alive = writers.filter(({ node }) => node !== 3);
+    await writersGoOn(cluster, alive);
+    await stopAll(alive);
+    await cluster.open();
+    await quiet(cluster, 1);
+    assert.deepEqual(kept(), [true, true, true]);
+    assertWhole(cluster, [...applications, ...writers], 1, 2);
+    cluster.close();
+  });
+
   test(`seed ${seed}: a node whose kernel has no bitmaps says so, and its death is followed by a full resync`, async () => {
     const { cluster } = await rested(seed, [3]);
     assert.ok(noticesOf(cluster, 1, 'BitmapUnavailable').some(({ node }) => node === 3));
@@ -188,6 +300,42 @@ for (const seed of seeds) {
     cluster.close();
   });
 }
+
+test('a disk that left before the array was last whole, or when a node kept no bitmap, is filled as a whole, and why is said', async () => {
+  const { cluster, applications } = await rested(7);
+  await takenOut(cluster);
+  await granted(cluster, { verb: 'grow-devices', array: 'md0', raidDisks: 1, force: false });
+  await granted(cluster, { verb: 'grow-devices', array: 'md0', raidDisks: 2, force: true });
+  const add: Request = { verb: 'add', array: 'md0', device: '/dev/sdb', force: false };
+  const scar = new Scar(cluster, 1);
+  assert.match(await granted(cluster, add), /it is filled as a whole: what was written since it left is not marked/);
+  await untilWhole(cluster, 2);
+  assert.equal(scar.isThere, false);
+
+  const refusal = await cluster.request(1, { verb: 'grow-nodes', array: 'md0', nodes: 65 });
+  assert.match(refusal.text, /65 node slots; 1 to 64 are possible/);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
+
+test('a disk that was set back to an older state since it left is filled as a whole', async () => {
+  const { cluster, applications } = await rested(8);
+  const { record } = recordOn(cluster, 1);
+  const bytes = (record.members[1]?.dataOffsetSectors ?? 0) * 512;
+  const snapshot = cluster.storage.peek('sdb', 0, bytes);
+  // Later commits, and then it leaves.
+  await granted(cluster, { verb: 'sync-limit', array: 'md0', limitKib: 5000 });
+  await granted(cluster, { verb: 'sync-limit', array: 'md0', limitKib: null });
+  await takenOut(cluster);
+  cluster.storage.poke('sdb', 0, snapshot);
+  const scar = new Scar(cluster, 1);
+  const told = await granted(cluster, { verb: 'add', array: 'md0', device: '/dev/sdb', force: false });
+  assert.match(told, /it is filled as a whole: it carries commit \d+, and would have commit \d+/);
+  await untilWhole(cluster, 2);
+  assert.equal(scar.isThere, false);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
 
 test('a node whose disks know of a newer record than it was told of does not assemble: its marks may be needed', async () => {
   const { cluster } = await rested(5);

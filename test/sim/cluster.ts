@@ -12,8 +12,8 @@ import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.t
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import { type Config, LAN, type NodeConfig, type Timing } from '#src/config/index.ts';
-import { createFencing } from '#src/fencing/index.ts';
-import { type Journal, memoryJournal, Notary } from '#src/journal/index.ts';
+import { createFencing, type FencingMethod } from '#src/fencing/index.ts';
+import { type Journal, Notary } from '#src/journal/index.ts';
 import type { StoredVote } from '#src/lease/index.ts';
 import { SimulatedStorage, simulatedDriver } from '#src/md/index.ts';
 import type { SimulatedNode } from '#src/md/simulated.ts';
@@ -24,6 +24,9 @@ import type { Status } from '#src/outlets/index.ts';
 import type { NodeList, StoredLists } from '#src/roster/index.ts';
 import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
 import type { Event, Request } from '#src/wire/messages.ts';
+import { DiskJournal } from './disk_journal.ts';
+import { NodeClock } from './node_clock.ts';
+import { ProcessLife } from './process_life.ts';
 
 export const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const SECTORS_PER_MIB = 2048;
@@ -31,6 +34,8 @@ const SECTORS_PER_MIB = 2048;
 const STORE_MS = 2;
 /** From the order to switch a node off until the power switch vouches for it. */
 const FENCE_MS = 150;
+/** What the unit's ExecStopPost takes to come to hold the arrays of an agent that was killed. */
+const DROP_WRITES_MS = 100;
 
 export interface SimOptions {
   time: SimulatedTime;
@@ -47,6 +52,9 @@ export interface SimOptions {
   timing?: Partial<Timing>;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  /** @default a command that switches the node off */
+  fencing?: FencingMethod[];
+  quorum?: Config['quorum'];
   /** When checkpoints of the journals are signed. @default as the configuration has it */
   checkpoints?: { entries: number; afterMs: number };
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
@@ -58,20 +66,33 @@ export interface SimFile {
   timing: Timing;
 }
 
+/** The disk with a node's vote: `slow` takes a second and more for an fsync, `broken` stores nothing. */
+export type StateDisk = 'fine' | 'slow' | 'broken';
+
 /** One machine, whether its power is on or not. */
 interface Machine {
   identity: Identity;
   file: SimFile;
   lists: StoredLists | null;
+  readonly clock: NodeClock;
   readonly driver: SimulatedNode;
-  readonly journal: Journal;
+  readonly journal: DiskJournal;
   vote: StoredVote | null;
+  /** On its way to the disk; who knows whether it gets there when the power goes. */
+  voteAfloat: StoredVote | null;
+  stateDisk: StateDisk;
   bootNumber: number;
   powered: boolean;
-  /** null: off, or booting. */
+  /** null: off, booting, or ended. */
   agent: Agent | null;
-  /** Ends every timer of the present boot. */
+  life: ProcessLife;
+  starting: boolean;
+  /** What people's clocks on it are off by. */
+  wallOffMs: number;
+  /** Ends what of the present agent is no part of it. */
   unplug: () => void;
+  /** Calls the reset off that a watchdog is about to make. */
+  petted: () => void;
 }
 
 async function identityFrom(random: () => number): Promise<Identity> {
@@ -88,6 +109,12 @@ export class SimCluster {
   readonly hub: MemoryHub;
   /** Who asked for whose power, in order. */
   readonly fenced: { by: NodeId; node: NodeId; atMs: number }[] = [];
+  /** The power switch does what it is told. */
+  powerSwitchWorks = true;
+  /** Told when a machine loses its power, by whoever's doing. */
+  onCrash: ((node: NodeId) => void) | null = null;
+  /** Told when an agent has been built, before it starts. */
+  onAgent: ((node: NodeId, agent: Agent) => void) | null = null;
   readonly #options: SimOptions;
   readonly #random: () => number;
   readonly #machines = new Map<NodeId, Machine>();
@@ -114,26 +141,38 @@ export class SimCluster {
       cluster.storage.addDisk(`sd${String.fromCharCode(97 + index)}`, mib * SECTORS_PER_MIB);
     }
     for (const node of cluster.nodes) {
-      const journal = memoryJournal({ now: () => cluster.#wall() });
+      const clock = new NodeClock(cluster.time);
+      const { time } = cluster;
+      const journal = new DiskJournal({
+        now: () => cluster.#wall(node),
+        after: (delayMs, run) => time.schedule(time.clock() + delayMs, run),
+      });
       journal.onAppend(({ event }) => assertDescribed(event));
       cluster.#machines.set(node, {
         identity: await identityFrom(cluster.#random),
         file: { nodes: [], timing: { ...LAN, ...options.timing } },
         lists: null,
+        clock,
         driver: simulatedDriver({
           storage: cluster.storage,
           node,
-          clock: cluster.time.clock,
-          schedule: cluster.time.schedule,
+          clock: clock.now,
+          schedule: clock.schedule,
           random: seededRandom((options.seed ?? 1) * 100 + node),
         }),
         journal,
         // As keygen leaves it on a new node: it has never voted.
         vote: { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } },
+        voteAfloat: null,
+        stateDisk: 'fine',
         bootNumber: 0,
         powered: false,
         agent: null,
+        life: new ProcessLife(),
+        starting: false,
+        wallOffMs: 0,
         unplug: () => undefined,
+        petted: () => undefined,
       });
     }
     const listed = cluster.nodes.slice(0, options.nodes ?? 3).map((node) => cluster.entry(node));
@@ -210,7 +249,7 @@ export class SimCluster {
     return this.#machine(node).identity;
   }
 
-  journal(node: NodeId): Journal {
+  journal(node: NodeId): Journal & Pick<DiskJournal, 'fill' | 'empty'> {
     return this.#machine(node).journal;
   }
 
@@ -225,47 +264,65 @@ export class SimCluster {
 
   /** Power on, kernel and agent, all in the same instant: the first boot, or one after a power cut. */
   async boot(...nodes: NodeId[]): Promise<void> {
-    await this.driven(`agents started on ${nodes.join(', ')}`, Promise.all(nodes.map((node) => this.#boot(node))));
+    await this.driven(`agents started on ${nodes.join(', ')}`, Promise.all(nodes.map((node) => this.powerOn(node))));
   }
 
-  async #boot(node: NodeId): Promise<void> {
+  /** As `boot`, for those who let time pass themselves. */
+  async powerOn(node: NodeId): Promise<void> {
     const machine = this.#machine(node);
     if (machine.powered) throw new Error(`node ${node} is on already`);
     machine.powered = true;
-    if (machine.driver.down) machine.driver.boot();
+    if (machine.driver.down) {
+      machine.driver.boot();
+      machine.clock.reboot();
+    }
     for (const other of this.up()) if (other !== node) this.hub.heal(node, other);
-    const { timers, unplug } = this.#timers();
-    machine.unplug = unplug;
+    await this.startAgent(node);
+  }
+
+  /** The agent alone, on a kernel that runs: after `killAgent` or `stopAgent`. Nothing where one runs, or the power is off. */
+  async startAgent(node: NodeId): Promise<void> {
+    const machine = this.#machine(node);
+    if (!machine.powered || machine.agent !== null || machine.starting) return;
+    machine.starting = true;
+    machine.petted();
+    const life = new ProcessLife();
+    machine.life = life;
+    const timers = this.#timers(machine, life, node);
     const { config, files, log } = { config: this.#config(node), files: this.#files(machine), log: this.#log(node) };
     const boot = { boot: this.#uuid(), bootNumber: await files.nextBootNumber(1) };
+    const { journal } = machine;
     const agent = await Agent.create({
       config,
       identity: machine.identity,
-      driver: machine.driver,
+      driver: life.face(machine.driver),
       net: memoryNet(this.hub, {
         cluster: CLUSTER_UUID,
         self: node,
         nodes: config.nodes,
         hello: { ...boot, version: 'simulated' },
+        schedule: (delayMs, run) => timers.after(delayMs, run),
       }),
-      journal: machine.journal,
+      journal: life.face(journal),
       fencing: createFencing({
         config,
         clock: () => machine.driver.now(),
         schedule: (delayMs, run) => timers.after(delayMs, run),
-        run: (_argv, input) => this.#fence(node, Number(/^nodeid=(\d+)$/m.exec(input)?.[1])),
+        run: (_argv, input) => life.seen(this.#fence(node, Number(/^nodeid=(\d+)$/m.exec(input)?.[1]))),
         onEvent: (note) => log.info(note, note.text),
       }),
-      files,
+      files: life.face(files),
       boot,
       timers,
       uuid: () => this.#uuid(),
       log,
       version: 'simulated',
     });
+    if (life.ended) return;
+    machine.starting = false;
     machine.agent = agent;
     const notary = new Notary({
-      journal: machine.journal,
+      journal,
       cluster: CLUSTER_UUID,
       self: node,
       key: machine.identity.privateKey,
@@ -273,35 +330,136 @@ export class SimCluster {
       entries: config.journal.checkpointEntries,
       afterMs: config.journal.checkpointAfterMs,
       schedule: (delayMs, run) => timers.after(delayMs, run),
-      wall: () => this.#wall(),
+      wall: () => timers.wall(),
       tell: (body) => agent.tell(body),
       log: (level, text) => log[level]({}, text),
     });
     agent.onKeys = (keys) => notary.goBy(keys, agent.parts.identity.privateKey);
-    machine.unplug = () => {
-      unplug();
-      notary.end();
-    };
+    machine.unplug = () => notary.end();
+    if (this.#isWatched) {
+      await machine.driver.startWatchdog('/dev/watchdog', Math.ceil(config.timing.watchdogMs / 1000));
+    }
+    this.onAgent?.(node, agent);
     notary.start();
-    await agent.start();
+    await life.seen(Promise.race([agent.start(), life.over]));
   }
 
   /** Power off, at once: writes in flight may be torn, and nobody is told, as nobody would be. */
   crash(node: NodeId): void {
     const machine = this.#machine(node);
+    if (!machine.powered) return;
     for (const other of this.nodes) if (other !== node) this.hub.cut(node, other);
     machine.driver.crash();
+    this.#endLife(machine);
+    this.hub.thaw(node);
+    if (machine.voteAfloat !== null && this.#random() < 1 / 2) machine.vote = machine.voteAfloat;
+    machine.voteAfloat = null;
+    machine.journal.powerCut();
+    machine.petted();
+    machine.powered = false;
+    this.onCrash?.(node);
+  }
+
+  #endLife(machine: Machine): void {
+    machine.life.end();
     machine.unplug();
     void machine.agent?.crash();
     machine.agent = null;
-    machine.powered = false;
+    machine.starting = false;
   }
 
-  /** Its state directory is lost, while it is off: votes and lists. */
-  forget(node: NodeId): void {
+  /** kill -9: the kernel goes on, nobody keeps its deadlines, and a moment later its arrays are held from outside. */
+  killAgent(node: NodeId): void {
+    const machine = this.#machine(node);
+    if (machine.agent === null) return;
+    const { life } = machine;
+    this.#endLife(machine);
+    machine.driver.agentDied();
+    this.hub.thaw(node);
+    machine.clock.schedule(machine.clock.now() + DROP_WRITES_MS, () => {
+      if (machine.powered && machine.life === life) void machine.driver.dropWrites();
+    });
+    this.#watchdog(machine, node);
+  }
+
+  /** The agent says goodbye and ends; the machine stays on. */
+  async stopAgent(node: NodeId): Promise<void> {
+    const machine = this.#machine(node);
+    const { agent, life } = machine;
+    if (agent === null) return;
+    await Promise.race([agent.stop('asked to'), life.over]);
+    if (life.ended) return;
+    await machine.driver.stopWatchdog();
+    this.#endLife(machine);
+    machine.driver.agentDied();
+  }
+
+  get #isWatched(): boolean {
+    return this.#options.fencing?.includes('watchdog') ?? false;
+  }
+
+  /** Nobody pets it: it resets the node in W, unless an agent is back, or goes on, before. */
+  #watchdog(machine: Machine, node: NodeId): void {
+    if (!this.#isWatched) return;
+    const { watchdogMs } = this.#config(node).timing;
+    machine.petted = machine.clock.schedule(machine.clock.now() + watchdogMs, () => this.crash(node));
+  }
+
+  /**
+   * `machine`: a suspend, of which its BOOTTIME tells afterwards. `process`: the agent with its guard (SIGSTOP); the kernel goes on
+   * writing. `loop`: JavaScript alone (a collection, a call that blocks); the guard keeps its deadlines.
+   */
+  freeze(node: NodeId, what: 'machine' | 'process' | 'loop'): void {
+    const machine = this.#machine(node);
+    if (machine.agent === null || machine.life.stalled) return;
+    machine.life.stall();
+    this.hub.freeze(node);
+    if (what === 'machine') machine.driver.pause();
+    if (what === 'process') machine.driver.guard.stall();
+    // The hardware does not suspend with the machine; a guard that runs goes on petting for a while.
+    if (what !== 'loop') this.#watchdog(machine, node);
+  }
+
+  thaw(node: NodeId): void {
+    const machine = this.#machine(node);
+    if (!machine.powered || !machine.life.stalled) return;
+    machine.petted();
+    // Deadlines first, as the kernel wakes the threads that wait for them.
+    machine.driver.resume();
+    machine.driver.guard.goOn();
+    this.hub.thaw(node);
+    machine.life.goOn();
+  }
+
+  /** BOOTTIME of this node runs so fast from now on. */
+  paceClock(node: NodeId, rate: number): void {
+    this.#machine(node).clock.pace(rate);
+  }
+
+  /** People's clock, which nothing may depend on. */
+  setWall(node: NodeId, offMs: number): void {
+    this.#machine(node).wallOffMs = offMs;
+  }
+
+  stateDisk(node: NodeId, state: StateDisk): void {
+    this.#machine(node).stateDisk = state;
+  }
+
+  /** The vote file is lost, and the lists in it: the next start finds none. */
+  loseVote(node: NodeId): void {
     const machine = this.#machine(node);
     machine.vote = null;
     machine.lists = null;
+  }
+
+  /** The agent's process runs, and goes on. */
+  isRunning(node: NodeId): boolean {
+    const { agent, life } = this.#machine(node);
+    return agent !== null && !life.stalled;
+  }
+
+  agent(node: NodeId): Agent | null {
+    return this.#machine(node).agent;
   }
 
   /** All lose power in the same instant. */
@@ -322,9 +480,15 @@ export class SimCluster {
   }
 
   async request(node: NodeId, request: Request): Promise<{ ok: boolean; text: string }> {
-    const { agent } = this.#machine(node);
+    return this.driven(`answer to ${request.verb}`, this.ask(node, request));
+  }
+
+  /** As `request`, for those who let time pass themselves. */
+  async ask(node: NodeId, request: Request): Promise<{ ok: boolean; text: string }> {
+    const { agent, life } = this.#machine(node);
     if (agent === null) return { ok: false, text: `node ${node} is switched off` };
-    return this.driven(`answer to ${request.verb}`, agent.request(request));
+    const gone = life.over.then(() => ({ ok: false, text: `the agent of node ${node} has ended` }));
+    return Promise.race([agent.request(request), gone]);
   }
 
   /** Nodes that hold a live lease in this instant, each by its own clock. */
@@ -424,18 +588,18 @@ export class SimCluster {
       });
     // Neither the order nor the answer takes no time: who acts before the answer acts too early.
     await half();
-    this.crash(node);
+    const works = this.powerSwitchWorks;
+    if (works) this.crash(node);
     await half();
-    return { exitCode: 0, trouble: null, output: `node ${node} has no power` };
+    return works
+      ? { exitCode: 0, trouble: null, output: `node ${node} has no power` }
+      : { exitCode: 1, trouble: null, output: 'the power switch does not answer' };
   }
 
-  #timers(): { timers: Timers; unplug: () => void } {
-    const { time } = this;
-    let plugged = true;
+  #timers(machine: Machine, life: ProcessLife, node: NodeId): Timers {
+    const { clock } = machine;
     const after = (delayMs: number, run: () => void): (() => void) =>
-      time.schedule(time.clock() + delayMs, () => {
-        if (plugged) run();
-      });
+      clock.schedule(clock.now() + delayMs, () => life.when(run));
     const every = (intervalMs: number, run: () => void): (() => void) => {
       let cancel = after(intervalMs, tick);
       function tick(): void {
@@ -444,27 +608,28 @@ export class SimCluster {
       }
       return () => cancel();
     };
-    return {
-      timers: { every, after, wall: () => this.#wall() },
-      unplug: () => {
-        plugged = false;
-      },
-    };
+    return { every, after, wall: () => this.#wall(node) };
   }
 
   /** Under virtual time a fixed day, so that a run depends on nothing else than its seed. */
-  #wall(): Date {
-    return this.time instanceof VirtualTime ? new Date(Date.UTC(2024, 0, 1) + this.time.clock()) : new Date();
+  #wall(node: NodeId): Date {
+    if (!(this.time instanceof VirtualTime)) return new Date();
+    return new Date(Date.UTC(2024, 0, 1) + this.time.clock() + (this.#machines.get(node)?.wallOffMs ?? 0));
   }
 
   #files(machine: Machine): Omit<StateFiles, 'forgetLists'> {
     return {
       loadVote: async () => machine.vote,
       storeVote: (vote) => {
-        const { agent } = machine;
-        return new Promise((resolve) => {
-          this.time.schedule(this.time.clock() + STORE_MS, () => {
-            if (machine.agent !== agent) return;
+        const { stateDisk } = machine;
+        const { boots } = machine.driver;
+        if (stateDisk !== 'broken') machine.voteAfloat = vote;
+        const storeMs = stateDisk === 'slow' ? 1000 + 3000 * this.#random() : STORE_MS;
+        return new Promise((resolve, reject) => {
+          this.time.schedule(this.time.clock() + storeMs, () => {
+            if (!machine.powered || machine.driver.boots !== boots) return;
+            if (machine.voteAfloat === vote) machine.voteAfloat = null;
+            if (stateDisk === 'broken') return reject(new Error('vote.json: no space left on device'));
             machine.vote = vote;
             resolve();
           });
@@ -472,10 +637,12 @@ export class SimCluster {
       },
       loadLists: async () => machine.lists,
       storeLists: (lists) => {
-        const { agent } = machine;
-        return new Promise((resolve) => {
+        const { stateDisk } = machine;
+        const { boots } = machine.driver;
+        return new Promise((resolve, reject) => {
           this.time.schedule(this.time.clock() + STORE_MS, () => {
-            if (machine.agent !== agent) return;
+            if (!machine.powered || machine.driver.boots !== boots) return;
+            if (stateDisk === 'broken') return reject(new Error('vote.json: no space left on device'));
             machine.lists = lists;
             resolve();
           });
@@ -511,9 +678,10 @@ export class SimCluster {
       api: null,
       timing: this.#machine(self).file.timing,
       profile: 'lan',
+      quorum: this.#options.quorum ?? { by: 'nodes', witness: null },
       fencing: {
-        methods: ['command'],
-        command: { argv: ['power-off'], timeoutMs: 10_000 },
+        methods: this.#options.fencing ?? ['command'],
+        command: { argv: ['power-off'], timeoutMs: 10_000, options: {}, nodeOptions: {} },
         watchdog: null,
         acceptDataLoss: false,
       },

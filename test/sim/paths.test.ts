@@ -111,6 +111,8 @@ for (const seed of seeds) {
 
   test(`seed ${seed}: a node loses both legs while a copy waits for it: no leg is given up for it, it is fenced`, async () => {
     const { cluster, applications } = await dropNode(seed);
+    // A write that is under way may have reached one of them, and nothing would go to that one any more.
+    await watched(cluster, 'between two writes', () => applications[2]?.begunMs === null);
     for (const disk of ['sda', 'sdb']) cluster.storage.fault({ node: 3, disk, kind: 'all' });
     await watched(cluster, 'PathLost', isLost(cluster, 3));
     await watchedPass(cluster, WAIT_MS);

@@ -59,6 +59,7 @@ class Scene {
         api: null,
         timing: LAN,
         profile: 'lan',
+        quorum: { by: 'nodes', witness: null },
         fencing: { methods: ['manual'], command: null, watchdog: null, acceptDataLoss: false },
         arrays: {
           autoAssemble: true,

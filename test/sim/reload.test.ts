@@ -275,7 +275,7 @@ for (const seed of seeds) {
       else if (act < 0.85 && cluster.isUp(a)) {
         cluster.crash(a);
         // One disk is lost, not two.
-        if (a === forgetful) cluster.forget(a);
+        if (a === forgetful) cluster.loseVote(a);
       } else if (!cluster.isUp(a) && cluster.file(a).nodes.some(({ id }) => id === a)) await cluster.boot(a);
       await watchedPass(cluster, 100 + Math.floor(random() * 2500));
     }
@@ -288,7 +288,7 @@ for (const seed of seeds) {
     cluster.write(last, { nodes: lists(cluster, last) });
     // What it took up from its file since, no other node may have: `mdmesh node force-list`.
     if (cluster.isUp(forgetful)) cluster.crash(forgetful);
-    cluster.forget(forgetful);
+    cluster.loseVote(forgetful);
     for (const node of last) {
       if (!cluster.isUp(node)) await cluster.boot(node);
       await cluster.reload(node);

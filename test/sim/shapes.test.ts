@@ -206,7 +206,8 @@ for (const seed of seeds) {
   });
 
   test(`seed ${seed}: the disks grow and the mirror with them, while all nodes write`, async () => {
-    const { cluster, applications } = await writing({ seed, legs: 2, mib: MIB, blocks: BLOCKS, bitmap: false });
+    const bitmap = seed % 2 === 1;
+    const { cluster, applications } = await writing({ seed, legs: 2, mib: MIB, blocks: BLOCKS, bitmap });
     assert.match(
       await refused(cluster, 2, size(null)),
       /md0 uses \d+ KiB of each member, and node 1 sees \/dev\/sda with room for \d+ KiB; enlarge the disk/,
@@ -224,6 +225,7 @@ for (const seed of seeds) {
     for (const node of cluster.nodes) {
       const { local } = recordOn(cluster, node);
       assert.equal(local?.sizeSectors, before + MIB * SECTORS_PER_MIB, `node ${node}`);
+      assert.equal(local.bitmap !== null, bitmap);
     }
     const { record } = recordOn(cluster, 1);
     assert.equal(record.resync?.fromSector, before, 'what is new is copied, and only that');

@@ -102,3 +102,22 @@ test('one seed, one run: twice the same story ends in the same journal', async (
   }
   assert.equal(heads[0], heads[1]);
 });
+
+test('a master whose last look at the disks missed them looks again before it commits', async () => {
+  const { cluster, applications } = await writing({ seed: 9, legs: 2 });
+  const master = await cluster.master();
+  const driver = cluster.driver(master);
+  const { scan } = driver;
+  driver.scan = async () => [];
+  const size = { verb: 'grow-size' as const, array: 'md0', sizeKib: null, assumeClean: false };
+  assert.equal((await cluster.request(master, size)).ok, false, 'which had it look');
+  driver.scan = scan;
+  const { ok, text } = await cluster.request(master, { verb: 'sync-limit', array: 'md0', limitKib: 5000 });
+  assert.equal(ok, true, text);
+  await stopAll(applications);
+  assert.equal(
+    recordOn(cluster, master).record.members.every(({ role }) => role === 'active'),
+    true,
+  );
+  cluster.close();
+});

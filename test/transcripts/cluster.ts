@@ -3,6 +3,7 @@
  * a clock of its own rate. It delays, drops and cuts messages, crashes and restarts agents, loses vote files, and checks
  * with every step what must never happen. What the shell around the cores does (seal, verify, fsync, guard) is played here.
  */
+import { makeBid } from '../../src/lease/disks.ts';
 import {
   grantMayLastUntilMs,
   type LeaseConfig,
@@ -16,9 +17,12 @@ import {
   storedVoteForStop,
   type VerifiedRelease,
 } from '../../src/lease/index.ts';
+import { listOf, type Turn } from '../../src/lease/state.ts';
+import { ownTermAfter } from '../../src/lease/terms.ts';
 import { type MembersInput, type MembersState, membersStart, membersStep, view } from '../../src/members/index.ts';
 import type { LeaseMessage, SwimMessage } from '../../src/wire/messages.ts';
 import { Queue } from './queue.ts';
+import { type DiskTimes, SharedDisks } from './shared_disks.ts';
 
 const TICK_MS = 50;
 /** True time is a float: instants that are equal by the design (R/0.8 = L/1.2) may differ in the last bits. */
@@ -51,7 +55,27 @@ export interface ClusterOptions {
   narrate?: 'lease' | 'members' | 'none';
   /** An agent that never answers `hand-over`. */
   neverReleases?: boolean;
+  /** Disks decide: these. */
+  disks?: readonly string[];
+  diskMs?: DiskTimes;
+  /** Hears of everything that the lease cores are given, and of what they make of it. */
+  onFact?: (fact: ClusterFact) => void;
 }
+
+export type ClusterFact = { node: number; trueMs: number } & (
+  | { what: 'start' | 'crash' | 'reboot' | 'lose-file' | 'stop' }
+  /** What was being written when the agent was killed (or stopped) is on the disk after all. */
+  | { what: 'late-write' }
+  | {
+      what: 'step';
+      input: LeaseInput;
+      before: LeaseState;
+      after: LeaseState;
+      effects: readonly LeaseEffect[];
+      /** True time of a reading of this node's clock. */
+      trueOf: (readsMs: number) => number;
+    }
+);
 
 interface Clock {
   trueMs: number;
@@ -69,6 +93,7 @@ interface Node {
   members: MembersState;
   lease: LeaseState;
   shownView: string;
+  quorate: boolean;
   voteFile: StoredVote | null;
   /** What the native guard was told; it outlives a crash of the agent. */
   guard: { term: number; untilMs: number } | null;
@@ -95,6 +120,11 @@ export class Cluster {
   readonly lines: string[] = [];
   readonly elections: { node: number; term: number; trueMs: number }[] = [];
   readonly lapses: { node: number; trueMs: number }[] = [];
+  /** Sets in force, as their holders told of them. */
+  readonly sets: string[] = [];
+  readonly disks: SharedDisks;
+  /** What the records would have the quorum set be. */
+  wanted: readonly string[];
   trueMs = 0;
   dropShare: number;
   #options: ClusterOptions;
@@ -114,6 +144,10 @@ export class Cluster {
     this.#random = dice(options.seed);
     this.dropShare = options.dropShare ?? 0;
     this.#honesty = 0.6 + 0.4 * this.#random();
+    this.wanted = options.disks ?? [];
+    const diskRandom = dice(options.seed * 31 + 7);
+    const diskMs = options.diskMs ?? { min: 4, max: 4 };
+    this.disks = new SharedDisks(diskMs, diskRandom, (ms, act) => this.after(ms, act));
     for (let id = 1; id <= options.nodes; id++) {
       const clock = { trueMs: 0, readsMs: 1000 * id, rate: options.rates?.[id] ?? 1 };
       const kernelBoot = id * 100;
@@ -130,6 +164,7 @@ export class Cluster {
         members: membersStart(this.#membersConfig(id)),
         lease: leaseStart(this.#leaseConfig(id), { vote: voteFile, kernelBoot: String(kernelBoot) }, clock.readsMs),
         shownView: '',
+        quorate: true,
         voteFile,
         guard: null,
         grant: null,
@@ -160,7 +195,10 @@ export class Cluster {
         { vote: node.voteFile, kernelBoot: String(node.kernelBoot), termFloor: this.#termOnDisks() },
         this.#clock(node),
       );
+      node.quorate = true;
+      this.#tell(node, 'start');
       this.#stepMembers(node, { type: 'eligible', eligible: true });
+      if (this.#byDisks) this.#stepLease(node, { type: 'quorum-disks', disks: this.wanted });
       this.#queue.add(this.trueMs + id, () => this.#tick(node, node.start));
     }
     this.say(`-- ${list(ids)} ${ids.length > 1 ? 'start' : 'starts'}`);
@@ -169,6 +207,7 @@ export class Cluster {
   /** kill -9 of the agent. The guard's deadlines run on. */
   crash(id: number): void {
     this.say(`-- node ${id}: the agent is killed`);
+    if (this.#node(id).up) this.#tell(this.#node(id), 'crash');
     this.#node(id).up = false;
     for (const other of this.#nodes.values()) this.#disconnected(other, id);
   }
@@ -177,6 +216,7 @@ export class Cluster {
   reboot(id: number): void {
     this.say(`-- node ${id}: the machine is reset`);
     const node = this.#node(id);
+    this.#tell(node, 'reboot');
     node.up = false;
     node.guard = null;
     node.grant = null;
@@ -194,6 +234,7 @@ export class Cluster {
       if (!node.up) return;
       const stored = storedVoteForStop(node.lease, String(node.kernelBoot), this.#clock(node));
       if (stored !== null) node.voteFile = stored;
+      this.#tell(node, 'stop');
       node.up = false;
       node.guard = null;
       node.grant = null;
@@ -206,6 +247,7 @@ export class Cluster {
   loseVoteFile(id: number): void {
     this.say(`-- node ${id}: its vote file is lost`);
     this.#node(id).voteFile = null;
+    this.#tell(this.#node(id), 'lose-file');
     // A vote that elected nobody can be forgotten for good: nobody else knows its term. Masters' terms stay unique.
     for (const key of this.#votes.keys()) if (key.startsWith(`${id}/`)) this.#votes.delete(key);
   }
@@ -253,6 +295,31 @@ export class Cluster {
   eligible(id: number, eligible: boolean): void {
     this.say(`-- node ${id}: says that it ${eligible ? 'may' : 'cannot'} lead`);
     this.#stepMembers(this.#node(id), { type: 'eligible', eligible });
+  }
+
+  /** The records name other disks now. */
+  want(...disks: string[]): void {
+    this.say(`-- the quorum set is to be ${disks.join(', ')}`);
+    this.wanted = disks;
+    for (const node of this.#nodes.values()) {
+      if (node.up) this.#stepLease(node, { type: 'quorum-disks', disks });
+    }
+  }
+
+  /** `node` null: the disk itself. */
+  loseDisk(node: number | null, disk: string): void {
+    this.say(node === null ? `-- disk ${disk} is gone` : `-- node ${node}: loses its path to disk ${disk}`);
+    this.disks.lose(node, disk);
+  }
+
+  slowDisk(node: number, disk: string, ms: number): void {
+    this.say(`-- node ${node}: disk ${disk} takes ${ms} ms for anything`);
+    this.disks.slow(node, disk, ms);
+  }
+
+  mendDisks(): void {
+    this.say('-- all disks answer again');
+    this.disks.mend();
   }
 
   /** The agent seals a release of a term that its node held. */
@@ -318,7 +385,12 @@ export class Cluster {
   // --- one node -------------------------------------------------------------------------------------------------------
 
   #leaseConfig(self: number): LeaseConfig {
-    return { ...LAN, self, nodes: this.#list() };
+    const disks = { boot: `${self}.${this.#nodes.get(self)?.start ?? 0}` };
+    return { ...LAN, self, nodes: this.#list(), ...(this.#byDisks ? { disks } : {}) };
+  }
+
+  get #byDisks(): boolean {
+    return this.#options.disks !== undefined;
   }
 
   #membersConfig(self: number): MembersState['config'] {
@@ -376,6 +448,11 @@ export class Cluster {
       this.#stepMembers(node, { type: 'tick' });
     }
     this.#stepLease(node, { type: 'tick' });
+    const quorate = leaseSummary(node.lease).disks?.quorate ?? true;
+    if (quorate === node.quorate) return;
+    node.quorate = quorate;
+    this.say(`   node ${node.id}: ${quorate ? 'sees' : 'does not see'} a majority of the quorum disks`);
+    this.#stepMembers(node, { type: 'eligible', eligible: quorate });
   }
 
   #lie(): { node: number; eligible: boolean }[] {
@@ -400,11 +477,31 @@ export class Cluster {
     }
   }
 
+  /** Bids for the disks without a look at them first: what it finds there afterwards must be enough to hold it back. */
+  bidBlindly(id: number): void {
+    const node = this.#node(id);
+    const { lease } = node;
+    const now = this.#clock(node);
+    const promised = lease.promise !== null && lease.promise.holder !== id && now < lease.promise.untilMs;
+    const abstains = lease.abstention !== null && now < lease.abstention.untilMs;
+    if (!node.up || node.frozen || lease.role.kind !== 'follower' || lease.disks?.set == null) return;
+    if (promised || abstains || lease.pendingVote !== null) return;
+    const term = ownTermAfter(id, Math.max(lease.knownTerm, lease.floorTerm, lease.vote.term));
+    const { sets } = listOf(lease.config);
+    const role = { kind: 'candidate', term, sets, sentAtMs: now, votes: new Map(), lastAskedMs: now } as const;
+    const turn: Turn = { state: { ...lease, lastNowMs: now, knownTerm: term, role }, effects: [], now };
+    makeBid(turn, term);
+    node.lease = turn.state;
+    for (const effect of turn.effects) this.#perform(node, effect);
+  }
+
   /** From now on everyone is up, everyone hears everyone soon, and views tell the truth. */
   makePeace(): void {
     this.heal();
     this.dropShare = 0;
     const soon = { min: 1, max: 5 };
+    this.disks.mend();
+    this.disks.times = soon;
     this.#options = { ...this.#options, views: 'members', delayMs: soon, fsyncMs: soon };
     for (const node of this.#nodes.values()) {
       node.shownView = '';
@@ -437,10 +534,18 @@ export class Cluster {
   }
 
   #stepLease(node: Node, input: LeaseInput): void {
-    const { state, effects } = leaseStep(node.lease, input, this.#clock(node));
+    const before = node.lease;
+    const { state, effects } = leaseStep(before, input, this.#clock(node));
     node.lease = state;
+    const { trueMs } = this;
+    const trueOf = (readsMs: number) => this.#trueOf(node, readsMs);
+    this.#options.onFact?.({ what: 'step', node: node.id, trueMs, input, before, after: state, effects, trueOf });
     for (const effect of effects) this.#perform(node, effect);
     this.#checkPromise(node);
+  }
+
+  #tell(node: Node, what: Exclude<ClusterFact['what'], 'step'>): void {
+    this.#options.onFact?.({ what, node: node.id, trueMs: this.trueMs });
   }
 
   /** As an agent does: all effects of a step are performed before the next input is taken up. */
@@ -463,7 +568,7 @@ export class Cluster {
         this.#store(node, effect.vote);
         return;
       case 'elected':
-        this.say(`   node ${id}: elected in term ${effect.term} by ${effect.certificate.length} votes`);
+        this.say(`   node ${id}: elected in term ${effect.term} by ${words(effect.certificate)}`);
         this.#checkElected(node, effect.term, effect.certificate);
         node.guard = { term: effect.term, untilMs: effect.untilMs };
         this.#checkOverlap(node);
@@ -502,13 +607,62 @@ export class Cluster {
         if (effect.node === null) this.say(`   node ${id}: knows no master`);
         else this.say(`   node ${id}: the master is node ${effect.node} (term ${effect.term})`);
         return;
+      case 'disk-read': {
+        const { disk, id: operation } = effect;
+        this.disks.read(
+          id,
+          disk,
+          this.#later(node, (blocks) => ({ type: 'disk-read', disk, id: operation, blocks })),
+        );
+        return;
+      }
+      case 'disk-write': {
+        const { disk, id: operation, block } = effect;
+        if (block.node !== id) this.#fail(`node ${id} writes the block of node ${block.node}`);
+        this.disks.write(
+          disk,
+          block,
+          this.#later(node, (done) => ({ type: 'disk-written', disk, id: operation, done: done !== null })),
+        );
+        return;
+      }
+      case 'store-set':
+        this.#store(node, effect.vote, () => ({ type: 'set-stored' }));
+        return;
+      case 'seal-disk-lease': {
+        const { term } = effect;
+        const { min, max } = this.#options.fsyncMs ?? { min: 1, max: 1 };
+        const sealed = `disks/${term}/${id}`;
+        this.after(min + this.#random() * (max - min), () =>
+          this.#later(node, () => ({ type: 'disk-lease-sealed', term, sealed }))(null),
+        );
+        return;
+      }
+      case 'quorum-set': {
+        const { version, disks, former } = effect.set;
+        const told = `${version.term}.${version.index}: ${disks.join(', ')}`;
+        this.sets.push(told);
+        this.say(`   node ${id}: quorum set ${told}${former === null ? '' : `, on the way from ${former.join(', ')}`}`);
+        return;
+      }
       case 'note':
         this.say(`   node ${id}: ${effect.name}: ${effect.text}`);
         return;
     }
   }
 
-  #store(node: Node, vote: StoredVote): void {
+  /** What comes of an operation, for the agent that asked for it, if it is still there. */
+  #later<T>(node: Node, input: (result: T) => LeaseInput): (result: T) => void {
+    const { start } = node;
+    return (result) => {
+      if (!node.up || node.start !== start) return;
+      const open = () => this.#stepLease(node, input(result));
+      if (node.frozen) node.inbox.push(open);
+      else open();
+    };
+  }
+
+  #store(node: Node, vote: StoredVote, stored?: () => LeaseInput): void {
     const { start } = node;
     const { min, max } = this.#options.fsyncMs ?? { min: 5, max: 5 };
     this.after(min + this.#random() * (max - min), () => {
@@ -516,7 +670,13 @@ export class Cluster {
       // Killed in mid-write: the file has the new vote or the old one. A later start may not be overwritten by it.
       if (!alive && (node.start !== start || node.voteFile === null || this.#random() < 0.5)) return;
       node.voteFile = vote;
-      if (!alive || vote.candidate === null) return;
+      if (!alive) this.#tell(node, 'late-write');
+      if (!alive) return;
+      if (stored !== undefined) {
+        this.#later(node, stored)(null);
+        return;
+      }
+      if (vote.candidate === null) return;
       const { term, candidate } = vote;
       const sealed = `vote/${term}/${candidate}/${node.id}`;
       const open = () => this.#stepLease(node, { type: 'vote-stored', term, candidate, sealed });
@@ -594,16 +754,17 @@ export class Cluster {
   }
 
   #checkCertificate(holder: number, term: number, certificate: readonly string[]): void {
+    if (this.#byDisks && certificate.join() === `disks/${term}/${holder}`) return;
     const voters = new Set(certificate.map((sealed) => sealed.split('/')[3]));
     const fits = certificate.every((sealed) => sealed.startsWith(`vote/${term}/${holder}/`));
-    if (!fits || voters.size < Math.floor(this.#options.nodes / 2) + 1) {
+    if (!fits || voters.size < (this.#byDisks ? this.#options.nodes : Math.floor(this.#options.nodes / 2) + 1)) {
       this.#fail(`node ${holder} leads in term ${term} with the certificate ${certificate.join(', ')}`);
     }
   }
 
   #checkElected(node: Node, term: number, certificate: readonly string[]): void {
     this.#checkCertificate(node.id, term, certificate);
-    this.#checkOneVote(node.id, term, node.id);
+    if (!certificate[0]?.startsWith('disks/')) this.#checkOneVote(node.id, term, node.id);
     const rival = this.elections.find((each) => each.term === term);
     if (rival !== undefined) this.#fail(`nodes ${rival.node} and ${node.id} are both elected in term ${term}`);
     this.elections.push({ node: node.id, term, trueMs: this.trueMs });
@@ -661,6 +822,10 @@ export class Cluster {
 function verified(sealed: string): VerifiedRelease {
   const [, term, holder, to] = sealed.split('/');
   return { holder: Number(holder), term: Number(term), to: to === 'null' ? null : Number(to) };
+}
+
+function words(certificate: readonly string[]): string {
+  return certificate[0]?.startsWith('disks/') ? 'the disks' : `${certificate.length} votes`;
 }
 
 function list(ids: readonly number[]): string {

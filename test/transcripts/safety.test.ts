@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { recorded } from '../model/replay.ts';
 import { Cluster, dice } from './cluster.ts';
 
 const SEEDS = Number(process.env.SEEDS ?? 200);
@@ -24,7 +25,9 @@ function afternoon(seed: number): Cluster {
   const rates = Object.fromEntries(
     Array.from({ length: nodes }, (_, index) => [index + 1, extreme ? pick([0.8, 1.2]) : 0.8 + random() * 0.4]),
   );
+  const { onFact, save } = recorded({ nodes, rates });
   const cluster = new Cluster({
+    ...(onFact && { onFact }),
     nodes,
     seed,
     rates,
@@ -110,6 +113,7 @@ function afternoon(seed: number): Cluster {
   // Promises and abstentions run out; a hand-over may be under way at any one moment.
   cluster.run(8000);
   for (let patience = 0; patience < 20 && !agreed(cluster); patience++) cluster.run(500);
+  save(`afternoon ${seed}`);
   return cluster;
 }
 

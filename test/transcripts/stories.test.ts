@@ -1,27 +1,9 @@
 /**
  * Afternoons of small clusters, told by their own effects and compared line by line with the text beside this file.
- * `UPDATE=1` writes the texts anew: read the difference like a story before you keep it. Times are virtual.
  */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { test } from 'node:test';
-import { Cluster, type ClusterOptions, LAN } from './cluster.ts';
-
-function story(name: string, options: Partial<ClusterOptions>, tell: (cluster: Cluster) => void): void {
-  test(name, () => {
-    const cluster = new Cluster({ nodes: 3, seed: 1, narrate: 'members', ...options });
-    tell(cluster);
-    const told = `${name}\n\n${cluster.lines.join('\n')}\n`;
-    const file = new URL(`./${name.replaceAll(' ', '-')}.txt`, import.meta.url);
-    if (process.env.UPDATE) writeFileSync(file, told);
-    assert.equal(told, readFileSync(file, 'utf8'));
-  });
-}
-
-function started(cluster: Cluster, ms = 3000): void {
-  cluster.start(...cluster.ids);
-  cluster.run(ms);
-}
+import { type Cluster, LAN } from './cluster.ts';
+import { started, story } from './story.ts';
 
 story('first election', {}, (cluster) => {
   started(cluster);

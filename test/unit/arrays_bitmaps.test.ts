@@ -6,16 +6,23 @@ import { type MasterEffect, type MasterInput, masterStart, masterStep } from '..
 import type { ArrayRecord, Copy, NodeId } from '../../src/arrays/record.ts';
 import { windowsAgain, windowsHeld, windowsStart, windowsStep } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
-import { ARRAY, bootOf, COPY_OPTIONS, copy, LocalNode, md, mirror, newer, report, SPARE } from './arrays_fixture.ts';
-
-const PLACE = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
-
-/** All writers keep bitmaps, but for those named. */
-function marking(fields: Partial<ArrayRecord> = {}, without: readonly NodeId[] = []): ArrayRecord {
-  const record = mirror({ bitmap: PLACE, componentSectors: 1_000_000, ...fields });
-  const writerBoots = record.writerBoots.map((boot) => ({ ...boot, bitmap: !without.includes(boot.node) }));
-  return { ...record, writerBoots };
-}
+import {
+  ARRAY,
+  bootOf,
+  COPY_OPTIONS,
+  copy,
+  KEPT,
+  LEG_B,
+  LocalNode,
+  marking,
+  md,
+  mdRebuilding,
+  mirror,
+  newer,
+  report,
+  SPARE,
+  withFaulty,
+} from './arrays_fixture.ts';
 
 function marked(by: NodeId, since: number, markedBy: NodeId[] | null, fields: Partial<Copy> = {}): Copy {
   return copy(by, since, 'resync', { markedBy, ...fields });
@@ -175,7 +182,7 @@ function copier(
   resync = marked(2, 5, [3]),
 ): { node: Node; record: ArrayRecord } {
   const record = marking({ writers: [1, 2], resync });
-  const node = new Node(record, md({ bitmap: true, ...fields }));
+  const node = new Node(record, md({ bitmap: KEPT, ...fields }));
   node.release(record);
   return { node, record };
 }
@@ -184,7 +191,7 @@ test('before its first window the copier marks what may differ; others hold from
   const { node, record } = copier({}, marked(2, 5, [3], { fromSector: 4096 }));
   assert.deepEqual(node.busy, { op: 'mark', record, nodes: [3], fromSector: 4096, since: 5 });
   const marks = [{ loSector: 800_000, hiSector: 800_128 }];
-  const effects = node.did(md({ bitmap: true, resyncStartSector: 800_000 }), marks);
+  const effects = node.did(md({ bitmap: KEPT, resyncStartSector: 800_000 }), marks);
   assert.deepEqual(asked(effects)?.range, { loSector: 0, hiSector: 1_000_000 }, 'one window for one mark');
   assert.ok(
     effects.some(
@@ -227,7 +234,7 @@ test('nothing is marked while a path is lost: the store would wait for it, with 
       blocked: false,
       path,
     };
-    return md({ bitmap: true, raidDisks: 3, degraded: 1, members: [...md().members, third] });
+    return md({ bitmap: KEPT, raidDisks: 3, degraded: 1, members: [...md().members, third] });
   };
   const node = new Node(record, seen('lost'));
   node.release(record);
@@ -243,7 +250,7 @@ test('an interrupted resync begins at 0 again, so the others are asked to hold f
     { loSector: 0, hiSector: 128 },
     { loSector: 800_000, hiSector: 1_000_000 },
   ];
-  const idle = { bitmap: true, resyncStartSector: 0 };
+  const idle = { bitmap: KEPT, resyncStartSector: 0 };
   node.did(md(idle), marks);
   node.held(1);
   const runs = { ...idle, syncAction: 'resync', syncCompleted: { doneSectors: 0, totalSectors: 1_000_000 } };
@@ -262,8 +269,8 @@ test('an interrupted resync begins at 0 again, so the others are asked to hold f
 });
 
 test('a copier without a bitmap copies from the checkpoint on, and says that it needs no marks', () => {
-  const { node } = copier({ bitmap: false }, marked(2, 5, [3], { fromSector: 4096 }));
-  const effects = node.feed({ type: 'tick' });
+  const { node } = copier({ bitmap: null, held: true }, marked(2, 5, [3], { fromSector: 4096 }));
+  const effects = node.did(md({ held: true }));
   const { windows } = node.state.arrays.get(ARRAY) ?? {};
   assert.equal(windows?.doneSector, 4096);
   node.now += 2000;
@@ -273,6 +280,126 @@ test('a copier without a bitmap copies from the checkpoint on, and says that it 
       (effect) => effect.type === 'submit' && effect.observation.what === 'marks-taken' && !effect.observation.kept,
     ),
   );
+});
+
+const isOp = (effect: LocalEffect, op: string): boolean => effect.type === 'perform' && effect.op.op === op;
+
+/** LEG_B is back, as SPARE's slot shows it, and lacks what these nodes have marked. */
+function returning(by: NodeId, markedBy: NodeId[] | null): ArrayRecord {
+  const record = withFaulty(marking(), LEG_B);
+  const spare = { uuid: SPARE, devNumber: 2, slot: 1, dataOffsetSectors: 2048, dataSizeSectors: 1_000_000 };
+  return {
+    ...record,
+    members: [...record.members, { ...spare, role: 'rebuilding' }],
+    resync: copy(by, 6, 'recovery', { markedBy }),
+    version: { term: 1, index: 6 },
+  };
+}
+
+test('a member that lacks what is marked comes in under a drained hold; one that is filled as a whole does not', () => {
+  const seen = mdRebuilding('absent', { bitmap: KEPT });
+  const marks = new Node(returning(1, [1, 2]), seen);
+  assert.deepEqual([marks.busy, applied(marks.effects)], [{ op: 'hold' }, false]);
+  assert.ok(
+    marks
+      .ended(mdRebuilding('absent', { bitmap: KEPT, held: true }))
+      .some((effect) => isOp(effect, 'attach-rebuilding')),
+  );
+  const whole = new Node(returning(1, null), seen);
+  assert.equal(whole.busy?.op, 'attach-rebuilding');
+});
+
+test('its copier marks what all have marked, once all have let it in, takes resync_start back, and copies in windows over that', () => {
+  const record = returning(2, [1, 2, 3]);
+  const held = { bitmap: KEPT, held: true };
+  const node = new Node(record, mdRebuilding('absent', held));
+  assert.equal(node.busy?.op, 'attach-rebuilding');
+  node.did(mdRebuilding('rebuilding', held));
+  assert.deepEqual([node.busy], [null], 'not before all have');
+  node.release(record);
+  assert.deepEqual(node.busy, { op: 'mark', record, nodes: [1, 2, 3], fromSector: 0, since: 6 });
+  const effects = node.did(mdRebuilding('rebuilding', { ...held, resyncStartSector: 800_000 }), [
+    { loSector: 800_000, hiSector: 800_128 },
+  ]);
+  assert.deepEqual(node.busy, { op: 'resync-start', sector: null });
+  node.did(mdRebuilding('rebuilding', held));
+  assert.deepEqual(node.busy, { op: 'open' });
+  node.did(mdRebuilding('rebuilding', { bitmap: KEPT }));
+  assert.deepEqual(asked(effects)?.range, { loSector: 0, hiSector: 1_000_000 }, 'one window for one mark');
+  node.held(1, 3);
+  assert.deepEqual(node.busy, {
+    op: 'start-copy',
+    copy: { kind: 'recovery', fromSector: 0, toSector: null },
+    since: 6,
+  });
+});
+
+test('a node whose marks a recovery goes by assembles: the driver keeps them', () => {
+  const record = { ...returning(1, [1, 2]), writers: [1, 3] };
+  assert.equal(new Node(record, null).busy?.op, 'assemble');
+});
+
+test('when the array is whole again for all, this node’s bitmap is laid anew, under a hold; before that it is not', () => {
+  const record = marking();
+  const seen = md({ bitmap: KEPT });
+  const copied = newer(record, { resync: copy(1, 6, 'recovery') });
+  for (const [before, md] of [
+    [copied, seen],
+    [withFaulty(record, LEG_B), mdRebuilding('absent', { bitmap: KEPT })],
+  ] as const) {
+    const node = new Node(before, md);
+    node.release(before);
+    assert.ok(node.busy?.op !== 'hold' && node.busy?.op !== 'set-bitmap');
+  }
+  const node = new Node(record, seen);
+  assert.deepEqual([node.busy, applied(node.effects)], [null, true], 'not before it is released');
+  node.release(record);
+  assert.deepEqual(node.busy, { op: 'hold' });
+  node.did(md({ bitmap: KEPT, held: true }));
+  assert.deepEqual(node.busy, { op: 'set-bitmap', record, none: false });
+  node.did(md({ bitmap: KEPT, held: true }));
+  assert.deepEqual(node.busy, { op: 'open' });
+  node.did(seen);
+  assert.deepEqual([node.busy], [null], 'once');
+});
+
+test('what a node assembles whole has no marks to be dropped; what it assembles with a member missing has', () => {
+  for (const [record, left] of [
+    [marking(), false],
+    [withFaulty(marking(), LEG_B), true],
+  ] as const) {
+    const node = new Node(record, null);
+    assert.equal(node.busy?.op, 'assemble');
+    node.did(md({ bitmap: KEPT, held: true }));
+    assert.equal(node.state.arrays.get(ARRAY)?.marksLeft, left);
+  }
+});
+
+test('another bitmap than the record’s is laid before the record counts as applied, once', () => {
+  const coarse = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 256 };
+  const record = marking({ bitmap: coarse });
+  const node = new Node(record, md({ bitmap: KEPT }));
+  assert.deepEqual([node.busy, applied(node.effects)], [{ op: 'hold' }, false]);
+  node.did(md({ bitmap: KEPT, held: true }));
+  assert.deepEqual(node.busy, { op: 'set-bitmap', record, none: false });
+  const done = node.did(md({ bitmap: { sector: 232, chunkSectors: 256 }, held: true }));
+  const word = done.find((effect) => effect.type === 'applied');
+  assert.equal(word?.report.bitmap, true);
+
+  const unable = new Node(record, md({ held: true }));
+  assert.equal(unable.busy?.op, 'set-bitmap');
+  const told = unable.did(md({ held: true })).find((effect) => effect.type === 'applied');
+  assert.equal(told?.report.bitmap, false, 'a kernel without bitmaps applies it all the same');
+});
+
+test('an array with a bitmap grows without it, and gets the record’s afterwards', () => {
+  const record = marking({ componentSectors: 2_000_000 });
+  const node = new Node(record, md({ bitmap: KEPT, held: true }));
+  assert.deepEqual(node.busy, { op: 'set-bitmap', record, none: true });
+  node.did(md({ held: true }));
+  assert.equal(node.busy?.op, 'set-size');
+  node.did(md({ held: true, sizeSectors: 2_000_000 }));
+  assert.deepEqual(node.busy, { op: 'set-bitmap', record, none: false });
 });
 
 // --- windows ----------------------------------------------------------------------------------------------------------

@@ -577,3 +577,34 @@ test('a mark of what is not in sync is taken away for an activation, and set aga
   assert.equal(isApplied(active), false);
   assert.ok(isApplied(node.did(mdRebuilding('in-sync', { held: true, resyncStartSector: 0 }))));
 });
+
+test('a member that a copy of which nobody knows has filled is one to be rebuilt here too, before the record is applied', () => {
+  const record = rebuilding(1, 6);
+  const node = new Node(record, mdRebuilding('in-sync', { held: true }));
+  assert.deepEqual([node.busy?.op, isApplied(node.effects)], ['attach-rebuilding', false]);
+  const own = new Node(rebuilding(2, 6), mdRebuilding('in-sync', { held: true }));
+  assert.equal(isApplied(own.effects), true, 'the end of this node’s own copy may be on its way');
+});
+
+test('a recovery of a member that has failed, with its I/O waiting for the path, keeps no record from being applied', () => {
+  const three = { ...mirror(), raidDisks: 3 };
+  const spare = { uuid: SPARE, devNumber: 2, slot: null, dataOffsetSectors: 2048, dataSizeSectors: 1000 };
+  const seen = (path: 'up' | 'lost') => {
+    const third = {
+      uuid: SPARE,
+      device: 'sdc',
+      slot: 2,
+      inSync: false,
+      rebuilding: true,
+      faulty: false,
+      blocked: false,
+      path,
+    };
+    const copies = { syncAction: 'recover', syncCompleted: { doneSectors: 8, totalSectors: 1000 } };
+    return md({ ...copies, raidDisks: 3, degraded: 1, members: [...md().members, third] });
+  };
+  const record = (role: 'faulty' | 'active') => ({ ...three, members: [...three.members, { ...spare, role }] });
+  const node = new Node(record('faulty'), seen('lost'));
+  assert.deepEqual([node.busy, isApplied(node.effects)], [null, true]);
+  assert.equal(new Node(record('active'), seen('lost')).busy?.op, 'freeze', 'who is in sync is read');
+});

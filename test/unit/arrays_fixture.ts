@@ -1,7 +1,21 @@
 /** A mirror of two legs on three nodes, and md as each node sees it. */
 import assert from 'node:assert/strict';
-import { type LocalEffect, type LocalInput, type LocalOp, localStart, localStep } from '../../src/arrays/local.ts';
-import { type ArrayRecord, type Copy, type CopyKind, type NodeId, wholeCopy } from '../../src/arrays/record.ts';
+import {
+  type LocalEffect,
+  type LocalInput,
+  type LocalOp,
+  localStart,
+  localStep,
+  type NodeArrays,
+} from '../../src/arrays/local.ts';
+import {
+  type ArrayRecord,
+  type BitmapPlace,
+  type Copy,
+  type CopyKind,
+  type NodeId,
+  wholeCopy,
+} from '../../src/arrays/record.ts';
 import type { CopyOptions } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import type { ArrayReport } from '../../src/wire/messages.ts';
@@ -15,6 +29,10 @@ export const PATHS = new Map([
   [LEG_B, '/dev/sdb'],
   [SPARE, '/dev/sdc'],
 ]);
+
+export const BITMAPS: BitmapPlace = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
+/** That of node 2. */
+export const KEPT = { sector: 232, chunkSectors: 128 };
 
 export function bootOf(node: NodeId, boot = 1): string {
   return `00000000-0000-4000-8000-0000000${boot}000${node}`;
@@ -83,7 +101,7 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
     raidDisks: 2,
     // More than any record here asks for.
     sizeSectors: 1_000_000,
-    bitmap: false,
+    bitmap: null,
     members: [LEG_A, LEG_B].map((uuid, slot) => ({
       uuid,
       device: uuid === LEG_A ? 'sda' : 'sdb',
@@ -111,6 +129,13 @@ export function report(record: ArrayRecord, fields: Partial<ArrayReport> = {}): 
     fine: [],
     ...fields,
   };
+}
+
+/** All writers keep bitmaps, but for those named. */
+export function marking(fields: Partial<ArrayRecord> = {}, without: readonly NodeId[] = []): ArrayRecord {
+  const record = mirror({ bitmap: BITMAPS, componentSectors: 1_000_000, ...fields });
+  const writerBoots = record.writerBoots.map((boot) => ({ ...boot, bitmap: !without.includes(boot.node) }));
+  return { ...record, writerBoots };
 }
 
 /** The mirror with a third disk in LEG_B's slot that node `by` rebuilds. */
@@ -151,20 +176,12 @@ export function lost(seen: ArrayObservation, leg: string): ArrayObservation {
   return { ...seen, members: seen.members.map((m) => (m.uuid === leg ? { ...m, path: 'lost' as const } : m)) };
 }
 
-/** The core of node 2, fed by hand. It follows node 1 and holds a grant. */
-export class LocalNode {
-  state = localStart(2, bootOf(2), COPY_OPTIONS);
+/** A node's core, fed by hand, which knows nothing yet. */
+export class FedNode {
+  state: NodeArrays;
   now = 1000;
-  /** Of the first look at md. */
-  readonly effects: LocalEffect[];
-  constructor(record: ArrayRecord, seen: ArrayObservation | null, paths = PATHS) {
-    this.feed(
-      { type: 'paths', paths },
-      { type: 'master', term: 1, node: 1 },
-      { type: 'grant', untilMs: 100_000 },
-      { type: 'commit', record, forgotten: false },
-    );
-    this.effects = this.feed({ type: 'observed', array: ARRAY, observation: seen });
+  constructor(state = localStart(2, bootOf(2), COPY_OPTIONS)) {
+    this.state = state;
   }
   feed(...inputs: LocalInput[]): LocalEffect[] {
     return inputs.flatMap((input) => {
@@ -172,6 +189,22 @@ export class LocalNode {
       this.state = state;
       return effects;
     });
+  }
+}
+
+/** The core of node 2, fed by hand. It follows node 1 and holds a grant. */
+export class LocalNode extends FedNode {
+  /** Of the first look at md. */
+  readonly effects: LocalEffect[];
+  constructor(record: ArrayRecord, seen: ArrayObservation | null, paths = PATHS) {
+    super();
+    this.feed(
+      { type: 'paths', paths },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 100_000 },
+      { type: 'commit', record, forgotten: false },
+    );
+    this.effects = this.feed({ type: 'observed', array: ARRAY, observation: seen });
   }
   release(record: ArrayRecord): LocalEffect[] {
     return this.feed({ type: 'released', array: ARRAY, version: record.version });

@@ -2,22 +2,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  heldForFailure,
-  type LocalEffect,
-  type LocalInput,
-  type LocalOp,
-  localStart,
-  localStep,
-  type NodeArrays,
-  reportOf,
-} from '../../src/arrays/local.ts';
+import { heldForFailure, type LocalEffect, type LocalInput, type LocalOp, reportOf } from '../../src/arrays/local.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
   ARRAY,
   bootOf,
-  COPY_OPTIONS,
   copy,
+  FedNode,
   LEG_A,
   LEG_B,
   lost,
@@ -29,16 +20,7 @@ import {
   withFaulty,
 } from './arrays_fixture.ts';
 
-class Node {
-  state: NodeArrays = localStart(2, bootOf(2), COPY_OPTIONS);
-  now = 1000;
-  feed(...inputs: LocalInput[]): LocalEffect[] {
-    return inputs.flatMap((input) => {
-      const { state, effects } = localStep(this.state, input, this.now);
-      this.state = state;
-      return effects;
-    });
-  }
+class Node extends FedNode {
   ops(effects: LocalEffect[]): string[] {
     return effects.flatMap((effect) =>
       effect.type === 'perform' ? [effect.op.op] : effect.type === 'answer-gates' ? ['answer-gates'] : [],
@@ -451,6 +433,20 @@ test('a lost path is told as a failed leg; what waits is let go only after the r
   const faulty = node.feed(observed(lost(md({}, LEG_B), LEG_B)), done({ op: 'set-faulty', member: LEG_B }));
   assert.deepEqual(node.ops(faulty).sort(), ['answer-gates', 'release-path']);
   assert.deepEqual(node.ops(node.feed(observed(md({}, LEG_B)), done({ op: 'release-path', member: LEG_B }))), []);
+});
+
+test('a release that was lost on the way is made up for by the next commit of the same master, and of no other', () => {
+  for (const [term, ops] of [
+    [mirror().version.term, ['set-faulty']],
+    [mirror().version.term + 1, []],
+  ] as const) {
+    const node = Node.writing(mirror());
+    node.feed(observed(lost(md(), LEG_B)));
+    const failed = newer(withFaulty(mirror(), LEG_B), { events: 12 });
+    node.feed({ type: 'commit', record: failed, forgotten: false });
+    const next = { ...failed, syncLimitKib: 5, version: { term, index: failed.version.index + 1 } };
+    assert.deepEqual(node.ops(node.feed({ type: 'commit', record: next, forgotten: false })), ops, `term ${term}`);
+  }
 });
 
 test('a gate is not answered while a good leg has lost its path', () => {

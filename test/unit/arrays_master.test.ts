@@ -73,7 +73,7 @@ function kinds(effects: MasterEffect[]): string[] {
 test('a new master re-commits what stands on the disks under its own term before anything else', () => {
   const master = new Master();
   master.alive(1, 2, 3);
-  assert.deepEqual(kinds(master.feed({ type: 'elected', term: 2 })), ['scan', 'grantable']);
+  assert.deepEqual(kinds(master.feed({ type: 'elected', term: 2 })), ['scan']);
   const early = master.feed({
     type: 'observation',
     from: 2,
@@ -82,7 +82,7 @@ test('a new master re-commits what stands on the disks under its own term before
   assert.deepEqual(early, [], 'nothing is decided before the disks were read');
   master.reports(mirror(), 1, 2, 3);
   const scanned = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
-  assert.deepEqual(kinds(scanned), ['persist new-term']);
+  assert.deepEqual(kinds(scanned), ['persist new-term', 'grantable']);
   assert.deepEqual(master.pending?.version, { term: 2, index: 6 });
   assert.deepEqual(kinds(master.durable()), ['commit new-term']);
   assert.deepEqual(kinds(master.applied(1, 2)), []);
@@ -121,6 +121,19 @@ test('a silent node keeps a commit waiting until fencing vouches for it; then it
   assert.deepEqual(kinds(fenced), ['notice', 'released', 'persist evict']);
   assert.deepEqual(master.pending?.writers, [1, 3]);
   assert.equal(master.pending?.resync, null, 'one leg is left: nothing to compare it with');
+});
+
+test('a member that a commit did not reach is failed before anything else is committed, an eviction too', () => {
+  const master = Master.leading();
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'sync-limit', limitKib: 5 }, requestId: null });
+  master.durable([LEG_B]);
+  master.feed({ type: 'status', node: 2, status: 'dead' });
+  master.feed({ type: 'fenced', node: 2, stopped: true, text: 'power off' });
+  const applied = master.applied(1, 3);
+  // Two commits later nobody could go on from it any more, should all lose power: its data might be old.
+  assert.equal(kinds(applied).at(-1), 'persist fail');
+  assert.equal(kinds(master.durable()).at(-1), 'commit fail');
+  assert.equal(kinds(master.applied(1, 3)).at(-1), 'persist evict');
 });
 
 test('a node that died while writing leaves legs that may differ', () => {
@@ -229,7 +242,7 @@ test('disks that are older than what a node knows are not believed', () => {
   master.feed({ type: 'elected', term: 2 });
   master.reports(mirror({ version: { term: 1, index: 9 } }), 2);
   const scanned = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
-  assert.deepEqual(kinds(scanned), ['notice']);
+  assert.deepEqual(kinds(scanned), ['notice', 'grantable']);
   assert.equal(master.pending, null);
 });
 
@@ -239,7 +252,7 @@ test('with a leg out of sight the record is believed only if every writer knows 
   master.feed({ type: 'elected', term: 2 });
   const found = [{ record: mirror(), complete: false, problem: null }];
   master.reports(mirror(), 1, 2);
-  assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice']);
+  assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice', 'grantable']);
   master.reports(mirror(), 3);
   assert.equal(master.pending?.version.term, 2);
 });
@@ -460,4 +473,49 @@ test('of two legs that fail while another commit is under way, one is given up, 
     master.feed(...told);
     assert.deepEqual(master.state.arrays.get(ARRAY)?.faults, [LEG_A]);
   }
+});
+
+test('a node that was cut off, held its writes in time and was evicted is granted writes only when it knows that it was', () => {
+  const master = Master.leading();
+  const before = master.record ?? mirror();
+  master.feed({ type: 'status', node: 3, status: 'dead' });
+  master.feed({ type: 'fenced', node: 3, stopped: true, text: 'its promise has ended' });
+  assert.deepEqual(master.pending?.writers, [1, 2]);
+  master.durable();
+  master.applied(1, 2);
+  assert.deepEqual(master.state.grantable, [1, 2]);
+  // It was never reset: by the last record that it knows, released long ago, it is a writer.
+  master.alive(3);
+  assert.deepEqual(master.state.grantable, [1, 2], 'it has said nothing yet');
+  const back = master.feed({
+    type: 'report',
+    from: 3,
+    kernelBoot: bootOf(3),
+    reports: [report(before, { state: 'held' })],
+  });
+  assert.deepEqual(kinds(back), ['send-commit']);
+  assert.deepEqual(master.state.grantable, [1, 2]);
+  const evicted = master.record ?? mirror();
+  master.feed({
+    type: 'report',
+    from: 3,
+    kernelBoot: bootOf(3),
+    reports: [report(evicted, { state: 'held', applied: before.version })],
+  });
+  assert.deepEqual(master.state.grantable, [1, 2, 3]);
+});
+
+test('a new master grants writes to nobody who may have missed what it found on the disks, be it itself', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  // Node 1 was counted as stopped under the last master, which ended before it could write that down.
+  const missed = withFaulty(mirror({ version: { term: 1, index: 6 } }), LEG_B);
+  master.reports(mirror(), 1);
+  master.reports(missed, 2, 3);
+  assert.deepEqual(master.state.grantable, [], 'the disks were not read yet');
+  master.feed({ type: 'disks', found: [{ record: missed, complete: true, problem: null }] });
+  assert.deepEqual(master.state.grantable, [2, 3]);
+  master.reports(missed, 1);
+  assert.deepEqual(master.state.grantable, [1, 2, 3]);
 });

@@ -3,16 +3,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { LocalEffect } from '../../src/arrays/local.ts';
 import { type Change, type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
-import type { ArrayRecord, MemberRecord, NodeId } from '../../src/arrays/record.ts';
+import type { ArrayRecord, BitmapPlace, MemberRecord, NodeId } from '../../src/arrays/record.ts';
 import { withSlots } from '../../src/arrays/shape.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
   ARRAY,
+  BITMAPS,
   bootOf,
   copy,
   LEG_A,
   LEG_B,
   LocalNode,
+  marking,
   md,
   mirror,
   newer,
@@ -106,6 +108,7 @@ const larger = (componentSectors: number, assumeClean = false): Change => ({
   what: 'size',
   componentSectors,
   roomSectors: new Map([LEG_A, LEG_B, SPARE].map((uuid) => [uuid, 5000])),
+  bitmap: null,
   assumeClean,
 });
 
@@ -155,8 +158,6 @@ test('slots and replacements are raid1’s; a stopped array keeps its shape', ()
 });
 
 test('a larger size is one to be copied from where the old one ended, unless it is said to be equal', () => {
-  const bitmap = { firstSector: 64, sectorsPerNode: 8, chunkSectors: 128 };
-  assert.match(new Master({ ...mirror(), bitmap }).ask(larger(4000)), /^false: md0 keeps a bitmap for each node/);
   const master = new Master(mirror());
   assert.match(master.ask(larger(1000)), /^false: md0 is as large already/);
   assert.equal(master.ask(larger(4000)), 'grow');
@@ -356,12 +357,69 @@ test('a disk that has no room here keeps nobody waiting: the node says why, and 
   assert.equal(node.trouble, null);
 });
 
-test('a node that sees nothing of what is in sync any more stops the array: it could only read what is old', () => {
+test('a node that has nothing of what is in sync any more stops the array: it could only read what is old', () => {
   const fresh = with3({ role: 'active', slot: 0, uuid: OTHER }, { writers: [1, 3], blind: [2] });
   const gone = withFaulty(withFaulty(fresh, LEG_A), LEG_B);
-  assert.notEqual(new Node(gone, md({ held: true })).busy?.op, 'stop', 'it sees the new disk, which comes in');
+  assert.equal(
+    new Node(gone, md({ held: true })).busy?.op,
+    'stop',
+    'md would keep the last old leg, whatever comes in',
+  );
   assert.equal(new Node(gone, md(), PATHS).busy?.op, 'hold');
   assert.equal(new Node(gone, md({ held: true }), PATHS).busy?.op, 'stop');
   const half = withFaulty(fresh, LEG_A);
   assert.notEqual(new Node(half, md({ held: true }), PATHS).busy?.op, 'stop', 'what it reads is in sync');
+});
+
+const COARSE = { ...BITMAPS, chunkSectors: 256 };
+const bitmaps = (bitmap: BitmapPlace | null, more: { nodeSlots?: number } = {}): Change => ({
+  what: 'bitmap',
+  bitmap,
+  ...more,
+});
+const kept = (record: ArrayRecord | undefined) => record?.writerBoots.map(({ bitmap }) => bitmap);
+
+test('other bitmaps: until a node says that it has laid its own, its death is followed by a full resync', () => {
+  const master = new Master(marking());
+  assert.equal(master.ask(bitmaps(COARSE)), 'bitmap');
+  assert.deepEqual([master.pending?.record.bitmap, kept(master.pending?.record)], [COARSE, [false, false, false]]);
+  const { record } = master.pending ?? {};
+  assert.ok(record !== undefined);
+  const { version } = record;
+  master.feed({ type: 'persisted', array: ARRAY, version, written: true, failed: [], text: '' });
+  for (const from of [1, 2, 3]) {
+    const about = report(record, { bitmap: from !== 2 });
+    master.feed({ type: 'applied', from, array: ARRAY, version, report: about });
+  }
+  assert.equal(master.kind, 'bitmap-kept');
+  assert.deepEqual(kept(master.pending?.record), [true, false, true]);
+});
+
+test('bitmaps change only while the array is whole and nothing is copied; a size leaves them where they are if it can', () => {
+  const degraded = new Master(withFaulty(marking(), LEG_B));
+  assert.match(degraded.ask(bitmaps(null)), /^false: md0 is degraded: its bitmaps say what the missing member lacks/);
+  assert.match(
+    degraded.ask({ ...larger(2_000_000), bitmap: BITMAPS } as Change),
+    /^false: md0 is degraded, and its bitmaps/,
+  );
+  const busy = new Master(marking({ resync: copy(1, 5, 'check') }));
+  assert.match(busy.ask(bitmaps(null)), /^false: md0: a check is under way/);
+  const roomSectors = new Map([LEG_A, LEG_B].map((uuid) => [uuid, 2_000_000]));
+  const size = { what: 'size' as const, componentSectors: 2_000_000, roomSectors, assumeClean: true };
+  const same = new Master(marking());
+  assert.equal(same.ask({ ...size, bitmap: BITMAPS }), 'grow');
+  assert.deepEqual(kept(same.pending?.record), [true, true, true], 'the bits mean what they meant');
+  const other = new Master(marking());
+  assert.equal(other.ask({ ...size, bitmap: COARSE }), 'grow');
+  assert.deepEqual([other.pending?.record.bitmap, kept(other.pending?.record)], [COARSE, [false, false, false]]);
+});
+
+test('room for more nodes moves the bitmaps', () => {
+  const master = new Master(marking());
+  const moved = { ...BITMAPS, firstSector: 400 };
+  assert.equal(master.ask(bitmaps(moved, { nodeSlots: 40 })), 'bitmap');
+  assert.deepEqual([master.pending?.record.nodeSlots, kept(master.pending?.record)], [40, [false, false, false]]);
+  const without = new Master(withFaulty(mirror(), LEG_B));
+  assert.equal(without.ask(bitmaps(null, { nodeSlots: 40 })), 'bitmap', 'no bitmap is in the way');
+  assert.equal(without.pending?.record.nodeSlots, 40);
 });

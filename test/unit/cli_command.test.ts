@@ -133,7 +133,7 @@ test('wrong usage is exit code 2, says what is wrong on standard error, and prin
     [['assemble', 'md0', '--scan'], /name one array, or give --scan/],
     [['manage', 'md0'], /nothing to do/],
     [['manage', 'md0', '--with', '/dev/x'], /\/dev\/x: there is no --replace before it/],
-    [['grow', 'md0'], /give --raid-devices or --size/],
+    [['grow', 'md0'], /give --raid-devices, --size, --bitmap or --nodes/],
     [['grow', 'md0', '--size', 'huge'], /huge: not a size/],
     [['action', 'md0', 'resync'], /Allowed choices are check, repair, idle, frozen/],
     [['sync-limit', 'md0', '50MB'], /50MB: not a limit; use KiB a second, as 51200 or 50M, or none/],
@@ -305,12 +305,14 @@ test('manage replaces with what is named; grow adds, then grows', async (t) => {
   assert.equal((await run(['manage', 'md0', '--replace', '/dev/x', '--with', '/dev/y'])).code, 0);
   assert.equal((await run(['grow', 'md0', '-n', '3', '--add', '/dev/z'])).code, 0);
   const json = await run(['grow', 'md0', '--size', 'max', '--json']);
+  assert.equal((await run(['grow', 'md0', '--nodes', '32'])).code, 0);
   assert.deepEqual(JSON.parse(json.out), { ok: true, text: 'grow-size done' });
   assert.deepEqual(agent.face.asked, [
     { verb: 'replace', array: 'md0', device: '/dev/x', with: '/dev/y' },
     { verb: 'add', array: 'md0', device: '/dev/z', force: false },
     { verb: 'grow-devices', array: 'md0', raidDisks: 3, force: false },
     { verb: 'grow-size', array: 'md0', sizeKib: null, assumeClean: false },
+    { verb: 'grow-nodes', array: 'md0', nodes: 32 },
   ]);
 });
 

@@ -309,6 +309,11 @@ test('--grow asks for devices or size, after it has added what is to be added', 
       ],
     ],
     ['--grow /dev/md0 --size=max', [{ verb: 'grow-size', array: 'md0', sizeKib: null, assumeClean: false }]],
+    ['-G md0 -b none', [{ verb: 'grow-bitmap', array: 'md0', bitmap: 'none' }]],
+    [
+      '--grow /dev/md0 --bitmap=internal --bitmap-chunk=64M',
+      [{ verb: 'grow-bitmap', array: 'md0', bitmap: 'internal', chunkKib: 65536 }],
+    ],
     ['-G md0 -z 1G --assume-clean', [{ verb: 'grow-size', array: 'md0', sizeKib: 1048576, assumeClean: true }]],
   ];
   for (const [line, asked] of growths) {
@@ -345,11 +350,13 @@ test('what mdmesh has no answer to is refused for an array of the cluster before
   const lines: [string, RegExp][] = [
     ['/dev/md0 --add-journal /dev/ubdb', /mdmesh has no --add-journal for it; nothing was done/],
     ['--grow /dev/md0 --level 5', /mdmesh cannot grow it by --level; nothing was done/],
-    ['--grow /dev/md0 -n 3 --bitmap=none', /mdmesh cannot grow it by --bitmap=none/],
+    ['--grow /dev/md0 -n 3 --bitmap=none', /give --raid-devices, --size, --bitmap or --nodes, one of them at a time/],
+    ['--grow /dev/md0 --bitmap=/var/bits', /\/var\/bits: not a bitmap; use internal or none/],
+    ['--grow /dev/md0 -b none --bitmap-chunk=1M', /--bitmap-chunk goes with --bitmap internal/],
     ['--grow /dev/md0 -n three', /three: not a number from 1 on/],
     ['--grow /dev/md0 --size=-5', /-5: not a size; use KiB/],
-    ['--grow /dev/md0 --add /dev/ubdc', /give --raid-devices or --size, one of them at a time/],
-    ['--grow /dev/md0 -n 3 -z max', /give --raid-devices or --size, one of them at a time/],
+    ['--grow /dev/md0 --add /dev/ubdc', /give --raid-devices, --size, --bitmap or --nodes, one of them at a time/],
+    ['--grow /dev/md0 -n 3 -z max', /give --raid-devices, --size, --bitmap or --nodes, one of them at a time/],
     ['/dev/md0 --add --write-mostly /dev/x', /mdmesh has no --write-mostly/],
     ['--manage /dev/md0 -R', /mdmesh has no -R/],
     ['/dev/md0 --fail set-A', /"set-A" is not known here/],

@@ -179,7 +179,7 @@ test('no fencing at all is refused unless the loss is accepted in words', () => 
 test('fencing methods and their settings belong together', () => {
   oneProblem(`${BASE}\nfencing: { methods: [command] }`, /lists command, but fencing\.command is missing/);
   oneProblem(`${BASE}\nfencing: { command: { argv: [/bin/true] } }`, /methods does not list command/);
-  oneProblem(`${BASE}\nfencing: { watchdog: { device: /dev/watchdog1 } }`, /methods does not list watchdog/);
+  oneProblem(`${BASE}\nfencing: { watchdog: { device: /dev/watchdog1 } }`, /methods lists neither watchdog nor auto/);
   oneProblem(
     `${BASE}\nfencing: { methods: [command], command: { argv: [fence-node] } }`,
     /argv\[0\] = fence-node: is not an absolute path/,
@@ -187,6 +187,29 @@ test('fencing methods and their settings belong together', () => {
   oneProblem(`${BASE}\nfencing: { methods: [manual, manual] }`, /manual is listed twice/);
   oneProblem(`${BASE}\nfencing: { methods: [prayer] }`, /methods\[0\]|is not a list of fencing methods/);
   assert.deepEqual(good(`${BASE}\nfencing: { methods: [watchdog] }`).fencing.watchdog, { device: '/dev/watchdog' });
+  oneProblem(`${BASE}\nfencing: { methods: [auto, manual] }`, /auto chooses the methods itself/);
+  for (const methods of ['auto', '[auto]']) {
+    const { fencing } = good(`${BASE}\nfencing: { methods: ${methods} }`);
+    assert.deepEqual([fencing.methods, fencing.watchdog], [['auto'], null]);
+  }
+  assert.deepEqual(good(`${BASE}\nfencing: { methods: [reservation, manual] }`).fencing.methods, [
+    'reservation',
+    'manual',
+  ]);
+  assert.deepEqual(good(`${BASE}\nfencing: { methods: auto, watchdog: {} }`).fencing.watchdog, {
+    device: '/dev/watchdog',
+  });
+});
+
+test('options for a fence agent are lines of its input, and no more than that', () => {
+  const command = (rest: string) =>
+    `${BASE}\nfencing: { methods: [command], command: { argv: [/usr/sbin/fence_ipmilan], ${rest} } }`;
+  const agent = good(command('options: { ip: 10.0.0.9, lanplus: true }, node_options: { 3: { plug: 7 } }')).fencing;
+  assert.deepEqual(agent.command?.options, { ip: '10.0.0.9', lanplus: 'true' });
+  assert.deepEqual(agent.command?.nodeOptions, { 3: { plug: '7' } });
+  oneProblem(command('options: { ip: "1\\raction=on" }'), /holds a line break/);
+  oneProblem(command('options: { "Plug=1": x }'), /Plug=1 = x: Invalid key/);
+  oneProblem(command('node_options: { three: { plug: 7 } }'), /Invalid key/);
 });
 
 test('a stated self must agree with the key: two nodes under one ID must not run', () => {
@@ -352,6 +375,18 @@ test('the journal: its defaults, and what may not stand there', () => {
   );
   oneProblem(`${BASE}\njournal: { checkpoint_entries: 9999 }`, /journal\.checkpoint_entries = 9999: is above 4096/);
   oneProblem(`${BASE}\njournal: { checkpoint_after: 1ms }`, /journal\.checkpoint_after = 1ms: is not between 1s and/);
+});
+
+test('nodes decide, unless the file says that disks do', () => {
+  assert.deepEqual(good(BASE).quorum, { by: 'nodes', witness: null });
+  const witness = '/dev/disk/by-id/wwn-0x5000c500a0b1c2d3';
+  assert.deepEqual(good(`${BASE}\nquorum: disks\nquorum_witness: ${witness}\n`).quorum, { by: 'disks', witness });
+  assert.match(formatProblems(notices(`${BASE}\nquorum: disks\n`)), /without a witness.*quorum_witness/);
+  oneProblem(`${BASE}\nquorum: votes\n`, /quorum.*write nodes or disks/);
+  oneProblem(`${BASE}\nquorum_witness: ${witness}\n`, /quorum_witness.*quorum is nodes.*set quorum: disks/);
+  oneProblem(`${BASE}\nquorum: disks\nquorum_witness: /tmp/file\n`, /quorum_witness.*not below \/dev/);
+  const high = [CLUSTER, 'nodes:', node(1), node(17, '10.77.0.17', PEERS[1])].join('\n');
+  oneProblem(`${high}\nquorum: disks\nquorum_witness: ${witness}\n`, /no block for node 17.*from 1 to 16/);
 });
 
 test('the API over TCP is loopback’s alone, unless readers are asked for a token', () => {

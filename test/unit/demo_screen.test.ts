@@ -84,7 +84,7 @@ function statusOf(self: number, master: number): Status {
           degraded: 1,
           raidDisks: 2,
           sizeSectors: 2048,
-          bitmap: false,
+          bitmap: null,
           members: members.map(({ uuid, slot }) => ({
             uuid,
             device: 'sda',
@@ -116,6 +116,7 @@ function statusOf(self: number, master: number): Status {
       },
     ],
     list: { term: 0, generation: 0, digest: '', nodes: [1, 2, 3], pending: null, waitsFor: null },
+    reservations: null,
     journal: { head: 0 },
     counters: {},
   };

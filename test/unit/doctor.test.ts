@@ -44,6 +44,7 @@ function healthy(self = 1): Facts {
       candidacyTimeoutMs: 1000,
       watchdogSeconds: 5,
       methods: ['command', 'manual'],
+      quorum: 'nodes',
       watchdogDevice: null,
     },
     key: { file: '/etc/mdmesh/key', peerId: peer(self), modeOctal: '600' },
@@ -54,6 +55,7 @@ function healthy(self = 1): Facts {
       master: 1,
       mayWrite: true,
       nodes: [1, 2, 3].map((node) => ({ node, status: 'alive', connected: true })),
+      quorumDisks: [],
     },
     arrays: [
       {
@@ -64,6 +66,7 @@ function healthy(self = 1): Facts {
         trouble: null,
       },
     ],
+    reservations: null,
     disks: [memberA, memberB].map((uuid, index) => ({
       path: `/dev/sd${'bc'[index]}`,
       uuid,
@@ -97,6 +100,21 @@ const dead =
     for (const node of agent.nodes) if (ids.includes(node.node)) node.status = 'dead';
   };
 
+const unreserved =
+  (methods: string[]): Change =>
+  (facts) => {
+    facts.config.methods = methods;
+    facts.reservations = { used: true, shutOut: false, members: { [memberA]: 'registered', [memberB]: 'unsupported' } };
+  };
+
+/** These decide, of which some answer. */
+const disks =
+  (...answers: boolean[]): Change =>
+  ({ agent, config }) => {
+    config.quorum = 'disks';
+    agent.quorumDisks = answers.map((each, index) => ({ path: `/dev/sd${index}`, answers: each }));
+  };
+
 /** check, severity, and what brings it. */
 const provocations: readonly [string, Finding['severity'], Change][] = [
   ['kernel.md', 'critical', noModule('md_mod')],
@@ -111,6 +129,9 @@ const provocations: readonly [string, Finding['severity'], Change][] = [
   ['quorum.size', 'warning', ({ config }) => void config.nodes.splice(1)],
   ['quorum.now', 'critical', dead(2, 3)],
   ['quorum.now', 'warning', dead(3)],
+  ['quorum.disks', 'warning', disks(true, true)],
+  ['quorum.now', 'critical', disks(true, false, false)],
+  ['quorum.now', 'warning', disks(true, true, false)],
   ['agent', 'critical', ({ agent }) => Object.assign(agent, { trouble: 'ENOENT', nodes: [] })],
   ['agent.version', 'warning', ({ agent }) => Object.assign(agent, { version: '0.0.9' })],
   ['agent.grant', 'warning', ({ agent }) => Object.assign(agent, { mayWrite: false })],
@@ -129,6 +150,24 @@ const provocations: readonly [string, Finding['severity'], Change][] = [
   ['members.trouble', 'critical', ({ arrays }) => Object.assign(arrays[0] ?? {}, { trouble: 'EBUSY' })],
   ['disk.fua', 'info', ({ disks }) => Object.assign(disks[0] ?? {}, { fua: '0' })],
   ['fencing.people', 'warning', ({ config }) => Object.assign(config, { methods: ['manual'] })],
+  [
+    'fencing.people',
+    'warning',
+    (facts) => {
+      facts.config.methods = ['auto'];
+      facts.reservations = { used: false, shutOut: false, members: {} };
+    },
+  ],
+  ['fencing.unreserved', 'warning', unreserved(['reservation', 'manual'])],
+  ['fencing.unreserved', 'critical', unreserved(['reservation'])],
+  [
+    'fencing.shut-out',
+    'critical',
+    (facts) => {
+      facts.config.methods = ['auto'];
+      facts.reservations = { used: true, shutOut: true, members: { [memberA]: 'absent' } };
+    },
+  ],
   ['watchdog.device', 'critical', ({ config }) => Object.assign(config, { methods: ['watchdog'] })],
   [
     'watchdog.software',

@@ -45,6 +45,10 @@ class FakeTime {
   }
 }
 
+/** Promises that settle one after the other have. */
+const quiet = async () => {
+  for (let i = 0; i < 10; i++) await settled();
+};
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const NODE = { node: 3, address: '10.77.0.3', lastGrantMs: 1000 };
 /** max(L, R + W) + 1 s of the lan profile. */
@@ -64,7 +68,12 @@ function fencing(
       timing: LAN,
       fencing: {
         methods,
-        command: { argv: options.real ?? ['/sbin/fence'], timeoutMs: options.timeoutMs ?? 30_000 },
+        command: {
+          argv: options.real ?? ['/sbin/fence'],
+          timeoutMs: options.timeoutMs ?? 30_000,
+          options: {},
+          nodeOptions: {},
+        },
         watchdog: null,
         acceptDataLoss: options.acceptDataLoss ?? false,
       },
@@ -147,7 +156,7 @@ test('an exit code of 0 that comes as the timeout kills does not count', async (
       timing: LAN,
       fencing: {
         methods: ['command'],
-        command: { argv: ['/sbin/fence'], timeoutMs: 5000 },
+        command: { argv: ['/sbin/fence'], timeoutMs: 5000, options: {}, nodeOptions: {} },
         watchdog: null,
         acceptDataLoss: false,
       },
@@ -334,4 +343,109 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+test('reservations vouch once every member has shut the node out, and not before the end of any grant that it may have', async () => {
+  const { fenced, time, notes, watch } = fencing(['reservation']);
+  let inTheWay: string | null = '/dev/sdb does not answer';
+  let tries = 0;
+  const shutOut = async () => {
+    tries += 1;
+    if (inTheWay !== null) throw new Error(inTheWay);
+  };
+  const seen = watch(fenced.fence({ ...NODE, shutOut }));
+  await time.pass(NODE.lastGrantMs + 500 - time.nowMs - 1);
+  assert.equal(tries, 0);
+  await time.pass(1);
+  assert.equal(tries, 1);
+  await quiet();
+  assert.equal(seen(), null);
+  assert.match(notes.at(-1)?.text ?? '', /is not shut out of every member: \/dev\/sdb does not answer; tried again/);
+  inTheWay = null;
+  await time.pass(500);
+  await quiet();
+  assert.equal(seen()?.stopped, true);
+  assert.equal(seen()?.method, 'reservation');
+});
+
+test('where a member has no reservations they vouch for nothing', async () => {
+  const { fenced, time, notes, watch } = fencing(['reservation']);
+  const seen = watch(fenced.fence(NODE));
+  await time.pass(60_000);
+  assert.equal(seen(), null);
+  assert.ok(notes.some(({ text }) => /has no reservations \(mdmesh doctor names it\)/.test(text)));
+});
+
+test('a node that its disks shut out is not switched off; one that they do not is, when the command is listed behind', async () => {
+  const clean = fencing(['reservation', 'command'], { outcomes: [off] });
+  const seen = clean.watch(clean.fenced.fence({ ...NODE, shutOut: async () => undefined }));
+  await clean.time.pass(10_000);
+  assert.equal(seen()?.method, 'reservation');
+  assert.deepEqual(clean.inputs, []);
+  const stuck = fencing(['reservation', 'command'], { outcomes: [off] });
+  const off3 = stuck.watch(stuck.fenced.fence({ ...NODE, shutOut: () => Promise.reject(new Error('no path')) }));
+  await stuck.time.pass(10_000);
+  await quiet();
+  assert.equal(off3()?.method, 'command');
+  const first = fencing(['command', 'reservation'], { outcomes: [off] });
+  const atOnce = first.watch(first.fenced.fence({ ...NODE, shutOut: async () => undefined }));
+  await first.time.pass(0);
+  assert.equal(atOnce()?.method, 'command', 'listed first, it does not wait');
+});
+
+test('auto: the disks where they can, else the operator; a watchdog only where one is configured', async () => {
+  const disks = fencing(['auto']);
+  const byDisks = disks.watch(disks.fenced.fence({ ...NODE, shutOut: async () => undefined }));
+  await disks.time.pass(10_000);
+  assert.equal(byDisks()?.method, 'reservation');
+  const people = fencing(['auto']);
+  const byPeople = people.watch(people.fenced.fence(NODE));
+  await people.time.pass(60_000);
+  assert.equal(byPeople(), null, 'nobody said that there is a watchdog');
+  assert.equal(people.fenced.confirm(3), null);
+  await people.time.pass(0);
+  assert.equal(byPeople()?.method, 'manual');
+});
+
+test('a fence agent is told in its own words, of all nodes and of this one; values are one line each', async () => {
+  const agent = join(directory, 'fence_own');
+  // As the fence agents read their standard input: name=value to its end, comments and empty lines aside.
+  writeFileSync(
+    agent,
+    `#!/bin/sh
+while IFS= read -r line; do case $line in ''|'#'*) ;; *=*) eval "opt_\${line%%=*}=\\\${line#*=}" ;; esac; done
+[ "$opt_action" = off ] || exit 2
+[ "$opt_ip" = 10.9.9.9 ] && [ "$opt_plug" = 7 ] || { echo "Failed: plug $opt_plug at $opt_ip"; exit 1; }
+echo "Success: Powered OFF plug $opt_plug"
+`,
+    { mode: 0o755 },
+  );
+  const { fenced } = createFenced(agent, { ip: '10.9.9.9', username: 'fence' }, { 3: { plug: '7' } });
+  const verdict = await fenced.fence(NODE);
+  assert.equal(verdict.stopped, true);
+  assert.match(verdict.text, /Success: Powered OFF plug 7/);
+});
+
+function createFenced(
+  program: string,
+  options: Record<string, string>,
+  nodeOptions: Record<string, Record<string, string>>,
+) {
+  const time = new FakeTime();
+  const fenced = createFencing({
+    config: {
+      cluster: { name: 'demo', uuid: '' },
+      timing: LAN,
+      fencing: {
+        methods: ['command'],
+        command: { argv: [program], timeoutMs: 30_000, options, nodeOptions },
+        watchdog: null,
+        acceptDataLoss: false,
+      },
+    },
+    clock: () => time.nowMs,
+    schedule: time.schedule,
+    onEvent: () => undefined,
+  });
+  return { fenced };
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isCosigned, nameOfNode, openCheckpoint, readCheckpoint } from '#src/journal/checkpoint.ts';
 import { type Journal, memoryJournal, Notary } from '#src/journal/index.ts';
+import { journalState } from '#src/outlets/journal_state.ts';
 import { generateIdentity, type Identity, seal } from '#src/wire/index.ts';
 import type { Event, EventBody } from '#src/wire/messages.ts';
 import { CLUSTER, clock } from './journal_sample.ts';
@@ -157,6 +158,26 @@ test('after so many entries each node signs what its journal holds, and the othe
   await scene.pass(3000);
   assert.deepEqual(scene.cosigners(1, readCheckpoint(scene.checkpoints(1)[1]?.note ?? '').size), [2, 3]);
   assert.deepEqual(scene.notices('JournalRewritten'), []);
+});
+
+test('what the API says of a journal: its newest checkpoint, and who cosigned that one', async () => {
+  const scene = await Scene.of(3);
+  const state = () => journalState(scene.journal(1), { cluster: { name: 'demo', uuid: CLUSTER }, self: 1 });
+  assert.deepEqual(state(), { head: 0, entries: 0, log: null, checkpoint: null });
+  await scene.live(7);
+  assert.deepEqual([state().entries, state().checkpoint], [7, null]);
+  await scene.live(1);
+  assert.deepEqual([state().checkpoint?.entries, state().checkpoint?.cosigners], [8, []]);
+  await scene.pass(3000);
+  assert.deepEqual(state().checkpoint?.cosigners, [2, 3]);
+  assert.match(state().log ?? '', new RegExp(`^${nameOfNode(CLUSTER, 1)}/[0-9a-f]{16}$`));
+  await scene.live(8);
+  assert.equal(state().checkpoint?.entries, readCheckpoint(scene.checkpoints(1)[1]?.note ?? '').size);
+  const late = scene.told.find(({ body }) => body.type === 'cosignature' && body.of.size === 8)?.body;
+  assert.ok(late);
+  await scene.say(2, late);
+  assert.deepEqual(state().checkpoint?.cosigners, [], 'those of the one before do not count');
+  assert.equal(state().entries, scene.journal(1).head());
 });
 
 test('a few entries are signed after a while; nothing new, nothing signed, and no timer runs', async () => {

@@ -537,3 +537,28 @@ for (const [what, told] of [
     assert.equal(leaseSummary(voter.state).abstains, null);
   });
 }
+
+test('a vote that the disk did not take is not given, and its node follows, votes and stands again', () => {
+  const candidate = new Lone(1, 3);
+  candidate.see(1, 2, 3);
+  candidate.hear(2, { kind: 'vote-granted', term: 1, echoSentAtMs: 10_000, vote: '2 for 1' });
+  candidate.do({ type: 'vote-not-stored', term: 1, candidate: 1 }, 10);
+  assert.equal(leaseSummary(candidate.state).role, 'follower');
+  candidate.see(1, 2, 3);
+  const again = candidate.do({ type: 'tick' }, 1000);
+  assert.ok(
+    sent(again).some(({ kind }) => kind === 'vote-request'),
+    'it stands in the next term',
+  );
+
+  const voter = new Lone(3, 3);
+  voter.see(1, 2, 3);
+  assert.deepEqual(voter.hear(1, request(1, 5)), []);
+  voter.do({ type: 'vote-not-stored', term: 1, candidate: 1 }, 10);
+  assert.deepEqual(voter.hear(1, request(1, 5)), [], 'asked again, it is stored first');
+  assert.ok(voter.effects.some(({ type }) => type === 'store-vote'));
+  assert.deepEqual(
+    voter.stored(1, 1, 10).map(({ kind }) => kind),
+    ['vote-granted'],
+  );
+});

@@ -1,10 +1,10 @@
 /** Where bitmaps lie, and what is read out of them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ArrayRecord } from '../../src/arrays/record.ts';
+import { type ArrayRecord, bitmapSector } from '../../src/arrays/record.ts';
 import type { MeshGeometry } from '../../src/md/driver.ts';
-import { bitmapBytes, bitmapSector, markedRanges, readMarks } from '../../src/md/marks.ts';
-import { bitmapFits, bitmapPlace, meshGeometry } from '../../src/md/mesh_area.ts';
+import { bitmapBytes, markedRanges, readMarks } from '../../src/md/marks.ts';
+import { bitmapFits, bitmapPlace, bitmapPlaceOf, meshGeometry } from '../../src/md/mesh_area.ts';
 import { member, memberUuid, record } from '../compliance/records.ts';
 
 const SLOTS = 16;
@@ -88,4 +88,19 @@ test('where a member in sync cannot be read or seen, nothing is known', async ()
   await assert.rejects(readMarks(broken, ARRAY, [2], PATHS), /cannot be read/);
   const whole = disks({ '/dev/0 2': 0, '/dev/1 2': 0 });
   await assert.rejects(readMarks(whole, ARRAY, [2], new Map([[memberUuid(0), '/dev/0']])), /no disk here with member/);
+});
+
+test('a chunk that is asked for is taken where bits of it fit; else it is said why not', () => {
+  const members = [geometry(2048)];
+  const sectors = 4 * 1024 * 1024;
+  const place = bitmapPlaceOf(members, sectors, 1024);
+  assert.ok(typeof place !== 'string');
+  assert.deepEqual(place, { ...bitmapPlace(members, sectors), chunkSectors: 2048 });
+  assert.match(String(bitmapPlaceOf(members, sectors, 32)), /32 KiB; give a power of two from 64 KiB on/);
+  assert.match(String(bitmapPlaceOf(members, sectors, 96)), /96 KiB; give a power of two/);
+  const many = 64 * 1024 * 1024 * 1024;
+  assert.match(
+    String(bitmapPlaceOf(members, many, 64)),
+    /more than the \d+ bits that a node has room for; give a larger chunk/,
+  );
 });

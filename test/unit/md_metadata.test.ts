@@ -80,7 +80,6 @@ function commitOf(of: ArrayRecord, change: Partial<CommitWrites> = {}): CommitWr
     record: of,
     clusterUuid: CLUSTER,
     clusterName: 'demo',
-    nodeSlots: 3,
     devices: DEVICES,
     meshSequence: of.version.index,
     ...change,
@@ -456,7 +455,7 @@ function detailCase(name: string, members: ArrayRecord['members'], change: Parti
     degraded: 0,
     raidDisks: 2,
     sizeSectors: 2048,
-    bitmap: false,
+    bitmap: null,
     members: members.map((each) => ({
       uuid: each.uuid,
       device: '',
@@ -509,7 +508,7 @@ test('detail shows a member that is being rebuilt as mdadm does', () => {
     degraded: 1,
     raidDisks: 2,
     sizeSectors: 2048,
-    bitmap: false,
+    bitmap: null,
     members: of.members.map((each, index) => ({
       uuid: each.uuid,
       device: `sd${index}`,

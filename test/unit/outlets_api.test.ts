@@ -267,11 +267,11 @@ test('filters: by name, type or its beginning, by array, by node, by severity; a
   assert.deepEqual(await names('type=io.mdmesh.array.degraded&type=Voted'), ['DegradedArray', 'Voted']);
   assert.deepEqual(await names('type=io.mdmesh.array.*'), ['Fail', 'DegradedArray', 'RebuildStarted']);
   assert.deepEqual(await names('array=md0'), ['Fail', 'DegradedArray', 'RebuildStarted']);
-  assert.deepEqual(await names(`array=${arrayUuid}&severity=warning`), ['Fail', 'DegradedArray', 'RebuildStarted']);
+  assert.deepEqual(await names(`array=${arrayUuid}&severity=notice`), ['Fail', 'DegradedArray', 'RebuildStarted']);
   assert.deepEqual(await names('array=md1'), []);
   assert.deepEqual(await names('node=1'), ['Voted']);
   assert.deepEqual(await names('node=3,1'), ['NodeDead', 'Voted']);
-  assert.deepEqual(await names('severity=critical'), ['Fail', 'DegradedArray']);
+  assert.deepEqual(await names('severity=critical'), ['Fail', 'DegradedArray', 'NodeDead']);
   assert.deepEqual(await names('severity=warning&node=3'), ['NodeDead']);
   for (const typo of ['type=fail', 'type=io.mdmesh.*.fail', 'node=0', 'severity=bad', 'array=', 'since=now']) {
     assert.equal((await call(socketPath, `/v1/events?${typo}`)).code, 400, typo);
@@ -334,7 +334,7 @@ test('the status is sent again and again to whoever follows it', async (t) => {
 
 test('a thousand subscribers hear each event once and in order, and an append waits for none of them', async (t) => {
   const { socketPath, journal } = await startFakeAgent(t);
-  const events = 10;
+  const events = 3;
   const readers = await Promise.all(
     Array.from({ length: 1000 }, async () => {
       const response = await open(socketPath, '/v1/events?follow=true');

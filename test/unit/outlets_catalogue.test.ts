@@ -105,7 +105,7 @@ test('an event line is the same from the wire event and from its CloudEvent', ()
   const line = `12:01:02.345  n2   Fail               md0       member ubdb (${memberB})`;
   assert.equal(eventLine(fail, names), line);
   assert.deepEqual(
-    cloudEvents(fail, names, 5).map((each) => eventLine(each)),
+    cloudEvents(fail, names, { cursor: 5, appendedAt: '2026-01-31T12:01:02.350Z' }).map((each) => eventLine(each)),
     [line, '12:01:02.345  n2   DegradedArray      md0       1 of 2 members active'],
   );
 });

@@ -63,6 +63,8 @@ async function asDocumented(
     for (const line of body.trimEnd().split('\n')) checkLine(name, JSON.parse(line));
   } else if (type === 'text/event-stream') {
     for (const [, data = ''] of body.matchAll(/^data: (.*)$/gm)) checkLine(name, JSON.parse(data));
+  } else if (type === 'text/plain' || type === 'application/openmetrics-text') {
+    assert.match(body, /^# HELP mdmesh_info /);
   } else check(media.schema, JSON.parse(body), `${name} ${code}`);
 }
 
@@ -134,6 +136,8 @@ test('every operation answers as the document says', async (t) => {
   await asDocumented(at, 'array', '/v1/arrays/md1', 200);
   await asDocumented(at, 'array', '/v1/arrays/md1?x=1', 400);
   await asDocumented(at, 'array', '/v1/arrays/md9', 404);
+  await asDocumented(at, 'journal', '/v1/journal', 200);
+  await asDocumented(at, 'journal', '/v1/journal?x=1', 400);
   await asDocumented(at, 'disks', '/v1/disks', 200);
   await asDocumented(at, 'disks', '/v1/disks?x=1', 400);
   face.scan = async () => {
@@ -152,6 +156,10 @@ test('every operation answers as the document says', async (t) => {
   await asDocumented(at, 'events', '/v1/events', 406, picture);
   journal.rotatedTo = 2;
   await asDocumented(at, 'events', '/v1/events?after=0', 410, batch);
+  await asDocumented(at, 'metrics', '/metrics', 200);
+  await asDocumented(at, 'metrics', '/metrics', 200, accept('text/plain'));
+  await asDocumented(at, 'metrics', '/metrics?x=1', 400);
+  await asDocumented(at, 'metrics', '/metrics', 406, picture);
   const follower = await open(at, '/v1/events?follow=true');
   await asDocumented(at, 'events', '/v1/events', 503);
   await asDocumented(at, 'status', '/v1/status?follow=true', 503);

@@ -19,7 +19,9 @@ const root = resolve(import.meta.dirname, '../..');
 
 test('the public CloudEvents SDK takes every event, and gives its attributes back', () => {
   let count = 0;
-  for (const told of everyEvent.flatMap((event) => cloudEvents(event, sampleNames, 7))) {
+  for (const told of everyEvent.flatMap((event) =>
+    cloudEvents(event, sampleNames, { cursor: 7, appendedAt: '2026-01-31T12:01:02.350Z' }),
+  )) {
     const event = new SdkEvent(JSON.parse(JSON.stringify(told)));
     assert.ok(event.validate());
     const headers = { 'content-type': 'application/cloudevents+json' };
@@ -47,7 +49,8 @@ test('the SDK takes a batch as the API sends it', async (t) => {
 test('every event has the shape of its schema', () => {
   for (const event of everyEvent) {
     Event.parse(event);
-    for (const told of cloudEvents(event, sampleNames, 7)) CloudEvent.parse(JSON.parse(JSON.stringify(told)));
+    for (const told of cloudEvents(event, sampleNames, { cursor: 7, appendedAt: '2026-01-31T12:01:02.350Z' }))
+      CloudEvent.parse(JSON.parse(JSON.stringify(told)));
   }
 });
 

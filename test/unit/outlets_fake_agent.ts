@@ -101,7 +101,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       degraded: 0,
       raidDisks: 2,
       sizeSectors: 2048,
-      bitmap: false,
+      bitmap: null,
       members: record.members.map(({ uuid, slot }, index) => ({
         uuid,
         device: `ubd${'ab'[index]}`,
@@ -144,6 +144,7 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     nodes: [node(1), node(2), node(3)],
     arrays,
     list: { term: 0, generation: 0, digest: '', nodes: [1, 2, 3], pending: null, waitsFor: null },
+    reservations: null,
     journal: { head: 0 },
     counters: {},
   };

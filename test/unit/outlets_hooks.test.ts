@@ -22,7 +22,7 @@ function directory(t: TestContext): string {
 }
 
 function told(of: Event): CloudEvent {
-  const [first] = cloudEvents(of, namesFrom(clusterStatus()), 5);
+  const [first] = cloudEvents(of, namesFrom(clusterStatus()), { cursor: 5, appendedAt: of.time });
   assert.ok(first);
   return first;
 }

@@ -43,7 +43,6 @@ const orders: Record<string, Order> = {
       record: ArrayRecord.parse(record),
       clusterUuid: CLUSTER,
       clusterName: 'copies',
-      nodeSlots: 3,
       devices: on,
       meshSequence: 0,
       fresh: new Set(on.keys()),

@@ -1,0 +1,199 @@
+/**
+ * Reservations on the members: this node's keys, and taking away another node's. Write exclusive, registrants only: a node whose
+ * key is not on a disk reads it, and its writes end with EBADE, whatever its agent, its guard or its kernel are doing.
+ *
+ * Rules kept here (each has a test that goes red without it):
+ * - A key that is missing is put there only by a node that may (`mayRegister`: a live grant, and nothing left in flight from before
+ *   it lost one): what a fenced node had on its way would land otherwise.
+ * - A disk that has forgotten all (a reset, power lost) is reserved again only with every writer's key on it, for until then a
+ *   living writer would be shut out. Fencing does not wait for that.
+ * - A node counts as shut out only when every member has been read again, holds no key of it, and is reserved.
+ *
+ * Between the look at `mayRegister` and the disk's answer a node may stand still and be fenced: its key is back then, without a grant.
+ * It is asked for only where a key is missing, so that this takes a disk that has forgotten all, and a freeze in those milliseconds.
+ */
+import type { NodeId } from '../arrays/record.ts';
+import { type DiskReservations, type MdDriver, MdError, REGISTRANTS_ONLY } from '../md/driver.ts';
+import { keyOf, nodeOfKey } from './keys.ts';
+
+export type KeyState =
+  | 'registered'
+  /** Not there, and not to be put there now. */
+  | 'absent'
+  | 'unsupported'
+  /** The disk did not answer. */
+  | 'unknown';
+
+export interface ReservedMember {
+  member: string;
+  /** null: this node does not see it. */
+  path: string | null;
+  /** md writes to it; a spare has to be seen by nobody. */
+  written: boolean;
+  /** Nodes that may write to it. */
+  writers: readonly NodeId[];
+}
+
+export interface ReservationsOptions {
+  disks: Pick<MdDriver, 'readReservations' | 'registerKey' | 'reserve' | 'preemptKey' | 'clearReservations'>;
+  cluster: string;
+  self: NodeId;
+  kernelBoot: string;
+  /** By now: asked immediately before a key is put on a disk. */
+  mayRegister: () => boolean;
+  /** This node is the master: it is the one that reserves. */
+  leads: () => boolean;
+  /** As the agent's timers have it. */
+  after: (delayMs: number, run: () => void) => () => void;
+}
+
+/** A disk that does not answer must not keep what is known of the others back. */
+const ANSWER_MS = 2000;
+
+export interface KeysSeen {
+  /** By member. */
+  states: ReadonlyMap<string, KeyState>;
+  /** Members on which this node's key was missing although it had put it there. */
+  missed: readonly string[];
+  /** Of these, where all others' keys were missing too, and this node's is back. */
+  renewed: readonly string[];
+}
+
+interface Looked {
+  state: KeyState;
+  wasMissing: boolean;
+}
+
+export class Reservations {
+  readonly #options: ReservationsOptions;
+  readonly key: string;
+  #states = new Map<string, KeyState>();
+  readonly #looking = new Map<string, Promise<Looked>>();
+  /** Members that this agent has put its key on, or found it on. */
+  readonly #had = new Set<string>();
+
+  constructor(options: ReservationsOptions) {
+    this.#options = options;
+    this.key = keyOf(options.cluster, options.self, options.kernelBoot);
+  }
+
+  /** As last seen. */
+  get states(): ReadonlyMap<string, KeyState> {
+    return this.#states;
+  }
+
+  /** This node may write to it, by the newest look. */
+  isUsable(member: string): boolean {
+    return ['registered', 'unsupported'].includes(this.#states.get(member) ?? 'unknown');
+  }
+
+  /** Its key was there, and was taken off. */
+  get isShutOut(): boolean {
+    return [...this.#states].some(([member, state]) => state === 'absent' && this.#had.has(member));
+  }
+
+  /** Looks at all members, and puts this node's key where it is missing and may be. Never rejects. */
+  async look(members: readonly ReservedMember[]): Promise<KeysSeen> {
+    const missed: string[] = [];
+    const renewed: string[] = [];
+    const states = new Map<string, KeyState>();
+    await Promise.all(
+      members.map(async (member) => {
+        const before = this.#had.has(member.member);
+        const seen = await this.#inTime(member);
+        states.set(member.member, seen.state);
+        if (seen.state === 'registered') this.#had.add(member.member);
+        if (before && seen.wasMissing) {
+          missed.push(member.member);
+          if (seen.state === 'registered') renewed.push(member.member);
+        }
+      }),
+    );
+    this.#states = states;
+    return { states, missed, renewed };
+  }
+
+  /** A disk that has not answered yet is not asked again: each question may keep a thread waiting in the kernel. */
+  #inTime(member: ReservedMember): Promise<Looked> {
+    const looking = this.#looking.get(member.member) ?? this.#lookAt(member);
+    this.#looking.set(member.member, looking);
+    return new Promise((resolve) => {
+      const callOff = this.#options.after(ANSWER_MS, () => resolve({ state: 'unknown', wasMissing: false }));
+      void looking.then((seen) => {
+        callOff();
+        this.#looking.delete(member.member);
+        resolve(seen);
+      });
+    });
+  }
+
+  async #lookAt({ path, writers }: ReservedMember): Promise<Looked> {
+    const { disks } = this.#options;
+    let wasMissing = false;
+    try {
+      if (path === null) return { state: 'unknown', wasMissing };
+      let seen = await disks.readReservations(path);
+      if (!seen.keys.includes(this.key)) {
+        wasMissing = true;
+        if (!this.#options.mayRegister()) return { state: 'absent', wasMissing };
+        await disks.registerKey(path, this.key);
+        seen = await disks.readReservations(path);
+      }
+      if (this.#options.leads() && !isReserved(seen) && this.#allThere(seen, writers)) {
+        await disks.reserve(path, this.key);
+      }
+      return { state: 'registered', wasMissing };
+    } catch (error) {
+      const unsupported = error instanceof MdError && error.code === 'EOPNOTSUPP';
+      return { state: unsupported ? 'unsupported' : 'unknown', wasMissing };
+    }
+  }
+
+  #allThere({ keys }: DiskReservations, writers: readonly NodeId[]): boolean {
+    const nodes = new Set(keys.map((key) => nodeOfKey(this.#options.cluster, key)));
+    return writers.every((node) => nodes.has(node));
+  }
+
+  /**
+   * Takes every key of the node off these members.
+   * @throws MdError what could not be done on which; some members may be done by then
+   */
+  async shutOut(node: NodeId, members: readonly ReservedMember[]): Promise<void> {
+    if (members.length === 0) throw new MdError('ENODEV', 'no member of any array is known here');
+    const seen = members.filter(({ path, written }) => path !== null || written);
+    await Promise.all(seen.map(({ member, path }) => this.#shutOutOf(node, member, path)));
+  }
+
+  async #shutOutOf(node: NodeId, member: string, path: string | null): Promise<void> {
+    const { disks, cluster } = this.#options;
+    if (path === null) throw new MdError('ENOENT', `this node sees no disk with member ${member}`);
+    const before = await disks.readReservations(path);
+    if (!before.keys.includes(this.key)) {
+      if (!this.#options.mayRegister()) throw new MdError('EBADE', `${path}: this node's own key is not on it`);
+      await disks.registerKey(path, this.key);
+    }
+    if (!isReserved(before)) await disks.reserve(path, this.key);
+    for (const key of before.keys) {
+      if (nodeOfKey(cluster, key) !== node) continue;
+      // A master that stood still meanwhile has none to shut out any more.
+      if (!this.#options.leads()) throw new MdError('ELEASE', `${path}: this node is no longer the master`);
+      await disks.preemptKey(path, this.key, key);
+    }
+    const after = await disks.readReservations(path);
+    const left = after.keys.filter((key) => nodeOfKey(cluster, key) === node);
+    if (left.length > 0) throw new MdError('EAGAIN', `${path}: key ${left[0]} of node ${node} is still on it`);
+    if (!isReserved(after) || !after.keys.includes(this.key)) {
+      throw new MdError('EAGAIN', `${path}: it is not reserved by this cluster`);
+    }
+  }
+
+  /** Disks that leave the cluster's care are anybody's again. One that is gone, or that is somebody else's, stays as it is. */
+  async letGo(paths: readonly string[]): Promise<void> {
+    const { disks } = this.#options;
+    await Promise.all(paths.map((path) => disks.clearReservations(path, this.key).catch(() => undefined)));
+  }
+}
+
+function isReserved({ type, holder }: DiskReservations): boolean {
+  return type === REGISTRANTS_ONLY && holder !== null;
+}

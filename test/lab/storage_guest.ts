@@ -1,0 +1,144 @@
+/**
+ * A storage array for the other guests: one guest that exports LUNs by iSCSI (LIO, set up through configfs), with SCSI-3
+ * persistent reservations, and the way of a node to them (open-iscsi). SAN traffic takes the control network, so that a node
+ * that is cut off the data network still reaches its disks: that is the node which must be fenced by the storage.
+ */
+import { join } from 'node:path';
+import { projectDir } from './guest/build.ts';
+import type { Guest } from './lab.ts';
+
+const TARGET = 'iqn.2026-01.lab:san';
+const CORE = '/sys/kernel/config/target/core';
+const TPG = `/sys/kernel/config/target/iscsi/${TARGET}/tpgt_1`;
+
+export interface LunBacking {
+  /** A block device of the storage guest; or a file, which may be thin. */
+  device?: string;
+  file?: { path: string; bytes: number };
+}
+
+function backstore({ device, file }: LunBacking, lun: number): { name: string; control: string } {
+  if (device !== undefined) return { name: `iblock_0/lun${lun}`, control: `udev_path=/dev/mapper/lun${lun}` };
+  return { name: `fileio_0/lun${lun}`, control: `fd_dev_name=${file?.path},fd_dev_size=${file?.bytes}` };
+}
+
+export class StorageGuest {
+  readonly guest: Guest;
+  readonly luns: readonly LunBacking[];
+
+  constructor(guest: Guest, luns: readonly LunBacking[]) {
+    this.guest = guest;
+    this.luns = luns;
+  }
+
+  get portal(): string {
+    return `10.78.0.${this.guest.node}`;
+  }
+
+  /** Exports all LUNs. After a boot of the guest nothing is left of what was registered before: as an array that lost its battery. */
+  async export(): Promise<void> {
+    for (const [lun, { device }] of this.luns.entries()) {
+      if (device !== undefined) await this.guest.wrapDisk(device, `lun${lun}`);
+    }
+    const lines = [
+      'set -e',
+      'modprobe -a configfs target_core_mod target_core_iblock target_core_file iscsi_target_mod',
+      'mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config',
+      // Where LIO keeps registrations that are to outlive it (APTPL); without it each registration is refused.
+      'mkdir -p /var/target/pr',
+      `mkdir -p ${TPG}/np/${this.portal}:3260`,
+    ];
+    this.luns.forEach((backing, lun) => {
+      const { name, control } = backstore(backing, lun);
+      const dir = `${CORE}/${name}`;
+      lines.push(
+        `mkdir -p ${dir}`,
+        `printf %s '${control}' > ${dir}/control`,
+        `printf 1 > ${dir}/enable`,
+        `printf lab-lun-${lun} > ${dir}/wwn/vpd_unit_serial`,
+        `mkdir -p ${TPG}/lun/lun_${lun}`,
+        `ln -s ${dir} ${TPG}/lun/lun_${lun}/port`,
+      );
+    });
+    lines.push(
+      `printf 0 > ${TPG}/attrib/authentication`,
+      `printf 1 > ${TPG}/attrib/generate_node_acls`,
+      `printf 1 > ${TPG}/attrib/cache_dynamic_acls`,
+      `printf 0 > ${TPG}/attrib/demo_mode_write_protect`,
+      `printf 1 > ${TPG}/enable`,
+    );
+    await this.guest.must(lines.join('\n'));
+  }
+
+  /** Logs a node in; its LUNs are /dev/sda, /dev/sdb, … A session that is lost is told to the kernel within seconds. */
+  async connect(node: Guest): Promise<void> {
+    const set = (name: string, value: number | string): string =>
+      `iscsiadm -m node -T ${TARGET} -p ${this.portal} -o update -n ${name} -v ${value}`;
+    await node.must(
+      [
+        'set -e',
+        'modprobe -a iscsi_tcp sd_mod sg',
+        `echo InitiatorName=iqn.2026-01.lab:n${node.node} > /etc/iscsi/initiatorname.iscsi`,
+        'mkdir -p /run/lock/iscsi /var/lib/iscsi',
+        'iscsid',
+        `iscsiadm -m discovery -t sendtargets -p ${this.portal} > /dev/null`,
+        set('node.session.timeo.replacement_timeout', 2),
+        set('node.conn[0].timeo.noop_out_interval', 1),
+        set('node.conn[0].timeo.noop_out_timeout', 1),
+        set('node.session.initial_login_retry_max', 60),
+        `iscsiadm -m node -T ${TARGET} -p ${this.portal} --login > /dev/null`,
+        `for i in $(seq 100); do [ -b /dev/sd${'abcdefgh'[this.luns.length - 1]} ] && exit 0; sleep 0.1; done; exit 1`,
+      ].join('\n'),
+    );
+  }
+
+  /** The node's way to the storage, and nothing else of it. */
+  async cutPath(node: Guest): Promise<void> {
+    await node.must(`ip route add blackhole ${this.portal}/32`);
+  }
+
+  async healPath(node: Guest): Promise<void> {
+    await node.must(`ip route del blackhole ${this.portal}/32`);
+  }
+
+  /** Each request to the LUN takes so much longer; 0: as ever. Of a LUN on a device. */
+  async slow(lun: number, delayMs: number): Promise<void> {
+    const device = this.luns[lun]?.device ?? '';
+    const sectors = Number(await this.guest.readFile(`/sys/class/block/${device.replace('/dev/', '')}/size`));
+    if (delayMs === 0) await this.guest.healDisk(`lun${lun}`);
+    else await this.guest.tableDisk(`lun${lun}`, `0 ${sectors} delay ${device} 0 ${delayMs}`);
+  }
+
+  /** LOGICAL UNIT RESET, sent by a node (SG_SCSI_RESET_DEVICE). */
+  async reset(node: Guest, device: string): Promise<void> {
+    const call = `import fcntl, os, struct; fcntl.ioctl(os.open('${device}', os.O_RDWR | os.O_NONBLOCK), 0x2284, struct.pack('i', 1))`;
+    await node.must(`python3 -c "${call}"`);
+  }
+
+  /** The whole array loses its power and comes back; the nodes' sessions log in again by themselves. */
+  async restart(): Promise<void> {
+    await this.guest.kill9();
+    await this.guest.boot();
+    await this.export();
+  }
+}
+
+/** What a disk says of its reservations, asked past the agent. */
+export async function keysOn(
+  guest: Guest,
+  device: string,
+): Promise<{ keys: string[]; holder: string | null; type: number }> {
+  const script = `
+    const addon = { exports: {} };
+    process.dlopen(addon, '${join(projectDir, 'out', 'mdmesh.node')}');
+    addon.exports.readReservations('${device}').then((found) => console.log(JSON.stringify(found)));`;
+  return JSON.parse(await guest.must(`${process.execPath} -e "${script.replaceAll('\n', ' ')}"`));
+}
+
+/** Writes zeros to the last block of a LUN, where no array has anything. Words of the kernel; empty: written. */
+export async function rawWrite(guest: Guest, device: string): Promise<string> {
+  const { rc, err } = await guest.sh(
+    `blocks=$(($(cat /sys/class/block/${device.replace('/dev/', '')}/size) / 8)); dd if=/dev/zero of=${device} bs=4096 count=1 seek=$((blocks - 1)) oflag=direct conv=notrunc`,
+  );
+  return rc === 0 ? '' : err;
+}

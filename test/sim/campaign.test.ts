@@ -1,0 +1,56 @@
+/** A few seeds of the campaign that `make sim-night` runs by the thousand, and the proof that it is the seed that decides. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { runCampaign } from './campaign.ts';
+import { mutated } from './mutate.ts';
+import { MUTATIONS } from './mutations.ts';
+import { DOC } from './prove_mutations.ts';
+import { seedsIn } from './run.ts';
+import { verifyOnce } from './verified_once.ts';
+import { campaigns } from './workers.ts';
+
+verifyOnce();
+
+const seeds = seedsIn(process.env.MDMESH_SIM_SEEDS ?? '1-4');
+const HOURS = 0.02;
+
+for (const seed of seeds) {
+  test(`seed ${seed}: a cluster among faults breaks no rule, and is whole when they are over`, async () => {
+    const { violation, acknowledged, faults } = await runCampaign({ seed, hours: HOURS });
+    assert.equal(violation, null, `make sim SEED=${seed} HOURS=${HOURS}`);
+    assert.ok(acknowledged > 0 && faults > 0, `${acknowledged} writes, ${faults} faults`);
+  });
+}
+
+test('a seed is replayed to the last word', async () => {
+  const [first, second] = [await runCampaign({ seed: 3, hours: 0.005 }), await runCampaign({ seed: 3, hours: 0.005 })];
+  assert.equal(first.transcript, second.transcript);
+});
+
+test('a rule that is switched off is caught, by the checker whose rule it is', async () => {
+  const checkers: string[] = [];
+  for await (const { outcome } of campaigns([{ seed: 1, hours: HOURS, transcript: false }], {
+    workers: 1,
+    mutation: 'window-held-by-all',
+  })) {
+    checkers.push(outcome.violation?.checker ?? 'none');
+  }
+  assert.deepEqual(checkers, ['suspendBeforeSync']);
+});
+
+test('each mutation finds its fragment in the sources, once, and changes it', () => {
+  assert.equal(new Set(MUTATIONS.map(({ name }) => name)).size, MUTATIONS.length);
+  for (const mutation of MUTATIONS) {
+    const source = readFileSync(join(import.meta.dirname, '../..', mutation.file), 'utf8');
+    assert.notEqual(mutated(source, mutation), source, mutation.name);
+  }
+  assert.throws(() => mutated('something else', MUTATIONS[0] ?? assert.fail()), /stands 0 times/);
+});
+
+test('the table in the docs is of the rules that there are', () => {
+  const text = readFileSync(DOC, 'utf8');
+  for (const { name, rule } of MUTATIONS)
+    assert.ok(text.includes(`| ${rule} |`), `make sim-mutations: ${name} is missing`);
+});

@@ -1,0 +1,406 @@
+/**
+ * One seed's whole story: a cluster, its writers and readers, people who type commands, and faults, for as long as was asked for;
+ * then the faults end, and the cluster has to come to rest, whole, within a bounded time. Everything follows from the seed.
+ */
+import type { NodeId } from '#src/arrays/record.ts';
+import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
+import type { Request } from '#src/wire/messages.ts';
+import { legsAgree, noWriteLost } from './checkers.ts';
+import { SimCluster } from './cluster.ts';
+import { type Chance, CLOCK_PACES, FAULTS, type Fault } from './faults.ts';
+import { Ground, type Violation } from './ground.ts';
+import { operatorWish } from './operators.ts';
+import { Transcript } from './transcript.ts';
+
+const HOUR_MS = 3_600_000;
+const DISK_MIB = 3;
+const BLOCKS = 24;
+const LOOK_EVERY_MS = 250;
+/** Elections, fencing, eviction, resync and whatever else is left to do. */
+const CALM_WITHIN_MS = 240_000;
+const WRITES_WITHIN_MS = 20_000;
+
+export interface CampaignOptions {
+  seed: number;
+  /** @default drawn from the seed, 3 most of the time */
+  nodes?: number;
+  /** Of the cluster's time, until the faults end. @default 0.05 */
+  hours?: number;
+  /** Only faults whose names contain one of these words. */
+  faults?: readonly string[];
+  /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
+  faultsEveryMs?: number;
+  onProgress?: (simulatedMs: number) => void;
+}
+
+export interface Outcome {
+  seed: number;
+  nodes: number;
+  simulatedMs: number;
+  violation: Violation | null;
+  acknowledged: number;
+  reads: number;
+  commits: number;
+  /** How many befell it. */
+  faults: number;
+  transcript: string;
+}
+
+/** Progress once faults stop: each of these within a bounded time. */
+function progressOnceFaultsStop(): void {}
+
+class Campaign implements Chance {
+  readonly cluster: SimCluster;
+  readonly ground: Ground;
+  readonly transcript: Transcript;
+  readonly random: () => number;
+  faults = 0;
+  readonly #time: VirtualTime;
+  readonly #seed: number;
+  readonly #ends = new Set<() => void>();
+  #faultsMeanMs = 5000;
+  #wishesMeanMs = 12_000;
+  #over = false;
+  #faults = FAULTS;
+
+  private constructor(
+    seed: number,
+    cluster: SimCluster,
+    time: VirtualTime,
+    random: () => number,
+    transcript: Transcript,
+  ) {
+    this.#seed = seed;
+    this.cluster = cluster;
+    this.#time = time;
+    this.random = random;
+    this.transcript = transcript;
+    this.ground = new Ground(cluster, (who, text) => transcript.say(who, text));
+    cluster.onCrash = (node) => {
+      transcript.say(`node ${node}`, 'has lost its power');
+      this.ground.crashed(node);
+    };
+  }
+
+  static async begin({ seed, nodes }: CampaignOptions): Promise<Campaign> {
+    const time = new VirtualTime();
+    const random = seededRandom(seed * 7919 + 17);
+    const transcript = new Transcript(time.clock);
+    const count = nodes ?? [3, 3, 3, 3, 2, 4, 5][Math.floor(random() * 7)] ?? 3;
+    const disks = 2 + Math.floor(random() * 3);
+    const fencing = random() < 0.7 ? 'command' : 'watchdog';
+    const policy = random() < 0.6 ? 'fail-member' : 'drop-node';
+    const check = { everySeconds: random() < 0.3 ? 60 : 86_400 * 30, fromMinute: 0, toMinute: 0 };
+    const cluster = await SimCluster.create({
+      time,
+      seed,
+      nodes: count,
+      diskMib: Array(disks).fill(DISK_MIB),
+      delayMs: 0.2 + random() * 2,
+      fencing: [fencing],
+      pathLoss: { policy, waitMs: 3000 },
+      check,
+      log: (node, level, text, fields) => {
+        const why = 'why' in fields ? `: ${String(fields.why)}` : '';
+        transcript.say(`node ${node}`, `${level === 'info' ? '' : `${level}: `}${text}${why}`);
+      },
+    });
+    const campaign = new Campaign(seed, cluster, time, random, transcript);
+    transcript.say(
+      'setting',
+      `seed ${seed}: ${count} nodes, ${disks} disks, fencing by ${fencing}, path loss ${policy}`,
+    );
+    for (const node of cluster.nodes) {
+      if (random() < 0.5)
+        cluster.paceClock(node, CLOCK_PACES.slowest + (CLOCK_PACES.fastest - CLOCK_PACES.slowest) * random());
+    }
+    campaign.#faultsMeanMs = campaign.between(2500, 30_000);
+    await campaign.#createArray(disks);
+    return campaign;
+  }
+
+  // --- Chance ---------------------------------------------------------------------------------------------------------
+
+  pick<T>(from: readonly T[]): T | undefined {
+    return from[Math.floor(this.random() * from.length)];
+  }
+
+  between(least: number, most: number): number {
+    return Math.exp(Math.log(least) + this.random() * (Math.log(most) - Math.log(least)));
+  }
+
+  later(delayMs: number, run: () => void): void {
+    this.#time.schedule(this.#time.clock() + delayMs, run);
+  }
+
+  say(text: string): void {
+    this.transcript.say('fault', text);
+  }
+
+  // --- the story ------------------------------------------------------------------------------------------------------
+
+  async #createArray(disks: number): Promise<void> {
+    const { cluster, ground, random } = this;
+    await cluster.boot(...cluster.nodes);
+    await this.#until('a first master', CALM_WITHIN_MS, () => this.#oneMaster());
+    const legs = disks > 2 && random() < 0.4 ? 3 : 2;
+    const devices = cluster.storage.names().map((name) => `/dev/${name}`);
+    const bitmap = random() < 0.5;
+    const created = await cluster.request(1, {
+      verb: 'create',
+      md: 'md0',
+      level: 'raid1',
+      raidDisks: legs,
+      access: 'shared',
+      ...(bitmap && { bitmap: 'internal' as const }),
+      devices,
+      spares: disks - legs,
+      assumeClean: false,
+      force: false,
+    });
+    if (!created.ok) throw new Error(`seed ${this.#seed}: the array was not created: ${created.text}`);
+    this.transcript.say('setting', `md0: ${legs} legs, ${disks - legs} spares, ${bitmap ? 'bitmaps' : 'no bitmap'}`);
+    if (random() < 0.5) await this.#until('a first copy', CALM_WITHIN_MS, () => ground.record?.resync === null);
+    const everyMs = this.between(60, 400);
+    for (const node of cluster.nodes) {
+      const firstBlock = (node - 1) * BLOCKS;
+      ground.addApplication({ node, md: 'md0', firstBlock, blocks: BLOCKS, everyMs });
+    }
+  }
+
+  /** Lets time pass, and ends early when a rule was broken. */
+  async pass(ms: number): Promise<void> {
+    const endMs = this.#time.clock() + ms;
+    while (this.ground.violation === null && (await this.#time.step(endMs)));
+    if (this.ground.violation === null) await this.#time.pass(endMs - this.#time.clock());
+  }
+
+  async #until(what: string, withinMs: number, look: () => boolean): Promise<void> {
+    const endMs = this.#time.clock() + withinMs;
+    while (this.ground.violation === null && !look()) {
+      if (this.#time.clock() < endMs) await this.pass(50);
+      else {
+        this.ground.judge(
+          progressOnceFaultsStop,
+          `after ${withinMs / 1000} s without faults still not: ${what}\n${this.cluster.account()}`,
+        );
+      }
+    }
+  }
+
+  async run({ hours = 0.05, faults, faultsEveryMs, onProgress = () => undefined }: CampaignOptions): Promise<void> {
+    this.#faultsMeanMs = faultsEveryMs ?? this.#faultsMeanMs;
+    if (faults !== undefined) this.#faults = FAULTS.filter(({ name }) => faults.some((word) => name.includes(word)));
+    if (this.#faults.length === 0) throw new Error(`no fault is named ${faults?.join(' or ')}; see test/sim/faults.ts`);
+    this.#applicationsGoOn();
+    this.#readersGoOn();
+    this.#faultsGoOn();
+    this.#operatorsGoOn();
+    const endMs = this.#time.clock() + hours * HOUR_MS;
+    while (this.#time.clock() < endMs && this.ground.violation === null) {
+      await this.pass(Math.min(endMs - this.#time.clock(), 10_000));
+      onProgress(this.#time.clock());
+    }
+    if (this.ground.violation === null) await this.#calm();
+  }
+
+  /** Each application runs as long as its machine has power, and begins anew at the next boot. */
+  #applicationsGoOn(): void {
+    const { cluster, ground } = this;
+    const boots = new Map<NodeId, number>();
+    const tick = (): void => {
+      for (const application of ground.applications) {
+        const { node, md } = application;
+        const driver = cluster.driver(node);
+        // A file system is there when the array is, and its writes fail when it is taken away; none is begun meanwhile.
+        const there = cluster.isUp(node) && driver.observe(md) !== null;
+        if (!there) application.abandon();
+        else if (boots.get(node) !== driver.boots || application.stopped) {
+          boots.set(node, driver.boots);
+          application.start();
+        }
+      }
+      ground.look();
+      this.later(LOOK_EVERY_MS, tick);
+    };
+    tick();
+  }
+
+  #readersGoOn(): void {
+    const { cluster, ground } = this;
+    const tick = (): void => {
+      const reader = this.pick(cluster.up());
+      const application = this.pick(ground.applications);
+      if (reader !== undefined && application !== undefined) {
+        const { firstBlock, blocks } = application.region;
+        void ground.read(reader, application, firstBlock + Math.floor(this.random() * blocks));
+      }
+      this.later(this.between(20, 300), tick);
+    };
+    tick();
+  }
+
+  #faultsGoOn(): void {
+    const next = (): void => {
+      if (this.#over) return;
+      this.#befall(this.#drawn());
+      // Now and then two at once.
+      this.later(this.random() < 0.2 ? this.between(1, 300) : -Math.log(1 - this.random()) * this.#faultsMeanMs, next);
+    };
+    this.later(this.random() * this.#faultsMeanMs, next);
+  }
+
+  #drawn(): Fault | undefined {
+    let at = this.random() * this.#faults.reduce((sum, { weight }) => sum + weight, 0);
+    return this.#faults.find(({ weight }) => {
+      at -= weight;
+      return at < 0;
+    });
+  }
+
+  #befall(fault: Fault | undefined): void {
+    const begun = fault?.begin(this);
+    if (fault === undefined || begun == null) return;
+    this.faults += 1;
+    this.say(`${fault.name}: ${begun.text}${begun.lastsMs > 0 ? `, for ${begun.lastsMs.toFixed(0)} ms` : ''}`);
+    const { end } = begun;
+    if (end === undefined) return;
+    const over = (): void => {
+      if (!this.#ends.delete(over)) return;
+      this.say(`${fault.name}: ${begun.text}: is over`);
+      end();
+    };
+    this.#ends.add(over);
+    this.later(begun.lastsMs, over);
+  }
+
+  #operatorsGoOn(): void {
+    const next = (): void => {
+      if (this.#over) return;
+      const node = this.pick(this.cluster.up());
+      if (node !== undefined) void this.#asks(node, operatorWish(this));
+      this.later(-Math.log(1 - this.random()) * this.#wishesMeanMs, next);
+    };
+    this.later(this.random() * this.#wishesMeanMs, next);
+  }
+
+  async #asks(node: NodeId, request: Request): Promise<void> {
+    this.transcript.say('operator', `on node ${node}: ${JSON.stringify(request)}`);
+    const { ok, text } = await this.cluster.ask(node, request);
+    this.transcript.say('operator', `on node ${node}: ${request.verb}: ${ok ? '' : 'refused: '}${text}`);
+  }
+
+  // --- the end --------------------------------------------------------------------------------------------------------
+
+  async #calm(): Promise<void> {
+    const { cluster, ground } = this;
+    this.#over = true;
+    this.say('all faults are over');
+    for (const end of [...this.#ends]) end();
+    for (const node of cluster.nodes) {
+      cluster.thaw(node);
+      if (!cluster.isUp(node)) void cluster.powerOn(node);
+      else void cluster.startAgent(node);
+    }
+    for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
+    await this.#until('one master that all follow', CALM_WITHIN_MS, () => this.#oneMaster());
+    await this.#madeWhole();
+    const before = ground.applications.map(({ acknowledged }) => acknowledged);
+    await this.#until('every application writes on', WRITES_WITHIN_MS, () =>
+      ground.applications.every(({ acknowledged }, index) => acknowledged > (before[index] ?? 0)),
+    );
+    if (ground.violation !== null) return;
+    await this.#judgeDisks();
+  }
+
+  #oneMaster(): boolean {
+    const { cluster } = this;
+    // Who was fenced by an order that was on its way comes back.
+    for (const node of cluster.nodes) {
+      if (!cluster.isUp(node)) void cluster.powerOn(node);
+      else if (cluster.agent(node) === null) void cluster.startAgent(node);
+    }
+    const seen = new Set(cluster.nodes.map((node) => cluster.status(node)?.lease.master ?? null));
+    const [master] = seen;
+    return seen.size === 1 && master != null && cluster.masters().includes(master);
+  }
+
+  /** What an operator does afterwards: starts what was stopped, lets go on what was halted, gives failed disks back. */
+  async #madeWhole(): Promise<void> {
+    const { cluster } = this;
+    let asking = false;
+    const ask = (request: Request): boolean => {
+      if (asking) return false;
+      asking = true;
+      void this.#asks(1, request).finally(() =>
+        this.later(1000, () => {
+          asking = false;
+        }),
+      );
+      return false;
+    };
+    await this.#until('the array is whole and open on every node', CALM_WITHIN_MS, () => {
+      if (!this.#oneMaster()) return false;
+      const array = cluster.status(1)?.arrays[0];
+      if (array === undefined) return false;
+      const { record, paths } = array;
+      if (record.run === 'stopped') return ask({ verb: 'assemble', array: 'md0' });
+      if (record.resync?.halted === true) return ask({ verb: 'action', array: 'md0', action: 'idle' });
+      if (record.syncLimitKib !== null) return ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
+      const faulty = record.members.find(({ role }) => role === 'faulty');
+      const device = faulty === undefined ? undefined : paths[faulty.uuid];
+      if (device !== undefined) return ask({ verb: 'remove', array: 'md0', device });
+      const used = new Set(Object.values(paths));
+      const free = cluster.storage
+        .names()
+        .map((name) => `/dev/${name}`)
+        .find((path) => !used.has(path));
+      const legs = record.members.filter(({ role }) => role === 'active').length;
+      if (legs < record.raidDisks && free !== undefined && record.resync === null) {
+        return ask({ verb: 'add', array: 'md0', device: free, force: false });
+      }
+      if (
+        legs < record.raidDisks ||
+        record.resync !== null ||
+        record.members.some(({ replaces }) => replaces !== undefined)
+      )
+        return false;
+      return cluster.nodes.every((node) => {
+        const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
+        const open = local !== null && !local.held && !local.writePending && local.suspended === null;
+        return open && known?.version.index === record.version.index && record.writers.includes(node);
+      });
+    });
+  }
+
+  async #judgeDisks(): Promise<void> {
+    const { cluster, ground } = this;
+    for (const application of ground.applications) application.abandon();
+    await this.pass(1000);
+    const array = cluster.status(1)?.arrays[0];
+    if (array === undefined || ground.violation !== null) return;
+    const { record, paths } = array;
+    ground.judge(noWriteLost, noWriteLost(cluster, record, paths, 1, ground.applications));
+    ground.judge(legsAgree, legsAgree(cluster, record, paths, 1));
+  }
+}
+
+export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
+  const { seed } = options;
+  const campaign = await Campaign.begin(options);
+  const { cluster, ground, transcript } = campaign;
+  await campaign.run(options);
+  const simulatedMs = cluster.time.clock();
+  cluster.close();
+  return {
+    seed,
+    nodes: cluster.nodes.length,
+    simulatedMs,
+    violation: ground.violation,
+    acknowledged: ground.applications.reduce((sum, { acknowledged }) => sum + acknowledged, 0),
+    reads: ground.reads,
+    commits: ground.commits,
+    faults: campaign.faults,
+    transcript: transcript.text(),
+  };
+}

@@ -1,0 +1,245 @@
+/**
+ * What must never be seen, whatever befalls a cluster: each rule a function that looks at the truth (the bytes on the disks, every
+ * kernel, every guard, in one instant), which no node has. Each says in words what is wrong; null: nothing.
+ */
+
+import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
+import { rangeOnArray } from '#src/arrays/windows.ts';
+import type { SectorRange } from '#src/md/driver.ts';
+import type { DiskWrite } from '#src/md/simulated_storage.ts';
+import type { Event } from '#src/wire/messages.ts';
+import { type Application, BLOCK_BYTES, SECTORS_PER_BLOCK, sequencesIn } from './application.ts';
+import type { SimCluster } from './cluster.ts';
+
+const COPIES = ['resync', 'recover', 'check', 'repair'];
+const SECTOR_BYTES = 512;
+
+/** Two leases never live in one instant, each by its own node's clock: whoever holds one can commit. */
+export function atMostOneMaster(cluster: SimCluster): string | null {
+  const holders = cluster.up().filter((node) => cluster.driver(node).guard.leaseLive);
+  return holders.length <= 1 ? null : `nodes ${holders.join(' and ')} hold a live lease at once`;
+}
+
+/** Superblocks and mesh areas are written by the one master, while its lease lives. */
+export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): string | null {
+  const { node, disk, offsetBytes, lengthBytes } = write;
+  const sector = offsetBytes / SECTOR_BYTES;
+  const holders = cluster.up().filter((other) => cluster.driver(other).guard.leaseLive);
+  if (holders.length === 1 && holders[0] === node && cluster.agent(node)?.leading === true) return null;
+  const who = holders.length === 0 ? 'nobody' : `node ${holders.join(' and ')}`;
+  return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
+}
+
+/**
+ * A write that was told as done is on every leg that any writer would read it from. Who has the array and is no writer is waited
+ * for by no commit, and may read what is old: docs/simulation.md.
+ */
+export function noReaderMissesAWrite(
+  cluster: SimCluster,
+  record: ArrayRecord,
+  application: Application,
+  block: number,
+): string | null {
+  for (const node of record.writers) {
+    const seen = cluster.isUp(node) ? cluster.driver(node).observe(record.md) : null;
+    if (seen === null || seen.arrayUuid !== record.uuid) continue;
+    const mark = seen.resyncStartSector;
+    const past = mark !== null && (block + 1) * SECTORS_PER_BLOCK > mark;
+    // A read that waits for a lost path reads nothing.
+    const inSync = seen.members.filter(({ slot, inSync: whole, faulty }) => slot !== null && whole && !faulty);
+    const first = inSync.reduce<(typeof inSync)[number] | null>(
+      (least, member) => (least === null || (member.slot ?? 0) < (least.slot ?? 0) ? member : least),
+      null,
+    );
+    for (const { uuid, device, path } of past && first !== null ? [first] : inSync) {
+      const member = record.members.find((candidate) => candidate.uuid === uuid);
+      if (path === 'lost' || member === undefined) continue;
+      const [lost] = application.lostIn(block, device, member.dataOffsetSectors * SECTOR_BYTES);
+      if (lost !== undefined) return `node ${node} would read ${lost}`;
+    }
+  }
+  return null;
+}
+
+/** What is read is not older than what was told as written before the reading began, and not of a future nobody has begun. */
+export function noStaleRead(
+  reader: NodeId,
+  application: Application,
+  block: number,
+  bytes: Uint8Array,
+  acknowledgedBefore: number,
+): string | null {
+  const [stale] = application.olderThan(block, bytes, acknowledgedBefore);
+  if (stale !== undefined) return `node ${reader} has read that ${stale}`;
+  const { begun } = application.newestIn(block);
+  const newest = Math.max(0, ...sequencesIn(bytes, application.node, block).map((found) => found ?? 0));
+  return newest <= begun
+    ? null
+    : `node ${reader} has read write ${newest} of block ${block}, ${begun} was the last begun`;
+}
+
+/** Once an eviction is applied, what its crash left in doubt is told as one story, until it is written anew. */
+export function oneStory(
+  reader: NodeId,
+  application: Application,
+  block: number,
+  before: readonly (number | null)[],
+  bytes: Uint8Array,
+): string | null {
+  const now = sequencesIn(bytes, application.node, block);
+  if (before.every((sequence, sector) => sequence === now[sector])) return null;
+  return `node ${reader} reads writes ${now.join(' ')} in block ${block} of node ${application.node}, which has not written since ${before.join(' ')} was read`;
+}
+
+/** An application is never told that a write has failed: what cannot be done now waits. */
+export function noWriteFails(application: Application): string | null {
+  return application.trouble === null ? null : `node ${application.node}: a write has failed: ${application.trouble}`;
+}
+
+/** Every acknowledged write is on every leg in sync. */
+export function noWriteLost(
+  cluster: SimCluster,
+  record: ArrayRecord,
+  paths: Readonly<Record<string, string>>,
+  node: NodeId,
+  applications: readonly Application[],
+): string | null {
+  for (const member of record.members.filter(({ role }) => role === 'active')) {
+    const disk = cluster.storage.at(node, paths[member.uuid] ?? '');
+    for (const application of applications) {
+      const { sectors, example } = application.lost(disk, member.dataOffsetSectors * SECTOR_BYTES);
+      if (sectors > 0) return `${sectors} sectors lost: ${example}`;
+    }
+  }
+  return null;
+}
+
+/** Legs in sync are one to the last byte. */
+export function legsAgree(
+  cluster: SimCluster,
+  record: ArrayRecord,
+  paths: Readonly<Record<string, string>>,
+  node: NodeId,
+): string | null {
+  const legs = record.members.filter(({ role }) => role === 'active');
+  const areas = legs.map((member) => {
+    const disk = cluster.storage.at(node, paths[member.uuid] ?? '');
+    const begin = member.dataOffsetSectors * SECTOR_BYTES;
+    return Buffer.from(cluster.storage.peek(disk, begin, record.componentSectors * SECTOR_BYTES));
+  });
+  const [first, ...others] = areas;
+  if (first === undefined) return 'no leg is in sync';
+  // Of other levels the legs differ as they should.
+  if (record.level !== 'raid1' || others.every((area) => area.equals(first))) return null;
+  const block = Array.from({ length: first.length / BLOCK_BYTES }, (_, at) => at * BLOCK_BYTES).find((at) =>
+    others.some((area) => !area.subarray(at, at + BLOCK_BYTES).equals(first.subarray(at, at + BLOCK_BYTES))),
+  );
+  return `the legs differ, first in block ${(block ?? 0) / BLOCK_BYTES}`;
+}
+
+/** One node copies, never two. */
+export function oneCopier(cluster: SimCluster, node: NodeId, md: string): string | null {
+  for (const other of cluster.up()) {
+    if (other === node) continue;
+    const action = cluster.driver(other).observe(md)?.syncAction ?? 'idle';
+    if (COPIES.includes(action)) return `node ${node} copies, and node ${other} is at its ${action}`;
+  }
+  return null;
+}
+
+/** Where a node's md may copy, every other node's writes are suspended, and none is in flight. */
+export function suspendBeforeSync(
+  cluster: SimCluster,
+  node: NodeId,
+  record: ArrayRecord,
+  kind: CopyKind,
+  fromSector: number,
+  toSector: number,
+): string | null {
+  const range = rangeOnArray(record, kind, fromSector, toSector);
+  if (range.loSector >= range.hiSector) return null;
+  for (const other of cluster.up()) {
+    const seen = other === node ? null : cluster.driver(other).observe(record.md);
+    if (seen === null || seen.held) continue;
+    const held = seen.suspended;
+    if (held !== null && held.loSector <= range.loSector && held.hiSector >= range.hiSector) continue;
+    const text = held === null ? 'nothing' : `${held.loSector}..${held.hiSector}`;
+    return `node ${node} may copy ${range.loSector}..${range.hiSector}, node ${other} holds ${text}`;
+  }
+  return null;
+}
+
+/** No node's write goes to the disks where another node is copying at that moment. */
+export function noWriteBesideTheCopy(
+  cluster: SimCluster,
+  md: string,
+  node: NodeId,
+  written: SectorRange,
+): string | null {
+  for (const other of cluster.up()) {
+    const piece = other === node ? null : cluster.driver(other).copying(md);
+    if (piece === null || piece.loSector >= written.hiSector || piece.hiSector <= written.loSector) continue;
+    return `node ${node} writes ${written.loSector}..${written.hiSector} while node ${other} copies ${piece.loSector}..${piece.hiSector}`;
+  }
+  return null;
+}
+
+/** What the commits of one array were, as they came to be known to anybody. */
+export interface CommitLine {
+  newest: { version: Version; by: NodeId } | null;
+  /** The newest under whose release a write was told as done. */
+  relied: Version | null;
+}
+
+/**
+ * Each commit follows all that were made before. One that nobody has relied on may get lost, when all lose power before it is
+ * released; any other must not.
+ */
+export function commitsAreOneLine(line: CommitLine, event: Event): string | null {
+  const { body, origin } = event;
+  if (body.type !== 'commit') return null;
+  const { version, md } = body.record;
+  const { newest: before, relied } = line;
+  line.newest = { version, by: origin };
+  const words = (of: Version | null): string => (of === null ? 'none' : `${of.term}.${of.index}`);
+  if (before === null) return null;
+  if (version.term < before.version.term)
+    return `${md}: node ${origin} commits ${words(version)} after ${words(before.version)} of node ${before.by}`;
+  const named = body.before;
+  const follows = named === null ? -1 : named.index;
+  if (relied !== null && follows < relied.index)
+    return `${md}: commit ${words(version)} of node ${origin} follows ${words(named)}, but writes were told as done under ${words(relied)}`;
+  // Of an earlier term there may be one more on the disks, which nobody was told of; or one less.
+  if (version.term > before.version.term || (named !== null && compareVersions(named, before.version) === 0))
+    return null;
+  return `${md}: commit ${words(version)} of node ${origin} says that it follows ${words(named)}, not ${words(before.version)} of node ${before.by}`;
+}
+
+/** A node applies each commit once, and none after a later one. @param seen what this life of its agent has applied */
+export function appliedInOrder(node: NodeId, md: string, seen: Version | null, applied: Version | null): string | null {
+  if (seen === null || (applied !== null && compareVersions(applied, seen) >= 0)) return null;
+  const to = applied === null ? 'nothing' : `${applied.term}.${applied.index}`;
+  return `node ${node} has applied ${seen.term}.${seen.index} of ${md}, and now ${to}`;
+}
+
+/** No event stands in a journal twice. */
+export function journaledOnce(node: NodeId, known: Set<string>, event: Event): string | null {
+  const id = `${event.origin}/${event.bootNumber}/${event.sequence}`;
+  if (!known.has(id)) {
+    known.add(id);
+    return null;
+  }
+  return `node ${node} journals event ${id} (${event.body.type}) a second time`;
+}
+
+/** A node that was taken off the writers without a word of its own has surely stopped. */
+export function evictedHasStopped(cluster: SimCluster, event: Event, writersBefore: readonly NodeId[]): string | null {
+  const { body } = event;
+  if (body.type !== 'commit' || body.kind !== 'evict') return null;
+  for (const node of writersBefore) {
+    if (body.record.writers.includes(node) || !cluster.isUp(node)) continue;
+    const seen = cluster.driver(node).observe(body.record.md);
+    if (seen !== null && !seen.held) return `node ${node} is evicted from ${body.record.md}, and its writes pass`;
+  }
+  return null;
+}

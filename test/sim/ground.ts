@@ -1,0 +1,256 @@
+/**
+ * Stands behind a simulated cluster and sees everything: each write to each disk, each lease, each copy, each journal. It asks the
+ * checkers at the moments at which their rules can be broken, and keeps the first answer that is not good.
+ */
+import type { ArrayRecord, CopyKind, NodeId, Version } from '#src/arrays/record.ts';
+import { copySectors } from '#src/arrays/windows.ts';
+import { dataOffsetSectorsFor } from '#src/md/metadata.ts';
+import type { DiskWrite } from '#src/md/simulated_storage.ts';
+import type { Event } from '#src/wire/messages.ts';
+import { Application, BLOCK_BYTES, SECTORS_PER_BLOCK, sequencesIn } from './application.ts';
+import * as checkers from './checkers.ts';
+import type { SimCluster } from './cluster.ts';
+
+export interface Violation {
+  /** Name of the checker. */
+  checker: string;
+  text: string;
+  atMs: number;
+}
+
+/** What was read of a block that a crash left in doubt. */
+interface Story {
+  acknowledged: number;
+  begun: number;
+  sequences: (number | null)[];
+}
+
+export class Ground {
+  violation: Violation | null = null;
+  readonly applications: Application[] = [];
+  reads = 0;
+  commits = 0;
+  readonly #cluster: SimCluster;
+  readonly #say: (who: string, text: string) => void;
+  readonly #lines = new Map<string, checkers.CommitLine>();
+  /** Commits that were made. */
+  readonly #made = new Set<string>();
+  readonly #journaled = new Map<NodeId, Set<string>>();
+  readonly #applied = new Map<NodeId, Map<string, Version>>();
+  readonly #writers = new Map<string, readonly NodeId[]>();
+  readonly #reading = new Set<NodeId>();
+  readonly #stories = new Map<string, Story>();
+  /** What each node's md was last told to copy. */
+  readonly #copies = new Map<NodeId, CopyKind>();
+  #newest: ArrayRecord | null = null;
+
+  constructor(cluster: SimCluster, say: (who: string, text: string) => void) {
+    this.#cluster = cluster;
+    this.#say = say;
+    cluster.storage.onWrite = (write) => this.#written(write);
+    cluster.onAgent = (node) => this.#agentStarts(node);
+    for (const node of cluster.nodes) {
+      this.#journaled.set(node, new Set());
+      cluster.journal(node).onAppend(({ event }) => this.#appended(node, event));
+      this.#watchCopies(node);
+    }
+  }
+
+  /** The newest record that anybody committed. */
+  get record(): ArrayRecord | null {
+    return this.#newest;
+  }
+
+  /** A checker's answer. Only the first counts: what follows a violation follows from it. */
+  judge(checker: { name: string }, text: string | null): void {
+    if (text === null || this.violation !== null) return;
+    this.violation = { checker: checker.name, text, atMs: this.#cluster.time.clock() };
+    this.#say('checker', `${checker.name}: ${text}`);
+  }
+
+  // --- applications ---------------------------------------------------------------------------------------------------
+
+  addApplication(options: {
+    node: NodeId;
+    md: string;
+    firstBlock: number;
+    blocks: number;
+    everyMs: number;
+  }): Application {
+    const application: Application = new Application(this.#cluster, {
+      ...options,
+      onAcknowledged: (block) => this.#acknowledged(application, block),
+    });
+    this.applications.push(application);
+    return application;
+  }
+
+  #acknowledged(application: Application, block: number): void {
+    const record = this.#newest;
+    if (record === null || record.md !== application.md) return;
+    const line = this.#lines.get(record.uuid);
+    const released = this.#cluster
+      .status(application.node)
+      ?.arrays.find(({ record: { uuid } }) => uuid === record.uuid)?.released;
+    if (line !== undefined && released != null) line.relied = released;
+    this.judge(checkers.noReaderMissesAWrite, checkers.noReaderMissesAWrite(this.#cluster, record, application, block));
+  }
+
+  /** A node reads a block, if it has the array and reads nothing else. */
+  async read(reader: NodeId, application: Application, block: number): Promise<void> {
+    const driver = this.#cluster.driver(reader);
+    if (this.#reading.has(reader) || driver.observe(application.md) === null) return;
+    this.#reading.add(reader);
+    const before = application.newestIn(block);
+    const settled = this.#storyIsTold(reader, application);
+    const isWriter = (): boolean => this.#newest?.writers.includes(reader) === true;
+    const wasWriter = isWriter();
+    try {
+      const bytes = await driver.read(application.md, block * SECTORS_PER_BLOCK, BLOCK_BYTES);
+      this.reads += 1;
+      if (wasWriter && isWriter())
+        this.judge(checkers.noStaleRead, checkers.noStaleRead(reader, application, block, bytes, before.acknowledged));
+      if (settled) this.#compare(reader, application, block, before, bytes);
+    } catch (error) {
+      this.#say(
+        `node ${reader}`,
+        `read of block ${block} failed: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    } finally {
+      this.#reading.delete(reader);
+    }
+  }
+
+  /** The block's writer has been evicted, and this node has applied that. */
+  #storyIsTold(reader: NodeId, application: Application): boolean {
+    if (this.#cluster.isUp(application.node)) return false;
+    const array = this.#cluster.status(reader)?.arrays.find(({ record }) => record.md === application.md);
+    if (array === undefined || array.applied === null || array.record.writers.includes(application.node)) return false;
+    return array.applied.index === array.record.version.index && array.applied.term === array.record.version.term;
+  }
+
+  #compare(
+    reader: NodeId,
+    application: Application,
+    block: number,
+    { acknowledged, begun }: { acknowledged: number; begun: number },
+    bytes: Uint8Array,
+  ): void {
+    const key = `${application.node} ${block}`;
+    const known = this.#stories.get(key);
+    const after = application.newestIn(block);
+    // Written anew meanwhile.
+    if (after.begun !== begun) return;
+    if (known?.acknowledged === acknowledged && known.begun === begun)
+      this.judge(checkers.oneStory, checkers.oneStory(reader, application, block, known.sequences, bytes));
+    else this.#stories.set(key, { acknowledged, begun, sequences: sequencesIn(bytes, application.node, block) });
+  }
+
+  /** Now and then: what is no event of its own. */
+  look(): void {
+    for (const application of this.applications) this.judge(checkers.noWriteFails, checkers.noWriteFails(application));
+    for (const node of this.#cluster.up()) {
+      if (!this.#cluster.isRunning(node)) continue;
+      const seen = this.#applied.get(node) ?? new Map<string, Version>();
+      for (const { record, applied } of this.#cluster.status(node)?.arrays ?? []) {
+        const before = seen.get(record.uuid) ?? null;
+        this.judge(checkers.appliedInOrder, checkers.appliedInOrder(node, record.md, before, applied));
+        if (applied !== null) seen.set(record.uuid, applied);
+      }
+      this.#applied.set(node, seen);
+    }
+  }
+
+  // --- what is seen ---------------------------------------------------------------------------------------------------
+
+  crashed(node: NodeId): void {
+    this.#copies.delete(node);
+    this.#reading.delete(node);
+    // What was not durable is gone from its journal, and may come again.
+    const { entries } = this.#cluster.journal(node).read(0, Number.MAX_SAFE_INTEGER);
+    this.#journaled.set(
+      node,
+      new Set(entries.map(({ event }) => `${event.origin}/${event.bootNumber}/${event.sequence}`)),
+    );
+  }
+
+  #agentStarts(node: NodeId): void {
+    this.#applied.delete(node);
+    const { guard } = this.#cluster.driver(node);
+    const { extendLease } = guard;
+    guard.extendLease = (untilMs) => {
+      extendLease.call(guard, untilMs);
+      this.judge(checkers.atMostOneMaster, checkers.atMostOneMaster(this.#cluster));
+    };
+  }
+
+  #appended(node: NodeId, event: Event): void {
+    const known = this.#journaled.get(node) ?? new Set();
+    this.judge(checkers.journaledOnce, checkers.journaledOnce(node, known, event));
+    const { body } = event;
+    if (event.origin !== node || body.type !== 'commit') return;
+    const id = `${node}/${event.bootNumber}/${event.sequence}`;
+    // Lost with the power, and back from the others' journals.
+    if (this.#made.has(id)) return;
+    this.#made.add(id);
+    const { record } = body;
+    this.commits += 1;
+    const line = this.#lines.get(record.uuid) ?? { newest: null, relied: null };
+    this.#lines.set(record.uuid, line);
+    this.judge(checkers.commitsAreOneLine, checkers.commitsAreOneLine(line, event));
+    const writers = this.#writers.get(record.uuid) ?? [];
+    this.judge(checkers.evictedHasStopped, checkers.evictedHasStopped(this.#cluster, event, writers));
+    this.#writers.set(record.uuid, record.writers);
+    this.#newest = record;
+    const { version, resync } = record;
+    const copy = resync === null ? '' : `, ${resync.kind} by ${resync.by} from ${resync.fromSector}`;
+    const members = record.members.map(({ uuid, role, slot }) => `${uuid.slice(0, 4)} ${role} ${slot ?? '-'}`);
+    const text = `commits ${body.kind} ${version.term}.${version.index}: ${record.run}, writers ${record.writers.join(' ')}${copy}; ${members.join(', ')}`;
+    this.#say(`node ${node}`, text);
+  }
+
+  #written(write: DiskWrite): void {
+    if (write.stage !== 'begins' || this.violation !== null) return;
+    const sector = write.offsetBytes / 512;
+    const dataSector = dataOffsetSectorsFor(this.#cluster.storage.sizeSectors(write.disk));
+    const record = this.#newest;
+    if (sector >= dataSector) {
+      if (record === null || record.level !== 'raid1') return;
+      const loSector = sector - dataSector;
+      const written = { loSector, hiSector: loSector + write.lengthBytes / 512 };
+      const { node } = write;
+      // Its own copy is no write of an application.
+      if (this.#cluster.driver(node).copying(record.md) !== null) return;
+      const text = checkers.noWriteBesideTheCopy(this.#cluster, record.md, node, written);
+      this.judge(checkers.noWriteBesideTheCopy, text);
+      return;
+    }
+    const bitmap = record?.bitmap ?? null;
+    if (bitmap !== null && sector >= bitmap.firstSector) return;
+    this.judge(checkers.metadataInsideLease, checkers.metadataInsideLease(this.#cluster, write));
+  }
+
+  #watchCopies(node: NodeId): void {
+    const driver = this.#cluster.driver(node);
+    const look = (md: string, kind: CopyKind, fromSector: number, toSector: number | null): void => {
+      const record = this.#newest;
+      if (record === null || record.md !== md) return;
+      const end = toSector ?? copySectors(record, kind);
+      this.judge(checkers.oneCopier, checkers.oneCopier(this.#cluster, node, md));
+      const text = checkers.suspendBeforeSync(this.#cluster, node, record, kind, fromSector, end);
+      this.judge(checkers.suspendBeforeSync, text);
+    };
+    const { startCopy, extendCopy } = driver;
+    driver.startCopy = async (md, copy) => {
+      look(md, copy.kind, copy.fromSector, copy.toSector);
+      this.#copies.set(node, copy.kind);
+      return startCopy.call(driver, md, copy);
+    };
+    driver.extendCopy = async (md, toSector) => {
+      const kind = this.#copies.get(node);
+      const seen = driver.observe(md)?.syncCompleted;
+      if (kind !== undefined && seen != null) look(md, kind, seen.doneSectors, toSector);
+      return extendCopy.call(driver, md, toSector);
+    };
+  }
+}

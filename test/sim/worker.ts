@@ -1,0 +1,41 @@
+/** A process that runs campaigns for workers.ts, one after the other: what one leaves behind must not end the others. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runCampaign } from './campaign.ts';
+import { verifyOnce } from './verified_once.ts';
+import type { Job, Told } from './workers.ts';
+
+const FOLDER = 'out/sim';
+const TELL_EVERY_MS = 2000;
+
+// A driver that refuses throws, often, and nobody reads where.
+Error.stackTraceLimit = 4;
+verifyOnce();
+
+function tell(told: Told): void {
+  process.send?.(told);
+}
+
+process.on('message', (job: Job) => {
+  let toldMs = performance.now();
+  const onProgress = (simulatedMs: number): void => {
+    if (performance.now() - toldMs < TELL_EVERY_MS) return;
+    toldMs = performance.now();
+    tell({ type: 'progress', seed: job.seed, simulatedMs });
+  };
+  runCampaign({ ...job, onProgress }).then(
+    ({ transcript, ...outcome }) => {
+      let file: string | null = null;
+      if (outcome.violation !== null && job.transcript) {
+        mkdirSync(FOLDER, { recursive: true });
+        file = join(FOLDER, `seed-${job.seed}.txt`);
+        writeFileSync(file, transcript);
+      }
+      tell({ type: 'done', outcome, file });
+    },
+    (error: unknown) => {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      tell({ type: 'broke', seed: job.seed, text });
+    },
+  );
+});

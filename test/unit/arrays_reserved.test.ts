@@ -1,0 +1,195 @@
+/** The node's side where members are reserved: what a node without its keys does not do, and when it may have them back. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type KeysHere, type LocalEffect, localStart, mayRegister, reportOf } from '../../src/arrays/local.ts';
+import {
+  ARRAY,
+  bootOf,
+  COPY_OPTIONS,
+  FedNode,
+  LEG_A,
+  LEG_B,
+  lost,
+  md,
+  mirror,
+  newer,
+  PATHS,
+  withFaulty,
+} from './arrays_fixture.ts';
+
+const ALL = new Set([LEG_A, LEG_B]);
+
+class Node extends FedNode {
+  constructor() {
+    super(localStart(2, bootOf(2), COPY_OPTIONS, 'fail-member', true));
+  }
+
+  keys(change: Partial<KeysHere> = {}): LocalEffect[] {
+    return this.feed({ type: 'keys', keys: { usable: ALL, shutOut: false, atMs: this.now, ...change } });
+  }
+
+  tick(ms = 2000): LocalEffect[] {
+    this.now += ms;
+    return this.feed({ type: 'tick' });
+  }
+
+  see(seen: Parameters<typeof md>[0]): LocalEffect[] {
+    return this.feed({ type: 'observed', array: ARRAY, observation: md(seen) });
+  }
+
+  /** A writer with a live grant that holds its array, under a released record. */
+  static holding(): Node {
+    const node = new Node();
+    const record = mirror();
+    node.feed(
+      { type: 'paths', paths: PATHS },
+      { type: 'master', term: 1, node: 1 },
+      { type: 'grant', untilMs: 1_000_000 },
+      { type: 'commit', record, forgotten: false },
+      { type: 'observed', array: ARRAY, observation: md({ held: true }) },
+      { type: 'released', array: ARRAY, version: record.version },
+    );
+    return node;
+  }
+
+  /** As `holding`, with its keys, and its array open. */
+  static writing(): Node {
+    const node = Node.holding();
+    assert.deepEqual(ops(node.keys()), ['open']);
+    node.feed(
+      { type: 'observed', array: ARRAY, observation: md({ held: false }) },
+      { type: 'done', array: ARRAY, op: { op: 'open' }, error: null },
+    );
+    return node;
+  }
+
+  array() {
+    const array = this.state.arrays.get(ARRAY);
+    assert.ok(array !== undefined);
+    return array;
+  }
+}
+
+const ops = (effects: LocalEffect[]): string[] =>
+  effects.flatMap((effect) =>
+    effect.type === 'perform' ? [effect.op.op] : effect.type === 'answer-gates' ? ['answer-gates'] : [],
+  );
+const faultsTold = (effects: LocalEffect[]): string[] =>
+  effects.flatMap((effect) =>
+    effect.type === 'submit' && effect.observation.what === 'member-faulty' ? [effect.observation.member] : [],
+  );
+
+/** A write to the leg was refused, or failed, and waits at the gate. */
+const blockedLeg = (uuid = LEG_A) => ({
+  held: false,
+  writePending: true,
+  members: md().members.map((member) => ({ ...member, blocked: member.uuid === uuid })),
+});
+
+test('writes pass only with this node’s key on every member', () => {
+  const node = Node.holding();
+  assert.deepEqual(ops(node.tick()), [], 'nobody has looked yet');
+  assert.deepEqual(reportOf(node.state, node.array()).visible, [], 'and it is no writer before');
+  node.keys({ usable: new Set([LEG_A]) });
+  assert.deepEqual(ops(node.tick()), []);
+  assert.deepEqual(reportOf(node.state, node.array()).visible, [LEG_A]);
+  assert.deepEqual(ops(node.keys()), ['open']);
+});
+
+test('a node that is shut out holds at once, and says so', () => {
+  const node = Node.writing();
+  const effects = node.keys({ shutOut: true, usable: new Set() });
+  assert.deepEqual(ops(effects), ['hold']);
+  assert.ok(effects.some(({ type }) => type === 'report'));
+});
+
+test('a failure is told only after the keys were looked at once more', () => {
+  const node = Node.writing();
+  const effects = node.see(blockedLeg());
+  assert.ok(effects.some(({ type }) => type === 'check-keys'));
+  assert.deepEqual(faultsTold(effects), []);
+  assert.deepEqual(faultsTold(node.tick(1)), [], 'what was known before says nothing');
+  assert.deepEqual(faultsTold(node.keys()), [LEG_A]);
+});
+
+test('what a node that is shut out sees fail, it fails itself: it tells nobody, answers nothing, and keeps to that', () => {
+  const node = Node.writing();
+  node.see(blockedLeg());
+  const effects = [...node.keys({ shutOut: true, usable: new Set() }), ...node.tick()];
+  assert.deepEqual(faultsTold(effects), []);
+  assert.ok(!ops(effects).includes('answer-gates'));
+  assert.ok(
+    effects.some(({ type }) => type === 'refused-writes'),
+    'others wait for it in vain',
+  );
+  // Its keys are back, as after a fencing that was called off.
+  const later = [...node.keys(), ...node.tick(), ...node.tick()];
+  assert.deepEqual(faultsTold(later), []);
+  assert.ok(!ops(later).includes('answer-gates'));
+  assert.match(node.array().trouble ?? '', /shut out while writes were on their way/);
+  // Stopped: nothing of it is left.
+  node.feed({ type: 'observed', array: ARRAY, observation: null });
+  assert.equal(node.array().refused, false);
+});
+
+test('a member that md has blocked is answered for only when its failure is agreed on', () => {
+  const node = Node.writing();
+  const effects = [...node.see(blockedLeg()), ...node.keys(), ...node.tick()];
+  assert.ok(!ops(effects).includes('answer-gates'));
+});
+
+test('a lost path is told without delay: no disk has refused anything', () => {
+  const node = Node.writing();
+  assert.deepEqual(faultsTold(node.feed({ type: 'observed', array: ARRAY, observation: lost(md(), LEG_B) })), [LEG_B]);
+});
+
+test('keys are put back only with a live grant, and with nothing on its way from before it had none', () => {
+  const node = Node.writing();
+  assert.equal(mayRegister(node.state, node.now), true, 'its grant never ended: a disk may have forgotten');
+  node.now = 2_000_000;
+  assert.equal(mayRegister(node.state, node.now), false, 'no grant');
+  node.feed({ type: 'grant', untilMs: 3_000_000 });
+  assert.equal(mayRegister(node.state, node.now), false, 'open over the gap: what was on its way may be so still');
+  node.see({ ...blockedLeg(), held: true });
+  assert.equal(mayRegister(node.state, node.now), false, 'a write waits at a gate');
+  node.see({ held: true });
+  assert.equal(mayRegister(node.state, node.now), true, 'drained');
+  node.feed({ type: 'leave' });
+  assert.equal(mayRegister(node.state, node.now), false);
+});
+
+test('an array of which nothing is known yet may have anything on its way', () => {
+  const node = new Node();
+  node.feed({ type: 'grant', untilMs: 1_000_000 }, { type: 'commit', record: mirror(), forgotten: false });
+  assert.equal(mayRegister(node.state, node.now), false);
+  node.feed({ type: 'observed', array: ARRAY, observation: null });
+  assert.equal(mayRegister(node.state, node.now), true);
+});
+
+test('a node that was without a grant looks for its keys again before it lets a write pass', () => {
+  const node = Node.holding();
+  node.keys();
+  node.see({ held: true });
+  node.now = 2_000_000;
+  node.feed({ type: 'grant', untilMs: 3_000_000 });
+  const record = node.array().record;
+  node.feed({ type: 'done', array: ARRAY, op: { op: 'open' }, error: null });
+  assert.deepEqual(ops(node.tick(1)), [], 'what it saw before it stood still says nothing');
+  assert.ok(record.writers.includes(2));
+  assert.deepEqual(ops(node.keys()), ['open']);
+});
+
+test('what was refused is answered never, though the leg that refused it has failed for all since: a resync may have undone the other', () => {
+  const node = Node.writing();
+  node.see(blockedLeg());
+  node.keys({ shutOut: true, usable: new Set() });
+  node.keys();
+  const record = withFaulty(newer(node.array().record, {}), LEG_A);
+  const effects = [
+    ...node.feed({ type: 'commit', record, forgotten: false }),
+    ...node.see({ ...md({ held: false }, LEG_A) }),
+    ...node.feed({ type: 'released', array: ARRAY, version: record.version }),
+    ...node.tick(),
+  ];
+  assert.ok(!ops(effects).includes('answer-gates'), ops(effects).join());
+});

@@ -1,0 +1,331 @@
+/**
+ * Everything that reads bytes of others is given bytes that nobody wrote: whole ones with bits turned, pieces cut out, doubled, put
+ * elsewhere or taken from another, and, where a checksum would hide what is behind it, with a checksum that fits again.
+ * It either understands them, and writes them again as the same, or says so in its own words: no other error, no endless work.
+ *
+ * MDMESH_FUZZ_RUNS: how many of each; the seed of a failure is printed with it.
+ */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { UsageFailure } from '../../src/cli/failure.ts';
+import { readInvitation, wordOf } from '../../src/cli/invitation.ts';
+import { readMdadmLine } from '../../src/cli/mdadm_line.ts';
+import { isClusterIps, parseClusterIps } from '../../src/config/clusterips.ts';
+import { parseConfig } from '../../src/config/parse.ts';
+import { GENESIS_HASH, lineOf, makeHead, makeLink, parseHead, parseLine } from '../../src/journal/chain.ts';
+import { readCheckpoint } from '../../src/journal/checkpoint.ts';
+import { markedRanges } from '../../src/md/marks.ts';
+import { decodeMeshHeaders, encodeMeshHeader, MESH_HEADER_BYTES } from '../../src/md/mesh_area.ts';
+import { decodeSuperblock, encodeSuperblock, SUPERBLOCK_MAGIC, superblockChecksum } from '../../src/md/superblock.ts';
+import { decodeUnverified, WireRefusal } from '../../src/wire/envelope.ts';
+import { mirror } from './arrays_fixture.ts';
+
+const numRuns = Number(process.env.MDMESH_FUZZ_RUNS ?? 400);
+const seed = Number(process.env.MDMESH_FUZZ_SEED ?? 1);
+const ROOT = join(import.meta.dirname, '../..');
+
+type Change =
+  | { how: 'flip'; at: number; bit: number }
+  | { how: 'set'; at: number; byte: number }
+  | { how: 'cut'; at: number; length: number }
+  | { how: 'insert'; at: number; bytes: Uint8Array }
+  | { how: 'copy'; from: number; to: number; length: number }
+  | { how: 'end'; at: number };
+
+/** Places are shares of the length. */
+const share = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true });
+const length = fc.integer({ min: 1, max: 64 });
+const change: fc.Arbitrary<Change> = fc.oneof(
+  fc.record({ how: fc.constant('flip' as const), at: share, bit: fc.integer({ min: 0, max: 7 }) }),
+  fc.record({ how: fc.constant('set' as const), at: share, byte: fc.constantFrom(0, 1, 0x7f, 0x80, 0xfe, 0xff) }),
+  fc.record({ how: fc.constant('cut' as const), at: share, length }),
+  fc.record({ how: fc.constant('insert' as const), at: share, bytes: fc.uint8Array({ minLength: 1, maxLength: 32 }) }),
+  fc.record({ how: fc.constant('copy' as const), from: share, to: share, length }),
+  fc.record({ how: fc.constant('end' as const), at: share }),
+);
+const changes = fc.array(change, { minLength: 1, maxLength: 6 });
+
+function changed(whole: Uint8Array, all: readonly Change[]): Uint8Array {
+  let bytes = Buffer.from(whole);
+  for (const each of all) {
+    const place = (at: number) => Math.floor(at * bytes.length);
+    switch (each.how) {
+      case 'flip':
+        if (bytes.length > 0) bytes[place(each.at)] = (bytes[place(each.at)] ?? 0) ^ (1 << each.bit);
+        break;
+      case 'set':
+        if (bytes.length > 0) bytes[place(each.at)] = each.byte;
+        break;
+      case 'cut':
+        bytes = Buffer.concat([bytes.subarray(0, place(each.at)), bytes.subarray(place(each.at) + each.length)]);
+        break;
+      case 'insert':
+        bytes = Buffer.concat([bytes.subarray(0, place(each.at)), each.bytes, bytes.subarray(place(each.at))]);
+        break;
+      case 'copy':
+        bytes = Buffer.concat([
+          bytes.subarray(0, place(each.to)),
+          bytes.subarray(place(each.from), place(each.from) + each.length),
+          bytes.subarray(place(each.to)),
+        ]);
+        break;
+      case 'end':
+        bytes = bytes.subarray(0, place(each.at));
+        break;
+    }
+  }
+  return Uint8Array.from(bytes);
+}
+
+/** @param own whether this error is the decoder's own word */
+function fuzz(
+  wholes: readonly Uint8Array[],
+  decode: (bytes: Uint8Array) => unknown,
+  own: (error: unknown) => boolean,
+): { understood: number; refused: number } {
+  const seen = { understood: 0, refused: 0 };
+  for (const whole of wholes) decode(whole);
+  fc.assert(
+    fc.property(fc.constantFrom(...wholes), changes, (whole, all) => {
+      try {
+        decode(changed(whole, all));
+        seen.understood += 1;
+      } catch (error) {
+        if (error instanceof assert.AssertionError || !own(error)) throw error;
+        seen.refused += 1;
+      }
+    }),
+    { numRuns, seed },
+  );
+  return seen;
+}
+
+const says = (start: string) => (error: unknown) => error instanceof Error && error.message.startsWith(start);
+const never = () => false;
+const text = (bytes: Uint8Array) => Buffer.from(bytes).toString('utf8');
+const bytesOf = (words: string) => Uint8Array.from(Buffer.from(words));
+
+function stockSuperblocks(): Uint8Array[] {
+  const dir = join(ROOT, 'test/fixtures/superblocks');
+  return readdirSync(dir)
+    .filter((file) => file.endsWith('.b64'))
+    .map((file) => {
+      const bytes = new Uint8Array(4096);
+      bytes.set(Buffer.from(readFileSync(join(dir, file), 'latin1'), 'base64'));
+      return bytes;
+    });
+}
+
+test('superblocks: also with a checksum that fits again', () => {
+  const again = (bytes: Uint8Array) => {
+    const decoded = decodeSuperblock(bytes, '/dev/sdx');
+    assert.deepEqual(decodeSuperblock(encodeSuperblock(decoded), '/dev/sdx'), decoded);
+  };
+  fuzz(stockSuperblocks(), again, says('member /dev/sdx: '));
+  const fitting = fuzz(
+    stockSuperblocks(),
+    (given) => {
+      const bytes = new Uint8Array(4096);
+      bytes.set(given.subarray(0, 4096));
+      const view = new DataView(bytes.buffer);
+      view.setUint32(0, SUPERBLOCK_MAGIC, true);
+      view.setUint32(4, 1, true);
+      const devices = view.getUint32(220, true);
+      view.setUint32(216, superblockChecksum(bytes, Math.min(devices, 1920)), true);
+      again(bytes);
+    },
+    says('member /dev/sdx: '),
+  );
+  assert.ok(fitting.understood > numRuns / 20, 'some are understood, so that the way back is tried');
+});
+
+test('mesh headers: torn ones are passed over, whole ones that make no sense are named', () => {
+  const header = { clusterUuid: mirror().uuid, clusterName: 'demo', record: mirror(), nodeSlots: 3 };
+  const wholes = [encodeMeshHeader(header, 7), encodeMeshHeader({ ...header, nodeSlots: 5 }, 8)];
+  const blank = new Uint8Array(MESH_HEADER_BYTES);
+  const read = (bytes: Uint8Array) => {
+    const found = decodeMeshHeaders(bytes, blank, '/dev/sdx');
+    if (found === null) return;
+    const { copy: _, ...rest } = found;
+    const { copy: __, ...again } = decodeMeshHeaders(encodeMeshHeader(rest.header, rest.sequence), blank) ?? {
+      copy: 0,
+    };
+    assert.deepEqual(again, rest);
+  };
+  fuzz(wholes, read, never);
+  // Only what is long is mostly text: the changes hit its beginning.
+  const short = wholes.map((bytes) => bytes.subarray(0, bytes.findLastIndex((byte) => byte !== 0) + 1));
+  fuzz(
+    short,
+    (given) => {
+      const bytes = new Uint8Array(MESH_HEADER_BYTES);
+      bytes.set(given.subarray(0, MESH_HEADER_BYTES));
+      const digest = createHash('sha256').update(bytes.subarray(0, 24)).update(bytes.subarray(56)).digest();
+      bytes.set(digest, 24);
+      read(bytes);
+    },
+    says('member /dev/sdx: '),
+  );
+});
+
+test('marks of a bitmap: stretches in order, within the array, however short the bits are', () => {
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 512 }),
+      fc.integer({ min: 8, max: 4096 }),
+      fc.integer({ min: 0, max: 1_000_000 }),
+      (bits, chunkSectors, totalSectors) => {
+        let end = -1;
+        for (const { loSector, hiSector } of markedRanges(bits, chunkSectors, totalSectors)) {
+          assert.ok(loSector > end && hiSector > loSector && hiSector <= totalSectors);
+          end = hiSector;
+        }
+      },
+    ),
+    { numRuns, seed },
+  );
+});
+
+test('journal lines: an entry or a head is read as it was written, or not at all', () => {
+  const link = makeLink(1, GENESIS_HASH, '2026-01-02T03:04:05.000Z', Buffer.from('envelope').toString('base64'));
+  const head = makeHead({
+    cursor: 9,
+    hash: link.hash,
+    first: link.hash,
+    base: 0,
+    tree: [link.hash],
+    streams: [{ origin: 1, bootNumber: 1, sequence: 9 }],
+    landmarks: [],
+  });
+  fuzz(
+    [link, head].map((each) => bytesOf(lineOf(each).trimEnd())),
+    (bytes) => {
+      const line = text(bytes);
+      for (const found of [parseLine(line), parseHead(line)]) {
+        if (found !== null) assert.equal(lineOf(found).trimEnd(), line);
+      }
+    },
+    never,
+  );
+});
+
+test('checkpoints: notes that are none are refused with words', () => {
+  const note =
+    'mdmesh/00000000-0000-4000-8000-000000000001/node/1/0123456789abcdef\n5\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n— mdmesh/00000000-0000-4000-8000-000000000001/node/1/0123456789abcdef AAAAAAAAAAAA\n';
+  fuzz(
+    [bytesOf(note)],
+    (bytes) => {
+      try {
+        readCheckpoint(text(bytes));
+      } catch (error) {
+        assert.equal(Object.getPrototypeOf(error), Error.prototype, String(error));
+      }
+    },
+    never,
+  );
+});
+
+test('configurations and lists of addresses: problems, never a throw', () => {
+  const example = readFileSync(join(ROOT, 'config/mdmesh.example.yaml'));
+  const list = bytesOf('10.0.0.1\n10.0.0.2 # two\n10.0.0.3\n');
+  fuzz(
+    [example, list],
+    (bytes) => {
+      const words = text(bytes);
+      const result = parseConfig(words, '/etc/mdmesh/mdmesh.yaml');
+      if ('problems' in result) assert.ok(result.problems.length > 0);
+      if (isClusterIps(words)) assert.ok(parseClusterIps(words).length > 0);
+    },
+    never,
+  );
+});
+
+test('invitations: also with a checksum that fits again', () => {
+  const node = (id: number) => ({ id, address: `10.0.0.${id}`, port: 7480, peerId: null });
+  const word = wordOf({ name: 'demo', uuid: mirror().uuid, nodes: [node(1), node(2), node(3)] });
+  const refused = (error: unknown) => error instanceof UsageFailure;
+  const again = (given: string) => {
+    const invitation = readInvitation(given);
+    assert.deepEqual(readInvitation(wordOf(invitation)), invitation);
+  };
+  fuzz([bytesOf(word)], (bytes) => again(text(bytes)), refused);
+  const [, body = ''] = word.split('.');
+  fuzz(
+    [Uint8Array.from(Buffer.from(body, 'base64url'))],
+    (bytes) => {
+      const changedBody = Buffer.from(bytes).toString('base64url');
+      again(`mdmesh1.${changedBody}.${sumIn(changedBody)}`);
+    },
+    refused,
+  );
+});
+
+/** A refusal names the checksum that would have fitted. */
+function sumIn(body: string): string {
+  try {
+    readInvitation(`mdmesh1.${body}.x`);
+  } catch (error) {
+    return /its checksum is (\S+), not x/.exec(String(error))?.[1] ?? '';
+  }
+  return '';
+}
+
+test('journaled envelopes: refused by name', () => {
+  const sealed = Buffer.from('a journaled envelope that is none, but long enough to be cut and doubled').toString(
+    'base64',
+  );
+  fuzz(
+    [bytesOf(sealed)],
+    (bytes) => {
+      try {
+        decodeUnverified(text(bytes));
+      } catch (error) {
+        assert.ok(error instanceof WireRefusal, String(error));
+      }
+    },
+    never,
+  );
+});
+
+test('mdadm command lines: whatever the words are, a line is one for the agent, one for mdadm, or a mistake', () => {
+  const word = fc.oneof(
+    fc.constantFrom(
+      '--manage',
+      '--fail',
+      '-f',
+      '--add',
+      '-a',
+      '--remove',
+      '-r',
+      '--re-add',
+      '--stop',
+      '-S',
+      '--grow',
+      '-G',
+    ),
+    fc.constantFrom(
+      '/dev/md0',
+      '/dev/sdb',
+      'failed',
+      'detached',
+      'missing',
+      '--detail',
+      '-D',
+      '--raid-devices=3',
+      '-n',
+      '2',
+    ),
+    fc.constantFrom('--size=max', '--wait', '-W', '--action=check', '--', '-', '--x=', '--replace', '--with', '--test'),
+    fc.string({ maxLength: 12 }),
+  );
+  fc.assert(
+    fc.property(fc.array(word, { maxLength: 8 }), (argv) => {
+      assert.equal(typeof readMdadmLine(argv).mode, 'string');
+    }),
+    { numRuns, seed },
+  );
+});

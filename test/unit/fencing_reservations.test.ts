@@ -1,0 +1,170 @@
+/** Keys on the members: who may put one there, when a disk is reserved, and when a node counts as shut out. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { NodeId } from '#src/arrays/record.ts';
+import { keyOf, nodeOfKey, Reservations, type ReservedMember } from '#src/fencing/index.ts';
+import { REGISTRANTS_ONLY } from '#src/md/driver.ts';
+import { SimulatedStorage } from '#src/md/simulated_storage.ts';
+
+const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
+const DISKS = ['sda', 'sdb'];
+const boot = (node: NodeId, number = 1) => `boot ${number} of ${node}`;
+
+/** The ways of several nodes to two disks. */
+class San {
+  readonly storage = new SimulatedStorage();
+  readonly may = new Map<NodeId, boolean>();
+  master: NodeId = 1;
+  /** Called before a key is taken off. */
+  meanwhile: () => void = () => undefined;
+
+  constructor() {
+    for (const disk of DISKS) this.storage.addDisk(disk, 8);
+  }
+
+  node(node: NodeId, kernelBoot = boot(node)): Reservations {
+    const { storage } = this;
+    this.may.set(node, true);
+    return new Reservations({
+      disks: {
+        readReservations: async (path) => storage.readReservations(path),
+        registerKey: async (path, key) => storage.registerKey(node, path, key),
+        reserve: async (path, key) => storage.reserve(node, path, key),
+        preemptKey: async (path, key, victim) => storage.preemptKey(node, path, key, victim),
+        clearReservations: async (path, key) => storage.clearReservations(node, path, key),
+      },
+      cluster: CLUSTER,
+      self: node,
+      kernelBoot,
+      mayRegister: () => this.may.get(node) === true,
+      leads: () => {
+        this.meanwhile();
+        return this.master === node;
+      },
+      after: () => () => undefined,
+    });
+  }
+
+  members(writers: readonly NodeId[] = [1, 2]): ReservedMember[] {
+    return DISKS.map((disk) => ({ member: disk, path: disk, written: true, writers }));
+  }
+
+  nodesOn(disk: string): (NodeId | null)[] {
+    return this.storage
+      .readReservations(disk)
+      .keys.map((key) => nodeOfKey(CLUSTER, key))
+      .sort();
+  }
+
+  /** Both nodes have their keys on both disks. */
+  static async reserved(): Promise<{ san: San; one: Reservations; two: Reservations }> {
+    const san = new San();
+    const [one, two] = [san.node(1), san.node(2)];
+    for (const each of [two, one]) await each.look(san.members());
+    return { san, one, two };
+  }
+}
+
+test('a key tells cluster and node, and each boot of a node has another one', () => {
+  const key = keyOf(CLUSTER, 13, boot(13));
+  assert.match(key, /^[0-9a-f]{16}$/);
+  assert.equal(nodeOfKey(CLUSTER, key), 13);
+  assert.equal(nodeOfKey('another cluster', key), null);
+  assert.equal(nodeOfKey(CLUSTER, '0000000000000001'), null);
+  assert.notEqual(key, keyOf(CLUSTER, 13, boot(13, 2)));
+});
+
+test('each node puts its key on every member, and the master reserves once every writer has', async () => {
+  const san = new San();
+  const [one, two] = [san.node(1), san.node(2)];
+  await one.look(san.members());
+  assert.equal(san.storage.readReservations('sda').holder, null, 'node 2 writes without a key still');
+  assert.equal(san.storage.mayWrite(2, 'sda'), true);
+  await two.look(san.members());
+  await one.look(san.members());
+  for (const disk of DISKS) {
+    assert.deepEqual(san.nodesOn(disk), [1, 2]);
+    const { type, holder } = san.storage.readReservations(disk);
+    assert.deepEqual({ type, holder }, { type: REGISTRANTS_ONLY, holder: one.key });
+    assert.equal(san.storage.mayWrite(3, disk), false);
+  }
+});
+
+test('a node that may not, puts no key back; and says that it is shut out', async () => {
+  const { san, one, two } = await San.reserved();
+  san.may.set(2, false);
+  await one.shutOut(2, san.members());
+  const seen = await two.look(san.members());
+  assert.deepEqual(san.nodesOn('sda'), [1]);
+  assert.deepEqual([...seen.states.values()], ['absent', 'absent']);
+  assert.deepEqual(seen.missed.toSorted(), DISKS);
+  assert.equal(two.isShutOut, true);
+  san.may.set(2, true);
+  await two.look(san.members());
+  assert.equal(two.isShutOut, false);
+  assert.deepEqual(san.nodesOn('sdb'), [1, 2]);
+});
+
+test('a node that never had a key there is not shut out: it has only just come', async () => {
+  const { san } = await San.reserved();
+  const three = san.node(3);
+  san.may.set(3, false);
+  await three.look(san.members());
+  assert.equal(three.isShutOut, false);
+  assert.equal(three.isUsable('sda'), false);
+});
+
+test('keys that a disk has forgotten are put back, and it is reserved only with all of them', async () => {
+  const { san, one, two } = await San.reserved();
+  san.storage.forgetReservations('sda');
+  const seen = await one.look(san.members());
+  assert.deepEqual(seen.renewed, ['sda']);
+  assert.equal(san.storage.mayWrite(2, 'sda'), true, 'a living writer is not shut out by haste');
+  await two.look(san.members());
+  await one.look(san.members());
+  assert.equal(san.storage.mayWrite(3, 'sda'), false);
+});
+
+test('who is shut out has no key left, of whatever boot, on any member', async () => {
+  const { san, one } = await San.reserved();
+  // Another way of the node to the disk, with the key of another boot.
+  san.storage.registerKey(22, 'sdb', keyOf(CLUSTER, 2, boot(2, 7)));
+  await one.shutOut(2, san.members());
+  for (const disk of DISKS) assert.deepEqual(san.nodesOn(disk), [1]);
+  assert.equal(san.storage.mayWrite(22, 'sdb'), false);
+});
+
+test('to shut a node out a disk is reserved that was not: without that it takes everybody’s writes', async () => {
+  const { san, one } = await San.reserved();
+  san.storage.forgetReservations('sdb');
+  await one.shutOut(2, san.members());
+  assert.equal(san.storage.mayWrite(2, 'sdb'), false);
+});
+
+test('nobody counts as shut out while a member is not seen, has no reservations, or does not answer', async () => {
+  const { san, one } = await San.reserved();
+  const [first, second] = san.members();
+  assert.ok(first && second);
+  await assert.rejects(one.shutOut(2, [first, { ...second, path: null }]), /sees no disk with member sdb/);
+  await one.shutOut(2, [first, { ...second, path: null, written: false }]);
+  san.storage.withoutReservations('sdb');
+  await assert.rejects(one.shutOut(2, san.members()), /sdb has no reservations/);
+  await assert.rejects(one.shutOut(2, []), /no member of any array is known/);
+});
+
+test('a master that is none any more shuts nobody out', async () => {
+  const { san, one } = await San.reserved();
+  san.meanwhile = () => {
+    san.master = 2;
+  };
+  await assert.rejects(one.shutOut(2, san.members()), /no longer the master/);
+  assert.deepEqual(san.nodesOn('sda'), [1, 2]);
+});
+
+test('disks that leave the cluster are anybody’s again, unless they are somebody else’s', async () => {
+  const { san, one } = await San.reserved();
+  await one.letGo(['sda']);
+  assert.equal(san.storage.mayWrite(9, 'sda'), true);
+  await san.node(3).letGo(['sdb']);
+  assert.equal(san.storage.mayWrite(9, 'sdb'), false);
+});
