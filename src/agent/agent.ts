@@ -27,7 +27,7 @@ import {
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import type { Config } from '../config/index.ts';
-import { usesReservations, whyNotReloaded } from '../config/index.ts';
+import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
   type DiskSummary,
@@ -765,7 +765,7 @@ export class Agent implements AgentFace {
     this.#goByLists();
     this.#watchLists();
     await this.#until(() => waitsFor(this.#roster) === null, LIST_PATIENCE_MS);
-    const changed = [...changesBetween(before, next), ...(isNewKey ? [`key ${identity.peerId}`] : [])];
+    const changed = [...takenUp(before, next), ...(isNewKey ? [`key ${identity.peerId}`] : [])];
     const waits = waitsFor(this.#roster);
     const said = changed.length === 0 ? 'nothing has changed' : `taken up: ${changed.join(', ')}`;
     this.parts.log.info({ changed, waits }, `reload: ${said}`);
@@ -2146,13 +2146,6 @@ function masterConfig({ arrays, timing }: Config, { agreed, pending }: RosterSta
     pathLoss,
     checks,
   };
-}
-
-/** The sections of the file that have changed, by name. */
-function changesBetween(before: Config, after: Config): string[] {
-  const sections = ['nodes', 'timing', 'fencing', 'arrays', 'log', 'key_file'] as const;
-  const of = (config: Config) => ({ ...config, key_file: config.keyFile });
-  return sections.filter((key) => JSON.stringify(of(before)[key]) !== JSON.stringify(of(after)[key]));
 }
 
 function wireSet({ version, disks, former }: QuorumSet): Extract<EventBody, { type: 'disk-lease' }>['set'] {

@@ -137,5 +137,5 @@ export { type LoadOptions, loadConfig } from './load.ts';
 export { type ParseOptions, type ParseResult, parseConfig } from './parse.ts';
 export { formatProblems } from './problems.ts';
 export { LAN, PROFILES, WAN } from './profiles.ts';
-export { usesReservations, whyNotReloaded } from './reload.ts';
+export { takenUp, usesReservations, whyNotReloaded } from './reload.ts';
 export { readToken } from './token_file.ts';

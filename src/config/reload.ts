@@ -46,6 +46,13 @@ export function whyNotReloaded(now: Config, next: Config): string[] {
   return problems;
 }
 
+/** The sections of the file that have changed and count from now on, by name; what `whyNotReloaded` refuses aside. */
+export function takenUp(before: Config, after: Config): string[] {
+  const sections = ['nodes', 'timing', 'fencing', 'arrays', 'log', 'key_file'] as const;
+  const of = (config: Config) => ({ ...config, key_file: config.keyFile });
+  return sections.filter((key) => JSON.stringify(of(before)[key]) !== JSON.stringify(of(after)[key]));
+}
+
 export function usesReservations({ fencing: { methods } }: Config): boolean {
   return methods.includes('reservation') || methods.includes('auto');
 }

@@ -189,3 +189,24 @@ for (const seed of seeds) {
     cluster.close();
   });
 }
+
+test('where disks decide the node list stays as it is while agents run; the rest of a file is taken up', async () => {
+  const { cluster, applications } = await writing({ seed: 1, ...MIRROR });
+  await formed(cluster, 2);
+  const [list, timing] = [cluster.file(1).nodes, cluster.file(1).timing];
+  for (const change of [{ nodes: list.slice(0, 1) }, { timing: { ...timing, holderMs: 1500 } }]) {
+    cluster.write([1], change);
+    const { ok, text } = await cluster.reload(1);
+    assert.equal(ok, false);
+    assert.match(text, /cannot become .* while disks decide .* run mdmesh node force-list on each/s);
+    cluster.write([1], { nodes: list, timing });
+  }
+  cluster.write([1, 2], { timing: { ...timing, failbackAfterMs: 20_000 } });
+  for (const node of [1, 2]) assert.match((await cluster.reload(node)).text, /^taken up: timing; node list 0 counts$/);
+  await writersGoOn(cluster, applications);
+  cluster.crash(1);
+  await watched(cluster, 'node 2 is master', () => cluster.masters().includes(2));
+  await watched(cluster, 'node 2 writes on', () => recordOn(cluster, 2).local?.held === false);
+  await stopAll(applications.slice(1));
+  cluster.close();
+});

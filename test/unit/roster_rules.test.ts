@@ -16,6 +16,7 @@ import {
   type StoredLists,
   waitsFor,
   whyNotAfter,
+  whyNotByDisks,
 } from '../../src/roster/index.ts';
 import { isSound, wishedList } from '../../src/wire/node_list.ts';
 
@@ -341,4 +342,36 @@ test('a first list of its own is given up for the followed master’s alone: oth
     FOUR.version,
     'a newcomer whose file was another one at its first start',
   );
+});
+
+test('where disks decide no list follows another one, and what to do instead is said', () => {
+  const begun = { agreed: THREE, pending: null, previous: null };
+  const proposes = (byDisks: boolean) => {
+    let state = rosterStart(1, wish([1, 2, 3, 4]), begun, 10_000, byDisks);
+    const inputs: RosterInput[] = [
+      { type: 'alive', nodes: [1, 2, 3, 4] },
+      ...[2, 3, 4].map((from): RosterInput => {
+        const word = { agreed: THREE, pending: null, wish: wish([1, 2, 3, 4]).digest, master: 1, term: 5 };
+        return { type: 'word', from, word };
+      }),
+      { type: 'master', node: 1, term: 5 },
+    ];
+    for (const input of inputs) state = rosterStep(state, input, 10_001).state;
+    return { stores: state.storing !== null, waits: waitsFor(state) ?? '' };
+  };
+  assert.equal(proposes(false).stores, true);
+  const { stores, waits } = proposes(true);
+  assert.equal(stores, false);
+  assert.match(
+    waits,
+    /1 key 1, 2 key 2, 3 key 3, .* cannot become .*4 key 4, .* while disks decide .*force-list on each/,
+  );
+  assert.match(whyNotByDisks(THREE, wish([1, 2, 3], LONGER)) ?? '', /voter 3000 ms\) cannot become .*voter 6000 ms/);
+  assert.equal(whyNotByDisks(THREE, wish([1, 2, 3])), null);
+});
+
+test('where disks decide no agent starts in the middle of a change of the list', () => {
+  const amid = { agreed: THREE, pending: FOUR, previous: null };
+  assert.throws(() => rosterStart(1, wish([1, 2, 3, 4]), amid, 10_000, true), /from 1 2 3 to 1 2 3 4.*quorum: nodes/);
+  rosterStart(1, wish([1, 2, 3, 4]), amid, 10_000);
 });
