@@ -1,7 +1,7 @@
 /**
  * `mdmesh node force-list`: the node list in this node's file counts from its next start, whatever was agreed on. For a cluster that has
- * lost a majority of its nodes for good, and nothing else: nobody checks that those who are left out have stopped. So it is asked
- * for twice, and only where no agent runs.
+ * lost a majority of its nodes for good, and for one whose disks decide: nobody checks that those who are left out have stopped, or
+ * that all others are told the same. So it is asked for twice, and only where no agent runs.
  */
 import { join } from 'node:path';
 import { AgentAbsent } from './agent_client.ts';

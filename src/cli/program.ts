@@ -589,8 +589,8 @@ ${examples('mdmesh top', 'mdmesh top --once', "mdmesh top --json | jq '.events[]
     .addHelpText(
       'after',
       `
-For a cluster that has lost a majority of its nodes for good, and for nothing else: on each node that is left, with the same file, while
-no agent runs. Every other change of the list goes by mdmesh reload.
+For a cluster that has lost a majority of its nodes for good: on each node that is left, with the same file, while no agent runs. And for
+a change of the list where disks decide (quorum: disks): on all nodes, with the agents of all stopped. Every other one goes by mdmesh reload.
 ${examples('mdmesh node force-list')}`,
     )
     .action(
