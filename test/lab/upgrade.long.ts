@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
@@ -28,6 +29,9 @@ function built(name: string): string {
     { cwd: projectDir, env: { ...process.env, MDMESH_BUILD: name }, encoding: 'utf8' },
   );
   assert.equal(status, 0, stderr);
+  const node = join(directory, 'node');
+  rmSync(node, { force: true });
+  symlinkSync(process.execPath, node);
   return join(directory, 'mdmesh');
 }
 
