@@ -138,12 +138,11 @@ test('nodes, keys and timings of a cluster that writes', {
       await writers.start(three);
       await cluster.stopAgent(4);
       await counts(three, three);
+      const refused = async () => (await cluster.status(1)).counters.dialsRefused ?? 0;
+      const before = await refused();
       await cluster.startAgent(4);
-      await cluster.until(
-        'it is turned away',
-        30_000,
-        async () => ((await cluster.status(1)).counters.dialsRefused ?? 0) > 0,
-      );
+      await cluster.until('the agent of node 4 answers', 120_000, () => cluster.status(4));
+      await cluster.until('it is turned away', 30_000, async () => (await refused()) > before);
       assert.equal((await cluster.status(4)).lease.grantLeftMs, 0);
       await proveWhole(cluster, writers, three);
     },
