@@ -716,9 +716,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const { windows } = array;
     if (windows?.since === copy.since && mayWait && now < state.grantUntilMs) {
-      // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold.
+      // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold. With a bitmap
+      // a resync begins at 0, as its windows do: what lies before the checkpoint is not marked.
       const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
-      const fromSector = started ? (reached ?? copy.fromSector) : copy.fromSector;
+      const marks = copy.kind === 'resync' && byBitmap(observation, copy);
+      const fromSector = marks ? windows.doneSector : started ? (reached ?? copy.fromSector) : copy.fromSector;
       const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
       if (windows.allowedSector > windows.doneSector && (!byBitmap(observation, copy) || isMarked(array, copy))) {
         const order: CopyOrder = { kind: copy.kind, fromSector, toSector };

@@ -202,9 +202,18 @@ test('before its first window the copier marks what may differ; others hold from
   node.held(1);
   assert.deepEqual(node.busy, {
     op: 'start-copy',
-    copy: { kind: 'resync', fromSector: 4096, toSector: null },
+    copy: { kind: 'resync', fromSector: 0, toSector: null },
     since: 5,
   });
+});
+
+test('a resync that goes on behind a checkpoint begins at 0 where md has a bitmap, however far its first window reaches', () => {
+  const { node } = copier({}, marked(2, 5, null, { fromSector: 400_000 }));
+  node.did(md({ bitmap: KEPT, resyncStartSector: 400_000 }), [{ loSector: 0, hiSector: 1_000_000 }]);
+  node.held(1);
+  const start = node.busy;
+  assert.ok(start?.op === 'start-copy' && start.copy.toSector !== null);
+  assert.ok(start.copy.fromSector === 0 && start.copy.toSector < 400_000, JSON.stringify(start.copy));
 });
 
 test('a full resync marks everything behind the checkpoint', () => {
