@@ -84,6 +84,7 @@ import {
   isSound,
   newestOf,
   open,
+  openEnded,
   publicKeyOfPeerId,
   seal,
   staleTerm,
@@ -1665,16 +1666,8 @@ export class Agent implements AgentFace {
     try {
       return await this.#open(bytes);
     } catch (error) {
-      const { ended } = this.#roster.agreed;
-      const keys = (node: NodeId): PublicKey[] =>
-        ended.filter((key) => key.node === node).map(({ peerId }) => this.#publicKey(peerId));
-      const event = await open(bytes, keys, this.parts.config.cluster.uuid).catch(() => null);
-      const inTime = ended.some(
-        ({ node, bootNumber, sequence }) =>
-          event?.origin === node &&
-          (event.bootNumber < bootNumber || (event.bootNumber === bootNumber && event.sequence <= sequence)),
-      );
-      if (event === null || !inTime) throw error;
+      const event = await openEnded(bytes, this.#roster.agreed.ended, this.parts.config.cluster.uuid);
+      if (event === null) throw error;
       return event;
     }
   }

@@ -6,7 +6,7 @@ import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain
 import { isCosigned, nameOfNode, openWithAny, placeOf } from '../journal/checkpoint.ts';
 import { ownerOfTerm, votesLacking } from '../lease/index.ts';
 import { idsOf } from '../roster/index.ts';
-import { open, publicKeyOfPeerId } from '../wire/index.ts';
+import { open, openEnded, publicKeyOfPeerId } from '../wire/index.ts';
 import type { CommitKind, Event } from '../wire/messages.ts';
 import { keysIn } from './former_lists.ts';
 import type { AuditedCluster, Finding } from './index.ts';
@@ -133,14 +133,8 @@ export class Checker {
       const event = await open(bytes, (node) => this.#formerKeys.get(node) ?? [], uuid).catch(() => null);
       if (event === null) throw error;
       if (isVote) return event;
+      if ((await openEnded(bytes, ended, uuid)) !== null) return event;
       const { origin, bootNumber, sequence } = event;
-      // Of several ended keys of one node, any that was in time will do: which of them signed is in the bytes, and was checked.
-      const isInTime = ended.some(
-        (end) =>
-          end.node === origin &&
-          (bootNumber < end.bootNumber || (bootNumber === end.bootNumber && sequence <= end.sequence)),
-      );
-      if (isInTime) return event;
       throw new Error(
         `event of node ${origin} (boot ${bootNumber}, ${sequence}) signed after that key was taken off the list`,
       );
