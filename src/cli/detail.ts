@@ -35,7 +35,7 @@ export async function detail(context: Context, name: string, options: DetailOpti
   return { clean: 0, degraded: 1, failed: 2 }[conditionOf(array.record)];
 }
 
-/** `mdadm --detail --export`: for shells and udev. Member names without their first letter, as mdadm has them. */
+/** `mdadm --detail --export`: for shells and udev. */
 function exportText({ record, local, paths }: ArrayStatus): string {
   const lines = [
     `MD_LEVEL=${record.level}`,
@@ -48,7 +48,7 @@ function exportText({ record, local, paths }: ArrayStatus): string {
     const path = paths[member.uuid];
     const state = memberState(member, local);
     if (path === undefined || state === 'missing') continue;
-    const name = `ev_${path.replace(/^\/dev\//, '').replaceAll(/[^A-Za-z0-9]/g, '_')}`;
+    const name = `dev_${path.replace(/^\/dev\//, '').replaceAll(/[^A-Za-z0-9]/g, '_')}`;
     const role = state === 'in-sync' || state === 'rebuilding' ? member.slot : null;
     lines.push(`MD_DEVICE_${name}_ROLE=${role ?? 'spare'}`, `MD_DEVICE_${name}_DEV=${path}`);
   }

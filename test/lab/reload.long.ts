@@ -149,13 +149,21 @@ test('nodes, keys and timings of a cluster that writes', {
   );
 
   await chapter(
-    'journals of before, of a node that has left and under a key that was changed, are proved',
+    'journals of before, of a node that has left and under a key that was changed, are proved; what it signed since is not',
     async () => {
       for (const node of cluster.nodes) await cluster.stopAgent(node);
-      const places = cluster.nodes.map((node) => `${node}=${join(cluster.folder(node), 'state')}`).join(' ');
-      const { rc, out } = await cluster.mdmesh(1, `audit verify ${places}`);
+      const verified = (nodes: readonly NodeId[]) => {
+        const places = nodes.map((node) => `${node}=${join(cluster.folder(node), 'state')}`).join(' ');
+        return cluster.mdmesh(1, `audit verify ${places}`);
+      };
+      const { rc, out } = await verified(three);
       assert.notEqual(rc, 1, out);
       assert.doesNotMatch(out, /BROKEN/);
+      const withLeft = await verified(cluster.nodes);
+      assert.equal(withLeft.rc, 1);
+      const broken = withLeft.out.split('\n').filter((line) => line.includes('BROKEN'));
+      assert.ok(broken.length > 0, withLeft.out);
+      for (const line of broken) assert.match(line, /event of node 4 \(boot 2, \d+\) signed after that key was taken/);
     },
   );
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { findJournals } from '#src/audit/journals.ts';
 import { verifyJournals } from '#src/audit/verify.ts';
+import { ownerOfTerm } from '#src/lease/index.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
 import { assertWhole, recordOn, startedOn, stopAll, watched, watchedPass, writersGoOn, writing } from './afternoon.ts';
 import { CLUSTER_UUID, type SimCluster } from './cluster.ts';
@@ -206,6 +207,7 @@ test('where disks decide the node list stays as it is while agents run; the rest
   await writersGoOn(cluster, applications);
   cluster.crash(1);
   await watched(cluster, 'node 2 is master', () => cluster.masters().includes(2));
+  assert.equal(ownerOfTerm(cluster.status(2)?.lease.term ?? 0), 2, 'in a term of its own, as ever');
   await watched(cluster, 'node 2 writes on', () => recordOn(cluster, 2).local?.held === false);
   await stopAll(applications.slice(1));
   cluster.close();

@@ -97,6 +97,18 @@ test('what a node signed while it was on the list stays proved; what it signs la
   cluster.write([1, 2], { nodes: lists(cluster, [1, 2]) });
   await reloadAll(cluster, [1, 2]);
   await counts(cluster, [1, 2], [1, 2]);
+  // All that node 1 has of it, last event first: told once more now, each is a stranger's.
+  const refused = () => cluster.status(1)?.counters.refused ?? 0;
+  const told = cluster
+    .journal(1)
+    .read(0, 10_000)
+    .entries.filter(({ event }) => event.origin === 3);
+  assert.ok(told.length > 0);
+  for (const { sealed } of told.reverse().slice(0, 3)) {
+    const before = refused();
+    cluster.agent(2)?.parts.net.send(1, { room: 'arrays', message: { kind: 'event', event: sealed } });
+    await watched(cluster, 'it is refused', () => refused() > before);
+  }
   await watchedPass(cluster, 60_000);
   const places = writeJournals(cluster, mkdtempSync(join(tmpdir(), 'mdmesh-reload-')));
   const where = [...places.values()];

@@ -576,7 +576,7 @@ test('--detail --scan, --brief and --export: the cluster’s arrays in mdadm’s
   assert.equal(line.out, scan.out);
   const exported = await h.run(['--detail', '--export', '/dev/md0']);
   assert.match(exported.out, /^MD_LEVEL=raid1\nMD_DEVICES=2\nMD_METADATA=1\.2\nMD_UUID=/);
-  assert.match(exported.out, /^MD_DEVICE_ev_ubdb_ROLE=[0-9]+\nMD_DEVICE_ev_ubdb_DEV=\/dev\/ubdb$/m);
+  assert.match(exported.out, /^MD_DEVICE_dev_ubdb_ROLE=[0-9]+\nMD_DEVICE_dev_ubdb_DEV=\/dev\/ubdb$/m);
   assert.equal(exported.code, 0);
 });
 
