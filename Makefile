@@ -87,6 +87,10 @@ lab: build ## every story on real kernels, also those that make test has no time
 soak: build ## seeded rounds of failures on real kernels (needs root); SEED=, ROUNDS= (42; hundreds take hours)
 	$(NODE) test/lab/soak.ts
 
+.PHONY: history
+history: build ## random faults under readers and writers of the same blocks, judged for lost, stale, torn values (needs root); SEED=, ROUNDS= (20)
+	$(NODE) test/lab/history.ts
+
 .PHONY: sim
 sim: install ## simulated clusters among faults: SEED= (7, 3,5 or 1-100), NODES=, HOURS= (0.05 each), FAULTS=; replays exactly
 	@SEED='$(SEED)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' $(NODE) --no-warnings test/sim/run.ts

@@ -15,11 +15,13 @@
 #include "clock.h"
 #include "disk_io.h"
 #include "dm_ioctl.h"
+#include "ed25519.h"
 #include "guard.h"
 #include "lane.h"
 #include "md_ioctl.h"
 #include "md_sysfs.h"
 #include "notify.h"
+#include "privileges.h"
 #include "reservation.h"
 
 namespace {
@@ -148,6 +150,13 @@ std::vector<std::string> texts_at(const Napi::CallbackInfo& info, std::size_t at
   return texts;
 }
 
+Napi::Uint8Array bytes_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
+  if (!info[at].IsTypedArray() || info[at].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    throw Napi::TypeError::New(info.Env(), std::string(name) + ": a Uint8Array is needed");
+  }
+  return info[at].As<Napi::Uint8Array>();
+}
+
 Napi::Function function_at(const Napi::CallbackInfo& info, std::size_t at, const char* name) {
   if (!info[at].IsFunction()) throw Napi::TypeError::New(info.Env(), std::string(name) + ": a function is needed");
   return info[at].As<Napi::Function>();
@@ -244,16 +253,21 @@ class Addon : public Napi::Addon<Addon> {
     const auto env = info.Env();
     const auto path = text_at(info, 0, "path");
     const std::uint64_t offset_bytes = whole_at(info, 1, "offsetBytes");
-    if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-      throw Napi::TypeError::New(env, "bytes: a Uint8Array is needed");
-    }
-    const auto source = info[2].As<Napi::Uint8Array>();
+    const auto source = bytes_at(info, 2, "bytes");
     std::vector<mdmesh::DiskWrite> writes;
     writes.push_back({path, offset_bytes, mdmesh::AlignedBuffer(source.ByteLength())});
     if (source.ByteLength() > 0) std::memcpy(writes[0].bytes.bytes(), source.Data(), source.ByteLength());
     const Pending pending(env, mailbox_);
     own_blocks_.write(std::move(writes), [pending](std::vector<Outcome> outcomes) { pending.settle(outcomes.at(0)); });
     return pending.promise();
+  }
+
+  Napi::Value verify_ed25519(const Napi::CallbackInfo& info) {
+    const auto key = bytes_at(info, 0, "key");
+    const auto message = bytes_at(info, 1, "message");
+    const auto signature = bytes_at(info, 2, "signature");
+    const bool sound = key.ByteLength() == mdmesh::kEd25519KeyBytes && signature.ByteLength() == mdmesh::kEd25519SignatureBytes;
+    return Napi::Boolean::New(info.Env(), sound && mdmesh::verify_ed25519(key.Data(), message.Data(), message.ByteLength(), signature.Data()));
   }
 
   Napi::Value device_size(const Napi::CallbackInfo& info) {
@@ -380,6 +394,33 @@ class Addon : public Napi::Addon<Addon> {
       pending.settle(mdmesh::preempt_and_abort(path, key, victim));
     });
     return pending.promise();
+  }
+
+  Napi::Value privileges(const Napi::CallbackInfo& info) {
+    const auto env = info.Env();
+    mdmesh::Privileges found;
+    throw_if(env, mdmesh::read_privileges(found));
+    const auto names = [env](std::uint64_t set) {
+      const auto texts = mdmesh::capability_names(set);
+      auto array = Napi::Array::New(env, texts.size());
+      for (std::uint32_t i = 0; i < texts.size(); i++) array.Set(i, texts[i]);
+      return array;
+    };
+    auto object = Napi::Object::New(env);
+    object.Set("effective", names(found.effective));
+    object.Set("permitted", names(found.permitted));
+    object.Set("noNewPrivileges", found.no_new_privileges);
+    return object;
+  }
+
+  void restrict_privileges(const Napi::CallbackInfo& info) {
+    std::uint64_t keep = 0;
+    for (const auto& name : texts_at(info, 0, "keep")) {
+      const int number = mdmesh::capability_number(name);
+      if (number < 0) throw Napi::RangeError::New(info.Env(), "keep: " + name + " is no capability");
+      keep |= std::uint64_t{1} << number;
+    }
+    throw_if(info.Env(), mdmesh::restrict_privileges(keep, info[1].ToBoolean().Value()));
   }
 
   Napi::Value sd_notify(const Napi::CallbackInfo& info) {
@@ -798,7 +839,10 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("reserve", &Addon::with_key<mdmesh::reserve>),
                            InstanceMethod("preemptAndAbort", &Addon::preempt_and_abort),
                            InstanceMethod("clearReservations", &Addon::with_key<mdmesh::clear_reservations>),
+                           InstanceMethod("privileges", &Addon::privileges),
+                           InstanceMethod("restrictPrivileges", &Addon::restrict_privileges),
                            InstanceMethod("sdNotify", &Addon::sd_notify),
+                           InstanceMethod("verifyEd25519", &Addon::verify_ed25519),
                            InstanceMethod("startGuard", &Addon::start_guard),
                        });
   // Registered after the mailbox's own hook, hence run before it: nobody posts into a function that is gone.

@@ -10,6 +10,8 @@ case $(uname -m) in
 esac
 runtime=$modules/node-linux-$arch
 [ -x "$runtime/bin/node" ] || { echo "build.sh: $runtime/bin/node is missing; run npm ci first" >&2; exit 1; }
+echo '#include <sodium.h>' | "${CXX:-g++}" -E -x c++ - > /dev/null 2>&1 ||
+  { echo "build.sh: there is no sodium.h; run make packages as root, or install libsodium-dev" >&2; exit 1; }
 # gyp evaluates commands with whatever `node` is first in the path.
 PATH=$runtime/bin:$PATH
 export PATH

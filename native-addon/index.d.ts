@@ -55,10 +55,29 @@ export interface NativeAddon {
   preemptAndAbort(path: string, key: string, victim: string): Promise<void>;
   /** Takes all registrations away. */
   clearReservations(path: string, key: string): Promise<void>;
+  /**
+   * Ed25519 by libsodium, which is faster than the runtime's own and takes less: a raw key of 32 bytes and a signature of 64 that it
+   * takes, `node:crypto` takes. Anything of another length is false.
+   */
+  verifyEd25519(key: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean;
+  /** Of the calling thread, by the names of capabilities(7). */
+  privileges(): NativePrivileges;
+  /**
+   * Every thread of the process, now and later, keeps no capability but these; once a process. `forGood`: no way back, also not by
+   * starting a program (permitted and bounding set, PR_SET_NO_NEW_PRIVS). Otherwise the effective set alone shrinks, and programs
+   * that are started get what they would have got before. Throws `EAGAIN` when some thread did not take part; the others did.
+   */
+  restrictPrivileges(keep: readonly string[], forGood: boolean): void;
   /** sd_notify(3), e.g. `READY=1`. False: not started by systemd, or not taken. */
   sdNotify(state: string): boolean;
   /** One a process (`EEXIST`). */
   startGuard(onEvent: (event: NativeGuardEvent) => void, options?: NativeGuardOptions): NativeGuard;
+}
+
+export interface NativePrivileges {
+  effective: string[];
+  permitted: string[];
+  noNewPrivileges: boolean;
 }
 
 export interface NativeReservations {

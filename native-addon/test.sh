@@ -15,7 +15,7 @@ for sanitizer in ${*:-address,undefined thread}; do
   echo "== -fsanitize=$sanitizer"
   # shellcheck disable=SC2086
   ${CXX:-g++} -std=gnu++20 -Wall -Wextra -Werror -O1 -g -fno-omit-frame-pointer -fsanitize="$sanitizer" -fno-sanitize-recover=all \
-    -D_FILE_OFFSET_BITS=64 $sources "$addon/../test/native/guard_test.cc" -o "$program" -pthread
+    -D_FILE_OFFSET_BITS=64 $sources "$addon/../test/native/guard_test.cc" -o "$program" -l:libsodium.a -pthread
   # shellcheck disable=SC2086
   TSAN_OPTIONS=halt_on_error=1 timeout 120 $plain_layout "$program"
 done

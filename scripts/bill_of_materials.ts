@@ -1,4 +1,4 @@
-/** The CycloneDX document of the program (ECMA-424): what is inside, by package URL, with the checksums of the lock file. */
+/** The CycloneDX document of the program (ECMA-424): what is inside, by package URL, with checksums: the lock file's, and a library's own. */
 import { Enums, Models, Serialize, Spec } from '@cyclonedx/cyclonedx-library';
 import { PackageURL } from 'packageurl-js';
 import { VERSION } from '../src/version.ts';
@@ -33,9 +33,9 @@ export function billOfMaterials(packages: readonly ShippedPackage[], digest: str
   return `${serializer.serialize(bom, { sortLists: true, space: 1 })}\n`;
 }
 
-function componentOf({ name, version, licence, homepage, integrity }: ShippedPackage): Models.Component {
+function componentOf({ name, version, licence, homepage, integrity, purl: own }: ShippedPackage): Models.Component {
   const [scope, bare] = name.startsWith('@') ? name.split('/') : [undefined, name];
-  const purl = new PackageURL('npm', scope, bare ?? name, version, undefined, undefined).toString();
+  const purl = own ?? new PackageURL('npm', scope, bare ?? name, version, undefined, undefined).toString();
   const component = new Models.Component(Enums.ComponentType.Library, bare ?? name, {
     version,
     purl,

@@ -1,4 +1,6 @@
-/** The packages that went into the program, by what the bundler took, and their licences. */
+/** The packages that went into the program, by what the bundler took, and what is compiled into the addon; and their licences. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Metafile } from 'esbuild';
@@ -13,6 +15,10 @@ export interface ShippedPackage {
   integrity: string | null;
   author: string | null;
   directory: string;
+  /** Package URL of what is not npm's. */
+  purl?: string;
+  /** Where no file of it says so. */
+  words?: string;
 }
 
 /** Compiled into the addon: the bundler does not see it. */
@@ -31,6 +37,44 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
 MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE
 FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
 CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.`;
+
+/** https://spdx.org/licenses/ISC */
+const ISC = `Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted, provided
+that the above copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES
+OF MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR
+ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS
+ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.`;
+
+/** The library that is linked into the addon, as it stands on the machine that builds: the system's package. */
+function libsodium(): ShippedPackage {
+  const library = execFileSync('g++', ['-print-file-name=libsodium.a'], { encoding: 'utf8' }).trim();
+  const version = execFileSync('g++', ['-include', 'sodium/version.h', '-E', '-x', 'c++', '-dM', '/dev/null'], {
+    encoding: 'utf8',
+  });
+  const [, upstream] = /SODIUM_VERSION_STRING "([^"]+)"/.exec(version) ?? [];
+  if (upstream === undefined) throw new Error('sodium/version.h: says no version');
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg's, not JavaScript's
+  const debian = spawnSync('dpkg-query', ['-W', '-f=${Version} ${Architecture}', 'libsodium-dev'], {
+    encoding: 'utf8',
+  });
+  const [packaged, architecture] = debian.status === 0 ? debian.stdout.split(' ') : [];
+  return {
+    name: 'libsodium',
+    version: packaged ?? upstream,
+    licence: 'ISC',
+    homepage: 'https://libsodium.org',
+    integrity: `sha512-${createHash('sha512').update(readFileSync(library)).digest('base64')}`,
+    author: 'Frank Denis, 2013-2017',
+    directory: library,
+    purl:
+      packaged === undefined
+        ? `pkg:generic/libsodium@${upstream}`
+        : `pkg:deb/debian/libsodium-dev@${encodeURIComponent(packaged)}?arch=${architecture}`,
+    words: ISC,
+  };
+}
 
 /** Sorted by name and version, each once: npm lays the same one in several places. The runtime is one of them. */
 export function packagesIn(metafile: Metafile): ShippedPackage[] {
@@ -59,9 +103,10 @@ export function packagesIn(metafile: Metafile): ShippedPackage[] {
       directory,
     };
   });
+  const all: ShippedPackage[] = [...found, libsodium()];
   const key = ({ name, version }: ShippedPackage) => `${name}@${version}`;
   // The set of directories has no order of its own: which of several is taken must not depend on it.
-  const ordered = found.sort((a, b) => (`${key(a)} ${a.directory}` < `${key(b)} ${b.directory}` ? -1 : 1));
+  const ordered = all.sort((a, b) => (`${key(a)} ${a.directory}` < `${key(b)} ${b.directory}` ? -1 : 1));
   return ordered.filter((each, index) => index === 0 || key(each) !== key(ordered[index - 1] ?? each));
 }
 
@@ -73,6 +118,7 @@ export function licences(packages: readonly ShippedPackage[]): string {
   const line = '='.repeat(100);
   const sections = packages.map((each) => {
     const title = `${line}\n${each.name} ${each.version} (${each.licence})\n${line}\n\n`;
+    if (each.words !== undefined) return `${title}Copyright (c) ${each.author}\n\n${each.words}\n`;
     const texts = licenceFiles(each.directory).map((file) => readFileSync(join(each.directory, file), 'utf8').trim());
     if (texts.length > 0) return `${title}${texts.join('\n\n')}\n`;
     if (each.licence.split(' OR ').includes('Apache-2.0')) {

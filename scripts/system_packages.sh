@@ -3,13 +3,13 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
-# program:package
-wanted="dh:debhelper lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish g++:g++ make:make python3:python3 curl:curl linux.uml:user-mode-linux modprobe:kmod ip:iproute2 mdadm:mdadm dmsetup:dmsetup iscsiadm:open-iscsi chromium:chromium promtool:prometheus spin:spin"
+# program or header:package
+wanted="dh:debhelper lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish g++:g++ make:make python3:python3 sodium.h:libsodium-dev curl:curl linux.uml:user-mode-linux modprobe:kmod ip:iproute2 mdadm:mdadm dmsetup:dmsetup iscsiadm:open-iscsi chromium:chromium promtool:prometheus spin:spin"
 
 missing() {
   local pair
   for pair in $wanted; do
-    command -v "${pair%%:*}" > /dev/null || echo "${pair#*:}"
+    command -v "${pair%%:*}" > /dev/null || [ -e "/usr/include/${pair%%:*}" ] || echo "${pair#*:}"
   done
 }
 

@@ -12,9 +12,11 @@ import { createFencing } from './fencing/index.ts';
 import { type Journal, Notary, openJournal } from './journal/index.ts';
 import { createLog, logForm } from './log.ts';
 import type { MdDriver } from './md/driver.ts';
+import type { NativeAddon } from './md/native.ts';
 import { createNet } from './net/index.ts';
 import { withAddon } from './one_binary.ts';
 import type { ApiLog } from './outlets/index.ts';
+import { keptPrivileges } from './privileges.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
@@ -44,12 +46,22 @@ function goFirst(): void {
   setFlagsFromString('--no-flush-bytecode');
 }
 
-async function buildDriver(config: Config): Promise<MdDriver> {
+async function buildDriver(config: Config): Promise<{ driver: MdDriver; native: NativeAddon }> {
   const { realDriver } = await import('./md/real.ts');
   const { loadNative } = await import('./md/native.ts');
   const native = withAddon(loadNative);
   timers.alarm = (rings) => native.alarm(rings);
-  return realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native });
+  return { driver: await realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native }), native };
+}
+
+/** Where it fails, the agent has what it was started with, and `mdmesh doctor` says so. */
+function giveUpPrivileges(config: Config, native: NativeAddon, log: ApiLog): void {
+  const { capabilities, forGood } = keptPrivileges(config);
+  try {
+    native.restrictPrivileges(capabilities, forGood);
+  } catch (error) {
+    log.warn({ err: error }, 'privileges that the agent does not need could not be given up');
+  }
 }
 
 /** null: nobody is told anything; nothing is loaded for it either. */
@@ -86,7 +98,7 @@ export async function runAgent(configFile: string): Promise<number> {
   });
   const identity = await loadIdentity(config.keyFile);
   const files = await openStateFiles(config.stateDir);
-  const [driver, journal] = await Promise.all([
+  const [{ driver, native }, journal] = await Promise.all([
     buildDriver(config),
     openJournal({
       dir: config.stateDir,
@@ -99,6 +111,8 @@ export async function runAgent(configFile: string): Promise<number> {
       log: (level, text) => log[level](text),
     }),
   ]);
+  // Before the network is listened to; and before anything is written, so that a state directory of somebody else is noticed now.
+  giveUpPrivileges(config, native, log);
   const own = journal.vector().filter((cursor) => cursor.origin === config.self);
   const bootNumber = await files.nextBootNumber(Math.max(0, ...own.map((cursor) => cursor.bootNumber)) + 1);
   const boot = { boot: randomUUID(), bootNumber };
@@ -130,6 +144,7 @@ export async function runAgent(configFile: string): Promise<number> {
     uuid: () => randomUUID(),
     log,
     version: VERSION,
+    privileges: native.privileges(),
   });
   const notary = new Notary({
     journal,

@@ -28,6 +28,7 @@ import { type ArrayRecord, compareVersions, type NodeId, type Version } from '..
 import { copySectors } from '../arrays/windows.ts';
 import type { Config } from '../config/index.ts';
 import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
+import { textOf } from '../error_text.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
   type DiskSummary,
@@ -254,6 +255,11 @@ export class Agent implements AgentFace {
 
   get term(): number {
     return leaseSummary(this.#lease).term;
+  }
+
+  /** As the core has it: for those who judge a simulation. */
+  get lease(): LeaseState {
+    return this.#lease;
   }
 
   now(): number {
@@ -881,8 +887,6 @@ export class Agent implements AgentFace {
         break;
       case 'note':
         this.parts.log.info({ note: effect.name, term: this.term }, `lease: ${effect.text}`);
-        if (effect.name === 'duplicate-id')
-          this.notice('DuplicateId', 'critical', `node/${this.self}`, { why: effect.text });
         break;
     }
   }
@@ -959,7 +963,8 @@ export class Agent implements AgentFace {
       }
       case 'window-held': {
         const { array, since, sequence } = effect;
-        this.toNode(effect.to, { kind: 'window-held', array, since, sequence });
+        const writes = driver.writesEnded(effect.md);
+        this.toNode(effect.to, { kind: 'window-held', array, since, sequence, writes });
         break;
       }
       case 'extend':
@@ -1666,7 +1671,7 @@ export class Agent implements AgentFace {
     try {
       return await this.#open(bytes);
     } catch (error) {
-      const event = await openEnded(bytes, this.#roster.agreed.ended, this.parts.config.cluster.uuid);
+      const event = openEnded(bytes, this.#roster.agreed.ended, this.parts.config.cluster.uuid);
       if (event === null) throw error;
       return event;
     }
@@ -1828,8 +1833,8 @@ export class Agent implements AgentFace {
         break;
       }
       case 'window-held': {
-        const { array, since, sequence } = message;
-        this.#feedLocal({ type: 'window-held', from, array, since, sequence });
+        const { array, since, sequence, writes } = message;
+        this.#feedLocal({ type: 'window-held', from, array, since, sequence, writes });
         break;
       }
       case 'progress': {
@@ -1952,7 +1957,7 @@ export class Agent implements AgentFace {
   }
 
   status(): Status {
-    const { config, net, journal, driver, version } = this.parts;
+    const { config, net, journal, driver, version, privileges } = this.parts;
     const now = this.now();
     const lease = leaseSummary(this.#lease);
     const connected = net.connected();
@@ -2014,6 +2019,7 @@ export class Agent implements AgentFace {
               members: Object.fromEntries(this.#reservations.states),
             },
       arrays: [...this.#local.arrays.values()].map((array) => this.#arrayStatus(array)),
+      ...(privileges === undefined ? {} : { privileges }),
       journal: { head: journal.head() },
       counters: { ...this.#counters, ...net.counters() },
     };
@@ -2155,10 +2161,6 @@ function alarmOf(timers: Timers, rings: () => void): Alarm {
     },
     stop: () => stop(),
   };
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function errorOf(error: unknown): { code: string; text: string } {

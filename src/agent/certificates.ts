@@ -4,6 +4,7 @@
  * a term of its own (docs/quorum.md, "What is provable"), or, before the first set, the votes of all.
  */
 import type { NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { ownerOfTerm, votesLacking } from '../lease/index.ts';
 import type { Event } from '../wire/messages.ts';
 
@@ -39,7 +40,7 @@ export class Certificates {
       try {
         event = await this.#open(sealed);
       } catch (error) {
-        return `certificate of term ${term}: ${error instanceof Error ? error.message : String(error)}`;
+        return `certificate of term ${term}: ${textOf(error)}`;
       }
       if (this.#byDisks && event.body.type === 'disk-lease') {
         if (event.body.term !== term || event.origin !== holder || ownerOfTerm(term) !== holder) {

@@ -4,6 +4,7 @@ import type { Fencing } from '../fencing/index.ts';
 import type { Journal } from '../journal/index.ts';
 import type { MdDriver } from '../md/driver.ts';
 import type { Net } from '../net/index.ts';
+import type { Status } from '../outlets/index.ts';
 import type { Identity } from '../wire/identity.ts';
 import type { StateFiles } from './state_files.ts';
 
@@ -44,4 +45,6 @@ export interface AgentParts {
   uuid(): string;
   log: AgentLog;
   version: string;
+  /** What its process may still do. Absent: a simulated one. */
+  privileges?: NonNullable<Status['privileges']>;
 }

@@ -10,6 +10,7 @@ import { isRedundant, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
 import { lacksOnlyMarked } from '../arrays/missed.ts';
 import { type ArrayRecord, type BitmapPlace, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
+import { textOf } from '../error_text.ts';
 import type { Disk, MeshGeometry, MetadataWrite, Superblock } from '../md/driver.ts';
 import { bitmapFits, bitmapPlace, bitmapPlaceOf, meshGeometry } from '../md/mesh_area.ts';
 import {
@@ -683,7 +684,7 @@ export function procedures(agent: Agent): Procedures {
   return {
     handle(from, requestId, request, devices) {
       perform(from, requestId, request, devices).catch((error: unknown) => {
-        const text = error instanceof Error ? error.message : String(error);
+        const text = textOf(error);
         if (!(error instanceof Refusal))
           agent.parts.log.error({ err: error, verb: request.verb }, `${request.verb}: ${text}`);
         agent.answer(requestId, false, text);

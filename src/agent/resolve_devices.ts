@@ -3,6 +3,7 @@
  */
 import { activeMembers } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import type { MdDriver } from '../md/driver.ts';
 import type { Request, ResolvedDevice } from '../wire/messages.ts';
 import type { DiskView } from './disk_view.ts';
@@ -68,7 +69,7 @@ export async function resolveDevices(
           : ` (active members: ${activeMembers(array)
               .map((m) => m.uuid)
               .join(', ')})`;
-      return { error: `${path}: ${error instanceof Error ? error.message : String(error)}${members}` };
+      return { error: `${path}: ${textOf(error)}${members}` };
     }
   }
   return { request, devices };

@@ -216,7 +216,7 @@ export type LocalInput =
   /** The copier's request to hold a range of the array. */
   | { type: 'window'; from: NodeId; array: string; since: number; sequence: number; range: SectorRange }
   /** Another node's answer to this node's request. */
-  | { type: 'window-held'; from: NodeId; array: string; since: number; sequence: number }
+  | { type: 'window-held'; from: NodeId; array: string; since: number; sequence: number; writes: number | null }
   | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
   | { type: 'extend-failed'; array: string }
   /** A read from the member that the master asked for has ended. */
@@ -232,7 +232,7 @@ export type LocalEffect =
   | { type: 'report' }
   | { type: 'submit'; observation: Observation }
   | { type: 'send-window'; to: readonly NodeId[]; array: string; since: number; sequence: number; range: SectorRange }
-  | { type: 'window-held'; to: NodeId; array: string; since: number; sequence: number }
+  | { type: 'window-held'; to: NodeId; array: string; md: string; since: number; sequence: number }
   | { type: 'extend'; array: string; md: string; toSector: number | null }
   | { type: 'progress'; array: string; progress: CopyProgress }
   /** A tick is wanted after so long. */
@@ -984,7 +984,8 @@ export function localStep(
     case 'window-held': {
       const windows = arrays.get(input.array)?.windows;
       if (windows == null || windows.since !== input.since) break;
-      change(input.array, { windows: windowsHeld(windows, input.from, input.sequence) });
+      const { from, sequence, writes } = input;
+      change(input.array, { windows: windowsHeld(windows, { node: from, sequence, writes }, now) });
       break;
     }
     case 'extend-failed':
@@ -1201,7 +1202,7 @@ function answerWindow(array: LocalArray, copy: Copy, now: number, effects: Local
   const { window, record, observation } = array;
   const known = window?.since === copy.since ? window : null;
   const answer = (sequence: number): Partial<LocalArray> => {
-    effects.push({ type: 'window-held', to: copy.by, array: record.uuid, since: copy.since, sequence });
+    effects.push({ type: 'window-held', to: copy.by, array: record.uuid, md: record.md, since: copy.since, sequence });
     return { heldSequence: sequence, heldToldAtMs: now };
   };
   if (known === null) {

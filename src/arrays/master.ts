@@ -520,11 +520,14 @@ function scheduledCheck(state: MasterState, array: MasterArray, record: ArrayRec
   };
 }
 
-/** How far a copy is by the copier's word; null: no more than the record says. */
+/**
+ * How far a copy is by the copier's word; null: no more than the record says. Never at its end: whoever had to go on from there would
+ * find nothing to begin, and so nothing whose end it could tell.
+ */
 function progressBeyond(array: MasterArray, copy: Copy): number | null {
   const { progress } = array;
   if (progress === null || progress.since !== copy.since || progress.doneSectors <= copy.fromSector) return null;
-  return progress.doneSectors;
+  return progress.doneSectors < progress.totalSectors ? progress.doneSectors : null;
 }
 
 function checkpoint(state: MasterState, array: MasterArray, record: ArrayRecord, now: number): NextChange | null {

@@ -10,6 +10,10 @@
  * longer than that it is as long as they do, within bounds: a shorter one would make the copy slow and the waiting no shorter.
  * With a limit the pauses between the stretches grow, not the stretches; between them nothing is held.
  *
+ * Each stretch makes md empty its queue once or twice, to tell how far it is (md_do_sync), so short ones cost a share of the disks'
+ * rate. Where nobody has written for a while stretches are longer: an answer says how many writes there were, and the first that
+ * comes in makes them short again.
+ *
  * Where md has a bitmap a resync copies what is marked there, and skips the rest in no time. A window then reaches over as much of
  * what is not marked as there is between so much that is: others hold all of it, though for no longer, and the number of windows
  * is that of the marked stretches. The marks that are known here only measure: should md find another one, it is copied
@@ -58,6 +62,10 @@ export interface Windows {
   sequence: number;
   /** Who has answered which request. */
   held: ReadonlyMap<NodeId, number>;
+  /** How many writes each had ended when it answered last. */
+  writes: ReadonlyMap<NodeId, number>;
+  /** When a node last said that it had written, or could not say that it had not. */
+  writtenAtMs: number;
   /** Of md while it was not waiting for us; null: not known yet. */
   sectorsPerMs: number | null;
   /** From a request to the answer of the last of those that were asked. */
@@ -74,6 +82,9 @@ const PIECE_SECTORS = 128;
 /** With nobody to hold anything, a request costs nothing but the wakeup. */
 const ALONE_WINDOW_MS = 250;
 const ASK_AGAIN_MS = 300;
+/** Nobody has written for so long: then windows are longer. */
+const QUIET_AFTER_MS = 1000;
+const QUIET_WINDOW_MS = 100;
 /** A pause worth letting go for. */
 const LET_GO_MS = 5;
 const PACE_WEIGHT = 0.3;
@@ -155,6 +166,8 @@ export function windowsStart(
     // An agent that was started anew must not begin below what its former life has sent: this clock outlives it.
     sequence: Math.floor(now),
     held: new Map(),
+    writes: new Map(),
+    writtenAtMs: now,
     sectorsPerMs: null,
     answerMs: 0,
     nextAtMs: now,
@@ -197,7 +210,7 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
     windows = goOn(answered(windows, now), now);
     allowed = true;
   }
-  const sectors = stretch(windows, facts, options);
+  const sectors = stretch(windows, facts, options, now);
   const left = windows.allowedSector - windows.doneSector;
   const dueMs = Math.max(windows.nextAtMs, nearEndMs(windows, sectors));
   if (windows.allowedSector === windows.askedSector && windows.askedSector < windows.totalSectors) {
@@ -221,9 +234,19 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
   return { windows, ask: null, allowed, wakeMs };
 }
 
-/** A node says which request it has done last; 0: it knows of none, and waits for one. */
-export function windowsHeld(windows: Windows, node: NodeId, sequence: number): Windows {
-  return { ...windows, held: new Map(windows.held).set(node, sequence) };
+export interface WindowAnswer {
+  node: NodeId;
+  /** Of the request that it has done last; 0: it knows of none, and waits for one. */
+  sequence: number;
+  /** How many writes it has ended so far; null: it cannot tell. */
+  writes: number | null;
+}
+
+export function windowsHeld(before: Windows, { node, sequence, writes }: WindowAnswer, now: number): Windows {
+  const windows = { ...before, held: new Map(before.held).set(node, sequence) };
+  if (writes === null) return { ...windows, writtenAtMs: now };
+  if (before.writes.get(node) === writes) return windows;
+  return { ...windows, writes: new Map(before.writes).set(node, writes), writtenAtMs: now };
 }
 
 function asked(before: Windows, others: readonly NodeId[], now: number, allowed: boolean): WindowStep {
@@ -297,10 +320,12 @@ function paceOf({ sectorsPerMs: known, allowedSector, fromRest }: Windows, pace:
   return known + weight * (pace - known);
 }
 
-function stretch(windows: Windows, facts: WindowFacts, options: CopyOptions): number {
+function stretch(windows: Windows, facts: WindowFacts, options: CopyOptions, now: number): number {
   if (windows.sectorsPerMs === null) return Math.max(FIRST_SECTORS, windows.unitSectors);
   const answersMs = Math.min(ANSWERS_A_WINDOW * windows.answerMs, LONGER_MOST * options.windowMs);
-  const windowMs = Math.max(options.windowMs, facts.others.length === 0 ? ALONE_WINDOW_MS : answersMs);
+  const quiet = now - windows.writtenAtMs >= QUIET_AFTER_MS;
+  const leastMs = facts.others.length === 0 ? ALONE_WINDOW_MS : quiet ? QUIET_WINDOW_MS : answersMs;
+  const windowMs = Math.max(options.windowMs, leastMs);
   const sectors = Math.min(windows.sectorsPerMs * windowMs, options.windowMaxSectors);
   return Math.max(sectors, LEAST_SECTORS, windows.unitSectors);
 }

@@ -1,12 +1,13 @@
 /** Checks each line of a journal by itself: its form, its hash, its signature, and what it carries that is signed. */
-import { createHash } from 'node:crypto';
+import { hash as digestOf } from 'node:crypto';
 import type { PublicKey } from '@libp2p/interface';
 import type { NodeId, Version } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
 import { isCosigned, nameOfNode, openWithAny, placeOf } from '../journal/checkpoint.ts';
 import { ownerOfTerm, votesLacking } from '../lease/index.ts';
 import { idsOf } from '../roster/index.ts';
-import { open, openEnded, publicKeyOfPeerId } from '../wire/index.ts';
+import { openEnded, openNow, publicKeyOfPeerId, type Verifies, verifies } from '../wire/index.ts';
 import type { CommitKind, Event } from '../wire/messages.ts';
 import { keysIn } from './former_lists.ts';
 import type { AuditedCluster, Finding } from './index.ts';
@@ -23,7 +24,6 @@ export interface CheckedEvent {
   boot: string;
   bootNumber: number;
   sequence: number;
-  time: string;
   /** Of the envelope's bytes: the same in every journal that has it. */
   digest: string;
   body:
@@ -36,6 +36,8 @@ export interface CheckedEvent {
         before: Version | null;
         events: number;
         votes: Vote[];
+        /** Its certificate is its master's word that it held the disks. */
+        byDisks: boolean;
       }
     | { type: 'vote'; vote: Vote }
     | { type: 'disk-lease'; term: number }
@@ -59,17 +61,34 @@ export type CheckedLine =
   /** Nothing that could be read as an entry. */
   | { kind: 'none' };
 
+type Judged = Pick<Extract<CheckedLine, { kind: 'entry' }>, 'event' | 'fault'>;
+
+/** Some ten megabytes. */
+const JUDGED_MAX = 20_000;
+
+interface CertificateVerdict {
+  votes: Vote[];
+  byDisks: boolean;
+  /** null: it does. */
+  why: string | null;
+}
+
 export class Checker {
   readonly #cluster: AuditedCluster;
+  readonly #verifies: Verifies;
   readonly #keys = new Map<NodeId, PublicKey[]>();
   readonly #formerKeys = new Map<NodeId, PublicKey[]>();
   /** Each list that a certificate may be a majority of. */
   readonly #lists: NodeId[][];
+  /** Envelopes of late, by their bytes: other nodes' journals have the same ones, at about the same place. */
+  readonly #judged = new Map<string, Judged>();
   /** A term's certificate stands in each of its commits: by the text of it. */
-  readonly #certificates = new Map<string, { votes: Vote[]; why: string | null }>();
+  readonly #certificates = new Map<string, CertificateVerdict>();
 
-  constructor(cluster: AuditedCluster) {
+  /** @param verifiesIt an implementation of Ed25519 that takes nothing which node:crypto refuses */
+  constructor(cluster: AuditedCluster, verifiesIt: Verifies = verifies) {
     this.#cluster = cluster;
+    this.#verifies = verifiesIt;
     const { peerIds, nextPeerIds = new Map<NodeId, string>(), former = [] } = cluster;
     for (const map of [peerIds, nextPeerIds]) {
       for (const [node, peerId] of map) {
@@ -85,55 +104,70 @@ export class Checker {
   }
 
   /** @param bytes whole lines, each with its newline */
-  async check(bytes: Buffer): Promise<CheckedLine[]> {
+  check(bytes: Buffer): CheckedLine[] {
     const lines: CheckedLine[] = [];
     let start = 0;
     for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, start)) {
-      lines.push(await this.#line(bytes.toString('utf8', start, at)));
+      lines.push(this.#line(bytes.toString('utf8', start, at)));
       start = at + 1;
     }
     return lines;
   }
 
-  async #line(text: string): Promise<CheckedLine> {
+  #line(text: string): CheckedLine {
     const link = parseLine(text);
     if (link === null) {
       const head = parseHead(text);
       return head === null ? { kind: 'none' } : { kind: 'head', head };
     }
     const { cursor, prev, hash, sealed } = link;
-    const entry = { kind: 'entry' as const, cursor, prev, hash, event: null };
+    const entry = { kind: 'entry' as const, cursor, prev, hash };
     const counted = hashOf(link);
     if (counted !== hash) {
       const why = `its bytes hash to ${counted.slice(0, 12)}…, it states ${hash.slice(0, 12)}…`;
-      return { ...entry, fault: { rule: 'chain', why } };
+      return { ...entry, event: null, fault: { rule: 'chain', why } };
     }
-    let event: Event;
+    const envelope = Buffer.from(sealed, 'base64');
+    const digest = digestOf('sha256', envelope, 'base64');
+    const judged = this.#judged.get(digest) ?? this.#judge(envelope, digest);
+    return { ...entry, ...judged };
+  }
+
+  #judge(envelope: Buffer, digest: string): Judged {
+    let judged: Judged;
     try {
-      event = await this.#open(sealed);
+      const event = this.#open(envelope);
+      const { body, fault } = this.#body(event);
+      const { origin, boot, bootNumber, sequence } = event;
+      judged = { event: { origin, boot, bootNumber, sequence, digest: digest.slice(0, 24), body }, fault };
     } catch (error) {
-      return { ...entry, fault: { rule: 'signature', why: textOf(error) } };
+      judged = { event: null, fault: { rule: 'signature', why: textOf(error) } };
     }
-    const { body, fault } = await this.#body(event);
-    const { origin, boot, bootNumber, sequence, time } = event;
-    const digest = createHash('sha256').update(sealed).digest('base64').slice(0, 24);
-    return { ...entry, event: { origin, boot, bootNumber, sequence, time, digest, body }, fault };
+    this.#judged.set(digest, judged);
+    const [oldest] = this.#judged.keys();
+    if (this.#judged.size > JUDGED_MAX && oldest !== undefined) this.#judged.delete(oldest);
+    return judged;
   }
 
   /**
    * @param isVote of a certificate: it need not be in any journal, so nobody knew of it when the key ended; alone it proves nothing
    * @throws also for an event that a key signed after it had ended
    */
-  async #open(sealed: string, isVote = false): Promise<Event> {
-    const bytes = Buffer.from(sealed, 'base64');
+  #open(envelope: Uint8Array, isVote = false): Event {
     const { uuid, ended = [] } = this.#cluster;
+    const opened = (keys: ReadonlyMap<NodeId, PublicKey[]>): Event =>
+      openNow(envelope, (node) => keys.get(node) ?? [], uuid, this.#verifies);
     try {
-      return await open(bytes, (node) => this.#keys.get(node) ?? [], uuid);
+      return opened(this.#keys);
     } catch (error) {
-      const event = await open(bytes, (node) => this.#formerKeys.get(node) ?? [], uuid).catch(() => null);
-      if (event === null) throw error;
-      if (isVote) return event;
-      if ((await openEnded(bytes, ended, uuid)) !== null) return event;
+      if (this.#formerKeys.size === 0) throw error;
+      let event: Event;
+      try {
+        event = opened(this.#formerKeys);
+      } catch {
+        throw error;
+      }
+      if (isVote || openEnded(envelope, ended, uuid, this.#verifies) !== null) return event;
       const { origin, bootNumber, sequence } = event;
       throw new Error(
         `event of node ${origin} (boot ${bootNumber}, ${sequence}) signed after that key was taken off the list`,
@@ -145,18 +179,15 @@ export class Checker {
     return [...(this.#keys.get(node) ?? []), ...(this.#formerKeys.get(node) ?? [])];
   }
 
-  async #body({
-    origin,
-    body,
-  }: Event): Promise<Pick<CheckedLine & { kind: 'entry' }, 'fault'> & { body: CheckedEvent['body'] }> {
+  #body({ origin, body }: Event): Pick<CheckedLine & { kind: 'entry' }, 'fault'> & { body: CheckedEvent['body'] } {
     switch (body.type) {
       case 'commit': {
         const { kind, record, before } = body;
-        const { votes, why } = await this.#certificate(record.version.term, origin, body.certificate);
+        const { votes, byDisks, why } = this.#certificate(record.version.term, origin, body.certificate);
         const { uuid: array, md, version, events } = record;
         const words = `commit ${version.term}.${version.index} of ${md} by node ${origin}: ${why}`;
         return {
-          body: { type: 'commit', kind, array, md, version, before, events, votes },
+          body: { type: 'commit', kind, array, md, version, before, events, votes, byDisks },
           fault: why === null ? null : { rule: 'certificate', why: words },
         };
       }
@@ -210,24 +241,23 @@ export class Checker {
     }
   }
 
-  /** Why it does not prove that `holder` was master in `term`; null: a majority of the list voted so, or disks may decide and it says so. */
-  async #certificate(
-    term: number,
-    holder: NodeId,
-    certificate: readonly string[],
-  ): Promise<{ votes: Vote[]; why: string | null }> {
+  /**
+   * Whether it proves that `holder` was master in `term`: a majority of the list voted so, or disks may decide and it says so. That where
+   * disks decide a majority is not always enough, `judgeTerms` knows.
+   */
+  #certificate(term: number, holder: NodeId, certificate: readonly string[]): CertificateVerdict {
     const key = `${term} ${holder} ${certificate.join(' ')}`;
     const known = this.#certificates.get(key);
     if (known !== undefined) return known;
     const votes: Vote[] = [];
     const faults: string[] = [];
-    let isByDisks = false;
+    let byDisks = false;
     for (const sealed of certificate) {
       try {
-        const { origin: voter, body } = await this.#open(sealed, true);
+        const { origin: voter, body } = this.#open(Buffer.from(sealed, 'base64'), true);
         if (this.#cluster.byDisks && body.type === 'disk-lease') {
-          isByDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
-          if (!isByDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
+          byDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
+          if (!byDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
           continue;
         }
         if (body.type !== 'vote') throw new Error(`node ${voter} signed no vote there`);
@@ -242,14 +272,10 @@ export class Checker {
     const voters = new Set(
       votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
     );
-    const needed = isByDisks ? null : votesLacking(this.#lists, voters, this.#cluster.byDisks === true);
+    const needed = byDisks ? null : votesLacking(this.#lists, voters, this.#cluster.byDisks === true);
     if (needed !== null) faults.push(`${voters.size} votes for it in term ${term}, ${needed} needed`);
-    const judged = { votes, why: faults.length === 0 ? null : faults.join('; ') };
+    const judged = { votes, byDisks, why: faults.length === 0 ? null : faults.join('; ') };
     this.#certificates.set(key, judged);
     return judged;
   }
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,6 @@
 /** The events in journals, to be shown or exported: as they stand there. Whether they are true, `verifyJournals` says. */
 import type { NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { parseLine } from '../journal/chain.ts';
 import { linesOf } from '../journal/chain_scan.ts';
 import type { Names } from '../outlets/catalogue.ts';
@@ -56,7 +57,7 @@ export async function* eventsIn(
       try {
         event = decodeUnverified(link.sealed);
       } catch (error) {
-        complain(`${file}: line ${line}: ${error instanceof Error ? error.message : String(error)}`);
+        complain(`${file}: line ${line}: ${textOf(error)}`);
         continue;
       }
       if (event.body.type === 'commit') arrays.set(event.body.record.uuid, event.body.record.md);

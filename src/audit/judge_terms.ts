@@ -6,7 +6,7 @@ import type { NodeId, Version } from '../arrays/record.ts';
 import { compareVersions } from '../arrays/record.ts';
 import type { CommitKind } from '../wire/messages.ts';
 import type { CheckedEvent, Vote } from './checker.ts';
-import type { Finding, Verdict } from './index.ts';
+import type { AuditedCluster, Finding, Verdict } from './index.ts';
 import { numberOf } from './judge_agreement.ts';
 import type { AuditedEntry, AuditedJournal } from './read.ts';
 
@@ -31,7 +31,10 @@ function eventsStep(kind: CommitKind): readonly number[] {
   return kind === 'fail' ? [2] : [0, 1, 2];
 }
 
-export function judgeTerms(journals: readonly AuditedJournal[]): { findings: Finding[]; terms: Verdict['terms'] } {
+export function judgeTerms(
+  journals: readonly AuditedJournal[],
+  cluster: AuditedCluster,
+): { findings: Finding[]; terms: Verdict['terms'] } {
   const findings: Finding[] = [];
   const placed = eachOnce(journals);
   findings.push(...judgeVotes(placed));
@@ -52,6 +55,7 @@ export function judgeTerms(journals: readonly AuditedJournal[]): { findings: Fin
       );
   }
   findings.push(...judgeHolders(placed));
+  if (cluster.byDisks === true) findings.push(...judgeElections(placed, commits, cluster.peerIds.size));
   for (const of of Map.groupBy(commits, ({ body }) => body.array).values()) findings.push(...judgeArray(of, journals));
   return { findings, terms: [...terms.values()].sort((a, b) => a.term - b.term) };
 }
@@ -88,6 +92,49 @@ function judgeVotes(placed: readonly Placed[]): Finding[] {
   }
   return findings;
 }
+
+/**
+ * Where disks decide, votes make a master before the first set only, and only those of all nodes (docs/quorum.md, "The first set"). A
+ * cluster in which nodes decided until its configuration was changed leaves votes of a majority behind, and one that was changed twice
+ * leaves later votes: such a term is left open, as nothing in a journal says what was configured. But in a term whose holder has
+ * signed that it holds the disks, disks did decide.
+ */
+function judgeElections(placed: readonly Placed[], commits: readonly Commit[], nodes: number): Finding[] {
+  const held = new Map<number, NodeId>();
+  for (const { event } of placed) if (event.body.type === 'disk-lease') held.set(event.body.term, event.origin);
+  for (const { event, body } of commits) if (body.byDisks) held.set(body.version.term, event.origin);
+  const first = Math.min(...held.keys());
+  const findings: Finding[] = [];
+  const seen = new Set<number>();
+  for (const commit of commits) {
+    const { version, votes, byDisks } = commit.body;
+    const { term } = version;
+    const { origin } = commit.event;
+    if (byDisks || seen.has(term)) continue;
+    const voters = new Set(
+      votes.filter((vote) => vote.term === term && vote.candidate === origin).map((vote) => vote.voter),
+    );
+    // Less than a majority is a fault of the certificate itself.
+    if (voters.size <= nodes / 2) continue;
+    seen.add(term);
+    const made = `node ${origin}'s mastership of term ${term} rests on ${voters.size} of ${nodes} votes`;
+    if (voters.size < nodes && held.get(term) === origin) {
+      const text = `${made}, although it held the disks in that term: before the first quorum set all nodes must vote`;
+      findings.push(broken(commit, 'certificate', text));
+    } else if (term > first && !held.has(term)) {
+      const text = `${made}, after disks had decided in term ${first}: ${UNKNOWN_CONFIGURATION}`;
+      findings.push(at(commit, 'open', 'certificate', text));
+    } else if (voters.size < nodes) {
+      findings.push(
+        at(commit, 'open', 'certificate', `${made}, where disks decide all are needed: ${UNKNOWN_CONFIGURATION}`),
+      );
+    }
+  }
+  return findings;
+}
+
+const UNKNOWN_CONFIGURATION =
+  'if `quorum: nodes` was configured then, verify the files of that time with the configuration of that time';
 
 /** In a node's own order: once it has voted in a later term, or signed its lease away, its earlier term is over. */
 function judgeHolders(placed: readonly Placed[]): Finding[] {

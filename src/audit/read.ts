@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { basename } from 'node:path';
 import type { NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { GENESIS_HASH, parseHead, parseLine } from '../journal/chain.ts';
 import { linesOf } from '../journal/chain_scan.ts';
 import { logOf } from '../journal/checkpoint.ts';
@@ -61,9 +62,10 @@ export async function readJournal(named: NamedJournal, checker: LineChecker): Pr
     from: 0,
   };
   const chain = new ChainReader(journal);
+  let pieces = 0;
   for (const file of files) {
     chain.begin(file);
-    for await (const { lines, rest } of checkedPieces(file, checker)) {
+    for await (const { lines, rest } of checkedPieces(file, (bytes) => checker.check(bytes, pieces++))) {
       for (const line of lines) chain.take(line);
       if (rest > 0) chain.cutOff(rest);
       if (chain.broken) break;
@@ -76,7 +78,7 @@ export async function readJournal(named: NamedJournal, checker: LineChecker): Pr
 /** Two pieces are read ahead, so that no thread waits for the file, nor for the rules. */
 async function* checkedPieces(
   file: string,
-  checker: LineChecker,
+  check: (bytes: Buffer) => Promise<CheckedLine[]>,
 ): AsyncGenerator<{ lines: CheckedLine[]; rest: number }> {
   const ahead: Promise<CheckedLine[]>[] = [];
   let kept: Buffer = Buffer.alloc(0);
@@ -86,7 +88,7 @@ async function* checkedPieces(
     const end = bytes.lastIndexOf(10) + 1;
     kept = bytes.subarray(end);
     if (end === 0) continue;
-    const asked = checker.check(bytes.subarray(0, end));
+    const asked = check(bytes.subarray(0, end));
     // Awaited below, in its turn.
     asked.catch(() => undefined);
     ahead.push(asked);
@@ -194,7 +196,7 @@ class ChainReader {
       try {
         this.#resume(head.cursor - head.base, head.tree, logOf(head.first));
       } catch (error) {
-        return error instanceof Error ? error.message : String(error);
+        return textOf(error);
       }
       this.#journal.from = head.cursor;
       this.#find('note', 'coverage', null, `entries up to cursor ${head.cursor} are not among these files`);

@@ -18,8 +18,8 @@ export interface AuditOptions {
   threads?: number;
 }
 
-/** What one thread checks while another one starts. */
-const WORTH_A_THREAD_BYTES = 2 * 1024 * 1024;
+/** What one thread checks while others start. */
+const WORTH_A_THREAD_BYTES = 8 * 1024 * 1024;
 
 const RANK: Record<Finding['severity'], number> = { broken: 0, open: 1, note: 2 };
 
@@ -36,7 +36,7 @@ export async function verifyJournals(options: AuditOptions): Promise<Verdict> {
     nameJournals(journals);
     const strict = { peers: options.peers ?? false, nodes: [...cluster.peerIds.keys()] };
     const checkpoints = judgeCheckpoints(journals, strict);
-    const { findings: ofTerms, terms } = judgeTerms(journals);
+    const { findings: ofTerms, terms } = judgeTerms(journals, cluster);
     const findings = [
       ...journals.flatMap((journal) => [...journal.findings, ...judgeEmpty(journal)]),
       ...checkpoints.findings,

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
 import { EndedKey, ListedNode } from '../roster/list.ts';
 import { type CheckedLine, Checker } from './checker.ts';
+import { fastVerifies } from './ed25519.ts';
 
 const Setting = z.object({
   uuid: z.string(),
@@ -16,14 +17,15 @@ const Asked = z.object({ id: z.number(), bytes: z.instanceof(Uint8Array) });
 
 export interface Answer {
   id: number;
-  lines: CheckedLine[];
+  /** CheckedLine[] as JSON: it goes from thread to thread in half the time. */
+  lines: string;
 }
 
 const port = parentPort;
 if (port === null) throw new Error('audit: the worker runs in a thread of its own');
-const checker = new Checker(Setting.parse(workerData));
-port.on('message', async (message: unknown) => {
+const checker = new Checker(Setting.parse(workerData), fastVerifies());
+port.on('message', (message: unknown) => {
   const { id, bytes } = Asked.parse(message);
-  const lines = await checker.check(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
-  port.postMessage({ id, lines } satisfies Answer);
+  const lines: CheckedLine[] = checker.check(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  port.postMessage({ id, lines: JSON.stringify(lines) } satisfies Answer);
 });

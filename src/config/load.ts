@@ -1,6 +1,7 @@
 /** Reads the file, finds this node's own key, and asks the machine what only it can answer. */
 import { constants, readFileSync } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
+import { textOf } from '../error_text.ts';
 import type { Config } from './index.ts';
 import { type Draft, draft, finish, type ParseResult } from './parse.ts';
 import { readToken } from './token_file.ts';
@@ -17,7 +18,7 @@ export async function loadConfig(path: string, options: LoadOptions = {}): Promi
   try {
     text = await readFile(path, 'utf8');
   } catch (error) {
-    const why = `cannot be read: ${wordsOf(error)}`;
+    const why = `cannot be read: ${textOf(error)}`;
     const remedy = 'create it from config/mdmesh.example.yaml, or name another with --config';
     return { problems: [{ file: path, line: null, key: '', value: '', text: why, remedy }] };
   }
@@ -34,7 +35,7 @@ async function ownPeerId(drafted: Draft, peerIdOf: LoadOptions['peerIdOf']): Pro
   } catch (error) {
     const isAbsent = error instanceof Error && 'code' in error && error.code === 'ENOENT';
     const remedy = isAbsent ? 'create the key with `mdmesh keygen`' : 'put it right, or name the right key file here';
-    drafted.source.problem(['key_file'], `cannot be used: ${wordsOf(error)}`, remedy);
+    drafted.source.problem(['key_file'], `cannot be used: ${textOf(error)}`, remedy);
     return null;
   }
 }
@@ -43,7 +44,7 @@ async function checkMachine({ source, notices }: Draft, config: Omit<Config, 'se
   const tokenFile = config.api?.tokenFile ?? null;
   if (tokenFile !== null) {
     await readToken(tokenFile).catch((error: unknown) => {
-      source.problem(['api', 'token_file'], `cannot be used: ${wordsOf(error)}`, 'put it right, or name another file');
+      source.problem(['api', 'token_file'], `cannot be used: ${textOf(error)}`, 'put it right, or name another file');
     });
   }
   // Advice only: an agent that did not start for want of a hook would leave its arrays alone.
@@ -86,9 +87,4 @@ async function runsHere(program: string): Promise<boolean> {
     () => isFile,
     () => false,
   );
-}
-
-/** The agent's own words for an error of the file system: `ENOENT` alone tells an operator little. */
-function wordsOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,6 +1,7 @@
 /** From the file's text to a Config, or to all of its problems at once. Touches no file and no machine: load.ts does. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { textOf } from '../error_text.ts';
 import { checkApi, checkFencing, checkHooks, checkNodes, checkQuorum, checkTiming, type PlacedNode } from './checks.ts';
 import { isClusterIps, parseClusterIps } from './clusterips.ts';
 import { SHOW_PEER_ID } from './commands.ts';
@@ -367,7 +368,7 @@ function nodesOfFile(
     if (readNodeFile === undefined) throw new Error('no file can be read here');
     return listedNodes(source, readNodeFile(path), path, pins);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = textOf(error);
     source.problem(
       ['nodes'],
       `cannot be read: ${why}`,

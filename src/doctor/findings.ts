@@ -1,4 +1,5 @@
 /** What one node's facts mean. Pure. */
+import { capabilitiesKept } from '../privileges.ts';
 import type { Facts, Finding } from './index.ts';
 
 const LAYER = ['dm_mod', 'dm_multipath', 'dm_round_robin'] as const;
@@ -183,7 +184,21 @@ const agent: Look = ({ agent, version }) => [
     reason: 'its arrays hold their writes',
     remedy: 'see mdmesh status; a node that just started waits for its first grant',
   }),
+  ...privileges(agent.privileges),
 ];
+
+function privileges(found: Facts['agent']['privileges']): Finding[] {
+  if (found === null) return [];
+  const { effective, permitted, noNewPrivileges } = found;
+  const more = permitted.filter((each) => !capabilitiesKept.includes(each));
+  return when(more.length > 0 || !noNewPrivileges, {
+    check: 'agent.privileges',
+    severity: effective.some((each) => !capabilitiesKept.includes(each)) ? 'warning' : 'info',
+    text: `the agent ${noNewPrivileges ? '' : 'and what it starts '}can take up ${more.join(', ') || 'more capabilities'}`,
+    reason: 'hooks, mail and fencing.command get what the agent was started with, so it keeps the way back to that',
+    remedy: 'let the unit set CapabilityBoundingSet and NoNewPrivileges, as the packaged one does; docs/security.md',
+  });
+}
 
 const network: Look = ({ peers, config }) => [
   ...peers

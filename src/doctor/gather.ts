@@ -20,6 +20,7 @@ import { promisify } from 'node:util';
 import { type Config, loadConfig } from '../config/index.ts';
 import { draft } from '../config/parse.ts';
 import { LAN } from '../config/profiles.ts';
+import { textOf } from '../error_text.ts';
 import type { Disk } from '../md/driver.ts';
 import type { Status } from '../outlets/index.ts';
 import { VERSION } from '../version.ts';
@@ -125,6 +126,7 @@ export async function gather(
           : (status.quorum?.disks ?? [])
               .filter(({ decides }) => decides)
               .map(({ path, answers }) => ({ path, answers })),
+      privileges: status instanceof Error ? null : (status.privileges ?? null),
     },
     arrays: status instanceof Error ? [] : status.arrays.map(arrayFacts),
     reservations: status instanceof Error ? null : status.reservations,
@@ -265,7 +267,7 @@ async function peerFacts(
     samples.sort((a, b) => a - b);
     return { node: id, address, port, roundTripMs: samples[Math.floor(HANDSHAKES / 2)] ?? null, trouble: null };
   } catch (error) {
-    return { node: id, address, port, roundTripMs: null, trouble: wordsOf(error) };
+    return { node: id, address, port, roundTripMs: null, trouble: textOf(error) };
   }
 }
 
@@ -278,12 +280,8 @@ async function journalFacts(machine: Machine, directory: string, mds: readonly s
     // Writing to an array that holds its writes would hang.
     return { ...base, freeMib, syncMs: onArray === null ? await machine.sync(directory) : null, trouble: null };
   } catch (error) {
-    return { ...base, freeMib: null, syncMs: null, trouble: wordsOf(error) };
+    return { ...base, freeMib: null, syncMs: null, trouble: textOf(error) };
   }
-}
-
-function wordsOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** @param root is put before every path: '' on a real machine */
@@ -314,7 +312,7 @@ export function machine(root = ''): Machine {
         }
         return null;
       } catch (error) {
-        return wordsOf(error);
+        return textOf(error);
       }
     },
     loadable: (module) =>

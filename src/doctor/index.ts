@@ -74,6 +74,8 @@ export interface Facts {
     nodes: { node: NodeId; status: string; connected: boolean }[];
     /** Paths of the disks that decide, as far as a set of them is known. */
     quorumDisks: { path: string; answers: boolean }[];
+    /** null: not known. */
+    privileges: NonNullable<Status['privileges']> | null;
   };
   arrays: { uuid: string; md: string; members: MemberFacts[]; direct: string[]; trouble: string | null }[];
   /** As the agent sees them; null: fencing does not ask for them. */

@@ -5,21 +5,23 @@
  * A journal is one chain in several files, its segments. The first line of each but the first is its head, which says where
  * the one before ended: so a segment can be read, and gone on with, when those before it are gone.
  */
-import { createHash } from 'node:crypto';
+import { hash as digest } from 'node:crypto';
 import { z } from 'zod';
 import { NodeId } from '../arrays/record.ts';
-import { Sealed } from '../wire/messages.ts';
+import { isBase64, SEALED_CHARACTERS_MAX, Sealed } from '../wire/messages.ts';
 
 /** Stands before a journal's first entry. */
 export const GENESIS_HASH = '0'.repeat(64);
 
 const Hash = z.string().regex(/^[0-9a-f]{64}$/);
 
+const Time = z.iso.datetime();
+
 export const ChainLink = z.strictObject({
   cursor: z.int().min(1),
   prev: Hash,
   hash: Hash,
-  appendedAt: z.iso.datetime(),
+  appendedAt: Time,
   sealed: Sealed,
 });
 export type ChainLink = z.infer<typeof ChainLink>;
@@ -50,7 +52,7 @@ export type SegmentHead = z.infer<typeof SegmentHead>;
 
 /** None of the hashed parts can hold a newline, so no two entries hash the same bytes. */
 export function hashOf(link: Omit<ChainLink, 'hash'>): string {
-  return createHash('sha256').update(`${link.prev}\n${link.cursor}\n${link.appendedAt}\n${link.sealed}`).digest('hex');
+  return digest('sha256', `${link.prev}\n${link.cursor}\n${link.appendedAt}\n${link.sealed}`, 'hex');
 }
 
 export function makeLink(cursor: number, prev: string, appendedAt: string, sealed: string): ChainLink {
@@ -83,29 +85,37 @@ function digestOf({
     streams.map((each) => [each.origin, each.bootNumber, each.sequence]),
     landmarks,
   ]);
-  return createHash('sha256').update(text).digest('hex');
+  return digest('sha256', text, 'hex');
 }
 
 export function lineOf(line: ChainLink | SegmentHead): string {
   return `${JSON.stringify(line)}\n`;
 }
 
-/** The link that a line holds; null if it is none. Says nothing about its place in the chain. */
+/** All of an entry's line before its envelope. */
+const LINE_START =
+  /^\{"cursor":([1-9][0-9]{0,15}),"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})","appendedAt":"([^"\\]*)","sealed":"/;
+
+/**
+ * The link that a line holds; null if it is none. Says nothing about its place in the chain. There is one text of an entry, `lineOf`'s,
+ * so it is read for what it is: JSON's parser and a schema, which tests hold this against, take a journal of millions ten times as long.
+ */
 export function parseLine(line: string): ChainLink | null {
-  return parsedAs(line, ChainLink);
+  const [start, number = '', prev = '', hash = '', appendedAt = ''] = LINE_START.exec(line) ?? [];
+  if (start === undefined || !line.endsWith('"}')) return null;
+  const sealed = line.slice(start.length, -2);
+  const cursor = Number(number);
+  const isSealed = sealed.length <= SEALED_CHARACTERS_MAX && isBase64(sealed);
+  const isWhole = isSealed && Number.isSafeInteger(cursor) && Time.safeParse(appendedAt).success;
+  return isWhole ? { cursor, prev, hash, appendedAt, sealed } : null;
 }
 
 /** The head that a line holds, if it is whole; null if it is none. */
 export function parseHead(line: string): SegmentHead | null {
-  const head = parsedAs(line, SegmentHead);
-  return head !== null && digestOf(head) === head.digest ? head : null;
-}
-
-function parsedAs<T>(line: string, schema: z.ZodType<T>): T | null {
   try {
-    const parsed = schema.safeParse(JSON.parse(line));
-    // Another text of the same entry is not what was written: a byte of it has changed.
-    return parsed.success && JSON.stringify(parsed.data) === line ? parsed.data : null;
+    const { success, data: head } = SegmentHead.safeParse(JSON.parse(line));
+    // Another text of the same head is not what was written: a byte of it has changed.
+    return success && JSON.stringify(head) === line && digestOf(head) === head.digest ? head : null;
   } catch {
     return null;
   }

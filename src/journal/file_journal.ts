@@ -2,6 +2,7 @@
 import { renameSync, unlinkSync } from 'node:fs';
 import { mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { codeOf, textOf } from '../error_text.ts';
 import type { Event } from '../wire/messages.ts';
 import { type AppendableFile, AppendFile, openAppendable, syncDirectory } from './append_file.ts';
 import { GENESIS_HASH, lineOf, makeHead } from './chain.ts';
@@ -322,12 +323,4 @@ async function moveTail(path: string, fromBytes: number, aside: string): Promise
   } finally {
     await file.close();
   }
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : null;
 }

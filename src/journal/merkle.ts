@@ -4,19 +4,21 @@
  *
  * Nobody needs the whole tree: the roots of the perfect subtrees on its right edge are enough to go on (the frontier).
  */
-import { createHash } from 'node:crypto';
+import { hash as sha } from 'node:crypto';
 
 export type Hash = Buffer;
 
-export const EMPTY_ROOT: Hash = createHash('sha256').digest();
+export const EMPTY_ROOT: Hash = sha('sha256', '', 'buffer');
 
 /** @param entryHash hex, as it stands in the chain */
 export function leafOf(entryHash: string): Hash {
-  return createHash('sha256').update(Buffer.of(0)).update(entryHash, 'hex').digest();
+  return sha('sha256', Buffer.from(`00${entryHash}`, 'hex'), 'buffer');
 }
 
+const INNER = Buffer.of(1);
+
 function nodeOf(left: Hash, right: Hash): Hash {
-  return createHash('sha256').update(Buffer.of(1)).update(left).update(right).digest();
+  return sha('sha256', Buffer.concat([INNER, left, right]), 'buffer');
 }
 
 /** A tree that only grows; knows its size and its frontier, largest subtree first: one for each bit of the size. */

@@ -7,6 +7,7 @@
  */
 import type { Ed25519PrivateKey, PublicKey } from '@libp2p/interface';
 import type { NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import type { Event, EventBody } from '../wire/messages.ts';
 import {
   type Checkpoint,
@@ -192,7 +193,7 @@ export class Notary {
       }
       return { checkpoint, note: body.note, event };
     } catch (error) {
-      log('warn', `checkpoint of node ${origin} refused: ${error instanceof Error ? error.message : String(error)}`);
+      log('warn', `checkpoint of node ${origin} refused: ${textOf(error)}`);
       return null;
     }
   }

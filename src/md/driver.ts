@@ -245,6 +245,8 @@ export interface MdDriver {
   running(): { md: string; metadata: string; devices: string[] }[];
   /** null: not running here. Never throws for an array that vanishes meanwhile. */
   observe(md: string): ArrayObservation | null;
+  /** How many writes of this node md has ended since the array was assembled; null: not running here, or not told. */
+  writesEnded(md: string): number | null;
   /** Called (often spuriously) when an observation may have changed. Returns the way to stop it. */
   watch(listener: (md: string) => void): () => void;
 

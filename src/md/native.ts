@@ -40,7 +40,10 @@ const FUNCTIONS = [
   'reserve',
   'preemptAndAbort',
   'clearReservations',
+  'privileges',
+  'restrictPrivileges',
   'sdNotify',
+  'verifyEd25519',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];
 

@@ -227,6 +227,13 @@ class RealDriver implements MdDriver {
     return this.#observation(array);
   }
 
+  writesEnded(md: string): number | null {
+    const [stat] = this.#readFiles([`/sys/block/${md}/stat`]);
+    // Documentation/block/stat.rst: the fifth is "write I/Os processed".
+    const ended = stat?.trim().split(/\s+/)[4];
+    return ended === undefined || !/^\d+$/.test(ended) ? null : Number(ended);
+  }
+
   #observation(array: SysfsArray): ArrayObservation {
     const { md } = array;
     const moving = this.#moving.get(md);

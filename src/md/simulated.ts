@@ -256,6 +256,10 @@ export class SimulatedNode implements MdDriver {
     return this.#arrays.get(md)?.observe() ?? null;
   }
 
+  writesEnded(md: string): number | null {
+    return this.#arrays.get(md)?.writesEnded ?? null;
+  }
+
   watch(listener: (md: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

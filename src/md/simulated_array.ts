@@ -102,6 +102,8 @@ export class SimulatedArray {
   #copy: Copy | null = null;
   #syncMaxSector = Number.POSITIVE_INFINITY;
   #mismatchSectors = 0;
+  /** Of applications; as the block device's `stat` counts them. */
+  writesEnded = 0;
   /** A piece is being copied, be it of a copy that was stopped meanwhile. */
   #stepping = false;
   /** Of the array. null: nothing is read or written for a copy in this moment. */
@@ -669,6 +671,7 @@ export class SimulatedArray {
       if (failure !== null) throw failure;
     } finally {
       this.#admitted -= 1;
+      this.writesEnded += 1;
       this.#wake();
     }
   }

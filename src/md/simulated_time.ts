@@ -33,6 +33,7 @@ interface Entry {
 export class VirtualTime implements SimulatedTime {
   #nowMs = 0;
   #made = 0;
+  #steps = 0;
   /** A binary heap by time: a simulated hour is millions of steps. */
   readonly #heap: Entry[] = [];
 
@@ -48,7 +49,7 @@ export class VirtualTime implements SimulatedTime {
 
   /** Lets every promise callback run that is due, then goes on to the next entry and runs it. False: none is planned. */
   async step(untilMs = Number.POSITIVE_INFINITY): Promise<boolean> {
-    await settled();
+    await settled(this.#steps++);
     const next = this.#first();
     if (next === undefined || next.atMs > untilMs) return false;
     this.#pop();
@@ -105,9 +106,15 @@ function before(a: Entry, b: Entry): boolean {
   return a.atMs < b.atMs || (a.atMs === b.atMs && a.id < b.id);
 }
 
-/** All promise callbacks that are due have run. */
-function settled(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** So often whatever is outside of the simulation has its turn: a message of another process, a signal. */
+const OUTSIDE_EVERY_STEPS = 50;
+
+/** All promise callbacks that are due have run: ticks come after them, and take no turn of the event loop. */
+function settled(step: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (step % OUTSIDE_EVERY_STEPS === 0) setImmediate(resolve);
+    else process.nextTick(resolve);
+  });
 }
 
 /** Small deterministic generator (mulberry32's recurrence), 0 ≤ x < 1. */

@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import Negotiator from 'negotiator';
 import type { z } from 'zod';
+import { textOf } from '../error_text.ts';
 import type { Journal } from '../journal/index.ts';
 import { isOfPage, servePage } from '../page/index.ts';
 import { Request } from '../wire/messages.ts';
@@ -314,8 +315,4 @@ function statusOf(error: unknown): number {
     return error.statusCode;
   }
   return 500;
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

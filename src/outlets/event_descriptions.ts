@@ -268,7 +268,7 @@ export const DESCRIPTIONS = {
   DuplicateId: {
     when: 'Two agents run under one node ID. Both end.',
     from: notice(
-      { boots: z.string().optional().describe('Their starts.'), why: why.optional() },
+      { boots: z.string().describe('Their starts.') },
       { boots: 'b0b0b0b0-0000-4000-8000-000000000002 b0b0b0b0-0000-4000-8000-000000000003' },
     ),
   },

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { chownSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { dirname } from 'node:path';
+import { textOf } from '../error_text.ts';
 
 /** As many as the kernel lets wait (somaxconn): subscribers may all come back at once, and a full queue turns them away. */
 const BACKLOG = 4096;
@@ -46,7 +47,7 @@ export async function listenOnSocket(
   try {
     await listening;
   } catch (error) {
-    throw new Error(`socket ${path}: ${reason(error)}; another agent runs, or the directory is not writable`);
+    throw new Error(`socket ${path}: ${textOf(error)}; another agent runs, or the directory is not writable`);
   }
   if (gid === null) return;
   try {
@@ -54,7 +55,7 @@ export async function listenOnSocket(
     chownSync(path, process.getuid?.() ?? 0, gid);
   } catch (error) {
     server.close();
-    throw new Error(`socket ${path}: cannot be given to group ${group}: ${reason(error)}; it takes CAP_CHOWN`);
+    throw new Error(`socket ${path}: cannot be given to group ${group}: ${textOf(error)}; it takes CAP_CHOWN`);
   }
 }
 
@@ -63,7 +64,7 @@ export async function listenOnPort(server: Server, address: string, port: number
   await new Promise<void>((resolve, reject) => {
     server.once('listening', resolve);
     server.once('error', (error) => {
-      const text = `API port ${port} on ${address}: ${reason(error)}; change api.listen, or free it, and restart the agent`;
+      const text = `API port ${port} on ${address}: ${textOf(error)}; change api.listen, or free it, and restart the agent`;
       reject(new Error(text));
     });
     server.listen({ port, host: address, backlog: BACKLOG });
@@ -113,8 +114,4 @@ function connectCode(path: string): Promise<string | null> {
     });
     probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
   });
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -156,6 +156,14 @@ export const Status = z.object({
     .nullable()
     .describe('Of the members, as this node sees them; null: fencing does not ask for them.'),
   arrays: z.array(ArrayStatus),
+  privileges: z
+    .object({
+      effective: z.array(z.string()).describe('What the agent may do now, by the names of capabilities(7).'),
+      permitted: z.array(z.string()).describe('What it could take up again.'),
+      noNewPrivileges: z.boolean().describe('What it starts gets no more than it has itself.'),
+    })
+    .optional()
+    .describe('Capabilities of the agent’s process; left out where it drives no kernel.'),
   journal: z.object({ head: z.int().min(0).describe('Cursor of the newest event.') }),
   counters: z.record(z.string(), z.number()),
 });

@@ -16,7 +16,7 @@ import { concat } from 'uint8arrays/concat';
 import { equals } from 'uint8arrays/equals';
 import { NodeId } from '../arrays/record.ts';
 import type { Identity } from './identity.ts';
-import { Event } from './messages.ts';
+import { Event, SEALED_CHARACTERS_MAX } from './messages.ts';
 
 export const envelopeDomain = 'mdmesh-event';
 export const envelopePayloadType = '/mdmesh/event/1';
@@ -24,7 +24,7 @@ export const envelopePayloadType = '/mdmesh/event/1';
  * Sealed in messages.ts admits 256 KiB of base64. An envelope must fit there in that form too, or it could be gossiped
  * but neither journaled nor caught up with.
  */
-export const envelopeBytesMax = (256 * 1024 * 3) / 4;
+export const envelopeBytesMax = (SEALED_CHARACTERS_MAX * 3) / 4;
 
 export type RefusalReason = 'malformed' | 'oversized' | 'unknown-sender' | 'bad-signature' | 'wrong-cluster' | 'schema';
 
@@ -44,9 +44,9 @@ export async function seal(identity: Identity, event: Event): Promise<Uint8Array
   const checked = Event.safeParse(event);
   if (!checked.success) throw new WireRefusal('schema', `event to seal: ${firstIssue(checked.error)}`);
   const payload = Buffer.from(JSON.stringify(checked.data), 'utf8');
-  const signature = sign(null, signedBytes(typeBytes, payload), signingKey(identity.privateKey));
+  const signature = sign(null, signedBytes(payload), signingKey(identity.privateKey));
   const bytes = encodeEnvelope({
-    publicKey: publicKeyToProtobuf(identity.privateKey.publicKey),
+    publicKey: protobufOf(identity.privateKey.publicKey),
     payloadType: typeBytes,
     payload,
     signature,
@@ -70,6 +70,24 @@ export async function open(
   publicKeysOf: (node: NodeId) => readonly PublicKey[],
   cluster?: string,
 ): Promise<Event> {
+  return openNow(bytes, publicKeysOf, cluster);
+}
+
+/** Whether the key made the signature of these bytes. */
+export type Verifies = (key: PublicKey, signed: Uint8Array, signature: Uint8Array) => boolean;
+
+export const verifies: Verifies = (key, signed, signature) => verify(null, signed, verifyingKey(key), signature);
+
+/**
+ * `open` for who opens a million of them and does nothing else. @param verifiesIt another implementation of Ed25519, which takes nothing
+ * that `verifies` refuses
+ */
+export function openNow(
+  bytes: Uint8Array,
+  publicKeysOf: (node: NodeId) => readonly PublicKey[],
+  cluster?: string,
+  verifiesIt: Verifies = verifies,
+): Event {
   if (bytes.byteLength > envelopeBytesMax) {
     throw new WireRefusal('oversized', `envelope of ${bytes.byteLength} bytes, at most ${envelopeBytesMax} allowed`);
   }
@@ -91,14 +109,14 @@ export async function open(
   if (keys.length === 0) {
     throw new WireRefusal('unknown-sender', `event of node ${origin.data}, which is not in the node list`);
   }
-  const pinned = keys.find((key) => equals(publicKeyToProtobuf(key), envelope.publicKey));
+  const pinned = keys.find((key) => equals(protobufOf(key), envelope.publicKey));
   if (pinned === undefined) {
     throw new WireRefusal(
       'bad-signature',
       `event of node ${origin.data} sealed by ${nameOfKey(envelope.publicKey)}; the node list pins ${keys.map(String).join(' and ')}`,
     );
   }
-  if (!verify(null, signedBytes(envelope.payloadType, envelope.payload), verifyingKey(pinned), envelope.signature)) {
+  if (!verifiesIt(pinned, signedBytes(envelope.payload), envelope.signature)) {
     throw new WireRefusal('bad-signature', `event of node ${origin.data}: the signature does not fit the bytes`);
   }
   const claimed = isObject(json) ? json.cluster : undefined;
@@ -134,8 +152,10 @@ function varint(value: number): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-function signedBytes(payloadType: Uint8Array, payload: Uint8Array): Uint8Array {
-  return concat([domainBytes, payloadType, payload].flatMap((part) => [varint(part.byteLength), part]));
+const signedHead = concat([domainBytes, typeBytes].flatMap((part) => [varint(part.byteLength), part]));
+
+function signedBytes(payload: Uint8Array): Uint8Array {
+  return Buffer.concat([signedHead, varint(payload.byteLength), payload]);
 }
 
 /** Protobuf tag of field `number`, wire type 2 (length-delimited). */
@@ -195,7 +215,17 @@ function decodeEnvelope(bytes: Uint8Array): Envelope {
 // --- keys ---------------------------------------------------------------------------------------------------------------
 
 const signingKeys = new WeakMap<Ed25519PrivateKey, KeyObject>();
-const verifyingKeys = new WeakMap<PublicKey, KeyObject>();
+const verifyingKeys = new WeakMap<Pick<PublicKey, 'raw'>, KeyObject>();
+const protobufs = new WeakMap<PublicKey, Uint8Array>();
+
+function protobufOf(key: PublicKey): Uint8Array {
+  let made = protobufs.get(key);
+  if (made === undefined) {
+    made = publicKeyToProtobuf(key);
+    protobufs.set(key, made);
+  }
+  return made;
+}
 
 export function signingKey(key: Ed25519PrivateKey): KeyObject {
   let prepared = signingKeys.get(key);
@@ -209,7 +239,7 @@ export function signingKey(key: Ed25519PrivateKey): KeyObject {
   return prepared;
 }
 
-export function verifyingKey(key: PublicKey): KeyObject {
+export function verifyingKey(key: Pick<PublicKey, 'raw'>): KeyObject {
   let prepared = verifyingKeys.get(key);
   if (prepared === undefined) {
     const x = Buffer.from(key.raw).toString('base64url');

@@ -126,7 +126,7 @@ test('the same words, the same answers', {
       for (const words of ['--examine /dev/ubda', '--examine --export /dev/ubda', '-E --brief /dev/ubda']) {
         const [theirs, mine] = await both(words);
         assert.equal(mine.rc, theirs.rc, words);
-        const names = (text: string) => text.split('\n').map((line) => line.split(/ : |=/)[0]);
+        const names = (text: string) => shape(text).map((line) => line.split(/ : |=/)[0]);
         // What the owned bit and the mesh area change: the map of features, no clean bad-block log, the space behind.
         const apart = (line: string | undefined) => !/Bitmap|Unused|Bad Block|Internal|MD_FEATURES/.test(line ?? '');
         assert.deepEqual(names(mine.out).filter(apart), names(theirs.out).filter(apart), words);
@@ -145,9 +145,10 @@ test('the same words, the same answers', {
       '/dev/md0 --test --remove detached',
     ]) {
       const [theirs, mine] = await both(words);
-      assert.equal(mine.rc, theirs.rc, `${words}\nmdadm: ${theirs.err}\nmdmesh: ${mine.err}`);
+      const said = `${words}\nmdadm: ${theirs.err}\nmdmesh: ${mine.err}`;
+      assert.equal(mine.rc, theirs.rc, said);
       assert.equal(mine.out, theirs.out, words);
-      assert.equal(mine.err !== '', theirs.err !== '', words);
+      assert.equal(mine.err !== '', theirs.err !== '', said);
       await cluster.until('no copy is under way', 60_000, async () => (await cluster.array(1))?.record.resync === null);
     }
   });

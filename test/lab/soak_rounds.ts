@@ -5,16 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { NodeId } from '../../src/arrays/record.ts';
-import { standing } from './chapters.ts';
 import { Cluster } from './cluster.ts';
-import { LastingWriters, legsOf, proveWhole, requestMirror } from './lasting_writers.ts';
+import { account, DISKS, drawing, Keeper, PATIENCE_MS } from './keeper.ts';
+import { LastingWriters, proveWhole } from './lasting_writers.ts';
 import { agentKilled, allBack, standsStill } from './upsets.ts';
 
-const DISKS = 3;
 const CHECK_EVERY = 3;
-const PATIENCE_MS = 120_000;
-const LETTERS = 'abcdefgh';
 
 export const DEEDS = [
   'a leg fails by command',
@@ -47,16 +43,6 @@ export interface Choices {
   lengthMs: number;
 }
 
-/** mulberry32: small, and the same everywhere. */
-function* chances(seed: number): Generator<number, never> {
-  for (let state = seed >>> 0; ; ) {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    yield ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  }
-}
-
 export interface Sizes {
   diskMib: number;
   /** Of 4 KiB, for each node; three of them nearly cover the array. */
@@ -82,12 +68,7 @@ export const LONG: Sizes = {
  * handful of rounds, and all pairs in as many rounds as there are.
  */
 export function drawer(seed: number, sizes: Sizes): () => Choices {
-  const source = chances(seed);
-  const below = (count: number): number => Math.floor(source.next().value * count);
-  const shuffled = <T>(list: readonly T[]): T[] => {
-    const rest = [...list];
-    return list.flatMap(() => rest.splice(below(rest.length), 1));
-  };
+  const { below, shuffled } = drawing(seed);
   const [deeds, upsets] = [shuffled(DEEDS), shuffled(UPSETS)];
   let round = 0;
   return () => {
@@ -132,19 +113,13 @@ export async function soak(
       await run.round(choices, round % CHECK_EVERY === 0);
     }
   } catch (error) {
-    const account = [
-      `round ${round} of SEED=${seed} failed`,
-      ...run.story,
-      error instanceof Error ? (error.stack ?? error.message) : String(error),
-      ...(await Promise.all(cluster.nodes.map(async (node) => `node ${node}: ${await standing(cluster, node)}`))),
-      ...cluster.nodes.map((node) => cluster.tail(node, 60)),
-    ];
-    throw new Error(account.join('\n'));
+    throw new Error(`round ${round} of SEED=${seed} failed\n${await account(cluster, run.story, error)}`);
   }
 }
 
 class Soak {
   readonly #cluster: Cluster;
+  readonly #keeper: Keeper;
   readonly #writers: LastingWriters;
   readonly #limitKib: number;
   readonly #say: (line: string) => void;
@@ -154,6 +129,7 @@ class Soak {
 
   constructor(cluster: Cluster, sizes: Sizes, say: (line: string) => void) {
     this.#cluster = cluster;
+    this.#keeper = new Keeper(cluster, (text) => this.tell(text));
     this.#writers = new LastingWriters(cluster, sizes.regionBlocks);
     this.#limitKib = sizes.limitKib;
     this.#say = say;
@@ -165,23 +141,13 @@ class Soak {
     this.#say(line);
   }
 
-  /** Disks that can fail, as each boot has to make them anew. */
-  async prepare(node: NodeId): Promise<void> {
-    for (const letter of LETTERS.slice(0, DISKS)) await this.#cluster.lab.guest(node).wrapDisk(`/dev/ubd${letter}`);
-  }
-
   async begin(): Promise<void> {
-    const cluster = this.#cluster;
-    await Promise.all(cluster.nodes.map((node) => this.prepare(node)));
-    await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
-    await cluster.master(cluster.nodes, PATIENCE_MS);
-    await requestMirror(cluster, { prefix: '/dev/mapper/leg' });
-    await cluster.open(cluster.nodes, 'md0', PATIENCE_MS);
+    await this.#keeper.begin();
   }
 
   async round(choices: Choices, withCheck: boolean): Promise<void> {
     const cluster = this.#cluster;
-    await this.#limit(this.#limitKib);
+    await this.#keeper.limit(this.#limitKib);
     await this.#writers.start();
     const upset = sleep(choices.afterMs).then(() => this.#befall(choices));
     const deed = this.#do(choices);
@@ -189,9 +155,9 @@ class Soak {
     for (const outcome of await Promise.allSettled([deed, upset])) {
       if (outcome.status === 'rejected') throw outcome.reason;
     }
-    await allBack(cluster, this.#writers, (node) => this.prepare(node));
-    await this.#limit(null);
-    await this.#wholeAgain();
+    await allBack(cluster, this.#writers, (node) => this.#keeper.prepare(node));
+    await this.#keeper.limit(null);
+    await this.#keeper.wholeAgain();
     const gone = cluster.nodes.filter((node) => !this.#writers.runs(node));
     if (gone.length > 0) await this.#writers.start(gone);
     const summaries = await proveWhole(cluster, this.#writers);
@@ -202,17 +168,14 @@ class Soak {
 
   async #do({ deed, leg, at, writesOnly, afterMs, lengthMs }: Choices): Promise<void> {
     const cluster = this.#cluster;
-    // Whoever is asked may lose its power in this very moment.
-    const legs = await cluster.until('the legs', PATIENCE_MS, async () => legsOf(cluster, await this.#anyNode()));
-    const letter = LETTERS[legs[leg] ?? 0] ?? 'a';
-    const device = `/dev/mapper/leg${letter}`;
+    const { device, letter } = await this.#keeper.leg(leg);
     const node = cluster.nodes[at] ?? 1;
     this.tell(
       `${deed}: leg ${letter}, ${deed.includes('I/O') ? `node ${node}, ${writesOnly ? 'writes' : 'all I/O'}` : ''}`,
     );
     switch (deed) {
       case 'a leg fails by command':
-        await this.#ask({ verb: 'fail', array: 'md0', device }, 'fault');
+        await this.#keeper.ask({ verb: 'fail', array: 'md0', device }, 'fault');
         return;
       case 'a leg fails by I/O error on one node': {
         const guest = cluster.lab.guest(node);
@@ -223,32 +186,25 @@ class Soak {
         return;
       }
       case 'a leg is taken out and rebuilt':
-        await this.#rebuild(device);
+        await this.#keeper.rebuild(device);
         return;
       case 'a leg fails and a spare takes over': {
-        const spare = LETTERS.slice(0, DISKS)[[0, 1, 2].find((index) => !legs.includes(index)) ?? 2];
-        await this.#ask({ verb: 'add', array: 'md0', device: `/dev/mapper/leg${spare}` }, 'already|member');
-        await this.#ask({ verb: 'fail', array: 'md0', device }, 'fault');
+        await this.#keeper.ask({ verb: 'add', array: 'md0', device: await this.#keeper.freeDisk() }, 'already|member');
+        await this.#keeper.ask({ verb: 'fail', array: 'md0', device }, 'fault');
         return;
       }
       case 'check':
       case 'repair':
-        await this.#ask({ verb: 'action', array: 'md0', action: deed }, 'under way');
+        await this.#keeper.ask({ verb: 'action', array: 'md0', action: deed }, 'under way');
         return;
       case 'a rebuilding is halted and goes on':
-        await this.#rebuild(device);
+        await this.#keeper.rebuild(device);
         await sleep(afterMs / 4);
         // It may be over, or another copy may go first.
-        await this.#ask({ verb: 'action', array: 'md0', action: 'frozen' }, 'halted|nothing is being copied');
+        await this.#keeper.ask({ verb: 'action', array: 'md0', action: 'frozen' }, 'halted|nothing is being copied');
         await sleep(lengthMs / 2);
-        await this.#ask({ verb: 'action', array: 'md0', action: 'idle' }, 'under way|nothing is being copied');
+        await this.#keeper.ask({ verb: 'action', array: 'md0', action: 'idle' }, 'under way|nothing is being copied');
     }
-  }
-
-  async #rebuild(device: string): Promise<void> {
-    await this.#ask({ verb: 'fail', array: 'md0', device }, 'fault');
-    await this.#ask({ verb: 'remove', array: 'md0', device }, 'no member|not a member');
-    await this.#ask({ verb: 'add', array: 'md0', device }, 'already|member');
   }
 
   async #befall({ upset, victim, lengthMs }: Choices): Promise<void> {
@@ -282,67 +238,10 @@ class Soak {
     }
   }
 
-  async #anyNode(): Promise<NodeId> {
-    return this.#cluster.until('a node that answers', PATIENCE_MS, async () => {
-      for (const node of this.#cluster.nodes) {
-        const { lab } = this.#cluster;
-        if (lab.guest(node).running && (await this.#cluster.status(node).catch(() => null)) !== null) return node;
-      }
-      return null;
-    });
-  }
-
-  /** Asked again, of whoever answers, until it is granted, or refused in words which say that it is so already. */
-  async #ask(words: { verb: string; [field: string]: unknown }, done: string): Promise<void> {
-    const reached = new RegExp(done);
-    await this.#cluster.until(`${JSON.stringify(words)} granted`, PATIENCE_MS, async () => {
-      const node = await this.#anyNode();
-      const { ok, text } = await this.#cluster.request(node, words);
-      if (!ok && !reached.test(text)) throw new Error(text);
-      this.tell(`${words.verb}: ${text}`);
-      return true;
-    });
-  }
-
-  async #limit(limitKib: number | null): Promise<void> {
-    await this.#ask({ verb: 'sync-limit', array: 'md0', limitKib }, 'never');
-  }
-
-  /** Two legs in sync, no third disk, nothing being copied, all nodes writing. */
-  async #wholeAgain(): Promise<void> {
-    const cluster = this.#cluster;
-    await cluster.until('two legs in sync', PATIENCE_MS, async () => {
-      const node = await this.#anyNode();
-      const array = await cluster.array(node);
-      if (array === undefined) return false;
-      const { record, paths } = array;
-      const ask = async (words: object): Promise<false> => {
-        const { text } = await cluster.request(node, words);
-        this.tell(text);
-        return false;
-      };
-      if (record.resync?.halted === true) return ask({ verb: 'action', array: 'md0', action: 'idle' });
-      const of = (role: string) => record.members.filter((member) => member.role === role);
-      const [faulty] = of('faulty');
-      if (faulty !== undefined) return ask({ verb: 'remove', array: 'md0', device: paths[faulty.uuid] ?? 'failed' });
-      if (record.resync !== null) return false;
-      const [spare] = of('spare');
-      if (of('active').length === 2) {
-        if (spare !== undefined) return ask({ verb: 'remove', array: 'md0', device: paths[spare.uuid] });
-        return record.members.length === 2;
-      }
-      if (record.members.length > of('active').length) return false;
-      const used = await legsOf(cluster, node);
-      const free = [0, 1, 2].find((index) => !used.includes(index)) ?? 2;
-      return ask({ verb: 'add', array: 'md0', device: `/dev/mapper/leg${LETTERS[free]}` });
-    });
-    await cluster.open(cluster.nodes, 'md0', PATIENCE_MS);
-  }
-
   /** Nobody writes: what differs differs. */
   async #check(): Promise<void> {
     const cluster = this.#cluster;
-    await this.#ask({ verb: 'action', array: 'md0', action: 'check' }, 'never');
+    await this.#keeper.ask({ verb: 'action', array: 'md0', action: 'check' }, 'never');
     await cluster.open(cluster.nodes, 'md0', PATIENCE_MS);
     for (const node of cluster.nodes) {
       const found = (await cluster.array(node))?.mismatchSectors;

@@ -66,7 +66,7 @@ export async function dies(cluster: Cluster, writers: LastingWriters, victim: No
  */
 export async function allBack(
   cluster: Cluster,
-  writers: LastingWriters,
+  writers: Pick<LastingWriters, 'forget'>,
   beforeAgent: (node: NodeId) => Promise<void> = async () => {},
 ): Promise<void> {
   await cluster.until('every agent answers', 90_000, async () => {

@@ -77,6 +77,11 @@ export class Application {
     return { acknowledged: this.#newest.get(block) ?? 0, begun: this.#begun.get(block) ?? 0 };
   }
 
+  /** Blocks whose newest write was not answered. */
+  inDoubt(): number[] {
+    return [...this.#begun].flatMap(([block, begun]) => (begun === this.#newest.get(block) ? [] : [block]));
+  }
+
   /** Writes until stopped, or until its machine loses power: then its write under way is never answered. */
   start(): void {
     this.startedAtMs = this.#cluster.time.clock();

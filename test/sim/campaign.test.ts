@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runCampaign } from './campaign.ts';
-import { mutated } from './mutate.ts';
+import { editsOf, mutated } from './mutate.ts';
 import { MUTATIONS } from './mutations.ts';
 import { DOC } from './prove_mutations.ts';
 import { seedsIn } from './run.ts';
@@ -43,10 +43,12 @@ test('a rule that is switched off is caught, by the checker whose rule it is', a
 test('each mutation finds its fragment in the sources, once, and changes it', () => {
   assert.equal(new Set(MUTATIONS.map(({ name }) => name)).size, MUTATIONS.length);
   for (const mutation of MUTATIONS) {
-    const source = readFileSync(join(import.meta.dirname, '../..', mutation.file), 'utf8');
-    assert.notEqual(mutated(source, mutation), source, mutation.name);
+    for (const edit of editsOf(mutation)) {
+      const source = readFileSync(join(import.meta.dirname, '../..', edit.file), 'utf8');
+      assert.notEqual(mutated(source, mutation.name, edit), source, mutation.name);
+    }
   }
-  assert.throws(() => mutated('something else', MUTATIONS[0] ?? assert.fail()), /stands 0 times/);
+  assert.throws(() => mutated('something else', 'any', MUTATIONS[0] ?? assert.fail()), /stands 0 times/);
 });
 
 test('the table in the docs is of the rules that there are', () => {

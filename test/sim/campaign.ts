@@ -5,13 +5,17 @@
 import type { NodeId } from '#src/arrays/record.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
+import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { SimCluster } from './cluster.ts';
-import { type Chance, CLOCK_PACES, FAULTS, type Fault } from './faults.ts';
+import { type Chance, CLOCK_PACES, DRAWN, type Fault } from './faults.ts';
 import { Ground, type Violation } from './ground.ts';
+import { Hands } from './hands.ts';
+import type { Moment } from './moments.ts';
 import { operatorWish } from './operators.ts';
 import { Transcript } from './transcript.ts';
 
+const FAULTS: readonly Fault[] = [...DRAWN, ...AIMED];
 const HOUR_MS = 3_600_000;
 const DISK_MIB = 3;
 const BLOCKS = 24;
@@ -30,6 +34,8 @@ export interface CampaignOptions {
   faults?: readonly string[];
   /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
   faultsEveryMs?: number;
+  /** What comes after the faults: the cluster comes to rest, and disks are compared. @default true */
+  calm?: boolean;
   onProgress?: (simulatedMs: number) => void;
 }
 
@@ -56,6 +62,7 @@ class Campaign implements Chance {
   readonly random: () => number;
   faults = 0;
   readonly #time: VirtualTime;
+  readonly #hands: Hands;
   readonly #seed: number;
   readonly #ends = new Set<() => void>();
   #faultsMeanMs = 5000;
@@ -76,6 +83,8 @@ class Campaign implements Chance {
     this.random = random;
     this.transcript = transcript;
     this.ground = new Ground(cluster, (who, text) => transcript.say(who, text));
+    this.#hands = new Hands(cluster, this.ground.moments);
+    cluster.onStore = (node) => this.ground.moments.tell('stores a vote', node);
     cluster.onCrash = (node) => {
       transcript.say(`node ${node}`, 'has lost its power');
       this.ground.crashed(node);
@@ -133,6 +142,14 @@ class Campaign implements Chance {
     this.#time.schedule(this.#time.clock() + delayMs, run);
   }
 
+  at(moment: Moment, run: (node: NodeId) => void): () => void {
+    return this.ground.moments.next(moment, run);
+  }
+
+  lateHands(node: NodeId, draw: (() => number) | null): void {
+    this.#hands.late(node, draw);
+  }
+
   say(text: string): void {
     this.transcript.say('fault', text);
   }
@@ -171,7 +188,7 @@ class Campaign implements Chance {
   /** Lets time pass, and ends early when a rule was broken. */
   async pass(ms: number): Promise<void> {
     const endMs = this.#time.clock() + ms;
-    while (this.ground.violation === null && (await this.#time.step(endMs)));
+    while (this.ground.violation === null && (await this.#time.step(endMs))) this.ground.step();
     if (this.ground.violation === null) await this.#time.pass(endMs - this.#time.clock());
   }
 
@@ -188,7 +205,13 @@ class Campaign implements Chance {
     }
   }
 
-  async run({ hours = 0.05, faults, faultsEveryMs, onProgress = () => undefined }: CampaignOptions): Promise<void> {
+  async run({
+    hours = 0.05,
+    faults,
+    faultsEveryMs,
+    calm = true,
+    onProgress = () => undefined,
+  }: CampaignOptions): Promise<void> {
     this.#faultsMeanMs = faultsEveryMs ?? this.#faultsMeanMs;
     if (faults !== undefined) this.#faults = FAULTS.filter(({ name }) => faults.some((word) => name.includes(word)));
     if (this.#faults.length === 0) throw new Error(`no fault is named ${faults?.join(' or ')}; see test/sim/faults.ts`);
@@ -201,7 +224,7 @@ class Campaign implements Chance {
       await this.pass(Math.min(endMs - this.#time.clock(), 10_000));
       onProgress(this.#time.clock());
     }
-    if (this.ground.violation === null) await this.#calm();
+    if (calm && this.ground.violation === null) await this.#calm();
   }
 
   /** Each application runs as long as its machine has power, and begins anew at the next boot. */
@@ -230,12 +253,16 @@ class Campaign implements Chance {
     const { cluster, ground } = this;
     const tick = (): void => {
       const reader = this.pick(cluster.up());
-      const application = this.pick(ground.applications);
+      // What a crash left in doubt is read most: of that there could be two stories.
+      const crashed = ground.applications.filter(({ node }) => !cluster.isUp(node));
+      const inDoubt = crashed.length > 0;
+      const application = this.pick(inDoubt && this.random() < 0.7 ? crashed : ground.applications);
       if (reader !== undefined && application !== undefined) {
         const { firstBlock, blocks } = application.region;
-        void ground.read(reader, application, firstBlock + Math.floor(this.random() * blocks));
+        const doubtful = this.random() < 0.7 ? this.pick(application.inDoubt()) : undefined;
+        void ground.read(reader, application, doubtful ?? firstBlock + Math.floor(this.random() * blocks));
       }
-      this.later(this.between(20, 300), tick);
+      this.later(inDoubt ? this.between(5, 60) : this.between(20, 300), tick);
     };
     tick();
   }
@@ -293,16 +320,10 @@ class Campaign implements Chance {
   // --- the end --------------------------------------------------------------------------------------------------------
 
   async #calm(): Promise<void> {
-    const { cluster, ground } = this;
+    const { ground } = this;
     this.#over = true;
     this.say('all faults are over');
     for (const end of [...this.#ends]) end();
-    for (const node of cluster.nodes) {
-      cluster.thaw(node);
-      if (!cluster.isUp(node)) void cluster.powerOn(node);
-      else void cluster.startAgent(node);
-    }
-    for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
     await this.#until('one master that all follow', CALM_WITHIN_MS, () => this.#oneMaster());
     await this.#madeWhole();
     const before = ground.applications.map(({ acknowledged }) => acknowledged);
@@ -313,13 +334,20 @@ class Campaign implements Chance {
     await this.#judgeDisks();
   }
 
-  #oneMaster(): boolean {
+  /** Again and again: an order to fence, or the last part of a fault, may have been on its way. */
+  #mends(): void {
     const { cluster } = this;
-    // Who was fenced by an order that was on its way comes back.
     for (const node of cluster.nodes) {
+      cluster.thaw(node);
       if (!cluster.isUp(node)) void cluster.powerOn(node);
       else if (cluster.agent(node) === null) void cluster.startAgent(node);
     }
+    for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
+  }
+
+  #oneMaster(): boolean {
+    const { cluster } = this;
+    this.#mends();
     const seen = new Set(cluster.nodes.map((node) => cluster.status(node)?.lease.master ?? null));
     const [master] = seen;
     return seen.size === 1 && master != null && cluster.masters().includes(master);

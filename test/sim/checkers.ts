@@ -243,3 +243,68 @@ export function evictedHasStopped(cluster: SimCluster, event: Event, writersBefo
   }
   return null;
 }
+
+/** Blocks go to the disks only from nodes that the newest record names as writers, under the boot that it names. */
+export function onlyWritersWrite(cluster: SimCluster, record: ArrayRecord, node: NodeId): string | null {
+  const boot = record.writerBoots.find((admitted) => admitted.node === node)?.kernelBoot;
+  if (record.writers.includes(node) && boot === cluster.driver(node).kernelBoot()) return null;
+  const why = record.writers.includes(node) ? 'was admitted under another boot' : 'is no writer';
+  return `node ${node} writes to ${record.md}, and ${why} (record ${record.version.term}.${record.version.index})`;
+}
+
+/** What a drain may take, of a write that was let in before. */
+const DRAIN_MS = 2000;
+
+/** An agent that runs lets no write pass without a grant. Where none runs, or it stands still, others have to wait, or fence. */
+export function writesNeedAGrant(cluster: SimCluster, node: NodeId, ranForMs: number): string | null {
+  const { guard } = cluster.driver(node);
+  const withoutMs = cluster.driver(node).now() - guard.state().grantUntilMs;
+  if (!cluster.isRunning(node) || withoutMs < DRAIN_MS || ranForMs < DRAIN_MS) return null;
+  return `node ${node} writes, and has had no grant for ${Math.min(withoutMs, ranForMs).toFixed(0)} ms`;
+}
+
+/** The last copy is never given up. */
+export function dataHasACopy({ md, members, version }: ArrayRecord): string | null {
+  if (members.some(({ role }) => role === 'active')) return null;
+  return `${md}: commit ${version.term}.${version.index} leaves no member in sync`;
+}
+
+/**
+ * When the end of a copy is committed the legs are one, but for what is being written: blocks of which a write is under way, or
+ * was when its node lost its power, as long as that node is still called a writer.
+ */
+export function legsAgreeWhenCopied(
+  cluster: SimCluster,
+  record: ArrayRecord,
+  applications: readonly Application[],
+): string | null {
+  const legs = record.members.filter(({ role }) => role === 'active');
+  const [first, ...others] = legs.map((member) => ({ member, disk: diskOf(cluster, record, member.uuid) }));
+  if (first?.disk == null || record.level !== 'raid1') return null;
+  for (const application of applications) {
+    const { firstBlock, blocks } = application.region;
+    for (let block = firstBlock; block < firstBlock + blocks; block++) {
+      const { acknowledged, begun } = application.newestIn(block);
+      if (begun !== acknowledged && record.writers.includes(application.node)) continue;
+      const at = ({ member, disk }: typeof first): Uint8Array =>
+        cluster.storage.peek(disk ?? '', member.dataOffsetSectors * SECTOR_BYTES + block * BLOCK_BYTES, BLOCK_BYTES);
+      const bytes = Buffer.from(at(first));
+      const other = others.find((leg) => leg.disk !== null && !bytes.equals(at(leg)));
+      if (other !== undefined)
+        return `the copy of ${record.md} has ended, and ${first.disk} and ${other.disk} differ in block ${block} of node ${application.node}`;
+    }
+  }
+  return null;
+}
+
+/** By whoever's md has it. */
+function diskOf(cluster: SimCluster, { md }: ArrayRecord, uuid: string): string | null {
+  for (const node of cluster.up()) {
+    const seen = cluster
+      .driver(node)
+      .observe(md)
+      ?.members.find((member) => member.uuid === uuid);
+    if (seen !== undefined) return seen.device;
+  }
+  return null;
+}

@@ -113,6 +113,8 @@ export class SimCluster {
   powerSwitchWorks = true;
   /** Told when a machine loses its power, by whoever's doing. */
   onCrash: ((node: NodeId) => void) | null = null;
+  /** Told when a node begins to store a vote. */
+  onStore: ((node: NodeId) => void) | null = null;
   /** Told when an agent has been built, before it starts. */
   onAgent: ((node: NodeId, agent: Agent) => void) | null = null;
   readonly #options: SimOptions;
@@ -289,7 +291,11 @@ export class SimCluster {
     const life = new ProcessLife();
     machine.life = life;
     const timers = this.#timers(machine, life, node);
-    const { config, files, log } = { config: this.#config(node), files: this.#files(machine), log: this.#log(node) };
+    const { config, files, log } = {
+      config: this.#config(node),
+      files: this.#files(machine, node),
+      log: this.#log(node),
+    };
     const boot = { boot: this.#uuid(), bootNumber: await files.nextBootNumber(1) };
     const { journal } = machine;
     const agent = await Agent.create({
@@ -434,6 +440,16 @@ export class SimCluster {
   /** BOOTTIME of this node runs so fast from now on. */
   paceClock(node: NodeId, rate: number): void {
     this.#machine(node).clock.pace(rate);
+  }
+
+  /** The cluster's time at which this node's BOOTTIME will read `atMs`. */
+  clusterMs(node: NodeId, atMs: number): number {
+    return this.#machine(node).clock.clusterMs(atMs);
+  }
+
+  /** The vote file, as it stands on the disk. */
+  storedVote(node: NodeId): StoredVote | null {
+    return this.#machine(node).vote;
   }
 
   /** People's clock, which nothing may depend on. */
@@ -617,10 +633,11 @@ export class SimCluster {
     return new Date(Date.UTC(2024, 0, 1) + this.time.clock() + (this.#machines.get(node)?.wallOffMs ?? 0));
   }
 
-  #files(machine: Machine): Omit<StateFiles, 'forgetLists'> {
+  #files(machine: Machine, node: NodeId): Omit<StateFiles, 'forgetLists'> {
     return {
       loadVote: async () => machine.vote,
       storeVote: (vote) => {
+        this.onStore?.(node);
         const { stateDisk } = machine;
         const { boots } = machine.driver;
         if (stateDisk !== 'broken') machine.voteAfloat = vote;

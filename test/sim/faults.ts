@@ -4,6 +4,7 @@
  */
 import type { NodeId } from '#src/arrays/record.ts';
 import type { SimCluster } from './cluster.ts';
+import type { Moment } from './moments.ts';
 
 /** What faults are made of. */
 export interface Chance {
@@ -15,6 +16,10 @@ export interface Chance {
   between(least: number, most: number): number;
   /** Once, after so many ms of the cluster's time. */
   later(delayMs: number, run: () => void): void;
+  /** At the next such moment, with the node at which it comes. @returns the way to wait no longer */
+  at(moment: Moment, run: (node: NodeId) => void): () => void;
+  /** Each operation of this node's agent on md comes so many ms late; null: none does. */
+  lateHands(node: NodeId, draw: (() => number) | null): void;
   say(text: string): void;
 }
 
@@ -31,11 +36,11 @@ const DAY_MS = 86_400_000;
 const SLOWEST = 0.83;
 const FASTEST = 1.2;
 
-function running({ cluster }: Chance): NodeId[] {
+export function running({ cluster }: Chance): NodeId[] {
   return cluster.up().filter((node) => cluster.isRunning(node));
 }
 
-function others({ cluster }: Chance, node: NodeId): NodeId[] {
+export function others({ cluster }: Chance, node: NodeId): NodeId[] {
   return cluster.nodes.filter((other) => other !== node);
 }
 
@@ -44,11 +49,11 @@ function pairs({ cluster }: Chance): [NodeId, NodeId][] {
 }
 
 /** Of machines that are off the net is cut as well, and stays so. */
-function heal({ cluster }: Chance, between: readonly (readonly [NodeId, NodeId])[]): void {
+export function heal({ cluster }: Chance, between: readonly (readonly [NodeId, NodeId])[]): void {
   for (const [a, b] of between) if (cluster.isUp(a) && cluster.isUp(b)) cluster.hub.heal(a, b);
 }
 
-function crash(chance: Chance, nodes: readonly NodeId[], offMs: () => number): void {
+export function crash(chance: Chance, nodes: readonly NodeId[], offMs: () => number): void {
   const { cluster } = chance;
   for (const node of nodes) {
     cluster.crash(node);
@@ -381,11 +386,9 @@ const together: Fault[] = [
         );
       const blind = cluster.nodes.filter(() => chance.random() < 0.8);
       let over = false;
-      const waits = known().length > 0 ? 0 : 3000;
       const look = (leftMs: number): void => {
         if (leftMs > 0 && !agreed()) {
-          const againMs = known().length > 0 ? 0.2 : 2;
-          chance.later(againMs, () => look(leftMs - againMs));
+          chance.later(0.2, () => look(leftMs - 0.2));
           return;
         }
         chance.later(chance.between(0.1, 4), () => {
@@ -395,9 +398,13 @@ const together: Fault[] = [
           for (const node of blind) cluster.storage.hide(node, other);
         });
       };
-      look(waits);
+      const waits = known().length === 0;
+      const cancel = waits ? chance.at('fails a member', () => look(200)) : () => undefined;
+      if (!waits) look(0);
       const end = () => {
         over = true;
+        cancel();
+        mend();
         for (const node of blind) cluster.storage.show(node, other);
       };
       const text = `${leg}; back without ${other} on ${blind.join(' ') || 'no node'}`;
@@ -482,12 +489,13 @@ const together: Fault[] = [
   },
 ];
 
-function shuffled<T>(chance: Chance, from: readonly T[]): T[] {
+export function shuffled<T>(chance: Chance, from: readonly T[]): T[] {
   return from
     .map((value) => ({ value, at: chance.random() }))
     .sort((a, b) => a.at - b.at)
     .map(({ value }) => value);
 }
 
-export const FAULTS: readonly Fault[] = [...network, ...machines, ...disks, ...together];
+/** Those without an aim; the others: aimed.ts. */
+export const DRAWN: readonly Fault[] = [...network, ...machines, ...disks, ...together];
 export const CLOCK_PACES = { slowest: SLOWEST, fastest: FASTEST };

@@ -2,7 +2,7 @@
  * Stands behind a simulated cluster and sees everything: each write to each disk, each lease, each copy, each journal. It asks the
  * checkers at the moments at which their rules can be broken, and keeps the first answer that is not good.
  */
-import type { ArrayRecord, CopyKind, NodeId, Version } from '#src/arrays/record.ts';
+import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { copySectors } from '#src/arrays/windows.ts';
 import { dataOffsetSectorsFor } from '#src/md/metadata.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
@@ -10,6 +10,8 @@ import type { Event } from '#src/wire/messages.ts';
 import { Application, BLOCK_BYTES, SECTORS_PER_BLOCK, sequencesIn } from './application.ts';
 import * as checkers from './checkers.ts';
 import type { SimCluster } from './cluster.ts';
+import { Moments } from './moments.ts';
+import { LeaseWatch } from './promises.ts';
 
 export interface Violation {
   /** Name of the checker. */
@@ -30,6 +32,10 @@ export class Ground {
   readonly applications: Application[] = [];
   reads = 0;
   commits = 0;
+  readonly moments = new Moments();
+  readonly #leases: LeaseWatch;
+  /** Of the cluster's clock, when each agent was started. */
+  readonly #startedMs = new Map<NodeId, number>();
   readonly #cluster: SimCluster;
   readonly #say: (who: string, text: string) => void;
   readonly #lines = new Map<string, checkers.CommitLine>();
@@ -47,6 +53,7 @@ export class Ground {
   constructor(cluster: SimCluster, say: (who: string, text: string) => void) {
     this.#cluster = cluster;
     this.#say = say;
+    this.#leases = new LeaseWatch(cluster, (checker, text) => this.judge(checker, text));
     cluster.storage.onWrite = (write) => this.#written(write);
     cluster.onAgent = (node) => this.#agentStarts(node);
     for (const node of cluster.nodes) {
@@ -89,10 +96,13 @@ export class Ground {
     const record = this.#newest;
     if (record === null || record.md !== application.md) return;
     const line = this.#lines.get(record.uuid);
-    const released = this.#cluster
-      .status(application.node)
-      ?.arrays.find(({ record: { uuid } }) => uuid === record.uuid)?.released;
-    if (line !== undefined && released != null) line.relied = released;
+    // Nothing newer could be relied on.
+    if (line !== undefined && (line.relied === null || compareVersions(line.relied, record.version) < 0)) {
+      const released = this.#cluster
+        .status(application.node)
+        ?.arrays.find(({ record: { uuid } }) => uuid === record.uuid)?.released;
+      if (released != null) line.relied = released;
+    }
     this.judge(checkers.noReaderMissesAWrite, checkers.noReaderMissesAWrite(this.#cluster, record, application, block));
   }
 
@@ -146,6 +156,11 @@ export class Ground {
     else this.#stories.set(key, { acknowledged, begun, sequences: sequencesIn(bytes, application.node, block) });
   }
 
+  /** After every step. */
+  step(): void {
+    this.#leases.look();
+  }
+
   /** Now and then: what is no event of its own. */
   look(): void {
     for (const application of this.applications) this.judge(checkers.noWriteFails, checkers.noWriteFails(application));
@@ -176,11 +191,18 @@ export class Ground {
 
   #agentStarts(node: NodeId): void {
     this.#applied.delete(node);
+    this.#leases.agentStarts(node);
+    this.#startedMs.set(node, this.#cluster.time.clock());
     const { guard } = this.#cluster.driver(node);
-    const { extendLease } = guard;
+    const { extendLease, extendGrant } = guard;
     guard.extendLease = (untilMs) => {
+      this.moments.tell(guard.leaseLive ? 'renews its lease' : 'is elected', node);
       extendLease.call(guard, untilMs);
       this.judge(checkers.atMostOneMaster, checkers.atMostOneMaster(this.#cluster));
+    };
+    guard.extendGrant = (untilMs) => {
+      this.moments.tell('is granted writes', node);
+      extendGrant.call(guard, untilMs);
     };
   }
 
@@ -188,12 +210,17 @@ export class Ground {
     const known = this.#journaled.get(node) ?? new Set();
     this.judge(checkers.journaledOnce, checkers.journaledOnce(node, known, event));
     const { body } = event;
-    if (event.origin !== node || body.type !== 'commit') return;
+    if (event.origin !== node) return;
+    this.#leases.sealed(event);
+    if (body.type === 'vote') this.moments.tell('votes', node);
+    if (body.type === 'lease-release') this.moments.tell('releases its lease', node);
+    if (body.type !== 'commit') return;
     const id = `${node}/${event.bootNumber}/${event.sequence}`;
     // Lost with the power, and back from the others' journals.
     if (this.#made.has(id)) return;
     this.#made.add(id);
     const { record } = body;
+    const before = this.#newest;
     this.commits += 1;
     const line = this.#lines.get(record.uuid) ?? { newest: null, relied: null };
     this.#lines.set(record.uuid, line);
@@ -202,6 +229,12 @@ export class Ground {
     this.judge(checkers.evictedHasStopped, checkers.evictedHasStopped(this.#cluster, event, writers));
     this.#writers.set(record.uuid, record.writers);
     this.#newest = record;
+    this.judge(checkers.dataHasACopy, checkers.dataHasACopy(record));
+    if (body.kind === 'resync-done' && copied(before))
+      this.judge(checkers.legsAgreeWhenCopied, checkers.legsAgreeWhenCopied(this.#cluster, record, this.applications));
+    this.moments.tell('commits', node);
+    if (body.kind === 'fail') this.moments.tell('fails a member', node);
+    if (body.kind === 'resync-done') this.moments.tell('ends a copy', node);
     const { version, resync } = record;
     const copy = resync === null ? '' : `, ${resync.kind} by ${resync.by} from ${resync.fromSector}`;
     const members = record.members.map(({ uuid, role, slot }) => `${uuid.slice(0, 4)} ${role} ${slot ?? '-'}`);
@@ -221,6 +254,9 @@ export class Ground {
       const { node } = write;
       // Its own copy is no write of an application.
       if (this.#cluster.driver(node).copying(record.md) !== null) return;
+      this.judge(checkers.onlyWritersWrite, checkers.onlyWritersWrite(this.#cluster, record, node));
+      const ranForMs = this.#cluster.time.clock() - (this.#startedMs.get(node) ?? 0);
+      this.judge(checkers.writesNeedAGrant, checkers.writesNeedAGrant(this.#cluster, node, ranForMs));
       const text = checkers.noWriteBesideTheCopy(this.#cluster, record.md, node, written);
       this.judge(checkers.noWriteBesideTheCopy, text);
       return;
@@ -228,6 +264,7 @@ export class Ground {
     const bitmap = record?.bitmap ?? null;
     if (bitmap !== null && sector >= bitmap.firstSector) return;
     this.judge(checkers.metadataInsideLease, checkers.metadataInsideLease(this.#cluster, write));
+    this.moments.tell('writes metadata', write.node);
   }
 
   #watchCopies(node: NodeId): void {
@@ -253,4 +290,9 @@ export class Ground {
       return extendCopy.call(driver, md, toSector);
     };
   }
+}
+
+/** A resync or a recovery was under way: what it has left must be one. */
+function copied(before: ArrayRecord | null): boolean {
+  return before?.resync?.kind === 'resync' || before?.resync?.kind === 'recovery';
 }

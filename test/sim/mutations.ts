@@ -13,6 +13,16 @@ export interface Mutation {
   /** Occurs once in the file. */
   from: string;
   to: string;
+  /** A second place: of the same rule, or of the rule that covers this one. */
+  also?: { file: string; from: string; to: string };
+  /** Words of the faults among which it matters; the others stay away. Left out: all. */
+  aim?: readonly string[];
+  /** Its lack shows when faults are over: nothing comes to rest, or legs differ. */
+  calm?: boolean;
+  /** Stories that must not meet: between two of them, in the mean. */
+  everyMs?: number;
+  /** Why no checker can miss it alone. */
+  covered?: string;
 }
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -24,6 +34,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: "if (term === vote.term && !again) return 'voted';",
     to: '',
+    aim: ['the mastership goes round'],
+    everyMs: 12_000,
   },
   {
     name: 'vote-stored-before-sent',
@@ -35,6 +47,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: `        store.catch(() => undefined);
         Promise.resolve()
           .then(() => this.sealEvent({ type: 'vote', term, candidate }))`,
+    aim: ['votes are stored slowly', 'power loss of the master'],
   },
   {
     name: 'voter-promise',
@@ -43,6 +56,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/state.ts',
     from: 'return promise !== null && promise.holder !== candidate && turn.now < promise.untilMs ? promise.holder : null;',
     to: 'return promise !== null && promise.holder !== candidate && turn.now < 0 ? promise.holder : null;',
+    aim: ['the mastership goes round', 'few voters', 'held back'],
   },
   {
     name: 'promise-outlasts-lease',
@@ -59,6 +73,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/start.ts',
     from: 'abstention: proof !== null ? null : abstention(config, vote, now),',
     to: 'abstention: proof !== null || vote !== null ? null : abstention(config, vote, now),',
+    aim: ['few voters', 'agent killed'],
   },
   {
     name: 'proof-of-this-boot',
@@ -67,6 +82,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/start.ts',
     from: 'return promise !== null && (promise.holder === null || promise.kernelBoot === kernelBoot);',
     to: 'return promise !== null && (promise.holder === null || kernelBoot !== null);',
+    aim: ['says goodbye'],
   },
   {
     name: 'proof-leaves-the-disk',
@@ -75,6 +91,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'if (turn.state.proofOnDisk) {',
     to: 'if (turn.state.proofOnDisk && turn.now < 0) {',
+    aim: ['says goodbye'],
   },
   {
     name: 'release-only-once',
@@ -83,6 +100,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'renew.term < floorTerm || renew.term <= releasedTerm) {',
     to: 'renew.term < floorTerm) {',
+    aim: ['says goodbye', 'agent stopped', 'held back', 'delay and reordering'],
   },
   {
     name: 'stale-renewal-refused',
@@ -91,6 +109,10 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'if (renew.term < votedTerm || renew.term < floorTerm || renew.term <= releasedTerm) {',
     to: 'if (votedTerm < 0 || renew.term <= releasedTerm) {',
+    aim: ['the mastership goes round', 'held back'],
+    everyMs: 8000,
+    covered:
+      'bound to the newer holder a voter answers no other, and when that promise has run out so has the lease that rests on it',
   },
   // --- lease: holders ---------------------------------------------------------------------------------------------------
   {
@@ -100,6 +122,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/master.ts',
     from: 'const newest = Math.max(ack.echoSentAtMs, role.answeredSentAtMs.get(from) ?? ack.echoSentAtMs);',
     to: 'const newest = turn.now;',
+    aim: ['held back', 'clocks apart'],
   },
   {
     name: 'lease-needs-majority',
@@ -108,6 +131,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/master.ts',
     from: 'return newestFirst[majority(config, set) - 1] ?? Number.NEGATIVE_INFINITY;',
     to: 'return newestFirst[majority(config, set) - 2] ?? Number.NEGATIVE_INFINITY;',
+    aim: ['isolation', 'held back'],
   },
   {
     name: 'election-needs-majority',
@@ -116,6 +140,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/candidate.ts',
     from: '[config.self, ...role.votes.keys()]',
     to: '[config.self, ...role.votes.keys(), ...others(config).slice(-1)]',
+    calm: true,
   },
   {
     name: 'lease-counts-from-request',
@@ -124,6 +149,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/master.ts',
     from: 'const leaseUntilMs = sentAtMs + config.holderMs;',
     to: 'const leaseUntilMs = now + config.holderMs + (sentAtMs - sentAtMs);',
+    aim: ['votes are stored slowly', 'clocks apart'],
   },
   {
     name: 'lease-expires',
@@ -143,6 +169,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: `    if (this.#persisting > 0) return;
     this.parts.driver.guard.endLease();`,
     to: '    if (this.#persisting > 0) return;',
+    aim: ['says goodbye', 'agent stopped'],
   },
   {
     name: 'lost-lease-ends-at-guard',
@@ -152,6 +179,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: `      case 'lost':
         driver.guard.endLease();`,
     to: `      case 'lost':`,
+    aim: ['split', 'loss', 'held back', 'clocks apart'],
+    covered: 'until its time is over a majority is bound to it, and nobody else can lead',
   },
   // --- grants, guard ----------------------------------------------------------------------------------------------------
   {
@@ -161,6 +190,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'extendGrant(turn, renew.term, renew.echoAckSentAtMs + Math.min(config.holderMs, renew.holderMs));',
     to: 'extendGrant(turn, renew.term, turn.now + config.holderMs);',
+    aim: ['held back', 'clocks apart'],
   },
   {
     name: 'guard-deadline',
@@ -177,6 +207,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated.ts',
     from: 'if (!this.#guard.leaseLive)',
     to: 'if (this.#guard === null)',
+    aim: ['slow storage', 'writes metadata', 'it commits', 'agent killed'],
   },
   {
     name: 'held-at-agent-start',
@@ -185,6 +216,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: "if (metadata === 'external:mdmesh') await",
     to: "if (metadata === '') await",
+    aim: ['out of reach'],
   },
   // --- fencing, eviction ------------------------------------------------------------------------------------------------
   {
@@ -194,6 +226,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'const verdict = await this.parts.fencing.fence({',
     to: "const verdict = ((asked: { node: number; lastGrantMs: number }) => ({ ...asked, stopped: true, method: null, text: '' }))({",
+    aim: ['stands still', 'no switch works'],
   },
   {
     name: 'failed-fencing-vouches-not',
@@ -202,6 +235,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/fencing/fencing.ts',
     from: 'if (outcome.exitCode === 0 && !timedOut) {',
     to: 'if (outcome.exitCode !== null && !timedOut) {',
+    aim: ['no switch works'],
+    everyMs: 10_000,
   },
   {
     name: 'watchdog-time',
@@ -210,6 +245,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/fencing/fencing.ts',
     from: 'const waitMs = Math.max(voterMs, holderMs + watchdogMs) + RESET_MARGIN_MS;',
     to: 'const waitMs = Math.min(voterMs, holderMs + watchdogMs, RESET_MARGIN_MS) / 10;',
+    aim: ['stands still', 'no switch works'],
   },
   {
     name: 'crash-leaves-doubt',
@@ -218,6 +254,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),',
     to: 'record: marksAfter(record, gone.dirty) === undefined ? withResync(left, copierFor(state, left), null) : left,',
+    aim: ['writes on one leg', 'writers end one'],
+    calm: true,
   },
   {
     name: 'another-boot-has-crashed',
@@ -226,6 +264,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (record.writers.includes(id) && node.kernelBoot !== admittedUnder) {',
     to: 'if (record.writers.includes(id) && admittedUnder === undefined) {',
+    aim: ['writes on one leg', 'power loss of a node'],
+    calm: true,
   },
   {
     name: 'crashed-writer-waits',
@@ -234,6 +274,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;',
     to: 'if (record.blind?.includes(state.self) === true) return true;',
+    aim: ['writers end one', 'power loss of a node'],
   },
   {
     name: 'crashed-keeps-its-marks',
@@ -242,6 +283,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };',
     to: '',
+    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
+    calm: true,
   },
   {
     name: 'marks-are-kept',
@@ -250,6 +293,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (marksAreNeeded(state, record)) return { op: null, settled: true };',
     to: '',
+    calm: true,
+    aim: ['writers end one', 'writes on one leg', 'late hands'],
   },
   {
     name: 'marks-of-all-crashed',
@@ -258,6 +303,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'return union(before, writers);',
     to: 'return union(before, writers).slice(0, 1);',
+    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
+    calm: true,
   },
   {
     name: 'reads-keep-to-one-leg',
@@ -266,6 +313,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;",
     to: "const mark = copy?.kind === 'resync' && copy.by === state.self ? copy.fromSector : null;",
+    aim: ['writes on one leg', 'writers end one'],
   },
   // --- commits ----------------------------------------------------------------------------------------------------------
   {
@@ -275,6 +323,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'const results = await driver.writeMetadata(writes);\n      for (const member of stamped.members)',
     to: "const results: Awaited<ReturnType<typeof driver.writeMetadata>> = kind === 'create' ? await driver.writeMetadata(writes) : [];\n      for (const member of stamped.members)",
+    aim: ['power loss of all', 'power loss of the master'],
+    calm: true,
   },
   {
     name: 'released-after-all-applied',
@@ -283,6 +333,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "const waiting = [...new Set(touching)].filter((id) => nodes.get(id)?.fencing !== 'stopped');",
     to: 'const waiting = [...new Set(touching)].filter((id) => id === state.self);',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'waits-for-former-writers',
@@ -291,6 +342,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: '        ...(array.record === null ? [] : mayTouch(array.record)),\n',
     to: '',
+    aim: ['says goodbye', 'does not hear of it'],
+    covered: 'who leaves the writers has said that it holds its writes, and opens no more; who is evicted has stopped',
   },
   {
     name: 'gates-after-release',
@@ -299,14 +352,21 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return observation?.held === true ? record : released;',
     to: 'return observation?.held === true || released === null ? record : record;',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'gates-after-agreement',
     rule: 'a gate is answered only for failures that are agreed on',
-    removed: 'the agreement',
+    removed: "the agreement, and the driver's last look, which covers it",
     file: 'src/arrays/local.ts',
     from: 'diverged(observation, agreed, state.self).length === 0 && diverged(observation, record, state.self).length === 0',
     to: 'diverged(observation, agreed, state.self).length >= 0',
+    aim: ['does not hear of it', 'second leg'],
+    also: {
+      file: 'src/md/simulated.ts',
+      from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
+      to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
+    },
   },
   {
     name: 'only-settled-gates',
@@ -315,6 +375,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated.ts',
     from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
     to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
+    aim: ['second leg', 'late hands'],
   },
   {
     name: 'path-let-go-after-release',
@@ -323,6 +384,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;',
     to: 'if (released === null || (good.has(uuid) && goodForOthers.has(uuid))) continue;',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'faulty-before-let-go',
@@ -331,6 +393,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };",
     to: "return { op: faulty ? 'set-faulty' : 'release-path', member: uuid };",
+    aim: ['does not hear of it', 'late hands'],
+    covered:
+      'what waits for the path then fails in md, and closes a gate, which is answered only after the release as well',
   },
   {
     name: 'faulty-under-hold',
@@ -339,6 +404,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'open-after-release',
@@ -347,6 +413,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (released === null) return false;\n  if (compareVersions(released.version, record.version) >= 0) return true;',
     to: 'if (compareVersions(released?.version ?? record.version, record.version) <= 0) return true;\n  if (released === null) return false;',
+    aim: ['does not hear of it', 'late hands'],
   },
   {
     name: 'writers-only',
@@ -355,6 +422,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);',
     to: 'return state.leaving || now >= state.grantUntilMs;',
+    aim: ['isolation', 'power loss of a node', 'agent killed'],
   },
   {
     name: 'last-copy-stays',
@@ -363,6 +431,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));",
     to: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, ...besides));",
+    aim: ['disk fails', 'given up, and given back'],
   },
   {
     name: 'stale-term-refused',
@@ -371,6 +440,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'if (staleTerm(event, this.term)) {',
     to: 'if (staleTerm(event, 0)) {',
+    aim: ['held back', 'the mastership goes round', 'gossip told twice'],
+    covered:
+      'records are compared by their terms first; and what an older term has committed stands on the members, where the newer one began',
   },
   {
     name: 'older-record-ignored',
@@ -379,14 +451,26 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (known !== undefined && compareVersions(record.version, known.record.version) <= 0) break;',
     to: 'if (known !== undefined && compareVersions(record.version, known.record.version) === 0) break;',
+    aim: ['gossip told twice', 'held back', 'does not hear of it'],
+    also: {
+      file: 'src/agent/agent.ts',
+      from: 'if (known !== undefined && compareVersions(known.record.version, body.record.version) >= 0) return;',
+      to: '',
+    },
   },
   {
     name: 'replay-refused',
     rule: 'no event is taken twice',
-    removed: 'the memory of what was seen',
+    removed: "the memory of what was seen, and the journal's index, which covers it",
     file: 'src/wire/acceptance.ts',
     from: "if (event.sequence <= cursor.contiguous || cursor.beyond.has(event.sequence)) return refused('duplicate');",
     to: '',
+    aim: ['gossip told twice'],
+    also: {
+      file: 'src/journal/ledger.ts',
+      from: 'if (this.#index.has(event.origin, event.bootNumber, event.sequence)) return null;',
+      to: '',
+    },
   },
   {
     name: 'journal-refuses-twice',
@@ -395,6 +479,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/journal/ledger.ts',
     from: 'if (this.#index.has(event.origin, event.bootNumber, event.sequence)) return null;',
     to: '',
+    aim: ['gossip told twice', 'agent killed'],
+    covered: 'what is seen twice is refused before it comes to the journal; the row before has both removed',
   },
   // --- a new master -----------------------------------------------------------------------------------------------------
   {
@@ -404,6 +490,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (known !== null && compareVersions(known, record.version) > 0) {',
     to: 'if (known !== null && known.index < 0) {',
+    aim: ['lose power', 'hidden at boot', 'given up is back'],
   },
   {
     name: 'newest-by-all-members',
@@ -412,6 +499,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (found.complete) return null;',
     to: 'if (found.complete || record.version.index >= 0) return null;',
+    aim: ['lose power', 'hidden at boot', 'given up is back'],
   },
   {
     name: 'newest-of-the-disks',
@@ -420,6 +508,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/metadata.ts',
     from: 'if (newest === null || compareVersions(header.record.version, newest.record.version) > 0) newest = header;',
     to: 'newest ??= header;',
+    aim: ['given up is back'],
   },
   // --- copies -----------------------------------------------------------------------------------------------------------
   {
@@ -429,6 +518,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/windows.ts',
     from: 'const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence);',
     to: 'const silent = facts.others.filter((node) => windows.held.get(node) !== windows.sequence && now < 0);',
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
   },
   {
     name: 'window-answered-when-held',
@@ -437,6 +527,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'const settled = array.busy === null && observation !== undefined && holdsRange(observation, known);',
     to: 'const settled = observation !== undefined || holdsRange(null, known);',
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
   {
     name: 'window-let-go-behind',
@@ -445,6 +537,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/windows.ts',
     from: '    askedFrom: before.doneSector,',
     to: '    askedFrom: before.allowedSector,',
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
   {
     name: 'held-until-told-where',
@@ -453,6 +547,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'const wanted = copiedElsewhere(state, record) ? told : NOTHING;',
     to: 'const wanted = copiedElsewhere(state, record) ? (told ?? NOTHING) : NOTHING;',
+    aim: ['a slow copy', 'agent killed', 'given up, and given back'],
   },
   {
     name: 'one-node-copies',
@@ -461,6 +556,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };",
     to: "if (!started && thawed && !runs && !stuck) return { op: { op: 'freeze' }, settled: false };",
+    aim: ['a slow copy', 'given up, and given back'],
   },
   {
     name: 'copy-after-release',
@@ -469,6 +565,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};',
     to: 'if (runs || now >= state.grantUntilMs) return {};',
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    covered:
+      'another node answers for a window only when it knows the record, and takes the member in before it holds for it',
   },
   {
     name: 'end-of-this-copy',
@@ -477,6 +576,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (resync?.by === input.from && resync.since === observation.since) {',
     to: 'if (resync != null) {',
+    calm: true,
+    aim: ['ends as a copy', 'a slow copy', 'writes on one leg'],
   },
   {
     name: 'rebuilt-before-read',
@@ -485,6 +586,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "const fromSector = copy?.kind === 'recovery' && copy.by === state.self ? copy.fromSector : 0;",
     to: "const fromSector = copy?.kind === 'recovery' ? record.componentSectors : 0;",
+    aim: ['given up, and given back', 'a slow copy'],
   },
   {
     name: 'attached-before-applied',
@@ -493,6 +595,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };",
     to: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: true };",
+    aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
+    calm: true,
   },
   {
     name: 'legs-before-spares',
@@ -501,5 +605,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,\n  );\n  const resync",
     to: "    member.role === 'spare' && member.slot !== null ? { ...member, slot: null } : member,\n  );\n  const resync",
+    calm: true,
+    aim: ['given up, and given back', 'writes on one leg', 'a slow copy', 'ends as a copy'],
   },
 ];

@@ -32,6 +32,9 @@ export class NodeClock {
 
   readonly now = (): number => this.#baseMs + (this.#time.clock() - this.#atMs) * this.#rate;
 
+  /** When it will read so much on the cluster's clock, if its pace stays as it is. */
+  readonly clusterMs = (atMs: number): number => this.#atMs + (atMs - this.#baseMs) / this.#rate;
+
   readonly schedule: Schedule = (atMs, run) => {
     const entry: Entry = { atMs, run, cancel: () => undefined };
     this.#set(entry);

@@ -150,7 +150,9 @@ class Node extends LocalNode {
     const windows = this.state.arrays.get(ARRAY)?.windows;
     assert.ok(windows != null);
     const { since, sequence } = windows;
-    return nodes.flatMap((from) => this.feed({ type: 'window-held', from, array: ARRAY, since, sequence }));
+    return nodes.flatMap((from) =>
+      this.feed({ type: 'window-held', from, array: ARRAY, since, sequence, writes: null }),
+    );
   }
 }
 
@@ -428,7 +430,7 @@ test('windows reach over what is not marked: their number is that of the marked 
     for (let doneSector = 0; doneSector < TOTAL; ) {
       let step = windowsStep(windows, { others: [2], doneSector }, COPY_OPTIONS, now);
       assert.ok(step.ask !== null && ++rounds <= most, `${rounds} windows`);
-      windows = windowsHeld(step.windows, 2, step.ask.sequence);
+      windows = windowsHeld(step.windows, { node: 2, sequence: step.ask.sequence, writes: null }, now);
       step = windowsStep(windows, { others: [2], doneSector: null }, COPY_OPTIONS, now);
       windows = step.windows;
       doneSector = windows.allowedSector;
@@ -451,7 +453,11 @@ test('a window holds no more marked sectors than one without a bitmap would hold
 
 test('after windows have begun again no older answer lets md go on', () => {
   const first = windowsStep(windowsStart(RECORD, copy(1, 6), 0), { others: [2], doneSector: null }, COPY_OPTIONS, 0);
-  const again = windowsHeld(windowsAgain(first.windows, 1), 2, first.ask?.sequence ?? 0);
+  const again = windowsHeld(
+    windowsAgain(first.windows, 1),
+    { node: 2, sequence: first.ask?.sequence ?? 0, writes: null },
+    1,
+  );
   const step = windowsStep(again, { others: [2], doneSector: null }, COPY_OPTIONS, 2);
   assert.equal(step.windows.allowedSector, 0);
   assert.equal(step.ask?.fromSector, 0);

@@ -203,7 +203,7 @@ test('a new copier attaches the member anew at the checkpoint, under a hold: md�
   node.did(mdRebuilding('rebuilding'));
   const asked = node.state.arrays.get(ARRAY)?.windows?.sequence ?? 0;
   for (const from of [1, 3]) {
-    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked });
+    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked, writes: null });
   }
   assert.equal(node.busy?.op, 'start-copy');
 });
@@ -241,7 +241,7 @@ test('the copier’s md is told to go on as the windows allow, and a copy that i
   assert.deepEqual([asked.range.loSector, asked.to], [0, [1, 3]]);
   node.did(mdRebuilding('rebuilding'));
   for (const from of [1, 3]) {
-    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked.sequence });
+    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: asked.sequence, writes: null });
   }
   const start = node.busy;
   assert.ok(start?.op === 'start-copy');
@@ -254,7 +254,7 @@ test('the copier’s md is told to go on as the windows allow, and a copy that i
   const next = effects.find((effect) => effect.type === 'send-window');
   assert.ok(next?.type === 'send-window');
   const held = [1, 3].flatMap((from) =>
-    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: next.sequence }),
+    node.feed({ type: 'window-held', from, array: ARRAY, since: 6, sequence: next.sequence, writes: null }),
   );
   assert.deepEqual(
     held.flatMap((effect) => (effect.type === 'extend' ? [effect.toSector] : [])),
@@ -422,6 +422,19 @@ test('progress is committed every two seconds, with new events, and told in step
     master.notices().filter((name) => /Rebuild\d/.test(name)),
     ['Rebuild20', 'Rebuild40'],
   );
+});
+
+test('the end of a copy is no checkpoint: whoever went on from there would have nothing to begin, nor to end', () => {
+  const master = new Master(mirror({ resync: copy(1, 5, 'resync', { fromSector: 600 }) }));
+  master.now += 2000;
+  master.progress(1000);
+  assert.equal(master.array?.pending, null);
+  master.ask({ what: 'action', action: 'frozen' });
+  assert.equal(master.commit().resync?.fromSector, 600, 'nor is it where a halted copy goes on');
+  const other = new Master(mirror({ resync: copy(1, 5, 'resync', { fromSector: 600 }) }));
+  other.now += 2000;
+  other.progress(999);
+  assert.equal(other.commit().resync?.fromSector, 999);
 });
 
 test('a new master goes on from the last checkpoint, as a copy of its own', () => {

@@ -256,9 +256,9 @@ test('the named node copies after the release, tells its end once md is in sync,
   const [ask] = windowsIn(released);
   assert.deepEqual([ask?.to, ask?.range], [[1, 3], { loSector: 0, hiSector: 1000 }]);
   const sequence = ask?.sequence ?? -1;
-  const one = node.feed({ type: 'window-held', from: 1, array: ARRAY, since: 5, sequence });
+  const one = node.feed({ type: 'window-held', from: 1, array: ARRAY, since: 5, sequence, writes: null });
   assert.deepEqual(node.ops(one), [], 'node 3 still writes there');
-  const all = node.feed({ type: 'window-held', from: 3, array: ARRAY, since: 5, sequence });
+  const all = node.feed({ type: 'window-held', from: 3, array: ARRAY, since: 5, sequence, writes: null });
   assert.deepEqual(node.ops(all), ['start-copy']);
   const running = node.feed(
     { type: 'observed', array: ARRAY, observation: md({ syncAction: 'resync', resyncStartSector: 0 }) },

@@ -24,6 +24,8 @@ class Copier {
   options: CopyOptions = COPY_OPTIONS;
   now = 1000;
   asked: WindowStep['ask'] = null;
+  /** Of each node, as it would tell; null: it cannot. */
+  writes: number | null = null;
   /** What each node holds by the newest request that it has seen. */
   readonly holds = new Map<NodeId, { from: number; to: number }>();
 
@@ -38,9 +40,12 @@ class Copier {
     assert.ok(asked !== null);
     for (const node of nodes) {
       this.holds.set(node, { from: asked.fromSector, to: asked.toSector });
-      this.windows = windowsHeld(this.windows, node, asked.sequence);
+      this.hears(node, asked.sequence);
     }
     return this.step();
+  }
+  hears(node: NodeId, sequence: number): void {
+    this.windows = windowsHeld(this.windows, { node, sequence, writes: this.writes }, this.now);
   }
 }
 
@@ -58,8 +63,8 @@ test('md goes on only when all others hold the window, in answer to the newest r
   copier.now += 10;
   const second = copier.step(copier.windows.allowedSector);
   assert.ok(second.ask !== null && second.ask.sequence > older);
-  copier.windows = windowsHeld(copier.windows, 2, older);
-  copier.windows = windowsHeld(copier.windows, 3, older);
+  copier.hears(2, older);
+  copier.hears(3, older);
   assert.equal(copier.step().allowed, false, 'an answer to the request before');
 });
 
@@ -97,6 +102,32 @@ test('windows are as long as windowMs of copying, whatever md can do', () => {
     const wanted = sectorsPerMs * COPY_OPTIONS.windowMs;
     if (askedSector < TOTAL) assert.ok(Math.abs((askedSector - askedFrom) / wanted - 1) < 0.2);
   }
+});
+
+test('where nobody writes windows are longer; a write that comes in makes them short again, as does a node that cannot tell', () => {
+  const sectorsPerMs = 100;
+  const lengthMs = (copier: Copier): number => {
+    const end = copier.windows.allowedSector;
+    copier.now += Math.max(1, (end - copier.windows.doneSector) / sectorsPerMs);
+    copier.step(end);
+    copier.answer(2, 3);
+    return (copier.windows.allowedSector - end) / sectorsPerMs;
+  };
+  const copier = new Copier();
+  copier.writes = 7;
+  copier.step();
+  copier.answer(2, 3);
+  while (copier.now < 1900)
+    assert.ok(lengthMs(copier) <= 2 * COPY_OPTIONS.windowMs, `quiet for ${copier.now - 1000} ms`);
+  copier.now += 200;
+  assert.ok(lengthMs(copier) >= 5 * COPY_OPTIONS.windowMs);
+  copier.writes = 8;
+  lengthMs(copier);
+  assert.ok(lengthMs(copier) <= 2 * COPY_OPTIONS.windowMs, 'somebody writes');
+  copier.writes = null;
+  copier.now += 2000;
+  lengthMs(copier);
+  assert.ok(lengthMs(copier) <= 2 * COPY_OPTIONS.windowMs, 'nobody knows');
 });
 
 test('where each word takes longer than a window the windows grow instead of shrinking to nothing', () => {
@@ -181,7 +212,7 @@ test('a node that knows of no request is asked again', () => {
   const copier = new Copier();
   copier.step();
   copier.answer(2, 3);
-  copier.windows = windowsHeld(copier.windows, 3, 0);
+  copier.hears(3, 0);
   copier.now += 400;
   assert.deepEqual(copier.step().ask?.to, [3]);
 });
@@ -230,7 +261,7 @@ test('whatever the order of answers and progress: what md may still copy is held
       for (const happened of events) {
         if (happened.what === 'answer') {
           const asked = got.get(happened.node);
-          if (asked !== undefined) copier.windows = windowsHeld(copier.windows, happened.node, asked.sequence);
+          if (asked !== undefined) copier.hears(happened.node, asked.sequence);
           check(copier.step());
         } else if (happened.what === 'progress') {
           const { doneSector, allowedSector } = copier.windows;

@@ -16,7 +16,7 @@ import { readInvitation, wordOf } from '../../src/cli/invitation.ts';
 import { readMdadmLine } from '../../src/cli/mdadm_line.ts';
 import { isClusterIps, parseClusterIps } from '../../src/config/clusterips.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { GENESIS_HASH, lineOf, makeHead, makeLink, parseHead, parseLine } from '../../src/journal/chain.ts';
+import { ChainLink, GENESIS_HASH, lineOf, makeHead, makeLink, parseHead, parseLine } from '../../src/journal/chain.ts';
 import { readCheckpoint } from '../../src/journal/checkpoint.ts';
 import { markedRanges } from '../../src/md/marks.ts';
 import { decodeMeshHeaders, encodeMeshHeader, MESH_HEADER_BYTES } from '../../src/md/mesh_area.ts';
@@ -208,9 +208,64 @@ test('journal lines: an entry or a head is read as it was written, or not at all
       for (const found of [parseLine(line), parseHead(line)]) {
         if (found !== null) assert.equal(lineOf(found).trimEnd(), line);
       }
+      assert.deepEqual(parseLine(line), bySchema(line));
     },
     never,
   );
+});
+
+/** An entry's line as JSON's parser and the schema have it. */
+function bySchema(line: string): ChainLink | null {
+  try {
+    const { data } = ChainLink.safeParse(JSON.parse(line));
+    return data !== undefined && JSON.stringify(data) === line ? data : null;
+  } catch {
+    return null;
+  }
+}
+
+test('a line of the journal is read without JSON’s parser, and as by it, also at the edges', () => {
+  const link = makeLink(7, GENESIS_HASH, '2026-01-02T03:04:05.678Z', 'c2VhbGVk');
+  const changes: object[] = [
+    ...[0, 1, -1, 1.5, 2 ** 53 - 1, 2 ** 53, 1e21, '7', null].map((cursor) => ({ cursor })),
+    // Bits in the last digit that stand for no byte; digits of another alphabet; none; some too few or too many.
+    ...[
+      '',
+      'AB==',
+      'AA==',
+      'AAB=',
+      'AAA=',
+      'A===',
+      'AAAA=',
+      '====',
+      'AA-_',
+      'AA AA',
+      'AAAA\n',
+      'ä',
+      'A'.repeat(256 * 1024),
+    ].map((sealed) => ({ sealed })),
+    { sealed: 'A'.repeat(256 * 1024 + 4) },
+    ...[
+      '2026-01-02T03:04:05Z',
+      `2026-01-02T03:04:05.${'0'.repeat(99)}Z`,
+      '2026-02-30T00:00:00Z',
+      '2026-01-02',
+      '',
+      'x"',
+    ].map((appendedAt) => ({ appendedAt })),
+    ...[link.hash.toUpperCase(), link.hash.slice(1), `${link.hash}0`].flatMap((hash) => [{ hash }, { prev: hash }]),
+    { more: 1 },
+  ];
+  let taken = 0;
+  for (const change of [{}, ...changes]) {
+    const line = JSON.stringify({ ...link, ...change });
+    const found = parseLine(line);
+    assert.deepEqual(found, bySchema(line), line.slice(0, 300));
+    if (found !== null) taken += 1;
+    for (const other of [` ${line}`, `${line} `, line.replace(':', ': '), line.slice(0, -1)])
+      assert.equal(parseLine(other), null);
+  }
+  assert.equal(taken, 11);
 });
 
 test('checkpoints: notes that are none are refused with words', () => {

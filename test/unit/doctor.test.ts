@@ -56,6 +56,7 @@ function healthy(self = 1): Facts {
       mayWrite: true,
       nodes: [1, 2, 3].map((node) => ({ node, status: 'alive', connected: true })),
       quorumDisks: [],
+      privileges: { effective: ['CAP_SYS_ADMIN'], permitted: ['CAP_SYS_ADMIN'], noNewPrivileges: true },
     },
     arrays: [
       {
@@ -115,6 +116,11 @@ const disks =
     agent.quorumDisks = answers.map((each, index) => ({ path: `/dev/sd${index}`, answers: each }));
   };
 
+const mayAlso =
+  (more: Partial<NonNullable<Facts['agent']['privileges']>>): Change =>
+  ({ agent }) =>
+    void Object.assign(agent.privileges ?? {}, more);
+
 /** check, severity, and what brings it. */
 const provocations: readonly [string, Finding['severity'], Change][] = [
   ['kernel.md', 'critical', noModule('md_mod')],
@@ -135,6 +141,9 @@ const provocations: readonly [string, Finding['severity'], Change][] = [
   ['agent', 'critical', ({ agent }) => Object.assign(agent, { trouble: 'ENOENT', nodes: [] })],
   ['agent.version', 'warning', ({ agent }) => Object.assign(agent, { version: '0.0.9' })],
   ['agent.grant', 'warning', ({ agent }) => Object.assign(agent, { mayWrite: false })],
+  ['agent.privileges', 'info', mayAlso({ permitted: ['CAP_SYS_ADMIN', 'CAP_DAC_OVERRIDE'] })],
+  ['agent.privileges', 'info', mayAlso({ noNewPrivileges: false })],
+  ['agent.privileges', 'warning', mayAlso({ effective: ['CAP_SYS_PTRACE'], permitted: ['CAP_SYS_PTRACE'] })],
   ['network.port', 'critical', (facts) => Object.assign(peerOf(facts), { trouble: 'ECONNREFUSED', roundTripMs: null })],
   ['network.round-trip', 'warning', (facts) => Object.assign(peerOf(facts), { roundTripMs: 60 })],
   ['network.round-trip', 'critical', (facts) => Object.assign(peerOf(facts), { roundTripMs: 300 })],

@@ -1,5 +1,6 @@
 /** Events and envelopes for the journal's tests; unsigned, because the journal leaves signatures to wire. */
 import { Event } from '#src/wire/messages.ts';
+import { record } from '../compliance/records.ts';
 
 export const CLUSTER = '5c9e6c1f-6f0d-4f0b-9a55-0d9b1a3c7e42';
 
@@ -23,27 +24,7 @@ export function commit(origin: number, bootNumber: number, sequence: number, ind
     body: {
       type: 'commit',
       kind: index === 0 ? 'create' : 'add',
-      record: {
-        uuid: '11111111-2222-4333-8444-555555555555',
-        name: 'demo:md0',
-        md: 'md0',
-        level: 'raid1',
-        layout: 0,
-        chunkSectors: 0,
-        raidDisks: 2,
-        componentSectors: 2048,
-        ctimeSeconds: 1,
-        access: 'shared',
-        owner: null,
-        run: 'started',
-        writers: [],
-        writerBoots: [],
-        resync: null,
-        events: index + 1,
-        utimeSeconds: 1,
-        members: [],
-        version: { term: 1, index },
-      },
+      record: record({ events: index + 1, version: { term: 1, index } }),
       before: index === 0 ? null : { term: 1, index: index - 1 },
       detail: {},
       certificate: [],

@@ -8,6 +8,7 @@ import type { Journal, JournalEntry } from '#src/journal/index.ts';
 import type { Disk } from '#src/md/driver.ts';
 import { type AgentFace, type ApiOptions, type ArrayStatus, type Status, serveApi } from '#src/outlets/index.ts';
 import type { Event, EventBody, Request } from '#src/wire/messages.ts';
+import { member, record } from '../compliance/records.ts';
 
 export const clusterUuid = 'c1c1c1c1-0000-4000-8000-000000000001';
 export const boot = 'b0b0b0b0-0000-4000-8000-000000000002';
@@ -16,38 +17,16 @@ export const memberA = 'dddddddd-0000-4000-8000-00000000000a';
 export const memberB = 'dddddddd-0000-4000-8000-00000000000b';
 
 export function raid1(): ArrayRecord {
-  const member = (uuid: string, slot: number) => ({
-    uuid,
-    devNumber: slot,
-    role: 'active' as const,
-    slot,
-    dataOffsetSectors: 2048,
-    dataSizeSectors: 522240,
-  });
-  return {
+  const componentSectors = 522240;
+  return record({
     uuid: arrayUuid,
-    name: 'demo:md0',
-    md: 'md0',
-    level: 'raid1',
-    layout: 0,
-    chunkSectors: 0,
-    raidDisks: 2,
-    componentSectors: 522240,
-    ctimeSeconds: 1_700_000_000,
-    access: 'shared',
-    owner: null,
-    run: 'started',
+    componentSectors,
     writers: [1, 2],
-    writerBoots: [],
-    resync: null,
-    syncLimitKib: null,
-    bitmap: null,
-    lastCheck: null,
     events: 18,
+    ctimeSeconds: 1_700_000_000,
     utimeSeconds: 1_700_000_100,
-    members: [member(memberA, 0), member(memberB, 1)],
-    version: { term: 3, index: 7 },
-  };
+    members: [memberA, memberB].map((uuid, index) => member(index, { uuid, dataSizeSectors: componentSectors })),
+  });
 }
 
 export function withFaulty(record: ArrayRecord, ...uuids: string[]): ArrayRecord {

@@ -1,60 +1,23 @@
 #include "ack_log.h"
 #include "clock.h"
-#include "options.h"
-#include <cerrno>
 #include <cinttypes>
-#include <cstring>
 #include <fcntl.h>
 #include <unistd.h>
 
-AckLogWriter::AckLogWriter(const std::string &path, uint64_t node, uint64_t first_unit, uint64_t units) {
-  fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd_ < 0) Options::refuse("--log " + path, strerror(errno));
+AckLogWriter::AckLogWriter(const std::string &path, uint64_t node, uint64_t first_unit, uint64_t units) : log_(path) {
   // A killed writer may have left half a line.
-  pending_ = "\nH " + std::to_string(node) + " " + std::to_string(first_unit) + " " + std::to_string(units) + " " + std::to_string(wall_ns()) + "\n";
-  flush();
-  flusher_ = std::thread([this] { keep_flushing(); });
+  log_.add("\nH " + std::to_string(node) + " " + std::to_string(first_unit) + " " + std::to_string(units) + " " + std::to_string(wall_ns()) + "\n");
 }
 
 void AckLogWriter::acknowledged(uint64_t unit, uint64_t units, uint64_t sequence, int64_t wall) {
   char line[100];
   int n = snprintf(line, sizeof line, "A %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 "\n", unit, units, sequence, wall);
-  std::lock_guard hold(lock_);
-  pending_.append(line, n);
+  log_.add({line, size_t(n)});
 }
 
 void AckLogWriter::end() {
-  ended_ = true;
-  flusher_.join();
-  pending_ += "E " + std::to_string(wall_ns()) + "\n";
-  flush();
-  close(fd_);
-}
-
-// hostfs keeps written pages for up to 30 s; sync_file_range hands them to the host's page cache without waiting for its disk.
-void AckLogWriter::flush() {
-  std::string lines;
-  {
-    std::lock_guard hold(lock_);
-    lines.swap(pending_);
-  }
-  if (lines.empty()) return;
-  for (size_t at = 0; at < lines.size();) {
-    ssize_t n = write(fd_, lines.data() + at, lines.size() - at);
-    if (n < 0) {
-      perror("mdio: log");
-      return;
-    }
-    at += n;
-  }
-  sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-}
-
-void AckLogWriter::keep_flushing() {
-  while (!ended_) {
-    flush();
-    usleep(10000);
-  }
+  log_.add("E " + std::to_string(wall_ns()) + "\n");
+  log_.end();
 }
 
 bool AckLogReader::follow(std::unordered_map<uint64_t, uint64_t> &newest) {

@@ -5,11 +5,8 @@
 // A line is written only after its write returned, so a killed guest's log claims at most what was acknowledged. Sequences of all writers
 // start at the wall clock in ns and so only grow, over restarts and over nodes; two writers at once must have regions that do not meet.
 #pragma once
-#include <atomic>
+#include "line_log.h"
 #include <cstdint>
-#include <mutex>
-#include <string>
-#include <thread>
 #include <unordered_map>
 
 class AckLogWriter {
@@ -19,13 +16,7 @@ public:
   void end();
 
 private:
-  void flush();
-  void keep_flushing();
-  int fd_;
-  std::mutex lock_;
-  std::string pending_;
-  std::atomic<bool> ended_ = false;
-  std::thread flusher_;
+  LineLog log_;
 };
 
 // Newest acknowledged sequence of every unit, read once or followed while it grows.

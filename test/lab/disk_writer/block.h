@@ -15,7 +15,7 @@ struct UnitHead {
   uint64_t unit; // byte offset on the device / 4096: a unit found elsewhere is misplaced
   uint64_t node;
   int64_t wall_ns;
-  int64_t boot_ns;
+  int64_t boot_ns; // of a register: the processor's counter when the write began, see registers.cc
 };
 
 inline uint64_t mix(uint64_t h) {

@@ -7,3 +7,5 @@ int read_check_verb(Options &options);
 int watch_verb(Options &options);
 int fail_verb(Options &options);
 int bench_verb(Options &options);
+int registers_verb(Options &options);
+int clock_verb(Options &options);

@@ -25,6 +25,9 @@ const programs = [
       'bench.cc',
       'latency.cc',
       'ack_log.cc',
+      'line_log.cc',
+      'registers.cc',
+      'clocks.cc',
     ],
   },
 ] as const;

@@ -1,0 +1,97 @@
+/** The addon's Ed25519 takes nothing that Node's refuses, and all that an honest signer makes. */
+import assert from 'node:assert/strict';
+import { sign, verify } from 'node:crypto';
+import { before, test } from 'node:test';
+import type { PublicKey } from '@libp2p/interface';
+import fc from 'fast-check';
+import { loadNative } from '../../src/md/native.ts';
+import { signingKey, verifyingKey } from '../../src/wire/envelope.ts';
+import { generateIdentity, type Identity } from '../../src/wire/index.ts';
+
+const { verifyEd25519 } = loadNative();
+/** 2^252 + 27742317777372353535851937790883648493: the order of the group (RFC 8032, 5.1). */
+const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
+
+let identity: Identity;
+before(async () => {
+  identity = await generateIdentity();
+});
+
+const signed = (message: Uint8Array) => sign(null, message, signingKey(identity.privateKey));
+const runtimeTakes = (raw: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean => {
+  try {
+    // What stands here for a key of libp2p's has all that is read of one.
+    const key: Pick<PublicKey, 'raw'> = { raw: raw.slice() };
+    return verify(null, message, verifyingKey(key), signature);
+  } catch {
+    return false;
+  }
+};
+const numberOf = (bytes: Uint8Array) => BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`);
+const bytesOf = (number: bigint) => Buffer.from(number.toString(16).padStart(64, '0'), 'hex').reverse();
+
+test('what a node signs is taken, of any length', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 3000 }), (message) =>
+      verifyEd25519(identity.privateKey.publicKey.raw, message, signed(message)),
+    ),
+    { numRuns: 50 },
+  );
+});
+
+test('a changed bit of key, message or signature is taken by neither', () => {
+  const { raw } = identity.privateKey.publicKey;
+  const part = fc.constantFrom('key' as const, 'message' as const, 'signature' as const);
+  fc.assert(
+    fc.property(part, fc.nat(31), fc.nat(7), (what, at, bit) => {
+      const parts = {
+        key: raw.slice(),
+        message: Buffer.from('a message of at least 32 bytes, so'),
+        signature: Buffer.of(),
+      };
+      parts.signature = signed(parts.message);
+      parts[what][at] = (parts[what][at] ?? 0) ^ (1 << bit);
+      assert.equal(verifyEd25519(parts.key, parts.message, parts.signature), false);
+      assert.equal(runtimeTakes(parts.key, parts.message, parts.signature), false);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test('a signature has one form: S with the order added is taken by neither', () => {
+  const message = Buffer.from('once');
+  const genuine = signed(message);
+  const other = Buffer.concat([genuine.subarray(0, 32), bytesOf(numberOf(genuine.subarray(32)) + ORDER)]);
+  const { raw } = identity.privateKey.publicKey;
+  assert.equal(verifyEd25519(raw, message, genuine), true);
+  assert.equal(verifyEd25519(raw, message, other), false);
+  assert.equal(runtimeTakes(raw, message, other), false);
+});
+
+test('of a key of small order anybody can sign, and neither takes that; nor a key in another form than its own', () => {
+  // With S = 0 the equation holds for such a key and some such commitment. The eight points of small order, and what else decodes to one: y = p - 1, p, p + 1 and the sign bit.
+  const p = 2n ** 255n - 19n;
+  const eighth = Buffer.from('26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05', 'hex');
+  const ys = [0n, 1n, numberOf(eighth), p - numberOf(eighth), p - 1n, p, p + 1n];
+  const small = ys.flatMap((y) => [bytesOf(y), bytesOf(y + 2n ** 255n)]);
+  const message = Buffer.from('whatever');
+  for (const key of small) {
+    for (const commitment of small) {
+      const signature = Buffer.concat([commitment, Buffer.alloc(32)]);
+      assert.equal(
+        verifyEd25519(key, message, signature),
+        false,
+        `${key.toString('hex')} ${commitment.toString('hex')}`,
+      );
+      assert.equal(runtimeTakes(key, message, signature), false);
+    }
+  }
+});
+
+test('what is no key or no signature by its length is false', () => {
+  const message = Buffer.from('short');
+  const { raw } = identity.privateKey.publicKey;
+  assert.equal(verifyEd25519(raw.subarray(1), message, signed(message)), false);
+  assert.equal(verifyEd25519(raw, message, signed(message).subarray(1)), false);
+  assert.equal(verifyEd25519(raw, message, Buffer.alloc(0)), false);
+});

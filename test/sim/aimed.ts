@@ -1,0 +1,484 @@
+/**
+ * Faults with an aim: they wait for the moment in which a rule matters, or make up the story that it is there for. Drawn alone,
+ * faults meet such a moment once in many hours.
+ */
+import type { NodeId } from '#src/arrays/record.ts';
+import type { Request } from '#src/wire/messages.ts';
+import { type Chance, CLOCK_PACES, crash, type Fault, heal, others, running, shuffled } from './faults.ts';
+import { MOMENTS, type Moment } from './moments.ts';
+
+/** R and L of the simulated cluster's profile. */
+const HOLDER_MS = 2000;
+const VOTER_MS = 3000;
+
+function isolate({ cluster }: Chance, node: NodeId, how: 'alone' | 'deaf' | 'mute' = 'alone'): [NodeId, NodeId][] {
+  const cuts = cluster.nodes.filter((other) => other !== node).map((other): [NodeId, NodeId] => [node, other]);
+  for (const [, other] of cuts) {
+    if (how !== 'deaf') cluster.hub.cutOneWay(node, other);
+    if (how !== 'mute') cluster.hub.cutOneWay(other, node);
+  }
+  return cuts;
+}
+
+/** About as long as what may have been promised lasts, by clocks that differ. */
+function aboutALease(chance: Chance): number {
+  return HOLDER_MS * 0.6 + (1.3 * VOTER_MS - HOLDER_MS * 0.6) * chance.random();
+}
+
+function killed(chance: Chance, node: NodeId, awayMs: number): void {
+  chance.cluster.killAgent(node);
+  chance.later(awayMs, () => void chance.cluster.startAgent(node));
+}
+
+function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop', lastsMs: number): void {
+  chance.cluster.freeze(node, what);
+  chance.later(lastsMs, () => chance.cluster.thaw(node));
+}
+
+/** What hits a node at the chosen moment. @returns in words */
+const BLOWS: readonly ((chance: Chance, node: NodeId) => string)[] = [
+  (chance, node) => {
+    crash(chance, [node], () => chance.between(300, 9000));
+    return 'loses its power';
+  },
+  (chance, node) => {
+    killed(chance, node, chance.between(10, 4000));
+    return 'its agent is killed';
+  },
+  ...(['machine', 'process', 'loop'] as const).map((what) => (chance: Chance, node: NodeId) => {
+    still(chance, node, what, aboutALease(chance));
+    return `its ${what} stands still`;
+  }),
+  ...(['alone', 'deaf', 'mute'] as const).map((how) => (chance: Chance, node: NodeId) => {
+    const cuts = isolate(chance, node, how);
+    chance.later(aboutALease(chance), () => heal(chance, cuts));
+    return `is ${how} for about a lease`;
+  }),
+  (chance, node) => {
+    const other = chance.pick(others(chance, node)) ?? node;
+    const [from, to] = chance.random() < 0.5 ? [node, other] : [other, node];
+    chance.cluster.hub.cutOneWay(from, to);
+    chance.later(aboutALease(chance), () => heal(chance, [[from, to]]));
+    return `node ${to} does not hear node ${from}`;
+  },
+];
+
+function struck(moment: Moment): Fault {
+  return {
+    name: `struck as it ${moment}`,
+    weight: 0.6,
+    begin: (chance) => {
+      const waitsMs = 8000;
+      const blow = chance.pick(BLOWS);
+      const whom = chance.random();
+      const cancel = chance.at(moment, (node) => {
+        const victim = whom < 0.6 ? node : chance.pick(others(chance, node));
+        const afterMs = chance.random() < 0.4 ? 0 : chance.between(0.05, 5);
+        // Not in the midst of what it is at: the instant after.
+        chance.later(afterMs, () => {
+          if (victim === undefined || blow === undefined || !chance.cluster.isRunning(victim)) return;
+          chance.say(`as node ${node} ${moment}: node ${victim} ${blow(chance, victim)}`);
+        });
+      });
+      return { text: 'waits for that', lastsMs: waitsMs, end: cancel };
+    },
+  };
+}
+
+const stories: Fault[] = [
+  {
+    name: 'a path fails, and one node does not hear of it',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [unlucky, deaf] = shuffled(chance, running(chance));
+      const disk = chance.pick(cluster.storage.names());
+      if (unlucky === undefined || deaf === undefined || disk === undefined) return null;
+      const mend = cluster.storage.fault({ node: unlucky, disk, kind: chance.random() < 0.7 ? 'all' : 'write' });
+      const lastsMs = chance.between(3000, 9000);
+      const cut: [NodeId, NodeId][] = [];
+      const cancel = chance.at('fails a member', (master) => {
+        if (master === deaf) return still(chance, chance.pick(others(chance, master)) ?? deaf, 'loop', 1000);
+        for (const from of others(chance, deaf)) {
+          cluster.hub.cutOneWay(from, deaf);
+          cut.push([from, deaf]);
+        }
+        chance.later(chance.between(100, 1700), () => heal(chance, cut));
+      });
+      const end = () => {
+        cancel();
+        mend();
+        heal(chance, cut);
+      };
+      return { text: `${disk} on node ${unlucky}, node ${deaf} will be deaf`, lastsMs, end };
+    },
+  },
+  {
+    name: 'a disk that was given up is back as the master ends',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const disk = chance.random() < 0.6 ? 'sda' : (chance.pick(cluster.storage.names()) ?? 'sda');
+      const mend = cluster.storage.fault({ node: null, disk, kind: 'all' });
+      const how = chance.random();
+      const cancel = chance.at('fails a member', (master) => {
+        chance.later(chance.between(30, 2500), () => {
+          mend();
+          if (how < 0.4) killed(chance, master, chance.between(500, 5000));
+          else crash(chance, how < 0.7 ? [master] : cluster.up(), () => chance.between(300, 5000));
+        });
+      });
+      const end = () => {
+        cancel();
+        mend();
+      };
+      return { text: disk, lastsMs: 9000, end };
+    },
+  },
+  {
+    name: 'an agent out of reach is killed, and back at once',
+    weight: 2,
+    begin: (chance) => {
+      const node = chance.pick(running(chance));
+      if (node === undefined) return null;
+      const cuts = isolate(chance, node);
+      chance.later(chance.between(50, 2500), () => killed(chance, node, chance.between(5, 95)));
+      return { text: `node ${node}`, lastsMs: chance.between(3500, 14_000), end: () => heal(chance, cuts) };
+    },
+  },
+  {
+    name: 'a node stands still, and no switch works',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const node = chance.pick(running(chance));
+      if (node === undefined) return null;
+      const lastsMs = chance.between(4000, 14_000);
+      cluster.powerSwitchWorks = false;
+      still(chance, node, 'process', lastsMs);
+      const end = () => {
+        cluster.powerSwitchWorks = true;
+        cluster.thaw(node);
+      };
+      return { text: `node ${node}`, lastsMs, end };
+    },
+  },
+  {
+    name: 'votes are stored slowly as the master ends',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      if (master === undefined) return null;
+      const slow = cluster.nodes.filter(() => chance.random() < 0.6);
+      for (const node of slow) cluster.stateDisk(node, 'slow');
+      const cuts = chance.random() < 0.5 ? isolate(chance, master) : [];
+      if (cuts.length === 0) crash(chance, [master], () => chance.between(300, 6000));
+      const end = () => {
+        for (const node of slow) cluster.stateDisk(node, 'fine');
+        heal(chance, cuts);
+      };
+      return {
+        text: `node ${master}; slow on ${slow.join(' ') || 'none'}`,
+        lastsMs: chance.between(5000, 12_000),
+        end,
+      };
+    },
+  },
+  {
+    name: 'held back for about a lease',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const node = chance.random() < 0.6 ? cluster.masters()[0] : chance.pick(cluster.up());
+      if (node === undefined) return null;
+      const how = chance.pick(['deaf', 'mute', 'deaf'] as const) ?? 'deaf';
+      const some = others(chance, node).filter(() => chance.random() < 0.8);
+      let over = false;
+      const again = (left: number): void => {
+        if (over || left === 0) return;
+        for (const other of some) {
+          if (how === 'deaf') cluster.hub.cutOneWay(other, node);
+          else cluster.hub.cutOneWay(node, other);
+        }
+        const forMs = chance.random() < 0.5 ? chance.between(150, 1900) : aboutALease(chance);
+        chance.later(forMs, () => {
+          heal(
+            chance,
+            some.map((other) => [node, other] as const),
+          );
+          chance.later(chance.between(1, 1500), () => again(left - 1));
+        });
+      };
+      again(4);
+      const end = () => {
+        over = true;
+      };
+      return { text: `node ${node} ${how} to ${some.join(' ') || 'none'}`, lastsMs: chance.between(4000, 12_000), end };
+    },
+  },
+  {
+    name: 'the mastership goes round',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [first] = cluster.masters();
+      if (first === undefined) return null;
+      const before = isolate(chance, first);
+      // One that has ended brings nothing back of what it was about to send.
+      const ends = chance.random() < 0.6;
+      if (ends) cluster.killAgent(first);
+      let after: [NodeId, NodeId][] = [];
+      const cancel = chance.at('is elected', (second) => {
+        chance.later(1.6 * VOTER_MS * chance.random(), () => {
+          after = isolate(chance, second);
+          const apart = chance.random() < 0.5 ? 1.3 * VOTER_MS * chance.random() : 0;
+          // These two never meet: what the second has done the first learns of others only.
+          chance.later(apart, () => {
+            heal(
+              chance,
+              before.filter(([, other]) => other !== second),
+            );
+            void cluster.startAgent(first);
+          });
+        });
+      });
+      const end = () => {
+        cancel();
+        heal(chance, [...before, ...after]);
+        void cluster.startAgent(first);
+      };
+      return { text: `away from node ${first}`, lastsMs: chance.between(13_000, 24_000), end };
+    },
+  },
+  {
+    name: 'clocks apart, as far as they may be',
+    weight: 1,
+    begin: (chance) => {
+      const paces = chance.cluster.nodes.map((node) => {
+        const pace = chance.random() < 0.5 ? CLOCK_PACES.slowest : CLOCK_PACES.fastest;
+        chance.cluster.paceClock(node, pace);
+        return `${node}: ${pace}`;
+      });
+      return { text: paces.join(', '), lastsMs: 0 };
+    },
+  },
+  {
+    name: 'late hands',
+    weight: 2,
+    begin: (chance) => {
+      const nodes = chance.cluster.nodes.filter(() => chance.random() < 0.6);
+      const mostMs = chance.between(3, 600);
+      for (const node of nodes) chance.lateHands(node, () => mostMs * chance.random());
+      const end = () => {
+        for (const node of nodes) chance.lateHands(node, null);
+      };
+      return {
+        text: `up to ${mostMs.toFixed(0)} ms on ${nodes.join(' ') || 'none'}`,
+        lastsMs: chance.between(1000, 12_000),
+        end,
+      };
+    },
+  },
+  {
+    name: 'a second leg fails as gates are answered',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const node = chance.pick(running(chance));
+      const [first, second] = shuffled(chance, cluster.storage.names());
+      if (node === undefined || first === undefined || second === undefined) return null;
+      const ends = [cluster.storage.fault({ node, disk: first, kind: 'all' })];
+      const slow = cluster.storage.fault({ node, disk: second, kind: 'slow', delayMs: chance.between(5, 80) });
+      ends.push(slow);
+      chance.lateHands(node, () => chance.between(5, 120));
+      const cancel = chance.at('answers its gates', () => {
+        ends.push(cluster.storage.fault({ node, disk: second, kind: 'all' }));
+      });
+      const end = () => {
+        cancel();
+        chance.lateHands(node, null);
+        for (const mend of ends) mend();
+      };
+      return { text: `${first}, then ${second} on node ${node}`, lastsMs: chance.between(2000, 7000), end };
+    },
+  },
+  {
+    name: 'an agent says goodbye, and comes back otherwise',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      const node = chance.random() < 0.5 ? master : chance.pick(running(chance));
+      if (node === undefined || !cluster.isRunning(node)) return null;
+      const how = chance.pick(['power', 'killed', 'at once'] as const) ?? 'at once';
+      void cluster.stopAgent(node).then(() => {
+        if (how === 'power') return chance.later(chance.between(1, 2500), () => crash(chance, [node], () => 300));
+        chance.later(chance.between(1, 2500), () => void cluster.startAgent(node));
+        // It has followed by then, and has promised.
+        if (how === 'killed')
+          chance.later(2500 + chance.between(300, 6000), () => killed(chance, node, chance.between(10, 1500)));
+      });
+      return { text: `node ${node}: ${how}`, lastsMs: 0 };
+    },
+  },
+  {
+    name: 'few voters are left, and one restarts',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      const voters = shuffled(
+        chance,
+        running(chance).filter((node) => node !== master),
+      );
+      const needed = Math.floor(cluster.nodes.length / 2);
+      if (master === undefined || voters.length < needed) return null;
+      const away = voters.slice(needed);
+      const [voter] = voters;
+      const cuts = away.flatMap((node) => isolate(chance, node));
+      chance.later(chance.between(100, 2000), () => {
+        if (voter !== undefined && cluster.isRunning(voter)) killed(chance, voter, chance.between(5, 800));
+      });
+      // With one more that the master needs out of its reach, the others would do for another.
+      const gone = chance.random() < 0.5 ? isolate(chance, master) : [];
+      const end = () => heal(chance, [...cuts, ...gone]);
+      if (gone.length > 0) chance.later(chance.between(200, 1500), () => heal(chance, cuts));
+      return {
+        text: `node ${voter}, as ${away.join(' ') || 'nobody'} is away`,
+        lastsMs: chance.between(3000, 8000),
+        end,
+      };
+    },
+  },
+  {
+    name: 'a writer ends as a copy goes on',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const delayMs = chance.between(5, 400);
+      const ends: (() => void)[] = [];
+      const cancel = chance.at('goes on with a copy', (copier) => {
+        chance.later(chance.between(1, 1500), () => {
+          const node = chance.pick(others(chance, copier).filter((other) => cluster.isUp(other)));
+          if (node === undefined) return;
+          crash(chance, [node], () => chance.between(300, 9000));
+          if (chance.random() < 0.7)
+            for (const disk of cluster.storage.names())
+              ends.push(cluster.storage.fault({ node: copier, disk, kind: 'slow', delayMs }));
+        });
+      });
+      const end = () => {
+        cancel();
+        for (const mend of ends) mend();
+      };
+      return { text: `then disks are slow by ${delayMs.toFixed(0)} ms`, lastsMs: chance.between(4000, 12_000), end };
+    },
+  },
+  {
+    name: 'a slow copy, and its copier goes',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const asker = chance.pick(running(chance));
+      if (asker === undefined) return null;
+      const ask = (request: Request) => cluster.ask(asker, request);
+      const how = chance.pick(['stopped', 'isolated', 'killed', 'frozen', 'stays'] as const) ?? 'stays';
+      const what = chance.pick(['repair', 'member'] as const) ?? 'repair';
+      const device = `/dev/${chance.pick(cluster.storage.names())}`;
+      const cuts: [NodeId, NodeId][] = [];
+      void ask({ verb: 'sync-limit', array: 'md0', limitKib: Math.round(chance.between(150, 1500)) }).then(async () => {
+        if (what === 'repair') return void (await ask({ verb: 'action', array: 'md0', action: 'repair' }));
+        await ask({ verb: 'fail', array: 'md0', device });
+        await ask({ verb: 'remove', array: 'md0', device });
+        await ask({ verb: 'add', array: 'md0', device, force: false });
+      });
+      const cancel = chance.at('goes on with a copy', (copier) => {
+        chance.later(chance.between(5, 3000), () => {
+          if (!cluster.isRunning(copier)) return;
+          if (how === 'isolated') cuts.push(...isolate(chance, copier));
+          if (how === 'killed') killed(chance, copier, chance.between(5, 3000));
+          if (how === 'frozen') still(chance, copier, 'process', aboutALease(chance));
+          if (how === 'stopped')
+            void cluster.stopAgent(copier).then(() => chance.later(500, () => void cluster.startAgent(copier)));
+        });
+      });
+      const end = () => {
+        cancel();
+        heal(chance, cuts);
+        void ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
+      };
+      return { text: `${what} of ${device}: ${how}`, lastsMs: chance.between(5000, 20_000), end };
+    },
+  },
+  {
+    name: 'writers end one after the other',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const nodes = shuffled(chance, cluster.up()).slice(0, 2 + Math.floor(2 * chance.random()));
+      const torn = cluster.storage.names().map((disk) => {
+        const delayMs = chance.between(1, 300);
+        return cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs });
+      });
+      for (const node of nodes)
+        chance.later(chance.between(50, 2500), () => {
+          if (cluster.isUp(node)) crash(chance, [node], () => chance.between(300, 12_000));
+        });
+      const end = () => {
+        for (const mend of torn) mend();
+      };
+      return { text: nodes.join(' '), lastsMs: 3000, end };
+    },
+  },
+  {
+    name: 'a writer ends with its writes on one leg',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const node = chance.pick(cluster.up());
+      const disk = chance.pick(cluster.storage.names());
+      if (node === undefined || disk === undefined) return null;
+      const delayMs = chance.between(100, 900);
+      const mend = cluster.storage.fault({ node, disk, kind: 'slow', delayMs });
+      const limit = (limitKib: number | null) => void cluster.ask(node, { verb: 'sync-limit', array: 'md0', limitKib });
+      // So that it takes a while until what is in doubt is made one.
+      if (chance.random() < 0.6) limit(Math.round(chance.between(150, 1000)));
+      chance.later(300 + delayMs * (1 + 2 * chance.random()), () => {
+        if (cluster.isUp(node)) crash(chance, [node], () => chance.between(300, 12_000));
+      });
+      const end = () => {
+        mend();
+        limit(null);
+      };
+      return {
+        text: `node ${node}, ${disk} is behind by ${delayMs.toFixed(0)} ms`,
+        lastsMs: chance.between(3000, 8000),
+        end,
+      };
+    },
+  },
+  {
+    name: 'a member is given up, and given back',
+    weight: 2,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const disk = chance.pick(cluster.storage.names());
+      const node = chance.pick(running(chance));
+      if (disk === undefined || node === undefined) return null;
+      const device = `/dev/${disk}`;
+      const ask = (verb: 'fail' | 'remove' | 'add') =>
+        cluster.ask(node, {
+          array: 'md0',
+          device,
+          ...(verb === 'add' ? { verb, force: false } : { verb }),
+        });
+      void ask('fail')
+        .then(() => ask('remove'))
+        .then(() => ask('add'));
+      return { text: disk, lastsMs: 0 };
+    },
+  },
+];
+
+export const AIMED: readonly Fault[] = [...MOMENTS.map(struck), ...stories];
