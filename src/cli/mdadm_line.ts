@@ -253,8 +253,12 @@ function readOthers(argv: readonly string[]): MdadmLine {
       case 'verbose':
         break;
       case 'quiet':
+        flags.quiet = true;
+        break;
       case 'test':
-        flags[name] = true;
+        // It sets no mode, so it cannot be the first option.
+        if (mode === null) return other;
+        flags.test = true;
         break;
       case 'manage':
       case 'misc':

@@ -142,6 +142,7 @@ test('the same words, the same answers', {
       '/dev/md0 --remove /dev/ubdc',
       '/dev/md0 --fail /dev/nosuch',
       '/dev/md0 --remove detached',
+      '/dev/md0 --remove --test detached',
       '/dev/md0 --test --remove detached',
     ]) {
       const [theirs, mine] = await both(words);

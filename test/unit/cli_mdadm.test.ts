@@ -155,7 +155,7 @@ test('--remove detached takes out the faulty members whose disk is gone, and no 
   // An active member is failed first, by its name.
   h.agent.face.now = clusterStatus([{ ...arrayStatus(), paths: {} }]);
   assert.equal((await h.run('/dev/md0 --remove detached'.split(' '))).code, 0);
-  assert.equal((await h.run('/dev/md0 --test --remove detached'.split(' '))).code, 2, '--test: nothing was changed');
+  assert.equal((await h.run('/dev/md0 --remove --test detached'.split(' '))).code, 2, '--test: nothing was changed');
   assert.equal(h.asked().length, 1);
 });
 
@@ -219,7 +219,7 @@ test('missing means the disks of this array that are not in it, of --re-add and 
   for (const option of ['--re-add', '--add']) assert.equal((await h.run(['/dev/md0', option, 'missing'])).code, 0);
   assert.deepEqual(h.asked(), ['add md0 /dev/ubdb', 'add md0 /dev/ubdb']);
   h.agent.face.disks = [];
-  assert.equal((await h.run('/dev/md0 --test --re-add missing'.split(' '))).code, 2, '--test: nothing was changed');
+  assert.equal((await h.run('/dev/md0 --re-add --test missing'.split(' '))).code, 2, '--test: nothing was changed');
 });
 
 test('--re-add faulty takes each faulty member out and adds it again, if its disk is there', async (t) => {
@@ -557,6 +557,7 @@ test('a value of an option is taken neither for the array nor for a device', () 
   );
   assert.deepEqual(line.unknown, ['--homehost', '-c']);
   assert.equal(readMdadmLine(['--fai', '/dev/md0', '/dev/x']).mode, 'other', 'fail, faulty or failfast');
+  assert.equal(readMdadmLine(['/dev/md0', '--test', '--fail', '/dev/x']).mode, 'other', '--test sets no mode');
 });
 
 const clusterOfTwo = (h: Host) => {
