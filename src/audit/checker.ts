@@ -272,7 +272,8 @@ export class Checker {
     const voters = new Set(
       votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
     );
-    const needed = byDisks ? null : votesLacking(this.#lists, voters, this.#cluster.byDisks === true);
+    // How many it took where disks decide is for `judge_terms`, which sees all terms.
+    const needed = byDisks ? null : votesLacking(this.#lists, voters, false);
     if (needed !== null) faults.push(`${voters.size} votes for it in term ${term}, ${needed} needed`);
     const judged = { votes, byDisks, why: faults.length === 0 ? null : faults.join('; ') };
     this.#certificates.set(key, judged);
