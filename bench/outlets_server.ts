@@ -32,7 +32,12 @@ const [socketPath = ''] = process.argv.slice(2);
 const journal = memoryJournal({ now: () => new Date() });
 const log = { info() {}, warn() {}, error: (_fields: object, text: string) => process.stderr.write(`${text}\n`) };
 await serveApi({
-  face: { status: () => clusterStatus(), request: async () => ({ ok: false, text: '' }), scan: async () => [] },
+  face: {
+    status: () => clusterStatus(),
+    request: async () => ({ ok: false, text: '' }),
+    scan: async () => [],
+    reloadConfig: async () => ({ ok: false, text: '' }),
+  },
   journal,
   socketPath,
   modeOctal: 0o600,

@@ -11,7 +11,12 @@ const [directory, addon] = process.argv.slice(2);
 if (directory === undefined || addon === undefined) throw new Error('usage: bundle.ts DIRECTORY ADDON');
 
 mkdirSync(directory, { recursive: true });
+// Tests of an upgrade build several versions of one tree: `0.2.0 1 2` is version 0.2.0, which speaks protocols 1 to 2.
+const [version, oldest, newest] = (process.env.MDMESH_BUILD ?? '').split(' ');
+const build = { version, protocol: { oldest: Number(oldest), newest: Number(newest) } };
+
 await bundle(join(directory, 'mdmesh.mjs'), {
+  ...(process.env.MDMESH_BUILD === undefined ? {} : { define: { MDMESH_BUILD: JSON.stringify(build) } }),
   format: 'esm',
   legalComments: 'linked',
   // CommonJS packages in the bundle ask for `require`, which an ES module does not have.

@@ -133,7 +133,17 @@ function bodyOf(type: Exclude<EventBody['type'], 'commit' | 'observation' | 'not
       return { type, note: `${origin}\n256\n${root}\n\n— ${origin} c2ln\n`, previous: 0, proof: [] };
     case 'cosignature':
       return { type, of: { origin, size: 256, root }, line: '— node/1 c2ln' };
+    case 'node-list': {
+      const version = { term: 3, generation: 1, digest: '0f3c' };
+      const before = { version, nodes: nodesOf(1, 2, 3), holderMs: 2000, voterMs: 3000, ended: [] };
+      const list = { ...before, version: { ...version, term: 4, generation: 2 }, nodes: nodesOf(1, 2, 3, 4) };
+      return { type, list, before };
+    }
     case 'leave':
       return { type, reason: 'SIGTERM' };
   }
+}
+
+function nodesOf(...ids: number[]): { id: number; peerId: string }[] {
+  return ids.map((id) => ({ id, peerId: `12D3KooW…${id}` }));
 }

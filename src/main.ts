@@ -151,7 +151,7 @@ export async function runAgent(configFile: string): Promise<number> {
     cluster: config.cluster.uuid,
     self: config.self,
     key: identity.privateKey,
-    keys: new Map(config.nodes.map(({ id, peerId }) => [id, publicKeyOfPeerId(peerId)])),
+    keys: new Map(config.nodes.map(({ id, peerId }) => [id, [publicKeyOfPeerId(peerId)]])),
     entries: config.journal.checkpointEntries,
     afterMs: config.journal.checkpointAfterMs,
     schedule: (delayMs, run) => timers.after(delayMs, run),
@@ -159,6 +159,15 @@ export async function runAgent(configFile: string): Promise<number> {
     tell: (body) => agent.tell(body),
     log: (level, text) => log[level](text),
   });
+  agent.onKeys = (keys) => notary.goBy(keys, agent.parts.identity.privateKey);
+  agent.onReload = async () => {
+    const read = await loadConfig(configFile, { peerIdOf: async (keyFile) => (await loadIdentity(keyFile)).peerId });
+    if ('problems' in read) return { ok: false, text: formatProblems(read.problems) };
+    const outcome = await agent.reload(read.config, await loadIdentity(read.config.keyFile));
+    if (outcome.ok) log.level = read.config.log.level;
+    return outcome;
+  };
+  process.on('SIGHUP', () => void agent.onReload?.().catch((error: unknown) => log.error({ err: error }, 'reload')));
   const ended = new Promise<string>((resolve) => {
     process.once('SIGTERM', () => resolve('SIGTERM'));
     process.once('SIGINT', () => resolve('SIGINT'));

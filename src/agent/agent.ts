@@ -2,7 +2,8 @@
  * The one loop that owns all state of a node. Inputs (frames, gossip, md, clock, requests) are folded into the pure cores
  * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
  */
-import { isWritten } from '../arrays/levels.ts';
+import type { PublicKey } from '@libp2p/interface';
+import { isWritten, mayTouch } from '../arrays/levels.ts';
 import {
   heldForFailure,
   type LocalArray,
@@ -15,9 +16,18 @@ import {
   type NodeArrays,
   reportOf,
 } from '../arrays/local.ts';
-import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
+import {
+  type MasterConfig,
+  type MasterEffect,
+  type MasterInput,
+  type MasterState,
+  masterStart,
+  masterStep,
+} from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
+import type { Config } from '../config/index.ts';
+import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
@@ -48,19 +58,40 @@ import {
   statuses,
   view,
 } from '../members/index.ts';
+import { levelOf, type PeerEntry } from '../net/index.ts';
 import { TokenBucket } from '../net/token_bucket.ts';
 import type { AgentFace, ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
+import {
+  idsOf,
+  mayStand,
+  quorumOf,
+  type RosterEffect,
+  type RosterInput,
+  type RosterState,
+  rosterStart,
+  rosterStep,
+  type StoredLists,
+  waitsFor,
+  whyNotAfter,
+  whyNotByDisks,
+} from '../roster/index.ts';
+import { PROTOCOL } from '../version.ts';
+import type { Identity } from '../wire/identity.ts';
 import {
   type AcceptanceState,
   accept,
   cursorsOf,
   initialAcceptance,
   isAccepted,
+  isSound,
+  newestOf,
   open,
+  openEnded,
   publicKeyOfPeerId,
   seal,
   staleTerm,
   WireRefusal,
+  wishedList,
 } from '../wire/index.ts';
 import type {
   ArrayMessage,
@@ -96,6 +127,9 @@ const WALL_EVERY_MS = 60_000;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */
 const CATCHUP_RARELY_TURNS = 4;
 const REQUEST_TIMEOUT_MS = 60_000;
+/** Where all files agree, a list is agreed on well within this. */
+const LIST_PATIENCE_MS = 2000;
+const STORE_AGAIN_MS = 1000;
 /** A disk that has forgotten its registrations has them back by then, and a node that was shut out knows it. */
 const KEYS_EVERY_MS = 2000;
 /** While this node's key is missing somewhere. */
@@ -135,6 +169,7 @@ export class Agent implements AgentFace {
   readonly #quorum: QuorumDisks | null;
   #members: MembersState;
   #lease: LeaseState;
+  #roster: RosterState;
   #local: NodeArrays;
   #master: MasterState;
   #acceptance: AcceptanceState;
@@ -159,10 +194,10 @@ export class Agent implements AgentFace {
   #catchingUp = new Set<NodeId>();
   #reportQueued = false;
 
-  private constructor(parts: AgentParts, lease: LeaseState) {
+  private constructor(parts: AgentParts, lease: LeaseState, roster: RosterState) {
     const { config } = parts;
-    const nodes = config.nodes.map((node) => node.id);
     const byDisks = config.quorum.by === 'disks';
+    const { nodes, admits, graceMs, checkpointMs, autoAssemble, pathLoss, checks } = masterConfig(config, roster);
     this.parts = parts;
     this.disks = new DiskView(parts.driver, config.cluster.uuid);
     this.#quorum = !byDisks
@@ -171,39 +206,23 @@ export class Agent implements AgentFace {
           driver: parts.driver,
           disks: this.disks,
           cluster: config.cluster.uuid,
-          nodes,
+          nodes: () => this.#lease.config.nodes,
           witness: config.quorum.witness,
           records: () => this.records(),
         });
     this.#lease = lease;
-    this.#members = membersStart({
-      self: config.self,
-      nodes,
-      probeIntervalMs: config.timing.probeIntervalMs,
-      probeTimeoutMs: config.timing.probeTimeoutMs,
-      indirectProbes: config.timing.indirectProbes,
-      suspicionMinIntervals: 3,
-      suspicionMaxIntervals: 6,
-      awarenessMax: 4,
-    });
-    const { autoAssemble, copy, pathLoss, check } = config.arrays;
-    const { failbackAfterMs } = config.timing;
-    this.#master = masterStart(
-      config.self,
-      nodes,
-      failbackAfterMs,
-      copy.checkpointMs,
-      autoAssemble,
-      pathLoss,
-      check,
-      byDisks,
-    );
+    this.#roster = roster;
+    this.#peers = peersOf(config, roster, []);
+    this.#members = membersStart(membersConfig(config, roster));
+    this.#master = {
+      ...masterStart(config.self, nodes, graceMs, checkpointMs, autoAssemble, pathLoss, checks, byDisks),
+      admits,
+    };
     this.#acceptance = initialAcceptance(parts.journal.vector());
-    this.#certificates = new Certificates(nodes.length, byDisks, (sealed) => this.openSealed(sealed));
+    this.#certificates = new Certificates(quorumOf(roster).sets, byDisks, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
-    const { methods } = config.fencing;
-    const reserved = methods.includes('reservation') || methods.includes('auto');
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy, reserved);
+    const reserved = usesReservations(config);
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), config.arrays.copy, pathLoss.policy, reserved);
     this.#reservations = reserved
       ? new Reservations({
           disks: parts.driver,
@@ -224,22 +243,17 @@ export class Agent implements AgentFace {
 
   static async create(parts: AgentParts): Promise<Agent> {
     const { config, driver, files } = parts;
+    const wish = wishedList(config.nodes, config.timing);
+    const [vote, stored] = [await files.loadVote(), await files.loadLists()];
+    const roster = rosterStart(config.self, wish, stored, driver.now(), config.quorum.by === 'disks');
+    // From here on the file only asks: what counts is what was stored.
+    if (stored === null && vote !== null) await files.storeLists(listsOf(roster));
     const lease = leaseStart(
-      {
-        self: config.self,
-        nodes: config.nodes.map((node) => node.id),
-        holderMs: config.timing.holderMs,
-        voterMs: config.timing.voterMs,
-        renewMs: config.timing.renewMs,
-        failbackAfterMs: config.timing.failbackAfterMs,
-        settleMs: config.timing.settleMs,
-        candidacyTimeoutMs: config.timing.candidacyTimeoutMs,
-        ...(config.quorum.by === 'disks' ? { disks: { boot: parts.boot.boot } } : {}),
-      },
-      { vote: await files.loadVote(), kernelBoot: driver.kernelBoot() },
+      leaseConfig(config, roster, parts.boot.boot),
+      { vote, kernelBoot: driver.kernelBoot() },
       driver.now(),
     );
-    return new Agent(parts, lease);
+    return new Agent(parts, lease, roster);
   }
 
   get self(): NodeId {
@@ -268,6 +282,7 @@ export class Agent implements AgentFace {
   async start(): Promise<void> {
     const { driver, net, timers, journal } = this.parts;
     this.#remember();
+    this.#goByLists();
     // Before anything else: arrays that outlived an earlier agent have no grant behind them now.
     for (const { md, metadata } of driver.running()) {
       if (metadata === 'external:mdmesh') await this.#tryTo(`hold ${md}`, () => driver.hold(md));
@@ -293,6 +308,7 @@ export class Agent implements AgentFace {
           this.#receiveSealed(event.sealed, 'gossip');
           break;
         case 'connected':
+          this.#feedRoster({ type: 'connected', node: event.node });
           this.#catchUpWith(event.node);
           // What was on its way to a master on the connection before is lost.
           if (event.node === leaseSummary(this.#lease).master) this.#queueReport();
@@ -302,6 +318,9 @@ export class Agent implements AgentFace {
           break;
         case 'refused':
           this.#refused(event.reason, event.from, event.peer);
+          break;
+        case 'version-refused':
+          this.notice('VersionRefused', 'warning', `node/${event.node}`, { node: event.node, why: event.reason });
           break;
         case 'duplicate-id':
           this.#duplicateId(event.boots);
@@ -455,6 +474,7 @@ export class Agent implements AgentFace {
       this.#feedMembers({ type: 'tick' });
       this.#feedLease({ type: 'tick' });
       this.#tellQuorumDisks();
+      this.#watchLists();
       this.#offer();
       this.#feedLocal({ type: 'tick' });
       if (this.leading) this.#feedMaster({ type: 'tick' });
@@ -480,6 +500,14 @@ export class Agent implements AgentFace {
       const { state, effects } = leaseStep(this.#lease, input, this.#read());
       this.#lease = state;
       for (const effect of effects) this.#doLease(effect);
+    });
+  }
+
+  #feedRoster(input: RosterInput): void {
+    this.#run(() => {
+      const { state, effects } = rosterStep(this.#roster, input, this.#read());
+      this.#roster = state;
+      for (const effect of effects) this.#doRoster(effect);
     });
   }
 
@@ -528,7 +556,7 @@ export class Agent implements AgentFace {
   #rhythmOf(frame: Frame): number | null {
     if (frame.room !== 'lease') return null;
     const { kind } = frame.message;
-    return kind === 'renew' || kind === 'renew-ack' || kind === 'follow' ? this.parts.config.timing.renewMs : null;
+    return kind === 'renew' || kind === 'renew-ack' || kind === 'follow' ? this.#lease.config.renewMs : null;
   }
 
   #doMembers(effect: MembersEffect): void {
@@ -570,7 +598,8 @@ export class Agent implements AgentFace {
     const blind = this.records().some((record) => record.blind?.includes(this.self));
     // Disks ask for no votes, but who does not reach them cannot lead.
     const asksVotes = disks === null || disks.set === null;
-    const eligible = !blind && (asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate);
+    const mayLead = asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate;
+    const eligible = !blind && mayStand(this.#roster) && mayLead;
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
@@ -613,7 +642,157 @@ export class Agent implements AgentFace {
   }
 
   #feedView(): void {
-    this.#feedLease({ type: 'view', view: view(this.#members) });
+    const { alive } = view(this.#members);
+    // Who is not on the list yet, or no more, neither leads nor keeps others from it.
+    const { sets } = quorumOf(this.#roster);
+    const listed = alive.filter(({ node }) => node === this.self || sets.some((set) => set.includes(node)));
+    this.#feedLease({ type: 'view', view: { alive: listed } });
+    this.#feedRoster({ type: 'alive', nodes: alive.map(({ node }) => node) });
+  }
+
+  // --- roster ---------------------------------------------------------------------------------------------------------
+
+  #doRoster(effect: RosterEffect): void {
+    const { config, files, log, net, timers } = this.parts;
+    switch (effect.type) {
+      case 'send':
+        net.send(effect.to, { room: 'roster', message: effect.word });
+        break;
+      case 'store': {
+        const store = (): void => {
+          files.storeLists(effect.lists).then(
+            () => this.#feedRoster({ type: 'stored' }),
+            (error: unknown) => {
+              log.error({ err: error }, 'the node list could not be stored; it does not count before it is');
+              timers.after(STORE_AGAIN_MS, () => !this.#stopped && store());
+            },
+          );
+        };
+        store();
+        break;
+      }
+      case 'use':
+        this.#goByLists();
+        this.#offer();
+        this.#feedView();
+        break;
+      case 'hand-over':
+        this.#concludeList(effect.term);
+        break;
+      case 'agreed': {
+        const { list, before, first } = effect;
+        log.info(
+          { generation: list.version.generation, nodes: idsOf(list) },
+          `node list ${list.version.generation} counts from now on: nodes ${idsOf(list).join(', ')}`,
+        );
+        if (first) this.tell({ type: 'node-list', list, before });
+        break;
+      }
+      case 'notice':
+        this.notice(effect.name, effect.severity, config.cluster.name, effect.detail);
+        break;
+    }
+  }
+
+  /** A hand-over that finds a commit under way gives up; this one must come about, or end with the lease. */
+  async #concludeList(term: number): Promise<void> {
+    const holds = (): boolean => leaseSummary(this.#lease).role === 'master' && this.term === term && !this.#stopped;
+    while (holds()) {
+      await this.#handOver(term, this.self);
+      if (holds()) await this.#until(() => false, TICK_MS);
+    }
+  }
+
+  /** What a change of the list waits for comes by itself; the rest is only looked at while one is under way. */
+  #watchLists(): void {
+    const { agreed, pending, previous, wish } = this.#roster;
+    if (pending === null && previous === null && wish.digest === agreed.version.digest) return;
+    const writers = [...new Set(this.records().flatMap((record) => mayTouch(record)))];
+    this.#feedRoster({ type: 'facts', writers, ends: newestOf(this.#acceptance) });
+  }
+
+  /** The lists or the configuration have changed: every room is told what of it concerns it. */
+  #goByLists(): void {
+    const { boot, config, fencing, net } = this.parts;
+    const quorum = quorumOf(this.#roster);
+    const before = new Set(this.#peers.map(({ id }) => id));
+    this.#peers = peersOf(config, this.#roster, this.#peers);
+    this.#verified.clear();
+    net.setPeers(this.#peers);
+    this.#certificates.goBy(quorum.sets);
+    this.#feedMembers({ type: 'config', config: membersConfig(config, this.#roster) });
+    this.#feedLease({ type: 'config', config: leaseConfig(config, this.#roster, boot.boot) });
+    this.#feedMaster({ type: 'config', config: masterConfig(config, this.#roster) });
+    const { copy, pathLoss } = config.arrays;
+    this.#feedLocal({ type: 'config', config: { copyOptions: copy, pathLoss: pathLoss.policy } });
+    const { holderMs, voterMs } = quorum;
+    fencing.configure({ ...config, timing: { ...config.timing, holderMs, voterMs } });
+    for (const [node, { status }] of statuses(this.#members)) {
+      if (!before.has(node)) this.#feedMaster({ type: 'status', node, status });
+    }
+    this.onKeys?.(new Map(this.#peers.map(({ id }) => [id, this.#publicKeysOf(id)])));
+  }
+  #peers: readonly PeerEntry[];
+  /** Called with the keys that count of every node, whenever they change. */
+  onKeys: ((keys: ReadonlyMap<NodeId, readonly PublicKey[]>) => void) | null = null;
+
+  /** Reads the configuration anew, and takes it up: the composition root knows where it is. */
+  onReload: (() => Promise<{ ok: boolean; text: string }>) | null = null;
+
+  /** As `mdmesh reload` and SIGHUP ask for it. */
+  async reloadConfig(): Promise<{ ok: boolean; text: string }> {
+    return (await this.onReload?.()) ?? { ok: false, text: 'this agent has no configuration file to read again' };
+  }
+
+  /** Takes up a configuration that was read anew, all of it or nothing. @param identity what its key file holds now */
+  async reload(next: Config, identity: Identity = this.parts.identity): Promise<{ ok: boolean; text: string }> {
+    const before = this.parts.config;
+    const { agreed, pending } = this.#roster;
+    const wish = wishedList(next.nodes, next.timing);
+    const newest = pending ?? agreed;
+    // What others go by already need not be a step of one from what this node slept through.
+    const isKnown = [...this.#roster.words.values()].some(
+      (word) => word.agreed.version.digest === wish.digest || word.pending?.version.digest === wish.digest,
+    );
+    const { byDisks } = this.#roster;
+    const change = isKnown || wish.digest === newest.version.digest ? null : whyNotAfter(newest, wish);
+    const list = byDisks ? whyNotByDisks(agreed, wish) : change;
+    const own = newest.nodes.find(({ id }) => id === this.self);
+    const isNewKey = identity.peerId !== this.parts.identity.peerId;
+    const isKnownKey = !isNewKey || own?.peerId === identity.peerId || own?.nextPeerId === identity.peerId;
+    const problems = [
+      ...whyNotReloaded(before, next),
+      ...(list === null ? [] : [`nodes: ${list}`]),
+      ...(isKnownKey
+        ? []
+        : [
+            `key_file: holds the key of ${identity.peerId}, which the other nodes do not take for node ${this.self}'s yet; write it as next_peer_id in every file and reload first`,
+          ]),
+    ];
+    if (problems.length > 0) {
+      const text = `${next.file} is not taken up; the agent goes on with what it had:\n${problems.map((line) => `  ${line}`).join('\n')}`;
+      this.parts.log.warn({ file: next.file, problems }, `reload refused: ${problems.join('; ')}`);
+      return { ok: false, text };
+    }
+    this.parts.config = next;
+    if (isNewKey) {
+      this.parts.identity = identity;
+      await this.parts.net.changeIdentity(identity);
+    }
+    this.#feedRoster({ type: 'wish', wish });
+    this.#goByLists();
+    this.#watchLists();
+    await this.#until(() => waitsFor(this.#roster) === null, LIST_PATIENCE_MS);
+    const changed = [...takenUp(before, next), ...(isNewKey ? [`key ${identity.peerId}`] : [])];
+    const waits = waitsFor(this.#roster);
+    const said = changed.length === 0 ? 'nothing has changed' : `taken up: ${changed.join(', ')}`;
+    this.parts.log.info({ changed, waits }, `reload: ${said}`);
+    const { generation } = this.#roster.agreed.version;
+    const listed =
+      waits === null
+        ? `node list ${generation} counts`
+        : `node list ${generation} counts until the new one is agreed on: ${waits}`;
+    return { ok: true, text: `${said}; ${listed}` };
   }
 
   // --- lease ----------------------------------------------------------------------------------------------------------
@@ -660,6 +839,7 @@ export class Agent implements AgentFace {
         driver.guard.endLease();
         this.#certificate = [];
         this.#feedMaster({ type: 'lost' });
+        this.#feedRoster({ type: 'lease-over', term: effect.term });
         this.notice('MasterReleased', 'info', this.parts.config.cluster.name, {
           node: this.self,
           term: effect.term,
@@ -671,6 +851,7 @@ export class Agent implements AgentFace {
         break;
       case 'master':
         this.#feedLocal({ type: 'master', term: effect.term, node: effect.node });
+        this.#feedRoster({ type: 'master', term: effect.term, node: effect.node });
         for (const answer of this.#waiting.values()) {
           answer({ ok: false, text: 'the master changed meanwhile; see `mdmesh status` for what became of it' });
         }
@@ -751,6 +932,8 @@ export class Agent implements AgentFace {
     this.parts.driver.guard.endLease();
     const { sealed } = await this.sealEvent({ type: 'lease-release', term, to });
     this.parts.net.publish(Buffer.from(sealed, 'base64'));
+    // Nothing is written under this lease any more: a list that waited for that counts before anybody stands.
+    this.#feedRoster({ type: 'lease-over', term });
     this.#feedLease({ type: 'released', term, sealed });
   }
 
@@ -1280,14 +1463,14 @@ export class Agent implements AgentFace {
     const noticedMs = this.now();
     const asked = (): boolean => this.leading && this.#master.nodes.get(node)?.fencing === 'asked' && !this.#stopped;
     const renewed = (): boolean =>
-      (leaseSummary(this.#lease).leaseUntilMs ?? 0) >= noticedMs + this.parts.config.timing.holderMs;
+      (leaseSummary(this.#lease).leaseUntilMs ?? 0) >= noticedMs + this.#lease.config.holderMs;
     await this.#until(() => !asked() || renewed(), Number.POSITIVE_INFINITY);
     return asked();
   }
 
   async #fence(node: NodeId): Promise<void> {
     if (!(await this.#mayFence(node))) return;
-    const address = this.parts.config.nodes.find((entry) => entry.id === node)?.address ?? '';
+    const address = this.#peers.find((entry) => entry.id === node)?.address ?? '';
     this.notice('NodeFencing', 'warning', `node/${node}`, { node, term: this.term });
     try {
       const lastGrantMs = grantMayLastUntilMs(this.#lease, node) ?? this.now();
@@ -1336,14 +1519,13 @@ export class Agent implements AgentFace {
   }
 
   #toAll(frame: Frame, but: NodeId | null = null): void {
-    for (const { id } of this.parts.config.nodes) if (id !== this.self && id !== but) this.parts.net.send(id, frame);
+    for (const { id } of this.#peers) if (id !== this.self && id !== but) this.parts.net.send(id, frame);
   }
 
   /** To every journal: at once to the nodes at hand, by gossip to whoever else. @param told has it already */
   #spread(sealed: string, told: NodeId | null = null): void {
-    const { config, net } = this.parts;
-    if (config.nodes.length > TELL_ALL_NODES_MAX) {
-      net.publish(Buffer.from(sealed, 'base64'));
+    if (this.#peers.length > TELL_ALL_NODES_MAX) {
+      this.parts.net.publish(Buffer.from(sealed, 'base64'));
       return;
     }
     this.#toAll({ room: 'arrays', message: { kind: 'event', event: sealed } }, told);
@@ -1459,6 +1641,14 @@ export class Agent implements AgentFace {
         });
         break;
       }
+      case 'roster': {
+        const { agreed, pending } = frame.message;
+        if (isSound(agreed) && (pending === null || isSound(pending))) {
+          this.#feedRoster({ type: 'word', from, word: frame.message });
+          this.#offer();
+        } else this.#refused(`node ${from} told of a node list that is not what its digest says`, from, null);
+        break;
+      }
       case 'hello':
       case 'duplicate-id':
         break;
@@ -1475,7 +1665,7 @@ export class Agent implements AgentFace {
     const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
     const known = this.#verified.get(key);
     if (known !== undefined) return known;
-    const event = await open(bytes, (node) => this.#publicKey(node), this.parts.config.cluster.uuid);
+    const event = await open(bytes, (node) => this.#publicKeysOf(node), this.parts.config.cluster.uuid);
     for (const oldest of this.#verified.keys()) {
       if (this.#verified.size < OPENED_KEPT) break;
       this.#verified.delete(oldest);
@@ -1484,13 +1674,31 @@ export class Agent implements AgentFace {
     return event;
   }
 
-  readonly #publicKeys = new Map<NodeId, ReturnType<typeof publicKeyOfPeerId>>();
-  #publicKey(node: NodeId): ReturnType<typeof publicKeyOfPeerId> | null {
-    const entry = this.parts.config.nodes.find((candidate) => candidate.id === node);
-    if (entry === undefined) return null;
-    const known = this.#publicKeys.get(node) ?? publicKeyOfPeerId(entry.peerId);
-    this.#publicKeys.set(node, known);
+  /**
+   * History, as catch-up brings it, also has what was signed with keys that count no more: up to where they ended it is taken into the
+   * journal. It can do nothing there; all that comes by other ways, or was signed later, is a stranger's.
+   */
+  async #openHistory(bytes: Uint8Array): Promise<Event> {
+    try {
+      return await this.#open(bytes);
+    } catch (error) {
+      const event = openEnded(bytes, this.#roster.agreed.ended, this.parts.config.cluster.uuid);
+      if (event === null) throw error;
+      return event;
+    }
+  }
+
+  readonly #publicKeys = new Map<string, PublicKey>();
+  #publicKey(peerId: string): PublicKey {
+    const known = this.#publicKeys.get(peerId) ?? publicKeyOfPeerId(peerId);
+    this.#publicKeys.set(peerId, known);
     return known;
+  }
+
+  #publicKeysOf(node: NodeId): PublicKey[] {
+    const entry = this.#peers.find((candidate) => candidate.id === node);
+    if (entry === undefined) return [];
+    return [entry.peerId, ...(entry.otherPeerIds ?? [])].map((peerId) => this.#publicKey(peerId));
   }
 
   #receiveSealed(bytes: Uint8Array, via: 'gossip' | 'catchup'): void {
@@ -1508,7 +1716,7 @@ export class Agent implements AgentFace {
     via: 'gossip' | 'catchup' | 'frame',
     act?: (event: Event) => void,
   ): Promise<void> {
-    const event = await this.#open(bytes);
+    const event = await (via === 'catchup' ? this.#openHistory(bytes) : this.#open(bytes));
     const { verdict, state } = accept(this.#acceptance, event, via === 'catchup' ? 'catchup' : 'gossip');
     // What is new alone counts: else a third node could use up another's measure by saying again what that one said.
     if (isAccepted(verdict) && via !== 'catchup' && !this.#mayTell(event, bytes.byteLength)) {
@@ -1794,10 +2002,19 @@ export class Agent implements AgentFace {
     const lease = leaseSummary(this.#lease);
     const connected = net.connected();
     const members = statuses(this.#members);
+    const versions = net.versions();
+    const others = this.#peers.filter(({ id }) => id !== this.self);
     return {
       cluster: config.cluster,
       self: this.self,
       version,
+      protocol: {
+        ...PROTOCOL,
+        level: levelOf(
+          PROTOCOL,
+          others.map(({ id }) => versions.get(id)),
+        ),
+      },
       startedAt: this.#startedAt,
       driver: driver.kind,
       lease: {
@@ -1808,7 +2025,13 @@ export class Agent implements AgentFace {
         grantLeftMs: Math.max(0, Math.round((lease.grantUntilMs ?? now) - now)),
       },
       ...(lease.disks === null ? {} : { quorum: this.#quorumStatus(lease.disks) }),
-      nodes: config.nodes.map((node) => {
+      list: {
+        ...this.#roster.agreed.version,
+        nodes: idsOf(this.#roster.agreed),
+        pending: this.#roster.pending === null ? null : idsOf(this.#roster.pending),
+        waitsFor: waitsFor(this.#roster),
+      },
+      nodes: this.#peers.map((node) => {
         const member = members.get(node.id);
         const self = node.id === this.self;
         return {
@@ -1817,6 +2040,8 @@ export class Agent implements AgentFace {
           self,
           status: self ? 'alive' : (member?.status ?? 'unknown'),
           connected: self || connected.includes(node.id),
+          version: self ? version : (versions.get(node.id)?.version ?? null),
+          refused: self ? null : (versions.get(node.id)?.refused ?? null),
           eligible: member?.eligible ?? false,
           granted: this.leading
             ? this.#master.grantable.includes(node.id)
@@ -1890,6 +2115,76 @@ export class Agent implements AgentFace {
       trouble: array.trouble ?? this.#keysTrouble(record) ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
     };
   }
+}
+
+function listsOf({ agreed, pending, previous }: RosterState): StoredLists {
+  return { agreed, pending, previous };
+}
+
+/** Everybody that this node speaks with: of the lists that count, and of the one that its file asks for. Addresses are the file's. */
+function peersOf(config: Config, roster: RosterState, before: readonly PeerEntry[]): PeerEntry[] {
+  const lists = [roster.agreed, ...(roster.pending === null ? [] : [roster.pending]), roster.wish];
+  const ids = [...new Set(lists.flatMap(idsOf))].sort((a, b) => a - b);
+  return ids.map((id) => {
+    const listed = lists.flatMap(({ nodes }) => nodes.filter((node) => node.id === id));
+    const [peerId = '', ...otherPeerIds] = new Set(
+      listed.flatMap((node) => (node.nextPeerId === undefined ? [node.peerId] : [node.peerId, node.nextPeerId])),
+    );
+    const { address, port } = config.nodes.find((node) => node.id === id) ??
+      before.find((node) => node.id === id) ?? { address: '', port: 0 };
+    return { id, address, port, peerId, ...(otherPeerIds.length === 0 ? {} : { otherPeerIds }) };
+  });
+}
+
+function membersConfig({ self, timing }: Config, roster: RosterState): MembersState['config'] {
+  const { agreed, pending, wish } = roster;
+  const nodes = [...new Set([agreed, ...(pending === null ? [] : [pending]), wish].flatMap(idsOf))].sort(
+    (a, b) => a - b,
+  );
+  const { probeIntervalMs, probeTimeoutMs, indirectProbes } = timing;
+  const patience = { suspicionMinIntervals: 3, suspicionMaxIntervals: 6, awarenessMax: 4 };
+  return {
+    self,
+    nodes: nodes.includes(self) ? nodes : [...nodes, self],
+    probeIntervalMs,
+    probeTimeoutMs,
+    indirectProbes,
+    ...patience,
+  };
+}
+
+/** @param boot of this start of the agent */
+function leaseConfig({ self, timing, quorum }: Config, roster: RosterState, boot: string): LeaseState['config'] {
+  const { version, sets, holderMs, voterMs } = quorumOf(roster);
+  const { renewMs, failbackAfterMs, settleMs, candidacyTimeoutMs } = timing;
+  const nodes = [...new Set([self, ...sets.flat()])].sort((a, b) => a - b);
+  return {
+    self,
+    nodes,
+    list: { version, sets },
+    holderMs,
+    voterMs,
+    // The file's suits the file's R, which may not count yet.
+    renewMs: holderMs === timing.holderMs ? renewMs : Math.min(renewMs, holderMs / 5),
+    failbackAfterMs,
+    settleMs,
+    candidacyTimeoutMs,
+    ...(quorum.by === 'disks' ? { disks: { boot } } : {}),
+  };
+}
+
+function masterConfig({ arrays, timing }: Config, { agreed, pending }: RosterState): MasterConfig {
+  const nodes = [...new Set([...idsOf(agreed), ...(pending === null ? [] : idsOf(pending))])].sort((a, b) => a - b);
+  const { autoAssemble, copy, pathLoss, check: checks } = arrays;
+  return {
+    nodes,
+    admits: nodes.filter((node) => [agreed, pending ?? agreed].every((list) => idsOf(list).includes(node))),
+    graceMs: timing.failbackAfterMs,
+    checkpointMs: copy.checkpointMs,
+    autoAssemble,
+    pathLoss,
+    checks,
+  };
 }
 
 function wireSet({ version, disks, former }: QuorumSet): Extract<EventBody, { type: 'disk-lease' }>['set'] {

@@ -1,24 +1,32 @@
 /**
- * Lease certificates: the signed votes of a majority of the static list. Whoever holds one can show that a true master made
+ * Lease certificates: the signed votes of a majority of the node list. Whoever holds one can show that a true master made
  * a commit; nobody believes a renewal or a commit without it. Where disks decide, the holder's signed word that it won them in
  * a term of its own (docs/quorum.md, "What is provable"), or, before the first set, the votes of all.
  */
 import type { NodeId } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
-import { ownerOfTerm, votesNeeded } from '../lease/index.ts';
+import { ownerOfTerm, votesLacking } from '../lease/index.ts';
 import type { Event } from '../wire/messages.ts';
 
 export class Certificates {
   /** term → holder, once proved. A term has one holder: two majorities share a voter, and a voter votes once. */
   readonly #proved = new Map<number, NodeId>();
-  readonly #votes: number;
+  #lists: readonly (readonly NodeId[])[];
   readonly #byDisks: boolean;
   readonly #open: (sealed: string) => Promise<Event>;
 
-  constructor(nodes: number, byDisks: boolean, open: (sealed: string) => Promise<Event>) {
-    this.#votes = votesNeeded(nodes, byDisks);
+  constructor(lists: readonly (readonly NodeId[])[], byDisks: boolean, open: (sealed: string) => Promise<Event>) {
+    this.#lists = lists;
     this.#byDisks = byDisks;
     this.#open = open;
+  }
+
+  /**
+   * A majority of any of these is enough: while one list follows another, a master may have been elected over the old one, over both,
+   * or over the new one before this node heard that it alone counts.
+   */
+  goBy(lists: readonly (readonly NodeId[])[]): void {
+    this.#lists = lists;
   }
 
   /** Why the certificate does not prove that `holder` is master in `term`; null: it does. */
@@ -46,9 +54,8 @@ export class Certificates {
       }
       voters.add(event.origin);
     }
-    if (voters.size < this.#votes) {
-      return `certificate of term ${term}: ${voters.size} votes, ${this.#votes} needed`;
-    }
+    const needed = votesLacking(this.#lists, voters, this.#byDisks);
+    if (needed !== null) return `certificate of term ${term}: ${voters.size} votes, ${needed} needed`;
     this.#prove(term, holder);
     return null;
   }

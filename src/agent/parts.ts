@@ -38,7 +38,7 @@ export interface AgentParts {
   net: Net;
   journal: Journal;
   fencing: Fencing;
-  files: StateFiles;
+  files: Omit<StateFiles, 'forgetLists'>;
   boot: { boot: string; bootNumber: number };
   timers: Timers;
   /** A random UUID. */

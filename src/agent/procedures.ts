@@ -233,7 +233,7 @@ export function procedures(agent: Agent): Procedures {
         throw new Refusal('a shared array has no owner; leave --owner out or use --access exclusive');
       return null;
     }
-    if (owner !== undefined && !config.nodes.some((node) => node.id === owner))
+    if (owner !== undefined && !agent.parts.config.nodes.some((node) => node.id === owner))
       throw new Refusal(`no node ${owner} in the list`);
     return owner ?? agent.self;
   }

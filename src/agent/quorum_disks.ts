@@ -18,7 +18,8 @@ export interface QuorumDisksOptions {
   driver: MdDriver;
   disks: DiskView;
   cluster: string;
-  nodes: readonly NodeId[];
+  /** Whose blocks are read. */
+  nodes: () => readonly NodeId[];
   /** This node's path of it. */
   witness: string | null;
   /** Newest records known. */
@@ -100,7 +101,8 @@ export class QuorumDisks {
 
   /** @throws Error */
   async read(disk: string): Promise<ReadonlyMap<NodeId, ReadBlock>> {
-    const { driver, cluster, nodes } = this.#options;
+    const { driver, cluster } = this.#options;
+    const nodes = this.#options.nodes();
     const { path, blocksBytes } = this.#place(disk);
     const bytes = await driver.readMetadata(path, blocksBytes, Math.max(...nodes) * NODE_BLOCK_BYTES);
     const blocks = new Map<NodeId, ReadBlock>();

@@ -1,8 +1,10 @@
-/** The few bytes that a node must not forget: its vote, and how many times its agent has started. */
+/** The few bytes that a node must not forget: its vote and the node lists it goes by, in one file, and how often its agent has started. */
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import type { StoredVote } from '../lease/index.ts';
+import type { StoredLists } from '../roster/index.ts';
+import { NodeList } from '../roster/list.ts';
 
 const VoteFile = z.object({
   term: z.int().min(0),
@@ -17,6 +19,11 @@ const VoteFile = z.object({
     .optional(),
 });
 
+/** Beside the vote, because who forgets one must not remember the other: a vote is given by a list. */
+const ListsFile = z.object({
+  lists: z.object({ agreed: NodeList, pending: NodeList.nullable(), previous: NodeList.nullable() }).optional(),
+});
+
 const BootFile = z.object({ bootNumber: z.int().min(0) });
 
 export interface StateFiles {
@@ -24,6 +31,12 @@ export interface StateFiles {
   loadVote(): Promise<StoredVote | null>;
   /** Resolves when it would survive a power cut. */
   storeVote(vote: StoredVote): Promise<void>;
+  /** null: none was stored yet, or it is lost. */
+  loadLists(): Promise<StoredLists | null>;
+  /** As `storeVote`. */
+  storeLists(lists: StoredLists): Promise<void>;
+  /** No list was ever stored: the file's counts at the next start. The vote stays. */
+  forgetLists(): Promise<void>;
   /** One more than at any start before. */
   nextBootNumber(atLeast: number): Promise<number>;
 }
@@ -60,9 +73,32 @@ export async function openStateFiles(directory: string): Promise<StateFiles> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const votePath = join(directory, 'vote.json');
   const bootPath = join(directory, 'boot.json');
+  let vote: StoredVote | null = await readAs(votePath, VoteFile);
+  let lists = (await readAs(votePath, ListsFile))?.lists ?? null;
+  let writing: Promise<unknown> = Promise.resolve();
+  // One after the other: each writes the newest of both.
+  const write = (): Promise<void> => {
+    const written = writing.then(() =>
+      writeDurably(votePath, `${JSON.stringify({ ...vote, ...(lists === null ? {} : { lists }) })}\n`),
+    );
+    writing = written.catch(() => undefined);
+    return written;
+  };
   return {
-    loadVote: () => readAs(votePath, VoteFile),
-    storeVote: (vote) => writeDurably(votePath, `${JSON.stringify(vote)}\n`),
+    loadVote: async () => vote,
+    storeVote: (next) => {
+      vote = next;
+      return write();
+    },
+    loadLists: async () => lists,
+    storeLists: (next) => {
+      lists = next;
+      return write();
+    },
+    forgetLists: () => {
+      lists = null;
+      return write();
+    },
     async nextBootNumber(atLeast) {
       const before = (await readAs(bootPath, BootFile))?.bootNumber ?? 0;
       const bootNumber = Math.max(before + 1, atLeast);

@@ -201,6 +201,7 @@ export type LocalInput =
   | { type: 'observed'; array: string; observation: ArrayObservation | null }
   | { type: 'grant'; untilMs: number }
   | { type: 'master'; term: number; node: NodeId | null }
+  | { type: 'config'; config: LocalConfig }
   | { type: 'paths'; paths: ReadonlyMap<string, string> }
   | { type: 'status'; node: NodeId; status: MemberStatus }
   /** `marks`: what a `mark` has marked. */
@@ -243,6 +244,9 @@ export type LocalEffect =
   /** Writes of this node were refused, and end neither way: others must not wait for it. */
   | { type: 'refused-writes'; array: string; md: string }
   | { type: 'trouble'; array: string; md: string; text: string | null };
+
+/** What a reload may change. */
+export type LocalConfig = Pick<NodeArrays, 'copyOptions' | 'pathLoss'>;
 
 export function localStart(
   self: NodeId,
@@ -896,6 +900,9 @@ export function localStep(
       state.gone = gone;
       break;
     }
+    case 'config':
+      Object.assign(state, input.config);
+      break;
     case 'leave':
       state.leaving = true;
       break;

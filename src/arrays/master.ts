@@ -135,9 +135,22 @@ export interface MasterNode {
   leaving: boolean;
 }
 
+/** What a reload may change. */
+export interface MasterConfig {
+  nodes: readonly NodeId[];
+  /** Those of them that may become writers: not one that is about to be taken off the list, nor one that is not on it yet. */
+  admits: readonly NodeId[];
+  graceMs: number;
+  checkpointMs: number;
+  autoAssemble: boolean;
+  pathLoss: PathLossOptions;
+  checks: CheckSchedule;
+}
+
 export interface MasterState {
   self: NodeId;
   nodes: ReadonlyMap<NodeId, MasterNode>;
+  admits: readonly NodeId[];
   term: number;
   electedAtMs: number;
   leading: boolean;
@@ -167,6 +180,7 @@ export interface MasterState {
 export type MasterInput =
   | { type: 'tick' }
   | { type: 'wall'; wall: WallTime }
+  | { type: 'config'; config: MasterConfig }
   | { type: 'elected'; term: number }
   | { type: 'lost' }
   | { type: 'disks'; found: { record: ArrayRecord; complete: boolean; problem: string | null }[] }
@@ -210,10 +224,10 @@ export function masterStart(
   checks = CHECK_SCHEDULE,
   byDisks = false,
 ): MasterState {
-  const blank: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
   return {
     self,
-    nodes: new Map(nodes.map((node) => [node, blank])),
+    nodes: new Map(nodes.map((node) => [node, BLANK])),
+    admits: nodes,
     term: 0,
     electedAtMs: 0,
     leading: false,
@@ -231,6 +245,8 @@ export function masterStart(
     wall: null,
   };
 }
+
+const BLANK: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
 
 /** 1 GiB: a fast copy is not done again for as long as `checkpointMs` would have it. */
 const CHECKPOINT_SECTORS = 2 * 1024 * 1024;
@@ -693,6 +709,7 @@ function allowed(record: ArrayRecord, uuid: string, besides: readonly string[] =
 function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: MasterNode): boolean {
   if (record.writers.includes(id) || node.fencing !== 'no' || node.leaving || node.kernelBoot === null) return false;
   if (id !== state.self && node.status !== 'alive') return false;
+  if (!state.admits.includes(id)) return false;
   if (record.access === 'exclusive' && record.owner !== id) return false;
   const report = node.reports.get(record.uuid);
   if (report === undefined || report.applied === null || report.trouble !== null) return false;
@@ -848,6 +865,14 @@ export function masterStep(
     case 'wall':
       state.wall = input.wall;
       break;
+    case 'config': {
+      const { nodes: listed, ...options } = input.config;
+      for (const id of nodes.keys()) if (!listed.includes(id)) nodes.delete(id);
+      for (const id of listed) if (!nodes.has(id)) nodes.set(id, BLANK);
+      Object.assign(state, options);
+      state.majoritySinceMs = seesMajority(state) ? (previous.majoritySinceMs ?? now) : null;
+      break;
+    }
     case 'elected':
       for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
       arrays.clear();

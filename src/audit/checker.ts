@@ -4,10 +4,12 @@ import type { PublicKey } from '@libp2p/interface';
 import type { NodeId, Version } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
-import { isCosigned, nameOfNode, openCheckpoint, placeOf } from '../journal/checkpoint.ts';
-import { ownerOfTerm } from '../lease/index.ts';
-import { openNow, publicKeyOfPeerId, type Verifies, verifies } from '../wire/index.ts';
+import { isCosigned, nameOfNode, openWithAny, placeOf } from '../journal/checkpoint.ts';
+import { ownerOfTerm, votesLacking } from '../lease/index.ts';
+import { idsOf } from '../roster/index.ts';
+import { openEnded, openNow, publicKeyOfPeerId, type Verifies, verifies } from '../wire/index.ts';
 import type { CommitKind, Event } from '../wire/messages.ts';
+import { keysIn } from './former_lists.ts';
 import type { AuditedCluster, Finding } from './index.ts';
 
 export interface Vote {
@@ -74,8 +76,10 @@ interface CertificateVerdict {
 export class Checker {
   readonly #cluster: AuditedCluster;
   readonly #verifies: Verifies;
-  readonly #keys = new Map<NodeId, PublicKey>();
-  readonly #majority: number;
+  readonly #keys = new Map<NodeId, PublicKey[]>();
+  readonly #formerKeys = new Map<NodeId, PublicKey[]>();
+  /** Each list that a certificate may be a majority of. */
+  readonly #lists: NodeId[][];
   /** Envelopes of late, by their bytes: other nodes' journals have the same ones, at about the same place. */
   readonly #judged = new Map<string, Judged>();
   /** A term's certificate stands in each of its commits: by the text of it. */
@@ -85,8 +89,18 @@ export class Checker {
   constructor(cluster: AuditedCluster, verifiesIt: Verifies = verifies) {
     this.#cluster = cluster;
     this.#verifies = verifiesIt;
-    for (const [node, peerId] of cluster.peerIds) this.#keys.set(node, publicKeyOfPeerId(peerId));
-    this.#majority = Math.floor(cluster.peerIds.size / 2) + 1;
+    const { peerIds, nextPeerIds = new Map<NodeId, string>(), former = [] } = cluster;
+    for (const map of [peerIds, nextPeerIds]) {
+      for (const [node, peerId] of map) {
+        this.#keys.set(node, [...(this.#keys.get(node) ?? []), publicKeyOfPeerId(peerId)]);
+      }
+    }
+    for (const { nodes } of former) {
+      for (const { id } of nodes) {
+        this.#formerKeys.set(id, [...(this.#formerKeys.get(id) ?? []), ...keysIn(nodes, id)]);
+      }
+    }
+    this.#lists = [[...peerIds.keys()], ...former.map(idsOf)];
   }
 
   /** @param bytes whole lines, each with its newline */
@@ -135,8 +149,34 @@ export class Checker {
     return judged;
   }
 
-  #open(envelope: Uint8Array): Event {
-    return openNow(envelope, (node) => this.#keys.get(node) ?? null, this.#cluster.uuid, this.#verifies);
+  /**
+   * @param isVote of a certificate: it need not be in any journal, so nobody knew of it when the key ended; alone it proves nothing
+   * @throws also for an event that a key signed after it had ended
+   */
+  #open(envelope: Uint8Array, isVote = false): Event {
+    const { uuid, ended = [] } = this.#cluster;
+    const opened = (keys: ReadonlyMap<NodeId, PublicKey[]>): Event =>
+      openNow(envelope, (node) => keys.get(node) ?? [], uuid, this.#verifies);
+    try {
+      return opened(this.#keys);
+    } catch (error) {
+      if (this.#formerKeys.size === 0) throw error;
+      let event: Event;
+      try {
+        event = opened(this.#formerKeys);
+      } catch {
+        throw error;
+      }
+      if (isVote || openEnded(envelope, ended, uuid, this.#verifies) !== null) return event;
+      const { origin, bootNumber, sequence } = event;
+      throw new Error(
+        `event of node ${origin} (boot ${bootNumber}, ${sequence}) signed after that key was taken off the list`,
+      );
+    }
+  }
+
+  #keysOf(node: NodeId): PublicKey[] {
+    return [...(this.#keys.get(node) ?? []), ...(this.#formerKeys.get(node) ?? [])];
   }
 
   #body({ origin, body }: Event): Pick<CheckedLine & { kind: 'entry' }, 'fault'> & { body: CheckedEvent['body'] } {
@@ -165,10 +205,8 @@ export class Checker {
       case 'lease-release':
         return { body: { type: 'lease-release', term: body.term }, fault: null };
       case 'checkpoint': {
-        const key = this.#keys.get(origin);
         try {
-          if (key === undefined) throw new Error(`node ${origin} is not in the node list`);
-          const checkpoint = openCheckpoint(body.note, key);
+          const checkpoint = openWithAny(body.note, origin, this.#keysOf(origin));
           const place = placeOf(checkpoint.origin);
           if (place?.node !== origin || place.cluster !== this.#cluster.uuid) {
             throw new Error(`node ${origin} signed a checkpoint of ${checkpoint.origin}, which is not its journal`);
@@ -189,11 +227,10 @@ export class Checker {
         }
       }
       case 'cosignature': {
-        const key = this.#keys.get(origin);
         const { size, root } = body.of;
         const checkpoint = { origin: body.of.origin, size, root: Buffer.from(root, 'base64') };
         const name = nameOfNode(this.#cluster.uuid, origin);
-        if (key === undefined || !isCosigned(checkpoint, body.line, name, key)) {
+        if (!this.#keysOf(origin).some((key) => isCosigned(checkpoint, body.line, name, key))) {
           const why = `node ${origin}'s cosignature does not fit the checkpoint of ${body.of.origin} at ${size} entries`;
           return { body: { type: 'other' }, fault: { rule: 'cosignature', why } };
         }
@@ -217,7 +254,7 @@ export class Checker {
     let byDisks = false;
     for (const sealed of certificate) {
       try {
-        const { origin: voter, body } = this.#open(Buffer.from(sealed, 'base64'));
+        const { origin: voter, body } = this.#open(Buffer.from(sealed, 'base64'), true);
         if (this.#cluster.byDisks && body.type === 'disk-lease') {
           byDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
           if (!byDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
@@ -235,8 +272,9 @@ export class Checker {
     const voters = new Set(
       votes.filter((vote) => vote.term === term && vote.candidate === holder).map(({ voter }) => voter),
     );
-    if (!byDisks && voters.size < this.#majority)
-      faults.push(`${voters.size} votes for it in term ${term}, ${this.#majority} needed`);
+    // How many it took where disks decide is for `judge_terms`, which sees all terms.
+    const needed = byDisks ? null : votesLacking(this.#lists, voters, false);
+    if (needed !== null) faults.push(`${voters.size} votes for it in term ${term}, ${needed} needed`);
     const judged = { votes, byDisks, why: faults.length === 0 ? null : faults.join('; ') };
     this.#certificates.set(key, judged);
     return judged;

@@ -7,12 +7,18 @@
  * entries say together is judged by pure rules (`judge_chain`, `judge_agreement`, `judge_terms`, `judge_checkpoints`).
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { EndedKey, ListedNode } from '../roster/index.ts';
 
 /** What an auditor needs to know of a cluster. */
 export interface AuditedCluster {
   uuid: string;
   /** Node ID → peer ID, which is its public key. */
   peerIds: ReadonlyMap<NodeId, string>;
+  /** Of nodes that change from one key to another. */
+  nextPeerIds?: ReadonlyMap<NodeId, string>;
+  /** Lists of before, newest first, and where keys ended: `withFormerLists` finds them. */
+  former?: readonly { nodes: readonly ListedNode[] }[];
+  ended?: readonly EndedKey[];
   /** Disks decide: a holder's own word may stand in the place of votes. */
   byDisks?: boolean | undefined;
 }
@@ -66,5 +72,6 @@ export interface Verdict {
 }
 
 export { eventsIn, type FoundEvent } from './events.ts';
+export { withFormerLists } from './former_lists.ts';
 export { findJournals, type NamedJournal } from './journals.ts';
 export { type AuditOptions, verifyJournals } from './verify.ts';

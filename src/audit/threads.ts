@@ -31,7 +31,13 @@ export function checkInThreads(cluster: AuditedCluster, count: number): LineChec
     for (const { reject } of waiting.values()) reject(error);
     waiting.clear();
   };
-  const setting = { ...cluster, peerIds: new Map(cluster.peerIds) };
+  const setting = {
+    ...cluster,
+    peerIds: new Map(cluster.peerIds),
+    nextPeerIds: new Map(cluster.nextPeerIds),
+    former: cluster.former ?? [],
+    ended: cluster.ended ?? [],
+  };
   const workers = Array.from({ length: count }, () => {
     const worker = startThread('audit/worker.ts', setting, { maxYoungGenerationSizeMb: YOUNG_MIB });
     worker.on('message', ({ id, lines }: Answer) => {

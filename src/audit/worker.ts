@@ -1,10 +1,18 @@
 /** One of the threads that check lines. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
+import { EndedKey, ListedNode } from '../roster/list.ts';
 import { type CheckedLine, Checker } from './checker.ts';
 import { fastVerifies } from './ed25519.ts';
 
-const Setting = z.object({ uuid: z.string(), peerIds: z.map(z.number(), z.string()), byDisks: z.boolean().optional() });
+const Setting = z.object({
+  uuid: z.string(),
+  peerIds: z.map(z.number(), z.string()),
+  nextPeerIds: z.map(z.number(), z.string()),
+  former: z.array(z.object({ nodes: z.array(ListedNode) })),
+  ended: z.array(EndedKey),
+  byDisks: z.boolean().optional(),
+});
 const Asked = z.object({ id: z.number(), bytes: z.instanceof(Uint8Array) });
 
 export interface Answer {

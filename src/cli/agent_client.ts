@@ -51,6 +51,11 @@ export class AgentClient {
     return checked(await json(response), isOutcome, 'outcome');
   }
 
+  async reload(): Promise<Outcome> {
+    const response = await this.#open('POST', '/v1/reload', { timeoutMs: requestTimeoutMs });
+    return checked(await json(response), isOutcome, 'outcome');
+  }
+
   /** Lines of the event stream, until it ends or the signal says so. */
   async *events(after: number | null, signal: AbortSignal): AsyncGenerator<string> {
     yield* this.#lines(`/v1/events?follow=true${after === null ? '' : `&after=${after}`}`, signal);

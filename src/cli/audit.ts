@@ -1,7 +1,14 @@
 /** `mdmesh audit`: judges journals, shows and exports what stands in them. Needs no agent: files, and the node list. */
 import { stringify } from 'csv-stringify/sync';
 import type { AuditedCluster, Finding, JournalSummary, Verdict } from '../audit/index.ts';
-import { eventsIn, type FoundEvent, findJournals, type NamedJournal, verifyJournals } from '../audit/index.ts';
+import {
+  eventsIn,
+  type FoundEvent,
+  findJournals,
+  type NamedJournal,
+  verifyJournals,
+  withFormerLists,
+} from '../audit/index.ts';
 import { eventLine, printable } from '../outlets/cloud_event.ts';
 import type { Context } from './context.ts';
 import { Failure, textOf, UsageFailure } from './failure.ts';
@@ -131,12 +138,23 @@ async function given(
   words: string[],
 ): Promise<{ cluster: AuditedCluster; journals: NamedJournal[] }> {
   const config = await context.settings();
-  const peerIds = new Map(config.nodes.map(({ id, peerId }) => [id, peerId]));
-  const cluster = { uuid: config.cluster.uuid, peerIds, byDisks: config.quorum.by === 'disks' };
+  const listed = {
+    uuid: config.cluster.uuid,
+    peerIds: new Map(config.nodes.map(({ id, peerId }) => [id, peerId])),
+    nextPeerIds: new Map(
+      config.nodes.flatMap(({ id, nextPeerId }) => (nextPeerId === undefined ? [] : [[id, nextPeerId]])),
+    ),
+    byDisks: config.quorum.by === 'disks',
+  };
   const journals = await read(() => findJournals(words.length === 0 ? [config.stateDir] : words));
-  const stranger = journals.find(({ node }) => node !== null && !cluster.peerIds.has(node));
+  const cluster = await read(() => withFormerLists(listed, journals));
+  const ever = new Set([
+    ...listed.peerIds.keys(),
+    ...(cluster.former ?? []).flatMap(({ nodes }) => nodes.map(({ id }) => id)),
+  ]);
+  const stranger = journals.find(({ node }) => node !== null && !ever.has(node));
   if (stranger !== undefined) {
-    const known = [...cluster.peerIds.keys()].join(', ');
+    const known = [...listed.peerIds.keys()].join(', ');
     throw new UsageFailure(`audit: node ${stranger.node} is not in the node list of ${config.file} (${known})`);
   }
   return { cluster, journals };

@@ -1,22 +1,30 @@
 /** `mdmesh detail`: one array as `mdadm --detail` prints it, and what only the cluster knows below. */
 import { statSync } from 'node:fs';
 import { formatSizeKib } from '../config/sizes.ts';
-import { type DetailInput, detailText } from '../md/detail_text.ts';
+import { type DetailInput, detailText, memberState } from '../md/detail_text.ts';
+import { mdadmUuid } from '../md/examine_text.ts';
 import { printable } from '../outlets/cloud_event.ts';
 import type { ArrayStatus } from '../outlets/index.ts';
 import { conditionOf, stateWords } from './array_condition.ts';
 import type { Context } from './context.ts';
 import { copyLine, copyNotes, copyOf, mismatchText } from './copy_progress.ts';
+import type { DetailForm } from './mdadm_line.ts';
 import type { Spoken } from './requests.ts';
 
 export interface DetailOptions extends Spoken {
   test?: boolean;
+  /** As mdadm's --export and --brief. @default the text for people */
+  form?: DetailForm;
 }
 
 export async function detail(context: Context, name: string, options: DetailOptions): Promise<number> {
   const array = await (await context.agent()).array(name);
   if (options.json) {
     context.terminal.out(`${JSON.stringify(array)}\n`);
+  } else if (options.form === 'export') {
+    context.terminal.out(exportText(array));
+  } else if (options.form === 'brief') {
+    context.terminal.out(briefText(array));
   } else {
     const devices = new Map(Object.entries(array.paths).map(([uuid, path]) => [uuid, { path, devno: devnoOf(path) }]));
     const { record, local: observation } = array;
@@ -25,6 +33,39 @@ export async function detail(context: Context, name: string, options: DetailOpti
   }
   if (!options.test) return 0;
   return { clean: 0, degraded: 1, failed: 2 }[conditionOf(array.record)];
+}
+
+/** `mdadm --detail --export`: for shells and udev. */
+function exportText({ record, local, paths }: ArrayStatus): string {
+  const lines = [
+    `MD_LEVEL=${record.level}`,
+    `MD_DEVICES=${record.raidDisks}`,
+    'MD_METADATA=1.2',
+    `MD_UUID=${mdadmUuid(record.uuid)}`,
+    `MD_NAME=${record.name}`,
+  ];
+  for (const member of record.members) {
+    const path = paths[member.uuid];
+    const state = memberState(member, local);
+    if (path === undefined || state === 'missing') continue;
+    const name = `dev_${path.replace(/^\/dev\//, '').replaceAll(/[^A-Za-z0-9]/g, '_')}`;
+    const role = state === 'in-sync' || state === 'rebuilding' ? member.slot : null;
+    lines.push(`MD_DEVICE_${name}_ROLE=${role ?? 'spare'}`, `MD_DEVICE_${name}_DEV=${path}`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** The ARRAY line of `mdadm --detail --brief`, as it goes into mdadm.conf. */
+function briefText({ record, local }: ArrayStatus): string {
+  const spares = record.members.filter((member) => ['spare', 'rebuilding'].includes(memberState(member, local))).length;
+  const words = [
+    `${local === null ? 'INACTIVE-ARRAY' : 'ARRAY'} /dev/${record.md}`,
+    'metadata=1.2',
+    ...(spares === 0 ? [] : [`spares=${spares}`]),
+    `name=${record.name}`,
+    `UUID=${mdadmUuid(record.uuid)}`,
+  ];
+  return `${words.join(' ')}\n`;
 }
 
 function meshPart(array: ArrayStatus): string {

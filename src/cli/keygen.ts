@@ -3,7 +3,7 @@
  * abstain. The vote file is laid only for a key made just now, and after it: a fresh one under an old key would let that
  * node vote twice in a term.
  */
-import { mkdir, open } from 'node:fs/promises';
+import { link, mkdir, open, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { StoredVote } from '../lease/index.ts';
 import type { Context } from './context.ts';
@@ -12,6 +12,8 @@ import { codeOf, Failure, textOf } from './failure.ts';
 export interface KeygenOptions {
   out: string;
   stateDir: string;
+  next?: boolean;
+  useNext?: boolean;
   json?: boolean;
 }
 
@@ -51,6 +53,59 @@ export async function keygen({ terminal }: Context, options: KeygenOptions): Pro
   terminal.out('Paste this line under nodes: in the config of every node, with this node’s number and address:\n');
   terminal.out(`  - { id: N, address: ADDRESS, peer_id: ${peerId} }\n`);
   return 0;
+}
+
+/** The key in use stays as it is: the others have to know the next one before it is used. */
+export async function nextKey({ terminal }: Context, { out, json }: KeygenOptions): Promise<number> {
+  const { generateIdentity, loadIdentity, saveIdentity } = await import('../wire/identity.ts');
+  const file = `${out}.next`;
+  let peerId: string;
+  try {
+    const now = await loadIdentity(out);
+    const next = await generateIdentity();
+    await saveIdentity(file, next);
+    peerId = next.peerId;
+    if (!json) {
+      terminal.out(
+        `Peer ID:   ${peerId} (in use: ${now.peerId})\nKey file:  ${file} (secret; never copy it to another node)\n\n`,
+      );
+      terminal.out(
+        'Add this to the node’s line under nodes: in the config of every node, and run mdmesh reload on each:\n',
+      );
+      terminal.out(`  next_peer_id: ${peerId}\nThen here: mdmesh keygen --use-next && mdmesh reload\n`);
+    }
+  } catch (error) {
+    throw new Failure(`keygen --next: ${textOf(error)}`);
+  }
+  if (json) terminal.out(`${JSON.stringify({ peerId, keyFile: file })}\n`);
+  return 0;
+}
+
+/** A crash in between leaves a key file in place, the old one or the new one. */
+export async function takeNextKey({ terminal }: Context, { out, json }: KeygenOptions): Promise<number> {
+  const { loadIdentity } = await import('../wire/identity.ts');
+  const file = `${out}.next`;
+  const old = `${out}.old`;
+  try {
+    const next = await loadIdentity(file);
+    const now = await loadIdentity(out);
+    const isThere = await stat(old).then(
+      () => true,
+      () => false,
+    );
+    if (isThere)
+      throw new Failure(`${old} is there, from a change before; remove it once that key is in no list any more`);
+    await link(out, old);
+    await rename(file, out);
+    if (json)
+      terminal.out(`${JSON.stringify({ peerId: next.peerId, keyFile: out, before: now.peerId, oldKeyFile: old })}\n`);
+    else
+      terminal.out(`${out} holds the key of ${next.peerId} now; ${now.peerId}'s is ${old}. Run mdmesh reload here.\n`);
+    return 0;
+  } catch (error) {
+    const absent = codeOf(error) === 'ENOENT' ? '; mdmesh keygen --next makes it' : '';
+    throw new Failure(`keygen --use-next: ${textOf(error)}${absent}`);
+  }
 }
 
 export async function makeDirectory(path: string, verb = 'keygen'): Promise<void> {

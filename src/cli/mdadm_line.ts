@@ -1,6 +1,6 @@
 /**
- * Reads a command line as mdadm does, as far as mdmesh may have to answer it: manage mode, grow mode, --detail, --stop,
- * --wait and --action. Whatever is read as `other`, rightly or wrongly, goes to the real mdadm, which also says what is wrong with it.
+ * Reads a command line as mdadm does, as far as mdmesh may have to answer it: create with a clustered bitmap, assemble, manage mode,
+ * grow mode, --detail, --stop, --wait, --action and --zero-superblock. Whatever is read as `other`, rightly or wrongly, goes to the real mdadm, which also says what is wrong with it.
  *
  * mdadm's rules kept here (mdadm(8), and tried with 4.2): the first option that belongs to a mode sets it; a device before
  * any option is the array; a manage option applies to all devices behind it until the next one, and the first device is the
@@ -39,8 +39,28 @@ export interface GrowLine extends MdadmFlags {
   unknown: string[];
 }
 
+/** `--create … --bitmap=clustered`: what makes an array of a cluster in mdadm, too. */
+export interface CreateLine extends MdadmFlags {
+  mode: 'create';
+  array: string;
+  devices: string[];
+  /** By mdadm's long names, as they were written. */
+  values: Map<string, string>;
+  assumeClean: boolean;
+  /** Options of create mode that mdmesh does not know, as they were written. */
+  unknown: string[];
+}
+
+export interface AssembleLine extends MdadmFlags {
+  mode: 'assemble';
+  array: string;
+}
+
 /** What misc mode does to a device. */
-export type MiscVerb = 'detail' | 'stop' | 'wait' | 'action';
+export type MiscVerb = 'detail' | 'stop' | 'wait' | 'action' | 'zero-superblock';
+
+/** How --detail is to be printed. */
+export type DetailForm = 'text' | 'export' | 'brief';
 
 export interface MiscLine extends MdadmFlags {
   mode: 'misc';
@@ -48,9 +68,12 @@ export interface MiscLine extends MdadmFlags {
   actions: { verb: MiscVerb; device: string; at: number }[];
   /** The value of --action, of which mdadm allows one. */
   syncAction: SyncAction | null;
+  form: DetailForm;
+  /** --scan: all arrays, when no device is named. */
+  scan: boolean;
 }
 
-export type MdadmLine = ManageLine | GrowLine | MiscLine | { mode: 'other' };
+export type MdadmLine = CreateLine | AssembleLine | ManageLine | GrowLine | MiscLine | { mode: 'other' };
 
 const other: MdadmLine = { mode: 'other' };
 
@@ -74,6 +97,7 @@ const longNames = new Map([
   ['verbose', 'verbose'],
   ['wait', 'wait'],
   ['with', 'with'],
+  ['zero-superblock', 'zero-superblock'],
 ]);
 
 /** Those of manage mode that mdmesh has no answer to yet; they set the mode all the same. */
@@ -87,7 +111,7 @@ const otherNames = new Map(
     ...['help', 'help-options', 'incremental', 'invalid-backup', 'monitor', 'no-degraded', 'no-devices', 'no-sharing'],
     ...['nofailfast', 'offroot', 'oneshot', 'query', 'readonly', 'readwrite', 'rebuild-map', 'run', 'scan', 'sparc2.2'],
     ...['syslog', 'udev-rules', 'version', 'wait-clean', 'write-behind', 'write-journal=', 'write-mostly'],
-    ...['zero-superblock', 'action=', 'alert=', 'array-size=', 'backup-file=', 'bitmap=', 'bitmap-chunk=', 'chunk='],
+    ...['action=', 'alert=', 'array-size=', 'backup-file=', 'bitmap=', 'bitmap-chunk=', 'chunk='],
     ...['cluster-confirm=', 'config=', 'consistency-policy=', 'data-offset=', 'delay=', 'dump=', 'home-cluster='],
     ...['homehost=', 'increment=', 'kill-subarray=', 'layout=', 'level=', 'mail=', 'metadata=', 'name=', 'nodes='],
     ...['parity=', 'path=', 'pid-file=', 'prefer=', 'program=', 'raid-devices=', 'restore=', 'rounding=', 'size='],
@@ -102,8 +126,19 @@ const shortNames = new Map([
   ]),
   ['D', 'detail'],
   ['G', 'grow'],
+  ['A', 'assemble'],
+  ['C', 'create'],
+  ['N', 'name'],
+  ['R', 'run'],
+  ['Y', 'export'],
   ['b', 'bitmap'],
+  ['c', 'chunk'],
+  ['e', 'metadata'],
+  ['l', 'level'],
   ['n', 'raid-devices'],
+  ['p', 'layout'],
+  ['s', 'scan'],
+  ['x', 'spare-devices'],
   ['z', 'size'],
   ['S', 'stop'],
   ['W', 'wait'],
@@ -123,6 +158,65 @@ interface Word {
 }
 
 export function readMdadmLine(argv: readonly string[]): MdadmLine {
+  const [first] = [...words(argv)].filter(({ kind }) => kind === 'option');
+  if (first?.name === 'create') return readCreate(argv);
+  if (first?.name === 'assemble') return readAssemble(argv);
+  return readOthers(argv);
+}
+
+const createValues = new Set([
+  ...[
+    'bitmap',
+    'nodes',
+    'level',
+    'raid-devices',
+    'spare-devices',
+    'chunk',
+    'layout',
+    'name',
+    'metadata',
+    'home-cluster',
+  ],
+]);
+
+/** Without a clustered bitmap it is an array of this machine alone, and the real mdadm's. */
+function readCreate(argv: readonly string[]): MdadmLine {
+  const line: CreateLine = {
+    mode: 'create',
+    array: '',
+    devices: [],
+    values: new Map(),
+    assumeClean: false,
+    unknown: [],
+    force: false,
+    quiet: false,
+    test: false,
+  };
+  for (const { kind, name, value, written } of words(argv)) {
+    if (kind === 'device') {
+      if (line.array === '') line.array = name;
+      else line.devices.push(name);
+    } else if (createValues.has(name)) line.values.set(name, value ?? '');
+    else if (name === 'assume-clean') line.assumeClean = true;
+    else if (name === 'force' || written === '-f') line.force = true;
+    else if (name === 'quiet') line.quiet = true;
+    else if (name !== 'create' && name !== 'verbose' && name !== 'run') line.unknown.push(written);
+  }
+  return line.values.get('bitmap') === 'clustered' && line.array !== '' ? line : other;
+}
+
+/** Of one array; what else is said (devices, UUID) the agent knows better. --scan leaves the cluster's arrays to the agents. */
+function readAssemble(argv: readonly string[]): MdadmLine {
+  const all = [...words(argv)];
+  const array = all.find(({ kind }) => kind === 'device')?.name;
+  if (array === undefined || all.some(({ name }) => name === 'scan')) return other;
+  const quiet = all.some(({ name }) => name === 'quiet');
+  return { mode: 'assemble', array, force: false, quiet, test: false };
+}
+
+function readOthers(argv: readonly string[]): MdadmLine {
+  let form: DetailForm = 'text';
+  let scan = false;
   let mode: 'manage' | 'misc' | 'grow' | null = null;
   let action: Step['verb'] | MiscVerb | 'with' | 'unknown' | null = null;
   let syncAction: SyncAction | null = null;
@@ -159,8 +253,12 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
       case 'verbose':
         break;
       case 'quiet':
+        flags.quiet = true;
+        break;
       case 'test':
-        flags[name] = true;
+        // It sets no mode, so it cannot be the first option.
+        if (mode === null) return other;
+        flags.test = true;
         break;
       case 'manage':
       case 'misc':
@@ -197,6 +295,7 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         break;
       case 'detail':
       case 'wait':
+      case 'zero-superblock':
         if (mode === 'manage' || mode === 'grow') return other;
         mode = 'misc';
         action = name;
@@ -226,6 +325,13 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
         if (mode !== 'manage') return other;
         unknown.push(written);
         break;
+      case 'export':
+      case 'brief':
+      case 'scan':
+        if (mode !== null && mode !== 'misc') return other;
+        if (name === 'scan') scan = true;
+        else form = name;
+        break;
       default:
         if (mode === 'grow') {
           unknown.push(written);
@@ -241,8 +347,14 @@ export function readMdadmLine(argv: readonly string[]): MdadmLine {
   if (mode === 'grow' && array !== null) {
     return { mode, array, ...growing, add: steps.map(({ device }) => device), unknown, ...flags };
   }
+  if (mode === 'misc' && array === null && misc.length === 0 && scan && action === 'detail') {
+    return { mode, actions: [], syncAction, form: form === 'text' ? 'brief' : form, scan, ...flags };
+  }
+  // Without --detail these words are another command's.
+  if ((scan || form !== 'text') && misc.some(({ verb }) => verb !== 'detail')) return other;
   // A device in front of the action is one without an action.
-  if (mode === 'misc' && array === null && misc.length > 0) return { mode, actions: misc, syncAction, ...flags };
+  if (mode === 'misc' && array === null && misc.length > 0)
+    return { mode, actions: misc, syncAction, form, scan, ...flags };
   return other;
 }
 
@@ -251,7 +363,7 @@ function isStep(verb: string | null): verb is Step['verb'] {
 }
 
 function isMiscVerb(verb: string | null): verb is MiscVerb {
-  return verb === 'detail' || verb === 'stop' || verb === 'wait' || verb === 'action';
+  return verb === 'detail' || verb === 'stop' || verb === 'wait' || verb === 'action' || verb === 'zero-superblock';
 }
 
 function* words(argv: readonly string[]): Generator<Word> {

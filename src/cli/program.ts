@@ -8,6 +8,7 @@ import type { DoctorOptions } from './doctor.ts';
 import { codeOf, Failure, textOf, UsageFailure } from './failure.ts';
 import type { Growing } from './grow.ts';
 import type { InitOptions, JoinOptions } from './join.ts';
+import type { KeygenOptions } from './keygen.ts';
 import type { Step, StepOptions } from './manage.ts';
 import {
   arrayName,
@@ -138,12 +139,21 @@ ${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doc
     .description("make this node's identity and an unused vote file; never overwrites")
     .option('--out <file>', 'key file', DEFAULT_KEY_FILE)
     .option('--state-dir <dir>', 'where the vote file goes', DEFAULT_STATE_DIR)
+    .addOption(new Option('--next', 'make the key that is to follow this one, beside it').conflicts(['useNext']))
+    .option('--use-next', 'put the key that --next has made in the place of this one, which is kept beside it')
     .addOption(json())
-    .addHelpText('after', examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1'))
+    .addHelpText(
+      'after',
+      `
+A key is changed while the node runs: --next; next_peer_id in every file, reload on every node; --use-next and reload on this node; then
+the new peer_id alone in every file, reload on every node.
+${examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1', 'mdmesh keygen --next', 'mdmesh keygen --use-next && mdmesh reload')}`,
+    )
     .action(
-      run(async (options: { out: string; stateDir: string; json?: boolean }) => {
-        const { keygen } = await import('./keygen.ts');
-        return keygen(context, options);
+      run(async (options: KeygenOptions) => {
+        const { keygen, nextKey, takeNextKey } = await import('./keygen.ts');
+        if (options.next) return nextKey(context, options);
+        return options.useNext ? takeNextKey(context, options) : keygen(context, options);
       }),
     );
 
@@ -567,10 +577,29 @@ ${examples('mdmesh top', 'mdmesh top --once', "mdmesh top --json | jq '.events[]
       }),
     );
 
-  program
+  const node = program
     .command('node')
     .description('tell the cluster about a node')
-    .addHelpText('after', examples('mdmesh node confirm-dead 3'))
+    .addHelpText('after', examples('mdmesh node confirm-dead 3'));
+  node
+    .command('force-list')
+    .description("have the node list of this node's file count from the agent's next start on; asks")
+    .option('--really', 'for scripts: all other nodes are powered off for good')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+For a cluster that has lost a majority of its nodes for good: on each node that is left, with the same file, while no agent runs. And for
+a change of the list where disks decide (quorum: disks): on all nodes, with the agents of all stopped. Every other one goes by mdmesh reload.
+${examples('mdmesh node force-list')}`,
+    )
+    .action(
+      run(async (options: Spoken & { really?: boolean }) => {
+        const { forceList } = await import('./force_list.ts');
+        return forceList(context, options);
+      }),
+    );
+  node
     .command('confirm-dead')
     .description('vouch that a silent node has stopped; asks twice')
     .addArgument(new Argument('<node>', "the node's number").argParser(read((word) => countOf(word, 1))))
@@ -599,6 +628,24 @@ ${examples('mdmesh top', 'mdmesh top --once', "mdmesh top --json | jq '.events[]
       run(async (options: { after?: number; json?: boolean }) => {
         const { watch } = await import('./watch.ts');
         return watch(context, options);
+      }),
+    );
+
+  program
+    .command('reload')
+    .description('have the agent read its configuration again: nodes, keys, timings and policies, all of it or nothing')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+What cannot be taken up safely while the agent runs is refused, with the reason, and nothing of the file counts then. A node list
+counts once the files of all living nodes ask for the same, and a majority of the old list and of the new has stored it.
+${examples('mdmesh config check && mdmesh reload', 'systemctl reload mdmesh')}`,
+    )
+    .action(
+      run(async (options: Spoken) => {
+        const { tell } = await import('./requests.ts');
+        return tell(context, await (await context.agent()).reload(), options);
       }),
     );
 

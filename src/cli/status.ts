@@ -39,11 +39,28 @@ export function statusText(seen: Status, paint: Paint): string {
     `Cluster ${paint('bold', cluster.name)} (${cluster.uuid}), mdmesh ${seen.version}${driver}\n`,
     `Term ${lease.term}, ${master}; this is node ${seen.self} (${lease.role}), it ${writes}\n\n`,
     nodeTable(seen, paint),
+    ...listNote(seen, paint),
+    ...versionNotes(seen, paint),
     '\n',
     ...(seen.quorum === undefined ? [] : [quorumText(seen.quorum, paint), '\n']),
     seen.arrays.length === 0 ? 'No arrays.\n' : arrayTable(seen.arrays, paint),
     ...(notes.length === 0 ? [] : ['\n', ...notes]),
   ].join('');
+}
+
+/** Silent while the file's list is the one that counts. */
+function listNote({ list }: Status, paint: Paint): string[] {
+  if (list.waitsFor === null) return [];
+  const counted = `Node list ${list.generation} counts (nodes ${list.nodes.join(' ')})`;
+  return [`${paint('yellow', 'note:')} ${printable(`${counted}; the one in the file: ${list.waitsFor}`)}\n`];
+}
+
+function versionNotes({ nodes: listed, version }: Status, paint: Paint): string[] {
+  const apart = listed.flatMap(({ refused }) => (refused === null ? [] : [refused]));
+  const others = listed.filter((node) => node.version !== null && node.version !== version && node.refused === null);
+  const mixed = others.map((node) => `node ${node.node} runs mdmesh ${node.version}`);
+  const notes = [...apart, ...(mixed.length === 0 ? [] : [`${mixed.join(', ')}: an upgrade is under way`])];
+  return notes.map((note) => `${paint('yellow', 'note:')} ${printable(note)}\n`);
 }
 
 function nodeTable(seen: Status, paint: Paint): string {

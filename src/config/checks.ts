@@ -14,12 +14,18 @@ export const MAIL_HOOK = 'mail';
 
 /** A node together with the way to complain about one of its keys: it stands in the YAML, or on a line of a list file. */
 export interface PlacedNode extends NodeConfig {
-  complain: (key: 'id' | 'address' | 'peer_id', text: string, remedy: string) => void;
+  complain: (key: 'id' | 'address' | 'peer_id' | 'next_peer_id', text: string, remedy: string) => void;
 }
 
 export function checkNodes(source: Source, nodes: readonly PlacedNode[]): void {
   const seen = new Map<string, number>();
-  const once = (kind: string, value: string, node: PlacedNode, key: 'id' | 'address' | 'peer_id', remedy: string) => {
+  const once = (
+    kind: string,
+    value: string,
+    node: PlacedNode,
+    key: Parameters<PlacedNode['complain']>[0],
+    remedy: string,
+  ) => {
     const first = seen.get(`${kind} ${value}`);
     if (first === undefined) seen.set(`${kind} ${value}`, node.id);
     else node.complain(key, `${kind} ${value} of node ${node.id} is node ${first}'s already`, remedy);
@@ -36,8 +42,12 @@ export function checkNodes(source: Source, nodes: readonly PlacedNode[]): void {
         'give each node an address or a port of its own',
       );
     }
-    if (node.peerId !== '' && checkPeerId(node)) {
-      once('peer ID', node.peerId, node, 'peer_id', `keys are never copied between nodes: ${NEW_PEER_ID}`);
+    const copied = `keys are never copied between nodes: ${NEW_PEER_ID}`;
+    if (node.peerId !== '' && checkPeerId(node, 'peer_id', node.peerId)) {
+      once('peer ID', node.peerId, node, 'peer_id', copied);
+    }
+    if (node.nextPeerId !== undefined && checkPeerId(node, 'next_peer_id', node.nextPeerId)) {
+      once('peer ID', node.nextPeerId, node, 'next_peer_id', copied);
     }
   }
   if (nodes.length > 64) source.problem(['nodes'], `lists ${nodes.length} nodes`, 'list at most 64');
@@ -72,17 +82,13 @@ function checkAddress(node: PlacedNode): string | null {
   return canonical;
 }
 
-function checkPeerId(node: PlacedNode): boolean {
+function checkPeerId(node: PlacedNode, key: 'peer_id' | 'next_peer_id', peerId: string): boolean {
   try {
-    if (peerIdFromString(node.peerId).type === 'Ed25519') return true;
+    if (peerIdFromString(peerId).type === 'Ed25519') return true;
   } catch {
     // falls through to the one message for all kinds of wrong text
   }
-  node.complain(
-    'peer_id',
-    `peer ID ${node.peerId} of node ${node.id} is not an Ed25519 key's (12D3KooW…)`,
-    SHOW_PEER_ID,
-  );
+  node.complain(key, `peer ID ${peerId} of node ${node.id} is not an Ed25519 key's (12D3KooW…)`, SHOW_PEER_ID);
   return false;
 }
 

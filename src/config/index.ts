@@ -14,6 +14,8 @@ export interface NodeConfig {
   address: string;
   port: number;
   peerId: string;
+  /** A second key that counts as well, while the node changes from one to the other. */
+  nextPeerId?: string;
 }
 
 /** All in ms unless the name says otherwise. */
@@ -135,4 +137,5 @@ export { type LoadOptions, loadConfig } from './load.ts';
 export { type ParseOptions, type ParseResult, parseConfig } from './parse.ts';
 export { formatProblems } from './problems.ts';
 export { LAN, PROFILES, WAN } from './profiles.ts';
+export { takenUp, usesReservations, whyNotReloaded } from './reload.ts';
 export { readToken } from './token_file.ts';

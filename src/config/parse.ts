@@ -102,7 +102,7 @@ export function draft(text: string, file: string, readNodeFile?: (path: string) 
       : {
           file,
           cluster,
-          nodes: nodes.map(({ id, address, port, peerId }) => ({ id, address, port, peerId })),
+          nodes: nodes.map(({ complain: _, ...node }) => node),
           keyFile,
           stateDir,
           socket: { path: socket.path, modeOctal: Number.parseInt(socket.mode, 8), group: socket.group ?? null },
@@ -211,7 +211,7 @@ function findSelf({ source, nodes, selfStated, keyFile }: Draft, selfPeerId: str
     }
     return stated?.id ?? null;
   }
-  const byKey = nodes.find((node) => node.peerId === selfPeerId) ?? null;
+  const byKey = nodes.find((node) => node.peerId === selfPeerId || node.nextPeerId === selfPeerId) ?? null;
   if (byKey === null) {
     const where = stated === null ? 'the peer_id of this node' : `the peer_id of node ${stated.id}`;
     source.problem(
@@ -350,6 +350,7 @@ function readNodes(source: Source, readNodeFile: ((path: string) => string) | un
         address: node.address,
         port: node.port,
         peerId: node.peer_id,
+        ...(node.next_peer_id === undefined ? {} : { nextPeerId: node.next_peer_id }),
         complain: (key, text, remedy) => source.problem(['nodes', index, key], text, remedy),
       });
     }

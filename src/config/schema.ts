@@ -40,6 +40,7 @@ export const NodeSection = z.strictObject({
   address: z.string(),
   port: z.int().min(1).max(65535).default(defaults.DEFAULT_PORT),
   peer_id: z.string(),
+  next_peer_id: z.string().optional(),
 });
 export type NodeSection = z.infer<typeof NodeSection>;
 

@@ -47,10 +47,10 @@ interface Attempt {
  * say nothing about whether the node still writes.
  */
 export function createFencing(options: FencingOptions): Fencing {
-  const { config, clock, schedule, onEvent } = options;
-  const { methods } = config.fencing;
-  const isAuto = methods.includes('auto');
-  const operatorVouches = isAuto || methods.includes('manual');
+  const { clock, schedule, onEvent } = options;
+  let { config } = options;
+  const isAuto = (): boolean => config.fencing.methods.includes('auto');
+  const operatorVouches = (): boolean => isAuto() || config.fencing.methods.includes('manual');
   const run = options.run ?? runCommand;
   const attempts = new Map<number, Attempt>();
   const note = (attempt: Attempt, method: FencingMethod | null, severity: FencingNote['severity'], text: string) =>
@@ -65,18 +65,19 @@ export function createFencing(options: FencingOptions): Fencing {
       return under.verdict;
     }
     const attempt = begin(request);
+    const { methods } = config.fencing;
     if (methods.length === 0 && !config.fencing.acceptDataLoss) {
       attempt.settle(false, null, `node ${request.node} may still be writing, and no fencing method is configured`);
     }
-    const byStorage = methods.includes('reservation') || (isAuto && request.shutOut !== undefined);
+    const byStorage = methods.includes('reservation') || (isAuto() && request.shutOut !== undefined);
     const powerOff = methods.includes('command') ? () => void tryCommand(attempt) : () => undefined;
     // What is listed before it and does no harm goes first: a node that its disks shut out need not be switched off.
     const powerOffLater = byStorage && methods.indexOf('reservation') < methods.indexOf('command');
     if (byStorage) void tryReservation(attempt, powerOffLater ? powerOff : () => undefined);
     if (!powerOffLater) powerOff();
-    if (methods.includes('watchdog') || (isAuto && config.fencing.watchdog !== null)) awaitTime(attempt, 'watchdog');
+    if (methods.includes('watchdog') || (isAuto() && config.fencing.watchdog !== null)) awaitTime(attempt, 'watchdog');
     if (methods.length === 0) awaitTime(attempt, null);
-    if (operatorVouches) {
+    if (operatorVouches()) {
       const confirm = `make sure that node ${request.node} is off, then run mdmesh node confirm-dead ${request.node}`;
       note(attempt, 'manual', methods.length === 1 && !byStorage ? 'warning' : 'info', confirm);
     }
@@ -225,13 +226,16 @@ export function createFencing(options: FencingOptions): Fencing {
     fence,
     confirm: (node) => {
       const attempt = attempts.get(node);
-      if (attempt === undefined || !operatorVouches) {
+      if (attempt === undefined || !operatorVouches()) {
         const why = attempt === undefined ? `node ${node} is not being fenced` : 'manual is not among fencing.methods';
         onEvent({ node, method: 'manual', severity: 'warning', text: `confirmation ignored: ${why}` });
         return why;
       }
       attempt.settle(true, 'manual', `an operator confirmed that node ${node} has stopped`);
       return null;
+    },
+    configure: (next) => {
+      config = next;
     },
     cancel: (node) => attempts.get(node)?.settle(false, null, `node ${node} answers again`),
   };

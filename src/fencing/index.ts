@@ -4,6 +4,7 @@
  * node's key on them, and takes a silent node's off.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { Config } from '../config/index.ts';
 
 /** `auto`: reservation where every member has them, else the watchdog if one is configured, and the operator's word. */
 export type FencingMethod = 'auto' | 'reservation' | 'command' | 'watchdog' | 'manual';
@@ -24,6 +25,8 @@ export interface FenceRequest {
   shutOut?: () => Promise<void>;
 }
 
+export type FencingConfig = Pick<Config, 'fencing' | 'timing' | 'cluster'>;
+
 export interface Fencing {
   /** Tries the configured methods side by side. Resolves with the first that vouches; stopped=false: none is left, or it was called off. */
   fence(request: FenceRequest): Promise<FencingVerdict>;
@@ -32,6 +35,8 @@ export interface Fencing {
    * kept for later, it would vouch for a node that lives now and dies another day.
    */
   confirm(node: NodeId): string | null;
+  /** From the next attempt on: other methods, another command, other times. */
+  configure(config: FencingConfig): void;
   /** The node came back by itself (it answers): forget what is under way. */
   cancel(node: NodeId): void;
 }

@@ -144,3 +144,16 @@ function parts(note: string): { text: string; checkpoint: Checkpoint; signatures
     signatures: signatures.filter((each) => each !== null),
   };
 }
+
+/** @throws when none of the keys signed it */
+export function openWithAny(note: string, origin: NodeId, keys: readonly PublicKey[]): Checkpoint {
+  let fault: unknown = new Error(`node ${origin} is not in the node list`);
+  for (const key of keys) {
+    try {
+      return openCheckpoint(note, key);
+    } catch (error) {
+      fault = error;
+    }
+  }
+  throw fault;
+}

@@ -14,7 +14,7 @@ import {
   cosign,
   logOf,
   nameOfNode,
-  openCheckpoint,
+  openWithAny,
   originOf,
   placeOf,
   signCheckpoint,
@@ -35,8 +35,8 @@ export interface NotaryOptions {
   cluster: string;
   self: NodeId;
   key: Ed25519PrivateKey;
-  /** Of every node of the list. */
-  keys: ReadonlyMap<NodeId, PublicKey>;
+  /** Of every node of the list; several while it changes from one to another. */
+  keys: ReadonlyMap<NodeId, readonly PublicKey[]>;
   /** A checkpoint is signed when so many entries are under none, or when one has been for so long. */
   entries: number;
   afterMs: number;
@@ -76,7 +76,12 @@ export class Notary {
   #stopped = false;
 
   constructor(options: NotaryOptions) {
-    this.#options = options;
+    this.#options = { ...options };
+  }
+
+  /** The node list has changed, or this node signs with another key. */
+  goBy(keys: ReadonlyMap<NodeId, readonly PublicKey[]>, key: Ed25519PrivateKey): void {
+    Object.assign(this.#options, { keys, key });
   }
 
   /** Before the first event of this start is appended. */
@@ -181,9 +186,7 @@ export class Notary {
     const { body, origin } = event;
     if (body.type !== 'checkpoint') return null;
     try {
-      const key = keys.get(origin);
-      if (key === undefined) throw new Error(`node ${origin} is not in the node list`);
-      const checkpoint = openCheckpoint(body.note, key);
+      const checkpoint = openWithAny(body.note, origin, keys.get(origin) ?? []);
       const place = placeOf(checkpoint.origin);
       if (place?.node !== origin || place.cluster !== cluster) {
         throw new Error(`node ${origin} signed a checkpoint of ${checkpoint.origin}, which is not its journal`);

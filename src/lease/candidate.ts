@@ -6,9 +6,10 @@ import { becomeMaster } from './master.ts';
 import {
   boundToOther,
   change,
+  isMajority,
   knowTerm,
+  listOf,
   lowestEligible,
-  majority,
   note,
   others,
   seen,
@@ -26,8 +27,11 @@ export function standIfDue(turn: Turn): void {
   // What it may have promised has run out; which terms it voted in is of no interest to disks.
   if (state.abstention !== null && (!byDisks || now < state.abstention.untilMs)) return;
   if (lowestEligible(view) !== config.self || boundToOther(turn, config.self) !== null) return;
-  // Without a majority in sight it cannot win; trying would only raise terms.
-  if (byDisks ? !wayIsClear(state) : view.alive.length < majority(config)) return;
+  const { sets } = listOf(config);
+  // Who is in no list leads nobody. Without a majority in sight it cannot win; trying would only raise terms.
+  if (!sets.every((set) => set.includes(config.self))) return;
+  const inSight = view.alive.map(({ node }) => node);
+  if (byDisks ? !wayIsClear(state) : !isMajority(config, sets, inSight)) return;
   // A live master is never pre-empted, also by a node that may not yet follow it.
   if (master !== null && master.node !== config.self && now < master.heardMs + config.voterMs) return;
   if (!state.standAtOnce) {
@@ -41,7 +45,7 @@ export function standIfDue(turn: Turn): void {
   change(turn, {
     knownTerm: term,
     standAtOnce: false,
-    role: { kind: 'candidate', term, sentAtMs: now, votes: new Map(), lastAskedMs: now },
+    role: { kind: 'candidate', term, sets, sentAtMs: now, votes: new Map(), lastAskedMs: now },
   });
   if (byDisks) {
     makeBid(turn, term);
@@ -53,10 +57,13 @@ export function standIfDue(turn: Turn): void {
 
 /** The lease is counted from the first asking, whenever the answers come. Who has voted is not asked again. */
 export function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
-  const { role } = turn.state;
+  const { role, config } = turn.state;
   if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
+  const { term, sentAtMs } = role;
+  const { version } = listOf(config);
   for (const node of nodes) {
-    if (!role.votes.has(node)) send(turn, node, { kind: 'vote-request', term: role.term, sentAtMs: role.sentAtMs });
+    if (role.votes.has(node)) continue;
+    send(turn, node, { kind: 'vote-request', term, sentAtMs, list: version, voterMs: config.voterMs });
   }
 }
 
@@ -92,7 +99,7 @@ export function onVoteGranted(
 function voteForItselfIfEnough(turn: Turn): void {
   const { role, config, pendingVote } = turn.state;
   if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
-  if (pendingVote !== null || role.votes.size < majority(config) - 1) return;
+  if (pendingVote !== null || !isMajority(config, role.sets, [config.self, ...role.votes.keys()])) return;
   storeVote(turn, role.term, config.self, role.sentAtMs);
 }
 

@@ -1,5 +1,5 @@
 /**
- * lease: who may write, as a pure core. A majority of the static list promises, one fsynced vote a term, to follow the lowest
+ * lease: who may write, as a pure core. A majority of the node list promises, one fsynced vote a term, to follow the lowest
  * live eligible node; the promise is kept alive by renewals and ends by itself. Grants for every node's writes ride on them.
  *
  * Invariants (each has a transcript that goes red without it):
@@ -9,21 +9,28 @@
  * 4. A node's grant ends R after it *sent* the ack that the master's grant answers.
  * 5. A voter that cannot know what it promised (lost or foreign vote file) abstains for L, and until it knows every term
  *    it may have voted in. It follows a master and may be granted writes meanwhile, but keeps no lease alive.
+ * 6. Nobody votes for a candidate whose node list is older than its own, or another of the same version, nor promises less than the
+ *    candidate or holder counts on. A mastership keeps to the list (or the two lists) that it was elected over.
  *
  * With `quorum: disks` a majority of the quorum set's disks takes the voters' place (disks.ts): what a voter promises, a holder
- * itself has written there, and all others keep. The rest stays: grants, hand-over, releases, who stands first.
- * 6. A bid is won where it was written before the others' blocks were read, and nothing was found in its way.
- * 7. What another node's block says counts for L after it was first seen there.
- * 8. A holder's lease ends R after it made up the block that a majority of the disks has.
- * 9. Another set decides once a majority of the old one and of the new one have it.
+ * itself has written there, and all others keep. The rest stays: grants, hand-over, releases, who stands first. The node list
+ * does not change then (roster/index.ts).
+ * 7. A bid is won where it was written before the others' blocks were read, and nothing was found in its way.
+ * 8. What another node's block says counts for L after it was first seen there.
+ * 9. A holder's lease ends R after it made up the block that a majority of the disks has.
+ * 10. Another set decides once a majority of the old one and of the new one have it.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { ListVersion } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import type { DiskBlock, QuorumSet, ReadBlock } from './quorum_set.ts';
 
 export interface LeaseConfig {
   self: NodeId;
+  /** Everybody who may be spoken to. */
   nodes: readonly NodeId[];
+  /** Over which nodes a majority is counted, of each of the sets (room roster). @default the first list: all `nodes` */
+  list?: { version: ListVersion; sets: readonly (readonly NodeId[])[] };
   /** R: the holder drops by itself after this. */
   holderMs: number;
   /** L: a voter's promise ends after this. */
@@ -87,6 +94,11 @@ export type LeaseInput =
   | { type: 'grantable'; nodes: readonly NodeId[] }
   /** The agent's answer to `hand-over`: commits are finished, write-enable is dropped, the release is sealed. */
   | { type: 'released'; term: number; sealed: string }
+  /**
+   * Another list counts, or is to be counted as well; or timings have changed. Who is master goes on by the list that elected it,
+   * but with the new R and L at once: `holderMs` and `voterMs` are the shorter and the longer of all that may count.
+   */
+  | { type: 'config'; config: LeaseConfig }
   /** Orderly end of the agent: release if holder. */
   | { type: 'leave' }
   /** The lease is of no use (metadata cannot be written, the driver broke): give it up now. */
@@ -135,7 +147,7 @@ export type LeaseEffect =
 export { leaseDueMs } from './due.ts';
 export { type DiskBlock, disksOf, isQuorum, QUORUM_DISKS_MAX, type QuorumSet, type ReadBlock } from './quorum_set.ts';
 export { leaseStart, storedVoteForStop } from './start.ts';
-export { type LeaseState, type VoterPromise, votesNeeded } from './state.ts';
+export { type LeaseState, type VoterPromise, votesLacking } from './state.ts';
 export { leaseStep } from './step.ts';
 export { certificate, type DiskSummary, grantMayLastUntilMs, type LeaseSummary, leaseSummary } from './summary.ts';
 export { ownerOfTerm } from './terms.ts';

@@ -19,7 +19,7 @@ import { extendGrant } from './voter.ts';
 export function becomeMaster(turn: Turn, candidate: Candidate, certificate: readonly string[]): void {
   const { now } = turn;
   const { config } = turn.state;
-  const { term, sentAtMs } = candidate;
+  const { term, sets, sentAtMs } = candidate;
   const leaseUntilMs = sentAtMs + config.holderMs;
   change(turn, {
     floorTerm: term,
@@ -29,6 +29,7 @@ export function becomeMaster(turn: Turn, candidate: Candidate, certificate: read
     role: {
       kind: 'master',
       term,
+      sets,
       certificate,
       electedMs: now,
       requestSentAtMs: sentAtMs,
@@ -67,7 +68,7 @@ export function renewWhoAppeared(turn: Turn, appeared: readonly NodeId[]): void 
 }
 
 function renew(turn: Turn, node: NodeId): void {
-  const { role, grantable } = turn.state;
+  const { role, grantable, config } = turn.state;
   if (role.kind !== 'master') return;
   const ack = role.acks.get(node);
   const grant = grantable.includes(node);
@@ -81,6 +82,8 @@ function renew(turn: Turn, node: NodeId): void {
     echoAckSentAtMs: ack?.theirSentAtMs ?? null,
     grant,
     certificate: [...role.certificate],
+    holderMs: config.holderMs,
+    voterMs: config.voterMs,
   });
 }
 
@@ -113,13 +116,19 @@ export function onFollow(turn: Turn, from: NodeId, follow: Extract<LeaseMessage,
   grantOnAck(turn, from, follow.sentAtMs);
 }
 
-/** Invariant 3: the newest sending that a majority, this node included, has answered. */
+/** Invariant 3: the newest sending that a majority (of each list that counts), this node included, has answered. */
 function answeredSinceMs(turn: Turn, role: Master): number | null {
-  const newestFirst = [turn.now, ...role.answeredSentAtMs.values()].sort((a, b) => b - a);
-  return newestFirst[majority(turn.state.config) - 1] ?? null;
+  const { config } = turn.state;
+  const each = role.sets.map((set) => {
+    const times = set.map((node) => (node === config.self ? turn.now : role.answeredSentAtMs.get(node)));
+    const newestFirst = times.filter((time) => time !== undefined).sort((a, b) => b - a);
+    return newestFirst[majority(config, set) - 1] ?? Number.NEGATIVE_INFINITY;
+  });
+  const sinceMs = Math.min(...each);
+  return sinceMs === Number.NEGATIVE_INFINITY ? null : sinceMs;
 }
 
-/** To R after what its lease rests on: invariant 3 or 8. */
+/** To R after what its lease rests on: invariant 3 or 9. */
 export function extendLease(turn: Turn): void {
   const { role, config } = turn.state;
   if (role.kind !== 'master') return;

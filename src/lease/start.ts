@@ -5,6 +5,7 @@ import {
   type Abstention,
   change,
   type LeaseState,
+  listOf,
   majority,
   note,
   others,
@@ -48,6 +49,7 @@ export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number):
     proofOnDisk: proof !== null,
     promise: takenUp(proof, term, now),
     releasedTerm: 0,
+    listBehind: false,
     abstention: proof !== null ? null : abstention(config, vote, now),
     role: { kind: 'follower' },
     master: null,
@@ -80,15 +82,17 @@ function takenUp(proof: StoredVote['promise'], term: number, now: number): Voter
  * majority whose other voters know nothing of the term yet.
  */
 function abstention(config: LeaseConfig, vote: StoredVote | null, now: number): Abstention {
-  const count = config.nodes.length;
   const untilMs = now + config.voterMs;
-  const answersNeeded = vote !== null ? 0 : Math.min(count - 1, count - majority(config) + 1);
+  const needed = listOf(config).sets.map((set) => Math.min(set.length - 1, set.length - majority(config, set) + 1));
+  const answersNeeded = vote !== null ? 0 : Math.max(...needed);
   return { untilMs, answersNeeded, answered: [], nextQueryMs: untilMs };
 }
 
 export function abstain(turn: Turn): void {
   const { abstention, config } = turn.state;
   if (abstention === null || turn.now < abstention.untilMs) return;
+  // A list that was lost with the votes may be one of those that count: until it is here again, there is no vote.
+  if (abstention.answersNeeded > 0 && turn.state.listBehind) return;
   if (abstention.answered.length >= abstention.answersNeeded) {
     const { vote, knownTerm } = turn.state;
     const forgotten = abstention.answersNeeded > 0 && vote.term < knownTerm;

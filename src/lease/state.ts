@@ -3,6 +3,7 @@
  * named `their…`, which belong to the node they came from and are only ever given back to it.
  */
 import type { NodeId } from '../arrays/record.ts';
+import { NO_LIST } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import type { DiskState } from './disks.ts';
 import type { LeaseConfig, LeaseEffect, LeaseView } from './index.ts';
@@ -42,6 +43,8 @@ export interface Abstention {
 export interface Candidate {
   kind: 'candidate';
   term: number;
+  /** A majority of each is needed. */
+  sets: Sets;
   /** Of the vote request; the lease is counted from here. */
   sentAtMs: number;
   /** Sealed votes of others. One a node: who sends two is counted once. */
@@ -52,6 +55,7 @@ export interface Candidate {
 export interface Master {
   kind: 'master';
   term: number;
+  sets: Sets;
   certificate: readonly string[];
   electedMs: number;
   requestSentAtMs: number;
@@ -90,6 +94,8 @@ export interface LeaseState {
   readonly proofOnDisk: boolean;
   readonly promise: VoterPromise | null;
   readonly releasedTerm: number;
+  /** Another node told of a node list that is newer than this one's, or another one as old. A voter that forgot its own must not vote by what its file says. */
+  readonly listBehind: boolean;
   readonly abstention: Abstention | null;
   readonly role: { kind: 'follower' } | Candidate | Master;
   /** Who sent the last valid renewal. */
@@ -122,13 +128,33 @@ export function note(turn: Turn, name: string, text: string): void {
   turn.effects.push({ type: 'note', name, text });
 }
 
+export type Sets = readonly (readonly NodeId[])[];
+
+export function listOf(config: LeaseConfig): NonNullable<LeaseConfig['list']> {
+  return config.list ?? { version: NO_LIST, sets: [config.nodes] };
+}
+
 /** Where disks are to decide, votes do so only until a set of them is known, and then by all nodes: docs/quorum.md, "The first set". */
-export function votesNeeded(nodes: number, byDisks: boolean): number {
+function votesNeeded(nodes: number, byDisks: boolean): number {
   return byDisks ? nodes : Math.floor(nodes / 2) + 1;
 }
 
-export function majority(config: LeaseConfig): number {
-  return votesNeeded(config.nodes.length, config.disks !== undefined);
+/** null: these elect a master, as a majority of any one of the lists. Else how many votes it takes. */
+export function votesLacking(lists: Sets, voters: ReadonlySet<NodeId>, byDisks: boolean): number | null {
+  const needed = (list: readonly NodeId[]): number => votesNeeded(list.length, byDisks);
+  if (lists.some((list) => list.filter((node) => voters.has(node)).length >= needed(list))) return null;
+  return needed(lists[0] ?? []);
+}
+
+/** Of one list. */
+export function majority(config: LeaseConfig, set: readonly NodeId[]): number {
+  return votesNeeded(set.length, config.disks !== undefined);
+}
+
+/** Of each of the lists. */
+export function isMajority(config: LeaseConfig, sets: Sets, nodes: Iterable<NodeId>): boolean {
+  const there = new Set(nodes);
+  return sets.every((set) => set.filter((node) => there.has(node)).length >= majority(config, set));
 }
 
 export function others(config: LeaseConfig): NodeId[] {

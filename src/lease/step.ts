@@ -1,5 +1,6 @@
 /** One input in, the next state and effects out. */
 import type { NodeId } from '../arrays/record.ts';
+import { compareLists, type ListVersion, sameList } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import {
   askAgainIfDue,
@@ -19,7 +20,7 @@ import {
   onWantedDisks,
   operate,
 } from './disks.ts';
-import type { LeaseEffect, LeaseInput, VerifiedRelease } from './index.ts';
+import type { LeaseConfig, LeaseEffect, LeaseInput, VerifiedRelease } from './index.ts';
 import {
   handOverIfDue,
   handOverOnLeave,
@@ -34,7 +35,7 @@ import {
   watchLowerNodes,
 } from './master.ts';
 import { abstain, onTermAnswer } from './start.ts';
-import { change, knowTerm, type LeaseState, note, others, seen, send, setMaster, type Turn } from './state.ts';
+import { change, knowTerm, type LeaseState, listOf, note, others, seen, send, setMaster, type Turn } from './state.ts';
 import { onRelease, onRenew, onVoteNotStored, onVoteRequest, onVoteStored } from './voter.ts';
 
 /**
@@ -96,6 +97,9 @@ function take(turn: Turn, input: LeaseInput): void {
     case 'released':
       onReleased(turn, input.term, input.sealed);
       return;
+    case 'config':
+      reconfigure(turn, input.config);
+      return;
     case 'leave':
       change(turn, { leaving: true });
       giveUpCandidacy(turn, 'this node leaves');
@@ -123,6 +127,25 @@ function take(turn: Turn, input: LeaseInput): void {
       onDiskLeaseSealed(turn, input.term, input.sealed);
       return;
   }
+}
+
+function isOtherAndNotOlder(list: ListVersion, own: ListVersion): boolean {
+  return compareLists(list, own) >= 0 && !sameList(list, own);
+}
+
+/** Invariant 6: what was asked for, or is being voted for, by another list than counts now comes to nothing. */
+function reconfigure(turn: Turn, config: LeaseConfig): void {
+  const before = listOf(turn.state.config);
+  const after = listOf(config);
+  change(turn, { config });
+  if (sameList(before.version, after.version) && before.sets.length === after.sets.length) return;
+  change(turn, { listBehind: false });
+  const { pendingVote, role } = turn.state;
+  // It is stored, but not sent.
+  if (pendingVote !== null) change(turn, { pendingVote: { ...pendingVote, theirSentAtMs: null } });
+  if (role.kind !== 'candidate') return;
+  giveUpCandidacy(turn, 'the node list has changed');
+  change(turn, { standNotBeforeMs: turn.now });
 }
 
 function takeMessage(turn: Turn, from: NodeId, message: LeaseMessage, release: VerifiedRelease | undefined): void {
@@ -159,10 +182,11 @@ function takeMessage(turn: Turn, from: NodeId, message: LeaseMessage, release: V
       return;
     }
     case 'term-query':
-      send(turn, from, { kind: 'term-answer', knownTerm: turn.state.knownTerm });
+      send(turn, from, { kind: 'term-answer', knownTerm: turn.state.knownTerm, list: listOf(config).version });
       return;
     case 'term-answer':
       knowTerm(turn, message.knownTerm);
+      if (isOtherAndNotOlder(message.list, listOf(config).version)) change(turn, { listBehind: true });
       onTermAnswer(turn, from);
       return;
     case 'released':

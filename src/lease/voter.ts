@@ -1,17 +1,28 @@
 /** The voter in each node: votes, follows renewals, and keeps what it promised (invariants 1, 2 and 4). */
 import type { NodeId } from '../arrays/record.ts';
+import { compareLists, sameList } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import { elect, giveUpCandidacy } from './candidate.ts';
 import { disksDecide, onDiskRelease, withSet } from './disks.ts';
 import { loseLease } from './master.ts';
-import { boundToOther, change, knowTerm, note, type RenewMessage, send, setMaster, type Turn } from './state.ts';
+import {
+  boundToOther,
+  change,
+  knowTerm,
+  listOf,
+  note,
+  type RenewMessage,
+  send,
+  setMaster,
+  type Turn,
+} from './state.ts';
 
 type VoteRequest = Extract<LeaseMessage, { kind: 'vote-request' }>;
 type Refusal = Extract<LeaseMessage, { kind: 'vote-refused' }>['reason'];
 
 export function onVoteRequest(turn: Turn, from: NodeId, request: VoteRequest): void {
   knowTerm(turn, request.term);
-  const refusal = whyRefuse(turn, from, request.term);
+  const refusal = isListRefused(turn, request) ? 'list' : whyRefuse(turn, from, request.term);
   if (refusal !== null) {
     const { knownTerm } = turn.state;
     send(turn, from, { kind: 'vote-refused', term: request.term, reason: refusal, knownTerm });
@@ -43,6 +54,14 @@ function whyRefuse(turn: Turn, candidate: NodeId, term: number): Refusal | null 
   }
   if (view.alive.some((each) => each.eligible && each.node < candidate)) return 'lower-alive';
   return null;
+}
+
+/** Invariant 6. */
+function isListRefused(turn: Turn, { list, voterMs }: VoteRequest): boolean {
+  const { config } = turn.state;
+  const { version } = listOf(config);
+  const order = compareLists(list, version);
+  return order < 0 || (order === 0 && !sameList(list, version)) || voterMs > config.voterMs;
 }
 
 export function storeVote(turn: Turn, term: number, candidate: NodeId, theirSentAtMs: number | null): void {
@@ -102,8 +121,8 @@ export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
   if (turn.state.role.kind === 'candidate') giveUpCandidacy(turn, `node ${from} leads in term ${renew.term}`);
   setMaster(turn, { node: from, term: renew.term, heardMs: turn.now });
   if (boundToOther(turn, from) !== null) return;
-  if (turn.state.abstention !== null) {
-    // A grant rests on the holder's lease, not on this voter's promise: only the promise has to wait (invariant 5).
+  if (turn.state.abstention !== null || renew.voterMs > config.voterMs) {
+    // A grant rests on the holder's lease, not on this voter's promise: only the promise has to wait (invariants 5 and 6).
     takeGrant(turn, renew);
     noteAck(turn, renew.term);
     send(turn, from, { kind: 'follow', term: renew.term, sentAtMs: turn.now });
@@ -133,7 +152,7 @@ function noteAck(turn: Turn, term: number): void {
 function takeGrant(turn: Turn, renew: RenewMessage): void {
   const { config, acksSentMs } = turn.state;
   if (!renew.grant || renew.echoAckSentAtMs === null || !acksSentMs.includes(renew.echoAckSentAtMs)) return;
-  extendGrant(turn, renew.term, renew.echoAckSentAtMs + config.holderMs);
+  extendGrant(turn, renew.term, renew.echoAckSentAtMs + Math.min(config.holderMs, renew.holderMs));
 }
 
 export function extendGrant(turn: Turn, term: number, untilMs: number): void {

@@ -1,5 +1,5 @@
 /**
- * members: SWIM with Lifeguard over the static list, as a pure core. It knows who answers probes; in come ticks, messages
+ * members: SWIM with Lifeguard over the node list, as a pure core. It knows who answers probes; in come ticks, messages
  * and lost connections; out go messages and changes of status. Its view only *proposes* a master: nothing is safe because
  * of it, and nothing unsafe can come of its being wrong.
  */
@@ -32,6 +32,8 @@ export type MembersInput =
   /** The transport lost its connection: probe that node now instead of at its turn. */
   | { type: 'disconnected'; node: NodeId }
   | { type: 'eligible'; eligible: boolean }
+  /** Other nodes are to be looked after, or otherwise. */
+  | { type: 'config'; config: MembersConfig }
   /** Say goodbye: status `left` is spread. */
   | { type: 'leave' };
 

@@ -24,7 +24,6 @@ export function membersStart(config: MembersConfig): MembersState {
       `members: probeTimeoutMs ${config.probeTimeoutMs} ≥ probeIntervalMs ${config.probeIntervalMs}; leave time for indirect probes`,
     );
   }
-  const absent = { status: 'unknown', incarnation: 0, eligible: false, suspicion: null } as const;
   const peers = config.nodes.filter((node) => node !== config.self);
   return {
     config,
@@ -33,7 +32,7 @@ export function membersStart(config: MembersConfig): MembersState {
     incarnation: 0,
     eligible: false,
     left: false,
-    members: new Map(peers.map((node) => [node, { ...absent, ...NEVER }])),
+    members: new Map(peers.map((node) => [node, ABSENT])),
     probes: [],
     errands: [],
     gossip: [],
@@ -43,7 +42,11 @@ export function membersStart(config: MembersConfig): MembersState {
   };
 }
 
-const NEVER = {
+const ABSENT = {
+  status: 'unknown',
+  incarnation: 0,
+  eligible: false,
+  suspicion: null,
   calledMs: Number.NEGATIVE_INFINITY,
   heardMs: Number.NEGATIVE_INFINITY,
   conversedMs: Number.NEGATIVE_INFINITY,
@@ -85,12 +88,28 @@ export function membersStep(
         turn.effects.push({ type: 'eligible', node: turn.state.config.self, eligible: input.eligible });
       }
       break;
+    case 'config':
+      reconfigure(turn, input.config);
+      break;
     case 'leave':
       change(turn, { left: true, eligible: false });
       for (const node of turn.state.members.keys()) call(turn, node);
       break;
   }
   return { state: turn.state, effects: turn.effects };
+}
+
+function reconfigure(turn: Turn, config: MembersConfig): void {
+  const { members, probes, errands, gossip } = turn.state;
+  const peers = config.nodes.filter((node) => node !== config.self);
+  const known = (node: NodeId): boolean => config.nodes.includes(node);
+  change(turn, {
+    config,
+    members: new Map(peers.map((node) => [node, members.get(node) ?? ABSENT])),
+    probes: probes.filter(({ target }) => known(target)),
+    errands: errands.filter(({ target, client }) => known(target) && known(client)),
+    gossip: gossip.filter(({ update }) => known(update.node)),
+  });
 }
 
 function tick(turn: Turn): void {

@@ -1,5 +1,5 @@
 /**
- * Keeps trying to reach every peer of the static list that is not connected. libp2p's own redial gives up after a few
+ * Keeps trying to reach every peer of the node list that is not connected. libp2p's own redial gives up after a few
  * failures and never retries a peer that it never reached; a cluster's list does not change because a node was down.
  */
 import type { NodeId } from '../arrays/record.ts';
@@ -35,8 +35,20 @@ export class Dialer {
 
   constructor(options: DialerOptions) {
     this.#options = options;
-    for (const peer of options.peers) {
+    this.setPeers(options.peers);
+  }
+
+  setPeers(peers: readonly NodeId[]): void {
+    for (const [node, target] of this.#targets) {
+      if (peers.includes(node)) continue;
+      target.dialling?.abort();
+      this.#rest(target);
+      this.#targets.delete(node);
+    }
+    for (const peer of peers) {
+      if (this.#targets.has(peer)) continue;
       this.#targets.set(peer, { attempts: 0, connected: false, cancelTimer: null, dialling: null });
+      this.#arm(peer);
     }
   }
 
@@ -50,6 +62,7 @@ export class Dialer {
     for (const target of this.#targets.values()) {
       target.dialling?.abort();
       this.#rest(target);
+      target.connected = false;
     }
   }
 

@@ -7,22 +7,29 @@
  */
 import type { NodeId } from '../arrays/record.ts';
 import { Frame, type Hello } from '../wire/messages.ts';
-import { frameBytesMax, protocolVersion } from './options.ts';
+import { frameBytesMax } from './options.ts';
+import { type PeerVersion, peerVersion, type Spoken } from './protocol.ts';
 import type { TokenBucket } from './token_bucket.ts';
 
 export type Intake =
-  | { type: 'hello'; hello: Hello }
+  | { type: 'hello'; hello: Hello; peer: PeerVersion }
   | { type: 'frame'; frame: Frame }
+  /** A peer of a version that this one does not understand. */
+  | { type: 'stranger'; peer: PeerVersion; reason: string }
   | { type: 'refused'; reason: string; cut: boolean; tooMany?: true };
 
 export class FrameIntake {
   readonly #from: NodeId;
+  readonly #self: NodeId;
+  readonly #spoken: Spoken;
   readonly #cluster: string;
   readonly #rate: TokenBucket;
   #greeted = false;
 
-  constructor(from: NodeId, cluster: string, rate: TokenBucket) {
+  constructor(from: NodeId, self: NodeId, spoken: Spoken, cluster: string, rate: TokenBucket) {
     this.#from = from;
+    this.#self = self;
+    this.#spoken = spoken;
     this.#cluster = cluster;
     this.#rate = rate;
   }
@@ -37,8 +44,10 @@ export class FrameIntake {
       if (typeof frame === 'string' || frame.room !== 'hello') return cut('its first frame is not a Hello');
       const wrong = this.#wrongHello(frame.message);
       if (wrong !== null) return cut(wrong);
+      const peer = peerVersion(this.#spoken, this.#self, frame.message);
+      if (peer.refused !== null) return { type: 'stranger', peer, reason: peer.refused };
       this.#greeted = true;
-      return { type: 'hello', hello: frame.message };
+      return { type: 'hello', hello: frame.message, peer };
     }
     if (typeof frame === 'string') return { type: 'refused', reason: frame, cut: false };
     if (frame.room === 'hello') return cut('a second Hello on one stream');
@@ -46,9 +55,6 @@ export class FrameIntake {
   }
 
   #wrongHello(hello: Hello): string | null {
-    if (hello.protocol !== protocolVersion) {
-      return `Hello of protocol ${hello.protocol}, this node speaks ${protocolVersion}; run one version of mdmesh everywhere`;
-    }
     if (hello.cluster !== this.#cluster) return `Hello of cluster ${hello.cluster}, this is ${this.#cluster}`;
     if (hello.node !== this.#from) {
       return `Hello as node ${hello.node} from the key of node ${this.#from}; compare the node lists of both`;

@@ -1,10 +1,13 @@
 /**
- * net: the libp2p shell. It knows the static list and the pinned peer IDs; it keeps exactly one connection and one frame
+ * net: the libp2p shell. It knows the node list and the pinned peer IDs; it keeps exactly one connection and one frame
  * stream a direction with each peer, redials, refuses strangers, bounds what each peer may cost, gossips sealed events and serves
  * catch-up. It decides nothing: verified frames and events go in to the agent, frames and events come out of it.
  */
 import type { NodeId } from '../arrays/record.ts';
+import type { Identity } from '../wire/identity.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
+import type { PeerEntry } from './options.ts';
+import type { PeerVersion } from './protocol.ts';
 
 export interface NetCounters {
   framesIn: number;
@@ -24,6 +27,8 @@ export type NetEvent =
   | { type: 'disconnected'; node: NodeId }
   /** A frame that did not parse, an oversized one, a stranger: refused already; for the journal. */
   | { type: 'refused'; from: NodeId | null; peer: string | null; reason: string }
+  /** A node of the list whose version this one does not understand: told once for each version of it. */
+  | { type: 'version-refused'; node: NodeId; reason: string }
   /** A peer has proof that two agents run under this node's ID: `boots` names this one's boot and the other's. */
   | { type: 'duplicate-id'; boots: string[] };
 
@@ -39,11 +44,18 @@ export interface Net {
   /** Who answers catch-up requests of others. */
   serveCatchup(handler: (from: NodeId, request: CatchupRequest) => Promise<CatchupPage>): void;
   connected(): NodeId[];
+  /** What each node that was heard of since the start speaks. */
+  versions(): ReadonlyMap<NodeId, PeerVersion>;
   /** Cut a peer off (missed probes): close its connection, redial with backoff. */
   reset(node: NodeId): void;
   counters(): NetCounters;
+  /** Other nodes may connect from now on, and are dialled; who is not among them is cut off at once. */
+  setPeers(nodes: readonly PeerEntry[]): void;
+  /** This node speaks under another key: all connections are made anew. */
+  changeIdentity(identity: Identity): Promise<void>;
 }
 
 export { createNet } from './libp2p_net.ts';
 export { type MemoryHub, type MemoryHubOptions, memoryHub, memoryNet } from './memory_net.ts';
 export type { NetOptions, NetTuning, PeerEntry, Schedule } from './options.ts';
+export { levelOf, type PeerVersion } from './protocol.ts';

@@ -1,6 +1,6 @@
 /**
  * The net over TCP: libp2p with Noise and yamux, its own judgement about peers switched off. Who may connect is the
- * static list's word, checked after Noise has proved the key and before the peer can say anything.
+ * node list's word, checked after Noise has proved the key and before the peer can say anything.
  */
 import { type GossipSub, gossipsub } from '@chainsafe/libp2p-gossipsub';
 import { identify } from '@libp2p/identify';
@@ -13,6 +13,7 @@ import { pipe } from 'it-pipe';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import type { NodeId } from '../arrays/record.ts';
 import { envelopeBytesMax } from '../wire/envelope.ts';
+import type { Identity } from '../wire/identity.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
 import {
   decodePage,
@@ -43,8 +44,10 @@ import {
   gossipTopic,
   type NetOptions,
   type PeerEntry,
+  peerIdsOf,
   type Schedule,
 } from './options.ts';
+import type { PeerVersion } from './protocol.ts';
 import { Switchboard, type Wire } from './switchboard.ts';
 import { Throttle } from './throttle.ts';
 import { TokenBucket } from './token_bucket.ts';
@@ -69,6 +72,9 @@ class Libp2pNet implements Net {
   readonly #throttles = new Map<string, Throttle>();
   readonly #peerOf = new WeakMap<MessageStream, string>();
   readonly #serving = new Map<NodeId, TokenBucket>();
+  /** Of a node with several keys, the one that answered last. */
+  readonly #keyInUse = new Map<NodeId, string>();
+  #identity: Identity;
   #libp2p: Libp2p<Services> | null = null;
   #watch: NodeJS.Timeout | null = null;
   #answer: ((from: NodeId, request: CatchupRequest) => Promise<CatchupPage>) | null = null;
@@ -76,15 +82,13 @@ class Libp2pNet implements Net {
   constructor(options: NetOptions) {
     this.#options = options;
     this.#topic = gossipTopic(options.cluster);
-    for (const entry of options.nodes) {
-      this.#entries.set(entry.id, entry);
-      if (entry.id !== options.self) this.#nodeOfPeer.set(entry.peerId, entry.id);
-    }
+    this.#identity = options.identity;
+    this.#enter(options.nodes);
     const own = this.#entries.get(options.self);
     if (own === undefined) throw new Error(`node ${options.self} is not in its own node list; add it`);
-    if (own.peerId !== options.identity.peerId) {
+    if (!peerIdsOf(own).includes(options.identity.peerId)) {
       throw new Error(
-        `node ${options.self}: the list pins ${own.peerId}, the key file holds ${options.identity.peerId}; correct one of them`,
+        `node ${options.self}: the list pins ${peerIdsOf(own).join(' and ')}, the key file holds ${options.identity.peerId}; correct one of them`,
       );
     }
     this.#switchboard = new Switchboard({
@@ -93,21 +97,29 @@ class Libp2pNet implements Net {
       random: Math.random,
       dial: (node, signal, done) => void this.#dial(node, signal).finally(done),
     });
+    this.#measure();
+  }
+
+  /** Kept over reconnects, and over changes of the list. */
+  #measure(): void {
     const { bytesPerSecond } = this.#switchboard.tuning;
+    const { now } = this.#options;
     for (const [peer, node] of this.#nodeOfPeer) {
-      this.#throttles.set(peer, new Throttle(bytesPerSecond, options.now));
-      this.#serving.set(node, new TokenBucket(bytesPerSecond, options.now));
+      if (!this.#throttles.has(peer)) this.#throttles.set(peer, new Throttle(bytesPerSecond, now));
+      if (!this.#serving.has(node)) this.#serving.set(node, new TokenBucket(bytesPerSecond, now));
     }
+    for (const peer of [...this.#throttles.keys()]) if (!this.#nodeOfPeer.has(peer)) this.#throttles.delete(peer);
+    for (const node of [...this.#serving.keys()]) if (!this.#entries.has(node)) this.#serving.delete(node);
   }
 
   async prepare(): Promise<void> {
     tellOnlyWhoListens();
-    const { identity, self, nodes } = this.#options;
+    const { self, nodes } = this.#options;
     const { tuning } = this.#switchboard;
     const own = this.#entries.get(self);
     const libp2p = await createLibp2p<Services>({
       start: false,
-      privateKey: identity.privateKey,
+      privateKey: this.#identity.privateKey,
       addresses: { listen: own === undefined ? [] : [addressOf(own).toString()] },
       // Who is silent is found by the members room. A timeout on each socket would be set anew with every packet.
       transports: [tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })],
@@ -234,6 +246,10 @@ class Libp2pNet implements Net {
     return this.#switchboard.connected();
   }
 
+  versions(): ReadonlyMap<NodeId, PeerVersion> {
+    return this.#switchboard.versions();
+  }
+
   reset(node: NodeId): void {
     this.#switchboard.reset(node);
   }
@@ -259,22 +275,59 @@ class Libp2pNet implements Net {
     };
   }
 
+  #enter(nodes: readonly PeerEntry[]): void {
+    this.#entries.clear();
+    this.#nodeOfPeer.clear();
+    for (const entry of nodes) {
+      this.#entries.set(entry.id, entry);
+      if (entry.id === this.#options.self) continue;
+      for (const peerId of peerIdsOf(entry)) this.#nodeOfPeer.set(peerId, entry.id);
+    }
+  }
+
+  setPeers(nodes: readonly PeerEntry[]): void {
+    const keys = new Set(nodes.flatMap(peerIdsOf));
+    for (const [connection, wire] of this.#wires) {
+      const peerId = connection.remotePeer.toString();
+      if (keys.has(peerId)) continue;
+      wire.abort('its key is in the node list no more');
+      const node = this.#nodeOfPeer.get(peerId);
+      if (node !== undefined) this.#switchboard.closed(node, wire);
+    }
+    this.#enter(nodes);
+    this.#measure();
+    this.#switchboard.setPeers(nodes);
+  }
+
+  async changeIdentity(identity: Identity): Promise<void> {
+    await this.stop();
+    this.#identity = identity;
+    await this.prepare();
+    await this.start();
+  }
+
   async #dial(node: NodeId, stop: AbortSignal): Promise<void> {
     const entry = this.#entries.get(node);
     if (entry === undefined) return;
+    const wanted = this.#keyInUse.get(node) ?? entry.peerId;
+    const peerId = peerIdsOf(entry).includes(wanted) ? wanted : entry.peerId;
     try {
       // No timeout in this signal (libp2p's own dialTimeout ends the dial): it would fire on the finished connection.
-      await this.#started().dial(addressOf(entry), { signal: stop });
+      await this.#started().dial(addressOf({ ...entry, peerId }), { signal: stop });
     } catch (error) {
       if (stop.aborted) return;
       const text = words(error);
       const answered = /identity key (\S+) does not match/.exec(text)?.[1];
       if (answered === undefined) return;
+      if (peerIdsOf(entry).includes(answered)) {
+        this.#keyInUse.set(node, answered);
+        return;
+      }
       this.#switchboard.refused(
         node,
-        answered === this.#options.identity.peerId
+        answered === this.#identity.peerId
           ? `${entry.address} port ${entry.port}, node ${node} in the list, answers with this node's own key: a wrong address, or a second agent with this node's key`
-          : `${entry.address} port ${entry.port}, node ${node} in the list, answers with key ${answered}; the list pins ${entry.peerId}`,
+          : `${entry.address} port ${entry.port}, node ${node} in the list, answers with key ${answered}; the list pins ${peerIdsOf(entry).join(' and ')}`,
       );
     }
   }
@@ -285,6 +338,7 @@ class Libp2pNet implements Net {
       connection.abort(new Error('not in the node list'));
       return;
     }
+    this.#keyInUse.set(node, connection.remotePeer.toString());
     const opener = connection.direction === 'outbound' ? this.#options.self : node;
     const throttle = this.#throttles.get(connection.remotePeer.toString());
     const { sendBufferBytes } = this.#switchboard.tuning;

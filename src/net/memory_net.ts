@@ -9,10 +9,12 @@
 import { createHash } from 'node:crypto';
 import type { NodeId } from '../arrays/record.ts';
 import { envelopeBytesMax } from '../wire/envelope.ts';
+import type { Identity } from '../wire/identity.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
 import { decodePage, decodeRequest, encodePage, encodeRequest, inboundStreamsMax } from './catchup.ts';
 import type { Net, NetCounters, NetEvent } from './index.ts';
-import type { NetOptions, PeerEntry, Schedule } from './options.ts';
+import { type NetOptions, type PeerEntry, peerIdsOf, type Schedule } from './options.ts';
+import type { PeerVersion } from './protocol.ts';
 import { Switchboard, type Wire } from './switchboard.ts';
 
 export interface MemoryHubOptions {
@@ -230,7 +232,7 @@ class Hub implements MemoryHub {
       if (over || this.isCut(from.node, to.id)) return;
       const target = this.#endpoints.get(place(to));
       if (target === undefined) return end('nobody listens');
-      if (target.peerId !== to.peerId) return end(target.peerId);
+      if (!peerIdsOf(to).includes(target.peerId)) return end(target.peerId);
       if (!target.admits(from.peerId)) return end('refused');
       this.#join(from, target);
       end(null);
@@ -387,9 +389,9 @@ class End implements Wire {
 
 class MemoryNet implements Net, Endpoint {
   readonly node: NodeId;
-  readonly peerId: string;
+  peerId: string;
   readonly #hub: Hub;
-  readonly #options: MemoryNetOptions;
+  #nodes: readonly PeerEntry[];
   readonly #own: PeerEntry;
   readonly #schedule: Schedule;
   readonly #switchboard: Switchboard;
@@ -403,7 +405,7 @@ class MemoryNet implements Net, Endpoint {
     const own = options.nodes.find((entry) => entry.id === options.self);
     if (own === undefined) throw new Error(`node ${options.self} is not in its own node list; add it`);
     this.#hub = hub;
-    this.#options = options;
+    this.#nodes = options.nodes;
     this.#schedule = options.schedule ?? hub.schedule;
     this.#own = own;
     this.node = own.id;
@@ -413,7 +415,7 @@ class MemoryNet implements Net, Endpoint {
       schedule: this.#schedule,
       random: hub.random,
       dial: (node, signal, done) => {
-        const entry = options.nodes.find(({ id }) => id === node);
+        const entry = this.#nodes.find(({ id }) => id === node);
         if (entry !== undefined) hub.dial(this, entry, signal, this.#switchboard.tuning.dialTimeoutMs, done);
       },
     });
@@ -475,12 +477,32 @@ class MemoryNet implements Net, Endpoint {
     return this.#switchboard.connected();
   }
 
+  versions(): ReadonlyMap<NodeId, PeerVersion> {
+    return this.#switchboard.versions();
+  }
+
   reset(node: NodeId): void {
     this.#switchboard.reset(node);
   }
 
   counters(): NetCounters {
     return { ...this.#switchboard.counts };
+  }
+
+  setPeers(nodes: readonly PeerEntry[]): void {
+    const keys = new Set(nodes.flatMap(peerIdsOf));
+    this.#nodes = nodes;
+    for (const node of this.#switchboard.connected()) {
+      const wire = this.#switchboard.wireOf(node);
+      if (wire instanceof End && !keys.has(wire.remote.peerId)) this.#switchboard.reset(node);
+    }
+    this.#switchboard.setPeers(nodes);
+  }
+
+  async changeIdentity(identity: Identity): Promise<void> {
+    await this.stop();
+    this.peerId = identity.peerId;
+    await this.start();
   }
 
   // --- Endpoint -------------------------------------------------------------------------------------------------------
@@ -503,7 +525,7 @@ class MemoryNet implements Net, Endpoint {
   }
 
   #nodeOf(peerId: string): NodeId | null {
-    const entry = this.#options.nodes.find((one) => one.peerId === peerId);
+    const entry = this.#nodes.find((one) => peerIdsOf(one).includes(peerId));
     return entry === undefined || entry.id === this.node ? null : entry.id;
   }
 

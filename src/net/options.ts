@@ -1,13 +1,21 @@
 /** What a net is told at its start, and the limits it keeps. */
 import type { NodeId } from '../arrays/record.ts';
+import type { Protocol } from '../version.ts';
 import type { Identity } from '../wire/identity.ts';
 
 export interface PeerEntry {
   id: NodeId;
-  /** IP address, v4 or v6. */
+  /** IP address, v4 or v6; empty: not known here, so it is not dialled. */
   address: string;
   port: number;
   peerId: string;
+  /** Keys that count as well: the node changes from one to another, or lists differ about it. */
+  otherPeerIds?: readonly string[];
+}
+
+/** Every key that may speak for a node. */
+export function peerIdsOf({ peerId, otherPeerIds = [] }: PeerEntry): string[] {
+  return [peerId, ...otherPeerIds];
 }
 
 export interface NetOptions {
@@ -15,9 +23,11 @@ export interface NetOptions {
   /** UUID: a Hello of another cluster is refused. */
   cluster: string;
   self: NodeId;
-  /** The static list, this node included: it listens on its own entry. */
+  /** The node list, this node included: it listens on its own entry. */
   nodes: readonly PeerEntry[];
   hello: { boot: string; bootNumber: number; version: string };
+  /** @default what this build speaks */
+  protocol?: Protocol;
   /** Monotonic. */
   now(): number;
   log?(text: string): void;
@@ -71,7 +81,7 @@ export const defaultTuning: NetTuning = {
 
 /** Longest JSON of one frame. */
 export const frameBytesMax = 512 * 1024;
-export const protocolVersion = 1;
+/** Names of the ways in which bytes are framed, not of what they say: a Hello is understood by every version. */
 export const framesProtocol = '/mdmesh/frames/1';
 export const catchupProtocol = '/mdmesh/catchup/1';
 export const gossipTopic = (cluster: string) => `mdmesh/${cluster}/events/1`;

@@ -4,6 +4,7 @@
  * here, so a simulated cluster is refused and reconnected by the code that a real one runs.
  */
 import type { NodeId } from '../arrays/record.ts';
+import { PROTOCOL } from '../version.ts';
 import type { Frame } from '../wire/messages.ts';
 import { BootWitness } from './boot_witness.ts';
 import { type Dial, Dialer } from './dialer.ts';
@@ -15,9 +16,10 @@ import {
   frameBytesMax,
   type NetOptions,
   type NetTuning,
-  protocolVersion,
+  type PeerEntry,
   type Schedule,
 } from './options.ts';
+import type { PeerVersion, Spoken } from './protocol.ts';
 import { Refusals } from './refusals.ts';
 import { TokenBucket } from './token_bucket.ts';
 
@@ -41,6 +43,9 @@ interface Link {
   connected: boolean;
   cancelHelloTimeout: () => void;
 }
+
+/** For the Hello that is on its way to a peer of a version that is not understood. */
+const PARTING_MS = 500;
 
 export interface SwitchboardOptions {
   net: Omit<NetOptions, 'identity'>;
@@ -69,29 +74,45 @@ export class Switchboard {
   readonly #witness = new BootWitness();
   readonly #refusals: Refusals;
   readonly #dialer: Dialer;
+  readonly #spoken: Spoken;
+  readonly #versions = new Map<NodeId, PeerVersion>();
+  #peers: readonly PeerEntry[] = [];
   #running = false;
 
   constructor(options: SwitchboardOptions) {
     this.#net = options.net;
     this.#schedule = options.schedule;
+    this.#spoken = { version: options.net.hello.version, protocol: options.net.protocol ?? PROTOCOL };
     this.tuning = { ...defaultTuning, ...options.net.tuning };
     this.#refusals = new Refusals(this.tuning.refusalsPerSecond, options.net.now);
-    const peers = options.net.nodes.map((node) => node.id).filter((id) => id !== options.net.self);
-    for (const peer of peers) {
-      // Kept over reconnects: a peer does not get a fresh allowance by dialling again.
-      this.#frameRates.set(peer, new TokenBucket(this.tuning.framesPerSecond, options.net.now));
-      const { eventsPerSecond, eventsBurst } = this.tuning;
-      this.#eventRates.set(peer, new TokenBucket(eventsPerSecond, options.net.now, eventsBurst));
-      this.#gossipRates.set(peer, new TokenBucket(eventsPerSecond, options.net.now, eventsBurst));
-    }
     this.#dialer = new Dialer({
       self: options.net.self,
-      peers,
+      peers: [],
       tuning: this.tuning,
       schedule: options.schedule,
       random: options.random,
       dial: options.dial,
     });
+    this.setPeers(options.net.nodes);
+  }
+
+  /** The owner cuts off whose key counts no more; here it is forgotten. */
+  setPeers(nodes: readonly PeerEntry[]): void {
+    this.#peers = nodes.filter((node) => node.id !== this.#net.self);
+    for (const { id } of this.#peers) {
+      // Kept over reconnects: a peer does not get a fresh allowance by dialling again.
+      if (this.#frameRates.has(id)) continue;
+      const { framesPerSecond, eventsPerSecond, eventsBurst } = this.tuning;
+      this.#frameRates.set(id, new TokenBucket(framesPerSecond, this.#net.now));
+      this.#eventRates.set(id, new TokenBucket(eventsPerSecond, this.#net.now, eventsBurst));
+      this.#gossipRates.set(id, new TokenBucket(eventsPerSecond, this.#net.now, eventsBurst));
+    }
+    for (const id of [...this.#frameRates.keys()]) {
+      if (this.#peers.some((peer) => peer.id === id)) continue;
+      this.reset(id);
+      for (const rates of [this.#frameRates, this.#eventRates, this.#gossipRates]) rates.delete(id);
+    }
+    this.#dialer.setPeers(this.#peers.filter(({ address }) => address !== '').map(({ id }) => id));
   }
 
   start(): void {
@@ -134,7 +155,7 @@ export class Switchboard {
     }
     const link: Link = {
       wire,
-      intake: new FrameIntake(node, this.#net.cluster, rate),
+      intake: new FrameIntake(node, this.#net.self, this.#spoken, this.#net.cluster, rate),
       greeting: false,
       boot: null,
       connected: false,
@@ -155,7 +176,8 @@ export class Switchboard {
     const hello: Frame = {
       room: 'hello',
       message: {
-        protocol: protocolVersion,
+        protocol: this.#spoken.protocol.newest,
+        oldest: this.#spoken.protocol.oldest,
         cluster: this.#net.cluster,
         node: this.#net.self,
         boot,
@@ -175,11 +197,24 @@ export class Switchboard {
     switch (intake.type) {
       case 'hello':
         link.boot = intake.hello.boot;
+        this.#versions.set(node, intake.peer);
         this.#settle(node, link);
         return;
       case 'frame':
         this.#take(node, link, intake.frame);
         return;
+      case 'stranger': {
+        const isNews = this.#versions.get(node)?.refused !== intake.reason;
+        this.#versions.set(node, intake.peer);
+        if (isNews) this.#tell({ type: 'version-refused', node, reason: intake.reason });
+        // It is to hear of this node's version as well, and may not have yet.
+        this.#schedule(PARTING_MS, () => {
+          if (this.#linkOf(node, wire) === null) return;
+          wire.abort(intake.reason);
+          this.closed(node, wire);
+        });
+        return;
+      }
       case 'refused':
         if (intake.cut) this.broken(node, wire, intake.reason);
         else this.refused(node, intake.reason);
@@ -205,7 +240,7 @@ export class Switchboard {
   /** A frame, or a piece of gossip, of a pinned peer. */
   refused(node: NodeId, reason: string): void {
     this.counts.framesRefused += 1;
-    const peer = this.#net.nodes.find(({ id }) => id === node)?.peerId ?? null;
+    const peer = this.#peers.find(({ id }) => id === node)?.peerId ?? null;
     this.#tellRefused(`node ${node}`, node, peer, reason);
   }
 
@@ -245,6 +280,10 @@ export class Switchboard {
 
   connected(): NodeId[] {
     return [...this.#links].filter(([, link]) => link.connected).map(([node]) => node);
+  }
+
+  versions(): ReadonlyMap<NodeId, PeerVersion> {
+    return this.#versions;
   }
 
   wireOf(node: NodeId): Wire | null {

@@ -232,6 +232,8 @@ function handlersFor(options: AppOptions): Record<OperationName, Handler> {
       return asked === null ? badRequest(reply, problems) : face.request(asked);
     },
 
+    reload: () => face.reloadConfig(),
+
     events: (request, reply) => {
       // The first is for whoever says nothing, or anything goes.
       const type = accepted(request.raw, [LINES, JSON_TYPE, SSE, BATCH]);

@@ -131,6 +131,10 @@ export const catalogue = {
   NodeTakenBack: { type: 'io.mdmesh.node.taken-back', severity: 'notice' },
   ReservationsRenewed: { type: 'io.mdmesh.node.reservations-renewed', severity: 'warning' },
   NodeConfirmedDead: { type: 'io.mdmesh.node.confirmed-dead', severity: 'warning' },
+  VersionRefused: { type: 'io.mdmesh.node.version-refused', severity: 'warning' },
+  NodeListProposed: { type: 'io.mdmesh.cluster.node-list-proposed', severity: 'info' },
+  NodeListChanged: { type: 'io.mdmesh.cluster.node-list-changed', severity: 'notice' },
+  NodeListDiffers: { type: 'io.mdmesh.cluster.node-list-differs', severity: 'warning' },
   DuplicateId: { type: 'io.mdmesh.node.duplicate-id', severity: 'critical' },
   MessageRefused: { type: 'io.mdmesh.node.message-refused', severity: 'warning' },
   JournalDamaged: { type: 'io.mdmesh.node.journal-damaged', severity: 'warning' },
@@ -188,6 +192,17 @@ export function tellings(event: Event, names: Names = noNames): [Telling, ...Tel
       return [
         tell('JournalCosigned', body.of.origin.replace(/^.*\/(node\/[0-9]+)\/.*$/, '$1'), `${body.of.size} entries`),
       ];
+    case 'node-list': {
+      const ids = (nodes: readonly { id: number }[]) => nodes.map(({ id }) => id).join(' ');
+      const { list, before } = body;
+      return [
+        tell(
+          'NodeListChanged',
+          names.cluster,
+          `${list.version.generation}: nodes ${ids(list.nodes)}, before ${ids(before.nodes)}`,
+        ),
+      ];
+    }
     case 'leave':
       return [tell('NodeLeft', `node/${event.origin}`, body.reason)];
     case 'notice':

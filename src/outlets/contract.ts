@@ -179,6 +179,15 @@ export const OPERATIONS = {
       400: json('Not understood; each problem is named.', Problem),
     },
   },
+  reload: {
+    method: 'POST',
+    path: '/v1/reload',
+    summary: 'Read the configuration again',
+    about:
+      'All of the file or nothing. The words tell what was taken up, or why nothing was, and what a node list waits for.',
+    local: true,
+    answers: { 200: json('What came of it.', Outcome), 400: bad },
+  },
   events: {
     method: 'GET',
     path: '/v1/events',

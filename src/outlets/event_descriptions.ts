@@ -242,6 +242,29 @@ export const DESCRIPTIONS = {
     when: 'An operator confirmed that a node has stopped.',
     from: notice({ node, by: NodeId.describe('Where he said so.') }, { node: 3, by: 1 }),
   },
+  VersionRefused: {
+    when: 'A node runs a version too far from this one’s: nothing is said to it.',
+    from: notice(
+      { node, why },
+      { node: 3, why: 'node 3 runs mdmesh 0.1.0 (protocol 1), node 1 runs mdmesh 0.3.0 (protocol 2 to 3): …' },
+    ),
+  },
+  NodeListProposed: {
+    when: 'The master proposes another node list, which all living nodes ask for.',
+    from: notice(
+      {
+        generation: z.int().describe('Of the list.'),
+        nodes: z.string().describe('Its nodes.'),
+        digest: z.string().describe('Of its contents.'),
+      },
+      { generation: 2, nodes: '1 2 3 4', digest: '0f3c' },
+    ),
+  },
+  NodeListChanged: { when: 'Another node list counts from now on.', from: { body: 'node-list' } },
+  NodeListDiffers: {
+    when: 'The others go by a newer node list, which is not in the file of the node that says so.',
+    from: notice({ why }, { why: 'node 1 goes by a newer list, of nodes 1 2 3 4: put it into the file here' }),
+  },
   DuplicateId: {
     when: 'Two agents run under one node ID. Both end.',
     from: notice(

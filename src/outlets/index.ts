@@ -11,6 +11,8 @@ export interface AgentFace {
   status(): Status;
   /** Carries a request to the master and waits for its outcome. Never throws; bad input gives ok=false and words. */
   request(request: Request): Promise<{ ok: boolean; text: string }>;
+  /** Reads the configuration file again. */
+  reloadConfig(): Promise<{ ok: boolean; text: string }>;
   /** This node's own disks, with what stands on them. */
   scan(): Promise<Disk[]>;
 }

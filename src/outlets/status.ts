@@ -24,6 +24,8 @@ export const NodeStatus = z.object({
   self: z.boolean(),
   status: exactly<MemberStatus>()(z.enum(['unknown', 'alive', 'suspect', 'dead', 'left'])),
   connected: z.boolean(),
+  version: z.string().nullable().describe('Of mdmesh there; null: not heard yet.'),
+  refused: z.string().nullable().describe('Why this node does not speak with it: versions too far apart.'),
   eligible: z.boolean().describe('May lead: its driver works, and it sees the members.'),
   granted: z
     .boolean()
@@ -121,6 +123,9 @@ export const Status = z.object({
   cluster: z.object({ name: z.string(), uuid: Uuid }),
   self: NodeId,
   version: z.string(),
+  protocol: z
+    .object({ oldest: z.int(), newest: z.int(), level: z.int().describe('What all nodes of the list understand.') })
+    .describe('What this build speaks.'),
   startedAt: Time,
   driver: z.enum(['real', 'simulated']),
   lease: z.object({
@@ -130,6 +135,16 @@ export const Status = z.object({
     leaseLeftMs: z.number().min(0).describe('Of this node’s own lease; 0: it has none.'),
     grantLeftMs: z.number().min(0).describe('Of this node’s grant; 0: it has none.'),
   }),
+  list: z
+    .object({
+      term: z.int().min(0),
+      generation: z.int().min(0),
+      digest: z.string(),
+      nodes: z.array(NodeId),
+      pending: z.array(NodeId).nullable().describe('Nodes of the list that is being agreed on.'),
+      waitsFor: z.string().nullable().describe('Why the list in this node’s file does not count; null: it does.'),
+    })
+    .describe('The node list that counts.'),
   quorum: QuorumStatus.optional().describe('Left out where nodes decide.'),
   nodes: z.array(NodeStatus),
   reservations: z

@@ -87,6 +87,17 @@ export function cursorsOf(state: AcceptanceState): CatchupRequest['have'] {
   );
 }
 
+/** The newest event seen of each origin, whatever is missing before it. */
+export function newestOf(state: AcceptanceState): Map<NodeId, { bootNumber: number; sequence: number }> {
+  return new Map(
+    [...state.origins].flatMap(([origin, [newest]]) =>
+      newest === undefined
+        ? []
+        : [[origin, { bootNumber: newest.bootNumber, sequence: Math.max(newest.contiguous, ...newest.beyond) }]],
+    ),
+  );
+}
+
 /**
  * Whether a commit or a lease release was made in a term older than `knownTerm`. Such an event is history: it is
  * journaled, and it must not change anything any more. Other events do not act by their term and are never stale.

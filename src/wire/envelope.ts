@@ -61,16 +61,16 @@ export async function seal(identity: Identity, event: Event): Promise<Uint8Array
 }
 
 /**
- * @param publicKeyOf the pinned key of a node of the static list; null: not in the list
+ * @param publicKeysOf the pinned keys of a node of the list; none: it is not in the list
  * @param cluster UUID that the event must carry; leave out to accept any
  * @throws WireRefusal, and nothing else
  */
 export async function open(
   bytes: Uint8Array,
-  publicKeyOf: (node: NodeId) => PublicKey | null,
+  publicKeysOf: (node: NodeId) => readonly PublicKey[],
   cluster?: string,
 ): Promise<Event> {
-  return openNow(bytes, publicKeyOf, cluster);
+  return openNow(bytes, publicKeysOf, cluster);
 }
 
 /** Whether the key made the signature of these bytes. */
@@ -84,7 +84,7 @@ export const verifies: Verifies = (key, signed, signature) => verify(null, signe
  */
 export function openNow(
   bytes: Uint8Array,
-  publicKeyOf: (node: NodeId) => PublicKey | null,
+  publicKeysOf: (node: NodeId) => readonly PublicKey[],
   cluster?: string,
   verifiesIt: Verifies = verifies,
 ): Event {
@@ -105,14 +105,15 @@ export function openNow(
   // Nothing of the payload is believed yet: its origin only says which pinned key must have signed it.
   const origin = NodeId.safeParse(isObject(json) ? json.origin : undefined);
   if (!origin.success) throw new WireRefusal('malformed', 'envelope whose event names no origin');
-  const pinned = publicKeyOf(origin.data);
-  if (pinned === null) {
+  const keys = publicKeysOf(origin.data);
+  if (keys.length === 0) {
     throw new WireRefusal('unknown-sender', `event of node ${origin.data}, which is not in the node list`);
   }
-  if (!equals(protobufOf(pinned), envelope.publicKey)) {
+  const pinned = keys.find((key) => equals(protobufOf(key), envelope.publicKey));
+  if (pinned === undefined) {
     throw new WireRefusal(
       'bad-signature',
-      `event of node ${origin.data} sealed by ${nameOfKey(envelope.publicKey)}; the node list pins ${pinned.toString()}`,
+      `event of node ${origin.data} sealed by ${nameOfKey(envelope.publicKey)}; the node list pins ${keys.map(String).join(' and ')}`,
     );
   }
   if (!verifiesIt(pinned, signedBytes(envelope.payload), envelope.signature)) {

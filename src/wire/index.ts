@@ -4,6 +4,8 @@
  * unverified passes. It sends nothing and remembers nothing; `acceptance` gives its memory back to the caller.
  */
 export * from './acceptance.ts';
+export * from './ended_keys.ts';
 export * from './envelope.ts';
 export * from './identity.ts';
 export * from './messages.ts';
+export * from './node_list.ts';

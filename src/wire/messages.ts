@@ -7,6 +7,8 @@
  */
 import { z } from 'zod';
 import { ArrayRecord, CopyKind, NodeId, Uuid, Version } from '../arrays/record.ts';
+import { ListVersion, NodeList } from '../roster/list.ts';
+import { RosterWord } from '../roster/word.ts';
 
 export const SEALED_CHARACTERS_MAX = 256 * 1024;
 
@@ -209,6 +211,8 @@ export const EventBody = z.discriminatedUnion('type', [
     of: z.object({ origin: z.string().max(200), size: z.int().min(0), root: z.base64().length(44) }),
     line: z.string().max(400),
   }),
+  /** The node list that counts from here on, and the one before it: an auditor finds the keys of an earlier time by it. */
+  z.object({ type: z.literal('node-list'), list: NodeList, before: NodeList }),
   /** The node says goodbye: its writes are held, or its arrays are stopped. */
   z.object({ type: z.literal('leave'), reason: z.string().max(200) }),
   /**
@@ -276,12 +280,20 @@ export type SwimMessage = z.infer<typeof SwimMessage>;
 
 /** `sentAtMs` and `echo…` are readings of one node's own BOOTTIME, given back to it untouched: clocks are never compared. */
 export const LeaseMessage = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('vote-request'), term: z.int().min(1), sentAtMs: z.number() }),
+  z.object({
+    kind: z.literal('vote-request'),
+    term: z.int().min(1),
+    sentAtMs: z.number(),
+    /** The newest node list that the candidate has stored. */
+    list: ListVersion,
+    /** L: for how long the candidate takes the promise to hold. */
+    voterMs: z.number().positive(),
+  }),
   z.object({ kind: z.literal('vote-granted'), term: z.int().min(1), echoSentAtMs: z.number(), vote: Sealed }),
   z.object({
     kind: z.literal('vote-refused'),
     term: z.int().min(1),
-    reason: z.enum(['promised', 'voted', 'stale-term', 'lower-alive', 'abstaining']),
+    reason: z.enum(['promised', 'voted', 'stale-term', 'lower-alive', 'abstaining', 'list']),
     /** Highest term the refuser knows. */
     knownTerm: z.int().min(0),
   }),
@@ -294,6 +306,9 @@ export const LeaseMessage = z.discriminatedUnion('kind', [
     /** False: no grant (the node is evicted, or has not caught up). */
     grant: z.boolean(),
     certificate: z.array(Sealed).max(64),
+    /** R and L as the holder counts them: no grant lasts longer than that R, no shorter promise is worth an ack. */
+    holderMs: z.number().positive(),
+    voterMs: z.number().positive(),
   }),
   z.object({ kind: z.literal('renew-ack'), term: z.int().min(1), echoSentAtMs: z.number(), sentAtMs: z.number() }),
   /** From a voter that abstains: it asks for a grant, and promises nothing. A kind of its own, so that nobody can count it. */
@@ -302,7 +317,7 @@ export const LeaseMessage = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('stale-term'), knownTerm: z.int().min(0) }),
   /** Asked by a voter whose vote file was lost, answered by anyone: highest term seen. */
   z.object({ kind: z.literal('term-query') }),
-  z.object({ kind: z.literal('term-answer'), knownTerm: z.int().min(0) }),
+  z.object({ kind: z.literal('term-answer'), knownTerm: z.int().min(0), list: ListVersion }),
   /** Sealed `lease-release` event. */
   z.object({ kind: z.literal('released'), event: Sealed }),
 ]);
@@ -411,7 +426,9 @@ export type ArrayMessage = z.infer<typeof ArrayMessage>;
 
 /** First frame on each stream. Two boots under one node ID at a time: both refuse to go on. */
 export const Hello = z.object({
+  /** The newest that the sender speaks, and the oldest; without that, it speaks one alone. */
   protocol: z.int().min(1),
+  oldest: z.int().min(1).optional(),
   cluster: Uuid,
   node: NodeId,
   boot: Uuid,
@@ -425,6 +442,7 @@ export const Frame = z.discriminatedUnion('room', [
   z.object({ room: z.literal('duplicate-id'), message: z.object({ boots: z.array(Uuid).max(8) }) }),
   z.object({ room: z.literal('members'), message: SwimMessage }),
   z.object({ room: z.literal('lease'), message: LeaseMessage }),
+  z.object({ room: z.literal('roster'), message: RosterWord }),
   z.object({ room: z.literal('arrays'), message: ArrayMessage }),
 ]);
 export type Frame = z.infer<typeof Frame>;

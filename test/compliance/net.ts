@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
 import type { Net, NetEvent, NetTuning, PeerEntry } from '#src/net/index.ts';
+import { PROTOCOL } from '#src/version.ts';
 import { type CatchupPage, type Frame, generateIdentity, type Identity } from '#src/wire/index.ts';
 
 export const cluster = '11111111-1111-4111-8111-111111111111';
@@ -315,7 +316,6 @@ export function netCompliance(ground: Ground): void {
     ['nonsense', Buffer.from('hello')],
     ['a Hello of another cluster', hello(2, { cluster: uuid(5) })],
     ['a Hello in another node’s name', hello(3)],
-    ['a Hello of another protocol', hello(2, { protocol: 2 })],
   ] as const) {
     story(`a member whose first frame is ${what} is cut, and nothing it says is taken`, 3, async (c) => {
       await c.start(1);
@@ -330,6 +330,41 @@ export function netCompliance(ground: Ground): void {
       await rogue.close();
     });
   }
+
+  story('a member of a version too far off is told so once, and nothing it says is taken', 3, async (c) => {
+    await c.start(1);
+    const told = () => c.events(1).flatMap((event) => (event.type === 'version-refused' ? [event.reason] : []));
+    for (const [protocol, oldest, upgrade] of [
+      [PROTOCOL.newest + 1, PROTOCOL.newest + 1, 'upgrade node 1'],
+      [PROTOCOL.newest + 1, PROTOCOL.newest + 1, null],
+    ] as const) {
+      const before = told().length;
+      const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
+      assert(rogue);
+      rogue.send(hello(2, { protocol, oldest, version: '9.9.9' }));
+      await ground.until(() => !rogue.isOpen(), 'it is cut off');
+      assert.equal(told().length - before, upgrade === null ? 0 : 1);
+      if (upgrade !== null)
+        assert.match(told().at(-1) ?? '', new RegExp(`node 2 runs mdmesh 9.9.9 .*node 1 runs.*${upgrade}`));
+      await rogue.close();
+    }
+    assert.match(c.net(1).versions().get(2)?.refused ?? '', /too far apart/);
+    assert(!c.events(1).some((event) => event.type === 'connected'));
+  });
+
+  story('a member of the next version, which speaks this one’s protocol too, is a member', 2, async (c) => {
+    await c.start(1);
+    const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
+    assert(rogue);
+    rogue.send(hello(2, { protocol: PROTOCOL.newest + 1, oldest: PROTOCOL.newest, version: '0.2.0' }));
+    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+    assert.deepEqual(c.net(1).versions().get(2), {
+      version: '0.2.0',
+      protocol: { oldest: PROTOCOL.newest, newest: PROTOCOL.newest + 1 },
+      refused: null,
+    });
+    await rogue.close();
+  });
 
   story(
     'more frames than the limit are dropped and counted; the peer is kept',

@@ -46,6 +46,8 @@ export class Cluster {
   readonly nodes: readonly NodeId[];
   readonly #agents = new Map<NodeId, GuestProcess>();
   readonly #program: string;
+  /** Nodes that run another build. */
+  readonly #programs = new Map<NodeId, string>();
   readonly #ended = new Set<GuestProcess>();
 
   readonly #san: StorageGuest | null;
@@ -141,8 +143,17 @@ export class Cluster {
     return join(this.folder(node), 'mdmesh.yaml');
   }
 
+  /** From its next start on. */
+  install(node: NodeId, binary: string): void {
+    this.#programs.set(node, binary);
+  }
+
+  programOf(node: NodeId): string {
+    return this.#programs.get(node) ?? this.#program;
+  }
+
   async startAgent(node: NodeId): Promise<void> {
-    const argv = [this.#program, 'agent', '--config', this.configFile(node)];
+    const argv = [this.programOf(node), 'agent', '--config', this.configFile(node)];
     const agent = await this.lab.guest(node).spawn(argv, { logFile: join(this.folder(node), 'agent.log') });
     this.#agents.set(node, agent);
     void agent.exited.then(() => this.#ended.add(agent));
@@ -192,7 +203,7 @@ export class Cluster {
 
   /** The mdmesh command on a node. */
   async mdmesh(node: NodeId, words: string, timeoutMs = 60_000): Promise<Outcome> {
-    return this.lab.guest(node).sh(`${this.#program} --config ${this.configFile(node)} ${words}`, { timeoutMs });
+    return this.lab.guest(node).sh(`${this.programOf(node)} --config ${this.configFile(node)} ${words}`, { timeoutMs });
   }
 
   /** As `mdmesh`, and it must succeed. */

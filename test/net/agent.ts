@@ -47,6 +47,7 @@ net.on((event) => {
       tell({ type: 'gossip', tookMs: Number(process.hrtime.bigint() - sentNs) / 1e6 });
       return;
     }
+    case 'version-refused':
     case 'refused':
       tell({ type: 'refused', reason: event.reason });
       return;

@@ -122,7 +122,7 @@ for (let round = 0; round < rounds; round += 1) {
   const sealMs = performance.now();
   const sealed = await seal(identity, event);
   const openMs = performance.now();
-  await open(sealed, () => identity.privateKey.publicKey, cluster);
+  await open(sealed, () => [identity.privateKey.publicKey], cluster);
   sealTimes.push((openMs - sealMs) * 1000);
   openTimes.push((performance.now() - openMs) * 1000);
 }

@@ -26,6 +26,8 @@ export interface Setting {
   bitmap?: boolean;
   pathLoss?: PathLossOptions;
   check?: CheckSchedule;
+  /** As the cluster's. @default 0 */
+  spareMachines?: number;
   fencing?: FencingMethod[];
   /** Between two writes of an application. @default 1 */
   everyMs?: number;
@@ -41,12 +43,13 @@ export async function writing(
 ): Promise<{ cluster: SimCluster; applications: Application[] }> {
   const { seed, legs, spares = 0, mib = 4, blocks = BLOCKS, whole = true, bitmap = true } = setting;
   const diskMib = Array(legs + spares).fill(mib);
-  const { pathLoss, check, fencing, nodes, quorum } = setting;
+  const { pathLoss, check, fencing, nodes, quorum, spareMachines = 0 } = setting;
   const witnessMib = quorum?.witness == null ? [] : [1];
   const cluster = await SimCluster.start({
     time: new VirtualTime(),
     seed,
     diskMib: [...diskMib, ...witnessMib],
+    spareMachines,
     ...(nodes && { nodes }),
     ...(quorum && { quorum }),
     ...(pathLoss && { pathLoss }),
@@ -73,10 +76,8 @@ export async function writing(
   assert.equal(created.ok, true, created.text);
   if (whole) await cluster.open();
   else
-    await cluster.until('md0 on all', () =>
-      cluster.nodes.every((node) => cluster.driver(node).observe('md0') !== null),
-    );
-  return { cluster, applications: await startedOn(cluster, cluster.nodes, 0, blocks, setting.everyMs) };
+    await cluster.until('md0 on all', () => cluster.up().every((node) => cluster.driver(node).observe('md0') !== null));
+  return { cluster, applications: await startedOn(cluster, cluster.up(), 0, blocks, setting.everyMs) };
 }
 
 export async function startedOn(

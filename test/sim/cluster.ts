@@ -11,7 +11,7 @@ import { Agent, type AgentLog, type StateFiles, type Timers } from '#src/agent/i
 import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.ts';
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
-import { type Config, LAN, type Timing } from '#src/config/index.ts';
+import { type Config, LAN, type NodeConfig, type Timing } from '#src/config/index.ts';
 import { createFencing, type FencingMethod } from '#src/fencing/index.ts';
 import { type Journal, Notary } from '#src/journal/index.ts';
 import type { StoredVote } from '#src/lease/index.ts';
@@ -21,6 +21,7 @@ import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated
 import { type MemoryHub, memoryHub, memoryNet } from '#src/net/index.ts';
 import { DESCRIPTIONS, type Description } from '#src/outlets/event_descriptions.ts';
 import type { Status } from '#src/outlets/index.ts';
+import type { NodeList, StoredLists } from '#src/roster/index.ts';
 import { type Identity, publicKeyOfPeerId } from '#src/wire/index.ts';
 import type { Event, Request } from '#src/wire/messages.ts';
 import { DiskJournal } from './disk_journal.ts';
@@ -42,6 +43,8 @@ export interface SimOptions {
   seed?: number;
   /** @default 3 */
   nodes?: number;
+  /** Machines beyond the nodes of the list: off, and in nobody's file. @default 0 */
+  spareMachines?: number;
   /** One shared disk each: /dev/sda, /dev/sdb, … under the same name on every node. @default three of 8 MiB */
   diskMib?: readonly number[];
   /** One way. @default 0.2 */
@@ -57,12 +60,20 @@ export interface SimOptions {
   log?: (node: NodeId, level: keyof AgentLog, text: string, fields: object) => void;
 }
 
+/** What of a node's configuration file a story may change. */
+export interface SimFile {
+  nodes: NodeConfig[];
+  timing: Timing;
+}
+
 /** The disk with a node's vote: `slow` takes a second and more for an fsync, `broken` stores nothing. */
 export type StateDisk = 'fine' | 'slow' | 'broken';
 
 /** One machine, whether its power is on or not. */
 interface Machine {
-  readonly identity: Identity;
+  identity: Identity;
+  file: SimFile;
+  lists: StoredLists | null;
   readonly clock: NodeClock;
   readonly driver: SimulatedNode;
   readonly journal: DiskJournal;
@@ -91,6 +102,7 @@ async function identityFrom(random: () => number): Promise<Identity> {
 }
 
 export class SimCluster {
+  /** Of every machine, listed or not. */
   readonly nodes: readonly NodeId[];
   readonly time: SimulatedTime;
   readonly storage = new SimulatedStorage();
@@ -114,7 +126,8 @@ export class SimCluster {
     this.#options = options;
     this.time = options.time;
     this.#random = seededRandom(seed);
-    this.nodes = Array.from({ length: options.nodes ?? 3 }, (_, index) => index + 1);
+    const machines = (options.nodes ?? 3) + (options.spareMachines ?? 0);
+    this.nodes = Array.from({ length: machines }, (_, index) => index + 1);
     this.hub = memoryHub({
       now: () => this.time.clock(),
       schedule: (delayMs, run) => this.time.schedule(this.time.clock() + delayMs, run),
@@ -139,6 +152,8 @@ export class SimCluster {
       journal.onAppend(({ event }) => assertDescribed(event));
       cluster.#machines.set(node, {
         identity: await identityFrom(cluster.#random),
+        file: { nodes: [], timing: { ...LAN, ...options.timing } },
+        lists: null,
         clock,
         driver: simulatedDriver({
           storage: cluster.storage,
@@ -162,13 +177,15 @@ export class SimCluster {
         petted: () => undefined,
       });
     }
+    const listed = cluster.nodes.slice(0, options.nodes ?? 3).map((node) => cluster.entry(node));
+    for (const node of cluster.nodes) cluster.#machine(node).file.nodes = listed;
     return cluster;
   }
 
   /** All machines on, and one master that all follow. */
   static async start(options: SimOptions): Promise<SimCluster> {
     const cluster = await SimCluster.create(options);
-    await cluster.boot(...cluster.nodes);
+    await cluster.boot(...cluster.nodes.slice(0, options.nodes ?? 3));
     await cluster.master();
     return cluster;
   }
@@ -179,9 +196,55 @@ export class SimCluster {
     return this.#machine(node).driver;
   }
 
-  /** The node list's public halves, as an auditor has them. */
+  /** The node list's public halves, as an auditor has them: from node 1's file. */
   peerIds(): Map<NodeId, string> {
-    return new Map(this.nodes.map((node) => [node, this.#machine(node).identity.peerId]));
+    return new Map(this.file(1).nodes.map(({ id, peerId }) => [id, peerId]));
+  }
+
+  /** A line of a node list. */
+  entry(node: NodeId): NodeConfig {
+    return { id: node, address: `10.77.0.${node}`, port: 7946, peerId: this.#machine(node).identity.peerId };
+  }
+
+  file(node: NodeId): SimFile {
+    return this.#machine(node).file;
+  }
+
+  /** As an editor does: the agent knows nothing of it before `reload`, or its next start. */
+  write(nodes: readonly NodeId[], change: Partial<SimFile>): void {
+    for (const node of nodes) Object.assign(this.#machine(node).file, change);
+  }
+
+  /** `mdmesh reload`. */
+  async reload(node: NodeId): Promise<{ ok: boolean; text: string }> {
+    const { agent, identity } = this.#machine(node);
+    if (agent === null) return { ok: false, text: `node ${node} is switched off` };
+    return this.driven(`reload of node ${node}`, agent.reload(this.#config(node), identity));
+  }
+
+  newKey(): Promise<Identity> {
+    return identityFrom(this.#random);
+  }
+
+  /** What the agent goes by; null: it is off. */
+  config(node: NodeId): Config | null {
+    return this.#machine(node).agent?.parts.config ?? null;
+  }
+
+  /** The newest list that outlives a power cut there. */
+  stored(node: NodeId): NodeList | null {
+    const { lists } = this.#machine(node);
+    return lists === null ? null : (lists.pending ?? lists.agreed);
+  }
+
+  /** As if `node` had passed it on. */
+  gossipFrom(node: NodeId, sealed: Uint8Array): void {
+    this.#machine(node).agent?.parts.net.publish(sealed);
+  }
+
+  /** Puts another key into the key file; the agent has the old one in use until `reload`. */
+  useKey(node: NodeId, identity: Identity): void {
+    this.#machine(node).identity = identity;
   }
 
   identity(node: NodeId): Identity {
@@ -269,7 +332,7 @@ export class SimCluster {
       cluster: CLUSTER_UUID,
       self: node,
       key: machine.identity.privateKey,
-      keys: new Map(config.nodes.map(({ id, peerId }) => [id, publicKeyOfPeerId(peerId)])),
+      keys: new Map(config.nodes.map(({ id, peerId }) => [id, [publicKeyOfPeerId(peerId)]])),
       entries: config.journal.checkpointEntries,
       afterMs: config.journal.checkpointAfterMs,
       schedule: (delayMs, run) => timers.after(delayMs, run),
@@ -277,6 +340,7 @@ export class SimCluster {
       tell: (body) => agent.tell(body),
       log: (level, text) => log[level]({}, text),
     });
+    agent.onKeys = (keys) => notary.goBy(keys, agent.parts.identity.privateKey);
     machine.unplug = () => notary.end();
     if (this.#isWatched) {
       await machine.driver.startWatchdog('/dev/watchdog', Math.ceil(config.timing.watchdogMs / 1000));
@@ -397,9 +461,11 @@ export class SimCluster {
     this.#machine(node).stateDisk = state;
   }
 
-  /** The vote file is lost: the next start finds none. */
+  /** The vote file is lost, and the lists in it: the next start finds none. */
   loseVote(node: NodeId): void {
-    this.#machine(node).vote = null;
+    const machine = this.#machine(node);
+    machine.vote = null;
+    machine.lists = null;
   }
 
   /** The agent's process runs, and goes on. */
@@ -507,7 +573,7 @@ export class SimCluster {
         const { run, writers, resync, version } = record;
         return JSON.stringify({ md: record.md, run, writers, resync, version, local, trouble });
       });
-      return `node ${node}: ${JSON.stringify(status.lease)} ${arrays.join(' ')}`;
+      return `node ${node}: ${JSON.stringify(status.lease)} ${JSON.stringify(status.list)} ${arrays.join(' ')}`;
     });
     return lines.join('\n');
   }
@@ -567,7 +633,7 @@ export class SimCluster {
     return new Date(Date.UTC(2024, 0, 1) + this.time.clock() + (this.#machines.get(node)?.wallOffMs ?? 0));
   }
 
-  #files(machine: Machine, node: NodeId): StateFiles {
+  #files(machine: Machine, node: NodeId): Omit<StateFiles, 'forgetLists'> {
     return {
       loadVote: async () => machine.vote,
       storeVote: (vote) => {
@@ -582,6 +648,19 @@ export class SimCluster {
             if (machine.voteAfloat === vote) machine.voteAfloat = null;
             if (stateDisk === 'broken') return reject(new Error('vote.json: no space left on device'));
             machine.vote = vote;
+            resolve();
+          });
+        });
+      },
+      loadLists: async () => machine.lists,
+      storeLists: (lists) => {
+        const { stateDisk } = machine;
+        const { boots } = machine.driver;
+        return new Promise((resolve, reject) => {
+          this.time.schedule(this.time.clock() + STORE_MS, () => {
+            if (!machine.powered || machine.driver.boots !== boots) return;
+            if (stateDisk === 'broken') return reject(new Error('vote.json: no space left on device'));
+            machine.lists = lists;
             resolve();
           });
         });
@@ -609,17 +688,12 @@ export class SimCluster {
       file: 'simulated',
       cluster: { name: 'demo', uuid: CLUSTER_UUID },
       self,
-      nodes: this.nodes.map((id) => ({
-        id,
-        address: `10.77.0.${id}`,
-        port: 7946,
-        peerId: this.#machine(id).identity.peerId,
-      })),
+      nodes: [...this.#machine(self).file.nodes],
       keyFile: '',
       stateDir: '',
       socket: { path: '', modeOctal: 0o600, group: null },
       api: null,
-      timing: { ...LAN, ...this.#options.timing },
+      timing: this.#machine(self).file.timing,
       profile: 'lan',
       quorum: this.#options.quorum ?? { by: 'nodes', witness: null },
       fencing: {

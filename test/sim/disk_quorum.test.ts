@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { findJournals } from '#src/audit/journals.ts';
 import { verifyJournals } from '#src/audit/verify.ts';
+import { ownerOfTerm } from '#src/lease/index.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
 import { assertWhole, recordOn, startedOn, stopAll, watched, watchedPass, writersGoOn, writing } from './afternoon.ts';
 import { CLUSTER_UUID, type SimCluster } from './cluster.ts';
@@ -189,3 +190,27 @@ for (const seed of seeds) {
     cluster.close();
   });
 }
+
+test('where disks decide the node list stays as it is while agents run; the rest of a file is taken up', async () => {
+  const { cluster, applications } = await writing({ seed: 1, ...MIRROR });
+  await formed(cluster, 2);
+  const [list, timing] = [cluster.file(1).nodes, cluster.file(1).timing];
+  for (const change of [{ nodes: list.slice(0, 1) }, { timing: { ...timing, holderMs: 1500 } }]) {
+    cluster.write([1], change);
+    const { ok, text } = await cluster.reload(1);
+    assert.equal(ok, false);
+    assert.match(text, /cannot become .* while disks decide .* run mdmesh node force-list on each/s);
+    cluster.write([1], { nodes: list, timing });
+  }
+  cluster.crash(1);
+  applications[0]?.abandon();
+  await watched(cluster, 'node 2 is master', () => cluster.masters().includes(2));
+  await cluster.boot(1);
+  cluster.write([1, 2], { timing: { ...timing, failbackAfterMs: 20_000 } });
+  for (const node of [1, 2]) assert.match((await cluster.reload(node)).text, /^taken up: timing; node list 0 counts$/);
+  await watched(cluster, 'node 1 is master again', () => cluster.masters().includes(1));
+  assert.equal(ownerOfTerm(cluster.status(1)?.lease.term ?? 0), 1, 'by disks still: in a term of its own');
+  await writersGoOn(cluster, applications.slice(1));
+  await stopAll(applications.slice(1));
+  cluster.close();
+});

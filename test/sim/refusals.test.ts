@@ -41,7 +41,10 @@ class Scene {
       catchup: async () => ({ events: [], more: false }),
       serveCatchup: () => undefined,
       connected: () => [],
+      versions: () => new Map(),
       reset: () => undefined,
+      setPeers: () => undefined,
+      changeIdentity: async () => undefined,
       counters: () => ({ framesIn: 0, framesOut: 0, framesRefused: 0, dialsRefused: 0, gossipIn: 0, gossipOut: 0 }),
     };
     const parts: AgentParts = {
@@ -82,8 +85,19 @@ class Scene {
       driver: simulatedDriver({ storage, node: 1, clock: scene.time.clock, schedule: scene.time.schedule }),
       net,
       journal: scene.journal,
-      fencing: { fence: () => new Promise(() => undefined), confirm: () => null, cancel: () => undefined },
-      files: { loadVote: async () => null, storeVote: async () => undefined, nextBootNumber: async () => 1 },
+      fencing: {
+        fence: () => new Promise(() => undefined),
+        confirm: () => null,
+        cancel: () => undefined,
+        configure: () => undefined,
+      },
+      files: {
+        loadVote: async () => null,
+        storeVote: async () => undefined,
+        loadLists: async () => null,
+        storeLists: async () => undefined,
+        nextBootNumber: async () => 1,
+      },
       boot: { boot: '00000000-0000-4000-8000-0000000000b1', bootNumber: 1 },
       timers: { every: () => () => undefined, after: () => () => undefined, wall: () => new Date(0) },
       uuid: () => '00000000-0000-4000-8000-0000000000ff',
@@ -234,17 +248,17 @@ test('an event that comes again is not journaled again; one of an older boot doe
   assert.match(scene.refusals()[0] ?? '', /stale-boot/);
 });
 
+/** In term 5. */
+async function node2Leads(scene: Scene): Promise<void> {
+  const certificate = [await scene.vote(2, 2, 5), await scene.vote(3, 2, 5)];
+  const times = { sentAtMs: 0, echoAckSentAtMs: null, holderMs: 2000, voterMs: 3000 };
+  const message = { kind: 'renew', term: 5, grant: false, certificate, ...times } as const;
+  await scene.tell({ type: 'frame', from: 2, frame: { room: 'lease', message } });
+}
+
 test('a commit of an older term than the one that is followed is refused', async () => {
   const scene = await Scene.start();
-  const certificate = [await scene.vote(2, 2, 5), await scene.vote(3, 2, 5)];
-  await scene.tell({
-    type: 'frame',
-    from: 2,
-    frame: {
-      room: 'lease',
-      message: { kind: 'renew', term: 5, sentAtMs: 0, echoAckSentAtMs: null, grant: false, certificate },
-    },
-  });
+  await node2Leads(scene);
   const votes = [await scene.vote(2, 3, 3), await scene.vote(3, 3, 3)];
   await scene.gossip(3, await scene.commit(3, committed, votes));
   assert.equal(scene.known, undefined);
@@ -310,9 +324,7 @@ test('a member cannot fill the others’ journals, nor use up what another may t
 
 test('the master of the day is not held back: commits of many arrays come at once', async () => {
   const scene = await Scene.start();
-  const certificate = [await scene.vote(2, 2, 5), await scene.vote(3, 2, 5)];
-  const message = { kind: 'renew', term: 5, sentAtMs: 0, echoAckSentAtMs: null, grant: false, certificate } as const;
-  await scene.tell({ type: 'frame', from: 2, frame: { room: 'lease', message } });
+  await node2Leads(scene);
   for (let times = 0; times < 30; times += 1) await scene.gossip(2, await scene.event(2, longNotice('m')));
   assert.equal(kept(scene, 2), 30);
 });

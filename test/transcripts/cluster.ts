@@ -17,7 +17,7 @@ import {
   storedVoteForStop,
   type VerifiedRelease,
 } from '../../src/lease/index.ts';
-import type { Turn } from '../../src/lease/state.ts';
+import { listOf, type Turn } from '../../src/lease/state.ts';
 import { ownTermAfter } from '../../src/lease/terms.ts';
 import { type MembersInput, type MembersState, membersStart, membersStep, view } from '../../src/members/index.ts';
 import type { LeaseMessage, SwimMessage } from '../../src/wire/messages.ts';
@@ -487,7 +487,8 @@ export class Cluster {
     if (!node.up || node.frozen || lease.role.kind !== 'follower' || lease.disks?.set == null) return;
     if (promised || abstains || lease.pendingVote !== null) return;
     const term = ownTermAfter(id, Math.max(lease.knownTerm, lease.floorTerm, lease.vote.term));
-    const role = { kind: 'candidate', term, sentAtMs: now, votes: new Map(), lastAskedMs: now } as const;
+    const { sets } = listOf(lease.config);
+    const role = { kind: 'candidate', term, sets, sentAtMs: now, votes: new Map(), lastAskedMs: now } as const;
     const turn: Turn = { state: { ...lease, lastNowMs: now, knownTerm: term, role }, effects: [], now };
     makeBid(turn, term);
     node.lease = turn.state;

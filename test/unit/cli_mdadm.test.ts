@@ -155,7 +155,7 @@ test('--remove detached takes out the faulty members whose disk is gone, and no 
   // An active member is failed first, by its name.
   h.agent.face.now = clusterStatus([{ ...arrayStatus(), paths: {} }]);
   assert.equal((await h.run('/dev/md0 --remove detached'.split(' '))).code, 0);
-  assert.equal((await h.run('/dev/md0 --test --remove detached'.split(' '))).code, 2, '--test: nothing was changed');
+  assert.equal((await h.run('/dev/md0 --remove --test detached'.split(' '))).code, 2, '--test: nothing was changed');
   assert.equal(h.asked().length, 1);
 });
 
@@ -219,7 +219,7 @@ test('missing means the disks of this array that are not in it, of --re-add and 
   for (const option of ['--re-add', '--add']) assert.equal((await h.run(['/dev/md0', option, 'missing'])).code, 0);
   assert.deepEqual(h.asked(), ['add md0 /dev/ubdb', 'add md0 /dev/ubdb']);
   h.agent.face.disks = [];
-  assert.equal((await h.run('/dev/md0 --test --re-add missing'.split(' '))).code, 2, '--test: nothing was changed');
+  assert.equal((await h.run('/dev/md0 --re-add --test missing'.split(' '))).code, 2, '--test: nothing was changed');
 });
 
 test('--re-add faulty takes each faulty member out and adds it again, if its disk is there', async (t) => {
@@ -403,7 +403,7 @@ test('all other modes and odd lines are the real mdadm’s, without asking anybo
   const h = await host(t);
   await h.agent.stop();
   const lines = [
-    ...['', '--help', '-V', '--assemble --scan', '-Ss', '--detail --scan', '-As', '/dev/md0', '--examine /dev/ubda'],
+    ...['', '--help', '-V', '--assemble --scan', '-Ss', '-As', '/dev/md0', '--examine /dev/ubda'],
     ...[
       '--grow --scan',
       '--grow -D /dev/md0',
@@ -414,13 +414,7 @@ test('all other modes and odd lines are the real mdadm’s, without asking anybo
       '--zero-superblock /dev/x',
       '/dev/md0 /dev/x',
     ],
-    ...[
-      '/dev/md0 --detail',
-      '--detail --export /dev/md0',
-      '--misc --fail /dev/md0',
-      '--bogus /dev/md0',
-      '--monitor -f',
-    ],
+    ...['/dev/md0 --detail', '--misc --fail /dev/md0', '--bogus /dev/md0', '--monitor -f'],
   ].map((line) => line.split(' ').filter((word) => word !== ''));
   for (const line of lines) {
     h.array('md0', 'external:mdmesh');
@@ -563,4 +557,83 @@ test('a value of an option is taken neither for the array nor for a device', () 
   );
   assert.deepEqual(line.unknown, ['--homehost', '-c']);
   assert.equal(readMdadmLine(['--fai', '/dev/md0', '/dev/x']).mode, 'other', 'fail, faulty or failfast');
+  assert.equal(readMdadmLine(['/dev/md0', '--test', '--fail', '/dev/x']).mode, 'other', '--test sets no mode');
+});
+
+const clusterOfTwo = (h: Host) => {
+  h.array('md0', 'external:mdmesh');
+  h.array('md5', '1.2');
+};
+
+test('--detail --scan, --brief and --export: the cluster’s arrays in mdadm’s form, the others by the real one', async (t) => {
+  const h = await host(t);
+  clusterOfTwo(h);
+  const uuid = `${arrayUuid.slice(0, 8)}:${arrayUuid.slice(9, 13)}${arrayUuid.slice(14, 18)}`;
+  const scan = await h.run(['--detail', '--scan']);
+  assert.match(scan.out, /^ARRAY \/dev\/md0 metadata=1\.2 (spares=[0-9]+ )?name=\S+ UUID=[0-9a-f:]{35}\n$/);
+  assert.ok(scan.out.includes(uuid), scan.out);
+  assert.deepEqual(h.real(), [['--detail', '--brief', '/dev/md5']]);
+  const line = await h.run(['-Ds']);
+  assert.equal(line.out, scan.out);
+  const exported = await h.run(['--detail', '--export', '/dev/md0']);
+  assert.match(exported.out, /^MD_LEVEL=raid1\nMD_DEVICES=2\nMD_METADATA=1\.2\nMD_UUID=/);
+  assert.match(exported.out, /^MD_DEVICE_dev_ubdb_ROLE=[0-9]+\nMD_DEVICE_dev_ubdb_DEV=\/dev\/ubdb$/m);
+  assert.equal(exported.code, 0);
+});
+
+test('--create --bitmap=clustered makes an array of the cluster; any other --create is the real mdadm’s', async (t) => {
+  const h = await host(t);
+  const made = await h.run(
+    '--create /dev/md3 -l1 -n2 --bitmap=clustered --nodes=3 --assume-clean /dev/ubdx /dev/ubdy'.split(' '),
+  );
+  assert.equal(made.code, 0, made.err);
+  const request = h.agent.face.asked[0];
+  assert.ok(request?.verb === 'create');
+  const { md, level, raidDisks, bitmap, assumeClean, devices } = request;
+  assert.deepEqual(
+    { md, level, raidDisks, bitmap, assumeClean, devices },
+    {
+      md: 'md3',
+      level: 'raid1',
+      raidDisks: 2,
+      bitmap: 'internal',
+      assumeClean: true,
+      devices: ['/dev/ubdx', '/dev/ubdy'],
+    },
+  );
+  for (const [line, why] of [
+    ['--create /dev/md3 -l1 -n2 --bitmap=clustered --nodes=2 /dev/x /dev/y', /the cluster has 3 nodes/],
+    ['--create /dev/md3 -l1 -n2 --bitmap=clustered --nodes=99 /dev/x /dev/y', /room for 16/],
+    ['--create /dev/md3 -n2 --bitmap=clustered /dev/x /dev/y', /a RAID level is needed/],
+    ['--create /dev/md3 -l1 -n2 -e 0.90 --bitmap=clustered /dev/x /dev/y', /metadata 0\.90/],
+    ['--create /dev/md3 -l1 -n2 --bitmap=clustered --failfast /dev/x /dev/y', /--failfast; nothing was done/],
+  ] as const) {
+    const refused = await h.run(line.split(' '));
+    assert.match(refused.err, why, line);
+    assert.equal(refused.code, 2);
+  }
+  assert.equal(h.agent.face.asked.length, 1, 'nothing was asked for');
+  assert.equal((await h.run('--create /dev/md3 -l1 -n2 --bitmap=internal /dev/x /dev/y'.split(' '))).code, 7);
+  assert.equal(h.real().length, 1);
+});
+
+test('--assemble of an array of the cluster is the agent’s; --zero-superblock of its member is refused', async (t) => {
+  const h = await host(t);
+  clusterOfTwo(h);
+  assert.equal((await h.run('--assemble /dev/md0 /dev/ubdb /dev/ubdc'.split(' '))).code, 0);
+  assert.deepEqual(h.asked(), ['assemble md0 ']);
+  assert.equal((await h.run(['--assemble', '--scan'])).code, 7);
+  const member = join(temporary(t), 'member');
+  const superblock = (feature: number) => {
+    const bytes = Buffer.alloc(8192);
+    bytes.writeUInt32LE(0xa92b4efc, 4096);
+    bytes.writeUInt32LE(feature, 4096 + 8);
+    writeFileSync(member, bytes);
+  };
+  superblock(0x40000000);
+  const refused = await h.run(['--zero-superblock', member]);
+  assert.match(refused.err, /belongs to an array of a cluster - not zeroing/);
+  assert.equal(refused.code, 2);
+  superblock(0x100);
+  assert.equal((await h.run(['--zero-superblock', member])).code, 7, 'another one’s');
 });

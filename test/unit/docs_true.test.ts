@@ -81,7 +81,7 @@ test('the check of commands sees wrong ones', async () => {
     'mdmesh bogus',
     'mdmesh status --bogus',
     'mdmesh create md0 /dev/sdb',
-    'mdmesh mdadm --assemble x',
+    'mdmesh mdadm --assemble --scan',
   ]) {
     const [argv = []] = commandsIn(`${line}  # why`);
     assert.notEqual(await complaint(argv), null, line);

@@ -46,7 +46,7 @@ class Scene {
       cluster: CLUSTER,
       self: id,
       key: this.identity(id).privateKey,
-      keys: new Map(this.ids.map((each) => [each, this.identity(each).privateKey.publicKey])),
+      keys: new Map(this.ids.map((each) => [each, [this.identity(each).privateKey.publicKey]])),
       entries,
       afterMs: 60_000,
       schedule: (delayMs, run) => {

@@ -15,11 +15,17 @@ import {
 } from '../../src/lease/index.ts';
 import { isQuorum, isWorthChanging, quorumSinceMs } from '../../src/lease/quorum_set.ts';
 import { ownTermAfter } from '../../src/lease/terms.ts';
+import { NO_LIST } from '../../src/roster/index.ts';
+import type { LeaseMessage } from '../../src/wire/messages.ts';
 
 const R = 2000;
 const L = 3000;
 const ABW: QuorumSet = { version: { term: 1, index: 0 }, disks: ['A', 'B', 'W'], former: null };
 const fresh: StoredVote = { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } };
+
+const request = (term: number): LeaseMessage => {
+  return { kind: 'vote-request', term, sentAtMs: 1, list: NO_LIST, voterMs: L };
+};
 
 interface Asked {
   id: number;
@@ -305,14 +311,14 @@ test('a holder that reads of a later one stops at once', () => {
 test('who knows a set votes no more, and bids only when what it promised by vote has run out', () => {
   const lone = new Lone(2, fresh);
   lone.see(1, 2);
-  lone.do({ type: 'message', from: 1, message: { kind: 'vote-request', term: 65, sentAtMs: 1 } });
+  lone.do({ type: 'message', from: 1, message: request(65) });
   lone.do({ type: 'vote-stored', term: 65, candidate: 1, sealed: 'vote' });
   const promisedMs = lone.now;
   lone.do({ type: 'quorum-disks', disks: ['A', 'B', 'W'] });
   lone.put(1, { phase: 'free' }, 'A', 'B', 'W');
   lone.settle('A', 'B', 'W');
   assert.deepEqual(leaseSummary(lone.state).disks?.set, ABW);
-  lone.do({ type: 'message', from: 1, message: { kind: 'vote-request', term: 129, sentAtMs: 1 } });
+  lone.do({ type: 'message', from: 1, message: request(129) });
   const [refused] = lone.effects;
   assert.ok(
     refused?.type === 'send' && refused.message.kind === 'vote-refused' && refused.message.reason === 'abstaining',

@@ -15,6 +15,7 @@ import {
   type StoredVote,
   storedVoteForStop,
 } from '../../src/lease/index.ts';
+import { NO_LIST } from '../../src/roster/index.ts';
 import type { LeaseMessage } from '../../src/wire/messages.ts';
 
 const BOOT = 'this boot';
@@ -81,9 +82,11 @@ function of(effects: readonly LeaseEffect[], type: LeaseEffect['type']): LeaseEf
   return effects.filter((effect) => effect.type === type);
 }
 
-const request = (term: number, sentAtMs = 77): LeaseMessage => ({ kind: 'vote-request', term, sentAtMs });
+const request = (term: number, sentAtMs = 77, list = NO_LIST, voterMs = L): LeaseMessage => {
+  return { kind: 'vote-request', term, sentAtMs, list, voterMs };
+};
 const renew = (term: number, echoAckSentAtMs: number | null = null, grant = true): LeaseMessage => {
-  return { kind: 'renew', term, sentAtMs: 500, echoAckSentAtMs, grant, certificate: [] };
+  return { kind: 'renew', term, sentAtMs: 500, echoAckSentAtMs, grant, certificate: [], holderMs: R, voterMs: L };
 };
 const reasons = (messages: readonly LeaseMessage[]) =>
   messages.map((message) => (message.kind === 'vote-refused' ? message.reason : message.kind));
@@ -222,7 +225,7 @@ test('a holder votes for nobody else, and steps down when it learns of a later t
 test('invariant 4: a grant ends R after the ack it answers was sent', () => {
   const node = new Lone(3, 3, null, {});
   node.do({ type: 'tick' }, L);
-  for (const other of [1, 2]) node.hear(other, { kind: 'term-answer', knownTerm: 0 });
+  for (const other of [1, 2]) node.hear(other, { kind: 'term-answer', knownTerm: 0, list: NO_LIST });
   node.hear(1, renew(1));
   const ackedMs = node.now;
   node.hear(1, renew(1, ackedMs), 900);
@@ -257,18 +260,18 @@ test('invariant 5: without a vote file a voter abstains for L and until it knows
   assert.deepEqual(reasons(voter.hear(1, request(9))), ['abstaining']);
   assert.deepEqual(reasons(voter.hear(1, renew(9))), ['follow'], 'an ack would be a promise');
   assert.equal(leaseSummary(voter.state).promise, null);
-  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9, list: NO_LIST });
   assert.deepEqual(
     reasons(sent(voter.do({ type: 'tick' }, L))),
     ['term-query', 'term-query', 'term-query', 'term-query'],
     'asked after L: an old vote may complete a majority until then',
   );
-  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
-  voter.hear(1, { kind: 'term-answer', knownTerm: 9 });
-  voter.hear(2, { kind: 'term-answer', knownTerm: 3 });
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9, list: NO_LIST });
+  voter.hear(1, { kind: 'term-answer', knownTerm: 9, list: NO_LIST });
+  voter.hear(2, { kind: 'term-answer', knownTerm: 3, list: NO_LIST });
   assert.deepEqual(leaseSummary(voter.state).abstains?.answersMissing, 1, 'three of the four others, each once');
   assert.equal(storedVoteForStop(voter.state, BOOT, voter.now), null, 'it cannot vouch for a new file');
-  voter.hear(4, { kind: 'term-answer', knownTerm: 11 });
+  voter.hear(4, { kind: 'term-answer', knownTerm: 11, list: NO_LIST });
   assert.equal(leaseSummary(voter.state).abstains, null);
   assert.deepEqual(reasons(voter.hear(1, request(11))), ['voted']);
   assert.deepEqual(reasons(voter.hear(1, request(12))), []);
@@ -327,7 +330,7 @@ test('a candidate asks again who has not voted, soon, and who appears at once; i
   assert.deepEqual(asked(one.effects), [2, 3, 4, 5]);
   one.hear(2, { kind: 'vote-granted', term: 1, echoSentAtMs: sentAtMs, vote: '2 for 1' });
   one.hear(3, { kind: 'vote-refused', term: 1, reason: 'promised', knownTerm: 1 }, 50);
-  assert.deepEqual(one.see(1, 2, 3, 4), [{ kind: 'vote-request', term: 1, sentAtMs }]);
+  assert.deepEqual(one.see(1, 2, 3, 4), [request(1, sentAtMs)]);
   assert.deepEqual(asked(one.effects), [4]);
   assert.deepEqual(asked(one.do({ type: 'tick' }, 149)), []);
   assert.deepEqual(asked(one.do({ type: 'tick' }, 1)), [3, 4, 5]);
@@ -446,6 +449,95 @@ test('ticks at the times it asks for are enough for a master to renew and for a 
   assert.equal(of(voter.do({ type: 'tick' }), 'master').length, 1, 'no master is known any more');
 });
 
+const NEWER = { term: 3, generation: 1, digest: 'newer' };
+
+test('invariant 6: no vote for a candidate whose list is older, or another of the same version', () => {
+  const voter = new Lone(3, 3);
+  voter.do({ type: 'config', config: { ...voter.state.config, list: { version: NEWER, sets: [[1, 2, 3]] } } });
+  assert.deepEqual(reasons(voter.hear(1, request(4))), ['list'], 'older');
+  const another = { ...NEWER, digest: 'another' };
+  assert.deepEqual(reasons(voter.hear(1, request(4, 77, another))), ['list'], 'another');
+  voter.hear(1, request(4, 77, NEWER));
+  assert.equal(voter.state.pendingVote?.candidate, 1, 'the same');
+  const behind = new Lone(3, 3);
+  behind.hear(1, request(4, 77, NEWER));
+  assert.equal(behind.state.pendingVote?.candidate, 1, 'newer than its own');
+});
+
+test('invariant 6: a vote that is being stored is not sent when another list counts meanwhile', () => {
+  const voter = new Lone(3, 3);
+  voter.hear(1, request(4));
+  voter.do({ type: 'config', config: { ...voter.state.config, list: { version: NEWER, sets: [[1, 2, 3]] } } });
+  assert.deepEqual(voter.stored(4, 1), []);
+});
+
+test('invariant 6: nobody promises less than candidate or holder counts on', () => {
+  const voter = new Lone(3, 3);
+  assert.deepEqual(reasons(voter.hear(1, request(4, 77, NO_LIST, L + 1))), ['list']);
+  const longer = { ...renew(4), voterMs: L + 1 } as LeaseMessage;
+  assert.deepEqual(reasons(voter.hear(1, longer)), ['follow'], 'it takes grants, and keeps no lease alive');
+  voter.hear(1, renew(5));
+  assert.deepEqual(reasons(voter.stored(5, 1)), ['renew-ack']);
+});
+
+test('invariant 4: a grant lasts no longer than the R of the master that gave it', () => {
+  const voter = new Lone(3, 3);
+  voter.hear(1, renew(4));
+  voter.stored(4, 1);
+  const ackSentMs = voter.now;
+  const grant = { ...renew(4, ackSentMs), holderMs: R / 2 } as LeaseMessage;
+  voter.hear(1, grant);
+  assert.equal(leaseSummary(voter.state).grantUntilMs, ackSentMs + R / 2);
+});
+
+test('invariants 3 and 6: with two lists a lease, and an election, need a majority of both', () => {
+  const both = {
+    version: NEWER,
+    sets: [
+      [1, 2, 3],
+      [1, 3, 4, 5],
+    ],
+  };
+  const one = new Lone(1, 5);
+  one.do({ type: 'config', config: { ...one.state.config, list: both } });
+  one.see(1, 2, 3, 4, 5);
+  const sentAtMs = one.state.role.kind === 'candidate' ? one.state.role.sentAtMs : Number.NaN;
+  const term = one.state.knownTerm;
+  const vote = (from: number) =>
+    one.hear(from, { kind: 'vote-granted', term, echoSentAtMs: sentAtMs, vote: `${from} for 1` });
+  vote(2);
+  vote(4);
+  assert.equal(one.state.pendingVote, null, 'two of three, but two of four');
+  vote(5);
+  one.stored(term, 1);
+  assert.equal(leaseSummary(one.state).role, 'master');
+  const until = () => leaseSummary(one.state).leaseUntilMs;
+  const before = until();
+  const ack = (from: number) => one.hear(from, { kind: 'renew-ack', term, echoSentAtMs: one.now, sentAtMs: 1 });
+  one.now += 300;
+  ack(4);
+  ack(5);
+  assert.equal(until(), before, 'no majority of the old list');
+  ack(2);
+  assert.ok((until() ?? 0) > (before ?? 0));
+});
+
+for (const [what, told] of [
+  ['a newer one', NEWER],
+  ['another one as old', { ...NO_LIST, digest: 'another' }],
+] as const) {
+  test(`invariant 5: a list that was lost with the votes must be back before this node votes again: ${what}`, () => {
+    const voter = new Lone(2, 3, null);
+    voter.do({ type: 'tick' }, L + 1);
+    for (const from of [1, 3]) voter.hear(from, { kind: 'term-answer', knownTerm: 4, list: told });
+    voter.do({ type: 'tick' });
+    assert.ok(leaseSummary(voter.state).abstains !== null);
+    voter.do({ type: 'config', config: { ...voter.state.config, list: { version: told, sets: [[1, 2, 3]] } } });
+    voter.do({ type: 'tick' });
+    assert.equal(leaseSummary(voter.state).abstains, null);
+  });
+}
+
 test('a vote that the disk did not take is not given, and its node follows, votes and stands again', () => {
   const candidate = new Lone(1, 3);
   candidate.see(1, 2, 3);
@@ -461,13 +553,9 @@ test('a vote that the disk did not take is not given, and its node follows, vote
 
   const voter = new Lone(3, 3);
   voter.see(1, 2, 3);
-  assert.deepEqual(voter.hear(1, { kind: 'vote-request', term: 1, sentAtMs: 5 }), []);
+  assert.deepEqual(voter.hear(1, request(1, 5)), []);
   voter.do({ type: 'vote-not-stored', term: 1, candidate: 1 }, 10);
-  assert.deepEqual(
-    voter.hear(1, { kind: 'vote-request', term: 1, sentAtMs: 5 }),
-    [],
-    'asked again, it is stored first',
-  );
+  assert.deepEqual(voter.hear(1, request(1, 5)), [], 'asked again, it is stored first');
   assert.ok(voter.effects.some(({ type }) => type === 'store-vote'));
   assert.deepEqual(
     voter.stored(1, 1, 10).map(({ kind }) => kind),

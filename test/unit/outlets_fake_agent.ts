@@ -107,6 +107,8 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     self: id === 2,
     status: id === 3 ? ('dead' as const) : ('alive' as const),
     connected: id !== 3,
+    version: id === 3 ? null : '0.1.0',
+    refused: null,
     eligible: id !== 3,
     granted: id === 3 ? null : true,
   });
@@ -114,11 +116,13 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     cluster: { name: 'demo', uuid: clusterUuid },
     self: 2,
     version: '0.1.0',
+    protocol: { oldest: 1, newest: 1, level: 1 },
     startedAt: '2026-01-01T12:00:00.000Z',
     driver: 'real',
     lease: { role: 'follower', term: 3, master: 1, leaseLeftMs: 0, grantLeftMs: 1800 },
     nodes: [node(1), node(2), node(3)],
     arrays,
+    list: { term: 0, generation: 0, digest: '', nodes: [1, 2, 3], pending: null, waitsFor: null },
     reservations: null,
     journal: { head: 0 },
     counters: {},
@@ -141,6 +145,11 @@ export class FakeFace implements AgentFace {
   async request(request: Request): Promise<{ ok: boolean; text: string }> {
     this.asked.push(request);
     return this.answer(request);
+  }
+  reloads = 0;
+  async reloadConfig(): Promise<{ ok: boolean; text: string }> {
+    this.reloads += 1;
+    return { ok: true, text: 'nothing has changed; node list 0 counts' };
   }
   async scan(): Promise<Disk[]> {
     return this.disks;

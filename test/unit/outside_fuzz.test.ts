@@ -19,6 +19,7 @@ import { decodePage, decodeRequest, encodePage, encodeRequest } from '#src/net/c
 import { encodeFrame, FrameIntake } from '#src/net/frame_intake.ts';
 import { TokenBucket } from '#src/net/token_bucket.ts';
 import { eventLine } from '#src/outlets/cloud_event.ts';
+import { PROTOCOL } from '#src/version.ts';
 import {
   decodeUnverified,
   envelopeDomain,
@@ -41,7 +42,7 @@ const keys = new Map([
   [1, publicKeyOfPeerId(identity.peerId)],
   [2, publicKeyOfPeerId(other.peerId)],
 ]);
-const keyOf = (node: number) => keys.get(node) ?? null;
+const keysOf = (node: number) => [keys.get(node)].filter((key) => key !== undefined);
 /** Where one run takes a file system or a socket. */
 const slowly = { ...setting, numRuns: Math.ceil(Math.min(numRuns, 1e9) / 8) };
 const bytesOf = (value: unknown) => Uint8Array.from(Buffer.from(JSON.stringify(value)));
@@ -55,7 +56,7 @@ test('sealed events: a changed envelope is refused, or it is the same event', as
     fc.asyncProperty(fc.nat({ max: samples.length - 1 }), changes, async (at, all) => {
       const bytes = changed(wholes[at] ?? new Uint8Array(), all);
       try {
-        assert.deepEqual(await open(bytes, keyOf, CLUSTER), samples[at]);
+        assert.deepEqual(await open(bytes, keysOf, CLUSTER), samples[at]);
       } catch (error) {
         assert.ok(error instanceof WireRefusal, String(error));
       }
@@ -70,7 +71,7 @@ test('sealed events, truly signed: what does not fit its schema is refused by na
     fc.asyncProperty(fc.constantFrom(...wholes), changes, async (whole, all) => {
       const payload = changed(whole, all);
       try {
-        const opened = await open(await signedAnyhow(payload), keyOf, CLUSTER);
+        const opened = await open(await signedAnyhow(payload), keysOf, CLUSTER);
         // What was understood has words for people, without anything that steers their terminal.
         assert.doesNotMatch(eventLine(opened), controls);
       } catch (error) {
@@ -110,7 +111,16 @@ const frames: Frame[] = [
   },
   {
     room: 'lease',
-    message: { kind: 'renew', term: 3, sentAtMs: 5.5, echoAckSentAtMs: null, grant: true, certificate: ['AAAA'] },
+    message: {
+      kind: 'renew',
+      term: 3,
+      sentAtMs: 5.5,
+      echoAckSentAtMs: null,
+      grant: true,
+      certificate: ['AAAA'],
+      holderMs: 2000,
+      voterMs: 3000,
+    },
   },
   { room: 'arrays', message: { kind: 'report', term: 3, kernelBoot: boot, reports: [] } },
   { room: 'arrays', message: { kind: 'window', array: boot, since: 1, sequence: 2, loSector: 0, hiSector: 8 } },
@@ -122,7 +132,7 @@ test('frames: taken as one that fits its schema, or refused with words; only byt
     frames.map((frame) => Uint8Array.from(encodeFrame(frame))),
     (bytes) => {
       const rate = new TokenBucket(10, () => 0);
-      const intake = new FrameIntake(2, CLUSTER, rate);
+      const intake = new FrameIntake(2, 1, { version: 'x', protocol: PROTOCOL }, CLUSTER, rate);
       assert.equal(intake.take(encodeFrame(frames[0] ?? assert.fail())).type, 'hello');
       const taken = intake.take(bytes);
       if (taken.type === 'frame') assert.deepEqual(Frame.parse(taken.frame), taken.frame);

@@ -44,7 +44,14 @@ async function scene(witness: string | null) {
   const disks = new DiskView(driver, CLUSTER);
   await done(disks.refresh());
   const records: ArrayRecord[] = [record];
-  const quorum = new QuorumDisks({ driver, disks, cluster: CLUSTER, nodes: [1, 2], witness, records: () => records });
+  const quorum = new QuorumDisks({
+    driver,
+    disks,
+    cluster: CLUSTER,
+    nodes: () => [1, 2],
+    witness,
+    records: () => records,
+  });
   return { driver, storage, quorum, record, records, done };
 }
 

@@ -8,7 +8,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const PURE_ROOMS = ['src/members', 'src/lease', 'src/arrays'];
+const PURE_ROOMS = ['src/members', 'src/lease', 'src/roster', 'src/arrays'];
 /** Schemas without behaviour, which the pure rooms may use as values. */
 const PURE_FILES = ['src/wire/messages.ts'];
 const PURE_PACKAGES = ['zod'];
@@ -81,7 +81,7 @@ function impurities(path: string, text: string): string[] {
   return found;
 }
 
-test('members, lease and arrays have no clock, no randomness, no I/O, and import only each other and schemas', () => {
+test('members, lease, roster and arrays have no clock, no randomness, no I/O, and import only each other and schemas', () => {
   const pure = sources.filter((path) =>
     [...PURE_ROOMS.map((room) => `${room}/`), ...PURE_FILES].some((room) => name(path).startsWith(room)),
   );

@@ -31,8 +31,8 @@ const event = (origin: number, detail: Record<string, string> = {}): Event => ({
 let one: Identity;
 let two: Identity;
 let stranger: Identity;
-const pinned = (node: number): PublicKey | null =>
-  node === 1 ? one.privateKey.publicKey : node === 2 ? two.privateKey.publicKey : null;
+const pinned = (node: number): PublicKey[] =>
+  node === 1 ? [one.privateKey.publicKey] : node === 2 ? [two.privateKey.publicKey] : [];
 before(async () => {
   [one, two, stranger] = await Promise.all([generateIdentity(), generateIdentity(), generateIdentity()]);
 });
