@@ -96,25 +96,24 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
     await proveWhole(cluster, writers);
   });
 
-  for (const absent of [3, 1]) {
-    await chapter(`all at once, and node ${absent} does not return: switched off, the others go on`, async () => {
-      await writers.start();
-      const since = Date.now();
-      const others = cluster.nodes.filter((node) => node !== absent);
-      await lab.powerCut();
-      for (const node of cluster.nodes) writers.forget(node);
-      await Promise.all(others.map((node) => lab.guest(node).boot()));
-      await Promise.all(others.map((node) => cluster.startAgent(node)));
-      const record = await cluster.open(others);
-      assert.deepEqual(record.writers, others);
-      assert.ok(await evicted(cluster, absent, since));
-      await writers.start(others);
-      await proveWhole(cluster, writers, others);
-      await lab.guest(absent).boot();
-      await cluster.startAgent(absent);
-      await cluster.open();
-    });
-  }
+  await chapter('all at once, and node 1 does not return: switched off, the others go on', async () => {
+    const absent = 1;
+    await writers.start();
+    const since = Date.now();
+    const others = cluster.nodes.filter((node) => node !== absent);
+    await lab.powerCut();
+    for (const node of cluster.nodes) writers.forget(node);
+    await Promise.all(others.map((node) => lab.guest(node).boot()));
+    await Promise.all(others.map((node) => cluster.startAgent(node)));
+    const record = await cluster.open(others);
+    assert.deepEqual(record.writers, others);
+    assert.ok(await evicted(cluster, absent, since));
+    await writers.start(others);
+    await proveWhole(cluster, writers, others);
+    await lab.guest(absent).boot();
+    await cluster.startAgent(absent);
+    await cluster.open();
+  });
 
   await chapter('no term had two masters', async () => {
     const terms = (await elections(cluster)).map(({ term }) => term);
@@ -122,6 +121,6 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
       terms,
       [...new Set(terms)].sort((a, b) => a - b),
     );
-    assert.ok(terms.length >= 5, `only ${terms.length} elections were seen`);
+    assert.ok(terms.length >= 4, `only ${terms.length} elections were seen`);
   });
 });
