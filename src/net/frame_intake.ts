@@ -16,7 +16,7 @@ export type Intake =
   | { type: 'frame'; frame: Frame }
   /** A peer of a version that this one does not understand. */
   | { type: 'stranger'; peer: PeerVersion; reason: string }
-  | { type: 'refused'; reason: string; cut: boolean };
+  | { type: 'refused'; reason: string; cut: boolean; tooMany?: true };
 
 export class FrameIntake {
   readonly #from: NodeId;
@@ -36,7 +36,9 @@ export class FrameIntake {
 
   take(bytes: Uint8Array): Intake {
     if (bytes.byteLength > frameBytesMax) return cut(oversizedReason(bytes.byteLength));
-    if (!this.#rate.take()) return { type: 'refused', reason: 'more frames a second than allowed', cut: false };
+    if (!this.#rate.take()) {
+      return { type: 'refused', reason: 'more frames a second than allowed', cut: false, tooMany: true };
+    }
     const frame = parse(bytes);
     if (!this.#greeted) {
       if (typeof frame === 'string' || frame.room !== 'hello') return cut('its first frame is not a Hello');

@@ -4,7 +4,17 @@
  */
 import type { NodeId } from '#src/arrays/record.ts';
 import type { Request } from '#src/wire/messages.ts';
-import { type Chance, CLOCK_PACES, crash, type Fault, heal, others, running, shuffled } from './faults.ts';
+import {
+  type Chance,
+  CLOCK_PACES,
+  crash,
+  type Fault,
+  failedByHand,
+  heal,
+  others,
+  running,
+  shuffled,
+} from './faults.ts';
 import { MOMENTS, type Moment } from './moments.ts';
 
 /** R and L of the simulated cluster's profile. */
@@ -28,6 +38,27 @@ function aboutALease(chance: Chance): number {
 function killed(chance: Chance, node: NodeId, awayMs: number): void {
   chance.cluster.killAgent(node);
   chance.later(awayMs, () => void chance.cluster.startAgent(node));
+}
+
+/** Whether it was killed or, by then, fenced. */
+function back({ cluster }: Chance, node: NodeId): void {
+  void (cluster.isUp(node) ? cluster.startAgent(node) : cluster.powerOn(node));
+}
+
+/** A disk that this node's md has in sync. */
+function legOf(chance: Chance, node: NodeId): string | undefined {
+  const members = chance.cluster.driver(node).observe('md0')?.members ?? [];
+  return chance.pick(members.filter(({ slot, inSync, faulty }) => slot !== null && inSync && !faulty))?.device;
+}
+
+/** By whoever runs: or soon nothing would be left to fail. */
+function givenBack(chance: Chance, disk: string): void {
+  const node = chance.pick(running(chance));
+  if (node === undefined) return;
+  const device = `/dev/${disk}`;
+  void chance.cluster
+    .ask(node, { verb: 'remove', array: 'md0', device })
+    .then(() => chance.cluster.ask(node, { verb: 'add', array: 'md0', device, force: false }));
 }
 
 function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop', lastsMs: number): void {
@@ -87,14 +118,16 @@ function struck(moment: Moment): Fault {
 
 const stories: Fault[] = [
   {
-    name: 'a path fails, and one node does not hear of it',
+    name: 'a leg fails, and one node does not hear of it',
     weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
       const [unlucky, deaf] = shuffled(chance, running(chance));
-      const disk = chance.pick(cluster.storage.names());
+      const disk = unlucky === undefined ? undefined : legOf(chance, unlucky);
       if (unlucky === undefined || deaf === undefined || disk === undefined) return null;
-      const mend = cluster.storage.fault({ node: unlucky, disk, kind: chance.random() < 0.7 ? 'all' : 'write' });
+      const byHand = chance.random() < 0.5 && failedByHand(chance, unlucky, disk);
+      const kind = chance.random() < 0.7 ? 'all' : 'write';
+      const mend = byHand ? () => undefined : cluster.storage.fault({ node: unlucky, disk, kind });
       const lastsMs = chance.between(3000, 9000);
       const cut: [NodeId, NodeId][] = [];
       const cancel = chance.at('fails a member', (master) => {
@@ -103,14 +136,54 @@ const stories: Fault[] = [
           cluster.hub.cutOneWay(from, deaf);
           cut.push([from, deaf]);
         }
-        chance.later(chance.between(100, 1700), () => heal(chance, cut));
+        chance.later(400 + 1400 * chance.random(), () => heal(chance, cut));
       });
       const end = () => {
         cancel();
         mend();
         heal(chance, cut);
+        givenBack(chance, disk);
       };
-      return { text: `${disk} on node ${unlucky}, node ${deaf} will be deaf`, lastsMs, end };
+      return { text: `${disk} on node ${unlucky}${byHand ? ' by hand' : ''}, node ${deaf} will be deaf`, lastsMs, end };
+    },
+  },
+  {
+    name: 'a leg is failed by command as bits are written, and one node does not hear of it',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [asker, deaf] = shuffled(chance, running(chance));
+      const disk = asker === undefined ? undefined : legOf(chance, asker);
+      if (asker === undefined || deaf === undefined || disk === undefined) return null;
+      const delayMs = chance.between(60, 500);
+      // Of a write that waits for its bits the legs are chosen already.
+      const slow = cluster.storage.names().map((each) =>
+        cluster.storage.fault({
+          node: null,
+          disk: each,
+          kind: 'slow',
+          delayMs: each === disk ? delayMs : delayMs / 2,
+        }),
+      );
+      const cut: [NodeId, NodeId][] = [];
+      const cancel = chance.at('fails a member', (master) => {
+        if (master === deaf) return;
+        for (const from of others(chance, deaf)) {
+          cluster.hub.cutOneWay(from, deaf);
+          cut.push([from, deaf]);
+        }
+        chance.later(400 + 1400 * chance.random(), () => heal(chance, cut));
+      });
+      chance.later(delayMs * 3, () => {
+        void cluster.ask(asker, { verb: 'fail', array: 'md0', device: `/dev/${disk}` });
+      });
+      const end = () => {
+        cancel();
+        for (const mend of slow) mend();
+        heal(chance, cut);
+        givenBack(chance, disk);
+      };
+      return { text: `${disk} by node ${asker}, node ${deaf} will be deaf`, lastsMs: 3000 + 3 * delayMs, end };
     },
   },
   {
@@ -239,16 +312,47 @@ const stories: Fault[] = [
               chance,
               before.filter(([, other]) => other !== second),
             );
-            void cluster.startAgent(first);
+            back(chance, first);
+            cluster.hub.cut(first, second);
           });
         });
       });
       const end = () => {
         cancel();
+        back(chance, first);
         heal(chance, [...before, ...after]);
-        void cluster.startAgent(first);
       };
       return { text: `away from node ${first}`, lastsMs: chance.between(13_000, 24_000), end };
+    },
+  },
+  {
+    name: 'a vote goes nowhere, and another stands in its term',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [first] = cluster.masters();
+      if (first === undefined) return null;
+      const cuts = isolate(chance, first);
+      // It comes back as one that has heard of no later term.
+      cluster.killAgent(first);
+      const cancel = chance.at('votes', (voter) => {
+        const candidate = cluster.agent(voter)?.lease.pendingVote?.candidate ?? voter;
+        cuts.push(...isolate(chance, candidate));
+        chance.later(VOTER_MS * 1.5 * chance.random(), () => {
+          heal(
+            chance,
+            others(chance, first).map((other) => [first, other] as const),
+          );
+          back(chance, first);
+          cluster.hub.cut(first, candidate);
+        });
+      });
+      const end = () => {
+        cancel();
+        back(chance, first);
+        heal(chance, cuts);
+      };
+      return { text: `after node ${first}`, lastsMs: chance.between(13_000, 20_000), end };
     },
   },
   {
@@ -284,23 +388,31 @@ const stories: Fault[] = [
     name: 'a second leg fails as gates are answered',
     weight: 1.5,
     begin: (chance) => {
-      const { cluster } = chance;
       const node = chance.pick(running(chance));
-      const [first, second] = shuffled(chance, cluster.storage.names());
-      if (node === undefined || first === undefined || second === undefined) return null;
-      const ends = [cluster.storage.fault({ node, disk: first, kind: 'all' })];
-      const slow = cluster.storage.fault({ node, disk: second, kind: 'slow', delayMs: chance.between(5, 80) });
-      ends.push(slow);
-      chance.lateHands(node, () => chance.between(5, 120));
-      const cancel = chance.at('answers its gates', () => {
-        ends.push(cluster.storage.fault({ node, disk: second, kind: 'all' }));
-      });
+      const first = node === undefined ? undefined : legOf(chance, node);
+      if (node === undefined || first === undefined) return null;
+      const failed = [first];
+      if (!failedByHand(chance, node, first)) return null;
+      // Just before the answer comes to md, when writes wait for it.
+      const lateMs = chance.between(60, 300);
+      chance.lateHands(node, () => lateMs);
+      let cancel = (): void => undefined;
+      const wait = (): void => {
+        cancel = chance.at('answers its gates', (at) => {
+          if (at !== node) return chance.later(0, wait);
+          chance.later(lateMs - 1.5 * chance.random(), () => {
+            const second = legOf(chance, node);
+            if (second !== undefined && failedByHand(chance, node, second)) failed.push(second);
+          });
+        });
+      };
+      wait();
       const end = () => {
         cancel();
         chance.lateHands(node, null);
-        for (const mend of ends) mend();
+        for (const disk of failed) givenBack(chance, disk);
       };
-      return { text: `${first}, then ${second} on node ${node}`, lastsMs: chance.between(2000, 7000), end };
+      return { text: `${first} first, on node ${node}`, lastsMs: chance.between(2000, 7000), end };
     },
   },
   {
@@ -456,6 +568,22 @@ const stories: Fault[] = [
         lastsMs: chance.between(3000, 8000),
         end,
       };
+    },
+  },
+  {
+    name: 'all end with their writes on one leg',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const disk = chance.pick(cluster.storage.names());
+      if (disk === undefined) return null;
+      const delayMs = chance.between(200, 900);
+      const mend = cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs });
+      chance.later(400 + 2 * delayMs, () => {
+        crash(chance, cluster.up(), () => chance.between(300, 3000));
+        mend();
+      });
+      return { text: `${disk} is behind by ${delayMs.toFixed(0)} ms`, lastsMs: 3000, end: mend };
     },
   },
   {

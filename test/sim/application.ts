@@ -46,6 +46,10 @@ export class Application {
   readonly #options: Required<ApplicationOptions>;
   readonly #newest = new Map<number, number>();
   readonly #begun = new Map<number, number>();
+  /** By which start a block's newest write was begun. */
+  readonly #begunBy = new Map<number, number>();
+  /** What starts until this one left in doubt is for the next copy to make one. */
+  #settled = 0;
   #sequence = 0;
   #stop = false;
   /** Each start is another process: what an earlier one waits for on a machine that lost its power never comes. */
@@ -77,6 +81,16 @@ export class Application {
     return { acknowledged: this.#newest.get(block) ?? 0, begun: this.#begun.get(block) ?? 0 };
   }
 
+  /** Its node is evicted: legs that differ by what it began until it ended are to be made one. */
+  settle(): void {
+    this.#settled = this.#stop ? this.#starts : this.#starts - 1;
+  }
+
+  /** Legs may differ here, even when a copy has ended. */
+  mayDiffer(block: number): boolean {
+    return this.#begun.get(block) !== this.#newest.get(block) && (this.#begunBy.get(block) ?? 0) > this.#settled;
+  }
+
   /** Blocks whose newest write was not answered. */
   inDoubt(): number[] {
     return [...this.#begun].flatMap(([block, begun]) => (begun === this.#newest.get(block) ? [] : [block]));
@@ -101,6 +115,7 @@ export class Application {
       const startMs = time.clock();
       this.begunMs = startMs;
       this.#begun.set(block, sequence);
+      this.#begunBy.set(block, start);
       try {
         await this.#cluster.driver(this.node).write(md, block * SECTORS_PER_BLOCK, filled(this.node, block, sequence));
         this.#newest.set(block, sequence);

@@ -24,6 +24,14 @@ const LOOK_EVERY_MS = 250;
 const CALM_WITHIN_MS = 240_000;
 const WRITES_WITHIN_MS = 20_000;
 
+/** Instead of what is drawn. */
+export interface Setting {
+  bitmap?: boolean;
+  legs?: number;
+  fencing?: 'command' | 'watchdog';
+  policy?: 'fail-member' | 'drop-node';
+}
+
 export interface CampaignOptions {
   seed: number;
   /** @default drawn from the seed, 3 most of the time */
@@ -34,6 +42,7 @@ export interface CampaignOptions {
   faults?: readonly string[];
   /** Between two faults, in the mean. @default drawn from the seed: 2.5 to 30 s */
   faultsEveryMs?: number;
+  setting?: Setting;
   /** What comes after the faults: the cluster comes to rest, and disks are compared. @default true */
   calm?: boolean;
   onProgress?: (simulatedMs: number) => void;
@@ -88,17 +97,22 @@ class Campaign implements Chance {
     cluster.onCrash = (node) => {
       transcript.say(`node ${node}`, 'has lost its power');
       this.ground.crashed(node);
+      // Whoever was fenced, or reset by its watchdog, is switched on again.
+      this.later(this.between(500, 20_000), () => {
+        if (!cluster.isUp(node)) void cluster.powerOn(node);
+      });
     };
   }
 
-  static async begin({ seed, nodes }: CampaignOptions): Promise<Campaign> {
+  static async begin({ seed, nodes, setting = {} }: CampaignOptions): Promise<Campaign> {
     const time = new VirtualTime();
     const random = seededRandom(seed * 7919 + 17);
     const transcript = new Transcript(time.clock);
     const count = nodes ?? [3, 3, 3, 3, 2, 4, 5][Math.floor(random() * 7)] ?? 3;
-    const disks = 2 + Math.floor(random() * 3);
-    const fencing = random() < 0.7 ? 'command' : 'watchdog';
-    const policy = random() < 0.6 ? 'fail-member' : 'drop-node';
+    const disks = Math.max(2 + Math.floor(random() * 3), setting.legs ?? 0);
+    const drawn = [random(), random()] as const;
+    const fencing = setting.fencing ?? (drawn[0] < 0.7 ? 'command' : 'watchdog');
+    const policy = setting.policy ?? (drawn[1] < 0.6 ? 'fail-member' : 'drop-node');
     const check = { everySeconds: random() < 0.3 ? 60 : 86_400 * 30, fromMinute: 0, toMinute: 0 };
     const cluster = await SimCluster.create({
       time,
@@ -124,7 +138,7 @@ class Campaign implements Chance {
         cluster.paceClock(node, CLOCK_PACES.slowest + (CLOCK_PACES.fastest - CLOCK_PACES.slowest) * random());
     }
     campaign.#faultsMeanMs = campaign.between(2500, 30_000);
-    await campaign.#createArray(disks);
+    await campaign.#createArray(disks, setting);
     return campaign;
   }
 
@@ -156,13 +170,14 @@ class Campaign implements Chance {
 
   // --- the story ------------------------------------------------------------------------------------------------------
 
-  async #createArray(disks: number): Promise<void> {
+  async #createArray(disks: number, setting: Setting): Promise<void> {
     const { cluster, ground, random } = this;
     await cluster.boot(...cluster.nodes);
     await this.#until('a first master', CALM_WITHIN_MS, () => this.#oneMaster());
-    const legs = disks > 2 && random() < 0.4 ? 3 : 2;
+    const legs = setting.legs ?? (disks > 2 && random() < 0.4 ? 3 : 2);
     const devices = cluster.storage.names().map((name) => `/dev/${name}`);
-    const bitmap = random() < 0.5;
+    const drawn = random() < 0.5;
+    const bitmap = setting.bitmap ?? drawn;
     const created = await cluster.request(1, {
       verb: 'create',
       md: 'md0',
@@ -220,7 +235,8 @@ class Campaign implements Chance {
     this.#faultsGoOn();
     this.#operatorsGoOn();
     const endMs = this.#time.clock() + hours * HOUR_MS;
-    while (this.#time.clock() < endMs && this.ground.violation === null) {
+    // What is left may be too little to be added to the clock.
+    while (endMs - this.#time.clock() > 1e-3 && this.ground.violation === null) {
       await this.pass(Math.min(endMs - this.#time.clock(), 10_000));
       onProgress(this.#time.clock());
     }
@@ -387,6 +403,9 @@ class Campaign implements Chance {
       if (legs < record.raidDisks && free !== undefined && record.resync === null) {
         return ask({ verb: 'add', array: 'md0', device: free, force: false });
       }
+      // Grown, by force, to more legs than there are disks.
+      if (cluster.storage.names().length < record.raidDisks && record.resync === null)
+        return ask({ verb: 'grow-devices', array: 'md0', raidDisks: legs, force: false });
       if (
         legs < record.raidDisks ||
         record.resync !== null ||

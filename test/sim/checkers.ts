@@ -271,7 +271,7 @@ export function dataHasACopy({ md, members, version }: ArrayRecord): string | nu
 
 /**
  * When the end of a copy is committed the legs are one, but for what is being written: blocks of which a write is under way, or
- * was when its node lost its power, as long as that node is still called a writer.
+ * was when its node lost its power, as long as that has not been evicted for it.
  */
 export function legsAgreeWhenCopied(
   cluster: SimCluster,
@@ -284,8 +284,7 @@ export function legsAgreeWhenCopied(
   for (const application of applications) {
     const { firstBlock, blocks } = application.region;
     for (let block = firstBlock; block < firstBlock + blocks; block++) {
-      const { acknowledged, begun } = application.newestIn(block);
-      if (begun !== acknowledged && record.writers.includes(application.node)) continue;
+      if (application.mayDiffer(block)) continue;
       const at = ({ member, disk }: typeof first): Uint8Array =>
         cluster.storage.peek(disk ?? '', member.dataOffsetSectors * SECTOR_BYTES + block * BLOCK_BYTES, BLOCK_BYTES);
       const bytes = Buffer.from(at(first));

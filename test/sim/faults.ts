@@ -63,6 +63,18 @@ export function crash(chance: Chance, nodes: readonly NodeId[], offMs: () => num
   }
 }
 
+/** As `mdadm --fail` does it: md of one node alone, which closes its gates. @returns whether it was there, and not the last leg */
+export function failedByHand({ cluster }: Chance, node: NodeId, disk: string): boolean {
+  const driver = cluster.driver(node);
+  if (driver.observe('md0')?.members.some(({ device, faulty }) => device === disk && !faulty) !== true) return false;
+  try {
+    driver.mdadmFail('md0', cluster.storage.pathOn(node, disk));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const network: Fault[] = [
   {
     name: 'cut between two nodes',
@@ -279,6 +291,16 @@ const disks: Fault[] = [
       if (disk === undefined || kind === undefined) return null;
       const end = storage.fault({ node: null, disk, kind });
       return { text: `${disk} (${kind})`, lastsMs: chance.between(100, 15_000), end };
+    },
+  },
+  {
+    name: 'a leg failed by hand',
+    weight: 1,
+    begin: (chance) => {
+      const node = chance.pick(running(chance));
+      const disk = chance.pick(chance.cluster.storage.names());
+      if (node === undefined || disk === undefined || !failedByHand(chance, node, disk)) return null;
+      return { text: `${disk}, by mdadm on node ${node} alone`, lastsMs: 0 };
     },
   },
   {

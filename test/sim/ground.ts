@@ -228,6 +228,9 @@ export class Ground {
     const writers = this.#writers.get(record.uuid) ?? [];
     this.judge(checkers.evictedHasStopped, checkers.evictedHasStopped(this.#cluster, event, writers));
     this.#writers.set(record.uuid, record.writers);
+    if (body.kind === 'evict')
+      for (const application of this.applications)
+        if (writers.includes(application.node) && !record.writers.includes(application.node)) application.settle();
     this.#newest = record;
     this.judge(checkers.dataHasACopy, checkers.dataHasACopy(record));
     if (body.kind === 'resync-done' && copied(before))

@@ -2,6 +2,8 @@
  * Safety rules, and how each is switched off: a fragment of a source file is replaced while that file is loaded. The sources stay
  * as they are. A rule whose fragment is no longer there is an error, and not a rule that is not tested.
  */
+import type { Setting } from './campaign.ts';
+
 export interface Mutation {
   /** For the command line. */
   name: string;
@@ -21,6 +23,8 @@ export interface Mutation {
   calm?: boolean;
   /** Stories that must not meet: between two of them, in the mean. */
   everyMs?: number;
+  /** In what cluster it matters, where most are different. */
+  setting?: Setting;
   /** Why no checker can miss it alone. */
   covered?: string;
 }
@@ -34,7 +38,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: "if (term === vote.term && !again) return 'voted';",
     to: '',
-    aim: ['the mastership goes round'],
+    aim: ['a vote goes nowhere'],
     everyMs: 12_000,
   },
   {
@@ -237,6 +241,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'if (outcome.exitCode !== null && !timedOut) {',
     aim: ['no switch works'],
     everyMs: 10_000,
+    setting: { fencing: 'command' },
   },
   {
     name: 'watchdog-time',
@@ -246,6 +251,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const waitMs = Math.max(voterMs, holderMs + watchdogMs) + RESET_MARGIN_MS;',
     to: 'const waitMs = Math.min(voterMs, holderMs + watchdogMs, RESET_MARGIN_MS) / 10;',
     aim: ['stands still', 'no switch works'],
+    setting: { fencing: 'watchdog' },
+    everyMs: 8000,
   },
   {
     name: 'crash-leaves-doubt',
@@ -283,8 +290,10 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };',
     to: '',
-    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
     calm: true,
+    aim: ['all end with'],
+    everyMs: 12_000,
+    setting: { bitmap: true },
   },
   {
     name: 'marks-are-kept',
@@ -294,7 +303,9 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (marksAreNeeded(state, record)) return { op: null, settled: true };',
     to: '',
     calm: true,
-    aim: ['writers end one', 'writes on one leg', 'late hands'],
+    aim: ['all end with', 'writes on one leg', 'late hands'],
+    everyMs: 6000,
+    setting: { bitmap: true },
   },
   {
     name: 'marks-of-all-crashed',
@@ -305,6 +316,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'return union(before, writers).slice(0, 1);',
     aim: ['writers end one', 'writes on one leg', 'power loss of all'],
     calm: true,
+    setting: { bitmap: true },
   },
   {
     name: 'reads-keep-to-one-leg',
@@ -334,6 +346,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: "const waiting = [...new Set(touching)].filter((id) => nodes.get(id)?.fencing !== 'stopped');",
     to: 'const waiting = [...new Set(touching)].filter((id) => id === state.self);',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'waits-for-former-writers',
@@ -353,6 +367,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'return observation?.held === true ? record : released;',
     to: 'return observation?.held === true || released === null ? record : record;',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'gates-after-agreement',
@@ -361,12 +377,14 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'diverged(observation, agreed, state.self).length === 0 && diverged(observation, record, state.self).length === 0',
     to: 'diverged(observation, agreed, state.self).length >= 0',
-    aim: ['does not hear of it', 'second leg'],
+    aim: ['does not hear of it'],
     also: {
       file: 'src/md/simulated.ts',
       from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
       to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
     },
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'only-settled-gates',
@@ -375,7 +393,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated.ts',
     from: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === false)',
     to: 'member.blocked && (!member.faulty || settled?.includes(member.uuid) === undefined)',
-    aim: ['second leg', 'late hands'],
+    aim: ['second leg'],
+    setting: { legs: 3 },
+    everyMs: 4000,
   },
   {
     name: 'path-let-go-after-release',
@@ -385,6 +405,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;',
     to: 'if (released === null || (good.has(uuid) && goodForOthers.has(uuid))) continue;',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'faulty-before-let-go',
@@ -404,7 +426,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
-    aim: ['does not hear of it', 'late hands'],
+    aim: ['by command as bits'],
+    setting: { policy: 'fail-member', bitmap: true },
+    everyMs: 5000,
   },
   {
     name: 'open-after-release',
@@ -414,6 +438,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (released === null) return false;\n  if (compareVersions(released.version, record.version) >= 0) return true;',
     to: 'if (compareVersions(released?.version ?? record.version, record.version) <= 0) return true;\n  if (released === null) return false;',
     aim: ['does not hear of it', 'late hands'],
+    setting: { policy: 'fail-member' },
+    everyMs: 6000,
   },
   {
     name: 'writers-only',
@@ -431,7 +457,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));",
     to: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, ...besides));",
-    aim: ['disk fails', 'given up, and given back'],
+    aim: ['given up, and given back', 'a slow copy'],
   },
   {
     name: 'stale-term-refused',
@@ -509,6 +535,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (newest === null || compareVersions(header.record.version, newest.record.version) > 0) newest = header;',
     to: 'newest ??= header;',
     aim: ['given up is back'],
+    calm: true,
   },
   // --- copies -----------------------------------------------------------------------------------------------------------
   {

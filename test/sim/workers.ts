@@ -1,7 +1,7 @@
 /** Campaigns on several cores: each worker is a process of its own, and takes the next seed when it is done with one. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
-import type { Outcome } from './campaign.ts';
+import type { Outcome, Setting } from './campaign.ts';
 
 const WORKER = join(import.meta.dirname, 'worker.ts');
 const MUTATE = join(import.meta.dirname, 'mutate.ts');
@@ -13,6 +13,7 @@ export interface Job {
   faults?: readonly string[];
   faultsEveryMs?: number;
   calm?: boolean;
+  setting?: Setting;
   /** On a violation a transcript is written. */
   transcript: boolean;
 }
