@@ -68,13 +68,13 @@ class Libp2pNet implements Net {
   readonly #nodeOfPeer = new Map<string, NodeId>();
   readonly #entries = new Map<NodeId, PeerEntry>();
   readonly #wires = new Map<Connection, TcpWire>();
+  /** Of a node with several keys, the one that answered last. */
+  readonly #keyInUse = new Map<NodeId, string>();
+  #identity: Identity;
   /** By peer ID. */
   readonly #throttles = new Map<string, Throttle>();
   readonly #peerOf = new WeakMap<MessageStream, string>();
   readonly #serving = new Map<NodeId, TokenBucket>();
-  /** Of a node with several keys, the one that answered last. */
-  readonly #keyInUse = new Map<NodeId, string>();
-  #identity: Identity;
   #libp2p: Libp2p<Services> | null = null;
   #watch: NodeJS.Timeout | null = null;
   #answer: ((from: NodeId, request: CatchupRequest) => Promise<CatchupPage>) | null = null;
@@ -98,18 +98,6 @@ class Libp2pNet implements Net {
       dial: (node, signal, done) => void this.#dial(node, signal).finally(done),
     });
     this.#measure();
-  }
-
-  /** Kept over reconnects, and over changes of the list. */
-  #measure(): void {
-    const { bytesPerSecond } = this.#switchboard.tuning;
-    const { now } = this.#options;
-    for (const [peer, node] of this.#nodeOfPeer) {
-      if (!this.#throttles.has(peer)) this.#throttles.set(peer, new Throttle(bytesPerSecond, now));
-      if (!this.#serving.has(node)) this.#serving.set(node, new TokenBucket(bytesPerSecond, now));
-    }
-    for (const peer of [...this.#throttles.keys()]) if (!this.#nodeOfPeer.has(peer)) this.#throttles.delete(peer);
-    for (const node of [...this.#serving.keys()]) if (!this.#entries.has(node)) this.#serving.delete(node);
   }
 
   async prepare(): Promise<void> {
@@ -283,6 +271,18 @@ class Libp2pNet implements Net {
       if (entry.id === this.#options.self) continue;
       for (const peerId of peerIdsOf(entry)) this.#nodeOfPeer.set(peerId, entry.id);
     }
+  }
+
+  /** Kept over reconnects: a peer does not get a fresh allowance by dialling again. */
+  #measure(): void {
+    const { now } = this.#options;
+    const { bytesPerSecond } = this.#switchboard.tuning;
+    for (const [peer, node] of this.#nodeOfPeer) {
+      if (!this.#throttles.has(peer)) this.#throttles.set(peer, new Throttle(bytesPerSecond, now));
+      if (!this.#serving.has(node)) this.#serving.set(node, new TokenBucket(bytesPerSecond, now));
+    }
+    for (const peer of this.#throttles.keys()) if (!this.#nodeOfPeer.has(peer)) this.#throttles.delete(peer);
+    for (const node of this.#serving.keys()) if (!this.#entries.has(node)) this.#serving.delete(node);
   }
 
   setPeers(nodes: readonly PeerEntry[]): void {

@@ -102,15 +102,17 @@ export class Switchboard {
     for (const { id } of this.#peers) {
       // Kept over reconnects: a peer does not get a fresh allowance by dialling again.
       if (this.#frameRates.has(id)) continue;
-      const { framesPerSecond, eventsPerSecond, eventsBurst } = this.tuning;
-      this.#frameRates.set(id, new TokenBucket(framesPerSecond, this.#net.now));
+      this.#frameRates.set(id, new TokenBucket(this.tuning.framesPerSecond, this.#net.now));
+      const { eventsPerSecond, eventsBurst } = this.tuning;
       this.#eventRates.set(id, new TokenBucket(eventsPerSecond, this.#net.now, eventsBurst));
       this.#gossipRates.set(id, new TokenBucket(eventsPerSecond, this.#net.now, eventsBurst));
     }
     for (const id of [...this.#frameRates.keys()]) {
       if (this.#peers.some((peer) => peer.id === id)) continue;
       this.reset(id);
-      for (const rates of [this.#frameRates, this.#eventRates, this.#gossipRates]) rates.delete(id);
+      this.#frameRates.delete(id);
+      this.#eventRates.delete(id);
+      this.#gossipRates.delete(id);
     }
     this.#dialer.setPeers(this.#peers.filter(({ address }) => address !== '').map(({ id }) => id));
   }

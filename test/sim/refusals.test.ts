@@ -248,17 +248,26 @@ test('an event that comes again is not journaled again; one of an older boot doe
   assert.match(scene.refusals()[0] ?? '', /stale-boot/);
 });
 
-/** In term 5. */
-async function node2Leads(scene: Scene): Promise<void> {
-  const certificate = [await scene.vote(2, 2, 5), await scene.vote(3, 2, 5)];
-  const times = { sentAtMs: 0, echoAckSentAtMs: null, holderMs: 2000, voterMs: 3000 };
-  const message = { kind: 'renew', term: 5, grant: false, certificate, ...times } as const;
-  await scene.tell({ type: 'frame', from: 2, frame: { room: 'lease', message } });
-}
-
 test('a commit of an older term than the one that is followed is refused', async () => {
   const scene = await Scene.start();
-  await node2Leads(scene);
+  const certificate = [await scene.vote(2, 2, 5), await scene.vote(3, 2, 5)];
+  await scene.tell({
+    type: 'frame',
+    from: 2,
+    frame: {
+      room: 'lease',
+      message: {
+        kind: 'renew',
+        term: 5,
+        sentAtMs: 0,
+        echoAckSentAtMs: null,
+        grant: false,
+        certificate,
+        holderMs: 2000,
+        voterMs: 3000,
+      },
+    },
+  });
   const votes = [await scene.vote(2, 3, 3), await scene.vote(3, 3, 3)];
   await scene.gossip(3, await scene.commit(3, committed, votes));
   assert.equal(scene.known, undefined);
@@ -324,7 +333,11 @@ test('a member cannot fill the others’ journals, nor use up what another may t
 
 test('the master of the day is not held back: commits of many arrays come at once', async () => {
   const scene = await Scene.start();
-  await node2Leads(scene);
+  const certificate = [await scene.vote(2, 2, 5), await scene.vote(3, 2, 5)];
+  const times = { holderMs: 2000, voterMs: 3000 };
+  const renewal = { term: 5, sentAtMs: 0, echoAckSentAtMs: null, grant: false, certificate };
+  const message = { kind: 'renew', ...renewal, ...times } as const;
+  await scene.tell({ type: 'frame', from: 2, frame: { room: 'lease', message } });
   for (let times = 0; times < 30; times += 1) await scene.gossip(2, await scene.event(2, longNotice('m')));
   assert.equal(kept(scene, 2), 30);
 });
