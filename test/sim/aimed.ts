@@ -157,16 +157,14 @@ const stories: Fault[] = [
       if (asker === undefined || deaf === undefined || disk === undefined) return null;
       const delayMs = chance.between(60, 500);
       // Of a write that waits for its bits the legs are chosen already.
-      const slow = cluster.storage
-        .names()
-        .map((each) =>
-          cluster.storage.fault({
-            node: null,
-            disk: each,
-            kind: 'slow',
-            delayMs: each === disk ? delayMs : delayMs / 2,
-          }),
-        );
+      const slow = cluster.storage.names().map((each) =>
+        cluster.storage.fault({
+          node: null,
+          disk: each,
+          kind: 'slow',
+          delayMs: each === disk ? delayMs : delayMs / 2,
+        }),
+      );
       const cut: [NodeId, NodeId][] = [];
       const cancel = chance.at('fails a member', (master) => {
         if (master === deaf) return;
