@@ -71,6 +71,15 @@ quick: install ## unit tests and transcripts alone: seconds, no root
 sanitizers: ## the native code under the address, undefined-behaviour and thread sanitizers (minutes)
 	native-addon/test.sh
 
+.PHONY: fuzz
+fuzz: install ## what reads bytes of others, native and not, with inputs that nobody wrote, for so long each: SECONDS= (60)
+	native-addon/fuzz.sh $(or $(SECONDS),60)
+	MDMESH_FUZZ_SECONDS=$(or $(SECONDS),60) $(NODE) --test --test-concurrency=2 --test-reporter=spec test/unit/*_fuzz.test.ts
+
+.PHONY: audit-deps
+audit-deps: ## what is known against the packages that the program is made of, by the registry's own list; says so when it cannot be had
+	@scripts/audit_deps.sh
+
 .PHONY: model
 model: install ## the protocol's models, every scope, by spin (minutes); writes the tables of docs/model.md
 	$(NODE) test/model/all.ts

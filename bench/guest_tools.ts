@@ -8,6 +8,8 @@ import type { Clocks } from './clocks.ts';
 let started = 0;
 
 export interface Running {
+  /** What it has said so far. */
+  output(): string;
   /** Its whole output, once it has ended by itself. */
   ended(): Promise<string>;
   /** Ends it by SIGTERM; its whole output. */
@@ -38,6 +40,7 @@ export async function startOn(cluster: Cluster, node: number, argv: readonly str
     return output();
   };
   return {
+    output,
     ended,
     end: async () => {
       await process.signal('SIGTERM').catch(() => undefined);

@@ -13,7 +13,7 @@ import { mdMemberOn } from '../test/lab/md_members.ts';
 import { makeMirror, unmakeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
-import { jsonLines, mdio, pause, startOn } from './guest_tools.ts';
+import { jsonLines, mdio, startOn } from './guest_tools.ts';
 import type { Answer, Command } from './outlets_server.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 12);
@@ -115,7 +115,6 @@ async function ordered(server: ChildProcess, command: Command): Promise<{ append
 
 // --- in the laboratory ------------------------------------------------------------------------------------------------
 
-/** The subscriber is curl; what it traces has the time of the guest's clock. */
 export async function eventToSubscriber(): Promise<Measured[]> {
   await using cluster = await Cluster.start({ name: 'bench-outlets', diskMib: [64, 64] });
   const clocks = await Clocks.of(cluster.lab);
@@ -125,39 +124,24 @@ export async function eventToSubscriber(): Promise<Measured[]> {
     const failing = cluster.nodes[count % cluster.nodes.length] ?? 1;
     const listening = cluster.nodes[(count + 1) % cluster.nodes.length] ?? 2;
     const { journal } = await cluster.status(listening);
-    const url = `http://mdmesh/v1/events?follow=true&type=Fail&after=${journal.head}`;
-    const words = [
-      '-sN',
-      '--trace-ascii',
-      '-',
-      '--trace-time',
-      '-o',
-      '/dev/null',
-      '--unix-socket',
-      '/run/mdmesh/mdmesh.sock',
-    ];
-    const subscriber = await startOn(cluster, listening, ['/usr/bin/curl', ...words, url]);
-    await pause(500);
+    const path = `/v1/events?follow=true&type=Fail&after=${journal.head}`;
+    const script = join(import.meta.dirname, 'guest_subscriber.ts');
+    const words = [process.execPath, '--no-warnings', script, '/run/mdmesh/mdmesh.sock', path];
+    const subscriber = await startOn(cluster, listening, words);
+    await cluster.until('the subscription', 30_000, async () => subscriber.output().includes('"status":200'));
     const { name } = await mdMemberOn(cluster.lab.guest(failing), 'md0', count % 2 === 0 ? 'ubda' : 'ubdb');
     const fail = await mdio(cluster, failing, ['fail', '--device', '/dev/md0', '--member', `/dev/${name}`]);
     const [line] = jsonLines<{ wallMs: number }>(await fail.ended());
     if (line === undefined) throw new Error(`mdio fail on node ${failing} said nothing`);
-    await pause(500);
-    const heardMs = receivedAtMs(await subscriber.end(), line.wallMs);
-    samples.push(clocks.hostMs(listening, heardMs) - clocks.hostMs(failing, line.wallMs));
+    const heard = await cluster.until('the line', 30_000, async () =>
+      jsonLines<{ wallMs?: number }>(subscriber.output()).find(({ wallMs }) => wallMs !== undefined),
+    );
+    await subscriber.end();
+    samples.push(clocks.hostMs(listening, heard.wallMs ?? Number.NaN) - clocks.hostMs(failing, line.wallMs));
     process.stderr.write(
       `round ${count + 1}, node ${failing} to node ${listening}: ${samples.at(-1)?.toFixed(1)} ms\n`,
     );
     await unmakeMirror(cluster);
   }
   return [{ name: 'event_to_subscriber_ms', unit: 'ms', samples, goal: { atMost: 20 } }];
-}
-
-/** curl traces times of the day only, UTC: of the same day as `nearMs`. */
-function receivedAtMs(trace: string, nearMs: number): number {
-  const [, time] = /^(\d\d:\d\d:\d\d\.\d+) <= Recv data/m.exec(trace) ?? [];
-  if (time === undefined) throw new Error(`the subscriber heard nothing: ${trace.slice(-400)}`);
-  return (
-    Date.parse(`${new Date(nearMs).toISOString().slice(0, 10)}T${time.slice(0, 12)}Z`) + Number(time.slice(12)) / 1000
-  );
 }

@@ -16,4 +16,4 @@ echo '#include <sodium.h>' | "${CXX:-g++}" -E -x c++ - > /dev/null 2>&1 ||
 PATH=$runtime/bin:$PATH
 export PATH
 node "$modules/node-gyp/bin/node-gyp.js" --directory "$addon" --nodedir "$(cd "$runtime" && pwd)" --silent configure
-node "$modules/node-gyp/bin/node-gyp.js" --directory "$addon" --nodedir "$(cd "$runtime" && pwd)" --loglevel=warn build
+node "$modules/node-gyp/bin/node-gyp.js" --directory "$addon" --nodedir "$(cd "$runtime" && pwd)" --loglevel=warn --jobs max build

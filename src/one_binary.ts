@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compileFunction } from 'node:vm';
-import { Worker } from 'node:worker_threads';
+import { type ResourceLimits, Worker } from 'node:worker_threads';
 import { brotliDecompressSync } from 'node:zlib';
 import { DEFAULT_STATE_DIR } from './config/defaults.ts';
 
@@ -37,14 +37,18 @@ export function ownCommand(): string[] {
 /**
  * A thread of the program. Bundled, all is one file, which finds out by itself that it is a thread; from the source each has its own.
  * @param source below src
+ * @param resourceLimits what an agent is started with spares memory; a thread that works through millions of objects may have more
  */
-export function startThread(source: string, workerData: unknown): Worker {
+export function startThread(source: string, workerData: unknown, resourceLimits: ResourceLimits = {}): Worker {
   if (isOneBinary()) {
     const packed = new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(BUNDLE_ASSET));
-    return new Worker(brotliDecompressSync(packed).toString(), { workerData, eval: true });
+    return new Worker(brotliDecompressSync(packed).toString(), { workerData, resourceLimits, eval: true });
   }
   const { filename, url } = import.meta;
-  return new Worker(filename.endsWith('.ts') ? new URL(`./${source}`, url) : new URL(url), { workerData });
+  return new Worker(filename.endsWith('.ts') ? new URL(`./${source}`, url) : new URL(url), {
+    workerData,
+    resourceLimits,
+  });
 }
 
 /** The screen of `mdmesh top`: its libraries are a fifth of all code, and no agent is to read them. From the source it is like any other. */

@@ -48,6 +48,7 @@ import {
   statuses,
   view,
 } from '../members/index.ts';
+import { TokenBucket } from '../net/token_bucket.ts';
 import type { AgentFace, ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
 import {
   type AcceptanceState,
@@ -105,6 +106,16 @@ const GOSSIP_AFTER_FRAMES_MS = 50;
 const TELL_ALL_NODES_MAX = 16;
 /** Envelopes come by frame and by gossip: this many are remembered as verified. */
 const OPENED_KEPT = 64;
+/** Refusals are told of at once, then after a pause that doubles, until there was none for a while. */
+const REFUSAL_FIRST_MS = 1000;
+const REFUSAL_MOST_MS = 600_000;
+const REFUSAL_QUIET_MS = 60_000;
+/** What a node that is not the master may add to the others' journals: far more than one that is well ever says. */
+const TOLD_BYTES_PER_SECOND = 32 * 1024;
+const TOLD_BYTES_BURST = 1024 * 1024;
+/** Of what a node that was away asks for, after a first great deal: a journal is as long as whoever answers says it is. */
+const CATCHUP_BYTES_PER_SECOND = 256 * 1024;
+const CATCHUP_BYTES_BURST = 64 * 1024 * 1024;
 
 export interface SealedEvent {
   event: Event;
@@ -1499,6 +1510,11 @@ export class Agent implements AgentFace {
   ): Promise<void> {
     const event = await this.#open(bytes);
     const { verdict, state } = accept(this.#acceptance, event, via === 'catchup' ? 'catchup' : 'gossip');
+    // What is new alone counts: else a third node could use up another's measure by saying again what that one said.
+    if (isAccepted(verdict) && via !== 'catchup' && !this.#mayTell(event, bytes.byteLength)) {
+      this.#refused('flood: more events than a node may tell', event.origin, null);
+      return;
+    }
     this.#acceptance = state;
     if (verdict === 'duplicate') {
       this.#counters.duplicates = (this.#counters.duplicates ?? 0) + 1;
@@ -1519,6 +1535,21 @@ export class Agent implements AgentFace {
       this.parts.journal.append(event, Buffer.from(bytes).toString('base64'));
       if (verdict === 'gap' && via === 'gossip') this.#catchUpWith(event.origin);
     }
+  }
+
+  readonly #toldBy = new Map<NodeId, TokenBucket>();
+  readonly #broughtBy = new Map<NodeId, TokenBucket>();
+
+  /** Commits of many arrays are the master's to tell; whoever else has so much to say fills the others' disks. */
+  #mayTell({ origin }: Event, sizeBytes: number): boolean {
+    if (origin === this.self || origin === leaseSummary(this.#lease).master) return true;
+    return this.#bucketOf(this.#toldBy, origin, TOLD_BYTES_PER_SECOND, TOLD_BYTES_BURST).take(sizeBytes);
+  }
+
+  #bucketOf(of: Map<NodeId, TokenBucket>, node: NodeId, bytesPerSecond: number, burstBytes: number): TokenBucket {
+    const bucket = of.get(node) ?? new TokenBucket(bytesPerSecond, () => this.now(), burstBytes);
+    of.set(node, bucket);
+    return bucket;
   }
 
   #expect(observation: Observation): void {
@@ -1655,11 +1686,16 @@ export class Agent implements AgentFace {
 
   #refused(reason: string, from: NodeId | null, peer: string | null): void {
     this.#counters.refused = (this.#counters.refused ?? 0) + 1;
-    this.parts.log.warn({ from, peer }, `refused: ${reason}`);
-    // One line a second in the journal at most: a flood must not fill the disk.
+    // A flood must fill neither log nor journal: while it goes on, it is told of ever more rarely. Nor hide another node's.
     const now = this.now();
-    if (now - this.#refusalToldAtMs < 1000) return;
-    this.#refusalToldAtMs = now;
+    const told = this.#refusalsTold.get(from) ?? { lastMs: Number.NEGATIVE_INFINITY, nextAtMs: now, pauseMs: 0 };
+    this.#refusalsTold.set(from, told);
+    const isNew = now - told.lastMs > REFUSAL_QUIET_MS;
+    told.lastMs = now;
+    if (!isNew && now < told.nextAtMs) return;
+    told.pauseMs = isNew ? REFUSAL_FIRST_MS : Math.min(2 * told.pauseMs, REFUSAL_MOST_MS);
+    told.nextAtMs = now + told.pauseMs;
+    this.parts.log.warn({ from, peer, total: this.#counters.refused }, `refused: ${reason}`);
     this.sealEvent({
       type: 'notice',
       name: 'MessageRefused',
@@ -1668,7 +1704,7 @@ export class Agent implements AgentFace {
       detail: { reason: reason.slice(0, 300), peer, total: this.#counters.refused ?? 0 },
     }).catch(() => undefined);
   }
-  #refusalToldAtMs = Number.NEGATIVE_INFINITY;
+  readonly #refusalsTold = new Map<NodeId | null, { lastMs: number; nextAtMs: number; pauseMs: number }>();
 
   #duplicateId(boots: readonly string[]): void {
     const { log, boot } = this.parts;
@@ -1695,6 +1731,10 @@ export class Agent implements AgentFace {
         this.#counters.catchups = (this.#counters.catchups ?? 0) + 1;
         for (const sealed of page.events) this.#receiveSealed(Buffer.from(sealed, 'base64'), 'catchup');
         await this.#inbox;
+        const waitMs = this.#bucketOf(this.#broughtBy, node, CATCHUP_BYTES_PER_SECOND, CATCHUP_BYTES_BURST).spend(
+          page.events.reduce((sum, { length }) => sum + length, 0),
+        );
+        if (waitMs > 0) await new Promise<void>((resolve) => this.parts.timers.after(waitMs, resolve));
         // A page that brings nothing new would come again for ever: a hole that no journal can fill any more.
         if (!page.more || this.#stopped || this.parts.journal.head() === before) return;
       }

@@ -5,6 +5,9 @@ import { fastVerifies } from './ed25519.ts';
 import type { AuditedCluster } from './index.ts';
 import type { Answer } from './worker.ts';
 
+/** What a piece leaves behind is thrown away at once, not kept for being old. */
+const YOUNG_MIB = 48;
+
 export interface LineChecker {
   /**
    * @param bytes whole lines; not to be used any more afterwards
@@ -28,8 +31,9 @@ export function checkInThreads(cluster: AuditedCluster, count: number): LineChec
     for (const { reject } of waiting.values()) reject(error);
     waiting.clear();
   };
+  const setting = { ...cluster, peerIds: new Map(cluster.peerIds) };
   const workers = Array.from({ length: count }, () => {
-    const worker = startThread('audit/worker.ts', { ...cluster, peerIds: new Map(cluster.peerIds) });
+    const worker = startThread('audit/worker.ts', setting, { maxYoungGenerationSizeMb: YOUNG_MIB });
     worker.on('message', ({ id, lines }: Answer) => {
       waiting.get(id)?.resolve(JSON.parse(lines));
       waiting.delete(id);

@@ -7,7 +7,7 @@ import { createContext, type GlobalOptions } from './context.ts';
 import { codeOf, Failure, textOf } from './failure.ts';
 import { WordError } from './mdadm_words.ts';
 import { buildProgram } from './program.ts';
-import { processTerminal, type Terminal } from './terminal.ts';
+import { harmless, processTerminal, type Terminal } from './terminal.ts';
 
 export { Failure } from './failure.ts';
 export { processTerminal, type Terminal } from './terminal.ts';
@@ -20,9 +20,10 @@ export { processTerminal, type Terminal } from './terminal.ts';
  */
 export async function main(
   argv: readonly string[],
-  terminal: Terminal = processTerminal(),
+  given: Terminal = processTerminal(),
   calledAs = 'mdmesh',
 ): Promise<number> {
+  const terminal = harmless(given);
   let exitCode = 0;
   try {
     const typed = mdadmWords(argv, calledAs);

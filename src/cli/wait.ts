@@ -9,6 +9,7 @@ import type { Context } from './context.ts';
 import { type Copy, copyIsDue, copyLine, copyNotes, copyOf } from './copy_progress.ts';
 import { Failure } from './failure.ts';
 import type { Spoken } from './requests.ts';
+import { eraseLine } from './terminal.ts';
 
 export interface WaitTimes {
   /** @default 500 */
@@ -24,7 +25,6 @@ export interface WaitOptions extends Spoken, WaitTimes {
   quiet?: boolean;
 }
 
-const eraseLine = '\r\u001b[K';
 /** Where no terminal is, a line at each of these steps: those of mdadm's RebuildNN events. */
 const plainStepPerMille = 200;
 

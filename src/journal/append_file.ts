@@ -3,13 +3,13 @@
  * stored; one batch is in flight while the next one gathers, for a moment at least. When the disk is full or broken, lines
  * wait (up to a bound) and are tried again: the caller never blocks and never crashes, but learns of it from `durable`.
  */
-import { open } from 'node:fs/promises';
+import { constants, open, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** The few calls that are made of a file: in tests one that fails on purpose. */
 export interface AppendableFile {
+  /** Once it resolves, the bytes are on the disk, as after an fsync. */
   write(bytes: Uint8Array, offsetBytes: number): Promise<void>;
-  sync(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -17,7 +17,6 @@ export interface AppendFileOptions {
   path: string;
   /** Bytes that are there and good. */
   sizeBytes: number;
-  fsync: boolean;
   /**
    * Events come in bursts, and writers of a whole cluster may wait for what a burst is about: its one fsync comes so long after
    * its first line. Who needs a line on disk now asks `durable`.
@@ -170,7 +169,6 @@ export class AppendFile {
     this.#file ??= await this.#options.openFile(this.#options.path);
     // What a failed attempt left behind begins with the same bytes at the same place: it is written over.
     await this.#file.write(Buffer.concat(batch.map(({ bytes }) => bytes)), this.#sizeBytes);
-    if (this.#options.fsync) await this.#file.sync();
   }
 
   async #fail(cause: Error): Promise<void> {
@@ -191,21 +189,40 @@ export class AppendFile {
   }
 }
 
-/** The real thing. A new file's name is made durable too: fsync of a file alone does not keep its directory entry. */
-export async function openAppendable(path: string): Promise<AppendableFile> {
-  const handle = await open(path, 'r+').catch(async (error: unknown) => {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
-    return await open(path, 'wx+', 0o600);
-  });
+/** Of a large file system; of a small one a fiftieth. */
+const KEPT_FREE_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Votes are stored beside the journal, and a node that cannot store one cannot follow a master: however much others have to tell, the
+ * journal does not take the last of the space.
+ * @throws Error when it would
+ */
+export function demandRoom(
+  { bavail, blocks, bsize }: { bavail: number; blocks: number; bsize: number },
+  sizeBytes: number,
+): void {
+  const keptBytes = Math.min(KEPT_FREE_BYTES, (blocks * bsize) / 50);
+  if (bavail * bsize - sizeBytes >= keptBytes) return;
+  const [left, kept] = [bavail * bsize, keptBytes].map((bytes) => (bytes / 1024 / 1024).toFixed(1));
+  throw new Error(`${left} MiB are left on its file system, and ${kept} of them are for votes`);
+}
+
+/**
+ * The real thing. O_DSYNC: writing and fsyncing are one call, and one turn of a thread instead of two. A new file's name is made
+ * durable too: fsync of a file alone does not keep its directory entry. @param fsync false: a write counts before it is on disk
+ */
+export async function openAppendable(path: string, fsync = true): Promise<AppendableFile> {
+  const { O_RDWR, O_CREAT, O_DSYNC } = constants;
+  const handle = await open(path, O_RDWR | O_CREAT | (fsync ? O_DSYNC : 0), 0o600);
   await syncDirectory(dirname(path));
   return {
     write: async (bytes, offsetBytes) => {
+      demandRoom(await statfs(dirname(path)), bytes.byteLength);
       let written = 0;
       while (written < bytes.byteLength) {
         written += (await handle.write(bytes, written, bytes.byteLength - written, offsetBytes + written)).bytesWritten;
       }
     },
-    sync: () => handle.datasync(),
     close: () => handle.close(),
   };
 }

@@ -208,11 +208,10 @@ function fileJournal(
     new AppendFile({
       path,
       sizeBytes: reader.endBytes(),
-      fsync: options.fsync ?? true,
       gatherMs: options.gatherMs ?? 50,
       retryMs: options.retryMs ?? 1000,
       pendingBytesMax: options.pendingBytesMax ?? 64 * 1024 * 1024,
-      openFile: options.openFile ?? openAppendable,
+      openFile: options.openFile ?? ((file) => openAppendable(file, options.fsync)),
       onStored: (cursor, offsetBytes, lengthBytes) => {
         if (cursor === null) return reader.noteHead(lengthBytes);
         reader.note(cursor, offsetBytes, lengthBytes);

@@ -139,8 +139,8 @@ function numberOrNull(text: string | null): number | null {
 
 /** `+1024` or `none`; bytes. */
 function parseBitmap(location: string | null, chunkBytes: string | null): SysfsArray['bitmap'] {
-  if (location === null || location === 'none') return null;
-  return { sector: Number(location), chunkSectors: Number(chunkBytes ?? 0) / 512 };
+  if (location === null || !/^[+-]?\d+$/.test(location)) return null;
+  return { sector: Number(location), chunkSectors: (numberOrNull(chunkBytes) ?? 0) / 512 };
 }
 
 /** `12 / 345`; `none` when idle, `delayed` while another array's copy goes first. */

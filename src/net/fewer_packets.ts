@@ -5,18 +5,27 @@
  * yamux specification has it.
  */
 
-import type { MessageStream, Stream } from '@libp2p/interface';
+import type { MessageStream, PeerId, Stream } from '@libp2p/interface';
 import { noise } from '@libp2p/noise';
 
-export function noiseInOnePiece(): (
-  components: Parameters<ReturnType<typeof noise>>[0],
-) => ReturnType<ReturnType<typeof noise>> {
+/** @param secured called with each connection, before and under encryption, once its peer has proved who it is */
+export function noiseInOnePiece(
+  secured: (peer: PeerId, raw: MessageStream, encrypted: MessageStream) => void,
+): (components: Parameters<ReturnType<typeof noise>>[0]) => ReturnType<ReturnType<typeof noise>> {
   const make = noise();
   return (components) => {
     const encrypter = make(components);
     const { secureInbound, secureOutbound } = encrypter;
-    encrypter.secureInbound = (connection, options) => secureInbound.call(encrypter, inOnePiece(connection), options);
-    encrypter.secureOutbound = (connection, options) => secureOutbound.call(encrypter, inOnePiece(connection), options);
+    encrypter.secureInbound = async (connection, options) => {
+      const made = await secureInbound.call(encrypter, inOnePiece(connection), options);
+      secured(made.remotePeer, connection, made.connection);
+      return made;
+    };
+    encrypter.secureOutbound = async (connection, options) => {
+      const made = await secureOutbound.call(encrypter, inOnePiece(connection), options);
+      secured(made.remotePeer, connection, made.connection);
+      return made;
+    };
     return encrypter;
   };
 }

@@ -13,7 +13,7 @@ import type { TokenBucket } from './token_bucket.ts';
 export type Intake =
   | { type: 'hello'; hello: Hello }
   | { type: 'frame'; frame: Frame }
-  | { type: 'refused'; reason: string; cut: boolean };
+  | { type: 'refused'; reason: string; cut: boolean; tooMany?: true };
 
 export class FrameIntake {
   readonly #from: NodeId;
@@ -29,7 +29,9 @@ export class FrameIntake {
 
   take(bytes: Uint8Array): Intake {
     if (bytes.byteLength > frameBytesMax) return cut(oversizedReason(bytes.byteLength));
-    if (!this.#rate.take()) return { type: 'refused', reason: 'more frames a second than allowed', cut: false };
+    if (!this.#rate.take()) {
+      return { type: 'refused', reason: 'more frames a second than allowed', cut: false, tooMany: true };
+    }
     const frame = parse(bytes);
     if (!this.#greeted) {
       if (typeof frame === 'string' || frame.room !== 'hello') return cut('its first frame is not a Hello');

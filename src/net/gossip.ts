@@ -69,8 +69,10 @@ export function gossipOptions(topic: string, nodes: number): Partial<GossipsubOp
 
 export interface GossipPort {
   topic: string;
-  /** A message as it came; the envelope is not verified. False: refused, do not pass it on. */
-  received(peer: string, sealed: Uint8Array): boolean;
+  /** False: too much of it; it is neither taken nor passed on. */
+  admits(peer: string): boolean;
+  /** A message as it came; the envelope is not verified. */
+  received(peer: string, sealed: Uint8Array): void;
   /** For people: gossip that is too long. */
   refused(peer: string, reason: string): void;
 }
@@ -78,6 +80,7 @@ export interface GossipPort {
 export function listenToGossip(gossip: GossipSub, port: GossipPort): void {
   gossip.topicValidators.set(port.topic, (peer, message) => {
     const bytes = message.data.byteLength;
+    if (!port.admits(peer.toString())) return TopicValidatorResult.Ignore;
     if (bytes <= envelopeBytesMax) return TopicValidatorResult.Accept;
     port.refused(peer.toString(), `gossip of ${bytes} bytes, at most ${envelopeBytesMax} allowed`);
     return TopicValidatorResult.Ignore;

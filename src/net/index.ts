@@ -1,7 +1,7 @@
 /**
  * net: the libp2p shell. It knows the static list and the pinned peer IDs; it keeps exactly one connection and one frame
- * stream a direction with each peer, redials, refuses strangers, gossips sealed events and serves catch-up. It decides
- * nothing: verified frames and events go in to the agent, frames and events come out of it.
+ * stream a direction with each peer, redials, refuses strangers, bounds what each peer may cost, gossips sealed events and serves
+ * catch-up. It decides nothing: verified frames and events go in to the agent, frames and events come out of it.
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';

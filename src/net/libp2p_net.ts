@@ -4,7 +4,7 @@
  */
 import { type GossipSub, gossipsub } from '@chainsafe/libp2p-gossipsub';
 import { identify } from '@libp2p/identify';
-import type { Connection, Stream } from '@libp2p/interface';
+import type { Connection, MessageStream, Stream, StreamMuxerFactory } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
@@ -46,6 +46,8 @@ import {
   type Schedule,
 } from './options.ts';
 import { Switchboard, type Wire } from './switchboard.ts';
+import { Throttle } from './throttle.ts';
+import { TokenBucket } from './token_bucket.ts';
 
 type Services = { gossip: GossipSub; identify: unknown };
 
@@ -63,6 +65,10 @@ class Libp2pNet implements Net {
   readonly #nodeOfPeer = new Map<string, NodeId>();
   readonly #entries = new Map<NodeId, PeerEntry>();
   readonly #wires = new Map<Connection, TcpWire>();
+  /** By peer ID. */
+  readonly #throttles = new Map<string, Throttle>();
+  readonly #peerOf = new WeakMap<MessageStream, string>();
+  readonly #serving = new Map<NodeId, TokenBucket>();
   #libp2p: Libp2p<Services> | null = null;
   #watch: NodeJS.Timeout | null = null;
   #answer: ((from: NodeId, request: CatchupRequest) => Promise<CatchupPage>) | null = null;
@@ -87,6 +93,11 @@ class Libp2pNet implements Net {
       random: Math.random,
       dial: (node, signal, done) => void this.#dial(node, signal).finally(done),
     });
+    const { bytesPerSecond } = this.#switchboard.tuning;
+    for (const [peer, node] of this.#nodeOfPeer) {
+      this.#throttles.set(peer, new Throttle(bytesPerSecond, options.now));
+      this.#serving.set(node, new TokenBucket(bytesPerSecond, options.now));
+    }
   }
 
   async prepare(): Promise<void> {
@@ -100,14 +111,20 @@ class Libp2pNet implements Net {
       addresses: { listen: own === undefined ? [] : [addressOf(own).toString()] },
       // Who is silent is found by the members room. A timeout on each socket would be set anew with every packet.
       transports: [tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })],
-      connectionEncrypters: [noiseInOnePiece()],
-      streamMuxers: [yamux()],
+      connectionEncrypters: [
+        noiseInOnePiece((peer, raw, encrypted) => {
+          this.#throttles.get(peer.toString())?.watch(raw);
+          this.#peerOf.set(encrypted, peer.toString());
+        }),
+      ],
+      streamMuxers: [fewStreams(tuning.streamsPerSecond, (encrypted) => this.#tooManyStreams(encrypted))],
       connectionGater: this.#gater(),
       // Who is alive is decided by the probes of the members room.
       connectionMonitor: { enabled: false },
       connectionManager: {
-        // Defaults let five connections a second in from one host; after a power cut all come at once.
-        inboundConnectionThreshold: 500,
+        // Defaults let five connections a second in from one host, which two agents that start and race can come near. Each
+        // costs a handshake, whoever it is.
+        inboundConnectionThreshold: 50,
         maxIncomingPendingConnections: 200,
         maxParallelDials: 100,
         dialTimeout: tuning.dialTimeoutMs,
@@ -150,9 +167,13 @@ class Libp2pNet implements Net {
     }
     listenToGossip(libp2p.services.gossip, {
       topic: this.#topic,
+      admits: (peer) => {
+        const node = this.#nodeOfPeer.get(peer);
+        return node !== undefined && this.#switchboard.admitsGossip(node);
+      },
       received: (peer, sealed) => {
         const node = this.#nodeOfPeer.get(peer);
-        return node !== undefined && this.#switchboard.gossiped(node, sealed);
+        if (node !== undefined) this.#switchboard.gossiped(node, sealed);
       },
       refused: (peer, reason) => {
         const node = this.#nodeOfPeer.get(peer);
@@ -265,7 +286,9 @@ class Libp2pNet implements Net {
       return;
     }
     const opener = connection.direction === 'outbound' ? this.#options.self : node;
-    const wire = new TcpWire(connection, opener, this.#options.now(), this.#switchboard.tuning.sendBufferBytes);
+    const throttle = this.#throttles.get(connection.remotePeer.toString());
+    const { sendBufferBytes } = this.#switchboard.tuning;
+    const wire = new TcpWire(connection, opener, this.#options.now(), sendBufferBytes, () => throttle?.rest());
     this.#wires.set(connection, wire);
     if (!this.#switchboard.opened(node, wire)) return;
     const signal = AbortSignal.timeout(this.#switchboard.tuning.helloTimeoutMs);
@@ -279,6 +302,14 @@ class Libp2pNet implements Net {
       // Refused by the far side, or gone: the dialler goes on.
       (error: unknown) => wire.abort(`no frame stream: ${words(error)}`),
     );
+  }
+
+  #tooManyStreams(encrypted: MessageStream): void {
+    if (encrypted.status !== 'open') return;
+    const node = this.#nodeOfPeer.get(this.#peerOf.get(encrypted) ?? '');
+    if (node !== undefined)
+      this.#switchboard.refused(node, 'more streams a second than allowed; its connection is cut');
+    encrypted.abort(new Error('more streams a second than allowed'));
   }
 
   #closed(connection: Connection): void {
@@ -316,8 +347,12 @@ class Libp2pNet implements Net {
       await withStream(stream, signal, async () => {
         const request = decodeRequest(await readOne(stream, requestBytesMax));
         if (this.#answer === null) throw new Error('this node answers no catch-up yet');
-        const page = await Promise.race([this.#answer(node, request), rejectsWhen(signal)]);
-        if (!stream.send(lp.encode.single(encodePage(page)))) await stream.onDrain({ signal });
+        const page = encodePage(await Promise.race([this.#answer(node, request), rejectsWhen(signal)]));
+        // Reading the journal costs more than asking for it.
+        const waitMs = this.#serving.get(node)?.spend(pageCostBytes + page.byteLength) ?? 0;
+        if (waitMs > 0)
+          await Promise.race([new Promise((resolve) => setTimeout(resolve, waitMs)), rejectsWhen(signal)]);
+        if (!stream.send(lp.encode.single(page))) await stream.onDrain({ signal });
       });
     } catch (error) {
       if (node !== undefined) this.#switchboard.refused(node, `catch-up: ${words(error)}`);
@@ -358,15 +393,17 @@ class TcpWire implements Wire {
   readonly opener: NodeId;
   readonly openedAtMs: number;
   readonly #bufferBytesMax: number;
+  readonly rest: () => void;
   stream: Stream | null = null;
   /** Looks in a row at which gossip did not stand. */
   deafTimes = 0;
 
-  constructor(connection: Connection, opener: NodeId, openedAtMs: number, bufferBytesMax: number) {
+  constructor(connection: Connection, opener: NodeId, openedAtMs: number, bufferBytesMax: number, rest: () => void) {
     this.connection = connection;
     this.opener = opener;
     this.openedAtMs = openedAtMs;
     this.#bufferBytesMax = bufferBytesMax;
+    this.rest = rest;
   }
 
   send(bytes: Uint8Array): boolean {
@@ -389,6 +426,33 @@ class TcpWire implements Wire {
       // Closed already, then.
     }
   }
+}
+
+/** Open at once from one peer: frames, catch-up, gossip, identify, and some that are being closed. */
+const inboundStreamsOfAllMax = 32;
+/** What an answer that holds nothing counts as. */
+const pageCostBytes = 64 * 1024;
+
+/** A muxer that tells of a peer that opens streams faster than that: each is negotiated before anything is known of it. */
+function fewStreams(perSecond: number, tooMany: (encrypted: MessageStream) => void): () => StreamMuxerFactory {
+  const make = yamux({ maxInboundStreams: inboundStreamsOfAllMax });
+  return () => {
+    const factory = make();
+    const create = factory.createStreamMuxer.bind(factory);
+    factory.createStreamMuxer = (connection) => {
+      const muxer = create(connection);
+      // No listener of ours: the muxer keeps early streams until somebody listens, and would hand them to us alone.
+      const take: unknown = Reflect.get(muxer, 'onRemoteStream');
+      if (typeof take !== 'function') return muxer;
+      const rate = new TokenBucket(perSecond, () => performance.now());
+      Reflect.set(muxer, 'onRemoteStream', (stream: Stream) => {
+        if (!rate.take()) tooMany(connection);
+        Reflect.apply(take, muxer, [stream]);
+      });
+      return muxer;
+    };
+    return factory;
+  };
 }
 
 const realSchedule: Schedule = (delayMs, run) => {

@@ -513,7 +513,8 @@ class MemoryNet implements Net, Endpoint {
         this.#switchboard.received(node, end, packet.bytes);
         return;
       case 'gossip':
-        if (this.#firstSight(packet.bytes) && this.#switchboard.gossiped(node, packet.bytes)) {
+        if (this.#firstSight(packet.bytes) && this.#switchboard.admitsGossip(node)) {
+          this.#switchboard.gossiped(node, packet.bytes);
           this.#spread(packet.bytes, node);
         }
         return;

@@ -38,8 +38,15 @@ export interface NetTuning {
   steadyAfterMs: number;
   /** Frames that wait for a slow peer; beyond it `send` drops. */
   sendBufferBytes: number;
-  /** Frames (and gossip) a second from one peer, with a burst of as many. */
+  /** Frames a second from one peer, with a burst of as many. */
   framesPerSecond: number;
+  /** Sealed events a second from one peer, by gossip and, apart from that, in frames: each costs a signature's check. */
+  eventsPerSecond: number;
+  eventsBurst: number;
+  /** Whatever they carry, on all connections of one peer together, with a burst of a second's worth. */
+  bytesPerSecond: number;
+  /** A peer opens no more; its connection is cut. */
+  streamsPerSecond: number;
   catchupTimeoutMs: number;
   /** `refused` events a second about one peer. */
   refusalsPerSecond: number;
@@ -54,6 +61,10 @@ export const defaultTuning: NetTuning = {
   steadyAfterMs: 1000,
   sendBufferBytes: 4 * 1024 * 1024,
   framesPerSecond: 2000,
+  eventsPerSecond: 300,
+  eventsBurst: 1000,
+  bytesPerSecond: 4 * 1024 * 1024,
+  streamsPerSecond: 100,
   catchupTimeoutMs: 5000,
   refusalsPerSecond: 10,
 };

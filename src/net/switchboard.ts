@@ -27,6 +27,8 @@ export interface Wire extends Opening {
   send(bytes: Uint8Array): boolean;
   /** At once; `closed` may be called from inside. Never throws. */
   abort(reason: string): void;
+  /** The peer sends more than it may: nothing is read from it for a moment. */
+  rest?(): void;
 }
 
 interface Link {
@@ -61,6 +63,7 @@ export class Switchboard {
   readonly #schedule: Schedule;
   readonly #links = new Map<NodeId, Link>();
   readonly #frameRates = new Map<NodeId, TokenBucket>();
+  readonly #eventRates = new Map<NodeId, TokenBucket>();
   readonly #gossipRates = new Map<NodeId, TokenBucket>();
   readonly #listeners: ((event: NetEvent) => void)[] = [];
   readonly #witness = new BootWitness();
@@ -77,7 +80,9 @@ export class Switchboard {
     for (const peer of peers) {
       // Kept over reconnects: a peer does not get a fresh allowance by dialling again.
       this.#frameRates.set(peer, new TokenBucket(this.tuning.framesPerSecond, options.net.now));
-      this.#gossipRates.set(peer, new TokenBucket(this.tuning.framesPerSecond, options.net.now));
+      const { eventsPerSecond, eventsBurst } = this.tuning;
+      this.#eventRates.set(peer, new TokenBucket(eventsPerSecond, options.net.now, eventsBurst));
+      this.#gossipRates.set(peer, new TokenBucket(eventsPerSecond, options.net.now, eventsBurst));
     }
     this.#dialer = new Dialer({
       self: options.net.self,
@@ -178,6 +183,7 @@ export class Switchboard {
       case 'refused':
         if (intake.cut) this.broken(node, wire, intake.reason);
         else this.refused(node, intake.reason);
+        if (intake.tooMany) wire.rest?.();
     }
   }
 
@@ -209,15 +215,17 @@ export class Switchboard {
     this.#tellRefused('strangers', null, peer, reason);
   }
 
-  /** @returns false when the envelope is refused: too much of it from this peer. */
-  gossiped(node: NodeId, sealed: Uint8Array): boolean {
-    if (this.#gossipRates.get(node)?.take() !== true) {
-      this.refused(node, 'more gossip a second than allowed');
-      return false;
-    }
+  /** Asked before a piece of gossip is looked at, or passed on. @returns false when it is refused: too much of it from this peer */
+  admitsGossip(node: NodeId): boolean {
+    if (this.#gossipRates.get(node)?.take() === true) return true;
+    this.refused(node, 'more gossip a second than allowed');
+    this.#links.get(node)?.wire.rest?.();
+    return false;
+  }
+
+  gossiped(node: NodeId, sealed: Uint8Array): void {
     this.counts.gossipIn += 1;
     this.#tell({ type: 'gossip', from: node, sealed });
-    return true;
   }
 
   // --- what the owner asks --------------------------------------------------------------------------------------------
@@ -263,7 +271,10 @@ export class Switchboard {
     if (frame.room !== 'duplicate-id') {
       // Sent after the peer's Hello, but our own stream to it may not stand yet: `connected` must come first.
       if (!link.connected) this.refused(node, 'a frame before the Hellos had passed both ways');
-      else this.#tell({ type: 'frame', from: node, frame });
+      else if (isSealed(frame) && this.#eventRates.get(node)?.take() !== true) {
+        this.refused(node, 'more sealed events a second than allowed');
+        link.wire.rest?.();
+      } else this.#tell({ type: 'frame', from: node, frame });
       return;
     }
     const { boots } = frame.message;
@@ -306,4 +317,10 @@ export class Switchboard {
       }
     }
   }
+}
+
+/** Whether somebody's signature has to be checked for it. */
+function isSealed({ room, message }: Frame): boolean {
+  if (room === 'arrays') return ['commit', 'event', 'submit'].includes(message.kind);
+  return room === 'lease' && ['vote-granted', 'released', 'renew'].includes(message.kind);
 }

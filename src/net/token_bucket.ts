@@ -1,24 +1,42 @@
-/** A rate limit that forgives bursts: holds up to a second's worth of tokens, refilled evenly. */
+/**
+ * A rate limit that forgives bursts, refilled evenly. The clock is read only when what is there does not suffice: it is asked for each
+ * packet, and a clock is a system call on some machines. So after a rest it may give two bursts at once.
+ */
 export class TokenBucket {
   readonly #perSecond: number;
   readonly #now: () => number;
+  readonly #burst: number;
   #tokens: number;
   #filledAtMs: number;
 
-  constructor(perSecond: number, now: () => number) {
+  /** @param burst what it holds; @default a second's worth */
+  constructor(perSecond: number, now: () => number, burst: number = perSecond) {
     this.#perSecond = perSecond;
     this.#now = now;
-    this.#tokens = perSecond;
+    this.#burst = burst;
+    this.#tokens = burst;
     this.#filledAtMs = now();
   }
 
-  take(): boolean {
+  /** False: there are not so many, and none is taken. */
+  take(tokens = 1): boolean {
+    if (this.#tokens < tokens) this.#refill();
+    if (this.#tokens < tokens) return false;
+    this.#tokens -= tokens;
+    return true;
+  }
+
+  /** For what has come already. @returns how long to wait until it is paid for, in ms; 0: it is */
+  spend(tokens: number): number {
+    this.#tokens -= tokens;
+    if (this.#tokens < 0) this.#refill();
+    return Math.max(0, (-this.#tokens * 1000) / this.#perSecond);
+  }
+
+  #refill(): void {
     const nowMs = this.#now();
     const refilled = ((nowMs - this.#filledAtMs) * this.#perSecond) / 1000;
-    this.#tokens = Math.min(this.#perSecond, this.#tokens + Math.max(0, refilled));
+    this.#tokens = Math.min(this.#burst, this.#tokens + Math.max(0, refilled));
     this.#filledAtMs = nowMs;
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
-    return true;
   }
 }

@@ -2,7 +2,7 @@
  * The HTTP API, `/v1`: on the agent's unix socket whole (who may open it may do everything: its mode is the access rule), and on a
  * TCP port, if the configuration has one, what changes nothing.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import Negotiator from 'negotiator';
 import type { z } from 'zod';
@@ -30,6 +30,7 @@ import type { EventFilter } from './event_filter.ts';
 import { EventStreams } from './event_streams.ts';
 import type { AgentFace } from './index.ts';
 import { journalState } from './journal_state.ts';
+import { patientServer } from './patience.ts';
 import { listenOnPort, listenOnSocket } from './socket.ts';
 import { streamStatus } from './status_stream.ts';
 
@@ -54,6 +55,8 @@ export interface ApiOptions {
   backlogMax?: number;
   /** How many may follow events or the status at once. @default 4096 */
   followersMax?: number;
+  /** A request must have arrived whole by then. @default 10 s */
+  requestWithinMs?: number;
 }
 
 const BODY_BYTES_MAX = 256 * 1024;
@@ -74,7 +77,7 @@ export async function serveApi(options: ApiOptions): Promise<{ port: number | nu
   const serve = async (access: Access | null, listen: (server: Server) => Promise<void>) => {
     const app = appFor({ ...options, streams, crowd, access });
     await app.ready();
-    const server = createServer(app.routing);
+    const server = patientServer(app.routing, options.followersMax ?? FOLLOWERS_MAX, options.requestWithinMs);
     await listen(server);
     opened.push({ server, app });
     return server;

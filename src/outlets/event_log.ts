@@ -39,6 +39,9 @@ export function logEvents({ journal, self, status, now, log }: EventLogOptions):
   });
 }
 
+/** Far more than our own words ever are; another node's may be as long as an event. */
+const TEXT_MOST = 1000;
+
 interface EventLogLine {
   level: 'debug' | 'info' | 'warn' | 'error';
   fields: Record<string, unknown>;
@@ -66,7 +69,7 @@ export function eventLogLines({ cursor, event }: JournalEntry, names: Names): Ev
     return {
       level: isRoutine ? 'debug' : LEVELS[severity],
       fields,
-      text: printable(`${name} ${subject} by node ${origin}${text === '' ? '' : `: ${text}`}`),
+      text: printable(`${name} ${subject} by node ${origin}${text === '' ? '' : `: ${text}`}`).slice(0, TEXT_MOST),
     };
   });
 }

@@ -351,6 +351,28 @@ export function netCompliance(ground: Ground): void {
     { framesPerSecond: 100, refusalsPerSecond: 10 },
   );
 
+  story(
+    'more sealed events than the limit are dropped and counted, in frames and by gossip; other frames pass',
+    2,
+    async (c) => {
+      await c.start(1);
+      const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
+      assert(rogue);
+      rogue.send(hello(2));
+      await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+      for (let at = 0; at < 60; at += 1)
+        rogue.send(encode({ room: 'arrays', message: { kind: 'event', event: 'AAAA' } }));
+      rogue.send(encode(frame(7)));
+      await ground.until(() => c.frames(1).length === 1, 'what needs no signature is taken');
+      const taken = c.events(1).filter((event) => event.type === 'frame' && event.frame.room === 'arrays').length;
+      assert(taken >= 20 && taken < 40, `${taken} of 60`);
+      assert.equal(c.net(1).counters().framesRefused, 60 - taken);
+      assert(rogue.isOpen());
+      await rogue.close();
+    },
+    { eventsPerSecond: 1, eventsBurst: 20 },
+  );
+
   story('gossip reaches all others, once each, and not its publisher', 3, async (c) => {
     await c.start(1, 2, 3);
     await c.meshed(1, 2, 3);

@@ -220,7 +220,9 @@ echo "ended $MDMESH_ID" >> ${WORK_DIR}/hooked-$node
     const from = await headOf(2);
     // Its socket takes some hundred of them; what is behind that leaves the journal's files meanwhile.
     const refused = `{"verb":"stop","array":"${'no-such-array-'.repeat(20)}"}`;
-    const flood = `for i in $(seq 40); do curl -s -o /dev/null --unix-socket ${SOCKET} -H 'content-type: application/json' -d '${refused}' http://mdmesh/v1/requests; done`;
+    // Eight at a time: each waits for the master's answer.
+    const one = `curl -s -o /dev/null --unix-socket ${SOCKET} -H 'content-type: application/json' -d '${refused}' http://mdmesh/v1/requests`;
+    const flood = `for i in $(seq 8); do for j in $(seq 8); do ${one} & done; wait; done`;
     const isGone = async (): Promise<boolean> => {
       const { rc, out } = await lab
         .guest(2)
@@ -253,7 +255,9 @@ echo "ended $MDMESH_ID" >> ${WORK_DIR}/hooked-$node
 
   await chapter('metrics of every node are well formed, by promtool', async () => {
     for (const node of cluster.nodes) {
-      const { out } = await lab.guest(node).sh(`curl -s --unix-socket ${SOCKET} http://mdmesh/metrics`);
+      const { out } = await lab
+        .guest(node)
+        .sh(`curl -s --unix-socket ${SOCKET} -H 'accept: text/plain' http://mdmesh/metrics`);
       assert.match(out, /^mdmesh_/m);
       const { status, stdout, stderr, error } = spawnSync('promtool', ['check', 'metrics'], {
         input: out,

@@ -1,12 +1,14 @@
 /** The rules of the net one by one, without a net. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { type MessageStream, type MessageStreamEvents, StreamMessageEvent, TypedEventEmitter } from '@libp2p/interface';
 import { BootWitness, proofHoldsMs } from '#src/net/boot_witness.ts';
 import { encodePage } from '#src/net/catchup.ts';
 import { Dialer } from '#src/net/dialer.ts';
 import { memoryHub, memoryNet, type NetEvent } from '#src/net/index.ts';
 import { newcomerStays, simultaneousMs } from '#src/net/one_connection.ts';
 import { defaultTuning } from '#src/net/options.ts';
+import { Throttle } from '#src/net/throttle.ts';
 import { TokenBucket } from '#src/net/token_bucket.ts';
 import { VirtualTime } from '../compliance/virtual_time.ts';
 
@@ -70,6 +72,59 @@ test('bucket: a burst of a second’s worth passes, then the rate', () => {
   assert.equal(taken(), 5);
   nowMs += 60_000;
   assert.equal(taken(), 10);
+});
+
+test('bucket: what has come already is paid for later', () => {
+  let nowMs = 0;
+  const bucket = new TokenBucket(1000, () => nowMs, 500);
+  assert.equal(bucket.spend(500), 0);
+  assert.equal(bucket.spend(250), 250);
+  assert.equal(bucket.take(), false);
+  nowMs += 250;
+  assert.equal(bucket.spend(0), 0);
+  nowMs += 60_000;
+  assert.equal(bucket.take(501), false, 'no more than the burst is ever there');
+  assert.equal(bucket.take(500), true);
+});
+
+class RawConnection extends TypedEventEmitter<MessageStreamEvents> {
+  status: MessageStream['status'] = 'open';
+  paused = 0;
+  resumed = 0;
+  pause(): void {
+    this.paused += 1;
+  }
+  resume(): void {
+    this.resumed += 1;
+  }
+  comes(bytes: number): void {
+    this.dispatchEvent(new StreamMessageEvent(new Uint8Array(bytes)));
+  }
+}
+
+test('throttle: a peer that sends more than it may is not read from until that is paid for, on a new connection neither', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let nowMs = 0;
+  const throttle = new Throttle(1000, () => nowMs);
+  const first = new RawConnection();
+  throttle.watch(first);
+  first.comes(1000);
+  assert.equal(first.paused, 0, 'a second’s worth passes');
+  first.comes(500);
+  first.comes(500);
+  assert.equal(first.paused, 1);
+  t.mock.timers.tick(500);
+  assert.equal(first.resumed, 1);
+  const second = new RawConnection();
+  throttle.watch(second);
+  second.comes(1);
+  assert.equal(second.paused, 1, 'its allowance outlives its connection');
+  nowMs += 10_000;
+  t.mock.timers.tick(10_000);
+  second.comes(900);
+  assert.equal(second.paused, 1);
+  throttle.rest();
+  assert.deepEqual([first.paused, second.paused], [2, 2], 'a peer that broke a rate rests on all of its connections');
 });
 
 test('dialer: at once, then backing off to two seconds; anew after a good connection; never while connected', async () => {

@@ -263,3 +263,56 @@ test('only the master that is followed can release a commit', async () => {
   });
   assert.equal(scene.agent?.status().arrays[0]?.released, null);
 });
+
+test('refusals are told at once, and ever more rarely while they go on; none hides those about another node', async () => {
+  const scene = await Scene.start();
+  const refuse = (from: NodeId) => scene.tell({ type: 'refused', from, peer: null, reason: `of node ${from}` });
+  const told = (from: NodeId) => scene.refusals().filter((reason) => reason === `of node ${from}`).length;
+  for (let second = 0; second < 600; second += 1) {
+    await refuse(2);
+    await scene.time.pass(1000);
+  }
+  assert.equal(scene.counter('refused'), 600);
+  assert.ok(told(2) > 5 && told(2) < 12, `${told(2)} of 600`);
+  await refuse(3);
+  assert.equal(told(3), 1);
+  const before = told(2);
+  await scene.time.pass(120_000);
+  await refuse(2);
+  assert.equal(told(2), before + 1, 'after a quiet while it is news again');
+});
+
+const longNotice = (text: string): EventBody => ({
+  type: 'notice',
+  name: 'NodeSuspect',
+  severity: 'warning',
+  subject: 'node/3',
+  detail: { text: text.repeat(150_000) },
+});
+const kept = (scene: Scene, origin: NodeId) =>
+  scene.journal.read(0, 1000).entries.filter(({ event }) => event.origin === origin).length;
+
+test('a member cannot fill the others’ journals, nor use up what another may tell', async () => {
+  const scene = await Scene.start();
+  const first = await scene.event(3, longNotice('c'));
+  for (let times = 0; times < 40; times += 1) await scene.gossip(2, first);
+  assert.equal(kept(scene, 3), 1);
+  for (let times = 0; times < 30; times += 1) await scene.gossip(2, await scene.event(2, longNotice('b')));
+  assert.ok(kept(scene, 2) < 10, `${kept(scene, 2)} of 30`);
+  assert.match(scene.refusals().join(), /flood: more events than a node may tell/);
+  await scene.gossip(3, await scene.event(3, longNotice('d')));
+  assert.equal(kept(scene, 3), 2, 'said again by another, it counted once');
+  const before = kept(scene, 2);
+  await scene.time.pass(20_000);
+  await scene.gossip(2, await scene.event(2, longNotice('e')));
+  assert.equal(kept(scene, 2), before + 1, 'later it may tell more');
+});
+
+test('the master of the day is not held back: commits of many arrays come at once', async () => {
+  const scene = await Scene.start();
+  const certificate = [await scene.vote(2, 2, 5), await scene.vote(3, 2, 5)];
+  const message = { kind: 'renew', term: 5, sentAtMs: 0, echoAckSentAtMs: null, grant: false, certificate } as const;
+  await scene.tell({ type: 'frame', from: 2, frame: { room: 'lease', message } });
+  for (let times = 0; times < 30; times += 1) await scene.gossip(2, await scene.event(2, longNotice('m')));
+  assert.equal(kept(scene, 2), 30);
+});

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import { openAppendable } from '#src/journal/append_file.ts';
+import { demandRoom, openAppendable } from '#src/journal/append_file.ts';
 import { lineOf, makeLink, parseLine } from '#src/journal/chain.ts';
 import { scanChain } from '#src/journal/chain_scan.ts';
 import { type AppendableFile, type JournalOptions, type OpenedJournal, openJournal } from '#src/journal/index.ts';
@@ -71,6 +71,34 @@ test('durable resolves only when the entry can be read back from the file', asyn
   await journal.close();
 });
 
+test('a write to the file is on disk when it returns: it is opened so', async () => {
+  for (const fsync of [true, false]) {
+    const journal = await open({ fsync });
+    append(journal, fsync ? 1 : 2);
+    await journal.durable();
+    const flags = readdirSync('/proc/self/fd').flatMap((fd) => {
+      const info = linkOf(fd) === path() ? readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8') : '';
+      const [, octal] = /^flags:\s+([0-7]+)$/m.exec(info) ?? [];
+      return octal === undefined ? [] : [Number.parseInt(octal, 8)];
+    });
+    const written = flags.filter((each) => (each & constants.O_RDWR) !== 0);
+    assert.deepEqual(
+      written.map((each) => (each & constants.O_DSYNC) !== 0),
+      [fsync],
+    );
+    await journal.close();
+  }
+});
+
+/** Where a descriptor of this process leads; null: it is closed by now. */
+function linkOf(fd: string): string | null {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return null;
+  }
+}
+
 test('a burst has one fsync, a moment after it; who asks for durable does not wait for that moment', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   let syncs = 0;
@@ -78,9 +106,9 @@ test('a burst has one fsync, a moment after it; who asks for durable does not wa
     const real = await openAppendable(file);
     return {
       ...real,
-      sync: async () => {
+      write: async (bytes, offsetBytes) => {
         syncs += 1;
-        await real.sync();
+        await real.write(bytes, offsetBytes);
       },
     };
   };
@@ -109,9 +137,9 @@ test('one fsync is in flight; what comes meanwhile shares the next one, and stay
     const inner = await openAppendable(file);
     return {
       ...inner,
-      sync: async () => {
+      write: async (bytes, offsetBytes) => {
         await gates[syncs++]?.promise;
-        await inner.sync();
+        await inner.write(bytes, offsetBytes);
       },
     };
   };
@@ -356,4 +384,13 @@ test('a listener that throws harms neither the journal nor the other listeners',
   await journal.close();
   assert.deepEqual(heard, [1, 2]);
   assert.match(log[0] ?? '', /a listener failed: outlet broke/);
+});
+
+test('the last of the space is for votes: the journal waits before it takes it', () => {
+  const mib = 1024 * 1024;
+  const disk = (freeMib: number, wholeMib: number) => ({ bavail: freeMib, blocks: wholeMib, bsize: mib });
+  demandRoom(disk(20, 100_000), 3 * mib);
+  assert.throws(() => demandRoom(disk(20, 100_000), 5 * mib), /20\.0 MiB are left .* 16\.0 of them are for votes/);
+  demandRoom(disk(2, 50), mib);
+  assert.throws(() => demandRoom(disk(1, 50), 1), /for votes/);
 });
