@@ -1078,7 +1078,9 @@ export function masterStep(
     if (input.type === 'report') resend(state, input.from, effects);
     watchNodes(state, nodes, now, effects);
     const unresolved = [...arrays.values()].some((array) => array.found !== null && array.record === null);
-    if (state.scanned && unresolved && now - state.scanAtMs >= RESCAN_MS) {
+    // Whoever runs an array that was not found on any disk tells of it: the disks were not to be read in that moment.
+    const overlooked = [...nodes.values()].some(({ reports }) => [...reports.keys()].some((uuid) => !arrays.has(uuid)));
+    if (state.scanned && (unresolved || overlooked) && now - state.scanAtMs >= RESCAN_MS) {
       state.scanAtMs = now;
       effects.push({ type: 'scan' });
     }

@@ -89,6 +89,24 @@ test('a new master re-commits what stands on the disks under its own term before
   assert.deepEqual(kinds(master.applied(3)), ['released']);
 });
 
+test('a master that found no disk looks again as long as a node tells of an array that was not found', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 }, { type: 'disks', found: [] });
+  master.now += 600;
+  assert.deepEqual(kinds(master.feed({ type: 'tick' })), [], 'nobody knows of any');
+  const found = mirror();
+  master.reports(found, 2);
+  master.now += 600;
+  assert.deepEqual(kinds(master.feed({ type: 'tick' })), ['scan']);
+  master.reports(found, 1, 3);
+  const effects = master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
+  assert.deepEqual(kinds(effects), ['persist new-term']);
+  master.durable();
+  master.now += 600;
+  assert.equal(kinds(master.feed({ type: 'tick' })).includes('scan'), false, 'it is found');
+});
+
 test('a leg fails: survivors first, then everybody, then the release', () => {
   const master = Master.leading();
   const seen = master.feed({
