@@ -87,7 +87,7 @@ suite('the Debian package', { skip: without('dh', 'the Debian package') }, () =>
         .filter((line) => line !== '');
     };
     assert.deepEqual(complete('sta'), ['status']);
-    assert.deepEqual(complete('node', '').sort(), ['--help', '-h', 'confirm-dead']);
+    assert.deepEqual(complete('node', '').sort(), ['--help', '-h', 'confirm-dead', 'force-list']);
     assert.ok(complete('create', '--').includes('--raid-devices'));
     assert.deepEqual(complete('create', '--access', 's'), ['shared']);
     assert.ok(complete('action', 'md0', 're').includes('repair'));
