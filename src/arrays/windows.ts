@@ -3,7 +3,7 @@
  *
  * The copier asks every other writer to hold its writes in the next stretch, and lets its own md go on to the end of that
  * stretch (`sync_max`) only when all have said that they do and that nothing is in flight there. The next stretch is asked for
- * when no more than one and a half is left to md, or sooner where answers are slow, so the copy need not wait for them. Behind the copy the
+ * when half of the present one is done, or sooner where answers are slow, so the copy need not wait for them. Behind the copy the
  * range is let go.
  *
  * A stretch is as long as `windowMs` of copying, not so many bytes: what a writer waits for is time. Where two answers take
@@ -95,8 +95,7 @@ const ANSWER_WEIGHT = 0.3;
 const ANSWERS_A_WINDOW = 2;
 /** … but no more than this many times what was asked for: writers wait for it. */
 const LONGER_MOST = 4;
-/** So many stretches are left to md, or so much of its work, when the next stretch is asked for: an answer that takes twice its usual time is in time. */
-const LEAD_STRETCHES = 1.5;
+/** So much of md's work is left when the next stretch is asked for: an answer that takes twice its usual time is in time. */
 const LEAD_ANSWERS = 2;
 const LATE_MS = 2;
 
@@ -280,15 +279,14 @@ function answered(windows: Windows, now: number): Windows {
 }
 
 /**
- * When so little is left of what md may do that the next stretch has to be asked for: one and a half, or what it copies until the
+ * When so little is left of what md may do that the next stretch has to be asked for: half of one, or what it copies until the
  * answers are there. md tells of its progress at half of what is left to it, half of the rest, and so on: too seldom to wait for.
- * It empties its queue each time, and with less ahead of it that is more than once for each stretch.
  */
 function nearEndMs(windows: Windows, sectors: number): number {
   const { allowedSector, doneSector, sectorsPerMs, answerMs, busyFromMs } = windows;
   const left = workIn(windows, doneSector, allowedSector);
   if (sectorsPerMs === null) return left <= sectors / 2 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
-  const lead = Math.max(LEAD_STRETCHES * sectors, sectorsPerMs * (LEAD_ANSWERS * answerMs + LATE_MS));
+  const lead = Math.max(sectors / 2, sectorsPerMs * (LEAD_ANSWERS * answerMs + LATE_MS));
   return left <= lead ? Number.NEGATIVE_INFINITY : busyFromMs + (left - lead) / sectorsPerMs;
 }
 

@@ -68,16 +68,16 @@ test('md goes on only when all others hold the window, in answer to the newest r
   assert.equal(copier.step().allowed, false, 'an answer to the request before');
 });
 
-test('the next window is asked for when one and a half are left to md, and what is done is let go with it', () => {
+test('the next window is asked for when half of one is left to md, and what is done is let go with it', () => {
   const copier = new Copier();
   const window = 100 * COPY_OPTIONS.windowMs;
   const end = 100_000 + 3 * window;
   copier.windows = { ...copier.windows, sectorsPerMs: 100, doneSector: 100_000, allowedSector: end, askedSector: end };
   copier.now += window / 100;
   assert.equal(copier.step(100_000 + window).ask, null, 'two are left');
-  copier.now += (window / 100) * 0.6;
-  const next = copier.step(100_000 + 1.6 * window);
-  assert.equal(next.ask?.fromSector, 100_000 + 1.6 * window);
+  copier.now += (window / 100) * 1.6;
+  const next = copier.step(100_000 + 2.6 * window);
+  assert.equal(next.ask?.fromSector, 100_000 + 2.6 * window);
   assert.ok((next.ask?.toSector ?? 0) > end);
   assert.equal(copier.windows.allowedSector, end, 'asked is not held');
 });
