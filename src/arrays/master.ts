@@ -156,6 +156,8 @@ export interface MasterState {
   leading: boolean;
   scanned: boolean;
   scanAtMs: number;
+  /** Released in this term: what nodes told of them before is no news. */
+  givenBack: ReadonlySet<string>;
   arrays: ReadonlyMap<string, MasterArray>;
   /**
    * Since when this node sees a majority; null: it does not. Who was cut off itself must not shoot those who are on their way
@@ -233,6 +235,7 @@ export function masterStart(
     leading: false,
     scanned: false,
     scanAtMs: 0,
+    givenBack: new Set(),
     arrays: new Map(),
     byDisks,
     majoritySinceMs: nodes.length === 1 || byDisks ? Number.NEGATIVE_INFINITY : null,
@@ -883,6 +886,7 @@ export function masterStep(
         leading: true,
         scanned: false,
         scanAtMs: now,
+        givenBack: new Set(),
         grantable: [],
       });
       effects.push({ type: 'scan' });
@@ -1079,7 +1083,8 @@ export function masterStep(
     watchNodes(state, nodes, now, effects);
     const unresolved = [...arrays.values()].some((array) => array.found !== null && array.record === null);
     // Whoever runs an array that was not found on any disk tells of it: the disks were not to be read in that moment.
-    const overlooked = [...nodes.values()].some(({ reports }) => [...reports.keys()].some((uuid) => !arrays.has(uuid)));
+    const isNews = (uuid: string): boolean => !arrays.has(uuid) && !state.givenBack.has(uuid);
+    const overlooked = [...nodes.values()].some(({ reports }) => [...reports.keys()].some(isNews));
     if (state.scanned && (unresolved || overlooked) && now - state.scanAtMs >= RESCAN_MS) {
       state.scanAtMs = now;
       effects.push({ type: 'scan' });
@@ -1246,6 +1251,7 @@ function advance(
     }
     if (pending.kind === 'release') {
       arrays.delete(uuid);
+      state.givenBack = new Set(state.givenBack).add(uuid);
       return;
     }
   }

@@ -310,6 +310,16 @@ test('a stop is answered when every writer is gone, and then the record is clean
   master.durable();
   master.applied(1, 2, 3);
   assert.ok(master.told.some((effect) => effect.type === 'answer' && effect.ok));
+
+  // What is given back is forgotten, whatever nodes told of it last: a scan would find what is being made of its disks.
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'forget' }, requestId: 'f' });
+  master.durable();
+  const late = master.pending ?? mirror();
+  master.applied(1, 2, 3);
+  assert.equal(master.record, null);
+  master.reports(late, 1, 2);
+  master.now += 600;
+  assert.deepEqual(kinds(master.feed({ type: 'tick' })), []);
 });
 
 test('an exclusive array moves to the master when its owner is gone', () => {
