@@ -5,6 +5,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg, setPriority } from 'node:os';
 import { join } from 'node:path';
+import { textOf } from '../src/error_text.ts';
 import { labAvailable } from '../test/lab/lab.ts';
 import { atRest } from './at_rest.ts';
 import { atRestNative } from './at_rest_native.ts';
@@ -65,7 +66,7 @@ for (const name of asked) {
   try {
     all.push(...((await measurements[name]?.()) ?? []));
   } catch (error) {
-    failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+    failures.push(`${name}: ${textOf(error)}`);
     process.stderr.write(`${failures.at(-1)}\n`);
   }
 }

@@ -9,6 +9,7 @@ import { compileFunction } from 'node:vm';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
 import { brotliDecompressSync } from 'node:zlib';
 import { DEFAULT_STATE_DIR } from './config/defaults.ts';
+import { textOf } from './error_text.ts';
 
 /** Of the addon and the bundle among the binary's assets; scripts/dist.ts puts them there. */
 const ADDON_ASSET = 'mdmesh.node';
@@ -82,7 +83,7 @@ export function withAddon<T>(load: (path?: string) => T): T {
       writeFileSync(path, bytes, { mode: 0o500, flag: 'wx' });
       return load(path);
     } catch (error) {
-      failures.push(`${parent}: ${error instanceof Error ? error.message : String(error)}`);
+      failures.push(`${parent}: ${textOf(error)}`);
     } finally {
       if (directory !== null) rmSync(directory, { recursive: true, force: true });
     }

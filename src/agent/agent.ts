@@ -197,7 +197,6 @@ export class Agent implements AgentFace {
   private constructor(parts: AgentParts, lease: LeaseState, roster: RosterState) {
     const { config } = parts;
     const byDisks = config.quorum.by === 'disks';
-    const { nodes, admits, graceMs, checkpointMs, autoAssemble, pathLoss, checks } = masterConfig(config, roster);
     this.parts = parts;
     this.disks = new DiskView(parts.driver, config.cluster.uuid);
     this.#quorum = !byDisks
@@ -214,15 +213,13 @@ export class Agent implements AgentFace {
     this.#roster = roster;
     this.#peers = peersOf(config, roster, []);
     this.#members = membersStart(membersConfig(config, roster));
-    this.#master = {
-      ...masterStart(config.self, nodes, graceMs, checkpointMs, autoAssemble, pathLoss, checks, byDisks),
-      admits,
-    };
+    this.#master = masterStart(config.self, masterConfig(config, roster), byDisks);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#certificates = new Certificates(quorumOf(roster).sets, byDisks, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
     const reserved = usesReservations(config);
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), config.arrays.copy, pathLoss.policy, reserved);
+    const { copy, pathLoss } = config.arrays;
+    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy, reserved);
     this.#reservations = reserved
       ? new Reservations({
           disks: parts.driver,

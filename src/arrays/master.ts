@@ -20,7 +20,7 @@
  */
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire/messages.ts';
-import { CHECK_SCHEDULE, type CheckSchedule, checkDue, type WallTime } from './check_schedule.ts';
+import { type CheckSchedule, checkDue, type WallTime } from './check_schedule.ts';
 import {
   activeMembers,
   arraySectors,
@@ -34,7 +34,7 @@ import {
   survivesWithout,
 } from './levels.ts';
 import { lacksOnlyMarked, withMissed } from './missed.ts';
-import { judgePaths, NO_PATHS, PATH_LOSS, type PathLossOptions, type PathMemory } from './path_loss.ts';
+import { judgePaths, NO_PATHS, type PathLossOptions, type PathMemory } from './path_loss.ts';
 import {
   type ArrayRecord,
   type BitmapPlace,
@@ -216,20 +216,11 @@ export type MasterEffect =
       detail: Record<string, string | number>;
     };
 
-export function masterStart(
-  self: NodeId,
-  nodes: readonly NodeId[],
-  graceMs: number,
-  checkpointMs: number,
-  autoAssemble = true,
-  pathLoss = PATH_LOSS,
-  checks = CHECK_SCHEDULE,
-  byDisks = false,
-): MasterState {
+export function masterStart(self: NodeId, { nodes, ...config }: MasterConfig, byDisks = false): MasterState {
   return {
+    ...config,
     self,
     nodes: new Map(nodes.map((node) => [node, BLANK])),
-    admits: nodes,
     term: 0,
     electedAtMs: 0,
     leading: false,
@@ -239,12 +230,7 @@ export function masterStart(
     arrays: new Map(),
     byDisks,
     majoritySinceMs: nodes.length === 1 || byDisks ? Number.NEGATIVE_INFINITY : null,
-    graceMs,
-    autoAssemble,
     grantable: [],
-    checkpointMs,
-    pathLoss,
-    checks,
     wall: null,
   };
 }

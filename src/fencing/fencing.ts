@@ -1,4 +1,5 @@
 import type { Config } from '../config/index.ts';
+import { textOf } from '../error_text.ts';
 import { type CommandOutcome, type RunCommand, runCommand } from './command.ts';
 import type { FenceRequest, Fencing, FencingMethod, FencingVerdict } from './index.ts';
 
@@ -127,10 +128,7 @@ export function createFencing(options: FencingOptions): Fencing {
 
   async function shutOut({ request }: Attempt): Promise<string | null> {
     if (request.shutOut === undefined) return 'some member of an array has no reservations (mdmesh doctor names it)';
-    return request.shutOut().then(
-      () => null,
-      (error: unknown) => (error instanceof Error ? error.message : String(error)),
-    );
+    return request.shutOut().then(() => null, textOf);
   }
 
   async function tryCommand(attempt: Attempt): Promise<void> {

@@ -2,8 +2,8 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { textOf } from '../error_text.ts';
 import { MdError } from './driver.ts';
-import { errorText } from './real_disks.ts';
 
 /** Those that are not loaded yet. @throws MdError ENOENT */
 export async function loadKernelModules(names: readonly string[]): Promise<void> {
@@ -12,9 +12,6 @@ export async function loadKernelModules(names: readonly string[]): Promise<void>
   try {
     await promisify(execFile)('/sbin/modprobe', ['-a', ...missing]);
   } catch (error) {
-    throw new MdError(
-      'ENOENT',
-      `kernel modules ${missing.join(', ')}: ${errorText(error).trim()}; install or load them`,
-    );
+    throw new MdError('ENOENT', `kernel modules ${missing.join(', ')}: ${textOf(error).trim()}; install or load them`);
   }
 }

@@ -14,6 +14,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { ArrayRecord, type BitmapPlace, compareVersions, Uuid } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import type { MeshGeometry, MeshHeader, Superblock } from './driver.ts';
 
 export const MESH_HEADER_BYTES = 16 * 1024;
@@ -202,7 +203,7 @@ function decodeCopy(bytes: Uint8Array, where: string): { header: MeshHeader; seq
       new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(OFFSET_PAYLOAD, OFFSET_PAYLOAD + length)),
     );
   } catch (error) {
-    throw problem(`is whole but not JSON (${error instanceof Error ? error.message : String(error)})`);
+    throw problem(`is whole but not JSON (${textOf(error)})`);
   }
   const parsed = MeshHeaderSchema.safeParse(json);
   if (!parsed.success) throw problem(`is whole but not a header (${z.prettifyError(parsed.error)})`);

@@ -14,6 +14,8 @@ export type {
   NativeWatcher,
 } from '../../native-addon/index.d.ts';
 
+import { textOf } from '../error_text.ts';
+
 const FILE_NAME = 'mdmesh.node';
 const API_VERSION = 1;
 const FUNCTIONS = [
@@ -67,7 +69,7 @@ export function loadNative(path?: string): NativeAddon {
   try {
     process.dlopen(module, found);
   } catch (error) {
-    const words = error instanceof Error ? error.message : String(error);
+    const words = textOf(error);
     throw new Error(`native addon: ${found} cannot be loaded: ${words}; run make addon`, { cause: error });
   }
   if (!isAddon(module.exports)) {

@@ -12,6 +12,7 @@ import { readFileSync } from 'node:fs';
 import { arraySectors } from '../arrays/levels.ts';
 import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import {
   activeAlready,
   demandAttachable,
@@ -44,7 +45,7 @@ import { NODE_BLOCK_BYTES } from './mesh_area.ts';
 import type { NativeAddon } from './native.ts';
 import { RealArray } from './real_array.ts';
 import { hasBitmapFiles, loadModules, planAssembly, startArray } from './real_assembly.ts';
-import { type BlockDevice, Disks, errorCode, errorText, resolveDevice } from './real_disks.ts';
+import { type BlockDevice, Disks, errorCode, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { MemberPaths, memberUuidOf } from './real_paths.ts';
@@ -178,7 +179,7 @@ class RealDriver implements MdDriver {
     try {
       await this.#native.writeDirect(path, offsetBytes, bytes);
     } catch (error) {
-      throw new MdError(errorCode(error), `disk ${path}: this node's block: ${errorText(error)}`);
+      throw new MdError(errorCode(error), `disk ${path}: this node's block: ${textOf(error)}`);
     }
   }
 
@@ -702,6 +703,6 @@ async function asMdError<T>(call: Promise<T>): Promise<T> {
   try {
     return await call;
   } catch (error) {
-    throw new MdError(errorCode(error), errorText(error));
+    throw new MdError(errorCode(error), textOf(error));
   }
 }

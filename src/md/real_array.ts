@@ -5,11 +5,12 @@
 import { readFileSync } from 'node:fs';
 import type { ArrayRecord, BitmapPlace, MemberRecord, NodeId } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
+import { textOf } from '../error_text.ts';
 import { demandStop } from './copy_rules.ts';
 import { type CopyOrder, MdError, type SectorRange } from './driver.ts';
 import type { NativeAddon } from './native.ts';
 import { attach, clearArray, enterSlot, LOCATION_PATIENCE_MS, layBitmap, type Place } from './real_assembly.ts';
-import { type BlockDevice, errorCode, errorText } from './real_disks.ts';
+import { type BlockDevice, errorCode } from './real_disks.ts';
 import { type MemberPaths, memberUuidOf } from './real_paths.ts';
 import {
   arrayDirectory,
@@ -147,7 +148,7 @@ export class RealArray {
       // Not by its `state` file, which needs the array's mutex: a suspend that drains keeps that, and may wait for this member's I/O.
       await this.#setDiskFaulty(this.md, Number(major), Number(minor));
     } catch (error) {
-      throw new MdError(errorCode(error), `${this.md}: failing ${device}: ${errorText(error)}`);
+      throw new MdError(errorCode(error), `${this.md}: failing ${device}: ${textOf(error)}`);
     }
   }
 

@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, globSync, readlinkSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { textOf } from '../error_text.ts';
 import { type Disk, MdError, type MeshHeader, type Superblock } from './driver.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
 import { decodeSuperblockIfAny, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from './superblock.ts';
@@ -71,7 +72,7 @@ export class Disks {
     }
     const disks = await Promise.all(
       [...seen.values()].map((device) =>
-        this.#look(device).catch((error: unknown) => ({ ...this.#bare(device), problem: errorText(error) })),
+        this.#look(device).catch((error: unknown) => ({ ...this.#bare(device), problem: textOf(error) })),
       ),
     );
     return disks.filter((disk) => disk.sizeSectors > 0);
@@ -172,7 +173,7 @@ export class Disks {
       if (disk.superblock !== null) disk.mesh = await this.#mesh(device.path, disk.superblock, head);
     } catch (error) {
       if (error instanceof MdError) throw error;
-      disk.problem = errorText(error);
+      disk.problem = textOf(error);
     }
     if (disk.superblock !== null) {
       this.#identities.set(device.devno, { member: disk.superblock.deviceUuid, array: disk.superblock.setUuid });
@@ -275,7 +276,7 @@ function isZero(bytes: Uint8Array): boolean {
 function readError(path: string, error: unknown): MdError {
   if (error instanceof MdError) return error;
   const code = errorCode(error);
-  return new MdError(code, `disk ${path}: ${code}: ${errorText(error)}; check the disk and its path to the storage`);
+  return new MdError(code, `disk ${path}: ${code}: ${textOf(error)}; check the disk and its path to the storage`);
 }
 
 /** errno name of what a system call or the addon threw; EIO where it names none. */
@@ -283,8 +284,4 @@ export function errorCode(error: unknown): string {
   if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string')
     return error.code;
   return 'EIO';
-}
-
-export function errorText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -5,11 +5,12 @@
  * here, and the kernel refuses that (EBUSY) while anybody has the array open. The failed hold is told as `drop-failed`, and
  * the watchdog is petted no more: a mounted raid0 is safe against an expired grant only with a watchdog or a fence command.
  */
+import { textOf } from '../error_text.ts';
 import { covers, overlap } from './copy_rules.ts';
 import type { Guard, GuardEvent, MetadataResult, MetadataWrite, SectorRange } from './driver.ts';
 import { MdError } from './driver.ts';
 import type { NativeAddon, NativeGuard } from './native.ts';
-import { errorCode, errorText } from './real_disks.ts';
+import { errorCode } from './real_disks.ts';
 import { arrayDirectory, type FileReader, gateClosed, isHeld, readArray, type SysfsArray } from './sysfs_array.ts';
 import type { SysfsStore } from './sysfs_store.ts';
 
@@ -98,7 +99,7 @@ export class RealGuard implements Guard {
       for (const member of array.members) this.registerMember(md, member.device);
     } catch (error) {
       this.forget(md);
-      throw new MdError(errorCode(error), `${md}: the guard cannot watch over it: ${errorText(error)}`);
+      throw new MdError(errorCode(error), `${md}: the guard cannot watch over it: ${textOf(error)}`);
     }
   }
 
@@ -289,7 +290,7 @@ async function translated<T>(call: Promise<T>): Promise<void> {
   try {
     await call;
   } catch (error) {
-    throw new MdError(errorCode(error), errorText(error));
+    throw new MdError(errorCode(error), textOf(error));
   }
 }
 

@@ -17,10 +17,11 @@
  * - dm_multipath's parameter queue_if_no_path_timeout_secs, 0 unless somebody sets it, would let the queue go by itself.
  */
 import { existsSync } from 'node:fs';
+import { textOf } from '../error_text.ts';
 import { MdError, type MemberPath } from './driver.ts';
 import { loadKernelModules } from './kernel_modules.ts';
 import type { NativeAddon } from './native.ts';
-import { type BlockDevice, describe, errorCode, errorText, MAP_UUID_PREFIX } from './real_disks.ts';
+import { type BlockDevice, describe, errorCode, MAP_UUID_PREFIX } from './real_disks.ts';
 import { type FileReader, namesIn, type SysfsMember } from './sysfs_array.ts';
 import { comesTrue } from './sysfs_store.ts';
 
@@ -69,7 +70,7 @@ export class MemberPaths {
     } catch (error) {
       await this.detach(memberUuid).catch(() => undefined);
       const code = errorCode(error);
-      throw new MdError(code, `attaching member ${memberUuid} (${disk.path}): ${errorText(error)}`);
+      throw new MdError(code, `attaching member ${memberUuid} (${disk.path}): ${textOf(error)}`);
     }
   }
 
@@ -87,7 +88,7 @@ export class MemberPaths {
     try {
       await this.#lay(mapName(memberUuid), disk.devno);
     } catch (error) {
-      throw new MdError(errorCode(error), `the layer over member ${memberUuid} (${disk.device}): ${errorText(error)}`);
+      throw new MdError(errorCode(error), `the layer over member ${memberUuid} (${disk.device}): ${textOf(error)}`);
     }
   }
 
@@ -117,7 +118,7 @@ export class MemberPaths {
       this.#dm.dmRemove(name).then(
         () => true,
         (error: unknown) => {
-          refusal = { code: errorCode(error), text: errorText(error) };
+          refusal = { code: errorCode(error), text: textOf(error) };
           return refusal.code !== 'EBUSY';
         },
       );
@@ -171,7 +172,7 @@ export class MemberPaths {
     try {
       await this.#dm.dmMessage(mapName(memberUuid), message);
     } catch (error) {
-      throw new MdError(errorCode(error), `the path of member ${memberUuid}: ${errorText(error)}`);
+      throw new MdError(errorCode(error), `the path of member ${memberUuid}: ${textOf(error)}`);
     }
   }
 

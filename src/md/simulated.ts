@@ -12,6 +12,7 @@ import { isRedundant, survives } from '../arrays/levels.ts';
 import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import { type ArrayRecord, type BitmapPlace, bitmapSector } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
+import { textOf } from '../error_text.ts';
 import { demandBitmapFree, demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
 import {
   type ArrayObservation,
@@ -52,10 +53,6 @@ export interface SimulatedOptions {
 const FINGERPRINT_HEAD_BYTES = 4 * 1024 * 1024;
 const FINGERPRINT_TAIL_BYTES = 1024 * 1024;
 const BLOCK_BYTES = 4096;
-
-function errorText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
 
 function isBlank(bytes: Uint8Array): boolean {
   return Buffer.compare(bytes, new Uint8Array(bytes.length)) === 0;
@@ -115,7 +112,7 @@ export class SimulatedNode implements MdDriver {
       this.#storage
         .namesOn(this.node)
         .map((name) =>
-          this.#look(name).catch((error: unknown): Disk => ({ ...this.#bare(name), problem: errorText(error) })),
+          this.#look(name).catch((error: unknown): Disk => ({ ...this.#bare(name), problem: textOf(error) })),
         ),
     );
   }
@@ -151,7 +148,7 @@ export class SimulatedNode implements MdDriver {
       }
     } catch (error) {
       if (error instanceof MdError) throw error;
-      disk.problem = errorText(error);
+      disk.problem = textOf(error);
     }
     return disk;
   }
@@ -192,7 +189,7 @@ export class SimulatedNode implements MdDriver {
       }
       return { path, error: null };
     } catch (error) {
-      return { path, error: { code: error instanceof MdError ? error.code : 'EIO', text: errorText(error) } };
+      return { path, error: { code: error instanceof MdError ? error.code : 'EIO', text: textOf(error) } };
     }
   }
 

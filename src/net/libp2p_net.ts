@@ -12,6 +12,7 @@ import * as lp from 'it-length-prefixed';
 import { pipe } from 'it-pipe';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import type { NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { envelopeBytesMax } from '../wire/envelope.ts';
 import type { Identity } from '../wire/identity.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
@@ -559,5 +560,5 @@ function isLengthError(error: unknown): boolean {
 
 function words(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(words).join('; ');
-  return error instanceof Error ? error.message : String(error);
+  return textOf(error);
 }

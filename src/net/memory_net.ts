@@ -8,6 +8,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { NodeId } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
 import { envelopeBytesMax } from '../wire/envelope.ts';
 import type { Identity } from '../wire/identity.ts';
 import type { CatchupPage, CatchupRequest, Frame } from '../wire/messages.ts';
@@ -577,7 +578,7 @@ class MemoryNet implements Net, Endpoint {
       const page = await this.#answer(node, decodeRequest(bytes));
       end.post({ kind: 'catchup-page', id, bytes: encodePage(page) });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = textOf(error);
       this.#switchboard.refused(node, `catch-up: ${reason}`);
       end.post({ kind: 'catchup-refused', id, reason: 'refused by the peer' });
     } finally {

@@ -14,6 +14,7 @@ import {
 } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey, PublicKey } from '@libp2p/interface';
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id';
+import { textOf } from '../error_text.ts';
 
 export interface Identity {
   privateKey: Ed25519PrivateKey;
@@ -123,7 +124,7 @@ async function parse(path: string, text: string): Promise<Identity> {
     if (key.type !== 'Ed25519') throw new Error(`its key is of type ${key.type}, not Ed25519`);
     stored = key;
   } catch (error) {
-    throw corrupt(path, error instanceof Error ? error.message : String(error));
+    throw corrupt(path, textOf(error));
   }
   // The stored form carries the public half beside the seed: a flipped bit in either makes signatures nobody accepts.
   const derived = await generateKeyPairFromSeed('Ed25519', stored.raw.subarray(0, seedBytes));

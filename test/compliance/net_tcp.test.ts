@@ -2,25 +2,18 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '@libp2p/identify';
-import { noise } from '@libp2p/noise';
-import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import * as lp from 'it-length-prefixed';
 import { createLibp2p } from 'libp2p';
 import { createNet, type PeerEntry } from '#src/net/index.ts';
 import type { Identity } from '#src/wire/index.ts';
+import { barePeer } from '../net/bare_peer.ts';
 import { standingConnections } from '../net/sockets.ts';
 import { netCompliance, type Rogue } from './net.ts';
 
 async function rogue(key: Identity, to: PeerEntry): Promise<Rogue | null> {
   const libp2p = await createLibp2p({
-    privateKey: key.privateKey,
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    connectionMonitor: { enabled: false },
-    connectionGater: { denyDialMultiaddr: () => false },
+    ...barePeer(key),
     services: { identify: identify() },
   });
   const heard: string[] = [];

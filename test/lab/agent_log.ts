@@ -2,6 +2,7 @@
  * What agents wrote to their logs, as values. Times are the host's: a guest's clocks run evenly, but a few tenths of a second
  * beside the host's and the other guests', another stretch at each boot.
  */
+import assert from 'node:assert/strict';
 import type { NodeId } from '../../src/arrays/record.ts';
 import type { Cluster } from './cluster.ts';
 
@@ -82,6 +83,16 @@ export async function elections(cluster: Cluster, sinceMs = 0): Promise<Election
     }
   }
   return found.sort((a, b) => a.timeMs - b.timeMs || a.term - b.term);
+}
+
+/** No term had two masters, and no later one began before an earlier. Returns how many there were. */
+export async function oneMasterATerm(cluster: Cluster): Promise<number> {
+  const terms = (await elections(cluster)).map(({ term }) => term);
+  assert.deepEqual(
+    terms,
+    [...new Set(terms)].sort((a, b) => a - b),
+  );
+  return terms.length;
 }
 
 /** Whether any agent told that this node was evicted. */

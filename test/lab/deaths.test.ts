@@ -1,7 +1,7 @@
 /** Agents die while all three nodes write: some are started again at once, others are not and their node is switched off. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { elections, evicted } from './agent_log.ts';
+import { evicted, oneMasterATerm } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
@@ -74,11 +74,7 @@ test('agents die and come back', { skip: available.ok ? false : `no laboratory: 
   }
 
   await chapter('no term had two masters', async () => {
-    const terms = (await elections(cluster)).map(({ term }) => term);
-    assert.deepEqual(
-      terms,
-      [...new Set(terms)].sort((a, b) => a - b),
-    );
-    assert.ok(terms.length > 1, `only ${terms.length} elections were seen`);
+    const count = await oneMasterATerm(cluster);
+    assert.ok(count > 1, `only ${count} elections were seen`);
   });
 });

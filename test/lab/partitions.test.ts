@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { elections, guardTimes } from './agent_log.ts';
+import { elections, guardTimes, oneMasterATerm } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { DiskWatch } from './disk_watch.ts';
@@ -111,12 +111,8 @@ test('nodes are cut off', { skip: available.ok ? false : `no laboratory: ${avail
   });
 
   await chapter('no term had two masters, and what stands on the disks never went back', async () => {
-    const terms = (await elections(cluster)).map(({ term }) => term);
-    assert.deepEqual(
-      terms,
-      [...new Set(terms)].sort((a, b) => a - b),
-    );
-    assert.ok(terms.length >= 5, `only ${terms.length} elections were seen`);
+    const count = await oneMasterATerm(cluster);
+    assert.ok(count >= 5, `only ${count} elections were seen`);
     assert.deepEqual(watch.regressions, []);
     assert.ok(watch.terms.size >= 5, `only terms ${[...watch.terms.keys()]} were seen on the disks`);
   });

@@ -1,7 +1,7 @@
 /** Nodes lose their power while all three write, one at a time and all at once. The fence command vouches that they are off. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { agentLines, elections, evicted } from './agent_log.ts';
+import { agentLines, elections, evicted, oneMasterATerm } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
@@ -116,11 +116,7 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
   });
 
   await chapter('no term had two masters', async () => {
-    const terms = (await elections(cluster)).map(({ term }) => term);
-    assert.deepEqual(
-      terms,
-      [...new Set(terms)].sort((a, b) => a - b),
-    );
-    assert.ok(terms.length >= 4, `only ${terms.length} elections were seen`);
+    const count = await oneMasterATerm(cluster);
+    assert.ok(count >= 4, `only ${count} elections were seen`);
   });
 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../src/arrays/record.ts';
-import { elections, evicted } from './agent_log.ts';
+import { elections, evicted, oneMasterATerm } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
@@ -133,11 +133,7 @@ test('two nodes whose disks decide', { skip: available.ok ? false : `no laborato
   });
 
   await chapter('no term had two masters', async () => {
-    const terms = (await elections(cluster)).map(({ term }) => term);
-    assert.deepEqual(
-      terms,
-      [...new Set(terms)].sort((a, b) => a - b),
-    );
-    assert.ok(terms.length >= 4, `only ${terms.length} elections were seen`);
+    const count = await oneMasterATerm(cluster);
+    assert.ok(count >= 4, `only ${count} elections were seen`);
   });
 });

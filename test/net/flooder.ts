@@ -9,15 +9,13 @@ import { gossipsub } from '@chainsafe/libp2p-gossipsub';
 import { privateKeyFromProtobuf } from '@libp2p/crypto/keys';
 import { identify } from '@libp2p/identify';
 import type { Connection, Stream } from '@libp2p/interface';
-import { noise } from '@libp2p/noise';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
-import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import * as lp from 'it-length-prefixed';
 import { createLibp2p } from 'libp2p';
 import type { PeerEntry } from '#src/net/index.ts';
 import { type Event, type Identity, seal } from '#src/wire/index.ts';
+import { barePeer } from './bare_peer.ts';
 import { cluster } from './processes.ts';
 
 export interface Flood {
@@ -57,12 +55,7 @@ class BadMember {
 
   private static libp2p(identity: Identity) {
     return createLibp2p({
-      privateKey: identity.privateKey,
-      transports: [tcp()],
-      connectionEncrypters: [noise()],
-      streamMuxers: [yamux()],
-      connectionMonitor: { enabled: false },
-      connectionGater: { denyDialMultiaddr: () => false },
+      ...barePeer(identity),
       services: {
         identify: identify(),
         gossip: gossipsub({

@@ -4,13 +4,11 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '@libp2p/identify';
-import { noise } from '@libp2p/noise';
-import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import * as lp from 'it-length-prefixed';
 import { createLibp2p } from 'libp2p';
 import { createNet, type Net, type NetEvent } from '#src/net/index.ts';
+import { barePeer } from './bare_peer.ts';
 import { AgentProcess, boot, cluster, plan } from './processes.ts';
 import { standingConnections } from './sockets.ts';
 
@@ -137,12 +135,7 @@ async function member(one: Plan, node: number) {
   const privateKey = one.identities[node - 1]?.privateKey;
   assert(privateKey);
   const libp2p = await createLibp2p({
-    privateKey,
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    connectionMonitor: { enabled: false },
-    connectionGater: { denyDialMultiaddr: () => false },
+    ...barePeer({ privateKey }),
     services: { identify: identify() },
   });
   await libp2p.handle('/mdmesh/frames/1', async (stream) => {

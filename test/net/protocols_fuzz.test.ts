@@ -7,9 +7,6 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '@libp2p/identify';
-import { noise } from '@libp2p/noise';
-import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import fc from 'fast-check';
 import * as lp from 'it-length-prefixed';
@@ -17,6 +14,7 @@ import { createLibp2p } from 'libp2p';
 import { createNet, type NetEvent } from '#src/net/index.ts';
 import type { Frame } from '#src/wire/messages.ts';
 import { changed, changes, setting } from '../unit/fuzz_changes.ts';
+import { barePeer } from './bare_peer.ts';
 import { boot, cluster, plan } from './processes.ts';
 
 const json = (value: unknown) => lp.encode.single(Buffer.from(JSON.stringify(value))).subarray();
@@ -70,12 +68,7 @@ test('whatever a peer says on any protocol, the other one is served on', { timeo
   };
   await until(() => net.connected().includes(3) && good.connected().includes(1));
   const libp2p = await createLibp2p({
-    privateKey: bad.privateKey,
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    connectionMonitor: { enabled: false },
-    connectionGater: { denyDialMultiaddr: () => false },
+    ...barePeer(bad),
     services: { identify: identify() },
   });
   t.after(async () => {

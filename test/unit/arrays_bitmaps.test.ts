@@ -14,6 +14,7 @@ import {
   KEPT,
   LEG_B,
   LocalNode,
+  MASTER_CONFIG,
   marking,
   md,
   mdRebuilding,
@@ -31,7 +32,7 @@ function marked(by: NodeId, since: number, markedBy: NodeId[] | null, fields: Pa
 // --- the master -------------------------------------------------------------------------------------------------------
 
 class Master {
-  state = masterStart(1, [1, 2, 3], 10_000, 2000);
+  state = masterStart(1, MASTER_CONFIG);
   now = 1000;
 
   feed(...inputs: MasterInput[]): MasterEffect[] {

@@ -13,6 +13,7 @@ import {
   LEG_A,
   LEG_B,
   LocalNode,
+  MASTER_CONFIG,
   md,
   mdRebuilding,
   mirror,
@@ -284,7 +285,7 @@ test('a check compares from where it was asked to, tells what it found, and move
 // --- the master's side ------------------------------------------------------------------------------------------------
 
 class Master {
-  state = masterStart(1, [1, 2, 3], 10_000, 2000);
+  state = masterStart(1, MASTER_CONFIG);
   now = 1000;
   readonly told: MasterEffect[] = [];
   constructor(record: ArrayRecord) {
@@ -388,7 +389,7 @@ test('a spare takes over a free slot by itself, is active when it is filled, and
 test('a spare that a writer does not see is not taken', () => {
   const record = degraded();
   const master = new Master(record);
-  master.state = masterStart(1, [1, 2, 3], 10_000, 2000);
+  master.state = masterStart(1, MASTER_CONFIG);
   for (const node of [1, 2, 3]) master.feed({ type: 'status', node, status: 'alive' });
   master.feed({ type: 'elected', term: 1 });
   const blind = (from: number) => (from === 3 ? report(record, { visible: [LEG_A, LEG_B] }) : master.report(record));

@@ -1,5 +1,6 @@
 /** A mirror of two legs on three nodes, and md as each node sees it. */
 import assert from 'node:assert/strict';
+import { CHECK_SCHEDULE } from '../../src/arrays/check_schedule.ts';
 import {
   type LocalEffect,
   type LocalInput,
@@ -8,6 +9,8 @@ import {
   localStep,
   type NodeArrays,
 } from '../../src/arrays/local.ts';
+import type { MasterConfig } from '../../src/arrays/master.ts';
+import { PATH_LOSS } from '../../src/arrays/path_loss.ts';
 import {
   type ArrayRecord,
   type BitmapPlace,
@@ -71,6 +74,16 @@ export function mirror(fields: Partial<ArrayRecord> = {}): ArrayRecord {
 }
 
 export const COPY_OPTIONS: CopyOptions = { windowMs: 15, windowMaxSectors: 131072, limitKib: null };
+
+export const MASTER_CONFIG: MasterConfig = {
+  nodes: [1, 2, 3],
+  admits: [1, 2, 3],
+  graceMs: 10_000,
+  checkpointMs: 2000,
+  autoAssemble: true,
+  pathLoss: PATH_LOSS,
+  checks: CHECK_SCHEDULE,
+};
 
 export function copy(by: NodeId, since: number, kind: CopyKind = 'resync', fields: Partial<Copy> = {}): Copy {
   return { ...wholeCopy(kind, by, since), ...fields };

@@ -11,10 +11,21 @@ import {
 } from '../../src/arrays/master.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import type { ArrayReport } from '../../src/wire/messages.ts';
-import { ARRAY, bootOf, copy, LEG_A, LEG_B, mirror, report, SPARE, withFaulty } from './arrays_fixture.ts';
+import {
+  ARRAY,
+  bootOf,
+  copy,
+  LEG_A,
+  LEG_B,
+  MASTER_CONFIG,
+  mirror,
+  report,
+  SPARE,
+  withFaulty,
+} from './arrays_fixture.ts';
 
 class Master {
-  state: MasterState = masterStart(1, [1, 2, 3], 10_000, 2000);
+  state: MasterState = masterStart(1, MASTER_CONFIG);
   now = 1000;
   readonly told: MasterEffect[] = [];
 
@@ -391,7 +402,7 @@ test('without auto_assemble an array that nobody runs stays stopped under a new 
     [[2], 'started'],
   ] as [number[], string][]) {
     const master = new Master();
-    master.state = masterStart(1, [1, 2, 3], 10_000, 2000, false);
+    master.state = masterStart(1, { ...MASTER_CONFIG, autoAssemble: false });
     master.alive(1, 2, 3);
     master.feed({ type: 'elected', term: 2 });
     master.feed({ type: 'disks', found: [{ record: mirror({ writers }), complete: true, problem: null }] });

@@ -14,6 +14,7 @@ import {
   LEG_A,
   LEG_B,
   LocalNode,
+  MASTER_CONFIG,
   marking,
   md,
   mirror,
@@ -51,7 +52,7 @@ function slots(record: ArrayRecord | null | undefined): [string, string, number 
 // --- the master -----------------------------------------------------------------------------------------------------------
 
 class Master {
-  state = masterStart(1, [1, 2, 3], 10_000, 2000);
+  state = masterStart(1, MASTER_CONFIG);
   now = 1000;
   visible = [LEG_A, LEG_B, SPARE, OTHER];
   constructor(found: ArrayRecord) {
