@@ -6,7 +6,6 @@ import type { PublicKey } from '@libp2p/interface';
 import { isWritten, mayTouch } from '../arrays/levels.ts';
 import {
   heldForFailure,
-  type LocalArray,
   type LocalEffect,
   type LocalInput,
   type LocalOp,
@@ -16,14 +15,7 @@ import {
   type NodeArrays,
   reportOf,
 } from '../arrays/local.ts';
-import {
-  type MasterConfig,
-  type MasterEffect,
-  type MasterInput,
-  type MasterState,
-  masterStart,
-  masterStep,
-} from '../arrays/master.ts';
+import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import type { Config } from '../config/index.ts';
@@ -31,7 +23,6 @@ import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
-  type DiskSummary,
   disksOf,
   grantMayLastUntilMs,
   type LeaseEffect,
@@ -41,7 +32,6 @@ import {
   leaseStart,
   leaseStep,
   leaseSummary,
-  type QuorumSet,
   storedVoteForStop,
   type VerifiedRelease,
 } from '../lease/index.ts';
@@ -58,9 +48,9 @@ import {
   statuses,
   view,
 } from '../members/index.ts';
-import { levelOf, type PeerEntry } from '../net/index.ts';
-import { TokenBucket } from '../net/token_bucket.ts';
-import type { AgentFace, ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
+import type { PeerEntry } from '../net/index.ts';
+import { TokenBuckets } from '../net/token_bucket.ts';
+import type { AgentFace, Status } from '../outlets/index.ts';
 import {
   idsOf,
   mayStand,
@@ -70,12 +60,10 @@ import {
   type RosterState,
   rosterStart,
   rosterStep,
-  type StoredLists,
   waitsFor,
   whyNotAfter,
   whyNotByDisks,
 } from '../roster/index.ts';
-import { PROTOCOL } from '../version.ts';
 import type { Identity } from '../wire/identity.ts';
 import {
   type AcceptanceState,
@@ -85,9 +73,6 @@ import {
   isAccepted,
   isSound,
   newestOf,
-  open,
-  openEnded,
-  publicKeyOfPeerId,
   seal,
   staleTerm,
   WireRefusal,
@@ -105,11 +90,15 @@ import type {
   Request,
 } from '../wire/messages.ts';
 import { Certificates } from './certificates.ts';
+import { leaseConfig, listsOf, masterConfig, membersConfig, peersOf } from './core_configs.ts';
 import { DiskView } from './disk_view.ts';
+import { Envelopes } from './envelopes.ts';
 import type { AgentParts, Alarm, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
-import { QuorumDisks } from './quorum_disks.ts';
+import { QuorumDisks, wireSet } from './quorum_disks.ts';
+import { RefusalCount } from './refusal_count.ts';
 import { resolveDevices } from './resolve_devices.ts';
+import { statusOf } from './status.ts';
 
 /** While anything is under way. */
 const TICK_MS = 50;
@@ -138,12 +127,6 @@ const KEYS_WAIT_MS = 1000;
 const GOSSIP_AFTER_FRAMES_MS = 50;
 /** In larger clusters events go by gossip alone: its neighbours pass them on. */
 const TELL_ALL_NODES_MAX = 16;
-/** Envelopes come by frame and by gossip: this many are remembered as verified. */
-const OPENED_KEPT = 64;
-/** Refusals are told of at once, then after a pause that doubles, until there was none for a while. */
-const REFUSAL_FIRST_MS = 1000;
-const REFUSAL_MOST_MS = 600_000;
-const REFUSAL_QUIET_MS = 60_000;
 /** What a node that is not the master may add to the others' journals: far more than one that is well ever says. */
 const TOLD_BYTES_PER_SECOND = 32 * 1024;
 const TOLD_BYTES_BURST = 1024 * 1024;
@@ -162,6 +145,7 @@ export class Agent implements AgentFace {
   readonly parts: AgentParts;
   readonly disks: DiskView;
   readonly #certificates: Certificates;
+  readonly #envelopes: Envelopes;
   readonly #procedures: Procedures;
   /** null: fencing does not ask for them. */
   readonly #reservations: Reservations | null;
@@ -189,7 +173,8 @@ export class Agent implements AgentFace {
   #persisting = 0;
   #certificate: string[] = [];
   readonly #opened = new Map<string, boolean>();
-  readonly #counters: Record<string, number> = { refused: 0, duplicates: 0, staleTerms: 0, commits: 0, catchups: 0 };
+  readonly #counters = { duplicates: 0, staleTerms: 0, commits: 0, catchups: 0 };
+  readonly #refusals = new RefusalCount();
   readonly #startedAt: string;
   #catchingUp = new Set<NodeId>();
   #reportQueued = false;
@@ -215,6 +200,7 @@ export class Agent implements AgentFace {
     this.#members = membersStart(membersConfig(config, roster));
     this.#master = masterStart(config.self, masterConfig(config, roster), byDisks);
     this.#acceptance = initialAcceptance(parts.journal.vector());
+    this.#envelopes = new Envelopes(config.cluster.uuid);
     this.#certificates = new Certificates(quorumOf(roster).sets, byDisks, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
     const reserved = usesReservations(config);
@@ -714,7 +700,7 @@ export class Agent implements AgentFace {
     const quorum = quorumOf(this.#roster);
     const before = new Set(this.#peers.map(({ id }) => id));
     this.#peers = peersOf(config, this.#roster, this.#peers);
-    this.#verified.clear();
+    const keys = this.#envelopes.goBy(this.#peers, this.#roster.agreed.ended);
     net.setPeers(this.#peers);
     this.#certificates.goBy(quorum.sets);
     this.#feedMembers({ type: 'config', config: membersConfig(config, this.#roster) });
@@ -727,7 +713,7 @@ export class Agent implements AgentFace {
     for (const [node, { status }] of statuses(this.#members)) {
       if (!before.has(node)) this.#feedMaster({ type: 'status', node, status });
     }
-    this.onKeys?.(new Map(this.#peers.map(({ id }) => [id, this.#publicKeysOf(id)])));
+    this.onKeys?.(keys);
   }
   #peers: readonly PeerEntry[];
   /** Called with the keys that count of every node, whenever they change. */
@@ -1434,7 +1420,7 @@ export class Agent implements AgentFace {
 
   async #commit(effect: Extract<MasterEffect, { type: 'commit' }>): Promise<void> {
     const { record, kind, before, detail } = effect;
-    this.#counters.commits = (this.#counters.commits ?? 0) + 1;
+    this.#counters.commits += 1;
     const body: EventBody = { type: 'commit', kind, record, before, detail, certificate: this.#certificate };
     await this.sealEvent(body, ({ sealed }) => {
       this.#commits.set(record.uuid, sealed);
@@ -1653,49 +1639,7 @@ export class Agent implements AgentFace {
   }
 
   openSealed(sealed: string): Promise<Event> {
-    return this.#open(Buffer.from(sealed, 'base64'));
-  }
-
-  /** Verified once: the very same bytes again are the same event. */
-  readonly #verified = new Map<string, Event>();
-  async #open(bytes: Uint8Array): Promise<Event> {
-    const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
-    const known = this.#verified.get(key);
-    if (known !== undefined) return known;
-    const event = await open(bytes, (node) => this.#publicKeysOf(node), this.parts.config.cluster.uuid);
-    for (const oldest of this.#verified.keys()) {
-      if (this.#verified.size < OPENED_KEPT) break;
-      this.#verified.delete(oldest);
-    }
-    this.#verified.set(key, event);
-    return event;
-  }
-
-  /**
-   * History, as catch-up brings it, also has what was signed with keys that count no more: up to where they ended it is taken into the
-   * journal. It can do nothing there; all that comes by other ways, or was signed later, is a stranger's.
-   */
-  async #openHistory(bytes: Uint8Array): Promise<Event> {
-    try {
-      return await this.#open(bytes);
-    } catch (error) {
-      const event = openEnded(bytes, this.#roster.agreed.ended, this.parts.config.cluster.uuid);
-      if (event === null) throw error;
-      return event;
-    }
-  }
-
-  readonly #publicKeys = new Map<string, PublicKey>();
-  #publicKey(peerId: string): PublicKey {
-    const known = this.#publicKeys.get(peerId) ?? publicKeyOfPeerId(peerId);
-    this.#publicKeys.set(peerId, known);
-    return known;
-  }
-
-  #publicKeysOf(node: NodeId): PublicKey[] {
-    const entry = this.#peers.find((candidate) => candidate.id === node);
-    if (entry === undefined) return [];
-    return [entry.peerId, ...(entry.otherPeerIds ?? [])].map((peerId) => this.#publicKey(peerId));
+    return this.#envelopes.open(Buffer.from(sealed, 'base64'));
   }
 
   #receiveSealed(bytes: Uint8Array, via: 'gossip' | 'catchup'): void {
@@ -1713,7 +1657,7 @@ export class Agent implements AgentFace {
     via: 'gossip' | 'catchup' | 'frame',
     act?: (event: Event) => void,
   ): Promise<void> {
-    const event = await (via === 'catchup' ? this.#openHistory(bytes) : this.#open(bytes));
+    const event = await (via === 'catchup' ? this.#envelopes.openHistory(bytes) : this.#envelopes.open(bytes));
     const { verdict, state } = accept(this.#acceptance, event, via === 'catchup' ? 'catchup' : 'gossip');
     // What is new alone counts: else a third node could use up another's measure by saying again what that one said.
     if (isAccepted(verdict) && via !== 'catchup' && !this.#mayTell(event, bytes.byteLength)) {
@@ -1722,7 +1666,7 @@ export class Agent implements AgentFace {
     }
     this.#acceptance = state;
     if (verdict === 'duplicate') {
-      this.#counters.duplicates = (this.#counters.duplicates ?? 0) + 1;
+      this.#counters.duplicates += 1;
       // A commit sent again by the master acts again if it was only journaled before; records make that harmless.
       if (event.body.type === 'commit') await this.#takeCommit(event, via);
       act?.(event);
@@ -1742,19 +1686,13 @@ export class Agent implements AgentFace {
     }
   }
 
-  readonly #toldBy = new Map<NodeId, TokenBucket>();
-  readonly #broughtBy = new Map<NodeId, TokenBucket>();
+  readonly #toldBy = new TokenBuckets<NodeId>(TOLD_BYTES_PER_SECOND, () => this.now(), TOLD_BYTES_BURST);
+  readonly #broughtBy = new TokenBuckets<NodeId>(CATCHUP_BYTES_PER_SECOND, () => this.now(), CATCHUP_BYTES_BURST);
 
   /** Commits of many arrays are the master's to tell; whoever else has so much to say fills the others' disks. */
   #mayTell({ origin }: Event, sizeBytes: number): boolean {
     if (origin === this.self || origin === leaseSummary(this.#lease).master) return true;
-    return this.#bucketOf(this.#toldBy, origin, TOLD_BYTES_PER_SECOND, TOLD_BYTES_BURST).take(sizeBytes);
-  }
-
-  #bucketOf(of: Map<NodeId, TokenBucket>, node: NodeId, bytesPerSecond: number, burstBytes: number): TokenBucket {
-    const bucket = of.get(node) ?? new TokenBucket(bytesPerSecond, () => this.now(), burstBytes);
-    of.set(node, bucket);
-    return bucket;
+    return this.#toldBy.of(origin).take(sizeBytes);
   }
 
   #expect(observation: Observation): void {
@@ -1769,7 +1707,7 @@ export class Agent implements AgentFace {
     if (staleTerm(event, this.term)) {
       // Catch-up brings history, and history is full of old terms. Anywhere else it is somebody who was master once.
       if (via === 'catchup') return;
-      this.#counters.staleTerms = (this.#counters.staleTerms ?? 0) + 1;
+      this.#counters.staleTerms += 1;
       this.#refused(
         `stale-term: commit of ${body.record.md} in term ${term}; this is term ${this.term}`,
         event.origin,
@@ -1890,26 +1828,17 @@ export class Agent implements AgentFace {
   }
 
   #refused(reason: string, from: NodeId | null, peer: string | null): void {
-    this.#counters.refused = (this.#counters.refused ?? 0) + 1;
-    // A flood must fill neither log nor journal: while it goes on, it is told of ever more rarely. Nor hide another node's.
-    const now = this.now();
-    const told = this.#refusalsTold.get(from) ?? { lastMs: Number.NEGATIVE_INFINITY, nextAtMs: now, pauseMs: 0 };
-    this.#refusalsTold.set(from, told);
-    const isNew = now - told.lastMs > REFUSAL_QUIET_MS;
-    told.lastMs = now;
-    if (!isNew && now < told.nextAtMs) return;
-    told.pauseMs = isNew ? REFUSAL_FIRST_MS : Math.min(2 * told.pauseMs, REFUSAL_MOST_MS);
-    told.nextAtMs = now + told.pauseMs;
-    this.parts.log.warn({ from, peer, total: this.#counters.refused }, `refused: ${reason}`);
+    if (!this.#refusals.count(from, this.now())) return;
+    const { total } = this.#refusals;
+    this.parts.log.warn({ from, peer, total }, `refused: ${reason}`);
     this.sealEvent({
       type: 'notice',
       name: 'MessageRefused',
       severity: 'warning',
       subject: from === null ? 'network' : `node/${from}`,
-      detail: { reason: reason.slice(0, 300), peer, total: this.#counters.refused ?? 0 },
+      detail: { reason: reason.slice(0, 300), peer, total },
     }).catch(() => undefined);
   }
-  readonly #refusalsTold = new Map<NodeId | null, { lastMs: number; nextAtMs: number; pauseMs: number }>();
 
   #duplicateId(boots: readonly string[]): void {
     const { log, boot } = this.parts;
@@ -1933,12 +1862,10 @@ export class Agent implements AgentFace {
       for (;;) {
         const before = this.parts.journal.head();
         const page = await this.parts.net.catchup(node, { have: cursorsOf(this.#acceptance) });
-        this.#counters.catchups = (this.#counters.catchups ?? 0) + 1;
+        this.#counters.catchups += 1;
         for (const sealed of page.events) this.#receiveSealed(Buffer.from(sealed, 'base64'), 'catchup');
         await this.#inbox;
-        const waitMs = this.#bucketOf(this.#broughtBy, node, CATCHUP_BYTES_PER_SECOND, CATCHUP_BYTES_BURST).spend(
-          page.events.reduce((sum, { length }) => sum + length, 0),
-        );
+        const waitMs = this.#broughtBy.of(node).spend(page.events.reduce((sum, { length }) => sum + length, 0));
         if (waitMs > 0) await new Promise<void>((resolve) => this.parts.timers.after(waitMs, resolve));
         // A page that brings nothing new would come again for ever: a hole that no journal can fill any more.
         if (!page.more || this.#stopped || this.parts.journal.head() === before) return;
@@ -1994,198 +1921,21 @@ export class Agent implements AgentFace {
   }
 
   status(): Status {
-    const { config, net, journal, driver, version, privileges } = this.parts;
-    const now = this.now();
-    const lease = leaseSummary(this.#lease);
-    const connected = net.connected();
-    const members = statuses(this.#members);
-    const versions = net.versions();
-    const others = this.#peers.filter(({ id }) => id !== this.self);
-    return {
-      cluster: config.cluster,
-      self: this.self,
-      version,
-      protocol: {
-        ...PROTOCOL,
-        level: levelOf(
-          PROTOCOL,
-          others.map(({ id }) => versions.get(id)),
-        ),
-      },
+    return statusOf({
+      parts: this.parts,
+      peers: this.#peers,
+      lease: this.#lease,
+      members: this.#members,
+      roster: this.#roster,
+      local: this.#local,
+      master: this.#master,
+      reservations: this.#reservations,
+      quorum: this.#quorum,
+      disks: this.disks,
       startedAt: this.#startedAt,
-      driver: driver.kind,
-      lease: {
-        role: lease.role,
-        term: lease.term,
-        master: lease.master,
-        leaseLeftMs: Math.max(0, Math.round((lease.leaseUntilMs ?? now) - now)),
-        grantLeftMs: Math.max(0, Math.round((lease.grantUntilMs ?? now) - now)),
-      },
-      ...(lease.disks === null ? {} : { quorum: this.#quorumStatus(lease.disks) }),
-      list: {
-        ...this.#roster.agreed.version,
-        nodes: idsOf(this.#roster.agreed),
-        pending: this.#roster.pending === null ? null : idsOf(this.#roster.pending),
-        waitsFor: waitsFor(this.#roster),
-      },
-      nodes: this.#peers.map((node) => {
-        const member = members.get(node.id);
-        const self = node.id === this.self;
-        return {
-          node: node.id,
-          address: node.address,
-          self,
-          status: self ? 'alive' : (member?.status ?? 'unknown'),
-          connected: self || connected.includes(node.id),
-          version: self ? version : (versions.get(node.id)?.version ?? null),
-          refused: self ? null : (versions.get(node.id)?.refused ?? null),
-          eligible: member?.eligible ?? false,
-          granted: this.leading
-            ? this.#master.grantable.includes(node.id)
-            : self
-              ? (lease.grantUntilMs ?? 0) > now
-              : null,
-        };
-      }),
-      reservations:
-        this.#reservations === null
-          ? null
-          : {
-              used: this.#local.keys !== null,
-              shutOut: this.#local.keys?.shutOut === true,
-              members: Object.fromEntries(this.#reservations.states),
-            },
-      arrays: [...this.#local.arrays.values()].map((array) => this.#arrayStatus(array)),
-      ...(privileges === undefined ? {} : { privileges }),
-      journal: { head: journal.head() },
-      counters: { ...this.#counters, ...net.counters() },
-    };
+      counters: { refused: this.#refusals.total, ...this.#counters },
+    });
   }
-
-  #keysTrouble(record: ArrayRecord): string | null {
-    if (this.#local.keys?.shutOut !== true) return null;
-    return `${record.md}: this node was shut out (its reservation keys were taken off the members); its writes are held until the cluster takes it back`;
-  }
-
-  #quorumStatus({ set, quorate, disks }: DiskSummary): QuorumStatus {
-    return {
-      set: set === null ? null : wireSet(set),
-      quorate,
-      disks: disks.map(({ disk, answers, blocks }) => {
-        const holder = [...blocks.values()].find((block) => block !== 'torn' && block.phase === 'holding');
-        return {
-          disk,
-          path: this.#quorum?.pathOf(disk) ?? disk,
-          decides: set !== null && disksOf(set).includes(disk),
-          answers,
-          holder: holder === undefined || holder === 'torn' ? null : { node: holder.node, term: holder.term },
-          torn: [...blocks].filter(([, block]) => block === 'torn').map(([node]) => node),
-        };
-      }),
-    };
-  }
-
-  #arrayStatus(array: LocalArray): ArrayStatus {
-    const { record } = array;
-    const paths: Record<string, string> = {};
-    for (const member of record.members) {
-      const path = this.disks.paths.get(member.uuid);
-      if (path !== undefined) paths[member.uuid] = path;
-    }
-    const reports: ArrayStatus['reports'] = [];
-    if (this.leading) {
-      for (const [node, { reports: of }] of this.#master.nodes) {
-        const report = of.get(record.uuid);
-        if (report !== undefined) reports.push({ node, report });
-      }
-    } else reports.push({ node: this.self, report: reportOf(this.#local, array) });
-    const local = array.observation ?? null;
-    return {
-      record,
-      applied: array.applied,
-      released: array.released?.version ?? null,
-      local,
-      paths,
-      reports,
-      sync: record.resync === null ? null : array.progress,
-      mismatchSectors: array.mismatchSectors,
-      trouble: array.trouble ?? this.#keysTrouble(record) ?? this.#master.arrays.get(record.uuid)?.trouble ?? null,
-    };
-  }
-}
-
-function listsOf({ agreed, pending, previous }: RosterState): StoredLists {
-  return { agreed, pending, previous };
-}
-
-/** Everybody that this node speaks with: of the lists that count, and of the one that its file asks for. Addresses are the file's. */
-function peersOf(config: Config, roster: RosterState, before: readonly PeerEntry[]): PeerEntry[] {
-  const lists = [roster.agreed, ...(roster.pending === null ? [] : [roster.pending]), roster.wish];
-  const ids = [...new Set(lists.flatMap(idsOf))].sort((a, b) => a - b);
-  return ids.map((id) => {
-    const listed = lists.flatMap(({ nodes }) => nodes.filter((node) => node.id === id));
-    const [peerId = '', ...otherPeerIds] = new Set(
-      listed.flatMap((node) => (node.nextPeerId === undefined ? [node.peerId] : [node.peerId, node.nextPeerId])),
-    );
-    const { address, port } = config.nodes.find((node) => node.id === id) ??
-      before.find((node) => node.id === id) ?? { address: '', port: 0 };
-    return { id, address, port, peerId, ...(otherPeerIds.length === 0 ? {} : { otherPeerIds }) };
-  });
-}
-
-function membersConfig({ self, timing }: Config, roster: RosterState): MembersState['config'] {
-  const { agreed, pending, wish } = roster;
-  const nodes = [...new Set([agreed, ...(pending === null ? [] : [pending]), wish].flatMap(idsOf))].sort(
-    (a, b) => a - b,
-  );
-  const { probeIntervalMs, probeTimeoutMs, indirectProbes } = timing;
-  const patience = { suspicionMinIntervals: 3, suspicionMaxIntervals: 6, awarenessMax: 4 };
-  return {
-    self,
-    nodes: nodes.includes(self) ? nodes : [...nodes, self],
-    probeIntervalMs,
-    probeTimeoutMs,
-    indirectProbes,
-    ...patience,
-  };
-}
-
-/** @param boot of this start of the agent */
-function leaseConfig({ self, timing, quorum }: Config, roster: RosterState, boot: string): LeaseState['config'] {
-  const { version, sets, holderMs, voterMs } = quorumOf(roster);
-  const { renewMs, failbackAfterMs, settleMs, candidacyTimeoutMs } = timing;
-  const nodes = [...new Set([self, ...sets.flat()])].sort((a, b) => a - b);
-  return {
-    self,
-    nodes,
-    list: { version, sets },
-    holderMs,
-    voterMs,
-    // The file's suits the file's R, which may not count yet.
-    renewMs: holderMs === timing.holderMs ? renewMs : Math.min(renewMs, holderMs / 5),
-    failbackAfterMs,
-    settleMs,
-    candidacyTimeoutMs,
-    ...(quorum.by === 'disks' ? { disks: { boot } } : {}),
-  };
-}
-
-function masterConfig({ arrays, timing }: Config, { agreed, pending }: RosterState): MasterConfig {
-  const nodes = [...new Set([...idsOf(agreed), ...(pending === null ? [] : idsOf(pending))])].sort((a, b) => a - b);
-  const { autoAssemble, copy, pathLoss, check: checks } = arrays;
-  return {
-    nodes,
-    admits: nodes.filter((node) => [agreed, pending ?? agreed].every((list) => idsOf(list).includes(node))),
-    graceMs: timing.failbackAfterMs,
-    checkpointMs: copy.checkpointMs,
-    autoAssemble,
-    pathLoss,
-    checks,
-  };
-}
-
-function wireSet({ version, disks, former }: QuorumSet): Extract<EventBody, { type: 'disk-lease' }>['set'] {
-  return { version, disks: [...disks], former: former === null ? null : [...former] };
 }
 
 function alarmOf(timers: Timers, rings: () => void): Alarm {

@@ -4,10 +4,11 @@
  */
 import { nodeSlotsOf } from '../arrays/levels.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
-import { type DiskBlock, QUORUM_DISKS_MAX, type ReadBlock } from '../lease/index.ts';
+import { type DiskBlock, QUORUM_DISKS_MAX, type QuorumSet, type ReadBlock } from '../lease/index.ts';
 import type { MdDriver } from '../md/driver.ts';
 import { meshGeometry, NODE_BLOCK_BYTES } from '../md/mesh_area.ts';
 import { decodeNodeBlock, decodeWitness, encodeNodeBlock, encodeWitness } from '../md/node_block.ts';
+import type { EventBody } from '../wire/messages.ts';
 import type { DiskView } from './disk_view.ts';
 
 const SECTOR_BYTES = 512;
@@ -133,4 +134,9 @@ export class QuorumDisks {
     const { witness, disks } = this.#options;
     return (disk === this.#witness ? witness : disks.paths.get(disk)) ?? disk;
   }
+}
+
+/** As events tell it. */
+export function wireSet({ version, disks, former }: QuorumSet): Extract<EventBody, { type: 'disk-lease' }>['set'] {
+  return { version, disks: [...disks], former: former === null ? null : [...former] };
 }

@@ -40,3 +40,19 @@ export class TokenBucket {
     this.#filledAtMs = nowMs;
   }
 }
+
+/** One for each of many, all alike. */
+export class TokenBuckets<Key> {
+  readonly #make: () => TokenBucket;
+  readonly #buckets = new Map<Key, TokenBucket>();
+
+  constructor(...of: ConstructorParameters<typeof TokenBucket>) {
+    this.#make = () => new TokenBucket(...of);
+  }
+
+  of(key: Key): TokenBucket {
+    const bucket = this.#buckets.get(key) ?? this.#make();
+    this.#buckets.set(key, bucket);
+    return bucket;
+  }
+}
