@@ -36,6 +36,7 @@ await serveApi({
     status: () => clusterStatus(),
     request: async () => ({ ok: false, text: '' }),
     scan: async () => [],
+    reports: async () => [],
     reloadConfig: async () => ({ ok: false, text: '' }),
   },
   journal,

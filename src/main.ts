@@ -14,7 +14,7 @@ import { createLog, logForm } from './log.ts';
 import type { MdDriver } from './md/driver.ts';
 import type { NativeAddon } from './md/native.ts';
 import { createNet } from './net/index.ts';
-import { withAddon } from './one_binary.ts';
+import { ownCommand, withAddon } from './one_binary.ts';
 import type { ApiLog } from './outlets/index.ts';
 import { keptPrivileges } from './privileges.ts';
 import { VERSION } from './version.ts';
@@ -166,6 +166,10 @@ export async function runAgent(configFile: string): Promise<number> {
     const outcome = await agent.reload(read.config, await loadIdentity(read.config.keyFile));
     if (outcome.ok) log.level = read.config.log.level;
     return outcome;
+  };
+  agent.onDoctor = async () => {
+    const { reportOfProcess } = await import('./doctor/process.ts');
+    return reportOfProcess(ownCommand(), configFile);
   };
   process.on('SIGHUP', () => void agent.onReload?.().catch((error: unknown) => log.error({ err: error }, 'reload')));
   const ended = new Promise<string>((resolve) => {

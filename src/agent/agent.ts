@@ -23,6 +23,10 @@ import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
+  CLOCK_CRITICAL,
+  CLOCK_WARNING,
+  clockHeard,
+  clockRate,
   disksOf,
   grantMayLastUntilMs,
   type LeaseEffect,
@@ -32,6 +36,7 @@ import {
   leaseStart,
   leaseStep,
   leaseSummary,
+  type PeerClock,
   storedVoteForStop,
   type VerifiedRelease,
 } from '../lease/index.ts';
@@ -50,7 +55,7 @@ import {
 } from '../members/index.ts';
 import type { PeerEntry } from '../net/index.ts';
 import { TokenBuckets } from '../net/token_bucket.ts';
-import type { AgentFace, Status } from '../outlets/index.ts';
+import type { AgentFace, NodeReport, Status } from '../outlets/index.ts';
 import {
   idsOf,
   mayStand,
@@ -92,6 +97,7 @@ import type {
 import { Certificates } from './certificates.ts';
 import { leaseConfig, listsOf, masterConfig, membersConfig, peersOf } from './core_configs.ts';
 import { DiskView } from './disk_view.ts';
+import { Doctors } from './doctors.ts';
 import { Envelopes } from './envelopes.ts';
 import type { AgentParts, Alarm, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
@@ -145,6 +151,7 @@ export class Agent implements AgentFace {
   readonly parts: AgentParts;
   readonly disks: DiskView;
   readonly #certificates: Certificates;
+  readonly #doctors: Doctors;
   readonly #envelopes: Envelopes;
   readonly #procedures: Procedures;
   /** null: fencing does not ask for them. */
@@ -200,6 +207,7 @@ export class Agent implements AgentFace {
     this.#members = membersStart(membersConfig(config, roster));
     this.#master = masterStart(config.self, masterConfig(config, roster), byDisks);
     this.#acceptance = initialAcceptance(parts.journal.vector());
+    this.#doctors = new Doctors(parts, () => this.onDoctor);
     this.#envelopes = new Envelopes(config.cluster.uuid);
     this.#certificates = new Certificates(quorumOf(roster).sets, byDisks, (sealed) => this.openSealed(sealed));
     this.#procedures = procedures(this);
@@ -1598,6 +1606,7 @@ export class Agent implements AgentFace {
   }
 
   #receive(from: NodeId, frame: Frame): void {
+    if (frame.room === 'lease' && 'sentAtMs' in frame.message) this.#hearClock(from, frame.message.sentAtMs);
     if (frame.room !== 'members') {
       const hearsAll = frame.room === 'lease' && frame.message.kind === 'renew';
       this.#feedMembers({ type: 'heard', node: from, againWithinMs: this.#rhythmOf(frame), hearsAll });
@@ -1632,11 +1641,30 @@ export class Agent implements AgentFace {
         } else this.#refused(`node ${from} told of a node list that is not what its digest says`, from, null);
         break;
       }
+      case 'doctor':
+        this.#doctors.receive(from, frame.message);
+        break;
       case 'hello':
       case 'duplicate-id':
         break;
     }
   }
+
+  /** Safety rests on clocks that run within a half of each other: one that is on its way out of that is told of. */
+  #hearClock(node: NodeId, theirMs: number): void {
+    const before = this.#clocks.get(node);
+    const clock = clockHeard(before, { theirMs, ourMs: this.now() });
+    this.#clocks.set(node, clock);
+    if (before?.stretches === clock.stretches) return;
+    const apart = Math.abs((clockRate(clock) ?? 1) - 1);
+    const severity = apart < CLOCK_WARNING ? null : apart < CLOCK_CRITICAL ? 'warning' : 'critical';
+    if (severity === (this.#clocksTold.get(node) ?? null)) return;
+    this.#clocksTold.set(node, severity);
+    const percent = Math.round(((clockRate(clock) ?? 1) - 1) * 1000) / 10;
+    this.notice('ClocksApart', severity ?? 'notice', `node/${node}`, { node, percent });
+  }
+  readonly #clocks = new Map<NodeId, PeerClock>();
+  readonly #clocksTold = new Map<NodeId, 'warning' | 'critical' | null>();
 
   openSealed(sealed: string): Promise<Event> {
     return this.#envelopes.open(Buffer.from(sealed, 'base64'));
@@ -1852,6 +1880,9 @@ export class Agent implements AgentFace {
     );
   }
 
+  /** Has `mdmesh doctor` look at this node, and gives its report. */
+  onDoctor: (() => Promise<string>) | null = null;
+
   /** Called when the agent had to stop by itself. */
   onFatal: ((why: string) => void) | null = null;
 
@@ -1933,8 +1964,14 @@ export class Agent implements AgentFace {
       quorum: this.#quorum,
       disks: this.disks,
       startedAt: this.#startedAt,
+      clocks: this.#clocks,
       counters: { refused: this.#refusals.total, ...this.#counters },
     });
+  }
+
+  /** What `mdmesh doctor` finds on each of the other nodes: as the agents there had it made. */
+  reports(): Promise<NodeReport[]> {
+    return this.#doctors.ask(this.#peers.map(({ id }) => id).filter((id) => id !== this.self));
   }
 }
 

@@ -1,9 +1,9 @@
 /** What an agent tells outlets of itself, from the states of its cores. */
 import { type LocalArray, type NodeArrays, reportOf } from '../arrays/local.ts';
 import type { MasterState } from '../arrays/master.ts';
-import type { ArrayRecord } from '../arrays/record.ts';
+import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import type { Reservations } from '../fencing/index.ts';
-import { type DiskSummary, disksOf, type LeaseState, leaseSummary } from '../lease/index.ts';
+import { clockRate, type DiskSummary, disksOf, type LeaseState, leaseSummary, type PeerClock } from '../lease/index.ts';
 import { type MembersState, statuses } from '../members/index.ts';
 import { levelOf, type PeerEntry } from '../net/index.ts';
 import type { ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
@@ -25,6 +25,7 @@ interface Looked {
   quorum: QuorumDisks | null;
   disks: DiskView;
   startedAt: string;
+  clocks: ReadonlyMap<NodeId, PeerClock>;
   counters: Readonly<Record<string, number>>;
 }
 
@@ -68,6 +69,7 @@ export function statusOf(agent: Looked): Status {
     nodes: peers.map((node) => {
       const member = seen.get(node.id);
       const isSelf = node.id === self;
+      const clock = agent.clocks.get(node.id);
       return {
         node: node.id,
         address: node.address,
@@ -77,6 +79,7 @@ export function statusOf(agent: Looked): Status {
         version: isSelf ? version : (versions.get(node.id)?.version ?? null),
         refused: isSelf ? null : (versions.get(node.id)?.refused ?? null),
         eligible: member?.eligible ?? false,
+        clockRate: clock === undefined ? null : clockRate(clock),
         granted: master.leading ? master.grantable.includes(node.id) : isSelf ? (lease.grantUntilMs ?? 0) > now : null,
       };
     }),

@@ -1,7 +1,7 @@
 /** The agent's API from the caller's side. Uses node:http alone: a command has to start fast on small machines. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Disk } from '../md/driver.ts';
-import type { ArrayStatus, CloudEvent, NodeStatus, Status } from '../outlets/index.ts';
+import type { ArrayStatus, CloudEvent, NodeReport, NodeStatus, Status } from '../outlets/index.ts';
 import type { Request } from '../wire/messages.ts';
 import { codeOf, Failure, textOf } from './failure.ts';
 
@@ -43,6 +43,10 @@ export class AgentClient {
 
   async disks(): Promise<Disk[]> {
     return checked(await this.#get('/v1/disks', scanTimeoutMs), isListOf<Disk>('path'), 'disks');
+  }
+
+  async reports(): Promise<NodeReport[]> {
+    return checked(await this.#get('/v1/reports', scanTimeoutMs), isListOf<NodeReport>('node'), 'reports');
   }
 
   async request(request: Request): Promise<Outcome> {

@@ -9,6 +9,7 @@ import { wantsColour } from './terminal.ts';
 
 export interface DoctorOptions {
   compare?: string[];
+  local?: boolean;
   json?: boolean;
 }
 
@@ -16,12 +17,18 @@ const colours: Readonly<Record<Finding['severity'], Colour>> = { critical: 'red'
 
 export async function doctor(context: Context, options: DoctorOptions): Promise<number> {
   const { terminal } = context;
-  const { compare, findings, gather, machine, readReports } = await import('../doctor/index.ts');
+  const { compare, findings, findingsThere, gather, machine, readReport, reportsOfOthers, worstFirst } = await import(
+    '../doctor/index.ts'
+  );
   let found: Finding[];
   let report: object;
   if (options.compare !== undefined) {
-    const reports = readReports(options.compare.map((path) => ({ path, text: readText(path) })));
-    found = compare(reports);
+    const reports = options.compare.map((path) => {
+      const facts = readReport(readText(path));
+      if (typeof facts !== 'string') return facts;
+      throw new Failure(`report ${path}: is no report (${facts}); make it with mdmesh doctor --json > ${path}`);
+    });
+    found = worstFirst(compare(reports));
     report = { findings: found };
   } else {
     const { loadIdentity } = await import('../wire/identity.ts');
@@ -31,8 +38,12 @@ export async function doctor(context: Context, options: DoctorOptions): Promise<
     };
     const peerIdOf = async (keyFile: string) => (await loadIdentity(keyFile)).peerId;
     const facts = await gather(context.configFile(), machine(), agent, peerIdOf);
-    found = findings(facts);
-    report = { findings: found, facts };
+    // Without an agent nobody passes the question on, and the finding about that says so.
+    const isAlone = options.local === true || facts.agent.trouble !== null;
+    const { facts: others, absent } = reportsOfOthers(isAlone ? [] : await (await context.agent()).reports());
+    const between = isAlone ? [] : compare([facts, ...others], absent);
+    found = worstFirst([...findings(facts), ...others.flatMap(findingsThere), ...between]);
+    report = { findings: found, facts, others };
   }
   terminal.out(options.json ? `${JSON.stringify(report)}\n` : text(found, painter(wantsColour(terminal))));
   return found.some(({ severity }) => severity !== 'info') ? 1 : 0;

@@ -115,17 +115,20 @@ ${examples('mdmesh init', 'mdmesh init --name prod --node 10.0.0.1 10.0.0.2 10.0
 
   program
     .command('doctor')
-    .description('look for what would fail later: kernel, disks, autostart, network, quorum, keys, journal')
+    .description(
+      'look for what would fail later: kernel, disks, autostart, network, quorum, keys, journal; and between the nodes',
+    )
+    .addOption(new Option('--local', 'look at this node alone').conflicts(['compare']))
     .option('--compare <reports...>', 'instead: compare what doctor --json printed on several nodes')
     .addOption(json())
     .addHelpText(
       'after',
       `
 Exit codes: 0 nothing is wrong, 1 there is a warning or something critical.
-With --compare it finds what one node cannot see alone: members that not every node sees, configurations and versions that differ,
-a key on two nodes, caches that one node takes for safe, and, from two reports of each node some time apart, clocks at
-different rates.
-${examples('mdmesh doctor', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doctor --compare n1.json n2.json n3.json')}`,
+The agent has the other nodes looked at as well, so it also finds what one node cannot see alone: members that not every node sees,
+configurations, versions and keys that differ, caches that one node takes for safe, clocks at different rates. Where agents do not
+run yet, --compare does the same with reports that you carry.
+${examples('mdmesh doctor', 'mdmesh doctor --local', 'ssh n2 mdmesh doctor --json > n2.json', 'mdmesh doctor --compare n1.json n2.json n3.json')}`,
     )
     .action(
       run(async (options: DoctorOptions) => {

@@ -1,35 +1,42 @@
 /** What several nodes' reports mean together. Pure, but for the schema of what is read. */
 import { z } from 'zod';
-import type { Facts, Finding } from './index.ts';
+import type { NodeId } from '../arrays/record.ts';
+import { CLOCK_CRITICAL, CLOCK_WARNING } from '../lease/index.ts';
+import type { NodeReport } from '../outlets/index.ts';
+import { Facts } from './facts.ts';
+import type { Finding } from './index.ts';
 
-/** Two reports of one node tell its clock's rate only over a while: what they are told at is read some milliseconds apart. */
-const RATE_OVER_MS_LEAST = 10_000;
-/** Lease and grant are safe while clocks run within a half of each other; a hundredth is far more than a sound clock is off. */
-const RATE_WARNING = 0.01;
-const RATE_CRITICAL = 0.2;
+const Report = z.object({ facts: Facts });
 
-const Report = z.object({ facts: z.custom<Facts>((value) => isFacts(value), 'is no report of mdmesh doctor --json') });
-
-function isFacts(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && 'form' in value && value.form === 1 && 'config' in value;
+/** What the agents of the other nodes have passed on: the facts, and of each node without any why there are none. */
+export function reportsOfOthers(reports: readonly NodeReport[]): { facts: Facts[]; absent: Map<NodeId, string> } {
+  const facts: Facts[] = [];
+  const absent = new Map<NodeId, string>();
+  for (const { node, report, trouble } of reports) {
+    const read = report === null ? (trouble ?? 'no answer') : readReport(report);
+    if (typeof read === 'string') absent.set(node, read);
+    else if (read.config.self !== node) absent.set(node, `its report is that of node ${read.config.self}`);
+    else facts.push(read);
+  }
+  return { facts, absent };
 }
 
-/** @throws Error that names the file */
-export function readReports(files: readonly { path: string; text: string }[]): Facts[] {
-  return files.map(({ path, text }) => {
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch {
-      value = null;
-    }
-    const parsed = Report.safeParse(value);
-    if (!parsed.success) throw new Error(`report ${path}: is no report; make it with mdmesh doctor --json > ${path}`);
-    return parsed.data.facts;
-  });
+/** What `mdmesh doctor --json` has printed. Words: it is none, and why. */
+export function readReport(text: string): Facts | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return 'not JSON';
+  }
+  const { success, data, error } = Report.safeParse(value);
+  if (success) return data.facts;
+  const [issue] = error.issues;
+  return `${issue?.path.map(String).join('.') ?? 'it'}: ${issue?.message ?? 'does not fit'}`;
 }
 
-export function compare(reports: readonly Facts[]): Finding[] {
+/** @param why of a node without a report: why it has none */
+export function compare(reports: readonly Facts[], why: ReadonlyMap<NodeId, string> = new Map()): Finding[] {
   const newest = new Map<string, Facts>();
   for (const report of reports) {
     const before = newest.get(nameOf(report));
@@ -37,7 +44,7 @@ export function compare(reports: readonly Facts[]): Finding[] {
   }
   const nodes = [...newest.values()];
   return [
-    ...absent(nodes),
+    ...absent(nodes, why),
     ...drift(nodes, 'config.drift', 'critical', 'configurations differ', (each) => each.config.digest ?? 'unreadable', {
       reason: 'nodes that count with other lists or times can choose two masters',
       remedy: 'copy one file to all nodes, and restart their agents one after the other',
@@ -49,7 +56,7 @@ export function compare(reports: readonly Facts[]): Finding[] {
     ...keys(nodes),
     ...sight(nodes),
     ...cacheViews(nodes),
-    ...rates(reports),
+    ...clocks(nodes),
   ];
 }
 
@@ -57,15 +64,15 @@ function nameOf({ config, hostname }: Facts): string {
   return config.self === null ? hostname : `node ${config.self}`;
 }
 
-function absent(nodes: readonly Facts[]): Finding[] {
+function absent(nodes: readonly Facts[], why: ReadonlyMap<NodeId, string>): Finding[] {
   const listed = new Set(nodes.flatMap(({ config }) => config.nodes.map(({ id }) => id)));
   const missing = [...listed].filter((id) => !nodes.some(({ config }) => config.self === id));
   return missing.map((id) => ({
     check: 'compare.absent',
     severity: 'info',
-    text: `there is no report of node ${id}`,
+    text: `there is no report of node ${id}${why.has(id) ? `: ${why.get(id)}` : ''}`,
     reason: 'nothing is said about it',
-    remedy: `run mdmesh doctor --json on node ${id}, and name its report as well`,
+    remedy: `see that its agent runs and is connected; or run mdmesh doctor --json there, and compare the files with --compare`,
   }));
 }
 
@@ -156,28 +163,23 @@ function cacheViews(nodes: readonly Facts[]): Finding[] {
   });
 }
 
-function rates(reports: readonly Facts[]): Finding[] {
-  const rated: { name: string; rate: number }[] = [];
-  for (const [, of] of Map.groupBy(reports, (each) => `${nameOf(each)} ${each.kernelBoot}`)) {
-    const sorted = of.toSorted((a, b) => a.bootMs - b.bootMs);
-    const [first, last] = [sorted[0], sorted.at(-1)];
-    if (first === undefined || last === undefined) continue;
-    const wallMs = Date.parse(last.at) - Date.parse(first.at);
-    if (wallMs < RATE_OVER_MS_LEAST) continue;
-    rated.push({ name: nameOf(first), rate: (last.bootMs - first.bootMs) / wallMs });
-  }
-  const slow = rated.toSorted((a, b) => a.rate - b.rate)[0];
-  const fast = rated.toSorted((a, b) => b.rate - a.rate)[0];
-  if (slow === undefined || fast === undefined || rated.length < 2) return [];
-  const apart = fast.rate / slow.rate - 1;
-  if (apart < RATE_WARNING) return [];
-  return [
-    {
-      check: 'clock.rates',
-      severity: apart < RATE_CRITICAL ? 'warning' : 'critical',
-      text: `the clock of ${fast.name} runs ${(apart * 100).toFixed(1)} % faster than that of ${slow.name}`,
-      reason: 'two masters are ruled out only while clocks run within a half of each other (voter against holder)',
-      remedy: 'find out which is wrong (chronyc tracking, dmesg about tsc), and whether a hypervisor stops one of them',
-    },
-  ];
+/** As each agent hears the others' clocks in what is said about the lease. */
+function clocks(nodes: readonly Facts[]): Finding[] {
+  return nodes.flatMap((seen) =>
+    seen.agent.nodes.flatMap(({ node, clockRate }) => {
+      const apart = Math.abs((clockRate ?? 1) - 1);
+      if (clockRate === null || apart < CLOCK_WARNING) return [];
+      const percent = `${(apart * 100).toFixed(1)} % ${clockRate > 1 ? 'faster' : 'slower'}`;
+      return [
+        {
+          check: 'clock.rates',
+          severity: apart < CLOCK_CRITICAL ? 'warning' : 'critical',
+          text: `the clock of node ${node} runs ${percent} than that of ${nameOf(seen)}`,
+          reason: 'two masters are ruled out only while clocks run within a half of each other (voter against holder)',
+          remedy:
+            'find out which is wrong (chronyc tracking, dmesg about tsc), and whether a hypervisor stops one of them',
+        } as const,
+      ];
+    }),
+  );
 }

@@ -12,11 +12,19 @@ const FREE_MIB_LEAST = 64;
 type Look = (facts: Facts) => Finding[];
 
 export function findings(facts: Facts): Finding[] {
-  return looks.flatMap((look) => look(facts)).sort((a, b) => rank(a) - rank(b));
+  return worstFirst(looks.flatMap((look) => look(facts)));
 }
 
-function rank({ severity }: Finding): number {
-  return ['critical', 'warning', 'info'].indexOf(severity);
+/** Of another node's report: what is wrong there, named after it. */
+export function findingsThere(facts: Facts): Finding[] {
+  return findings(facts)
+    .filter(({ severity }) => severity !== 'info')
+    .map((finding) => ({ ...finding, text: `node ${facts.config.self}: ${finding.text}` }));
+}
+
+export function worstFirst(found: readonly Finding[]): Finding[] {
+  const rank = ({ severity }: Finding): number => ['critical', 'warning', 'info'].indexOf(severity);
+  return found.toSorted((a, b) => rank(a) - rank(b));
 }
 
 const kernel: Look = ({ kernel }) => [

@@ -24,7 +24,7 @@ import { textOf } from '../error_text.ts';
 import type { Disk } from '../md/driver.ts';
 import type { Status } from '../outlets/index.ts';
 import { VERSION } from '../version.ts';
-import type { Facts, ModuleState } from './index.ts';
+import type { Facts, ModuleState } from './facts.ts';
 
 /** What gather needs of the outside. Paths are absolute; a test may put another root before them. */
 export interface Machine {
@@ -81,8 +81,6 @@ export async function gather(
   return {
     form: 1,
     at: machine.now().toISOString(),
-    bootMs: Math.round(Number((machine.read('/proc/uptime') ?? '0').split(' ')[0]) * 1000),
-    kernelBoot: machine.read('/proc/sys/kernel/random/boot_id') ?? '',
     version: VERSION,
     hostname: machine.hostname(),
     kernel: {
@@ -119,7 +117,12 @@ export async function gather(
       nodes:
         status instanceof Error
           ? []
-          : status.nodes.map(({ node, status: word, connected }) => ({ node, status: word, connected })),
+          : status.nodes.map(({ node, status: word, connected, clockRate }) => ({
+              node,
+              status: word,
+              connected,
+              clockRate,
+            })),
       quorumDisks:
         status instanceof Error
           ? []

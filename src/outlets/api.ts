@@ -219,6 +219,8 @@ function handlersFor(options: AppOptions): Record<OperationName, Handler> {
 
     disks: () => face.scan(),
 
+    reports: () => face.reports(),
+
     metrics: async (request, reply) => {
       const type = accepted(request.raw, [OPENMETRICS, PLAIN]);
       if (type === null) return unknownFormat(reply, [OPENMETRICS, PLAIN]);

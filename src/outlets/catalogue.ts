@@ -118,6 +118,7 @@ export const catalogue = {
   Voted: { type: 'io.mdmesh.cluster.voted', severity: 'info' },
   MasterElected: { type: 'io.mdmesh.cluster.master-elected', severity: 'notice' },
   QuorumDiskLost: { type: 'io.mdmesh.node.quorum-disk-lost', severity: 'warning' },
+  ClocksApart: { type: 'io.mdmesh.node.clocks-apart', severity: 'warning' },
   QuorumDiskBack: { type: 'io.mdmesh.node.quorum-disk-back', severity: 'notice' },
   QuorumSet: { type: 'io.mdmesh.cluster.quorum-set', severity: 'notice' },
   MasterReleased: { type: 'io.mdmesh.cluster.master-released', severity: 'notice' },

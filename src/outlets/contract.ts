@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { Request } from '../wire/messages.ts';
 import { isTypeWord } from './event_filter.ts';
-import { ArrayStatus, DiskFound, JournalState, NodeStatus, Status } from './status.ts';
+import { ArrayStatus, DiskFound, JournalState, NodeReport, NodeStatus, Status } from './status.ts';
 import { CloudEvent, Severity } from './told.ts';
 
 export const Cursor = z
@@ -165,6 +165,15 @@ export const OPERATIONS = {
       400: bad,
       500: json('They could not be read.', Problem),
     },
+  },
+  reports: {
+    method: 'GET',
+    path: '/v1/reports',
+    summary: 'What `mdmesh doctor` finds on each other node',
+    about:
+      'Each agent runs it for that, which takes a second, or half a minute where a disk or a port does not answer.',
+    local: true,
+    answers: { 200: json('One for each other node of the list.', z.array(NodeReport)), 400: bad },
   },
   request: {
     method: 'POST',

@@ -196,6 +196,13 @@ export const DESCRIPTIONS = {
     when: 'A node cannot read or write its block on a quorum disk.',
     from: notice({ ...quorumDisk, why }, { node: 2, disk: member, path: '/dev/sdb', why: 'EIO' }),
   },
+  ClocksApart: {
+    when: 'A node’s clock runs at another rate than that of the node that says so, by a hundredth or more; critical from a fifth on, for safety rests on clocks within a half of each other. Told again when the severity changes; at a notice they agree again.',
+    from: notice(
+      { node, percent: z.number().describe('How much faster its clock runs, in percent; negative: slower.') },
+      { node: 3, percent: 1.4 },
+    ),
+  },
   QuorumDiskBack: {
     when: 'A quorum disk answers a node again.',
     from: notice(quorumDisk, { node: 2, disk: member, path: '/dev/sdb' }),

@@ -4,7 +4,7 @@
  */
 import type { Disk } from '../md/driver.ts';
 import type { Request } from '../wire/messages.ts';
-import type { Status } from './status.ts';
+import type { NodeReport, Status } from './status.ts';
 
 /** What outlets may ask of the agent. */
 export interface AgentFace {
@@ -15,6 +15,8 @@ export interface AgentFace {
   reloadConfig(): Promise<{ ok: boolean; text: string }>;
   /** This node's own disks, with what stands on them. */
   scan(): Promise<Disk[]>;
+  /** What `mdmesh doctor` finds on each other node of the list. */
+  reports(): Promise<NodeReport[]>;
 }
 
 export { type ApiLog, type ApiOptions, serveApi } from './api.ts';
@@ -23,5 +25,5 @@ export { cloudEvents, eventLine } from './cloud_event.ts';
 export { configuredHooks } from './configured_hooks.ts';
 export { logEvents } from './event_log.ts';
 export { startHooks } from './hooks.ts';
-export type { ArrayStatus, NodeStatus, QuorumStatus, Status } from './status.ts';
+export type { ArrayStatus, NodeReport, NodeStatus, QuorumStatus, Status } from './status.ts';
 export type { CloudEvent, StreamMark } from './told.ts';

@@ -31,6 +31,12 @@ export const NodeStatus = z.object({
     .boolean()
     .nullable()
     .describe('May have write-enabled arrays, by the master’s account; null where this node does not know.'),
+  clockRate: z
+    .number()
+    .nullable()
+    .describe(
+      'Its seconds in one of this node’s, over the last minutes; null: not known, as of a node that this one does not speak with about the lease.',
+    ),
 });
 /** One node as this node sees it. */
 export type NodeStatus = z.infer<typeof NodeStatus>;
@@ -231,3 +237,11 @@ export const DiskFound = exactly<Disk>()(
     holders: z.array(z.string()).describe('What stands on it, e.g. an md device.'),
   }),
 );
+
+export const NodeReport = z.object({
+  node: NodeId,
+  report: z.string().nullable().describe('What `mdmesh doctor --json --local` printed there; null: there is none.'),
+  trouble: z.string().nullable().describe('Why there is none.'),
+});
+/** Of another node. */
+export type NodeReport = z.infer<typeof NodeReport>;

@@ -11,6 +11,8 @@ import { ListVersion, NodeList } from '../roster/list.ts';
 import { RosterWord } from '../roster/word.ts';
 
 export const SEALED_CHARACTERS_MAX = 256 * 1024;
+/** A frame has room for it, also where each of its characters is three bytes. */
+export const DOCTOR_REPORT_MAX = 128 * 1024;
 
 /** base64 of a sealed envelope. */
 export const Sealed = z.string().max(SEALED_CHARACTERS_MAX).refine(isBase64, 'Invalid base64');
@@ -278,7 +280,10 @@ export const SwimMessage = z.discriminatedUnion('kind', [
 ]);
 export type SwimMessage = z.infer<typeof SwimMessage>;
 
-/** `sentAtMs` and `echo…` are readings of one node's own BOOTTIME, given back to it untouched: clocks are never compared. */
+/**
+ * `sentAtMs` and `echo…` are readings of one node's own BOOTTIME, given back to it untouched: no decision compares clocks. That they run
+ * at different rates is told of (clock_rates.ts).
+ */
 export const LeaseMessage = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('vote-request'),
@@ -424,6 +429,18 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
 ]);
 export type ArrayMessage = z.infer<typeof ArrayMessage>;
 
+/** What `mdmesh doctor` finds there: asked for, and answered with its report, which is JSON, or with why there is none. */
+export const DoctorMessage = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('query'), queryId: Uuid }),
+  z.object({
+    kind: z.literal('report'),
+    queryId: Uuid,
+    report: z.string().max(DOCTOR_REPORT_MAX).nullable(),
+    trouble: z.string().max(4000).nullable(),
+  }),
+]);
+export type DoctorMessage = z.infer<typeof DoctorMessage>;
+
 /** First frame on each stream. Two boots under one node ID at a time: both refuse to go on. */
 export const Hello = z.object({
   /** The newest that the sender speaks, and the oldest; without that, it speaks one alone. */
@@ -444,6 +461,7 @@ export const Frame = z.discriminatedUnion('room', [
   z.object({ room: z.literal('lease'), message: LeaseMessage }),
   z.object({ room: z.literal('roster'), message: RosterWord }),
   z.object({ room: z.literal('arrays'), message: ArrayMessage }),
+  z.object({ room: z.literal('doctor'), message: DoctorMessage }),
 ]);
 export type Frame = z.infer<typeof Frame>;
 

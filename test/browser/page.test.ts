@@ -31,6 +31,7 @@ suite('the web page', { skip: noBrowser, timeout: 400_000 }, () => {
         },
         request: (request) => cluster.request(1, request),
         scan: async () => [],
+        reports: async () => [],
         reloadConfig: async () => ({ ok: false, text: 'no file here' }),
       },
       journal: cluster.journal(1),

@@ -41,6 +41,7 @@ function statusOf(self: number, master: number): Status {
       refused: null,
       eligible: true,
       granted: null,
+      clockRate: null,
     })),
     arrays: [
       {

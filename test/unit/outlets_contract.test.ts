@@ -140,6 +140,12 @@ test('every operation answers as the document says', async (t) => {
   await asDocumented(at, 'journal', '/v1/journal?x=1', 400);
   await asDocumented(at, 'disks', '/v1/disks', 200);
   await asDocumented(at, 'disks', '/v1/disks?x=1', 400);
+  face.others = [
+    { node: 1, report: '{}', trouble: null },
+    { node: 3, report: null, trouble: 'not connected' },
+  ];
+  await asDocumented(at, 'reports', '/v1/reports', 200);
+  await asDocumented(at, 'reports', '/v1/reports?x=1', 400);
   face.scan = async () => {
     throw new Error('disk /dev/sdb: EIO');
   };

@@ -6,7 +6,14 @@ import type { TestContext } from 'node:test';
 import { type ArrayRecord, type Copy, wholeCopy } from '#src/arrays/record.ts';
 import type { Journal, JournalEntry } from '#src/journal/index.ts';
 import type { Disk } from '#src/md/driver.ts';
-import { type AgentFace, type ApiOptions, type ArrayStatus, type Status, serveApi } from '#src/outlets/index.ts';
+import {
+  type AgentFace,
+  type ApiOptions,
+  type ArrayStatus,
+  type NodeReport,
+  type Status,
+  serveApi,
+} from '#src/outlets/index.ts';
 import type { Event, EventBody, Request } from '#src/wire/messages.ts';
 import { member, record } from '../compliance/records.ts';
 
@@ -111,6 +118,7 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
     refused: null,
     eligible: id !== 3,
     granted: id === 3 ? null : true,
+    clockRate: id === 1 ? 1.0001 : null,
   });
   return {
     cluster: { name: 'demo', uuid: clusterUuid },
@@ -153,6 +161,10 @@ export class FakeFace implements AgentFace {
   }
   async scan(): Promise<Disk[]> {
     return this.disks;
+  }
+  others: NodeReport[] = [];
+  async reports(): Promise<NodeReport[]> {
+    return this.others;
   }
 }
 

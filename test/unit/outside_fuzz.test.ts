@@ -192,6 +192,7 @@ test('the API: whatever is sent, the answer is JSON and no fault of the agent’
     '/v1/journal',
     '/metrics',
     '/v1/disks',
+    '/v1/reports',
   );
   const header = fc.record({
     accept: fc.constantFrom('*/*', 'application/json', 'application/x-ndjson', ';;;q=', 'a/b;q=9', ','.repeat(50)),
