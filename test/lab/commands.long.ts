@@ -4,9 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { after, before, suite, test } from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
+import type { Finding } from '../../src/doctor/index.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { checkLegs, examine, mustExamine, PATIENT, sinceStart, startInOrder, Writers } from './writers.ts';
@@ -21,7 +22,7 @@ const names = Object.keys(disks);
 const indexOf = (disk: Disk): number => names.indexOf(disk);
 const path = (disk: Disk): string => `/dev/mapper/leg${'abcdefgh'[indexOf(disk)]}`;
 
-suite("operators' commands", { skip: available.ok ? false : available.why, timeout: 150_000 }, () => {
+suite("operators' commands", { skip: available.ok ? false : available.why, timeout: 200_000 }, () => {
   let cluster: Cluster;
   let writers: Writers;
 
@@ -191,6 +192,26 @@ suite("operators' commands", { skip: available.ok ? false : available.why, timeo
     await again.stop();
     checkLegs(cluster, [indexOf('other'), indexOf('another')], again.logs, componentSectors);
     writers = again;
+  });
+
+  test('doctor on one node tells of all, and whose configuration is another', async () => {
+    const doctor = async (node: NodeId): Promise<{ findings: Finding[]; others: { config: { self: NodeId } }[] }> =>
+      JSON.parse((await cluster.mdmesh(node, 'doctor --json', 90_000)).out);
+    const textsOf = ({ findings }: { findings: Finding[] }, check: string): string =>
+      findings.flatMap((each) => (each.check === check ? [each.text] : [])).join('; ');
+    const whole = await doctor(2);
+    assert.deepEqual(whole.others.map(({ config }) => config.self).sort(), [1, 3]);
+    for (const check of ['compare.absent', 'config.drift', 'key.drift', 'members.everywhere', 'clock.rates']) {
+      assert.equal(textsOf(whole, check), '');
+    }
+    const file = cluster.configFile(3);
+    const text = readFileSync(file, 'utf8');
+    writeFileSync(file, text.replace('auto_assemble: true', 'auto_assemble: false'));
+    assert.match(
+      textsOf(await doctor(2), 'config.drift'),
+      /^configurations differ: \S+ on node 2, node 1; \S+ on node 3$/,
+    );
+    writeFileSync(file, text);
   });
 
   test('stopped, it is gone from every node, and stock mdadm still refuses it', async () => {
