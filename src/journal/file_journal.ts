@@ -10,7 +10,7 @@ import { type ChainEnd, scanChain } from './chain_scan.ts';
 import { EntryReader } from './entry_reader.ts';
 import type { Journal } from './index.ts';
 import type { SealedEvent } from './landmarks.ts';
-import { Ledger } from './ledger.ts';
+import { Ledger, readsOf } from './ledger.ts';
 import { JOURNAL_FILE, segmentName, segmentsIn } from './segments.ts';
 
 export { JOURNAL_FILE } from './segments.ts';
@@ -287,14 +287,7 @@ function fileJournal(
       return added.entry;
     },
     durable: () => file.durable(),
-    has: (origin, bootNumber, sequence) => ledger.has(origin, bootNumber, sequence),
-    vector: () => ledger.vector(),
-    missing: (have, limit) => ledger.missing(have, limit),
-    landmarks: () => ledger.landmarks(),
-    log: () => ledger.log(),
-    read: (after, limit) => ledger.read(after, limit),
-    head: () => ledger.head(),
-    onAppend: (listener) => ledger.onAppend(listener),
+    ...readsOf(ledger),
     close: async () => {
       const left = await file.close();
       reader.close();

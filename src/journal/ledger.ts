@@ -208,3 +208,17 @@ export class Ledger implements Omit<Journal, 'append' | 'durable' | 'close'> {
 export function entryOf(link: ChainLink, event: Event): JournalEntry {
   return { cursor: link.cursor, hash: link.hash, event, sealed: link.sealed, appendedAt: link.appendedAt };
 }
+
+/** What a journal answers from its ledger alone. */
+export function readsOf(ledger: Ledger): Omit<Journal, 'append' | 'durable' | 'close'> {
+  return {
+    has: (origin, bootNumber, sequence) => ledger.has(origin, bootNumber, sequence),
+    vector: () => ledger.vector(),
+    missing: (have, limit) => ledger.missing(have, limit),
+    landmarks: () => ledger.landmarks(),
+    log: () => ledger.log(),
+    read: (after, limit) => ledger.read(after, limit),
+    head: () => ledger.head(),
+    onAppend: (listener) => ledger.onAppend(listener),
+  };
+}

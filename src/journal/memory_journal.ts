@@ -1,6 +1,6 @@
 import type { Event } from '../wire/messages.ts';
 import type { Journal } from './index.ts';
-import { Ledger } from './ledger.ts';
+import { Ledger, readsOf } from './ledger.ts';
 
 /** A journal for simulated clusters: the same chain, index and cursors, and everything is forgotten at the end. */
 export function memoryJournal(options: { now: () => Date }): Journal {
@@ -19,14 +19,7 @@ export function memoryJournal(options: { now: () => Date }): Journal {
       return added.entry;
     },
     durable: () => Promise.resolve(),
-    has: (origin, bootNumber, sequence) => ledger.has(origin, bootNumber, sequence),
-    vector: () => ledger.vector(),
-    missing: (have, limit) => ledger.missing(have, limit),
-    landmarks: () => ledger.landmarks(),
-    log: () => ledger.log(),
-    read: (after, limit) => ledger.read(after, limit),
-    head: () => ledger.head(),
-    onAppend: (listener) => ledger.onAppend(listener),
+    ...readsOf(ledger),
     close: () => Promise.resolve(),
   };
 }

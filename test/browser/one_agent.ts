@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { generateIdentity, saveIdentity } from '#src/wire/index.ts';
-import { freePorts } from '../net/processes.ts';
+import { freePorts } from '../net/free_ports.ts';
 
 export class OneAgent {
   readonly origin: string;

@@ -3,11 +3,11 @@
  * who keeps none of the rules; the stories are the same for the in-memory net and for TCP.
  */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:net';
 import { test } from 'node:test';
 import type { Net, NetEvent, NetTuning, PeerEntry } from '#src/net/index.ts';
 import { PROTOCOL } from '#src/version.ts';
 import { type CatchupPage, type Frame, generateIdentity, type Identity } from '#src/wire/index.ts';
+import { freePorts } from '../net/free_ports.ts';
 
 export const cluster = '11111111-1111-4111-8111-111111111111';
 export const uuid = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`;
@@ -150,24 +150,16 @@ class Cluster {
   }
 }
 
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  return await Promise.all(
-    servers.map(async (server) => {
-      const address = server.address();
-      await new Promise((resolve) => server.close(resolve));
-      return typeof address === 'object' && address !== null ? address.port : 0;
-    }),
-  );
-}
-
 export function netCompliance(ground: Ground): void {
+  /** Node 2 turned bad, connected to node 1, which takes it for a member. */
+  async function greeted(c: Cluster): Promise<Rogue> {
+    const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
+    assert(rogue);
+    rogue.send(hello(2));
+    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+    return rogue;
+  }
+
   const story = (
     name: string,
     count: number,
@@ -277,10 +269,7 @@ export function netCompliance(ground: Ground): void {
 
   story('a frame that does not parse is refused and the peer is kept', 2, async (c) => {
     await c.start(1);
-    const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
-    assert(rogue);
-    rogue.send(hello(2));
-    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+    const rogue = await greeted(c);
     rogue.send(Buffer.from('{not json'));
     rogue.send(Uint8Array.of(0x22, 0xff, 0x22));
     rogue.send(encode({ room: 'members', message: { kind: 'ping', sequence: 'one' } }));
@@ -296,10 +285,7 @@ export function netCompliance(ground: Ground): void {
 
   story('the longest frame passes; an oversized one ends the connection', 2, async (c) => {
     await c.start(1);
-    const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
-    assert(rogue);
-    rogue.send(hello(2));
-    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+    const rogue = await greeted(c);
     const longest = encode(frame(7));
     rogue.send(Buffer.concat([longest, Buffer.alloc(frameBytesMax - longest.length, ' ')]));
     await ground.until(() => c.frames(1).includes(7), 'the longest frame arrives');
@@ -371,10 +357,7 @@ export function netCompliance(ground: Ground): void {
     2,
     async (c) => {
       await c.start(1);
-      const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
-      assert(rogue);
-      rogue.send(hello(2));
-      await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+      const rogue = await greeted(c);
       for (let at = 0; at < 500; at += 1) rogue.send(encode(frame(at)));
       await ground.until(() => c.frames(1).length + c.net(1).counters().framesRefused >= 500, 'all are dealt with');
       assert(c.net(1).counters().framesRefused > 0);
@@ -391,10 +374,7 @@ export function netCompliance(ground: Ground): void {
     2,
     async (c) => {
       await c.start(1);
-      const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
-      assert(rogue);
-      rogue.send(hello(2));
-      await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+      const rogue = await greeted(c);
       for (let at = 0; at < 60; at += 1)
         rogue.send(encode({ room: 'arrays', message: { kind: 'event', event: 'AAAA' } }));
       rogue.send(encode(frame(7)));
@@ -563,10 +543,7 @@ export function netCompliance(ground: Ground): void {
 
   story('a member cannot be talked into being a duplicate by a frame that does not name it', 2, async (c) => {
     await c.start(1);
-    const rogue = await ground.rogue(c.key(2), 2, c.entry(1));
-    assert(rogue);
-    rogue.send(hello(2));
-    await ground.until(() => c.sees(1, 2), 'the Hellos pass both ways');
+    const rogue = await greeted(c);
     rogue.send(encode({ room: 'duplicate-id', message: { boots: [uuid(998), uuid(999)] } }));
     rogue.send(encode({ room: 'duplicate-id', message: { boots: [uuid(1)] } }));
     rogue.send(encode(frame(1)));

@@ -6,28 +6,15 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { agentLines, elections, guardTimes, oneMasterATerm } from './agent_log.ts';
-import { chapters } from './chapters.ts';
-import { Cluster } from './cluster.ts';
-import { DiskWatch } from './disk_watch.ts';
 import { labAvailable } from './lab.ts';
-import { createMirror, LastingWriters, leads, proveWhole } from './lasting_writers.ts';
+import { leads, proveWhole } from './lasting_writers.ts';
+import { unfencedMirror } from './unfenced_mirror.ts';
 
 const available = labAvailable();
 const FREEZE_MS = 30_000;
 
 test('nodes freeze and thaw', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
-  await using cluster = await Cluster.start({
-    name: 'freezes',
-    diskMib: [64, 64],
-    fencing: () => '{ methods: [manual] }',
-    config: 'timing: { failback_after: 4s }',
-  });
-  const chapter = chapters(t, cluster);
-  const { lab } = cluster;
-  const watch = new DiskWatch(lab, [0, 1]);
-  t.after(() => watch.end());
-  await createMirror(cluster);
-  const writers = new LastingWriters(cluster);
+  const { cluster, lab, watch, chapter, writers } = await unfencedMirror(t, 'freezes');
 
   async function freezes(victim: number): Promise<void> {
     await leads(cluster, 1);

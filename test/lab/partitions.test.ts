@@ -6,11 +6,9 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { elections, guardTimes, oneMasterATerm } from './agent_log.ts';
-import { chapters } from './chapters.ts';
-import { Cluster } from './cluster.ts';
-import { DiskWatch } from './disk_watch.ts';
 import { labAvailable } from './lab.ts';
-import { createMirror, LastingWriters, leads, oneMaster, proveWhole } from './lasting_writers.ts';
+import { leads, oneMaster, proveWhole } from './lasting_writers.ts';
+import { unfencedMirror } from './unfenced_mirror.ts';
 
 const available = labAvailable();
 const CUT_MS = 8000;
@@ -18,18 +16,7 @@ const CUT_MS = 8000;
 const NOTED_WITHIN_MS = 500;
 
 test('nodes are cut off', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
-  await using cluster = await Cluster.start({
-    name: 'partitions',
-    diskMib: [64, 64],
-    fencing: () => '{ methods: [manual] }',
-    config: 'timing: { failback_after: 4s }',
-  });
-  const chapter = chapters(t, cluster);
-  const { lab } = cluster;
-  const watch = new DiskWatch(lab, [0, 1]);
-  t.after(() => watch.end());
-  await createMirror(cluster);
-  const writers = new LastingWriters(cluster);
+  const { cluster, lab, watch, chapter, writers } = await unfencedMirror(t, 'partitions');
 
   /** Cuts, waits, heals. `silent`: who must have held its writes meanwhile; the others must have gone on. */
   async function cutOff(silent: readonly number[], cut: () => Promise<unknown>): Promise<number> {

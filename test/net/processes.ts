@@ -1,12 +1,12 @@
 /** Agents as processes: start, listen to, kill and freeze. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { PeerEntry } from '#src/net/index.ts';
 import { generateIdentity, type Identity } from '#src/wire/index.ts';
 import type { AgentLine, AgentSpec } from './agent.ts';
+import { freePorts } from './free_ports.ts';
 
 export const cluster = '11111111-1111-4111-8111-111111111111';
 export const boot = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`;
@@ -21,23 +21,6 @@ export async function plan(count: number): Promise<{ nodes: PeerEntry[]; identit
     peerId: identity.peerId,
   }));
   return { nodes, identities };
-}
-
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  return await Promise.all(
-    servers.map(async (server) => {
-      const address = server.address();
-      await new Promise((resolve) => server.close(resolve));
-      return typeof address === 'object' && address !== null ? address.port : 0;
-    }),
-  );
 }
 
 export class AgentProcess {
