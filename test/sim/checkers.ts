@@ -14,9 +14,21 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
+/** No disk that is reserved takes anything of it; there is one. */
+export function isShutOut(cluster: SimCluster, node: NodeId): boolean {
+  const { storage } = cluster;
+  const reserved = storage.names().filter((disk) => storage.isReserved(disk));
+  return reserved.length > 0 && reserved.every((disk) => !storage.mayWrite(node, disk));
+}
+
+/** A lease whose holder is shut out is one that others may have elected past: it can commit nothing. */
+function leaseHolders(cluster: SimCluster): NodeId[] {
+  return cluster.up().filter((node) => cluster.driver(node).guard.leaseLive && !isShutOut(cluster, node));
+}
+
 /** Two leases never live in one instant, each by its own node's clock: whoever holds one can commit. */
 export function atMostOneMaster(cluster: SimCluster): string | null {
-  const holders = cluster.up().filter((node) => cluster.driver(node).guard.leaseLive);
+  const holders = leaseHolders(cluster);
   return holders.length <= 1 ? null : `nodes ${holders.join(' and ')} hold a live lease at once`;
 }
 
@@ -24,7 +36,7 @@ export function atMostOneMaster(cluster: SimCluster): string | null {
 export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): string | null {
   const { node, disk, offsetBytes, lengthBytes } = write;
   const sector = offsetBytes / SECTOR_BYTES;
-  const holders = cluster.up().filter((other) => cluster.driver(other).guard.leaseLive);
+  const holders = leaseHolders(cluster);
   if (holders.length === 1 && holders[0] === node && cluster.agent(node)?.leading === true) return null;
   const who = holders.length === 0 ? 'nobody' : `node ${holders.join(' and ')}`;
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
