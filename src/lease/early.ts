@@ -15,7 +15,16 @@
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { PassedHolder } from './index.ts';
-import { boundToOthers, change, isMajority, note, seen, type Turn, type VoteRequest, type VoterPromise } from './state.ts';
+import {
+  boundToOthers,
+  change,
+  isMajority,
+  note,
+  seen,
+  type Turn,
+  type VoteRequest,
+  type VoterPromise,
+} from './state.ts';
 
 /** Between two tries: a disk that did not answer, or a key that came back between. */
 const AGAIN_MS = 200;
@@ -89,5 +98,9 @@ function shutOut(turn: Turn, holder: NodeId): void {
   const asked = { id, askedMs: turn.now, state: 'asked' } as const;
   change(turn, { lastShutOutId: id, shutOuts: new Map(shutOuts).set(holder, asked) });
   turn.effects.push({ type: 'shut-out', holder, id });
-  note(turn, 'ShuttingOut', `has not heard node ${holder} for ${turn.state.config.holderMs} ms; takes its keys off the members`);
+  note(
+    turn,
+    'ShuttingOut',
+    `has not heard node ${holder} for ${turn.state.config.holderMs} ms; takes its keys off the members`,
+  );
 }

@@ -101,7 +101,10 @@ export function abstain(turn: Turn): void {
   if (abstention.answered.length >= abstention.answersNeeded) {
     const { vote, knownTerm } = turn.state;
     const forgotten = abstention.answersNeeded > 0 && vote.term < knownTerm;
-    change(turn, { abstention: null, vote: forgotten ? { term: knownTerm, candidate: null, sealed: null, shutOut: [] } : vote });
+    change(turn, {
+      abstention: null,
+      vote: forgotten ? { term: knownTerm, candidate: null, sealed: null, shutOut: [] } : vote,
+    });
     note(turn, 'VoterReady', `abstained since the start; votes again in terms after ${turn.state.vote.term}`);
     return;
   }

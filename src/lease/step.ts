@@ -36,7 +36,19 @@ import {
   watchLowerNodes,
 } from './master.ts';
 import { abstain, onTermAnswer } from './start.ts';
-import { boundToOthers, change, knowTerm, type LeaseState, listOf, note, others, seen, send, setMaster, type Turn } from './state.ts';
+import {
+  boundToOthers,
+  change,
+  knowTerm,
+  type LeaseState,
+  listOf,
+  note,
+  others,
+  seen,
+  send,
+  setMaster,
+  type Turn,
+} from './state.ts';
 import { onRelease, onRenew, onVoteNotStored, onVoteRequest, onVoteStored } from './voter.ts';
 
 /**

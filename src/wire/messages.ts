@@ -196,7 +196,11 @@ export const EventBody = z.discriminatedUnion('type', [
     type: z.literal('vote'),
     term: z.int().min(1),
     candidate: NodeId,
-    shutOut: z.array(z.object({ holder: NodeId, term: z.int().min(1) })).min(1).max(64).optional(),
+    shutOut: z
+      .array(z.object({ holder: NodeId, term: z.int().min(1) }))
+      .min(1)
+      .max(64)
+      .optional(),
   }),
   /** Where disks decide: its signer holds a majority of them, in a term of its own. Also told when it sets another quorum set. */
   z.object({ type: z.literal('disk-lease'), term: z.int().min(1), set: QuorumSetSchema }),

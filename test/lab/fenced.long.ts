@@ -111,7 +111,9 @@ test('elected past a lease, by the word of the disks', {
     await writers.goOn([2, 3]);
     // With writes that the disks have refused, and an application that has the array open, it stays out until it is booted.
     const isBack = await cluster
-      .until('node 1 is taken back', 30_000, async () => (await cluster.open(cluster.nodes, 'md0', 1000)).writers.includes(1))
+      .until('node 1 is taken back', 30_000, async () =>
+        (await cluster.open(cluster.nodes, 'md0', 1000)).writers.includes(1),
+      )
       .then(
         () => true,
         () => false,

@@ -40,6 +40,12 @@
 #ifndef RELEASES
 #define RELEASES 0
 #endif
+#ifndef SHUT_OUTS
+#define SHUT_OUTS 2
+#endif
+#ifndef KEY_PUTS
+#define KEY_PUTS 1
+#endif
 #ifndef SLOW_R
 #define SLOW_R 2
 #define SLOW_L 3
@@ -720,7 +726,7 @@ inline abstained(n) {
 #include "replay.pml"
 #else
 
-byte crashes; byte stops; byte forgets; byte releases;
+byte crashes; byte stops; byte forgets; byte releases; byte shutOuts; byte keyPuts;
 
 /* Younger than this, a sending can still carry a lease. */
 #define CARRIES(sent) ((sent) + SLOW_R > nowMs)
@@ -828,6 +834,8 @@ inline choose(set) {
 #define RENEWED(v, t) :: atomic { node[v].up && masterOf[t] != NOBODY && masterOf[t] != v -> choose(renewedAt[t]); \
   if :: onRenew(v, t, when) :: else fi; when = 0 }
 #define ACKED(n, v) :: onRenewAck(n, v, ackedAt[v].at[node[n].term])
+#define SHUT_OUT(v, h) :: atomic { shutOuts < SHUT_OUTS && node[v].up && !BIT(node[v].shutOut, h) && !node[v].noKey -> shutOuts++; shutOutHolder(v, h) }
+#define KEY_PUT(n) :: atomic { keyPuts < KEY_PUTS && node[n].noKey && node[n].guardUntil > nowMs -> keyPuts++; putKey(n) }
 #define CRASHED(n) :: atomic { crashes < CRASHES && node[n].up -> crashes++; if :: crash(n, false) :: crash(n, true) fi }
 #define STOPPED(n) :: atomic { stops < STOPS && node[n].up -> stops++; stop(n) }
 #define FORGOTTEN(n) :: atomic { forgets < FORGETS && !node[n].up && !node[n].fileLost -> forgets++; loseFile(n) }
@@ -866,8 +874,8 @@ init {
   EACH_TERM(hear, 1) EACH_TERM(hear, 2) EACH_TERM(hear, 3)
 #endif
 #ifdef EARLY
-  PAIRS(shutOutHolder)
-  EACH(putKey)
+  SHUT_OUT(1, 2) SHUT_OUT(1, 3) SHUT_OUT(2, 1) SHUT_OUT(2, 3) SHUT_OUT(3, 1) SHUT_OUT(3, 2)
+  KEY_PUT(1) KEY_PUT(2)
   EACH(sweep)
   EACH(voteForItself)
 #endif

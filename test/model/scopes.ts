@@ -81,7 +81,7 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'a holder that was heard again must be shut out again',
     model: 'lease.pml',
     flags: ['-DSHUT_OUT_FOR_GOOD', '-DTICKS=4', '-DCRASHES=0', '-DEARLY'],
-    quick: true,
+    quick: false,
   },
   {
     rule: 'a majority of the list votes',

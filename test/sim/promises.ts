@@ -140,7 +140,8 @@ export function votesKeepPromises(cluster: SimCluster, { body, origin }: Event):
   const promise = cluster.agent(origin)?.lease.promise ?? null;
   if (body.type !== 'vote' || promise === null || promise.holder === body.candidate) return null;
   const leftMs = promise.untilMs - cluster.driver(origin).now();
-  const isPassed = body.shutOut?.some(({ holder, term }) => holder === promise.holder && term === promise.term) === true;
+  const isPassed =
+    body.shutOut?.some(({ holder, term }) => holder === promise.holder && term === promise.term) === true;
   return leftMs <= 0 || (isPassed && isShutOut(cluster, promise.holder))
     ? null
     : `node ${origin} votes for node ${body.candidate} in term ${body.term}, bound to node ${promise.holder} for ${leftMs.toFixed(0)} ms more`;

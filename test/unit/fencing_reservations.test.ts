@@ -153,7 +153,10 @@ test('nobody counts as shut out while a member is not seen, has no reservations,
   const { san, one } = await San.reserved();
   const [first, second] = san.members();
   assert.ok(first && second);
-  await assert.rejects(one.shutOut(2, [first, { ...second, path: null }], san.ifMaster), /sees no disk with member sdb/);
+  await assert.rejects(
+    one.shutOut(2, [first, { ...second, path: null }], san.ifMaster),
+    /sees no disk with member sdb/,
+  );
   await one.shutOut(2, [first, { ...second, path: null, written: false }], san.ifMaster);
   san.storage.withoutReservations('sdb');
   await assert.rejects(one.shutOut(2, san.members(), san.ifMaster), /sdb has no reservations/);
@@ -195,7 +198,10 @@ test('a master whose keys were taken off puts none back while it leads, whatever
   const seen = await one.look(san.members());
   assert.deepEqual(seen.taken.toSorted(), DISKS);
   assert.deepEqual(san.nodesOn('sda'), [2]);
-  await assert.rejects(one.shutOut(2, san.members(), () => true), /own key is not on it/);
+  await assert.rejects(
+    one.shutOut(2, san.members(), () => true),
+    /own key is not on it/,
+  );
   assert.deepEqual(san.nodesOn('sda'), [2]);
   san.storage.forgetReservations('sda');
   assert.deepEqual((await one.look(san.members())).taken, ['sdb']);

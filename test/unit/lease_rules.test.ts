@@ -621,7 +621,11 @@ test('invariant 11: a holder that was heard again must be shut out again', () =>
   voter.hear(2, past(2, 1), R);
   voter.hear(1, renew(1));
   voter.do(out(1, 1));
-  assert.deepEqual(reasons(voter.hear(2, past(3, 1))), ['promised'], 'it may have put its key back before it said that');
+  assert.deepEqual(
+    reasons(voter.hear(2, past(3, 1))),
+    ['promised'],
+    'it may have put its key back before it said that',
+  );
   voter.hear(2, past(3, 1), R);
   assert.deepEqual(asked(voter.effects), [[1, 2]]);
   voter.do(out(1, 2));
