@@ -228,6 +228,7 @@ export class Agent implements AgentFace {
           kernelBoot: parts.driver.kernelBoot(),
           mayRegister: () => this.#mayRegister(),
           leads: () => this.leading,
+          ledSinceMs: () => (this.#lease.role.kind === 'master' ? this.#lease.role.electedMs : null),
           now: () => this.now(),
           after: (delayMs, run) => parts.timers.after(delayMs, run),
         })
@@ -597,12 +598,18 @@ export class Agent implements AgentFace {
     // Disks ask for no votes, but who does not reach them cannot lead.
     const asksVotes = disks === null || disks.set === null;
     const mayLead = asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate;
-    const eligible = !blind && mayStand(this.#roster) && mayLead;
+    const eligible = !blind && !this.#leavesItToOthers() && mayStand(this.#roster) && mayLead;
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
   }
   #eligible = false;
+
+  /** Whoever is shut out commits nothing; but where all are, one of them has to grant. */
+  #leavesItToOthers(): boolean {
+    if (this.#local.keys?.shutOut !== true) return false;
+    return view(this.#members).alive.some(({ node, eligible }) => node !== this.self && eligible);
+  }
 
   /** What the records, and the witness, would have the quorum set be. */
   #tellQuorumDisks(): void {
@@ -1252,14 +1259,13 @@ export class Agent implements AgentFace {
       const states = members.map(({ member }) => seen.states.get(member));
       const may = used && states.length > 0 && states.every((state) => state === 'registered');
       if (may !== this.#lease.mayShutOut) this.#feedLease({ type: 'may-shut-out', may });
-      if (seen.taken.length > 0) {
-        this.#feedLease({ type: 'step-down', reason: `its keys were taken off members ${seen.taken.join(' ')}` });
-      }
       this.#tellKeys(seen, shutOut, lapsedAtMs > this.#keysSeenMs);
       // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
       const answered = [...seen.states.values()].some((state) => state !== 'unknown');
       if (answered) this.#keysSeenMs = atMs;
       this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs: this.#keysSeenMs } : null });
+      if (this.leading && (seen.taken.length > 0 || this.#leavesItToOthers()))
+        this.#feedLease({ type: 'step-down', reason: 'its keys were taken off the members' });
       this.#keysAtMs = this.now() + (used && usable.size < members.length ? KEYS_SOON_MS : KEYS_EVERY_MS);
     } finally {
       this.#lookingAtKeys = false;

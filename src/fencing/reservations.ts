@@ -5,8 +5,8 @@
  * Rules kept here (each has a test that goes red without it):
  * - A key that is missing is put there only by a node that may (`mayRegister`: a live grant, and nothing left in flight from before
  *   it lost one): what a fenced node had on its way would land otherwise.
- * - A master whose key was taken off (the disk is reserved, and had it) puts none back while it leads: others have elected past its lease
- *   (lease/early.ts), or are about to. It gives its lease up.
+ * - A master whose key was taken off while it led (the disk is reserved, and had it) puts none back under that lease: others have
+ *   elected past it (lease/early.ts), or are about to. It gives the lease up.
  * - A key that was put back counts for metadata once a majority has answered a later renewal (`putMs`, agent.ts).
  * - A disk that has forgotten all (a reset, power lost) is reserved again only with every writer's key on it, for until then a
  *   living writer would be shut out. Fencing does not wait for that.
@@ -47,6 +47,8 @@ export interface ReservationsOptions {
   mayRegister: () => boolean;
   /** This node is the master: it is the one that reserves. */
   leads: () => boolean;
+  /** Since when this node has led, in its present term; null: it does not. */
+  ledSinceMs: () => number | null;
   /** BOOTTIME in ms. */
   now: () => number;
   /** As the agent's timers have it. */
@@ -78,8 +80,8 @@ export class Reservations {
   readonly key: string;
   #states = new Map<string, KeyState>();
   readonly #looking = new Map<string, Promise<Looked>>();
-  /** Members that this agent has put its key on, or found it on. */
-  readonly #had = new Set<string>();
+  /** Members that this agent has put its key on, or found it on; and when the newest look that found it there was begun. */
+  readonly #had = new Map<string, number>();
   /** When this agent has put its key there; Infinity: it may be on its way still. */
   readonly #putMs = new Map<string, number>();
 
@@ -114,12 +116,14 @@ export class Reservations {
     const renewed: string[] = [];
     const taken: string[] = [];
     const states = new Map<string, KeyState>();
+    const beganMs = this.#options.now();
     await Promise.all(
       members.map(async (member) => {
         const before = this.#had.has(member.member);
         const seen = await this.#inTime(member);
         states.set(member.member, seen.state);
-        if (seen.state === 'registered') this.#had.add(member.member);
+        if (seen.state === 'registered')
+          this.#had.set(member.member, Math.max(beganMs, this.#had.get(member.member) ?? beganMs));
         if (before && seen.wasMissing) {
           missed.push(member.member);
           if (seen.wasTaken === true) taken.push(member.member);
@@ -153,7 +157,7 @@ export class Reservations {
       let seen = await disks.readReservations(path);
       if (!seen.keys.includes(this.key)) {
         wasMissing = true;
-        const wasTaken = this.#options.leads() && this.#had.has(member) && isReserved(seen);
+        const wasTaken = this.#wasTaken(member, seen);
         if (wasTaken || !this.#options.mayRegister()) return { state: 'absent', wasMissing, wasTaken };
         await this.#register(member, path);
         seen = await disks.readReservations(path);
@@ -166,6 +170,11 @@ export class Reservations {
       const unsupported = error instanceof MdError && error.code === 'EOPNOTSUPP';
       return { state: unsupported ? 'unsupported' : 'unknown', wasMissing };
     }
+  }
+
+  #wasTaken(member: string, seen: DiskReservations): boolean {
+    const ledSinceMs = this.#options.ledSinceMs();
+    return ledSinceMs !== null && (this.#had.get(member) ?? Number.NEGATIVE_INFINITY) >= ledSinceMs && isReserved(seen);
   }
 
   async #register(member: string, path: string): Promise<void> {
@@ -195,8 +204,7 @@ export class Reservations {
     if (path === null) throw new MdError('ENOENT', `this node sees no disk with member ${member}`);
     const before = await disks.readReservations(path);
     if (!before.keys.includes(this.key)) {
-      const wasTaken = this.#options.leads() && this.#had.has(member) && isReserved(before);
-      if (wasTaken || !this.#options.mayRegister())
+      if (this.#wasTaken(member, before) || !this.#options.mayRegister())
         throw new MdError('EBADE', `${path}: this node's own key is not on it`);
       await this.#register(member, path);
     }

@@ -48,8 +48,8 @@ test('elected past a lease, by the word of the disks', {
     const lines = cluster.agentLog(2).split('\n');
     const told = lines.flatMap((text) => {
       if (!text.includes('"event":"MasterElected"')) return [];
-      const line: { node: number; detail: { node: number; term: number; shutOut?: string } } = JSON.parse(text);
-      return line.detail.node === 2 && line.detail.term > term ? [line.detail] : [];
+      const { detail }: { detail?: { node: number; term: number; shutOut?: string } } = JSON.parse(text);
+      return detail?.node === 2 && detail.term > term ? [detail] : [];
     });
     assert.equal(told[0]?.shutOut, '1', JSON.stringify(told));
     for (const device of ['/dev/sda', '/dev/sdb']) assert.deepEqual(await registered(2, device), [2, 3]);

@@ -14,11 +14,22 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
-/** No disk that is reserved takes anything of it; there is one. */
+/** No member of any array, by the newest records that anybody has, takes anything of it; there is one. */
 export function isShutOut(cluster: SimCluster, node: NodeId): boolean {
   const { storage } = cluster;
-  const reserved = storage.names().filter((disk) => storage.isReserved(disk));
-  return reserved.length > 0 && reserved.every((disk) => !storage.mayWrite(node, disk));
+  const newest = new Map<string, ArrayRecord>();
+  const disks = new Map<string, string>();
+  for (const asked of cluster.up()) {
+    const agent = cluster.agent(asked);
+    for (const [uuid, path] of agent?.disks.paths ?? []) disks.set(uuid, storage.at(asked, path));
+    for (const record of agent?.records() ?? []) {
+      const known = newest.get(record.uuid);
+      if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
+    }
+  }
+  const members = [...newest.values()].flatMap(({ members }) => members.filter(({ role }) => role !== 'faulty'));
+  const there = members.flatMap(({ uuid }) => disks.get(uuid) ?? []);
+  return there.length > 0 && there.every((disk) => !storage.mayWrite(node, disk));
 }
 
 /** A lease whose holder is shut out is one that others may have elected past: it can commit nothing. */
@@ -36,6 +47,8 @@ export function atMostOneMaster(cluster: SimCluster): string | null {
 export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): string | null {
   const { node, disk, offsetBytes, lengthBytes } = write;
   const sector = offsetBytes / SECTOR_BYTES;
+  // What the disk refuses does not get there.
+  if (!cluster.storage.mayWrite(node, disk)) return null;
   const holders = leaseHolders(cluster);
   if (holders.length === 1 && holders[0] === node && cluster.agent(node)?.leading === true) return null;
   const who = holders.length === 0 ? 'nobody' : `node ${holders.join(' and ')}`;

@@ -16,6 +16,7 @@ class San {
   readonly may = new Map<NodeId, boolean>();
   master: NodeId = 1;
   nowMs = 1000;
+  ledSinceMs = 1000;
   /** What is asked for is done, and the answer lost. */
   loseAnswers = false;
   /** Called before a key is taken off. */
@@ -48,6 +49,7 @@ class San {
       kernelBoot,
       mayRegister: () => this.may.get(node) === true,
       leads: () => this.master === node,
+      ledSinceMs: () => (this.master === node ? this.ledSinceMs : null),
       now: () => this.nowMs,
       after: () => () => undefined,
     });
@@ -206,6 +208,10 @@ test('a master whose keys were taken off puts none back while it leads, whatever
   san.storage.forgetReservations('sda');
   assert.deepEqual((await one.look(san.members())).taken, ['sdb']);
   assert.deepEqual(san.nodesOn('sda'), [1]);
+  san.ledSinceMs = 2000;
+  assert.deepEqual((await one.look(san.members())).taken, [], 'another lease, of a majority that has seen all of that');
+  assert.deepEqual(san.nodesOn('sdb'), [1, 2]);
+  await two.shutOut(1, san.members(), () => true);
   san.master = 2;
   assert.deepEqual((await one.look(san.members())).taken, []);
   assert.deepEqual(san.nodesOn('sdb'), [1, 2], 'as any other writer, under a grant');
