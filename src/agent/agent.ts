@@ -605,9 +605,14 @@ export class Agent implements AgentFace {
   }
   #eligible = false;
 
-  /** Whoever is shut out commits nothing; but where all are, one of them has to grant. */
+  /**
+   * Whoever lacks keys, and may put none back for what it has on its way, commits nothing, however long it leads; but where that is so of
+   * all, one of them has to grant.
+   */
   #leavesItToOthers(): boolean {
-    if (this.#local.keys?.shutOut !== true) return false;
+    const { keys, grantUntilMs } = this.#local;
+    if (this.#reservations === null || keys === null || this.now() >= grantUntilMs) return false;
+    if (![...this.#reservations.states.values()].includes('absent') || this.#mayRegister()) return false;
     return view(this.#members).alive.some(({ node, eligible }) => node !== this.self && eligible);
   }
 
@@ -1265,7 +1270,7 @@ export class Agent implements AgentFace {
       if (answered) this.#keysSeenMs = atMs;
       this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs: this.#keysSeenMs } : null });
       if (this.leading && (seen.taken.length > 0 || this.#leavesItToOthers()))
-        this.#feedLease({ type: 'step-down', reason: 'its keys were taken off the members' });
+        this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
       this.#keysAtMs = this.now() + (used && usable.size < members.length ? KEYS_SOON_MS : KEYS_EVERY_MS);
     } finally {
       this.#lookingAtKeys = false;

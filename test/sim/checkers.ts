@@ -257,14 +257,14 @@ export function journaledOnce(node: NodeId, known: Set<string>, event: Event): s
   return `node ${node} journals event ${id} (${event.body.type}) a second time`;
 }
 
-/** A node that was taken off the writers without a word of its own has surely stopped. */
+/** A node that was taken off the writers without a word of its own has surely stopped, or the disks take nothing of it. */
 export function evictedHasStopped(cluster: SimCluster, event: Event, writersBefore: readonly NodeId[]): string | null {
   const { body } = event;
   if (body.type !== 'commit' || body.kind !== 'evict') return null;
   for (const node of writersBefore) {
     if (body.record.writers.includes(node) || !cluster.isUp(node)) continue;
     const seen = cluster.driver(node).observe(body.record.md);
-    if (seen !== null && !seen.held) return `node ${node} is evicted from ${body.record.md}, and its writes pass`;
+    if (seen !== null && !seen.held && !isShutOut(cluster, node)) return `node ${node} is evicted from ${body.record.md}, and its writes pass`;
   }
   return null;
 }
