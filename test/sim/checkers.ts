@@ -185,7 +185,7 @@ export function suspendBeforeSync(
   if (range.loSector >= range.hiSector) return null;
   for (const other of cluster.up()) {
     const seen = other === node ? null : cluster.driver(other).observe(record.md);
-    if (seen === null || seen.held) continue;
+    if (seen === null || seen.held || isShutOut(cluster, other)) continue;
     const held = seen.suspended;
     if (held !== null && held.loSector <= range.loSector && held.hiSector >= range.hiSector) continue;
     const text = held === null ? 'nothing' : `${held.loSector}..${held.hiSector}`;
