@@ -14,7 +14,7 @@ import { eventPropagation } from './events.ts';
 import { figureOf, type Measured, tableOf } from './figure.ts';
 import { journalFigures } from './journal.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
-import { masterFailover, nodeDeath } from './node_failure.ts';
+import { fencedFailover, masterFailover, nodeDeath } from './node_failure.ts';
 import { oneBinary } from './one_binary.ts';
 import { eventToSubscriber, subscribersHere } from './outlets.ts';
 import { nodeReturn, startToActive } from './start.ts';
@@ -25,6 +25,7 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   ioerror: legFailureByIoError,
   events: eventPropagation,
   failover: masterFailover,
+  fenced: fencedFailover,
   death: nodeDeath,
   start: startToActive,
   return: nodeReturn,

@@ -222,6 +222,8 @@ export class Agent implements AgentFace {
           kernelBoot: parts.driver.kernelBoot(),
           mayRegister: () => this.#mayRegister(),
           leads: () => this.leading,
+          ledSinceMs: () => (this.#lease.role.kind === 'master' ? this.#lease.role.electedMs : null),
+          now: () => this.now(),
           after: (delayMs, run) => parts.timers.after(delayMs, run),
         })
       : null;
@@ -590,12 +592,23 @@ export class Agent implements AgentFace {
     // Disks ask for no votes, but who does not reach them cannot lead.
     const asksVotes = disks === null || disks.set === null;
     const mayLead = asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate;
-    const eligible = !blind && mayStand(this.#roster) && mayLead;
+    const eligible = !blind && !this.#leavesItToOthers() && mayStand(this.#roster) && mayLead;
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
   }
   #eligible = false;
+
+  /**
+   * Whoever lacks keys, and may put none back for what it has on its way, commits nothing, however long it leads; but where that is so of
+   * all, one of them has to grant.
+   */
+  #leavesItToOthers(): boolean {
+    const { keys, grantUntilMs } = this.#local;
+    if (this.#reservations === null || keys === null || this.now() >= grantUntilMs) return false;
+    if (![...this.#reservations.states.values()].includes('absent') || this.#mayRegister()) return false;
+    return view(this.#members).alive.some(({ node, eligible }) => node !== this.self && eligible);
+  }
 
   /** What the records, and the witness, would have the quorum set be. */
   #tellQuorumDisks(): void {
@@ -796,13 +809,14 @@ export class Agent implements AgentFace {
         break;
       case 'store-vote': {
         const { term, candidate } = effect.vote;
+        const shutOut = [...effect.shutOut];
         const store = files.storeVote(effect.vote);
         if (candidate === null) {
           this.#tryTo('store the vote', () => store);
           break;
         }
         store
-          .then(() => this.sealEvent({ type: 'vote', term, candidate }))
+          .then(() => this.sealEvent({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))
           .then(({ sealed }) => this.#feedLease({ type: 'vote-stored', term, candidate, sealed }))
           .catch((error: unknown) => {
             // A vote that is not on disk is not given.
@@ -814,10 +828,21 @@ export class Agent implements AgentFace {
       case 'elected':
         this.#certificate = effect.certificate;
         driver.guard.extendLease(effect.untilMs);
+        this.#early =
+          effect.shutOut.length === 0
+            ? null
+            : { holders: effect.shutOut, untilMs: this.now() + this.#lease.config.voterMs, swept: new Set() };
         this.#tellWall();
         this.#feedMaster({ type: 'elected', term: effect.term });
         for (const [node, { status }] of statuses(this.#members)) this.#feedMaster({ type: 'status', node, status });
-        this.notice('MasterElected', 'info', this.parts.config.cluster.name, { node: this.self, term: effect.term });
+        this.notice('MasterElected', 'info', this.parts.config.cluster.name, {
+          node: this.self,
+          term: effect.term,
+          ...(effect.shutOut.length > 0 ? { shutOut: effect.shutOut.join(' ') } : {}),
+        });
+        break;
+      case 'shut-out':
+        void this.#shutOutSilent(effect.holder, effect.id);
         break;
       case 'lease-extended':
         driver.guard.extendLease(effect.untilMs);
@@ -1230,11 +1255,16 @@ export class Agent implements AgentFace {
           }),
       );
       const shutOut = used && reservations.isShutOut;
+      const states = members.map(({ member }) => seen.states.get(member));
+      const may = used && states.length > 0 && states.every((state) => state === 'registered');
+      if (may !== this.#lease.mayShutOut) this.#feedLease({ type: 'may-shut-out', may });
       this.#tellKeys(seen, shutOut, lapsedAtMs > this.#keysSeenMs);
       // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
       const answered = [...seen.states.values()].some((state) => state !== 'unknown');
       if (answered) this.#keysSeenMs = atMs;
       this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs: this.#keysSeenMs } : null });
+      if (this.leading && (seen.taken.length > 0 || this.#leavesItToOthers()))
+        this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
       this.#keysAtMs = this.now() + (used && usable.size < members.length ? KEYS_SOON_MS : KEYS_EVERY_MS);
     } finally {
       this.#lookingAtKeys = false;
@@ -1263,7 +1293,63 @@ export class Agent implements AgentFace {
     if (reservations === null) return undefined;
     const members = this.#reservedMembers();
     if (members.some(({ member }) => reservations.states.get(member) === 'unsupported')) return undefined;
-    return () => reservations.shutOut(node, this.#reservedMembers());
+    return () => reservations.shutOut(node, this.#reservedMembers(), () => this.leading);
+  }
+
+  // --- a master elected past a promise (lease/early.ts) ---------------------------------------------------------------
+
+  /** While leases may live that the votes passed over: whose, until when, and which members these are shut out of since the election. */
+  #early: { holders: readonly NodeId[]; untilMs: number; swept: Set<string> } | null = null;
+
+  async #shutOutSilent(holder: NodeId, id: number): Promise<void> {
+    const wanted = (): boolean => this.#lease.shutOuts.get(holder)?.id === id && !this.#stopped;
+    const done = await this.#shutOutOfAll(holder, wanted);
+    if (!this.#stopped) this.#feedLease({ type: 'shut-out', holder, id, done });
+  }
+
+  async #shutOutOfAll(holder: NodeId, may: () => boolean): Promise<boolean> {
+    try {
+      if (this.#reservations === null) return false;
+      await this.#reservations.shutOut(holder, this.#reservedMembers(), may);
+      return true;
+    } catch (error) {
+      this.parts.log.warn({ holder, why: textOf(error) }, `node ${holder} is not shut out of every member`);
+      return false;
+    }
+  }
+
+  /**
+   * What the disks say counts when none of those holders can change it any more: they are shut out of all that is found there, or their
+   * leases are over.
+   */
+  async #sweep(): Promise<void> {
+    const early = this.#early;
+    const isOn = (): boolean => early !== null && this.#early === early && this.leading && !this.#stopped;
+    while (early !== null && isOn() && this.now() < early.untilMs) {
+      const members = this.#reservedMembers();
+      const done = await Promise.all(early.holders.map((holder) => this.#shutOutOfAll(holder, isOn)));
+      if (done.every((each) => each)) for (const { member } of members) early.swept.add(member);
+      await this.#rescan();
+      if (this.#reservedMembers().every(({ member }) => early.swept.has(member))) return;
+      if (!done.every((each) => each)) await this.#until(() => !isOn(), KEYS_SOON_MS);
+    }
+    if (early !== null) await this.#rescan();
+  }
+
+  /** Before anything is written to disks that are no members yet: nobody is shut out of those. */
+  async formerLeasesOver(): Promise<void> {
+    const early = this.#early;
+    if (early !== null) await this.#until(() => this.#early !== early, early.untilMs - this.now());
+  }
+
+  /** None but this master can write there. */
+  #isAlone({ members }: ArrayRecord): boolean {
+    const { role } = this.#lease;
+    if (this.#reservations === null || role.kind !== 'master') return true;
+    const written = members.filter((member) => member.role !== 'faulty').map(({ uuid }) => uuid);
+    if (role.leaseSinceMs <= this.#reservations.putMs(written)) return false;
+    const early = this.#early;
+    return early === null || this.now() >= early.untilMs || written.every((uuid) => early.swept.has(uuid));
   }
 
   /** Looks at the disks again and lets the arrays know. */
@@ -1349,6 +1435,7 @@ export class Agent implements AgentFace {
 
   async #scanAsMaster(): Promise<void> {
     await this.#rescan();
+    await this.#sweep();
     const found = this.disks.arrays().map(({ record, members, problems }) => {
       const missing = record.members.filter((member) => member.role === 'active' && !members.has(member.uuid));
       // A member that is not seen is judged by `complete`; anything else that does not fit together stops here.
@@ -1377,6 +1464,8 @@ export class Agent implements AgentFace {
         // A new master's own grant is on its way.
         await this.#until(() => this.#ownsKeys(stamped), KEYS_WAIT_MS);
       }
+      await this.#until(() => this.#isAlone(stamped), this.#lease.config.holderMs + this.#lease.config.voterMs);
+      if (!this.#isAlone(stamped)) throw new Error('no majority has followed since this node’s keys were put there');
       const devices = this.disks.paths;
       const writes =
         kind === 'release'
@@ -1763,7 +1852,11 @@ export class Agent implements AgentFace {
         const event = await this.openSealed(message.vote);
         const { body } = event;
         const sound =
-          body.type === 'vote' && event.origin === from && body.term === message.term && body.candidate === this.self;
+          body.type === 'vote' &&
+          event.origin === from &&
+          body.term === message.term &&
+          body.candidate === this.self &&
+          (body.shutOut ?? []).map(({ holder }) => holder).join() === (message.shutOut ?? []).join();
         if (!sound)
           throw new Error(`node ${from} sent a vote of term ${message.term} that is not its own for this node`);
         break;

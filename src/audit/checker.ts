@@ -8,12 +8,14 @@ import { isCosigned, nameOfNode, openWithAny, placeOf } from '../journal/checkpo
 import { ownerOfTerm, votesLacking } from '../lease/index.ts';
 import { idsOf } from '../roster/index.ts';
 import { openEnded, openNow, publicKeyOfPeerId, type Verifies, verifies } from '../wire/index.ts';
-import type { CommitKind, Event } from '../wire/messages.ts';
+import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
 import { keysIn } from './former_lists.ts';
 import type { AuditedCluster, Finding } from './index.ts';
 
 export interface Vote {
   voter: NodeId;
+  /** Whom it passes over: it has taken their keys off the disks, and had promised them more time. */
+  shutOut?: readonly { holder: NodeId; term: number }[] | undefined;
   term: number;
   candidate: NodeId;
 }
@@ -193,7 +195,7 @@ export class Checker {
       }
       case 'vote':
         return {
-          body: { type: 'vote', vote: { voter: origin, term: body.term, candidate: body.candidate } },
+          body: { type: 'vote', vote: voteOf(origin, body) },
           fault: null,
         };
       case 'disk-lease': {
@@ -261,7 +263,7 @@ export class Checker {
           continue;
         }
         if (body.type !== 'vote') throw new Error(`node ${voter} signed no vote there`);
-        votes.push({ voter, term: body.term, candidate: body.candidate });
+        votes.push(voteOf(voter, body));
         if (body.term !== term || body.candidate !== holder) {
           faults.push(`node ${voter}'s vote is for node ${body.candidate} in term ${body.term}`);
         }
@@ -279,4 +281,8 @@ export class Checker {
     this.#certificates.set(key, judged);
     return judged;
   }
+}
+
+function voteOf(voter: NodeId, { term, candidate, shutOut }: Extract<EventBody, { type: 'vote' }>): Vote {
+  return { voter, term, candidate, ...(shutOut === undefined ? {} : { shutOut }) };
 }

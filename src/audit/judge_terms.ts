@@ -54,6 +54,7 @@ export function judgeTerms(
         broken(commit, 'term', `node ${origin} committed in term ${term}, which node ${known.master} held`),
       );
   }
+  findings.push(...judgePassed(placed, terms));
   findings.push(...judgeHolders(placed));
   if (cluster.byDisks === true) findings.push(...judgeElections(placed, commits, cluster.peerIds.size));
   for (const of of Map.groupBy(commits, ({ body }) => body.array).values()) findings.push(...judgeArray(of, journals));
@@ -88,6 +89,38 @@ function judgeVotes(placed: readonly Placed[]): Finding[] {
         const text = `node ${vote.voter} voted twice in term ${vote.term}: for node ${known.candidate} and for node ${vote.candidate}`;
         findings.push(broken(each, 'vote', text));
       }
+    }
+  }
+  return findings;
+}
+
+/**
+ * A vote may pass over a promise only to who can have had it: a holder of an earlier term, or whom the voter voted for in it. Never to
+ * the voter or the candidate. When the promise would have ended stands nowhere, and need not: without such a vote it was waited for.
+ */
+function judgePassed(placed: readonly Placed[], terms: ReadonlyMap<number, { master: NodeId }>): Finding[] {
+  const findings: Finding[] = [];
+  const votes = placed.flatMap((each) => {
+    const { body } = each.event;
+    const all = body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : [];
+    return all.map((vote) => ({ each, vote }));
+  });
+  const given = new Map(votes.map(({ vote }) => [`${vote.term}/${vote.voter}`, vote.candidate]));
+  const seen = new Set<string>();
+  for (const { each, vote } of votes) {
+    for (const { holder, term } of vote.shutOut ?? []) {
+      const key = `${vote.term}/${vote.voter}/${holder}`;
+      if (seen.has(key)) continue;
+      seen.add(key);
+      const says = `node ${vote.voter}'s vote of term ${vote.term} for node ${vote.candidate} passes over a promise to node ${holder} in term ${term}`;
+      const master = terms.get(term)?.master;
+      const own = given.get(`${term}/${vote.voter}`);
+      if (holder === vote.voter || holder === vote.candidate || term >= vote.term)
+        findings.push(broken(each, 'vote', `${says}, which nobody can have shut out for that`));
+      else if (master !== undefined && master !== holder && own !== undefined && own !== holder)
+        findings.push(
+          broken(each, 'vote', `${says}; it had voted for node ${own} then, and node ${master} was the master`),
+        );
     }
   }
   return findings;

@@ -5,12 +5,16 @@
  * Rules kept here (each has a test that goes red without it):
  * - A key that is missing is put there only by a node that may (`mayRegister`: a live grant, and nothing left in flight from before
  *   it lost one): what a fenced node had on its way would land otherwise.
+ * - A master whose key was taken off while it led (the disk is reserved, and had it) puts none back under that lease: others have
+ *   elected past it (lease/early.ts), or are about to. It gives the lease up.
+ * - A key that was put back counts for metadata once a majority has answered a later renewal (`putMs`, agent.ts).
  * - A disk that has forgotten all (a reset, power lost) is reserved again only with every writer's key on it, for until then a
  *   living writer would be shut out. Fencing does not wait for that.
  * - A node counts as shut out only when every member has been read again, holds no key of it, and is reserved.
  *
  * Between the look at `mayRegister` and the disk's answer a node may stand still and be fenced: its key is back then, without a grant.
  * It is asked for only where a key is missing, so that this takes a disk that has forgotten all, and a freeze in those milliseconds.
+ * Several nodes may shut the same one out at once: what each of them reads afterwards decides.
  */
 import type { NodeId } from '../arrays/record.ts';
 import { type DiskReservations, type MdDriver, MdError, REGISTRANTS_ONLY } from '../md/driver.ts';
@@ -43,6 +47,10 @@ export interface ReservationsOptions {
   mayRegister: () => boolean;
   /** This node is the master: it is the one that reserves. */
   leads: () => boolean;
+  /** Since when this node has led, in its present term; null: it does not. */
+  ledSinceMs: () => number | null;
+  /** BOOTTIME in ms. */
+  now: () => number;
   /** As the agent's timers have it. */
   after: (delayMs: number, run: () => void) => () => void;
 }
@@ -57,11 +65,14 @@ export interface KeysSeen {
   missed: readonly string[];
   /** Of these, where all others' keys were missing too, and this node's is back. */
   renewed: readonly string[];
+  /** Of `missed`: this node leads, and the key was taken off. */
+  taken: readonly string[];
 }
 
 interface Looked {
   state: KeyState;
   wasMissing: boolean;
+  wasTaken?: boolean;
 }
 
 export class Reservations {
@@ -69,8 +80,10 @@ export class Reservations {
   readonly key: string;
   #states = new Map<string, KeyState>();
   readonly #looking = new Map<string, Promise<Looked>>();
-  /** Members that this agent has put its key on, or found it on. */
-  readonly #had = new Set<string>();
+  /** Members that this agent has put its key on, or found it on; and when the newest look that found it there was begun. */
+  readonly #had = new Map<string, number>();
+  /** When this agent has put its key there; Infinity: it may be on its way still. */
+  readonly #putMs = new Map<string, number>();
 
   constructor(options: ReservationsOptions) {
     this.#options = options;
@@ -92,25 +105,34 @@ export class Reservations {
     return [...this.#states].some(([member, state]) => state === 'absent' && this.#had.has(member));
   }
 
+  /** Since when the key has been on all of these, as far as this agent has put it there. */
+  putMs(members: readonly string[]): number {
+    return Math.max(Number.NEGATIVE_INFINITY, ...members.flatMap((member) => this.#putMs.get(member) ?? []));
+  }
+
   /** Looks at all members, and puts this node's key where it is missing and may be. Never rejects. */
   async look(members: readonly ReservedMember[]): Promise<KeysSeen> {
     const missed: string[] = [];
     const renewed: string[] = [];
+    const taken: string[] = [];
     const states = new Map<string, KeyState>();
+    const beganMs = this.#options.now();
     await Promise.all(
       members.map(async (member) => {
         const before = this.#had.has(member.member);
         const seen = await this.#inTime(member);
         states.set(member.member, seen.state);
-        if (seen.state === 'registered') this.#had.add(member.member);
+        if (seen.state === 'registered')
+          this.#had.set(member.member, Math.max(beganMs, this.#had.get(member.member) ?? beganMs));
         if (before && seen.wasMissing) {
           missed.push(member.member);
+          if (seen.wasTaken === true) taken.push(member.member);
           if (seen.state === 'registered') renewed.push(member.member);
         }
       }),
     );
     this.#states = states;
-    return { states, missed, renewed };
+    return { states, missed, renewed, taken };
   }
 
   /** A disk that has not answered yet is not asked again: each question may keep a thread waiting in the kernel. */
@@ -127,7 +149,7 @@ export class Reservations {
     });
   }
 
-  async #lookAt({ path, writers }: ReservedMember): Promise<Looked> {
+  async #lookAt({ member, path, writers }: ReservedMember): Promise<Looked> {
     const { disks } = this.#options;
     let wasMissing = false;
     try {
@@ -135,10 +157,11 @@ export class Reservations {
       let seen = await disks.readReservations(path);
       if (!seen.keys.includes(this.key)) {
         wasMissing = true;
-        if (!this.#options.mayRegister()) return { state: 'absent', wasMissing };
-        await disks.registerKey(path, this.key);
+        const wasTaken = this.#wasTaken(member, seen);
+        if (wasTaken || !this.#options.mayRegister()) return { state: 'absent', wasMissing, wasTaken };
+        await this.#register(member, path);
         seen = await disks.readReservations(path);
-      }
+      } else if (this.#putMs.get(member) === Number.POSITIVE_INFINITY) this.#putMs.set(member, this.#options.now());
       if (this.#options.leads() && !isReserved(seen) && this.#allThere(seen, writers)) {
         await disks.reserve(path, this.key);
       }
@@ -149,6 +172,17 @@ export class Reservations {
     }
   }
 
+  #wasTaken(member: string, seen: DiskReservations): boolean {
+    const ledSinceMs = this.#options.ledSinceMs();
+    return ledSinceMs !== null && (this.#had.get(member) ?? Number.NEGATIVE_INFINITY) >= ledSinceMs && isReserved(seen);
+  }
+
+  async #register(member: string, path: string): Promise<void> {
+    this.#putMs.set(member, Number.POSITIVE_INFINITY);
+    await this.#options.disks.registerKey(path, this.key);
+    this.#putMs.set(member, this.#options.now());
+  }
+
   #allThere({ keys }: DiskReservations, writers: readonly NodeId[]): boolean {
     const nodes = new Set(keys.map((key) => nodeOfKey(this.#options.cluster, key)));
     return writers.every((node) => nodes.has(node));
@@ -156,28 +190,30 @@ export class Reservations {
 
   /**
    * Takes every key of the node off these members.
+   * @param may by now: asked immediately before a key is taken off
    * @throws MdError what could not be done on which; some members may be done by then
    */
-  async shutOut(node: NodeId, members: readonly ReservedMember[]): Promise<void> {
+  async shutOut(node: NodeId, members: readonly ReservedMember[], may: () => boolean): Promise<void> {
     if (members.length === 0) throw new MdError('ENODEV', 'no member of any array is known here');
     const seen = members.filter(({ path, written }) => path !== null || written);
-    await Promise.all(seen.map(({ member, path }) => this.#shutOutOf(node, member, path)));
+    await Promise.all(seen.map(({ member, path }) => this.#shutOutOf(node, member, path, may)));
   }
 
-  async #shutOutOf(node: NodeId, member: string, path: string | null): Promise<void> {
+  async #shutOutOf(node: NodeId, member: string, path: string | null, may: () => boolean): Promise<void> {
     const { disks, cluster } = this.#options;
     if (path === null) throw new MdError('ENOENT', `this node sees no disk with member ${member}`);
     const before = await disks.readReservations(path);
     if (!before.keys.includes(this.key)) {
-      if (!this.#options.mayRegister()) throw new MdError('EBADE', `${path}: this node's own key is not on it`);
-      await disks.registerKey(path, this.key);
+      if (this.#wasTaken(member, before) || !this.#options.mayRegister())
+        throw new MdError('EBADE', `${path}: this node's own key is not on it`);
+      await this.#register(member, path);
     }
-    if (!isReserved(before)) await disks.reserve(path, this.key);
+    if (!isReserved(before)) await disks.reserve(path, this.key).catch(unlessRefused);
     for (const key of before.keys) {
       if (nodeOfKey(cluster, key) !== node) continue;
-      // A master that stood still meanwhile has none to shut out any more.
-      if (!this.#options.leads()) throw new MdError('ELEASE', `${path}: this node is no longer the master`);
-      await disks.preemptKey(path, this.key, key);
+      // A node that stood still meanwhile has none to shut out any more.
+      if (!may()) throw new MdError('ELEASE', `${path}: node ${node} is no longer this node's to shut out`);
+      await disks.preemptKey(path, this.key, key).catch(unlessRefused);
     }
     const after = await disks.readReservations(path);
     const left = after.keys.filter((key) => nodeOfKey(cluster, key) === node);
@@ -192,6 +228,11 @@ export class Reservations {
     const { disks } = this.#options;
     await Promise.all(paths.map((path) => disks.clearReservations(path, this.key).catch(() => undefined)));
   }
+}
+
+/** Another node was faster. */
+function unlessRefused(error: unknown): void {
+  if (!(error instanceof MdError && error.code === 'EBADE')) throw error;
 }
 
 function isReserved({ type, holder }: DiskReservations): boolean {

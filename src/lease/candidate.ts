@@ -2,9 +2,11 @@
 import type { NodeId } from '../arrays/record.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import { disksDecide, letGo, makeBid, wayIsClear } from './disks.ts';
+import { areGone, inTheWay, isGone, isShutOut, shutOutIfAgreed, shutOutNow } from './early.ts';
+import type { PassedHolder } from './index.ts';
 import { becomeMaster } from './master.ts';
 import {
-  boundToOther,
+  boundToOthers,
   change,
   isMajority,
   knowTerm,
@@ -17,7 +19,7 @@ import {
   type Turn,
 } from './state.ts';
 import { ownTermAfter } from './terms.ts';
-import { storeVote } from './voter.ts';
+import { onVoteRequest, storeVote } from './voter.ts';
 
 export function standIfDue(turn: Turn): void {
   const { state, now } = turn;
@@ -26,14 +28,15 @@ export function standIfDue(turn: Turn): void {
   const byDisks = disksDecide(state);
   // What it may have promised has run out; which terms it voted in is of no interest to disks.
   if (state.abstention !== null && (!byDisks || now < state.abstention.untilMs)) return;
-  if (lowestEligible(view) !== config.self || boundToOther(turn, config.self) !== null) return;
+  if (lowestEligible(view) !== config.self || !areGone(turn, boundToOthers(turn, config.self))) return;
   const { sets } = listOf(config);
   // Who is in no list leads nobody. Without a majority in sight it cannot win; trying would only raise terms.
   if (!sets.every((set) => set.includes(config.self))) return;
   const inSight = view.alive.map(({ node }) => node);
   if (byDisks ? !wayIsClear(state) : !isMajority(config, sets, inSight)) return;
   // A live master is never pre-empted, also by a node that may not yet follow it.
-  if (master !== null && master.node !== config.self && now < master.heardMs + config.voterMs) return;
+  const isHeard = master !== null && master.node !== config.self && now < master.heardMs + config.voterMs;
+  if (isHeard && !isGone(turn, master.node, master.heardMs)) return;
   if (!state.standAtOnce) {
     // Only a lower ID that is still on its way is worth waiting for.
     const lower = config.nodes.filter((node) => node < config.self);
@@ -45,7 +48,16 @@ export function standIfDue(turn: Turn): void {
   change(turn, {
     knownTerm: term,
     standAtOnce: false,
-    role: { kind: 'candidate', term, sets, sentAtMs: now, votes: new Map(), lastAskedMs: now },
+    role: {
+      kind: 'candidate',
+      term,
+      sets,
+      sentAtMs: now,
+      votes: new Map(),
+      shutOut: new Set(),
+      willing: new Map(),
+      lastAskedMs: now,
+    },
   });
   if (byDisks) {
     makeBid(turn, term);
@@ -60,10 +72,12 @@ export function askForVotes(turn: Turn, nodes: readonly NodeId[]): void {
   const { role, config } = turn.state;
   if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
   const { term, sentAtMs } = role;
-  const { version } = listOf(config);
+  const { version: list } = listOf(config);
+  const done = shutOutNow(turn);
+  const shutOut = done.length === 0 ? {} : { shutOut: done };
   for (const node of nodes) {
     if (role.votes.has(node)) continue;
-    send(turn, node, { kind: 'vote-request', term, sentAtMs, list: version, voterMs: config.voterMs });
+    send(turn, node, { kind: 'vote-request', term, sentAtMs, list, voterMs: config.voterMs, ...shutOut });
   }
 }
 
@@ -73,6 +87,24 @@ export function askAgainIfDue(turn: Turn): void {
   if (role.kind !== 'candidate' || pendingVote !== null || turn.now - role.lastAskedMs < config.renewMs / 2) return;
   change(turn, { role: { ...role, lastAskedMs: turn.now } });
   askForVotes(turn, others(config));
+  shutOutIfAgreed(turn);
+}
+
+/** Answer to the effect of that name; what was asked for before a newer promise to that node counts no more. */
+export function onShutOut(turn: Turn, holder: NodeId, id: number, done: boolean): void {
+  const asked = turn.state.shutOuts.get(holder);
+  if (asked?.id !== id) return;
+  const shutOuts = new Map(turn.state.shutOuts).set(holder, { ...asked, state: done ? 'done' : 'failed' });
+  change(turn, { shutOuts });
+  const { keptRequest } = turn.state;
+  if (keptRequest !== null) {
+    change(turn, { keptRequest: null });
+    if (done) onVoteRequest(turn, keptRequest.from, keptRequest.request);
+  }
+  const { role, pendingVote } = turn.state;
+  if (!done || role.kind !== 'candidate' || pendingVote !== null) return;
+  askForVotes(turn, others(turn.state.config));
+  voteForItselfIfEnough(turn);
 }
 
 export function onVoteGranted(
@@ -88,7 +120,11 @@ export function onVoteGranted(
     return;
   }
   if (role.kind !== 'candidate' || role.term !== granted.term || role.sentAtMs !== granted.echoSentAtMs) return;
-  change(turn, { role: { ...role, votes: new Map(role.votes).set(from, granted.vote) } });
+  const passed = granted.shutOut ?? [];
+  // What it reads there must be the last word of those: it writes there next.
+  if (!passed.every((holder) => isShutOut(turn, holder))) return;
+  const votes = new Map(role.votes).set(from, granted.vote);
+  change(turn, { role: { ...role, votes, shutOut: new Set([...role.shutOut, ...passed]) } });
   voteForItselfIfEnough(turn);
 }
 
@@ -100,6 +136,7 @@ function voteForItselfIfEnough(turn: Turn): void {
   const { role, config, pendingVote } = turn.state;
   if (role.kind !== 'candidate' || disksDecide(turn.state)) return;
   if (pendingVote !== null || !isMajority(config, role.sets, [config.self, ...role.votes.keys()])) return;
+  if (inTheWay(turn, config.self).length > 0) return;
   storeVote(turn, role.term, config.self, role.sentAtMs);
 }
 
@@ -111,6 +148,10 @@ export function onVoteRefused(
   knowTerm(turn, refused.knownTerm);
   const { role, pendingVote } = turn.state;
   if (role.kind !== 'candidate' || role.term !== refused.term || pendingVote !== null) return;
+  if (refused.silent !== undefined) {
+    change(turn, { role: { ...role, willing: new Map(role.willing).set(from, refused.silent) } });
+    shutOutIfAgreed(turn);
+  }
   const termIsSpent = refused.reason === 'stale-term' || refused.reason === 'voted';
   if (!termIsSpent || turn.state.knownTerm < role.term) return;
   giveUpCandidacy(turn, `node ${from} knows term ${refused.knownTerm}`);
@@ -134,12 +175,13 @@ export function timeOutCandidacy(turn: Turn): void {
 }
 
 /** Its own vote is on disk: the last one missing. */
-export function elect(turn: Turn, term: number, sealed: string): void {
+export function elect(turn: Turn, term: number, sealed: string, passed: readonly PassedHolder[]): void {
   const { role, config } = turn.state;
   if (role.kind !== 'candidate' || role.term !== term) return;
   if (turn.now >= role.sentAtMs + config.holderMs) {
     giveUpCandidacy(turn, 'its own vote came too late');
     return;
   }
-  becomeMaster(turn, role, [sealed, ...role.votes.values()]);
+  const shutOut = new Set([...role.shutOut, ...passed.map(({ holder }) => holder)]);
+  becomeMaster(turn, role, [sealed, ...role.votes.values()], [...shutOut]);
 }

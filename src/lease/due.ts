@@ -1,6 +1,6 @@
 /** When the state next changes by itself. */
 import { watchedDisks } from './disks.ts';
-import type { LeaseState } from './state.ts';
+import { type LeaseState, seen } from './state.ts';
 
 /**
  * BOOTTIME in ms of the next tick that has anything to do, for a master and for who follows one that is heard. Null: an
@@ -10,6 +10,8 @@ export function leaseDueMs(state: LeaseState): number | null {
   const { role, master, config, abstention, leaving, standAtOnce } = state;
   if (abstention !== null || leaving || standAtOnce || role.kind === 'candidate' || master === null) return null;
   const disksMs = diskDueMs(state);
+  // Who could shut it out does not wait for the end of its promise.
+  if (state.mayShutOut && !seen(state.view, master.node) && role.kind !== 'master') return null;
   if (role.kind === 'master') return Math.min(role.lastRenewMs + config.renewMs, role.leaseUntilMs, disksMs);
   return Math.min(master.heardMs + config.voterMs, disksMs);
 }

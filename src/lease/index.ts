@@ -9,6 +9,8 @@
  * 4. A node's grant ends R after it *sent* the ack that the master's grant answers.
  * 5. A voter that cannot know what it promised (lost or foreign vote file) abstains for L, and until it knows every term
  *    it may have voted in. It follows a master and may be granted writes meanwhile, but keeps no lease alive.
+ * 11. Where this voter has itself shut a holder out of every member, it may promise another although the promise to that one runs
+ *    (early.ts). What it promised next is void for the holder's later renewals, and what it promised before binds on.
  * 6. Nobody votes for a candidate whose node list is older than its own, or another of the same version, nor promises less than the
  *    candidate or holder counts on. A mastership keeps to the list (or the two lists) that it was elected over.
  *
@@ -64,6 +66,12 @@ export type LeaseStart =
     termFloor?: number;
   };
 
+/** Whom a voter had promised more time, in which term, when it voted for another. */
+export interface PassedHolder {
+  holder: NodeId;
+  term: number;
+}
+
 /** What a sealed lease-release says, after its signature, its origin and its cluster have been checked. */
 export interface VerifiedRelease {
   /** Who sealed it; the frame may have been passed on by another node. */
@@ -90,6 +98,10 @@ export type LeaseInput =
   | { type: 'vote-stored'; term: number; candidate: NodeId; sealed: string }
   /** The disk did not take it. */
   | { type: 'vote-not-stored'; term: number; candidate: NodeId }
+  /** Whether this node could shut another one out now: reservations are in force on every member, and its own key is on each. */
+  | { type: 'may-shut-out'; may: boolean }
+  /** Answer to `shut-out`. `done`: read again after that was asked for, no member has a key of the holder, and each is reserved. */
+  | { type: 'shut-out'; holder: NodeId; id: number; done: boolean }
   /** Which nodes may be granted writes now (caught up, not evicted): decided by arrays on the master. */
   | { type: 'grantable'; nodes: readonly NodeId[] }
   /** The agent's answer to `hand-over`: commits are finished, write-enable is dropped, the release is sealed. */
@@ -117,8 +129,11 @@ export type LeaseInput =
 export type LeaseEffect =
   | { type: 'send'; to: NodeId; message: LeaseMessage }
   /** Store with fsync, seal the vote event, then answer with `vote-stored`. */
-  | { type: 'store-vote'; vote: StoredVote }
-  | { type: 'elected'; term: number; certificate: string[]; untilMs: number }
+  | { type: 'store-vote'; vote: StoredVote; shutOut: readonly PassedHolder[] }
+  /** Take every key of the holder off every member of every array, and answer with `shut-out`. */
+  | { type: 'shut-out'; holder: NodeId; id: number }
+  /** `shutOut`: their leases may live for L more, and the disks alone keep them from writing. */
+  | { type: 'elected'; term: number; certificate: string[]; untilMs: number; shutOut: readonly NodeId[] }
   | { type: 'lease-extended'; term: number; untilMs: number }
   /** This node's own permission to write data (also on the master itself). */
   | { type: 'grant'; term: number; untilMs: number }

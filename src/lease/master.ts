@@ -8,6 +8,7 @@ import {
   lowestEligible,
   type Master,
   majority,
+  makePromise,
   note,
   others,
   send,
@@ -16,23 +17,30 @@ import {
 } from './state.ts';
 import { extendGrant } from './voter.ts';
 
-export function becomeMaster(turn: Turn, candidate: Candidate, certificate: readonly string[]): void {
+export function becomeMaster(
+  turn: Turn,
+  candidate: Candidate,
+  certificate: readonly string[],
+  shutOut: readonly NodeId[] = [],
+): void {
   const { now } = turn;
   const { config } = turn.state;
   const { term, sets, sentAtMs } = candidate;
   const leaseUntilMs = sentAtMs + config.holderMs;
+  makePromise(turn, config.self, term);
   change(turn, {
     floorTerm: term,
     lastHeldTerm: term,
-    promise: { holder: config.self, term, untilMs: now + config.voterMs },
     grantable: [],
     role: {
       kind: 'master',
       term,
       sets,
       certificate,
+      shutOut,
       electedMs: now,
       requestSentAtMs: sentAtMs,
+      leaseSinceMs: sentAtMs,
       leaseUntilMs,
       lastRenewMs: now,
       answeredSentAtMs: new Map([...candidate.votes.keys()].map((node) => [node, sentAtMs])),
@@ -42,7 +50,7 @@ export function becomeMaster(turn: Turn, candidate: Candidate, certificate: read
       handOverAskedMs: null,
     },
   });
-  turn.effects.push({ type: 'elected', term, certificate: [...certificate], untilMs: leaseUntilMs });
+  turn.effects.push({ type: 'elected', term, certificate: [...certificate], untilMs: leaseUntilMs, shutOut });
   setMaster(turn, { node: config.self, term, heardMs: now });
   watchLowerNodes(turn);
   renewAll(turn);
@@ -136,10 +144,8 @@ export function extendLease(turn: Turn): void {
   if (sinceMs === null) return;
   const leaseUntilMs = sinceMs + config.holderMs;
   if (leaseUntilMs <= role.leaseUntilMs) return;
-  change(turn, {
-    role: { ...role, leaseUntilMs },
-    promise: { holder: config.self, term: role.term, untilMs: turn.now + config.voterMs },
-  });
+  change(turn, { role: { ...role, leaseSinceMs: sinceMs, leaseUntilMs } });
+  makePromise(turn, config.self, role.term);
   turn.effects.push({ type: 'lease-extended', term: role.term, untilMs: leaseUntilMs });
   grantItself(turn);
 }

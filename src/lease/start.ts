@@ -44,10 +44,15 @@ export function leaseStart(config: LeaseConfig, start: LeaseStart, now: number):
     view: { alive: [] },
     knownTerm: Math.max(term, start.termFloor ?? 0, vote?.set?.version.term ?? 0),
     floorTerm: 0,
-    vote: { term, candidate: vote?.candidate ?? null, sealed: null },
+    vote: { term, candidate: vote?.candidate ?? null, sealed: null, shutOut: [] },
     pendingVote: null,
     proofOnDisk: proof !== null,
     promise: takenUp(proof, term, now),
+    passed: [],
+    mayShutOut: false,
+    shutOuts: new Map(),
+    lastShutOutId: 0,
+    keptRequest: null,
     releasedTerm: 0,
     listBehind: false,
     abstention: proof !== null ? null : abstention(config, vote, now),
@@ -96,7 +101,10 @@ export function abstain(turn: Turn): void {
   if (abstention.answered.length >= abstention.answersNeeded) {
     const { vote, knownTerm } = turn.state;
     const forgotten = abstention.answersNeeded > 0 && vote.term < knownTerm;
-    change(turn, { abstention: null, vote: forgotten ? { term: knownTerm, candidate: null, sealed: null } : vote });
+    change(turn, {
+      abstention: null,
+      vote: forgotten ? { term: knownTerm, candidate: null, sealed: null, shutOut: [] } : vote,
+    });
     note(turn, 'VoterReady', `abstained since the start; votes again in terms after ${turn.state.vote.term}`);
     return;
   }
@@ -125,7 +133,9 @@ export function storedVoteForStop(state: LeaseState, kernelBoot: string, now: nu
   }
   const live = promise !== null && promise.untilMs > now ? promise : null;
   const untilMs = live?.untilMs ?? now;
-  const written = { promise: { holder: live?.holder ?? null, untilMs, kernelBoot } };
+  // The file tells of one promise: with more of them it proves nothing, and the next start abstains.
+  const isWhole = state.passed.every((each) => each.untilMs <= now);
+  const written = { promise: isWhole ? { holder: live?.holder ?? null, untilMs, kernelBoot } : null };
   // A pending vote may be on the disk already: the file never goes back.
   const last = pendingVote !== null && pendingVote.term >= vote.term ? pendingVote : vote;
   if (floorTerm > last.term) return withSet(state, { term: floorTerm, candidate: null, ...written });

@@ -6,8 +6,9 @@ import type { NodeId } from '../arrays/record.ts';
 import { NO_LIST } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import type { DiskState } from './disks.ts';
-import type { LeaseConfig, LeaseEffect, LeaseView } from './index.ts';
+import type { LeaseConfig, LeaseEffect, LeaseView, PassedHolder } from './index.ts';
 
+export type VoteRequest = Extract<LeaseMessage, { kind: 'vote-request' }>;
 export type RenewMessage = Extract<LeaseMessage, { kind: 'renew' }>;
 
 /**
@@ -27,6 +28,7 @@ export interface PendingVote {
   candidate: NodeId;
   /** Clock of the candidate in its request; null: no vote is asked for, the file only has to lose its proof. */
   theirSentAtMs: number | null;
+  shutOut: readonly PassedHolder[];
   /** Newest renewal that came meanwhile; looked at when the file is written. */
   renew: { from: NodeId; message: RenewMessage } | null;
 }
@@ -49,7 +51,18 @@ export interface Candidate {
   sentAtMs: number;
   /** Sealed votes of others. One a node: who sends two is counted once. */
   votes: ReadonlyMap<NodeId, string>;
+  /** Whom these votes pass over. */
+  shutOut: ReadonlySet<NodeId>;
+  /** Refusers that would shut out whom they are bound to. */
+  willing: ReadonlyMap<NodeId, readonly NodeId[]>;
   lastAskedMs: number;
+}
+
+/** On its way, or done since the newest promise to that node. */
+export interface ShutOut {
+  id: number;
+  askedMs: number;
+  state: 'asked' | 'done' | 'failed';
 }
 
 export interface Master {
@@ -57,8 +70,12 @@ export interface Master {
   term: number;
   sets: Sets;
   certificate: readonly string[];
+  /** The votes have passed over promises to these. */
+  shutOut: readonly NodeId[];
   electedMs: number;
   requestSentAtMs: number;
+  /** When it was sent that the lease rests on, which ends R later. */
+  leaseSinceMs: number;
   leaseUntilMs: number;
   lastRenewMs: number;
   /** Newest of this node's sendings that each other node has answered. */
@@ -85,7 +102,12 @@ export interface LeaseState {
    * Last vote on disk. `sealed` is lost in a restart. Candidate null: nobody had this node's vote in that term, or it is
    * forgotten who; no vote in that term or before.
    */
-  readonly vote: { readonly term: number; readonly candidate: NodeId | null; readonly sealed: string | null };
+  readonly vote: {
+    readonly term: number;
+    readonly candidate: NodeId | null;
+    readonly sealed: string | null;
+    readonly shutOut: readonly PassedHolder[];
+  };
   readonly pendingVote: PendingVote | null;
   /**
    * The vote file still says what was promised at the last orderly stop. Before anything new is promised it must lose
@@ -93,6 +115,13 @@ export interface LeaseState {
    */
   readonly proofOnDisk: boolean;
   readonly promise: VoterPromise | null;
+  /** Promises that were passed over (invariant 11). They bind as any other until they end. */
+  readonly passed: readonly VoterPromise[];
+  readonly mayShutOut: boolean;
+  readonly shutOuts: ReadonlyMap<NodeId, ShutOut>;
+  readonly lastShutOutId: number;
+  /** Looked at again when a shut-out has ended. */
+  readonly keptRequest: { from: NodeId; request: VoteRequest } | null;
   readonly releasedTerm: number;
   /** Another node told of a node list that is newer than this one's, or another one as old. A voter that forgot its own must not vote by what its file says. */
   readonly listBehind: boolean;
@@ -180,10 +209,18 @@ export function knowTerm(turn: Turn, term: number): void {
   if (term > turn.state.knownTerm) change(turn, { knownTerm: term });
 }
 
-/** The holder that this voter is bound to now, if it is another than `candidate`. */
-export function boundToOther(turn: Turn, candidate: NodeId): NodeId | null {
-  const { promise } = turn.state;
-  return promise !== null && promise.holder !== candidate && turn.now < promise.untilMs ? promise.holder : null;
+/** Those that this voter is bound to now, other than `candidate`. */
+export function boundToOthers({ state: { promise, passed }, now }: Turn, candidate: NodeId): VoterPromise[] {
+  const all = promise === null ? passed : [promise, ...passed];
+  return all.filter(({ holder, untilMs }) => holder !== candidate && now < untilMs);
+}
+
+/** L from now. Whoever is promised anything is not shut out as far as this node knows: it may have put its key back. */
+export function makePromise(turn: Turn, holder: NodeId, term: number): void {
+  const shutOuts = new Map(turn.state.shutOuts);
+  shutOuts.delete(holder);
+  const untilMs = turn.now + turn.state.config.voterMs;
+  change(turn, { passed: boundToOthers(turn, holder), promise: { holder, term, untilMs }, shutOuts });
 }
 
 export function setMaster(turn: Turn, master: LeaseState['master']): void {

@@ -6,6 +6,7 @@ import {
   askAgainIfDue,
   askForVotes,
   giveUpCandidacy,
+  onShutOut,
   onVoteGranted,
   onVoteRefused,
   standIfDue,
@@ -35,7 +36,19 @@ import {
   watchLowerNodes,
 } from './master.ts';
 import { abstain, onTermAnswer } from './start.ts';
-import { change, knowTerm, type LeaseState, listOf, note, others, seen, send, setMaster, type Turn } from './state.ts';
+import {
+  boundToOthers,
+  change,
+  knowTerm,
+  type LeaseState,
+  listOf,
+  note,
+  others,
+  seen,
+  send,
+  setMaster,
+  type Turn,
+} from './state.ts';
 import { onRelease, onRenew, onVoteNotStored, onVoteRequest, onVoteStored } from './voter.ts';
 
 /**
@@ -75,6 +88,7 @@ function take(turn: Turn, input: LeaseInput): void {
     case 'view': {
       const before = turn.state.view;
       change(turn, { view: { alive: input.view.alive.map((each) => ({ ...each })) } });
+      forgetShutOuts(turn);
       const appeared = others(turn.state.config).filter((node) => seen(turn.state.view, node) && !seen(before, node));
       // What was sent before a voter could be reached is lost.
       askForVotes(turn, appeared);
@@ -90,6 +104,12 @@ function take(turn: Turn, input: LeaseInput): void {
       return;
     case 'vote-not-stored':
       onVoteNotStored(turn, input.term, input.candidate);
+      return;
+    case 'may-shut-out':
+      change(turn, { mayShutOut: input.may });
+      return;
+    case 'shut-out':
+      onShutOut(turn, input.holder, input.id, input.done);
       return;
     case 'grantable':
       onGrantable(turn, input.nodes);
@@ -193,6 +213,14 @@ function takeMessage(turn: Turn, from: NodeId, message: LeaseMessage, release: V
       if (release !== undefined) onRelease(turn, release, message.event);
       return;
   }
+}
+
+/** Who is seen may have its key again; what this node has promised it since, it has not passed over. */
+function forgetShutOuts(turn: Turn): void {
+  const { shutOuts, view, config } = turn.state;
+  const bound = new Set(boundToOthers(turn, config.self).map(({ holder }) => holder));
+  const kept = [...shutOuts].filter(([holder]) => bound.has(holder) || !seen(view, holder));
+  if (kept.length < shutOuts.size) change(turn, { shutOuts: new Map(kept) });
 }
 
 function forgetSilentMaster(turn: Turn): void {

@@ -72,11 +72,16 @@ export function certificate(state: LeaseState): string[] | null {
  * live. Null if this node is not the master: it cannot know.
  *
  * A grant ends R after the node *sent* the ack it answers, on the node's clock; that is before L after the master received
- * it, on the master's. Acks to earlier masters were sent before this one was elected.
+ * it, on the master's. Acks to earlier masters were sent before this one was elected; but where the votes passed over promises, such
+ * a holder may have taken acks for L more, until its node has answered this master. It has granted to itself no longer than its lease,
+ * which ends with those promises.
  */
 export function grantMayLastUntilMs(state: LeaseState, node: NodeId): number | null {
   const { role, config } = state;
   if (role.kind !== 'master') return null;
-  const counted = Math.max(role.electedMs, role.grantedAckMs.get(node) ?? role.electedMs) + config.voterMs;
+  const isHolder = role.shutOut.length === 0 || (role.shutOut.length === 1 && role.shutOut[0] === node);
+  const followsMs = node === config.self || isHolder ? role.electedMs : role.acks.get(node)?.receivedMs;
+  const formerMs = Math.min(followsMs ?? Number.POSITIVE_INFINITY, role.electedMs + config.voterMs);
+  const counted = Math.max(role.electedMs, formerMs, role.grantedAckMs.get(node) ?? role.electedMs) + config.voterMs;
   return node === config.self ? Math.max(counted, role.leaseUntilMs) : counted;
 }

@@ -4,28 +4,33 @@ import { compareLists, sameList } from '../roster/list.ts';
 import type { LeaseMessage } from '../wire/messages.ts';
 import { elect, giveUpCandidacy } from './candidate.ts';
 import { disksDecide, onDiskRelease, withSet } from './disks.ts';
+import { inTheWay, passedFor, shutOutIfSilent, wouldShutOut } from './early.ts';
 import { loseLease } from './master.ts';
 import {
-  boundToOther,
   change,
   knowTerm,
   listOf,
+  makePromise,
   note,
   type RenewMessage,
   send,
   setMaster,
   type Turn,
+  type VoteRequest,
+  type VoterPromise,
 } from './state.ts';
 
-type VoteRequest = Extract<LeaseMessage, { kind: 'vote-request' }>;
 type Refusal = Extract<LeaseMessage, { kind: 'vote-refused' }>['reason'];
 
 export function onVoteRequest(turn: Turn, from: NodeId, request: VoteRequest): void {
   knowTerm(turn, request.term);
-  const refusal = isListRefused(turn, request) ? 'list' : whyRefuse(turn, from, request.term);
+  const refusal = isListRefused(turn, request) ? 'list' : whyRefuse(turn, from, request);
   if (refusal !== null) {
     const { knownTerm } = turn.state;
-    send(turn, from, { kind: 'vote-refused', term: request.term, reason: refusal, knownTerm });
+    const silent = refusal === 'promised' ? wouldShutOut(turn, from) : [];
+    const willing = silent.length > 0 ? { silent } : {};
+    send(turn, from, { kind: 'vote-refused', term: request.term, reason: refusal, knownTerm, ...willing });
+    if (refusal === 'promised') shutOutIfSilent(turn, from, request);
     note(turn, 'VoteRefused', `no vote for node ${from} in term ${request.term}: ${refusal}`);
     return;
   }
@@ -41,14 +46,14 @@ export function onVoteRequest(turn: Turn, from: NodeId, request: VoteRequest): v
   storeVote(turn, request.term, from, request.sentAtMs);
 }
 
-function whyRefuse(turn: Turn, candidate: NodeId, term: number): Refusal | null {
+function whyRefuse(turn: Turn, candidate: NodeId, { term, shutOut = [] }: VoteRequest): Refusal | null {
   const { abstention, floorTerm, vote, pendingVote, view } = turn.state;
   // Who knows a quorum set votes no more: so nobody holds a lease by votes beside one by disks.
   if (abstention !== null || disksDecide(turn.state)) return 'abstaining';
   const again = term === vote.term && candidate === vote.candidate;
   if (term === vote.term && !again) return 'voted';
   if (term < vote.term || term < floorTerm || (term === floorTerm && !again)) return 'stale-term';
-  if (boundToOther(turn, candidate) !== null) return 'promised';
+  if (inTheWay(turn, candidate, shutOut).length > 0) return 'promised';
   if (pendingVote !== null && (pendingVote.term !== term || pendingVote.candidate !== candidate)) {
     return pendingVote.term === term ? 'voted' : 'promised';
   }
@@ -65,18 +70,19 @@ function isListRefused(turn: Turn, { list, voterMs }: VoteRequest): boolean {
 }
 
 export function storeVote(turn: Turn, term: number, candidate: NodeId, theirSentAtMs: number | null): void {
-  change(turn, { pendingVote: { term, candidate, theirSentAtMs, renew: null } });
-  turn.effects.push({ type: 'store-vote', vote: withSet(turn.state, { term, candidate, promise: null }) });
+  const shutOut = passedFor(turn, candidate);
+  change(turn, { pendingVote: { term, candidate, theirSentAtMs, shutOut, renew: null } });
+  turn.effects.push({ type: 'store-vote', vote: withSet(turn.state, { term, candidate, promise: null }), shutOut });
 }
 
 /** Invariant 1: only here, with the vote on disk, may it leave. Nothing else was promised while the disk was writing. */
 export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed: string): void {
   const pending = turn.state.pendingVote;
   if (pending === null || pending.term !== term || pending.candidate !== candidate) return;
-  change(turn, { pendingVote: null, proofOnDisk: false, vote: { term, candidate, sealed } });
+  change(turn, { pendingVote: null, proofOnDisk: false, vote: { term, candidate, sealed, shutOut: pending.shutOut } });
   knowTerm(turn, term);
   if (candidate === turn.state.config.self) {
-    elect(turn, term, sealed);
+    elect(turn, term, sealed, pending.shutOut);
   } else if (pending.theirSentAtMs !== null) {
     promiseAndVote(turn, candidate, term, pending.theirSentAtMs, sealed);
   }
@@ -95,10 +101,11 @@ export function onVoteNotStored(turn: Turn, term: number, candidate: NodeId): vo
 }
 
 function promiseAndVote(turn: Turn, candidate: NodeId, term: number, theirSentAtMs: number, sealed: string): void {
-  const { config, master } = turn.state;
-  change(turn, { promise: { holder: candidate, term, untilMs: turn.now + config.voterMs } });
+  const { master, vote } = turn.state;
+  makePromise(turn, candidate, term);
   if (master !== null && master.term < term) setMaster(turn, null);
-  send(turn, candidate, { kind: 'vote-granted', term, echoSentAtMs: theirSentAtMs, vote: sealed });
+  const shutOut = vote.shutOut.length === 0 ? {} : { shutOut: vote.shutOut.map(({ holder }) => holder) };
+  send(turn, candidate, { kind: 'vote-granted', term, echoSentAtMs: theirSentAtMs, vote: sealed, ...shutOut });
 }
 
 export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
@@ -120,9 +127,9 @@ export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
   }
   if (turn.state.role.kind === 'candidate') giveUpCandidacy(turn, `node ${from} leads in term ${renew.term}`);
   setMaster(turn, { node: from, term: renew.term, heardMs: turn.now });
-  if (boundToOther(turn, from) !== null) return;
-  if (turn.state.abstention !== null || renew.voterMs > config.voterMs) {
-    // A grant rests on the holder's lease, not on this voter's promise: only the promise has to wait (invariants 5 and 6).
+  const isBound = inTheWay(turn, from).length > 0;
+  if (isBound || turn.state.abstention !== null || renew.voterMs > config.voterMs) {
+    // A grant rests on the holder's lease, not on this voter's promise: only the promise has to wait (invariants 2, 5 and 6).
     takeGrant(turn, renew);
     noteAck(turn, renew.term);
     send(turn, from, { kind: 'follow', term: renew.term, sentAtMs: turn.now });
@@ -137,7 +144,8 @@ export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
     return;
   }
   takeGrant(turn, renew);
-  change(turn, { standAtOnce: false, promise: { holder: from, term: renew.term, untilMs: turn.now + config.voterMs } });
+  change(turn, { standAtOnce: false });
+  makePromise(turn, from, renew.term);
   noteAck(turn, renew.term);
   send(turn, from, { kind: 'renew-ack', term: renew.term, echoSentAtMs: renew.sentAtMs, sentAtMs: turn.now });
 }
@@ -168,12 +176,14 @@ export function onRelease(
   release: { holder: NodeId; term: number; to: NodeId | null },
   sealed: string,
 ): void {
-  const { config, promise, master, releasedTerm } = turn.state;
+  const { config, promise, passed, master, releasedTerm } = turn.state;
   if (release.holder === config.self || release.term <= releasedTerm) return;
   knowTerm(turn, release.term);
   change(turn, { releasedTerm: release.term });
   onDiskRelease(turn, release.holder, release.term);
-  if (promise?.holder === release.holder && promise.term <= release.term) change(turn, { promise: null });
+  const isFree = ({ holder, term }: VoterPromise): boolean => holder === release.holder && term <= release.term;
+  change(turn, { passed: passed.filter((each) => !isFree(each)) });
+  if (promise !== null && isFree(promise)) change(turn, { promise: null });
   if (master !== null && master.node === release.holder && master.term <= release.term) setMaster(turn, null);
   if (release.to !== config.self) return;
   change(turn, { standAtOnce: true });

@@ -222,6 +222,10 @@ export class SimulatedStorage {
     return reservations === null || reservations.holder === null || reservations.keys.has(node);
   }
 
+  isReserved(disk: string): boolean {
+    return this.#disk(disk).reservations?.holder != null;
+  }
+
   #registrations(disk: string): Registrations {
     const { reservations } = this.#disk(disk);
     if (reservations === null) throw new MdError('EOPNOTSUPP', `disk ${disk} has no reservations`);

@@ -186,7 +186,17 @@ export const DESCRIPTIONS = {
   Voted: { when: 'A node voted.', from: { body: 'vote' } },
   MasterElected: {
     when: 'A node has the votes of a majority.',
-    from: notice({ node, term: z.int().describe('Of its mastership.') }, { node: 1, term: 4 }),
+    from: notice(
+      {
+        node,
+        term: z.int().describe('Of its mastership.'),
+        shutOut: z
+          .string()
+          .optional()
+          .describe('Nodes whose leases may not be over yet: the disks take no writes of theirs.'),
+      },
+      { node: 1, term: 4 },
+    ),
   },
   QuorumSet: {
     when: 'Disks decide, and a node has won them, or set another set of them.',

@@ -190,8 +190,20 @@ export const EventBody = z.discriminatedUnion('type', [
     }),
     certificate: z.array(Sealed).max(64),
   }),
-  /** One a term a voter; stored with fsync before it is sealed. */
-  z.object({ type: z.literal('vote'), term: z.int().min(1), candidate: NodeId }),
+  /**
+   * One a term a voter; stored with fsync before it is sealed. `shutOut`: it had promised these holders more time, each in that term,
+   * and has taken their keys off every member instead of waiting.
+   */
+  z.object({
+    type: z.literal('vote'),
+    term: z.int().min(1),
+    candidate: NodeId,
+    shutOut: z
+      .array(z.object({ holder: NodeId, term: z.int().min(1) }))
+      .min(1)
+      .max(64)
+      .optional(),
+  }),
   /** Where disks decide: its signer holds a majority of them, in a term of its own. Also told when it sets another quorum set. */
   z.object({ type: z.literal('disk-lease'), term: z.int().min(1), set: QuorumSetSchema }),
   /** The holder gives up its lease of `term`; voters' promises to it end at once. `to`: who should be voted in next. */
@@ -293,14 +305,25 @@ export const LeaseMessage = z.discriminatedUnion('kind', [
     list: ListVersion,
     /** L: for how long the candidate takes the promise to hold. */
     voterMs: z.number().positive(),
+    /** The candidate itself has shut these out: no vote that passes over a promise to another is of use to it. */
+    shutOut: z.array(NodeId).max(64).optional(),
   }),
-  z.object({ kind: z.literal('vote-granted'), term: z.int().min(1), echoSentAtMs: z.number(), vote: Sealed }),
+  z.object({
+    kind: z.literal('vote-granted'),
+    term: z.int().min(1),
+    echoSentAtMs: z.number(),
+    vote: Sealed,
+    /** As in the vote. */
+    shutOut: z.array(NodeId).max(64).optional(),
+  }),
   z.object({
     kind: z.literal('vote-refused'),
     term: z.int().min(1),
     reason: z.enum(['promised', 'voted', 'stale-term', 'lower-alive', 'abstaining', 'list']),
     /** Highest term the refuser knows. */
     knownTerm: z.int().min(0),
+    /** `promised`, to these alone: it has not heard of them for R either, and would shut them out. */
+    silent: z.array(NodeId).max(64).optional(),
   }),
   /** Holder → all. `echoAckSentAtMs`: the receiver's own clock when it sent the ack that is answered here: its grant runs from then. */
   z.object({

@@ -65,7 +65,7 @@ export async function check(
 export async function replayer(nodes: number): Promise<(file: string) => Promise<string>> {
   const dir = join(OUT, `replay-${nodes}`);
   mkdirSync(dir, { recursive: true });
-  await execute('spin', ['-DREPLAY', `-DNODES=${nodes}`, '-a', join(HERE, 'lease.pml')], { cwd: dir });
+  await execute('spin', ['-DREPLAY', '-DEARLY', `-DNODES=${nodes}`, '-a', join(HERE, 'lease.pml')], { cwd: dir });
   const compile = ['-O0', '-DSAFETY', '-DNOREDUCE', '-DVECTORSZ=8192', '-w', '-o', 'pan', 'pan.c'];
   await execute('gcc', compile, { cwd: dir });
   return async (file) => {

@@ -40,6 +40,12 @@
 #ifndef RELEASES
 #define RELEASES 0
 #endif
+#ifndef SHUT_OUTS
+#define SHUT_OUTS 2
+#endif
+#ifndef KEY_PUTS
+#define KEY_PUTS 1
+#endif
 #ifndef SLOW_R
 #define SLOW_R 2
 #define SLOW_L 3
@@ -73,6 +79,12 @@ typedef Node {
   TIME abstainUntil; byte answersNeeded; byte answered; bool asked;
   byte role; byte term; TIME requestSentAt; byte votes; TIME leaseUntil;
   TIME answeredSentAt[SLOTS];
+  /* early.ts. Promises that were passed over, by holder; whom it has shut out since it last promised them anything. */
+  TIME passedUntil[SLOTS]; byte passedTerm[SLOTS]; byte shutOut;
+  /* Whom its votes pass over, as candidate and master; it has shut them out again as master. */
+  byte passedOver; bool swept; TIME electedAt; TIME leaseSince;
+  /* Its key on the disks: gone, or put back at. */
+  bool noKey; TIME keyPutAt;
   /* What the native guard was told; it outlives the agent. */
   TIME guardUntil;
   /* Seen by the checks alone: the newest promise, which no restart forgets. */
@@ -85,8 +97,9 @@ typedef PerTerm { TIME at[TERM_SLOTS] };
 typedef Sent { byte to[TERM_SLOTS] };
 /* vote-request of node in term, sent at. */
 PerTerm requestAt[SLOTS];
-/* vote-granted of node in term: to whom, and its echo. */
+/* vote-granted of node in term: to whom, its echo, and whom it passes over. */
 Sent votedFor[SLOTS];
+Sent votedPast[SLOTS];
 PerTerm votedEcho[SLOTS];
 #ifdef REPLAY
 #define MARK(set, time) skip
@@ -118,7 +131,25 @@ hidden byte i; hidden byte j; hidden byte count; hidden TIME newest;
 
 /* ---- helpers, as in state.ts ---- */
 
-#define IS_BOUND_TO_OTHER(n, c) (node[n].promiseHolder != NOBODY && node[n].promiseHolder != (c) && nowMs + SLACK < node[n].promiseUntil)
+#define BIT(mask, k) (((mask) >> (k)) & 1)
+#define IS_BOUND_TO(n, h) ((node[n].promiseHolder == (h) && nowMs + SLACK < node[n].promiseUntil) || nowMs + SLACK < node[n].passedUntil[h])
+#ifdef VOTE_WITHOUT_SHUTTING_OUT
+#define IS_IN_THE_WAY(n, h, c) false
+#else
+#define IS_IN_THE_WAY(n, h, c) ((h) != (c) && IS_BOUND_TO(n, h) && !BIT(node[n].shutOut, h))
+#endif
+#define IS_PASSED(n, h, c) (((h) != (c) && IS_BOUND_TO(n, h)) << (h))
+#if NODES == 2
+#define ANY_OF(what, n, c, op) (what(n, 1, c) op what(n, 2, c))
+#elif NODES == 3
+#define ANY_OF(what, n, c, op) (what(n, 1, c) op what(n, 2, c) op what(n, 3, c))
+#elif NODES == 4
+#define ANY_OF(what, n, c, op) (what(n, 1, c) op what(n, 2, c) op what(n, 3, c) op what(n, 4, c))
+#else
+#define ANY_OF(what, n, c, op) (what(n, 1, c) op what(n, 2, c) op what(n, 3, c) op what(n, 4, c) op what(n, 5, c))
+#endif
+#define IS_BOUND_TO_OTHER(n, c) ANY_OF(IS_IN_THE_WAY, n, c, ||)
+#define PASSED_BY(n, c) ANY_OF(IS_PASSED, n, c, |)
 #define LEADS(n) (node[n].up && node[n].role == MASTER && nowMs < node[n].leaseUntil + SLACK)
 #define IS_ABSTAINING(n) (node[n].abstainUntil != 0)
 
@@ -143,8 +174,19 @@ inline knowTerm(who, heard) {
 }
 
 inline promise(who, whom, forTerm) {
-  /* Promises are respected, also over restarts: nobody else was promised what has not ended and was not released. */
-  assert(node[who].madeTo == NOBODY || node[who].madeTo == whom || nowMs + SLACK >= node[who].madeUntil);
+  /* Promises are respected, also over restarts: nobody else was promised what has not ended, was not released, and whose holder it has
+     not shut out. */
+  assert(node[who].madeTo == NOBODY || node[who].madeTo == whom || nowMs + SLACK >= node[who].madeUntil || BIT(node[who].shutOut, node[who].madeTo));
+  if
+  :: node[who].promiseHolder != NOBODY && node[who].promiseHolder != whom && nowMs < node[who].promiseUntil ->
+     node[who].passedUntil[node[who].promiseHolder] = node[who].promiseUntil;
+     node[who].passedTerm[node[who].promiseHolder] = node[who].promiseTerm
+  :: else
+  fi;
+  node[who].passedUntil[whom] = 0; node[who].passedTerm[whom] = 0;
+#ifndef SHUT_OUT_FOR_GOOD
+  node[who].shutOut = node[who].shutOut & (255 ^ (1 << whom));
+#endif
   node[who].promiseHolder = whom; node[who].promiseTerm = forTerm; node[who].promiseUntil = nowMs + voterMs[who];
   node[who].madeTo = whom; node[who].madeTerm = forTerm; node[who].madeUntil = nowMs + voterMs[who];
 }
@@ -153,14 +195,27 @@ inline forgetPromise(n) {
   node[n].promiseHolder = NOBODY; node[n].promiseTerm = 0; node[n].promiseUntil = 0;
 }
 
-/* Never two live leases. */
-inline tellGuard(who, until) {
-  node[who].guardUntil = until;
+/* The disks take what it writes, and it writes: agent.ts. */
+#ifdef KEY_USED_AT_ONCE
+#define KEY_COUNTS(n) (!node[n].noKey)
+#else
+#define KEY_COUNTS(n) (!node[n].noKey && (node[n].keyPutAt == 0 || node[n].leaseSince > node[n].keyPutAt))
+#endif
+#define MAY_WRITE(n) (node[n].guardUntil > nowMs + SLACK && KEY_COUNTS(n) \
+  && (node[n].passedOver == 0 || node[n].swept || nowMs + SLACK >= node[n].electedAt + voterMs[n]))
+
+/* Never two live leases whose holders write. */
+inline checkMasters(who) {
   i = 1;
   do
-  :: i <= NODES -> assert(i == who || node[who].guardUntil <= nowMs + SLACK || node[i].guardUntil <= nowMs + SLACK); i++
+  :: i <= NODES -> assert(i == who || !MAY_WRITE(who) || !MAY_WRITE(i)); i++
   :: else -> break
   od;
+}
+
+inline tellGuard(who, until) {
+  node[who].guardUntil = until;
+  checkMasters(who);
 }
 
 inline storeVote(who, forTerm, whom, echo) {
@@ -169,6 +224,7 @@ inline storeVote(who, forTerm, whom, echo) {
 
 inline clearCandidacy(n) {
   node[n].role = FOLLOWER; node[n].term = 0; node[n].requestSentAt = 0; node[n].votes = 0; node[n].leaseUntil = 0;
+  node[n].passedOver = 0; node[n].swept = false; node[n].electedAt = 0;
   i = 1;
   do :: i <= NODES -> node[n].answeredSentAt[i] = 0; i++ :: else -> break od;
 }
@@ -209,7 +265,7 @@ inline extendLease(n) {
 #endif
   if
   :: newest != 0 && newest + holderMs[n] > node[n].leaseUntil ->
-     node[n].leaseUntil = newest + holderMs[n];
+     node[n].leaseUntil = newest + holderMs[n]; node[n].leaseSince = newest;
      promise(n, n, node[n].term);
      tellGuard(n, node[n].leaseUntil)
   :: else
@@ -221,9 +277,16 @@ inline extendLease(n) {
 #define MAX2(a, b) ((a) > (b) -> (a) : (b))
 #define NEXT_TERM(n) (MAX2(node[n].knownTerm, MAX2(node[n].floorTerm, node[n].voteTerm)) + 1)
 
+/* Whom it is bound to it takes for gone, if a view says so; it votes for itself when it has shut them out. */
+#ifdef EARLY
+#define MAY_STAND(n) true
+#else
+#define MAY_STAND(n) (!BOUND_FOR_VOTE(n, n))
+#endif
+
 inline stand(n) {
   d_step {
-    node[n].up && node[n].role == FOLLOWER && !IS_ABSTAINING(n) && node[n].pendingTerm == 0 && !BOUND_FOR_VOTE(n, n) && NEXT_TERM(n) <= TERMS;
+    node[n].up && node[n].role == FOLLOWER && !IS_ABSTAINING(n) && node[n].pendingTerm == 0 && MAY_STAND(n) && NEXT_TERM(n) <= TERMS;
     node[n].term = NEXT_TERM(n);
     node[n].knownTerm = node[n].term;
     if :: highestStood < node[n].term -> highestStood = node[n].term :: else fi;
@@ -250,8 +313,9 @@ inline giveUpCandidacy(n) {
 inline onVoteGranted(n, v) {
   d_step {
     node[n].up && node[n].role == CANDIDATE && votedFor[v].to[node[n].term] == n && ECHOES(n, v) &&
-      (node[n].votes & (1 << v)) == 0;
+      (node[n].votes & (1 << v)) == 0 && (votedPast[v].to[node[n].term] & (255 ^ node[n].shutOut)) == 0;
     node[n].votes = node[n].votes | (1 << v);
+    node[n].passedOver = node[n].passedOver | votedPast[v].to[node[n].term];
     voteForItselfIfEnough(n);
     skip
   }
@@ -275,17 +339,60 @@ inline hear(n, t) {
 inline voteForItselfIfEnough(n) {
   count = 0; i = 1;
   do :: i <= NODES -> if :: (node[n].votes & (1 << i)) != 0 -> count++ :: else fi; i++ :: else -> break od;
-  if :: count >= VOTES_OF_OTHERS && node[n].pendingTerm == 0 -> storeVote(n, node[n].term, n, 0) :: else fi;
+  if :: count >= VOTES_OF_OTHERS && node[n].pendingTerm == 0 && !BOUND_FOR_VOTE(n, n) -> storeVote(n, node[n].term, n, 0) :: else fi;
+}
+
+/* Whom it was bound to it has shut out by now. */
+inline voteForItself(n) {
+  d_step { node[n].up && node[n].role == CANDIDATE && CHANGES(node[n].pendingTerm == 0); voteForItselfIfEnough(n); skip }
+}
+
+/* ---- steps: early.ts, and the keys ---- */
+
+/* Takes the key off, and has seen that none is left. */
+inline shutOutHolder(v, h) {
+  d_step {
+    node[v].up && CHANGES(!BIT(node[v].shutOut, h) && !node[v].noKey);
+#ifndef REPLAY
+    node[h].noKey = true;
+#endif
+    node[v].shutOut = node[v].shutOut | (1 << h);
+    skip
+  }
+}
+
+inline takeKey(h) { d_step { node[h].noKey = true; skip } }
+
+/* With any grant, so with a lease too. */
+inline putKey(h) {
+  d_step { CHANGES(node[h].noKey && node[h].guardUntil > nowMs); node[h].noKey = false; node[h].keyPutAt = nowMs; skip }
+}
+
+/* What it has read before, whoever wrote it, is looked at again. */
+inline sweep(n) {
+  d_step {
+    LEADS(n) && CHANGES(node[n].passedOver != 0 && !node[n].swept && !node[n].noKey);
+#ifndef REPLAY
+    i = 1;
+    do :: i <= NODES -> if :: BIT(node[n].passedOver, i) -> node[i].noKey = true :: else fi; i++ :: else -> break od;
+#endif
+    node[n].swept = true;
+    checkMasters(n);
+    skip
+  }
 }
 
 inline elect(n) {
   if
   :: nowMs >= node[n].requestSentAt + holderMs[n] -> giveUp(n)
   :: else ->
-     /* One master a term, and terms only grow. */
+     node[n].leaseSince = node[n].requestSentAt;
+     /* One master a term, and terms only grow; but for who was shut out as a candidate, and may be elected still, and write nothing. */
      assert(masterOf[node[n].term] == NOBODY);
-     assert(node[n].term > highestElected);
-     masterOf[node[n].term] = n; highestElected = node[n].term;
+     assert(node[n].term > highestElected || !KEY_COUNTS(n));
+     masterOf[node[n].term] = n;
+     if :: node[n].term > highestElected -> highestElected = node[n].term :: else fi;
+     node[n].passedOver = node[n].passedOver | PASSED_BY(n, n); node[n].swept = false; node[n].electedAt = nowMs;
      node[n].role = MASTER; node[n].floorTerm = node[n].term; node[n].lastHeldTerm = node[n].term;
      promise(n, n, node[n].term);
      node[n].leaseUntil = node[n].requestSentAt + holderMs[n];
@@ -309,6 +416,7 @@ inline grantVote(who, whom, forTerm, echo) {
   assert(!node[who].fileLost && node[who].fileTerm == forTerm && node[who].fileCandidate == whom);
   assert(voteOf[who].to[forTerm] == NOBODY || voteOf[who].to[forTerm] == whom);
   voteOf[who].to[forTerm] = whom;
+  votedPast[who].to[forTerm] = votedPast[who].to[forTerm] | PASSED_BY(who, whom);
   promise(who, whom, forTerm);
   votedFor[who].to[forTerm] = whom; votedEcho[who].at[forTerm] = echo;
 }
@@ -389,7 +497,7 @@ inline onRenew(v, t, when) {
     :: else
     fi;
     if
-    :: BOUND_FOR_RENEW(v, masterOf[t]) -> skip
+    :: BOUND_FOR_RENEW(v, masterOf[t]) -> node[v].floorTerm = t
     :: else ->
        if
        :: IS_ABSTAINING(v) -> node[v].floorTerm = t
@@ -458,6 +566,10 @@ inline onRelease(v, t) {
     knowTerm(v, t);
     node[v].releasedTerm = t;
     if :: FREES(v, t) -> forgetPromise(v) :: else fi;
+    if
+    :: node[v].passedTerm[masterOf[t]] <= t -> node[v].passedUntil[masterOf[t]] = 0; node[v].passedTerm[masterOf[t]] = 0
+    :: else
+    fi;
     if :: node[v].madeTo == masterOf[t] && node[v].madeTerm <= t -> node[v].madeTo = NOBODY; node[v].madeTerm = 0; node[v].madeUntil = 0
        :: else fi;
     skip
@@ -472,7 +584,9 @@ inline forgetVolatile(n) {
   node[n].knownTerm = 0; node[n].floorTerm = 0; node[n].releasedTerm = 0; node[n].lastHeldTerm = 0;
   node[n].voteTerm = 0; node[n].voteCandidate = NOBODY; node[n].voteSealed = false;
   node[n].pendingTerm = 0; node[n].pendingCandidate = NOBODY; node[n].pendingSentAt = 0;
-  node[n].proofOnDisk = false;
+  node[n].proofOnDisk = false; node[n].shutOut = 0; node[n].leaseSince = 0;
+  i = 1;
+  do :: i <= NODES -> node[n].passedUntil[i] = 0; node[n].passedTerm[i] = 0; i++ :: else -> break od;
   forgetPromise(n);
   node[n].abstainUntil = 0; node[n].answersNeeded = 0; node[n].answered = 0; node[n].asked = false;
   /* New streams bring no answer to an old question. */
@@ -522,7 +636,8 @@ inline stop(n) {
     :: IS_ABSTAINING(n) -> skip
     :: else ->
        node[n].fileLost = false;
-       node[n].fileProof = true;
+       /* The file tells of one promise. */
+       node[n].fileProof = (PASSED_BY(n, NOBODY) & (255 ^ (1 << node[n].promiseHolder))) == 0;
        if
        :: node[n].promiseHolder != NOBODY && node[n].promiseUntil > nowMs ->
           node[n].fileHolder = node[n].promiseHolder; node[n].fileUntil = node[n].promiseUntil
@@ -568,7 +683,6 @@ inline leaseStart(n) {
   }
 }
 
-#define BIT(mask, k) (((mask) >> (k)) & 1)
 #define answeredBy(n) (BIT(node[n].answered, 1) + BIT(node[n].answered, 2) + BIT(node[n].answered, 3) + BIT(node[n].answered, 4) + BIT(node[n].answered, 5))
 
 #ifdef QUERY_AT_ONCE
@@ -612,7 +726,7 @@ inline abstained(n) {
 #include "replay.pml"
 #else
 
-byte crashes; byte stops; byte forgets; byte releases;
+byte crashes; byte stops; byte forgets; byte releases; byte shutOuts; byte keyPuts;
 
 /* Younger than this, a sending can still carry a lease. */
 #define CARRIES(sent) ((sent) + SLOW_R > nowMs)
@@ -627,6 +741,14 @@ inline normalize() {
      if :: node[i].promiseUntil <= nowMs -> forgetPromise(i) :: else fi;
      if :: node[i].madeUntil <= nowMs -> node[i].madeTo = NOBODY; node[i].madeTerm = 0; node[i].madeUntil = 0 :: else fi;
      if :: node[i].guardUntil <= nowMs -> node[i].guardUntil = 0 :: else fi;
+     if :: node[i].keyPutAt != 0 && !CARRIES(node[i].keyPutAt) -> node[i].keyPutAt = 0 :: else fi;
+     if :: !CARRIES(node[i].leaseSince) -> node[i].leaseSince = 0 :: else fi;
+     j = 1;
+     do
+     :: j <= NODES -> if :: node[i].passedUntil[j] <= nowMs -> node[i].passedUntil[j] = 0; node[i].passedTerm[j] = 0 :: else fi; j++
+     :: else -> break
+     od;
+     if :: node[i].passedOver != 0 && node[i].electedAt != 0 && nowMs >= node[i].electedAt + voterMs[i] -> node[i].passedOver = 0; node[i].electedAt = 0 :: else fi;
      if :: node[i].fileUntil <= nowMs -> node[i].fileHolder = NOBODY; node[i].fileUntil = 0 :: else fi;
      if :: node[i].abstainUntil != 0 && node[i].abstainUntil <= nowMs -> node[i].abstainUntil = 1 :: else fi;
      if :: node[i].role == MASTER && !CARRIES(node[i].requestSentAt) -> node[i].requestSentAt = 1 :: else fi;
@@ -678,6 +800,7 @@ inline tick() {
     :: else -> break
     od;
     normalize();
+    checkMasters(1); checkMasters(2);
     skip
   }
 }
@@ -711,6 +834,8 @@ inline choose(set) {
 #define RENEWED(v, t) :: atomic { node[v].up && masterOf[t] != NOBODY && masterOf[t] != v -> choose(renewedAt[t]); \
   if :: onRenew(v, t, when) :: else fi; when = 0 }
 #define ACKED(n, v) :: onRenewAck(n, v, ackedAt[v].at[node[n].term])
+#define SHUT_OUT(v, h) :: atomic { shutOuts < SHUT_OUTS && node[v].up && !BIT(node[v].shutOut, h) && !node[v].noKey -> shutOuts++; shutOutHolder(v, h) }
+#define KEY_PUT(n) :: atomic { keyPuts < KEY_PUTS && node[n].noKey && node[n].guardUntil > nowMs -> keyPuts++; putKey(n) }
 #define CRASHED(n) :: atomic { crashes < CRASHES && node[n].up -> crashes++; if :: crash(n, false) :: crash(n, true) fi }
 #define STOPPED(n) :: atomic { stops < STOPS && node[n].up -> stops++; stop(n) }
 #define FORGOTTEN(n) :: atomic { forgets < FORGETS && !node[n].up && !node[n].fileLost -> forgets++; loseFile(n) }
@@ -747,6 +872,12 @@ init {
 #ifdef HEARSAY
   EACH(giveUpCandidacy)
   EACH_TERM(hear, 1) EACH_TERM(hear, 2) EACH_TERM(hear, 3)
+#endif
+#ifdef EARLY
+  SHUT_OUT(1, 2) SHUT_OUT(1, 3) SHUT_OUT(2, 1) SHUT_OUT(2, 3) SHUT_OUT(3, 1) SHUT_OUT(3, 2)
+  KEY_PUT(1) KEY_PUT(2)
+  EACH(sweep)
+  EACH(voteForItself)
 #endif
   PAIRS_TERM(onVoteRequest)
   PAIRS(onVoteGranted)

@@ -71,6 +71,11 @@ init {
      STEP('u', onTermQuery(doer, peer))
      STEP('v', onTermAnswer(doer, peer))
      STEP('w', abstained(doer))
+     STEP('x', shutOutHolder(doer, peer))
+     STEP('y', voteForItself(doer))
+     STEP('z', takeKey(doer))
+     STEP('E', putKey(doer))
+     STEP('F', sweep(doer))
      /* What the core holds now, in parts. */
      :: kind == 'A' -> assert(node[doer].role == peer && node[doer].term == ofTerm && SAME(node[doer].leaseUntil, value))
      :: kind == 'B' -> assert(node[doer].promiseHolder == peer && node[doer].promiseTerm == ofTerm && SAME(node[doer].promiseUntil, value))

@@ -38,6 +38,11 @@ const LETTERS = {
   onTermQuery: 'u',
   onTermAnswer: 'v',
   abstained: 'w',
+  shutOutHolder: 'x',
+  voteForItself: 'y',
+  takeKey: 'z',
+  putKey: 'E',
+  sweep: 'F',
 } as const;
 export type StepName = keyof typeof LETTERS;
 
@@ -95,6 +100,15 @@ export class ModelRun {
         return;
       case 'lose-file':
         this.#do('loseFile', node);
+        return;
+      case 'key-put':
+        this.#do('putKey', node);
+        return;
+      case 'key-taken':
+        this.#do('takeKey', fact.of ?? 0);
+        return;
+      case 'swept':
+        this.#do('sweep', node);
         return;
     }
   }
@@ -181,6 +195,17 @@ export class ModelRun {
         if (ended) candidacy = null;
         const kept = before.pendingVote?.renew;
         if (kept != null) follows(kept.from, kept.message);
+        break;
+      }
+      case 'shut-out': {
+        const counts = before.shutOuts.get(input.holder)?.id === input.id && input.done;
+        if (counts) this.#do('shutOutHolder', node, input.holder);
+        const asked = before.keptRequest;
+        const stored = effects.find((effect) => effect.type === 'store-vote')?.vote.candidate;
+        if (asked !== null && (sent('vote-granted') || stored === asked.from)) {
+          this.#do('onVoteRequest', node, asked.from, asked.request.term);
+          candidacy = null;
+        } else if (stored === node) this.#do('voteForItself', node);
         break;
       }
       case 'released':

@@ -16,6 +16,12 @@ export const SCOPES: readonly Scope[] = [
     flags: ['-DTICKS=3', '-DCRASHES=0', '-DRELEASES=1'],
     quick: false,
   },
+  {
+    name: 'two nodes stand, and shut each other out',
+    model: 'lease.pml',
+    flags: ['-DTICKS=3', '-DCRASHES=0', '-DEARLY'],
+    quick: false,
+  },
   { name: 'the same for longer', model: 'lease.pml', flags: ['-DTICKS=4', '-DCRASHES=0'], quick: false },
   {
     name: 'an agent is killed and started again',
@@ -58,6 +64,24 @@ export const MUTATIONS: readonly Mutation[] = [
     model: 'lease.pml',
     flags: ['-DNO_PROMISE_TO_FOLLOW', '-DTICKS=4', '-DCRASHES=0'],
     quick: true,
+  },
+  {
+    rule: 'who passes over a promise has shut its holder out itself',
+    model: 'lease.pml',
+    flags: ['-DVOTE_WITHOUT_SHUTTING_OUT', '-DTICKS=3', '-DCRASHES=0', '-DEARLY'],
+    quick: true,
+  },
+  {
+    rule: 'a key that was put back counts when a majority has answered a later renewal',
+    model: 'lease.pml',
+    flags: ['-DKEY_USED_AT_ONCE', '-DTICKS=4', '-DCRASHES=0', '-DEARLY'],
+    quick: true,
+  },
+  {
+    rule: 'a holder that was heard again must be shut out again',
+    model: 'lease.pml',
+    flags: ['-DSHUT_OUT_FOR_GOOD', '-DTICKS=4', '-DCRASHES=0', '-DEARLY'],
+    quick: false,
   },
   {
     rule: 'a majority of the list votes',

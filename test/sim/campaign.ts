@@ -28,7 +28,7 @@ const WRITES_WITHIN_MS = 20_000;
 export interface Setting {
   bitmap?: boolean;
   legs?: number;
-  fencing?: 'command' | 'watchdog';
+  fencing?: 'command' | 'watchdog' | 'reservation';
   policy?: 'fail-member' | 'drop-node';
 }
 

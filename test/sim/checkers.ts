@@ -14,9 +14,32 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
+/** No member of any array, by the newest records that anybody has, takes anything of it; there is one. */
+export function isShutOut(cluster: SimCluster, node: NodeId): boolean {
+  const { storage } = cluster;
+  const newest = new Map<string, ArrayRecord>();
+  const disks = new Map<string, string>();
+  for (const asked of cluster.up()) {
+    const agent = cluster.agent(asked);
+    for (const [uuid, path] of agent?.disks.paths ?? []) disks.set(uuid, storage.at(asked, path));
+    for (const record of agent?.records() ?? []) {
+      const known = newest.get(record.uuid);
+      if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
+    }
+  }
+  const members = [...newest.values()].flatMap(({ members }) => members.filter(({ role }) => role !== 'faulty'));
+  const there = members.flatMap(({ uuid }) => disks.get(uuid) ?? []);
+  return there.length > 0 && there.every((disk) => !storage.mayWrite(node, disk));
+}
+
+/** A lease whose holder is shut out is one that others may have elected past: it can commit nothing. */
+function leaseHolders(cluster: SimCluster): NodeId[] {
+  return cluster.up().filter((node) => cluster.driver(node).guard.leaseLive && !isShutOut(cluster, node));
+}
+
 /** Two leases never live in one instant, each by its own node's clock: whoever holds one can commit. */
 export function atMostOneMaster(cluster: SimCluster): string | null {
-  const holders = cluster.up().filter((node) => cluster.driver(node).guard.leaseLive);
+  const holders = leaseHolders(cluster);
   return holders.length <= 1 ? null : `nodes ${holders.join(' and ')} hold a live lease at once`;
 }
 
@@ -24,7 +47,9 @@ export function atMostOneMaster(cluster: SimCluster): string | null {
 export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): string | null {
   const { node, disk, offsetBytes, lengthBytes } = write;
   const sector = offsetBytes / SECTOR_BYTES;
-  const holders = cluster.up().filter((other) => cluster.driver(other).guard.leaseLive);
+  // What the disk refuses does not get there.
+  if (!cluster.storage.mayWrite(node, disk)) return null;
+  const holders = leaseHolders(cluster);
   if (holders.length === 1 && holders[0] === node && cluster.agent(node)?.leading === true) return null;
   const who = holders.length === 0 ? 'nobody' : `node ${holders.join(' and ')}`;
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
@@ -160,7 +185,7 @@ export function suspendBeforeSync(
   if (range.loSector >= range.hiSector) return null;
   for (const other of cluster.up()) {
     const seen = other === node ? null : cluster.driver(other).observe(record.md);
-    if (seen === null || seen.held) continue;
+    if (seen === null || seen.held || isShutOut(cluster, other)) continue;
     const held = seen.suspended;
     if (held !== null && held.loSector <= range.loSector && held.hiSector >= range.hiSector) continue;
     const text = held === null ? 'nothing' : `${held.loSector}..${held.hiSector}`;
@@ -232,14 +257,14 @@ export function journaledOnce(node: NodeId, known: Set<string>, event: Event): s
   return `node ${node} journals event ${id} (${event.body.type}) a second time`;
 }
 
-/** A node that was taken off the writers without a word of its own has surely stopped. */
+/** A node that was taken off the writers without a word of its own has surely stopped, or the disks take nothing of it. */
 export function evictedHasStopped(cluster: SimCluster, event: Event, writersBefore: readonly NodeId[]): string | null {
   const { body } = event;
   if (body.type !== 'commit' || body.kind !== 'evict') return null;
   for (const node of writersBefore) {
     if (body.record.writers.includes(node) || !cluster.isUp(node)) continue;
     const seen = cluster.driver(node).observe(body.record.md);
-    if (seen !== null && !seen.held) return `node ${node} is evicted from ${body.record.md}, and its writes pass`;
+    if (seen !== null && !seen.held && !isShutOut(cluster, node)) return `node ${node} is evicted from ${body.record.md}, and its writes pass`;
   }
   return null;
 }

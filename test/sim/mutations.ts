@@ -47,10 +47,10 @@ export const MUTATIONS: readonly Mutation[] = [
     removed: 'the waiting for the disk',
     file: 'src/agent/agent.ts',
     from: `        store
-          .then(() => this.sealEvent({ type: 'vote', term, candidate }))`,
+          .then(() => this.sealEvent({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
     to: `        store.catch(() => undefined);
         Promise.resolve()
-          .then(() => this.sealEvent({ type: 'vote', term, candidate }))`,
+          .then(() => this.sealEvent({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
     aim: ['votes are stored slowly', 'power loss of the master'],
   },
   {
@@ -58,17 +58,17 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'a voter promised to one holder votes for no other until L has passed',
     removed: 'the refusal for an unexpired promise, and the waiting of a candidate for its own',
     file: 'src/lease/state.ts',
-    from: 'return promise !== null && promise.holder !== candidate && turn.now < promise.untilMs ? promise.holder : null;',
-    to: 'return promise !== null && promise.holder !== candidate && turn.now < 0 ? promise.holder : null;',
+    from: 'return all.filter(({ holder, untilMs }) => holder !== candidate && now < untilMs);',
+    to: 'return all.filter(({ holder, untilMs }) => holder !== candidate && now < 0 * untilMs);',
     aim: ['the mastership goes round', 'few voters', 'held back'],
   },
   {
     name: 'promise-outlasts-lease',
     rule: "a voter's promise lasts for L after what it received, longer than the holder's lease",
     removed: 'half of the promise that a renewal makes',
-    file: 'src/lease/voter.ts',
-    from: 'change(turn, { standAtOnce: false, promise: { holder: from, term: renew.term, untilMs: turn.now + config.voterMs } });',
-    to: 'change(turn, { standAtOnce: false, promise: { holder: from, term: renew.term, untilMs: turn.now + config.voterMs / 4 } });',
+    file: 'src/lease/state.ts',
+    from: 'const untilMs = turn.now + turn.state.config.voterMs;',
+    to: 'const untilMs = turn.now + turn.state.config.voterMs / (holder === turn.state.config.self ? 1 : 4);',
   },
   {
     name: 'restart-abstention',

@@ -5,6 +5,7 @@
 import type { NodeId } from '#src/arrays/record.ts';
 import { grantMayLastUntilMs, type LeaseState } from '#src/lease/index.ts';
 import type { Event } from '#src/wire/messages.ts';
+import { isShutOut } from './checkers.ts';
 import type { SimCluster } from './cluster.ts';
 
 /** Clocks are read by division. */
@@ -14,9 +15,10 @@ type Judge = (checker: { name: string }, text: string | null) => void;
 
 /**
  * The induction under `atMostOneMaster`: for as long as a lease lives, by its holder's clock, a majority of the list is bound to
- * that holder, each by its own clock. A voter that is down is bound: it abstains when it starts, or goes by its file.
+ * that holder, each by its own clock; or the disks have shut it out. A voter that is down is bound: it abstains when it starts, or goes by its file.
  */
 export function leaseIsPromised(cluster: SimCluster, holder: NodeId): string | null {
+  if (isShutOut(cluster, holder)) return null;
   const untilMs = cluster.clusterMs(holder, cluster.driver(holder).guard.state().leaseUntilMs);
   const bound = cluster.nodes.filter((voter) => boundUntilMs(cluster, voter, holder) >= untilMs - ROUNDING_MS);
   if (bound.length > cluster.nodes.length / 2) return null;
@@ -56,7 +58,9 @@ export function grantEndsAsCounted(cluster: SimCluster, node: NodeId): string | 
   if (!guard.grantLive) return null;
   const untilMs = cluster.clusterMs(node, guard.state().grantUntilMs);
   for (const leader of cluster.up()) {
-    const lease = cluster.driver(leader).guard.leaseLive ? cluster.agent(leader)?.lease : undefined;
+    // Whoever is shut out evicts nobody.
+    const leads = cluster.driver(leader).guard.leaseLive && !isShutOut(cluster, leader);
+    const lease = leads ? cluster.agent(leader)?.lease : undefined;
     const countedMs = lease === undefined ? null : grantMayLastUntilMs(lease, node);
     if (countedMs === null) continue;
     const counted = cluster.clusterMs(leader, countedMs);
@@ -131,12 +135,14 @@ export function votesAreStored(cluster: SimCluster, { body, origin }: Event): st
   return `node ${origin} votes for node ${body.candidate} in term ${body.term}; on its disk stands ${stored === null ? 'no vote' : `term ${stored.term}`}`;
 }
 
-/** No vote for one while a promise to another runs. */
+/** No vote for one while a promise to another runs, unless it says that it passes over that, and the disks have shut that one out. */
 export function votesKeepPromises(cluster: SimCluster, { body, origin }: Event): string | null {
   const promise = cluster.agent(origin)?.lease.promise ?? null;
   if (body.type !== 'vote' || promise === null || promise.holder === body.candidate) return null;
   const leftMs = promise.untilMs - cluster.driver(origin).now();
-  return leftMs <= 0
+  const isPassed =
+    body.shutOut?.some(({ holder, term }) => holder === promise.holder && term === promise.term) === true;
+  return leftMs <= 0 || (isPassed && isShutOut(cluster, promise.holder))
     ? null
     : `node ${origin} votes for node ${body.candidate} in term ${body.term}, bound to node ${promise.holder} for ${leftMs.toFixed(0)} ms more`;
 }

@@ -58,14 +58,20 @@ export interface ClusterOptions {
   /** Disks decide: these. */
   disks?: readonly string[];
   diskMs?: DiskTimes;
+  /** The disks have reservations, and shutting a node out, or putting one's own key back, takes so long. */
+  reservedMs?: { min: number; max: number };
   /** Hears of everything that the lease cores are given, and of what they make of it. */
   onFact?: (fact: ClusterFact) => void;
 }
 
 export type ClusterFact = { node: number; trueMs: number } & (
-  | { what: 'start' | 'crash' | 'reboot' | 'lose-file' | 'stop' }
+  | { what: 'start' | 'crash' | 'reboot' | 'lose-file' | 'stop'; of?: number }
   /** What was being written when the agent was killed (or stopped) is on the disk after all. */
-  | { what: 'late-write' }
+  | { what: 'late-write'; of?: number }
+  /** The key of `of` was put on the disks, or taken off. */
+  | { what: 'key-put' | 'key-taken'; of: number }
+  /** It has shut out again, as the master, whom its votes pass over. */
+  | { what: 'swept'; of?: number }
   | {
       what: 'step';
       input: LeaseInput;
@@ -99,6 +105,11 @@ interface Node {
   guard: { term: number; untilMs: number } | null;
   grant: { term: number; untilMs: number } | null;
   inbox: (() => void)[];
+  /** On the disks since then, by its own clock. */
+  keyPutMs: number | null;
+  registering: boolean;
+  /** The term in which it has shut out again whom its votes pass over. */
+  sweptTerm: number;
 }
 
 type Payload = { room: 'members'; message: SwimMessage } | { room: 'lease'; message: LeaseMessage };
@@ -118,7 +129,7 @@ export function dice(seed: number): () => number {
 
 export class Cluster {
   readonly lines: string[] = [];
-  readonly elections: { node: number; term: number; trueMs: number }[] = [];
+  readonly elections: { node: number; term: number; trueMs: number; shutOut: readonly number[] }[] = [];
   readonly lapses: { node: number; trueMs: number }[] = [];
   /** Sets in force, as their holders told of them. */
   readonly sets: string[] = [];
@@ -169,6 +180,9 @@ export class Cluster {
         guard: null,
         grant: null,
         inbox: [],
+        keyPutMs: Number.NEGATIVE_INFINITY,
+        registering: false,
+        sweptTerm: 0,
       };
       this.#nodes.set(id, node);
     }
@@ -199,6 +213,7 @@ export class Cluster {
       this.#tell(node, 'start');
       this.#stepMembers(node, { type: 'eligible', eligible: true });
       if (this.#byDisks) this.#stepLease(node, { type: 'quorum-disks', disks: this.wanted });
+      if (this.#options.reservedMs !== undefined) this.#stepLease(node, { type: 'may-shut-out', may: true });
       this.#queue.add(this.trueMs + id, () => this.#tick(node, node.start));
     }
     this.say(`-- ${list(ids)} ${ids.length > 1 ? 'start' : 'starts'}`);
@@ -442,6 +457,7 @@ export class Cluster {
       node.grant = null;
     }
     if (!node.up || node.frozen) return;
+    this.#register(node);
     if (this.#options.views === 'lies') {
       if (this.#random() < 0.1) this.#stepLease(node, { type: 'view', view: { alive: this.#lie() } });
     } else {
@@ -466,8 +482,11 @@ export class Cluster {
    * (waiting, settling, hearing a master). What it and the voters have promised they keep: that alone must be enough.
    */
   rumour(candidate: number): void {
-    const alive = this.ids.filter((id) => id >= candidate).map((node) => ({ node, eligible: true }));
-    const enough = this.ids.map((node) => ({ node, eligible: node >= candidate }));
+    const masters = this.masters();
+    const gone = this.#options.reservedMs !== undefined && this.#random() < 0.7 ? masters : [];
+    const there = this.ids.filter((id) => !gone.includes(id));
+    const alive = there.filter((id) => id >= candidate).map((node) => ({ node, eligible: true }));
+    const enough = there.map((node) => ({ node, eligible: node >= candidate }));
     for (const node of this.#nodes.values()) {
       if (!node.up || node.frozen) continue;
       if (node.id === candidate && leaseSummary(node.lease).role === 'follower') {
@@ -488,7 +507,8 @@ export class Cluster {
     if (promised || abstains || lease.pendingVote !== null) return;
     const term = ownTermAfter(id, Math.max(lease.knownTerm, lease.floorTerm, lease.vote.term));
     const { sets } = listOf(lease.config);
-    const role = { kind: 'candidate', term, sets, sentAtMs: now, votes: new Map(), lastAskedMs: now } as const;
+    const nobody = { votes: new Map(), shutOut: new Set<number>(), willing: new Map() };
+    const role = { kind: 'candidate', term, sets, sentAtMs: now, ...nobody, lastAskedMs: now } as const;
     const turn: Turn = { state: { ...lease, lastNowMs: now, knownTerm: term, role }, effects: [], now };
     makeBid(turn, term);
     node.lease = turn.state;
@@ -544,8 +564,8 @@ export class Cluster {
     this.#checkPromise(node);
   }
 
-  #tell(node: Node, what: Exclude<ClusterFact['what'], 'step'>): void {
-    this.#options.onFact?.({ what, node: node.id, trueMs: this.trueMs });
+  #tell(node: Node, what: Exclude<ClusterFact['what'], 'step'>, of = node.id): void {
+    this.#options.onFact?.({ what, node: node.id, trueMs: this.trueMs, of });
   }
 
   /** As an agent does: all effects of a step are performed before the next input is taken up. */
@@ -569,11 +589,19 @@ export class Cluster {
         return;
       case 'elected':
         this.say(`   node ${id}: elected in term ${effect.term} by ${words(effect.certificate)}`);
-        this.#checkElected(node, effect.term, effect.certificate);
+        this.#checkElected(node, effect.term, effect.certificate, effect.shutOut);
         node.guard = { term: effect.term, untilMs: effect.untilMs };
+        if (effect.shutOut.length > 0) this.#sweep(node, effect.term, effect.shutOut);
         this.#checkOverlap(node);
         this.#afterThisStep(node, { type: 'grantable', nodes: this.#list() });
         return;
+      case 'shut-out': {
+        const { holder, id: asked } = effect;
+        this.#takeKey(node, holder, (done) =>
+          this.#later(node, () => ({ type: 'shut-out', holder, id: asked, done }))(null),
+        );
+        return;
+      }
       case 'lease-extended':
         if (this.#leaseEndsMs(node) <= this.trueMs) this.#fail(`node ${id} revives a lease that had run out`);
         node.guard = { term: effect.term, untilMs: effect.untilMs };
@@ -762,12 +790,12 @@ export class Cluster {
     }
   }
 
-  #checkElected(node: Node, term: number, certificate: readonly string[]): void {
+  #checkElected(node: Node, term: number, certificate: readonly string[], shutOut: readonly number[]): void {
     this.#checkCertificate(node.id, term, certificate);
     if (!certificate[0]?.startsWith('disks/')) this.#checkOneVote(node.id, term, node.id);
     const rival = this.elections.find((each) => each.term === term);
     if (rival !== undefined) this.#fail(`nodes ${rival.node} and ${node.id} are both elected in term ${term}`);
-    this.elections.push({ node: node.id, term, trueMs: this.trueMs });
+    this.elections.push({ node: node.id, term, trueMs: this.trueMs, shutOut });
     for (const other of this.#nodes.values()) {
       const mayLastMs = grantMayLastUntilMs(node.lease, other.id);
       if (other.grant === null || mayLastMs === null) continue;
@@ -783,10 +811,65 @@ export class Cluster {
     for (const other of this.#nodes.values()) {
       if (other === node || this.#leaseEndsMs(other) <= this.trueMs + EPSILON_MS) continue;
       if (this.#leaseEndsMs(node) <= this.trueMs) continue;
+      if (!this.#diskTakes(node) || !this.#diskTakes(other)) continue;
       this.#fail(
         `two masters: node ${other.id} (term ${other.guard?.term}) has a live lease while node ${node.id} (term ${node.guard?.term}) gets one`,
       );
     }
+  }
+
+  // --- the disks' keys ------------------------------------------------------------------------------------------------
+
+  /** What a holder would write reaches the disks, and it would write it. */
+  #diskTakes(node: Node): boolean {
+    const { role } = node.lease;
+    if (this.#options.reservedMs === undefined || role.kind !== 'master') return true;
+    if (node.keyPutMs === null || role.leaseSinceMs <= node.keyPutMs) return false;
+    const past = this.#clock(node) >= role.electedMs + LAN.voterMs;
+    return role.shutOut.length === 0 || node.sweptTerm === role.term || past;
+  }
+
+  #atTheDisks(act: () => void): void {
+    const { min, max } = this.#options.reservedMs ?? { min: 0, max: 0 };
+    this.after(min + this.#random() ** 2 * (max - min), act);
+  }
+
+  /** Other than an agent, with any grant: what it does not use before a majority has answered once more must be enough. */
+  #register(node: Node): void {
+    if (node.keyPutMs !== null || node.registering || node.grant === null) return;
+    node.registering = true;
+    const { start } = node;
+    this.#atTheDisks(() => {
+      node.registering = false;
+      if (!node.up || node.start !== start) return;
+      node.keyPutMs = this.#clock(node);
+      this.#tell(node, 'key-put', node.id);
+      this.#checkAllOverlaps();
+    });
+  }
+
+  #takeKey(node: Node, victim: number, answer: (done: boolean) => void): void {
+    this.#atTheDisks(() => {
+      if (!node.up || node.keyPutMs === null || this.#random() < 0.1) return answer(false);
+      this.#node(victim).keyPutMs = null;
+      this.say(`   node ${node.id}: takes the keys of node ${victim} off the members`);
+      this.#tell(node, 'key-taken', victim);
+      this.#atTheDisks(() => answer(this.#node(victim).keyPutMs === null));
+    });
+  }
+
+  #sweep(node: Node, term: number, [victim, ...more]: readonly number[]): void {
+    const { role } = node.lease;
+    if (!node.up || role.kind !== 'master' || role.term !== term) return;
+    if (victim === undefined) {
+      node.sweptTerm = term;
+      this.#tell(node, 'swept');
+      this.#checkAllOverlaps();
+    } else this.#takeKey(node, victim, (done) => this.#sweep(node, term, done ? more : [victim, ...more]));
+  }
+
+  #checkAllOverlaps(): void {
+    for (const node of this.#nodes.values()) this.#checkOverlap(node);
   }
 
   #account(node: Node, to: number, message: LeaseMessage): void {

@@ -44,6 +44,30 @@ story('the master is killed', {}, (cluster) => {
   assert.deepEqual(cluster.masters(), [1]);
 });
 
+story('a killed master is shut out', { reservedMs: { min: 5, max: 30 } }, (cluster) => {
+  started(cluster);
+  cluster.crash(1);
+  cluster.run(2400);
+  assert.deepEqual(cluster.masters(), [2], 'before the promises to node 1 have ended');
+  assert.deepEqual(cluster.elections.at(-1)?.shutOut, [1]);
+  cluster.run(3000);
+  cluster.start(1);
+  cluster.run(4000);
+  assert.deepEqual(cluster.masters(), [2]);
+  assert.ok(cluster.writes(1));
+});
+
+story('a master is shut out that can still hear', { reservedMs: { min: 5, max: 30 } }, (cluster) => {
+  started(cluster);
+  for (const other of [2, 3]) cluster.cutOneWay(1, other);
+  cluster.run(2600);
+  assert.deepEqual(cluster.masters(), [2]);
+  cluster.run(3000);
+  cluster.heal();
+  cluster.run(3000);
+  assert.equal(cluster.summary(1).master, 2);
+});
+
 story('the master is cut off', {}, (cluster) => {
   started(cluster);
   cluster.cut([1], [2, 3]);

@@ -137,3 +137,33 @@ test('votes of all after disks had decided: nobody who knows the disks gives one
   );
   assert.deepEqual(more, []);
 });
+
+test('votes that pass over a promise: to whoever had it they may; to nobody else', async () => {
+  const history = new History();
+  await history.commit(1, 1, await history.votes(1, 1, [1, 2, 3]));
+  const past = (voter: number, shutOut: { holder: number; term: number }[]) =>
+    history.say(voter, { type: 'vote', term: 2, candidate: 2, shutOut });
+  const certificate = [await past(2, [{ holder: 1, term: 1 }]), await past(3, [{ holder: 1, term: 1 }])];
+  await history.commit(2, 2, certificate);
+  assert.deepEqual(await history.judged(false), []);
+});
+
+test('votes that pass over a promise which nobody had made, or to the voter itself: broken', async () => {
+  const history = new History();
+  await history.commit(1, 1, await history.votes(1, 1, [1, 2, 3]));
+  const past = (voter: number, shutOut: { holder: number; term: number }[]) =>
+    history.say(voter, { type: 'vote', term: 2, candidate: 2, shutOut });
+  const certificate = [
+    await past(2, [{ holder: 2, term: 1 }]),
+    await past(3, [{ holder: 3, term: 1 }]),
+    await past(1, [{ holder: 3, term: 1 }]),
+  ];
+  await history.commit(2, 2, certificate);
+  const texts = (await history.judged(false)).map(({ severity, text }) => `${severity}: ${text}`);
+  assert.equal(texts.length, 3, texts.join('\n'));
+  assert.match(texts.join('\n'), /broken: node 2's vote .* which nobody can have shut out for that/);
+  assert.match(
+    texts.join('\n'),
+    /broken: node 1's vote of term 2 for node 2 passes over a promise to node 3 in term 1; it had voted for node 1 then, and node 1 was the master/,
+  );
+});

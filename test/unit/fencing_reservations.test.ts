@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeId } from '#src/arrays/record.ts';
 import { keyOf, nodeOfKey, Reservations, type ReservedMember } from '#src/fencing/index.ts';
-import { REGISTRANTS_ONLY } from '#src/md/driver.ts';
+import { MdError, REGISTRANTS_ONLY } from '#src/md/driver.ts';
 import { SimulatedStorage } from '#src/md/simulated_storage.ts';
 
 const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
@@ -15,8 +15,16 @@ class San {
   readonly storage = new SimulatedStorage();
   readonly may = new Map<NodeId, boolean>();
   master: NodeId = 1;
+  nowMs = 1000;
+  ledSinceMs = 1000;
+  /** What is asked for is done, and the answer lost. */
+  loseAnswers = false;
   /** Called before a key is taken off. */
   meanwhile: () => void = () => undefined;
+  readonly ifMaster = (): boolean => {
+    this.meanwhile();
+    return this.master === 1;
+  };
 
   constructor() {
     for (const disk of DISKS) this.storage.addDisk(disk, 8);
@@ -28,7 +36,10 @@ class San {
     return new Reservations({
       disks: {
         readReservations: async (path) => storage.readReservations(path),
-        registerKey: async (path, key) => storage.registerKey(node, path, key),
+        registerKey: async (path, key) => {
+          storage.registerKey(node, path, key);
+          if (this.loseAnswers) throw new MdError('EIO', `${path}: no answer`);
+        },
         reserve: async (path, key) => storage.reserve(node, path, key),
         preemptKey: async (path, key, victim) => storage.preemptKey(node, path, key, victim),
         clearReservations: async (path, key) => storage.clearReservations(node, path, key),
@@ -37,10 +48,9 @@ class San {
       self: node,
       kernelBoot,
       mayRegister: () => this.may.get(node) === true,
-      leads: () => {
-        this.meanwhile();
-        return this.master === node;
-      },
+      leads: () => this.master === node,
+      ledSinceMs: () => (this.master === node ? this.ledSinceMs : null),
+      now: () => this.nowMs,
       after: () => () => undefined,
     });
   }
@@ -93,7 +103,7 @@ test('each node puts its key on every member, and the master reserves once every
 test('a node that may not, puts no key back; and says that it is shut out', async () => {
   const { san, one, two } = await San.reserved();
   san.may.set(2, false);
-  await one.shutOut(2, san.members());
+  await one.shutOut(2, san.members(), san.ifMaster);
   const seen = await two.look(san.members());
   assert.deepEqual(san.nodesOn('sda'), [1]);
   assert.deepEqual([...seen.states.values()], ['absent', 'absent']);
@@ -129,7 +139,7 @@ test('who is shut out has no key left, of whatever boot, on any member', async (
   const { san, one } = await San.reserved();
   // Another way of the node to the disk, with the key of another boot.
   san.storage.registerKey(22, 'sdb', keyOf(CLUSTER, 2, boot(2, 7)));
-  await one.shutOut(2, san.members());
+  await one.shutOut(2, san.members(), san.ifMaster);
   for (const disk of DISKS) assert.deepEqual(san.nodesOn(disk), [1]);
   assert.equal(san.storage.mayWrite(22, 'sdb'), false);
 });
@@ -137,7 +147,7 @@ test('who is shut out has no key left, of whatever boot, on any member', async (
 test('to shut a node out a disk is reserved that was not: without that it takes everybody’s writes', async () => {
   const { san, one } = await San.reserved();
   san.storage.forgetReservations('sdb');
-  await one.shutOut(2, san.members());
+  await one.shutOut(2, san.members(), san.ifMaster);
   assert.equal(san.storage.mayWrite(2, 'sdb'), false);
 });
 
@@ -145,11 +155,14 @@ test('nobody counts as shut out while a member is not seen, has no reservations,
   const { san, one } = await San.reserved();
   const [first, second] = san.members();
   assert.ok(first && second);
-  await assert.rejects(one.shutOut(2, [first, { ...second, path: null }]), /sees no disk with member sdb/);
-  await one.shutOut(2, [first, { ...second, path: null, written: false }]);
+  await assert.rejects(
+    one.shutOut(2, [first, { ...second, path: null }], san.ifMaster),
+    /sees no disk with member sdb/,
+  );
+  await one.shutOut(2, [first, { ...second, path: null, written: false }], san.ifMaster);
   san.storage.withoutReservations('sdb');
-  await assert.rejects(one.shutOut(2, san.members()), /sdb has no reservations/);
-  await assert.rejects(one.shutOut(2, []), /no member of any array is known/);
+  await assert.rejects(one.shutOut(2, san.members(), san.ifMaster), /sdb has no reservations/);
+  await assert.rejects(one.shutOut(2, [], san.ifMaster), /no member of any array is known/);
 });
 
 test('a master that is none any more shuts nobody out', async () => {
@@ -157,7 +170,7 @@ test('a master that is none any more shuts nobody out', async () => {
   san.meanwhile = () => {
     san.master = 2;
   };
-  await assert.rejects(one.shutOut(2, san.members()), /no longer the master/);
+  await assert.rejects(one.shutOut(2, san.members(), san.ifMaster), /no longer this node's to shut out/);
   assert.deepEqual(san.nodesOn('sda'), [1, 2]);
 });
 
@@ -167,4 +180,57 @@ test('disks that leave the cluster are anybody’s again, unless they are somebo
   assert.equal(san.storage.mayWrite(9, 'sda'), true);
   await san.node(3).letGo(['sdb']);
   assert.equal(san.storage.mayWrite(9, 'sdb'), false);
+});
+
+test('several nodes shut the same one out at once: each finds it out', async () => {
+  const { san, one, two } = await San.reserved();
+  const three = san.node(3);
+  await three.look(san.members());
+  await Promise.all([two, three].map((each) => each.shutOut(1, san.members(), () => true)));
+  for (const disk of DISKS) {
+    assert.deepEqual(san.nodesOn(disk), [2, 3]);
+    assert.equal(san.storage.mayWrite(1, disk), false);
+  }
+  assert.equal(one.key.length, 16);
+});
+
+test('a master whose keys were taken off puts none back while it leads, whatever it may; a disk that has forgotten all gets them', async () => {
+  const { san, one, two } = await San.reserved();
+  await two.shutOut(1, san.members(), () => true);
+  const seen = await one.look(san.members());
+  assert.deepEqual(seen.taken.toSorted(), DISKS);
+  assert.deepEqual(san.nodesOn('sda'), [2]);
+  await assert.rejects(
+    one.shutOut(2, san.members(), () => true),
+    /own key is not on it/,
+  );
+  assert.deepEqual(san.nodesOn('sda'), [2]);
+  san.storage.forgetReservations('sda');
+  assert.deepEqual((await one.look(san.members())).taken, ['sdb']);
+  assert.deepEqual(san.nodesOn('sda'), [1]);
+  san.ledSinceMs = 2000;
+  assert.deepEqual((await one.look(san.members())).taken, [], 'another lease, of a majority that has seen all of that');
+  assert.deepEqual(san.nodesOn('sdb'), [1, 2]);
+  await two.shutOut(1, san.members(), () => true);
+  san.master = 2;
+  assert.deepEqual((await one.look(san.members())).taken, []);
+  assert.deepEqual(san.nodesOn('sdb'), [1, 2], 'as any other writer, under a grant');
+});
+
+test('it is told since when a key has been there, and of one that may be on its way that it is not', async () => {
+  const { san, one, two } = await San.reserved();
+  assert.equal(one.putMs(DISKS), 1000);
+  await two.shutOut(1, san.members(), () => true);
+  san.master = 2;
+  san.nowMs = 2000;
+  await one.look([...san.members()].slice(0, 1));
+  assert.equal(one.putMs(DISKS), 2000);
+  assert.equal(one.putMs(['sdb']), 1000);
+  san.loseAnswers = true;
+  await one.look(san.members());
+  assert.equal(one.putMs(DISKS), Number.POSITIVE_INFINITY, 'it was put there, and nobody said so');
+  san.loseAnswers = false;
+  san.nowMs = 3000;
+  await one.look(san.members());
+  assert.equal(one.putMs(DISKS), 3000);
 });

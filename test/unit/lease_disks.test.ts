@@ -149,7 +149,7 @@ test('a bid that stands on a majority, with nobody in its way there, is won; the
   lone.now += 100;
   lone.sealIfWon();
   const elected = lone.effects.find((effect) => effect.type === 'elected');
-  assert.deepEqual(elected, { type: 'elected', term: 65, certificate: ['sealed'], untilMs: bidMs + R });
+  assert.deepEqual(elected, { type: 'elected', term: 65, certificate: ['sealed'], untilMs: bidMs + R, shutOut: [] });
 });
 
 test('a certificate that is sealed R after its bid elects nobody', () => {

@@ -95,7 +95,7 @@ test('invariant 1: a vote leaves only when it is on disk, and a second candidate
   const voter = new Lone(3, 3);
   assert.deepEqual(voter.hear(1, request(4)), []);
   assert.deepEqual(of(voter.effects, 'store-vote'), [
-    { type: 'store-vote', vote: { term: 4, candidate: 1, promise: null } },
+    { type: 'store-vote', vote: { term: 4, candidate: 1, promise: null }, shutOut: [] },
   ]);
   assert.deepEqual(reasons(voter.hear(2, request(4))), ['voted'], 'while the disk writes');
   assert.deepEqual(voter.stored(4, 1), [{ kind: 'vote-granted', term: 4, echoSentAtMs: 77, vote: '3 for 1' }]);
@@ -128,7 +128,7 @@ test('invariant 2: each renewal received binds for L more, also against a holder
   assert.deepEqual(reasons(voter.stored(1, 1)), ['renew-ack']);
   assert.deepEqual(reasons(voter.hear(1, renew(1), 2900)), ['renew-ack']);
   assert.deepEqual(reasons(voter.hear(2, request(2), 2900)), ['promised']);
-  assert.deepEqual(reasons(voter.hear(2, renew(2))), [], 'one promise at a time, whatever the terms');
+  assert.deepEqual(reasons(voter.hear(2, renew(2))), ['follow'], 'it asks for a grant, and promises nothing more');
   assert.deepEqual(reasons(voter.hear(2, renew(2), 100)), ['renew-ack']);
   assert.deepEqual(voter.hear(1, renew(1)), [{ kind: 'stale-term', knownTerm: 2 }]);
 });
@@ -384,7 +384,7 @@ test('invariant 5: the proof is off the disk before anything new is promised', (
   const voter = new Lone(3, 3, { term: 4, candidate: 2, promise: { holder: null, untilMs: 0, kernelBoot: BOOT } });
   assert.deepEqual(voter.hear(1, renew(6)), []);
   assert.deepEqual(of(voter.effects, 'store-vote'), [
-    { type: 'store-vote', vote: { term: 6, candidate: 1, promise: null } },
+    { type: 'store-vote', vote: { term: 6, candidate: 1, promise: null }, shutOut: [] },
   ]);
   assert.equal(leaseSummary(voter.state).promise, null);
   assert.deepEqual(reasons(voter.stored(6, 1, 20)), ['renew-ack']);
@@ -561,4 +561,145 @@ test('a vote that the disk did not take is not given, and its node follows, vote
     voter.stored(1, 1, 10).map(({ kind }) => kind),
     ['vote-granted'],
   );
+});
+
+/** Node 4 of five follows node 1 in term 1, and has heard it last now; the disks have reservations. */
+function follower(): Lone {
+  const voter = new Lone(4, 5);
+  voter.do({ type: 'may-shut-out', may: true });
+  voter.see(2, 3, 4, 5);
+  voter.hear(1, renew(1));
+  voter.stored(1, 1);
+  voter.hear(1, renew(1));
+  return voter;
+}
+const past = (term: number, ...shutOut: number[]): LeaseMessage => {
+  return { kind: 'vote-request', term, sentAtMs: 77, list: NO_LIST, voterMs: L, shutOut };
+};
+const asked = (effects: readonly LeaseEffect[]) =>
+  effects.flatMap((each) => (each.type === 'shut-out' ? [[each.holder, each.id]] : []));
+const silentIn = (messages: readonly LeaseMessage[]) =>
+  messages.map((message) => (message.kind === 'vote-refused' ? (message.silent ?? []) : message.kind));
+const out = (holder: number, id: number, done = true): LeaseInput => ({ type: 'shut-out', holder, id, done });
+
+test('invariant 11: a voter passes over a promise when it has itself shut the holder out, and says so in its vote', () => {
+  const voter = follower();
+  assert.deepEqual(silentIn(voter.hear(2, past(2, 1), R - 1)), [[]], 'within R a living holder may write');
+  assert.deepEqual(asked(voter.effects), []);
+  assert.deepEqual(silentIn(voter.hear(2, request(2), 1)), [[1]], 'it would');
+  assert.deepEqual(asked(voter.effects), [], 'but not before the candidate has');
+  assert.deepEqual(silentIn(voter.hear(2, past(2, 1))), [[1]]);
+  assert.deepEqual(asked(voter.effects), [[1, 1]]);
+  assert.deepEqual(reasons(voter.hear(2, past(2, 1))), ['promised'], 'it is on its way');
+  voter.do(out(1, 1, false));
+  assert.deepEqual(reasons(voter.hear(2, past(2, 1))), ['promised'], 'it has failed');
+  voter.hear(2, past(2, 1), 200);
+  assert.deepEqual(asked(voter.effects), [[1, 2]]);
+  voter.do(out(1, 2));
+  assert.deepEqual(of(voter.effects, 'store-vote'), [
+    { type: 'store-vote', vote: { term: 2, candidate: 2, promise: null }, shutOut: [{ holder: 1, term: 1 }] },
+  ]);
+  assert.deepEqual(voter.stored(2, 2), [
+    { kind: 'vote-granted', term: 2, echoSentAtMs: 77, vote: '4 for 2', shutOut: [1] },
+  ]);
+});
+
+test('invariant 11: who is seen alive, or cannot be shut out of all, is waited for', () => {
+  const seen = follower();
+  seen.see(1, 2, 3, 4, 5);
+  assert.deepEqual(silentIn(seen.hear(2, past(2, 1), R)), [[]]);
+  assert.deepEqual(asked(seen.effects), []);
+  const plain = follower();
+  plain.do({ type: 'may-shut-out', may: false });
+  assert.deepEqual(silentIn(plain.hear(2, past(2, 1), R)), [[]]);
+  assert.deepEqual(asked(plain.effects), []);
+  assert.deepEqual(reasons(plain.hear(2, past(2, 1), L - R)), [], 'the promise is over');
+});
+
+test('invariant 11: a holder that was heard again must be shut out again', () => {
+  const voter = follower();
+  voter.hear(2, past(2, 1), R);
+  voter.hear(1, renew(1));
+  voter.do(out(1, 1));
+  assert.deepEqual(
+    reasons(voter.hear(2, past(3, 1))),
+    ['promised'],
+    'it may have put its key back before it said that',
+  );
+  voter.hear(2, past(3, 1), R);
+  assert.deepEqual(asked(voter.effects), [[1, 2]]);
+  voter.do(out(1, 2));
+  assert.equal(of(voter.effects, 'store-vote').length, 1);
+});
+
+test('invariant 11: what was passed over binds on: against a third candidate, in the next vote, and in the file', () => {
+  const voter = follower();
+  voter.hear(2, past(2, 1), R);
+  voter.do(out(1, 1));
+  voter.stored(2, 2);
+  const stored = storedVoteForStop(voter.state, BOOT, voter.now);
+  assert.equal(stored?.promise, null, 'the file tells of one promise only: it proves nothing');
+  voter.do({
+    type: 'message',
+    from: 2,
+    message: { kind: 'released', event: 'sealed' },
+    release: { holder: 2, term: 2, to: 3 },
+  });
+  voter.see(3, 4, 5);
+  assert.deepEqual(reasons(voter.hear(3, request(3))), ['promised'], 'to node 1 still, which node 3 has not shut out');
+  voter.hear(3, past(3, 1));
+  assert.deepEqual(
+    of(voter.effects, 'store-vote').map((each) => each.type === 'store-vote' && each.shutOut),
+    [[{ holder: 1, term: 1 }]],
+  );
+  voter.stored(3, 3);
+  assert.deepEqual(reasons(voter.hear(3, renew(3))), ['renew-ack']);
+  assert.notEqual(storedVoteForStop(voter.state, BOOT, voter.now + L)?.promise, null);
+});
+
+test('invariant 11: a candidate shuts out what a majority has not heard either, and counts no vote past anybody else', () => {
+  const two = new Lone(2, 5);
+  two.do({ type: 'may-shut-out', may: true });
+  two.see(2, 3, 4, 5);
+  two.hear(1, renew(1));
+  two.stored(1, 1);
+  two.hear(1, renew(1));
+  two.do({ type: 'tick' }, R - 1);
+  assert.equal(two.state.role.kind, 'follower');
+  two.do({ type: 'tick' }, 1);
+  const sentAtMs = two.now;
+  const refused = (silent: number[]): LeaseMessage => {
+    return { kind: 'vote-refused', term: 2, reason: 'promised', knownTerm: 2, silent };
+  };
+  two.hear(3, refused([1]));
+  assert.deepEqual(asked(two.effects), [], 'alone with one other of five');
+  two.hear(4, refused([1, 5]));
+  assert.deepEqual(asked(two.effects), [[1, 1]], 'node 5 is seen');
+  two.hear(3, { kind: 'vote-granted', term: 2, echoSentAtMs: sentAtMs, vote: '3 for 2', shutOut: [1] });
+  two.do(out(1, 1));
+  assert.deepEqual(
+    sent(two.effects).map((message) => message.kind === 'vote-request' && message.shutOut),
+    [[1], [1], [1], [1]],
+    'node 3 too, whose vote came before',
+  );
+  const grant = (from: number, shutOut: number[]) =>
+    two.hear(from, { kind: 'vote-granted', term: 2, echoSentAtMs: sentAtMs, vote: `${from} for 2`, shutOut });
+  grant(3, [1]);
+  grant(4, [1, 5]);
+  assert.equal(of(two.effects, 'store-vote').length, 0);
+  grant(5, [1]);
+  assert.deepEqual(
+    of(two.effects, 'store-vote').map((each) => each.type === 'store-vote' && each.shutOut),
+    [[{ holder: 1, term: 1 }]],
+  );
+  two.stored(2, 2);
+  assert.deepEqual(
+    two.effects.flatMap((each) => (each.type === 'elected' ? [each.shutOut] : [])),
+    [[1]],
+  );
+  two.do({ type: 'grantable', nodes: [2, 3, 4, 5] });
+  assert.equal(grantMayLastUntilMs(two.state, 1), two.now + L, 'it granted to itself');
+  assert.equal(grantMayLastUntilMs(two.state, 3), two.now + 2 * L, 'by node 1, while its lease lives');
+  two.hear(3, { kind: 'renew-ack', term: 2, echoSentAtMs: two.now, sentAtMs: 5 }, 100);
+  assert.equal(grantMayLastUntilMs(two.state, 3), two.now + L, 'it has answered this master');
 });
