@@ -40,6 +40,8 @@ export function noReaderMissesAWrite(
   application: Application,
   block: number,
 ): string | null {
+  // Nodes read the same legs.
+  const good = new Set<string>();
   for (const node of record.writers) {
     const seen = cluster.isUp(node) ? cluster.driver(node).observe(record.md) : null;
     if (seen === null || seen.arrayUuid !== record.uuid) continue;
@@ -53,9 +55,10 @@ export function noReaderMissesAWrite(
     );
     for (const { uuid, device, path } of past && first !== null ? [first] : inSync) {
       const member = record.members.find((candidate) => candidate.uuid === uuid);
-      if (path === 'lost' || member === undefined) continue;
+      if (path === 'lost' || member === undefined || good.has(device)) continue;
       const [lost] = application.lostIn(block, device, member.dataOffsetSectors * SECTOR_BYTES);
       if (lost !== undefined) return `node ${node} would read ${lost}`;
+      good.add(device);
     }
   }
   return null;
