@@ -113,7 +113,7 @@ export class Ground {
     this.#reading.add(reader);
     const before = application.newestIn(block);
     const settled = this.#storyIsTold(reader, application);
-    const isWriter = (): boolean => this.#newest?.writers.includes(reader) === true;
+    const isWriter = (): boolean => this.#newest !== null && checkers.isAdmitted(this.#cluster, this.#newest, reader);
     const wasWriter = isWriter();
     try {
       const bytes = await driver.read(application.md, block * SECTORS_PER_BLOCK, BLOCK_BYTES);

@@ -25,6 +25,8 @@ export interface Mutation {
   everyMs?: number;
   /** In what cluster it matters, where most are different. */
   setting?: Setting;
+  /** Of how many nodes, where three are too few. */
+  nodes?: number;
   /** Why no checker can miss it alone. */
   covered?: string;
 }
@@ -104,7 +106,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'renew.term < floorTerm || renew.term <= releasedTerm) {',
     to: 'renew.term < floorTerm) {',
-    aim: ['says goodbye', 'agent stopped', 'held back', 'delay and reordering'],
+    aim: ['after the release'],
+    everyMs: 9000,
   },
   {
     name: 'stale-renewal-refused',
@@ -291,9 +294,10 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };',
     to: '',
     calm: true,
-    aim: ['all end with'],
-    everyMs: 12_000,
-    setting: { bitmap: true },
+    aim: ['before its eviction'],
+    everyMs: 25_000,
+    setting: { bitmap: true, fencing: 'command' },
+    nodes: 5,
   },
   {
     name: 'marks-are-kept',
@@ -303,9 +307,9 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (marksAreNeeded(state, record)) return { op: null, settled: true };',
     to: '',
     calm: true,
-    aim: ['all end with', 'writes on one leg', 'late hands'],
-    everyMs: 6000,
-    setting: { bitmap: true },
+    aim: ['before its eviction'],
+    everyMs: 25_000,
+    setting: { bitmap: true, fencing: 'command' },
   },
   {
     name: 'marks-of-all-crashed',
@@ -314,18 +318,20 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'return union(before, writers);',
     to: 'return union(before, writers).slice(0, 1);',
-    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
+    aim: ['all end with'],
+    everyMs: 12_000,
     calm: true,
     setting: { bitmap: true },
   },
   {
     name: 'reads-keep-to-one-leg',
     rule: 'while legs may differ all nodes read from the same one',
-    removed: "md's mark, from which on it reads the first leg alone",
-    file: 'src/arrays/local.ts',
-    from: "const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;",
-    to: "const mark = copy?.kind === 'resync' && copy.by === state.self ? copy.fromSector : null;",
-    aim: ['writes on one leg', 'writers end one'],
+    removed: 'what md makes of the mark: that it reads the first leg alone',
+    file: 'src/md/simulated_array.ts',
+    from: 'const leg = legs[past ? 0 : Math.floor(this.#random() * legs.length)];',
+    to: 'const leg = legs[past && legs.length < 1 ? 0 : Math.floor(this.#random() * legs.length)];',
+    aim: ['before its eviction', 'writes on one leg'],
+    everyMs: 12_000,
   },
   // --- commits ----------------------------------------------------------------------------------------------------------
   {
@@ -426,9 +432,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
-    aim: ['by command as bits'],
+    aim: ['bits are written as'],
     setting: { policy: 'fail-member', bitmap: true },
-    everyMs: 5000,
+    everyMs: 20_000,
   },
   {
     name: 'open-after-release',
@@ -457,7 +463,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));",
     to: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, ...besides));",
-    aim: ['given up, and given back', 'a slow copy'],
+    aim: ['also the last'],
+    everyMs: 8000,
   },
   {
     name: 'stale-term-refused',
@@ -525,7 +532,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (found.complete) return null;',
     to: 'if (found.complete || record.version.index >= 0) return null;',
-    aim: ['lose power', 'hidden at boot', 'given up is back'],
+    aim: ['one node alone knows'],
+    everyMs: 25_000,
+    setting: { policy: 'fail-member' },
   },
   {
     name: 'newest-of-the-disks',
@@ -633,6 +642,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: "    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,\n  );\n  const resync",
     to: "    member.role === 'spare' && member.slot !== null ? { ...member, slot: null } : member,\n  );\n  const resync",
     calm: true,
-    aim: ['given up, and given back', 'writes on one leg', 'a slow copy', 'ends as a copy'],
+    aim: ['given up, and given back', 'writes on one leg', 'a slow copy'],
+    everyMs: 4000,
+    setting: { legs: 3 },
   },
 ];

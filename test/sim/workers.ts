@@ -8,6 +8,8 @@ const WORKER = join(import.meta.dirname, 'worker.ts');
 const MUTATE = join(import.meta.dirname, 'mutate.ts');
 
 const LOOK_EVERY_MS = 1000;
+/** What is judged when a seed goes round for ever. */
+export const GOES_ON = 'simulationGoesOn';
 
 export interface Job {
   seed: number;
@@ -124,7 +126,7 @@ function run(child: ChildProcess, job: Job, { seedWithinMs = 300_000, onProgress
     const timer = setInterval(() => {
       if (processorMs(child) - begunMs < seedWithinMs) return;
       child.kill('SIGKILL');
-      end(broken(job.seed, 'simulationGoesOn', `seed ${job.seed} is not over after ${seedWithinMs / 1000} s`));
+      end(broken(job.seed, GOES_ON, `seed ${job.seed} is not over after ${seedWithinMs / 1000} s`));
     }, LOOK_EVERY_MS);
     const onMessage = (told: Told): void => {
       if (told.type === 'progress') onProgress?.(told.seed, told.simulatedMs);
