@@ -206,6 +206,7 @@ const stories: Fault[] = [
       const end = () => {
         cancel();
         mend();
+        givenBack(chance, disk);
       };
       return { text: disk, lastsMs: 9000, end };
     },

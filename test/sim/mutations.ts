@@ -544,6 +544,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (newest === null || compareVersions(header.record.version, newest.record.version) > 0) newest = header;',
     to: 'newest ??= header;',
     aim: ['given up is back'],
+    everyMs: 12_000,
+    setting: { policy: 'fail-member' },
     calm: true,
   },
   // --- copies -----------------------------------------------------------------------------------------------------------
