@@ -20,6 +20,8 @@ import { MOMENTS, type Moment } from './moments.ts';
 /** R and L of the simulated cluster's profile. */
 const HOLDER_MS = 2000;
 const VOTER_MS = 3000;
+/** Of one leg, about. */
+const DATA_KIB = 2048;
 /** Two rounds of md's daemon, and a bit. */
 const BITS_REST_MS = 12_000;
 
@@ -571,6 +573,69 @@ const stories: Fault[] = [
         lastsMs: chance.between(3000, 8000),
         end,
       };
+    },
+  },
+  {
+    name: 'a writer ends with its writes on one leg as a copy is about to end',
+    weight: 0.7,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      const node = chance.pick(running(chance).filter((each) => each !== master));
+      const disk = node === undefined ? undefined : legOf(chance, node);
+      if (master === undefined || node === undefined || disk === undefined) return null;
+      const limitKib = Math.round(chance.between(400, 1000));
+      const copyMs = (1000 * DATA_KIB) / limitKib;
+      const ends = [cluster.storage.fault({ node, disk, kind: 'slow', delayMs: chance.between(200, 900) })];
+      const limit = (to: number | null) => cluster.ask(master, { verb: 'sync-limit', array: 'md0', limitKib: to });
+      const delayMs = chance.between(100, 400);
+      // What the eviction writes takes its time, and the copy ends meanwhile.
+      const cancel = chance.at('begins a copy', () =>
+        chance.later(copyMs * (0.5 + 0.5 * chance.random()), () => {
+          if (cluster.isUp(node)) crash(chance, [node], () => chance.between(50, 300));
+          for (const each of cluster.storage.names())
+            ends.push(cluster.storage.fault({ node: master, disk: each, kind: 'slow', delayMs }));
+        }),
+      );
+      void limit(limitKib).then(() => cluster.ask(master, { verb: 'action', array: 'md0', action: 'repair' }));
+      const end = () => {
+        cancel();
+        for (const mend of ends) mend();
+        void limit(null);
+      };
+      return { text: `node ${node}, ${disk} is behind, ${limitKib} KiB/s`, lastsMs: copyMs + 3000, end };
+    },
+  },
+  {
+    name: 'a writer ends with its writes on one leg while a spare is rebuilt',
+    weight: 0.7,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      const node = chance.pick(running(chance).filter((each) => each !== master));
+      const [given, behind] = shuffled(chance, cluster.storage.names());
+      if (master === undefined || node === undefined || given === undefined || behind === undefined) return null;
+      const limitKib = Math.round(chance.between(200, 500));
+      const array = 'md0';
+      const device = `/dev/${given}`;
+      const limit = (to: number | null) => cluster.ask(master, { verb: 'sync-limit', array, limitKib: to });
+      const mend = cluster.storage.fault({ node, disk: behind, kind: 'slow', delayMs: chance.between(200, 900) });
+      const cancel = chance.at('begins a copy', () =>
+        chance.later(chance.between(300, 2500), () => {
+          if (cluster.isUp(node)) crash(chance, [node], () => chance.between(100, 2000));
+          mend();
+        }),
+      );
+      void limit(limitKib)
+        .then(() => cluster.ask(master, { verb: 'fail', array, device }))
+        .then(() => cluster.ask(master, { verb: 'remove', array, device }))
+        .then(() => cluster.ask(master, { verb: 'add', array, device, force: false }));
+      const end = () => {
+        cancel();
+        mend();
+        void limit(null);
+      };
+      return { text: `node ${node}, ${behind} is behind, ${given} is rebuilt`, lastsMs: 7000, end };
     },
   },
   {

@@ -330,8 +330,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated_array.ts',
     from: 'const leg = legs[past ? 0 : Math.floor(this.#random() * legs.length)];',
     to: 'const leg = legs[past && legs.length < 1 ? 0 : Math.floor(this.#random() * legs.length)];',
-    aim: ['before its eviction', 'writes on one leg'],
-    everyMs: 12_000,
+    aim: ['before its eviction'],
+    everyMs: 25_000,
+    setting: { bitmap: true, fencing: 'command' },
   },
   // --- commits ----------------------------------------------------------------------------------------------------------
   {
@@ -465,6 +466,7 @@ export const MUTATIONS: readonly Mutation[] = [
     to: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, ...besides));",
     aim: ['also the last'],
     everyMs: 8000,
+    calm: true,
   },
   {
     name: 'stale-term-refused',
@@ -513,7 +515,6 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (this.#index.has(event.origin, event.bootNumber, event.sequence)) return null;',
     to: '',
     aim: ['gossip told twice', 'agent killed'],
-    covered: 'what is seen twice is refused before it comes to the journal; the row before has both removed',
   },
   // --- a new master -----------------------------------------------------------------------------------------------------
   {
@@ -586,6 +587,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const wanted = copiedElsewhere(state, record) ? told : NOTHING;',
     to: 'const wanted = copiedElsewhere(state, record) ? (told ?? NOTHING) : NOTHING;',
     aim: ['a slow copy', 'agent killed', 'given up, and given back'],
+    covered:
+      'who has not been told asks, and who copies is who grants: it is told before its first grant, on the same connection',
   },
   {
     name: 'one-node-copies',
@@ -615,7 +618,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (resync?.by === input.from && resync.since === observation.since) {',
     to: 'if (resync != null) {',
     calm: true,
-    aim: ['ends as a copy', 'a slow copy', 'writes on one leg'],
+    aim: ['as a copy is about to end'],
+    everyMs: 12_000,
   },
   {
     name: 'rebuilt-before-read',
@@ -635,17 +639,19 @@ export const MUTATIONS: readonly Mutation[] = [
     to: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: true };",
     aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
     calm: true,
+    covered:
+      'a node answers for a window only when nothing is under way on its md, so after it has taken the member in',
   },
   {
     name: 'legs-before-spares',
     rule: 'after a crash legs are made equal before a spare is rebuilt',
-    removed: 'that: the rebuilding goes on',
+    removed: 'that: the rebuilding goes on, of whatever leg',
     file: 'src/arrays/master.ts',
-    from: "    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,\n  );\n  const resync",
-    to: "    member.role === 'spare' && member.slot !== null ? { ...member, slot: null } : member,\n  );\n  const resync",
+    from: '  if (!canDiffer(record)) {\n    if (rebuildingMembers(record).length === 0)',
+    to: '  if (!canDiffer(record) || rebuildingMembers(record).length > 0) {\n    if (rebuildingMembers(record).length === 0)',
     calm: true,
-    aim: ['given up, and given back', 'writes on one leg', 'a slow copy'],
-    everyMs: 4000,
+    aim: ['writes on one leg while a spare is rebuilt'],
+    everyMs: 9000,
     setting: { legs: 3 },
   },
 ];
