@@ -696,7 +696,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const must = mustHold(state, array, now);
   const hold = must || awaitsFailure(array, now);
   if (hold && !observation.held) return held({ op: 'hold' }, must ? mayDrain(observation) : mayWait);
-  if (!runs && !(copierHere && copy.kind === 'resync' && !copy.halted)) {
+  // A resync of this node's own moves md's mark itself, from when it has begun; until then it reads as all others do.
+  const moves = copierHere && copy.kind === 'resync' && !copy.halted;
+  if (!runs && !(moves && (started || observation.resyncStartSector !== null))) {
     const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }

@@ -596,13 +596,14 @@ function nextChange(
       fields: { copied: false, progress: null },
     };
   }
-  if (gone.clean.length > 0) {
+  // A copier that is no writer leaves nothing that a commit could change: one would follow the other for ever.
+  const [node] = gone.clean.filter((id) => record.writers.includes(id));
+  if (node !== undefined) {
     const writers = without(record.writers, gone.clean);
-    const node = gone.clean[0];
     return {
       kind: 'leave',
       record: { ...withWriters(record, writers), events: record.events + (writers.length === 0 ? 1 : 0) },
-      detail: node === undefined ? {} : { node },
+      detail: { node },
       fields: {},
     };
   }

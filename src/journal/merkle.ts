@@ -158,6 +158,8 @@ const TAIL_LEAVES = 8192;
 export class LeafTail {
   #before: GrowingTree;
   #leaves: Hash[] = [];
+  /** The two newest that were asked for: each checkpoint is of a tree that goes on from the one before, and proves that. */
+  #told: readonly GrowingTree[] = [];
 
   constructor(tree = new GrowingTree()) {
     this.#before = tree.clone();
@@ -177,8 +179,12 @@ export class LeafTail {
   /** null: longer ago than is remembered, or not reached yet. */
   treeAt(size: number): GrowingTree | null {
     if (size < this.#before.size() || size > this.size()) return null;
-    const tree = this.#before.clone();
-    for (const leaf of this.#leaves.slice(0, size - this.#before.size())) tree.append(leaf);
+    const nearest = this.#told.findLast((tree) => tree.size() <= size && tree.size() >= this.#before.size());
+    const tree = (nearest ?? this.#before).clone();
+    const base = this.#before.size();
+    for (const leaf of this.#leaves.slice(tree.size() - base, size - base)) tree.append(leaf);
+    const newest = this.#told.at(-1)?.size() ?? 0;
+    if (size > newest) this.#told = [...this.#told.slice(-1), tree.clone()];
     return tree;
   }
 

@@ -20,6 +20,10 @@ import { MOMENTS, type Moment } from './moments.ts';
 /** R and L of the simulated cluster's profile. */
 const HOLDER_MS = 2000;
 const VOTER_MS = 3000;
+/** Of one leg, about. */
+const DATA_KIB = 2048;
+/** Two rounds of md's daemon, and a bit. */
+const BITS_REST_MS = 12_000;
 
 function isolate({ cluster }: Chance, node: NodeId, how: 'alone' | 'deaf' | 'mute' = 'alone'): [NodeId, NodeId][] {
   const cuts = cluster.nodes.filter((other) => other !== node).map((other): [NodeId, NodeId] => [node, other]);
@@ -204,6 +208,7 @@ const stories: Fault[] = [
       const end = () => {
         cancel();
         mend();
+        givenBack(chance, disk);
       };
       return { text: disk, lastsMs: 9000, end };
     },
@@ -571,6 +576,69 @@ const stories: Fault[] = [
     },
   },
   {
+    name: 'a writer ends with its writes on one leg as a copy is about to end',
+    weight: 0.7,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      const node = chance.pick(running(chance).filter((each) => each !== master));
+      const disk = node === undefined ? undefined : legOf(chance, node);
+      if (master === undefined || node === undefined || disk === undefined) return null;
+      const limitKib = Math.round(chance.between(400, 1000));
+      const copyMs = (1000 * DATA_KIB) / limitKib;
+      const ends = [cluster.storage.fault({ node, disk, kind: 'slow', delayMs: chance.between(200, 900) })];
+      const limit = (to: number | null) => cluster.ask(master, { verb: 'sync-limit', array: 'md0', limitKib: to });
+      const delayMs = chance.between(100, 400);
+      // What the eviction writes takes its time, and the copy ends meanwhile.
+      const cancel = chance.at('begins a copy', () =>
+        chance.later(copyMs * (0.5 + 0.5 * chance.random()), () => {
+          if (cluster.isUp(node)) crash(chance, [node], () => chance.between(50, 300));
+          for (const each of cluster.storage.names())
+            ends.push(cluster.storage.fault({ node: master, disk: each, kind: 'slow', delayMs }));
+        }),
+      );
+      void limit(limitKib).then(() => cluster.ask(master, { verb: 'action', array: 'md0', action: 'repair' }));
+      const end = () => {
+        cancel();
+        for (const mend of ends) mend();
+        void limit(null);
+      };
+      return { text: `node ${node}, ${disk} is behind, ${limitKib} KiB/s`, lastsMs: copyMs + 3000, end };
+    },
+  },
+  {
+    name: 'a writer ends with its writes on one leg while a spare is rebuilt',
+    weight: 0.7,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      const node = chance.pick(running(chance).filter((each) => each !== master));
+      const [given, behind] = shuffled(chance, cluster.storage.names());
+      if (master === undefined || node === undefined || given === undefined || behind === undefined) return null;
+      const limitKib = Math.round(chance.between(200, 500));
+      const array = 'md0';
+      const device = `/dev/${given}`;
+      const limit = (to: number | null) => cluster.ask(master, { verb: 'sync-limit', array, limitKib: to });
+      const mend = cluster.storage.fault({ node, disk: behind, kind: 'slow', delayMs: chance.between(200, 900) });
+      const cancel = chance.at('begins a copy', () =>
+        chance.later(chance.between(300, 2500), () => {
+          if (cluster.isUp(node)) crash(chance, [node], () => chance.between(100, 2000));
+          mend();
+        }),
+      );
+      void limit(limitKib)
+        .then(() => cluster.ask(master, { verb: 'fail', array, device }))
+        .then(() => cluster.ask(master, { verb: 'remove', array, device }))
+        .then(() => cluster.ask(master, { verb: 'add', array, device, force: false }));
+      const end = () => {
+        cancel();
+        mend();
+        void limit(null);
+      };
+      return { text: `node ${node}, ${behind} is behind, ${given} is rebuilt`, lastsMs: 7000, end };
+    },
+  },
+  {
     name: 'all end with their writes on one leg',
     weight: 1.5,
     begin: (chance) => {
@@ -584,6 +652,177 @@ const stories: Fault[] = [
         mend();
       });
       return { text: `${disk} is behind by ${delayMs.toFixed(0)} ms`, lastsMs: 3000, end: mend };
+    },
+  },
+  {
+    name: 'bits are written as a leg is failed by command, and one node does not hear of it',
+    weight: 0.7,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [asker, deaf] = shuffled(chance, running(chance));
+      const disk = asker === undefined ? undefined : legOf(chance, asker);
+      if (asker === undefined || deaf === undefined || disk === undefined) return null;
+      const delayMs = chance.between(20, 200);
+      const wake = chance.rest();
+      const ends: (() => void)[] = [wake];
+      const cut: [NodeId, NodeId][] = [];
+      let over = false;
+      // By then all bits are cleared: each writer's next write has to set its own, and has chosen its legs before.
+      chance.later(BITS_REST_MS, () => {
+        if (over) return;
+        ends.push(
+          chance.at('fails a member', (master) => {
+            for (const each of cluster.storage.names())
+              ends.push(cluster.storage.fault({ node: null, disk: each, kind: 'slow', delayMs }));
+            wake();
+            if (master === deaf) return;
+            for (const from of others(chance, deaf)) {
+              cluster.hub.cutOneWay(from, deaf);
+              cut.push([from, deaf]);
+            }
+            chance.later(400 + 1400 * chance.random(), () => heal(chance, cut));
+          }),
+        );
+        void cluster.ask(asker, { verb: 'fail', array: 'md0', device: `/dev/${disk}` });
+      });
+      const end = () => {
+        over = true;
+        for (const each of ends) each();
+        heal(chance, cut);
+        givenBack(chance, disk);
+      };
+      const text = `${disk} by node ${asker}, disks slow by ${delayMs.toFixed(0)} ms, node ${deaf} will be deaf`;
+      return { text, lastsMs: BITS_REST_MS + 3000, end };
+    },
+  },
+  {
+    name: 'a renewal comes after the release',
+    weight: 1.5,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      if (master === undefined || !cluster.isRunning(master)) return null;
+      // The first is handed the mastership, and asks another for its vote as it says what it was handed: the rest hear of it by gossip.
+      const [next, late] = others(chance, master).filter((node) => cluster.isRunning(node));
+      if (next === undefined || late === undefined) return null;
+      const held = [master, late] as const;
+      cluster.hub.cutOneWay(...held);
+      const asks = [next, late] as const;
+      const cancel = chance.at('releases its lease', () => {
+        cluster.hub.cutOneWay(...asks);
+        chance.later(chance.between(5, 60), () => heal(chance, [held]));
+        chance.later(chance.between(300, 1500), () => heal(chance, [asks]));
+      });
+      chance.later(300 + 1000 * chance.random(), () => {
+        void cluster.stopAgent(master).then(() => chance.later(500, () => void cluster.startAgent(master)));
+      });
+      const end = () => {
+        cancel();
+        heal(chance, [held, asks]);
+        void cluster.startAgent(master);
+      };
+      return { text: `from node ${master} to node ${late}; node ${next} is to lead`, lastsMs: 6000, end };
+    },
+  },
+  {
+    name: 'a crashed writer is back before its eviction is agreed on',
+    weight: 0.7,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [master] = cluster.masters();
+      const [crashed, silent] = shuffled(
+        chance,
+        running(chance).filter((node) => node !== master),
+      );
+      const disk = chance.pick(cluster.storage.names());
+      if (master === undefined || crashed === undefined || silent === undefined || disk === undefined) return null;
+      const delayMs = chance.between(100, 900);
+      const mend = cluster.storage.fault({ node: crashed, disk, kind: 'slow', delayMs });
+      const silentMs = 16_000 + 4000 * chance.random();
+      const first = chance.random() < 0.5;
+      chance.later(300 + delayMs * (1 + chance.random()), () => {
+        if (!cluster.isUp(crashed)) return mend();
+        cluster.powerSwitchWorks = false;
+        still(chance, silent, 'process', silentMs);
+        // What waits for the silent one, so that the eviction has to wait for that.
+        if (first) void cluster.ask(master, { verb: 'sync-limit', array: 'md0', limitKib: 5000 });
+        chance.later(first ? 100 : 0, () => {
+          if (cluster.isUp(crashed)) crash(chance, [crashed], () => chance.between(200, 900));
+          mend();
+        });
+      });
+      const end = () => {
+        mend();
+        cluster.thaw(silent);
+        cluster.powerSwitchWorks = true;
+        void cluster.ask(master, { verb: 'sync-limit', array: 'md0', limitKib: null });
+      };
+      const text = `node ${crashed}, ${disk} is behind by ${delayMs.toFixed(0)} ms, while node ${silent} stands still`;
+      return { text, lastsMs: 300 + 2 * delayMs + silentMs, end };
+    },
+  },
+  {
+    name: 'legs are given up one after the other, also the last',
+    weight: 1,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const node = chance.pick(running(chance));
+      if (node === undefined) return null;
+      const failed: string[] = [];
+      const legs = shuffled(chance, cluster.storage.names());
+      const next = (): void => {
+        const disk = legs.pop();
+        if (disk === undefined) return;
+        void cluster.ask(node, { verb: 'fail', array: 'md0', device: `/dev/${disk}` }).then(({ ok }) => {
+          if (ok) failed.push(disk);
+          next();
+        });
+      };
+      next();
+      const end = () => {
+        for (const disk of failed) givenBack(chance, disk);
+      };
+      return { text: `by node ${node}`, lastsMs: chance.between(1000, 4000), end };
+    },
+  },
+  {
+    name: 'one node alone knows of a failure, and comes back last',
+    weight: 1,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [knows] = cluster.masters();
+      const [leg, other] = shuffled(chance, cluster.storage.names());
+      if (knows === undefined || leg === undefined || other === undefined) return null;
+      const forgetful = others(chance, knows);
+      for (const node of forgetful) cluster.journal(node).fill();
+      const mend = cluster.storage.fault({ node: null, disk: leg, kind: 'all' });
+      let over = false;
+      const empty = (): void => {
+        for (const node of forgetful) cluster.journal(node).empty();
+      };
+      const cancel = chance.at('fails a member', () =>
+        chance.later(chance.between(200, 2000), () => {
+          if (over) return;
+          const up = cluster.up();
+          crash(
+            chance,
+            up.filter((node) => node !== knows),
+            () => chance.between(300, 900),
+          );
+          crash(chance, [knows], () => chance.between(8000, 11_000));
+          mend();
+          empty();
+          for (const node of forgetful) cluster.storage.hide(node, other);
+        }),
+      );
+      const end = () => {
+        over = true;
+        cancel();
+        mend();
+        empty();
+        for (const node of forgetful) cluster.storage.show(node, other);
+      };
+      return { text: `node ${knows}, of ${leg}; the others come back without ${other}`, lastsMs: 20_000, end };
     },
   },
   {

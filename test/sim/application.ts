@@ -42,6 +42,8 @@ export class Application {
   /** Of the write under way; null: none. */
   begunMs: number | null = null;
   startedAtMs = Number.POSITIVE_INFINITY;
+  /** It begins no write until then, or until it is woken. */
+  #rests: Promise<void> | null = null;
   readonly #cluster: SimCluster;
   readonly #options: Required<ApplicationOptions>;
   readonly #newest = new Map<number, number>();
@@ -96,6 +98,13 @@ export class Application {
     return [...this.#begun].flatMap(([block, begun]) => (begun === this.#newest.get(block) ? [] : [block]));
   }
 
+  /** It has nothing to write for a while. @returns the way to let it go on */
+  rest(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#rests = promise;
+    return resolve;
+  }
+
   /** Writes until stopped, or until its machine loses power: then its write under way is never answered. */
   start(): void {
     this.startedAtMs = this.#cluster.time.clock();
@@ -133,6 +142,7 @@ export class Application {
       await new Promise<void>((resolve) => {
         time.schedule(time.clock() + everyMs, resolve);
       });
+      await this.#rests;
     }
   }
 

@@ -164,6 +164,13 @@ class Campaign implements Chance {
     this.#hands.late(node, draw);
   }
 
+  rest(): () => void {
+    const wakes = this.ground.applications.map((application) => application.rest());
+    return () => {
+      for (const wake of wakes) wake();
+    };
+  }
+
   say(text: string): void {
     this.transcript.say('fault', text);
   }
@@ -391,8 +398,8 @@ class Campaign implements Chance {
       if (record.run === 'stopped') return ask({ verb: 'assemble', array: 'md0' });
       if (record.resync?.halted === true) return ask({ verb: 'action', array: 'md0', action: 'idle' });
       if (record.syncLimitKib !== null) return ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
-      const faulty = record.members.find(({ role }) => role === 'faulty');
-      const device = faulty === undefined ? undefined : paths[faulty.uuid];
+      // Others that have failed have no disk any more: it was added anew.
+      const [device] = record.members.flatMap(({ role, uuid }) => (role === 'faulty' ? (paths[uuid] ?? []) : []));
       if (device !== undefined) return ask({ verb: 'remove', array: 'md0', device });
       const used = new Set(Object.values(paths));
       const free = cluster.storage

@@ -55,6 +55,12 @@ export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): stri
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
 }
 
+/** A writer, under the boot that it has: one that has just booted is waited for by no commit before it is admitted anew. */
+export function isAdmitted(cluster: SimCluster, record: ArrayRecord, node: NodeId): boolean {
+  const boot = record.writerBoots.find((admitted) => admitted.node === node)?.kernelBoot;
+  return record.writers.includes(node) && boot === cluster.driver(node).kernelBoot();
+}
+
 /**
  * A write that was told as done is on every leg that any writer would read it from. Who has the array and is no writer is waited
  * for by no commit, and may read what is old: docs/simulation.md.
@@ -65,8 +71,11 @@ export function noReaderMissesAWrite(
   application: Application,
   block: number,
 ): string | null {
+  // Nodes read the same legs.
+  const good = new Set<string>();
   for (const node of record.writers) {
-    const seen = cluster.isUp(node) ? cluster.driver(node).observe(record.md) : null;
+    const reads = cluster.isUp(node) && isAdmitted(cluster, record, node);
+    const seen = reads ? cluster.driver(node).observe(record.md) : null;
     if (seen === null || seen.arrayUuid !== record.uuid) continue;
     const mark = seen.resyncStartSector;
     const past = mark !== null && (block + 1) * SECTORS_PER_BLOCK > mark;
@@ -78,9 +87,10 @@ export function noReaderMissesAWrite(
     );
     for (const { uuid, device, path } of past && first !== null ? [first] : inSync) {
       const member = record.members.find((candidate) => candidate.uuid === uuid);
-      if (path === 'lost' || member === undefined) continue;
+      if (path === 'lost' || member === undefined || good.has(device)) continue;
       const [lost] = application.lostIn(block, device, member.dataOffsetSectors * SECTOR_BYTES);
       if (lost !== undefined) return `node ${node} would read ${lost}`;
+      good.add(device);
     }
   }
   return null;
@@ -271,8 +281,7 @@ export function evictedHasStopped(cluster: SimCluster, event: Event, writersBefo
 
 /** Blocks go to the disks only from nodes that the newest record names as writers, under the boot that it names. */
 export function onlyWritersWrite(cluster: SimCluster, record: ArrayRecord, node: NodeId): string | null {
-  const boot = record.writerBoots.find((admitted) => admitted.node === node)?.kernelBoot;
-  if (record.writers.includes(node) && boot === cluster.driver(node).kernelBoot()) return null;
+  if (isAdmitted(cluster, record, node)) return null;
   const why = record.writers.includes(node) ? 'was admitted under another boot' : 'is no writer';
   return `node ${node} writes to ${record.md}, and ${why} (record ${record.version.term}.${record.version.index})`;
 }

@@ -20,6 +20,8 @@ export interface Chance {
   at(moment: Moment, run: (node: NodeId) => void): () => void;
   /** Each operation of this node's agent on md comes so many ms late; null: none does. */
   lateHands(node: NodeId, draw: (() => number) | null): void;
+  /** Applications have nothing to write. @returns the way to let them all write again, in one instant */
+  rest(): () => void;
   say(text: string): void;
 }
 

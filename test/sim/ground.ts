@@ -39,7 +39,7 @@ export class Ground {
   readonly #cluster: SimCluster;
   readonly #say: (who: string, text: string) => void;
   readonly #lines = new Map<string, checkers.CommitLine>();
-  /** Commits that were made. */
+  /** What nodes have sealed of their own. */
   readonly #made = new Set<string>();
   readonly #journaled = new Map<NodeId, Set<string>>();
   readonly #applied = new Map<NodeId, Map<string, Version>>();
@@ -113,7 +113,7 @@ export class Ground {
     this.#reading.add(reader);
     const before = application.newestIn(block);
     const settled = this.#storyIsTold(reader, application);
-    const isWriter = (): boolean => this.#newest?.writers.includes(reader) === true;
+    const isWriter = (): boolean => this.#newest !== null && checkers.isAdmitted(this.#cluster, this.#newest, reader);
     const wasWriter = isWriter();
     try {
       const bytes = await driver.read(application.md, block * SECTORS_PER_BLOCK, BLOCK_BYTES);
@@ -211,14 +211,14 @@ export class Ground {
     this.judge(checkers.journaledOnce, checkers.journaledOnce(node, known, event));
     const { body } = event;
     if (event.origin !== node) return;
-    this.#leases.sealed(event);
-    if (body.type === 'vote') this.moments.tell('votes', node);
-    if (body.type === 'lease-release') this.moments.tell('releases its lease', node);
-    if (body.type !== 'commit') return;
     const id = `${node}/${event.bootNumber}/${event.sequence}`;
     // Lost with the power, and back from the others' journals.
     if (this.#made.has(id)) return;
     this.#made.add(id);
+    this.#leases.sealed(event);
+    if (body.type === 'vote') this.moments.tell('votes', node);
+    if (body.type === 'lease-release') this.moments.tell('releases its lease', node);
+    if (body.type !== 'commit') return;
     const { record } = body;
     const before = this.#newest;
     this.commits += 1;

@@ -25,6 +25,8 @@ export interface Mutation {
   everyMs?: number;
   /** In what cluster it matters, where most are different. */
   setting?: Setting;
+  /** Of how many nodes, where three are too few. */
+  nodes?: number;
   /** Why no checker can miss it alone. */
   covered?: string;
 }
@@ -104,7 +106,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/voter.ts',
     from: 'renew.term < floorTerm || renew.term <= releasedTerm) {',
     to: 'renew.term < floorTerm) {',
-    aim: ['says goodbye', 'agent stopped', 'held back', 'delay and reordering'],
+    aim: ['after the release'],
+    everyMs: 9000,
   },
   {
     name: 'stale-renewal-refused',
@@ -291,9 +294,10 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };',
     to: '',
     calm: true,
-    aim: ['all end with'],
-    everyMs: 12_000,
-    setting: { bitmap: true },
+    aim: ['before its eviction'],
+    everyMs: 25_000,
+    setting: { bitmap: true, fencing: 'command' },
+    nodes: 5,
   },
   {
     name: 'marks-are-kept',
@@ -303,9 +307,9 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (marksAreNeeded(state, record)) return { op: null, settled: true };',
     to: '',
     calm: true,
-    aim: ['all end with', 'writes on one leg', 'late hands'],
-    everyMs: 6000,
-    setting: { bitmap: true },
+    aim: ['before its eviction'],
+    everyMs: 25_000,
+    setting: { bitmap: true, fencing: 'command' },
   },
   {
     name: 'marks-of-all-crashed',
@@ -314,18 +318,21 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'return union(before, writers);',
     to: 'return union(before, writers).slice(0, 1);',
-    aim: ['writers end one', 'writes on one leg', 'power loss of all'],
+    aim: ['all end with'],
+    everyMs: 12_000,
     calm: true,
     setting: { bitmap: true },
   },
   {
     name: 'reads-keep-to-one-leg',
     rule: 'while legs may differ all nodes read from the same one',
-    removed: "md's mark, from which on it reads the first leg alone",
-    file: 'src/arrays/local.ts',
-    from: "const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;",
-    to: "const mark = copy?.kind === 'resync' && copy.by === state.self ? copy.fromSector : null;",
-    aim: ['writes on one leg', 'writers end one'],
+    removed: 'what md makes of the mark: that it reads the first leg alone',
+    file: 'src/md/simulated_array.ts',
+    from: 'const leg = legs[past ? 0 : Math.floor(this.#random() * legs.length)];',
+    to: 'const leg = legs[past && legs.length < 1 ? 0 : Math.floor(this.#random() * legs.length)];',
+    aim: ['before its eviction'],
+    everyMs: 25_000,
+    setting: { bitmap: true, fencing: 'command' },
   },
   // --- commits ----------------------------------------------------------------------------------------------------------
   {
@@ -426,9 +433,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return mayDrain(observation) ? held(fail, true) : { op: fail, settled: false };',
     to: 'return { op: fail, settled: false };',
-    aim: ['by command as bits'],
+    aim: ['bits are written as'],
     setting: { policy: 'fail-member', bitmap: true },
-    everyMs: 5000,
+    everyMs: 20_000,
   },
   {
     name: 'open-after-release',
@@ -457,7 +464,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, uuid, ...besides));",
     to: "return member !== undefined && (member.role !== 'active' || survivesWithout(record, ...besides));",
-    aim: ['given up, and given back', 'a slow copy'],
+    aim: ['also the last'],
+    everyMs: 8000,
+    calm: true,
   },
   {
     name: 'stale-term-refused',
@@ -506,7 +515,6 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (this.#index.has(event.origin, event.bootNumber, event.sequence)) return null;',
     to: '',
     aim: ['gossip told twice', 'agent killed'],
-    covered: 'what is seen twice is refused before it comes to the journal; the row before has both removed',
   },
   // --- a new master -----------------------------------------------------------------------------------------------------
   {
@@ -525,7 +533,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'if (found.complete) return null;',
     to: 'if (found.complete || record.version.index >= 0) return null;',
-    aim: ['lose power', 'hidden at boot', 'given up is back'],
+    aim: ['one node alone knows'],
+    everyMs: 25_000,
+    setting: { policy: 'fail-member' },
   },
   {
     name: 'newest-of-the-disks',
@@ -535,6 +545,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (newest === null || compareVersions(header.record.version, newest.record.version) > 0) newest = header;',
     to: 'newest ??= header;',
     aim: ['given up is back'],
+    everyMs: 12_000,
+    setting: { policy: 'fail-member' },
     calm: true,
   },
   // --- copies -----------------------------------------------------------------------------------------------------------
@@ -575,6 +587,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const wanted = copiedElsewhere(state, record) ? told : NOTHING;',
     to: 'const wanted = copiedElsewhere(state, record) ? (told ?? NOTHING) : NOTHING;',
     aim: ['a slow copy', 'agent killed', 'given up, and given back'],
+    covered:
+      'who has not been told asks, and who copies is who grants: it is told before its first grant, on the same connection',
   },
   {
     name: 'one-node-copies',
@@ -604,7 +618,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'if (resync?.by === input.from && resync.since === observation.since) {',
     to: 'if (resync != null) {',
     calm: true,
-    aim: ['ends as a copy', 'a slow copy', 'writes on one leg'],
+    aim: ['as a copy is about to end'],
+    everyMs: 12_000,
   },
   {
     name: 'rebuilt-before-read',
@@ -624,15 +639,19 @@ export const MUTATIONS: readonly Mutation[] = [
     to: "return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: true };",
     aim: ['a slow copy', 'given up, and given back', 'ends as a copy', 'one-way cut', 'late hands'],
     calm: true,
+    covered:
+      'a node answers for a window only when nothing is under way on its md, so after it has taken the member in',
   },
   {
     name: 'legs-before-spares',
     rule: 'after a crash legs are made equal before a spare is rebuilt',
-    removed: 'that: the rebuilding goes on',
+    removed: 'that: the rebuilding goes on, of whatever leg',
     file: 'src/arrays/master.ts',
-    from: "    member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,\n  );\n  const resync",
-    to: "    member.role === 'spare' && member.slot !== null ? { ...member, slot: null } : member,\n  );\n  const resync",
+    from: '  if (!canDiffer(record)) {\n    if (rebuildingMembers(record).length === 0)',
+    to: '  if (!canDiffer(record) || rebuildingMembers(record).length > 0) {\n    if (rebuildingMembers(record).length === 0)',
     calm: true,
-    aim: ['given up, and given back', 'writes on one leg', 'a slow copy', 'ends as a copy'],
+    aim: ['writes on one leg while a spare is rebuilt'],
+    everyMs: 9000,
+    setting: { legs: 3 },
   },
 ];

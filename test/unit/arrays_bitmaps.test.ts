@@ -185,10 +185,20 @@ function copier(
   resync = marked(2, 5, [3]),
 ): { node: Node; record: ArrayRecord } {
   const record = marking({ writers: [1, 2], resync });
-  const node = new Node(record, md({ bitmap: KEPT, ...fields }));
+  const node = new Node(record, md({ bitmap: KEPT, resyncStartSector: resync.fromSector, ...fields }));
   node.release(record);
   return { node, record };
 }
+
+test('until its resync begins, which may take long, the copier reads from the first leg as all others do', () => {
+  const record = marking({ writers: [1, 2], resync: marked(2, 5, [3]) });
+  const node = new Node(record, md({ bitmap: KEPT }));
+  assert.deepEqual(node.busy, { op: 'resync-start', sector: 0 }, 'before the record is released');
+  const effects = node.did(md({ bitmap: KEPT, resyncStartSector: 0 }));
+  assert.deepEqual([node.busy, applied(effects)], [null, true]);
+  node.release(record);
+  assert.equal(node.busy?.op, 'mark');
+});
 
 test('before its first window the copier marks what may differ; others hold from sector 0 on, where md begins', () => {
   const { node, record } = copier({}, marked(2, 5, [3], { fromSector: 4096 }));
@@ -246,7 +256,13 @@ test('nothing is marked while a path is lost: the store would wait for it, with 
       blocked: false,
       path,
     };
-    return md({ bitmap: KEPT, raidDisks: 3, degraded: 1, members: [...md().members, third] });
+    return md({
+      bitmap: KEPT,
+      raidDisks: 3,
+      degraded: 1,
+      resyncStartSector: 0,
+      members: [...md().members, third],
+    });
   };
   const node = new Node(record, seen('lost'));
   node.release(record);
@@ -282,7 +298,7 @@ test('an interrupted resync begins at 0 again, so the others are asked to hold f
 
 test('a copier without a bitmap copies from the checkpoint on, and says that it needs no marks', () => {
   const { node } = copier({ bitmap: null, held: true }, marked(2, 5, [3], { fromSector: 4096 }));
-  const effects = node.did(md({ held: true }));
+  const effects = node.did(md({ held: true, resyncStartSector: 4096 }));
   const { windows } = node.state.arrays.get(ARRAY) ?? {};
   assert.equal(windows?.doneSector, 4096);
   node.now += 2000;

@@ -378,6 +378,25 @@ test('a restarted agent that remembers the version from its journal is sent the 
   );
 });
 
+test('an array that is stopped in the middle of a copy comes to rest: who copies leaves once', () => {
+  const master = Master.leading(mirror({ resync: copy(1, 3) }));
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'stop' }, requestId: 'r' });
+  master.durable();
+  const gone = (): MasterEffect[] => {
+    const version = master.pending?.version;
+    if (version === undefined) return [];
+    const stopped = master.pending ?? mirror();
+    return [1, 2, 3].flatMap((from) =>
+      master.feed({ type: 'applied', from, array: ARRAY, version, report: report(stopped, { state: 'absent' }) }),
+    );
+  };
+  gone();
+  assert.deepEqual(master.pending?.writers, []);
+  master.durable();
+  gone();
+  assert.deepEqual([master.pending, master.record?.resync?.by], [null, 1]);
+});
+
 test('a stopped record is not called clean while a writer may still have the array', () => {
   const master = Master.leading();
   master.feed({ type: 'ask', array: ARRAY, change: { what: 'stop' }, requestId: 'r' });
