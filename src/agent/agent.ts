@@ -305,6 +305,7 @@ export class Agent implements AgentFace {
           this.#receiveSealed(event.sealed, 'gossip');
           break;
         case 'connected':
+          this.#feedMembers({ type: 'connected', node: event.node });
           this.#feedRoster({ type: 'connected', node: event.node });
           this.#catchUpWith(event.node);
           // What was on its way to a master on the connection before is lost.
