@@ -42,8 +42,15 @@ function goFirst(): void {
   } catch {
     // Not root, or no CAP_SYS_NICE.
   }
-  // A failure comes once a year, and by then the engine has thrown away the code that answers it and would compile it anew.
-  setFlagsFromString('--no-flush-bytecode');
+}
+
+/**
+ * What runs a few times a second is not worth a compiler between the quick one and the good one; a failure comes once a year, and by then
+ * the engine has thrown away the code that answers it and would compile it anew. Set once the agent runs: from then on V8 takes no
+ * code that was compiled before, Node's own neither, and until then most of it is loaded.
+ */
+function settle(): void {
+  for (const flag of ['--no-maglev', '--no-minor-gc-task', '--no-flush-bytecode']) setFlagsFromString(flag);
 }
 
 async function buildDriver(config: Config): Promise<{ driver: MdDriver; native: NativeAddon }> {
@@ -201,6 +208,7 @@ export async function runAgent(configFile: string): Promise<number> {
   for (const { what, text } of journal.found) {
     agent.notice('JournalDamaged', 'warning', `node/${config.self}`, { what, text: text.slice(0, 300) });
   }
+  settle();
   driver.notify('READY=1');
   // Without a service manager there is nobody to tell.
   const isWatched = process.env.NOTIFY_SOCKET !== undefined;
