@@ -15,10 +15,13 @@ import type { MdDriver } from './md/driver.ts';
 import type { NativeAddon } from './md/native.ts';
 import { createNet } from './net/index.ts';
 import { withAddon } from './one_binary.ts';
+import { logEvents } from './outlets/event_log.ts';
 import type { ApiLog } from './outlets/index.ts';
 import { keptPrivileges } from './privileges.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
+
+const API_PATIENCE_MS = 1000;
 
 const timers: Timers = {
   every(intervalMs, run) {
@@ -188,10 +191,12 @@ export async function runAgent(configFile: string): Promise<number> {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();
-  await agent.start();
-  // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
-  const { logEvents, serveApi } = await import('./outlets/index.ts');
   logEvents({ journal, self: config.self, status: () => agent.status(), now: () => timers.wall(), log });
+  await agent.start();
+  // Writes of a cluster wait for its agents, for a moment nobody for their API: to load it is a tenth of a start, and keeps the loop
+  // from answering the other nodes.
+  await agent.settled(API_PATIENCE_MS);
+  const { serveApi } = await import('./outlets/index.ts');
   const api = await serveApi({
     face: agent,
     journal,
