@@ -45,7 +45,7 @@ $(ADDON): $(INSTALLED) $(ADDON_SOURCES)
 .PHONY: build
 build: out/mdmesh ## out/mdmesh: the program in one file, with addon and a script that starts it
 
-out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts scripts/bundling.ts scripts/page_files.ts scripts/launcher.sh package.json
+out/mdmesh: $(INSTALLED) $(ADDON) $(SOURCES) scripts/bundle.ts scripts/bundling.ts scripts/compile.ts scripts/page_files.ts scripts/launcher.sh package.json
 	$(NODE) scripts/bundle.ts out $(ADDON)
 
 .PHONY: dist

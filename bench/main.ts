@@ -14,6 +14,7 @@ import { eventPropagation } from './events.ts';
 import { figureOf, type Measured, tableOf } from './figure.ts';
 import { journalFigures } from './journal.ts';
 import { legFailureByIoctl, legFailureByIoError } from './leg_failure.ts';
+import { nativeStart } from './native_start.ts';
 import { fencedFailover, masterFailover, nodeDeath } from './node_failure.ts';
 import { oneBinary } from './one_binary.ts';
 import { eventToSubscriber, subscribersHere } from './outlets.ts';
@@ -28,6 +29,7 @@ const measurements: Record<string, () => Promise<Measured[]>> = {
   fenced: fencedFailover,
   death: nodeDeath,
   start: startToActive,
+  connected: nativeStart,
   return: nodeReturn,
   rest: atRest,
   native: atRestNative,

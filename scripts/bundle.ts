@@ -1,11 +1,11 @@
 /**
- * `bundle.ts DIRECTORY ADDON`: lays the whole program into a directory: `mdmesh.mjs` (all of src and its packages in one
- * file), the native addon beside it, and `mdmesh`, a script that runs it with the Node runtime found there or in the tree.
+ * `bundle.ts DIRECTORY ADDON`: lays the whole program into a directory: `program.cjs` (all of src and its packages in one file), what
+ * V8 compiled of it, `mdmesh.cjs`, which runs them, the native addon beside it, and `mdmesh`, a script that starts it all with the
+ * Node runtime found there or in the tree.
  */
-import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { bundle, bundleScreen } from './bundling.ts';
+import { chmodSync, copyFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { bundle, bundleScreen, bundleStart, compiled } from './bundling.ts';
 
 const [directory, addon] = process.argv.slice(2);
 if (directory === undefined || addon === undefined) throw new Error('usage: bundle.ts DIRECTORY ADDON');
@@ -15,21 +15,13 @@ mkdirSync(directory, { recursive: true });
 const [version, oldest, newest] = (process.env.MDMESH_BUILD ?? '').split(' ');
 const build = { version, protocol: { oldest: Number(oldest), newest: Number(newest) } };
 
-await bundle(join(directory, 'mdmesh.mjs'), {
+const program = join(directory, 'program.cjs');
+await bundle(program, {
   ...(process.env.MDMESH_BUILD === undefined ? {} : { define: { MDMESH_BUILD: JSON.stringify(build) } }),
-  format: 'esm',
-  legalComments: 'linked',
-  // CommonJS packages in the bundle ask for `require`, which an ES module does not have.
-  banner: {
-    js: [
-      "import { createRequire as mdmeshCreateRequire } from 'node:module';",
-      'const require = mdmeshCreateRequire(import.meta.url);',
-      'const __filename = import.meta.filename;',
-      'const __dirname = import.meta.dirname;',
-    ].join('\n'),
-  },
+  legalComments: 'external',
 });
-
+writeFileSync(join(directory, 'program.code'), compiled(process.execPath, program));
+await bundleStart(join(directory, 'mdmesh.cjs'));
 await bundleScreen(join(directory, 'screen.cjs'));
 
 // Renamed into place: a running agent has the old one mapped, and writing into that would crash it.
@@ -39,10 +31,3 @@ renameSync(join(directory, 'mdmesh.node.new'), join(directory, 'mdmesh.node'));
 copyFileSync('scripts/launcher.sh', join(directory, 'mdmesh.new'));
 chmodSync(join(directory, 'mdmesh.new'), 0o755);
 renameSync(join(directory, 'mdmesh.new'), join(directory, 'mdmesh'));
-
-// One start of the agent, as far as the missing config lets it come, leaves the compiled code of all its modules.
-rmSync(join(directory, 'cache'), { recursive: true, force: true });
-// By the script, with its flags: V8 takes no code that was compiled under others.
-spawnSync(resolve(directory, 'mdmesh'), ['agent', '--config', join(directory, 'none.yaml')], {
-  env: { ...process.env, NODE_COMPILE_CACHE: resolve(directory, 'cache') },
-});

@@ -1,4 +1,5 @@
 /** How src and its packages become one file: for the tree (an ES module beside the addon) and for the one binary (CommonJS). */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
@@ -97,25 +98,75 @@ export async function bundleScreen(outfile: string): Promise<Metafile> {
   return metafile;
 }
 
-/** Returns which files went in. Paths in it are relative to the project, where this has to run. */
-export async function bundle(
-  outfile: string,
-  rest: Pick<BuildOptions, 'format' | 'banner' | 'legalComments' | 'define'>,
-): Promise<Metafile> {
+/** Where a bundle finds its place: what it is given as a CommonJS module; nothing in the one binary. */
+const PLACES = {
+  'import.meta.dirname': '__dirname',
+  'import.meta.filename': '__filename',
+  'import.meta.url': 'undefined',
+  'import.meta.main': 'false',
+};
+
+/** What runs first, `mdmesh.cjs`: it looks for the bundle and its compiled code where they are (src/start.ts). */
+export async function bundleStart(outfile: string): Promise<void> {
+  await build({
+    entryPoints: ['src/start.ts'],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node24',
+    minifyWhitespace: true,
+    define: PLACES,
+    plugins: [builtinsAsTheyAre],
+    logLevel: 'warning',
+  });
+}
+
+/**
+ * The whole program as a script whose value is a function of what a CommonJS module gets. Returns which files went in. Paths in it
+ * are relative to the project, where this has to run.
+ */
+export async function bundle(outfile: string, rest: Pick<BuildOptions, 'legalComments' | 'define'>): Promise<Metafile> {
   const page = await pageFiles();
   const { metafile } = await build({
-    ...rest,
     entryPoints: ['src/cli/mdmesh.ts'],
     outfile,
     bundle: true,
     metafile: true,
     platform: 'node',
+    format: 'cjs',
     target: 'node24',
     // Names stay, for the stacks in logs; what is only for the eye goes, because a start reads the whole file.
     minifyWhitespace: true,
     minifySyntax: true,
+    ...rest,
+    define: { ...PLACES, ...rest.define },
+    banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
+    footer: { js: '})' },
     plugins: [builtinsAsTheyAre, onlyEnglish, pageInside(page.files)],
     logLevel: 'warning',
   });
   return { ...metafile, inputs: { ...page.metafile.inputs, ...metafile.inputs } };
+}
+
+/** What every start gives V8, and code that was compiled under other flags is not taken. */
+export function startFlags(): string[] {
+  const flags = /^flags="([^"]+)"$/m.exec(readFileSync('scripts/launcher.sh', 'utf8'))?.[1]?.split(' ');
+  if (flags === undefined) throw new Error('scripts/launcher.sh has no line flags="…"');
+  return flags;
+}
+
+/**
+ * What V8 has made of a bundle once it has run as far as `rehearse` goes. The same bundle gives the same bytes: V8's hashes, which are
+ * random unless they are given where to begin, order tables in it; what a collection of garbage leaves in memory would fill gaps; and
+ * functions are counted, also those of whatever ran before, so that all is run alike, without a path in it. None of these flags counts
+ * when compiled code is compared with a start's flags.
+ */
+export function compiled(node: string, bundled: string): Uint8Array {
+  const noCollection = ['--min-semi-space-size=256', '--max-semi-space-size=256'];
+  const words = [...startFlags(), ...noCollection, '--random-seed=1', '--no-warnings', 'scripts/compile.ts'];
+  const input = readFileSync(bundled);
+  const made = spawnSync(node, words, { env: {}, input, maxBuffer: 64 * 1024 * 1024 });
+  if (made.status !== 0) throw new Error(`scripts/compile.ts: ${made.stderr}`);
+  return made.stdout;
 }

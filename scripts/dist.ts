@@ -9,10 +9,10 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { brotliCompressSync } from 'node:zlib';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { inject } from 'postject';
 import { billOfMaterials } from './bill_of_materials.ts';
-import { bundle, bundleScreen } from './bundling.ts';
+import { bundle, bundleScreen, bundleStart, compiled, startFlags } from './bundling.ts';
 import { licences, packagesIn } from './packages.ts';
 
 /** Marks the place in Node's binary that says whether a blob was put in (Node's documentation, "Single executable applications"). */
@@ -25,38 +25,29 @@ const parts = join(directory, 'parts');
 rmSync(parts, { recursive: true, force: true });
 mkdirSync(parts, { recursive: true });
 
-const metafile = await bundle(join(parts, 'mdmesh.cjs'), {
-  format: 'cjs',
-  legalComments: 'none',
-  // Where an ES module finds its own place, the one file has none.
-  define: { 'import.meta.dirname': 'undefined', 'import.meta.main': 'false', 'import.meta': '{}' },
-});
+const metafile = await bundle(join(parts, 'program.cjs'), { legalComments: 'none' });
 const screen = await bundleScreen(join(parts, 'screen.cjs'));
-for (const name of ['mdmesh.cjs', 'screen.cjs']) {
-  writeFileSync(join(parts, `${name}.br`), brotliCompressSync(readFileSync(join(parts, name))));
-}
+await bundleStart(join(parts, 'mdmesh.cjs'));
+writeFileSync(join(parts, 'program.code'), compiled(process.execPath, join(parts, 'program.cjs')));
+// Each start unpacks the program: gzip's little window costs it least.
+writeFileSync(join(parts, 'program.cjs.gz'), gzipSync(readFileSync(join(parts, 'program.cjs')), { level: 9 }));
+writeFileSync(join(parts, 'screen.cjs.br'), brotliCompressSync(readFileSync(join(parts, 'screen.cjs'))));
 copyFileSync(addon, join(parts, 'mdmesh.node'));
 execFileSync('strip', ['--strip-unneeded', join(parts, 'mdmesh.node')]);
 
-// V8 takes compiled code only under the flags that it was compiled with, so the blob is made under those of every start.
-const flags = /^flags="([^"]+)"$/m.exec(readFileSync('scripts/launcher.sh', 'utf8'))?.[1]?.split(' ');
-if (flags === undefined) throw new Error('scripts/launcher.sh has no line flags="…"');
+const assets = ['mdmesh.node', 'program.cjs.gz', 'program.code', 'screen.cjs.br'];
 const settings = {
   main: 'mdmesh.cjs',
   output: 'blob',
   disableExperimentalSEAWarning: true,
-  useCodeCache: true,
-  execArgv: flags,
+  execArgv: startFlags(),
   // What stands in NODE_OPTIONS is for other programs of this machine.
   execArgvExtension: 'none',
-  // The bundle once more: a thread cannot be started from the code that the binary itself starts from.
-  assets: { 'mdmesh.node': 'mdmesh.node', 'mdmesh.cjs.br': 'mdmesh.cjs.br', 'screen.cjs.br': 'screen.cjs.br' },
+  assets: Object.fromEntries(assets.map((name) => [name, name])),
 };
 writeFileSync(join(parts, 'settings.json'), JSON.stringify(settings));
-// The compiled code holds tables in the order of V8's hashes, which are random unless it is given where to begin. That flag
-// alone does not count when compiled code is compared with a start's flags. Relative names only: a path of the machine that
-// builds would stand in the blob.
-const made = spawnSync(process.execPath, [...flags, '--random-seed=1', '--experimental-sea-config', 'settings.json'], {
+// Relative names only: a path of the machine that builds would stand in the blob.
+const made = spawnSync(process.execPath, ['--experimental-sea-config', 'settings.json'], {
   cwd: parts,
   env: {},
   encoding: 'utf8',

@@ -15,10 +15,13 @@ import type { MdDriver } from './md/driver.ts';
 import type { NativeAddon } from './md/native.ts';
 import { createNet } from './net/index.ts';
 import { ownCommand, withAddon } from './one_binary.ts';
+import { logEvents } from './outlets/event_log.ts';
 import type { ApiLog } from './outlets/index.ts';
 import { keptPrivileges } from './privileges.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
+
+const API_PATIENCE_MS = 1000;
 
 const timers: Timers = {
   every(intervalMs, run) {
@@ -42,8 +45,15 @@ function goFirst(): void {
   } catch {
     // Not root, or no CAP_SYS_NICE.
   }
-  // A failure comes once a year, and by then the engine has thrown away the code that answers it and would compile it anew.
-  setFlagsFromString('--no-flush-bytecode');
+}
+
+/**
+ * What runs a few times a second is not worth a compiler between the quick one and the good one; a failure comes once a year, and by then
+ * the engine has thrown away the code that answers it and would compile it anew. Set once the agent runs: from then on V8 takes no
+ * code that was compiled before, Node's own neither, and until then most of it is loaded.
+ */
+function settle(): void {
+  for (const flag of ['--no-maglev', '--no-minor-gc-task', '--no-flush-bytecode']) setFlagsFromString(flag);
 }
 
 async function buildDriver(config: Config): Promise<{ driver: MdDriver; native: NativeAddon }> {
@@ -185,10 +195,12 @@ export async function runAgent(configFile: string): Promise<number> {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();
-  await agent.start();
-  // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
-  const { logEvents, serveApi } = await import('./outlets/index.ts');
   logEvents({ journal, self: config.self, status: () => agent.status(), now: () => timers.wall(), log });
+  await agent.start();
+  // Writes of a cluster wait for its agents, for a moment nobody for their API: to load it is a tenth of a start, and keeps the loop
+  // from answering the other nodes.
+  await agent.settled(API_PATIENCE_MS);
+  const { serveApi } = await import('./outlets/index.ts');
   const api = await serveApi({
     face: agent,
     journal,
@@ -205,6 +217,7 @@ export async function runAgent(configFile: string): Promise<number> {
   for (const { what, text } of journal.found) {
     agent.notice('JournalDamaged', 'warning', `node/${config.self}`, { what, text: text.slice(0, 300) });
   }
+  settle();
   driver.notify('READY=1');
   // Without a service manager there is nobody to tell.
   const isWatched = process.env.NOTIFY_SOCKET !== undefined;

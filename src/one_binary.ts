@@ -7,17 +7,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compileFunction } from 'node:vm';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
-import { brotliDecompressSync } from 'node:zlib';
+import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { DEFAULT_STATE_DIR } from './config/defaults.ts';
 import { textOf } from './error_text.ts';
 
 /** Of the addon and the bundle among the binary's assets; scripts/dist.ts puts them there. */
 const ADDON_ASSET = 'mdmesh.node';
-const BUNDLE_ASSET = 'mdmesh.cjs.br';
+const BUNDLE_ASSET = 'program.cjs.gz';
+/** In the tree, beside the program. */
+const BUNDLE_FILE = 'program.cjs';
 /** The screen of `mdmesh top`; in the tree it lies unpacked beside the bundle. */
 const SCREEN_ASSET = 'screen.cjs.br';
 
-function isOneBinary(): boolean {
+export function isOneBinary(): boolean {
   return process.getBuiltinModule('node:sea').isSea();
 }
 
@@ -35,6 +37,14 @@ export function ownCommand(): string[] {
   return isOneBinary() ? [execPath] : [execPath, ...execArgv, argv[1] ?? ''];
 }
 
+/** The bundle: a function of what Node gives a CommonJS module. It is ASCII, which is the quickest to read. */
+export function bundleSource(): string {
+  if (!isOneBinary()) return readFileSync(join(import.meta.dirname, BUNDLE_FILE), 'latin1');
+  const packed = Buffer.from(process.getBuiltinModule('node:sea').getRawAsset(BUNDLE_ASSET));
+  // RFC 1952: the last word is the size of what is packed. In one piece, each page of it is touched once.
+  return gunzipSync(packed, { chunkSize: packed.readUInt32LE(packed.length - 4) + 1 }).toString('latin1');
+}
+
 /**
  * A thread of the program. Bundled, all is one file, which finds out by itself that it is a thread; from the source each has its own.
  * @param source below src
@@ -42,11 +52,11 @@ export function ownCommand(): string[] {
  */
 export function startThread(source: string, workerData: unknown, resourceLimits: ResourceLimits = {}): Worker {
   if (isOneBinary()) {
-    const packed = new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(BUNDLE_ASSET));
-    return new Worker(brotliDecompressSync(packed).toString(), { workerData, resourceLimits, eval: true });
+    const code = `${bundleSource()}(exports, require, module)`;
+    return new Worker(code, { workerData, resourceLimits, eval: true });
   }
-  const { filename, url } = import.meta;
-  return new Worker(filename.endsWith('.ts') ? new URL(`./${source}`, url) : new URL(url), {
+  const own = import.meta.filename;
+  return new Worker(own.endsWith('.ts') ? new URL(`./${source}`, import.meta.url) : own, {
     workerData,
     resourceLimits,
   });
@@ -54,11 +64,12 @@ export function startThread(source: string, workerData: unknown, resourceLimits:
 
 /** The screen of `mdmesh top`: its libraries are a fifth of all code, and no agent is to read them. From the source it is like any other. */
 export async function loadScreen(): Promise<typeof import('./cli/top/screen.ts')> {
-  const { dirname, filename, url } = import.meta;
-  if (!isOneBinary() && filename.endsWith('.ts')) return import(new URL('./cli/top/screen.ts', url).href);
+  if (!isOneBinary() && import.meta.filename.endsWith('.ts')) {
+    return import(new URL('./cli/top/screen.ts', import.meta.url).href);
+  }
   const code = isOneBinary()
     ? brotliDecompressSync(new Uint8Array(process.getBuiltinModule('node:sea').getRawAsset(SCREEN_ASSET))).toString()
-    : readFileSync(join(dirname, 'screen.cjs'), 'utf8');
+    : readFileSync(join(import.meta.dirname, 'screen.cjs'), 'utf8');
   const module: { exports: { loaded?: Promise<typeof import('./cli/top/screen.ts')> } } = { exports: {} };
   compileFunction(code, ['module', 'exports'])(module, module.exports);
   if (module.exports.loaded === undefined) throw new Error('the screen of mdmesh top is not whole: build mdmesh again');

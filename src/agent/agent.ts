@@ -301,6 +301,7 @@ export class Agent implements AgentFace {
           this.#receiveSealed(event.sealed, 'gossip');
           break;
         case 'connected':
+          this.#feedMembers({ type: 'connected', node: event.node });
           this.#feedRoster({ type: 'connected', node: event.node });
           this.#catchUpWith(event.node);
           // What was on its way to a master on the connection before is lost.
@@ -341,6 +342,14 @@ export class Agent implements AgentFace {
         if (peer !== undefined) this.#catchUpWith(peer);
       }),
     );
+  }
+
+  /** Resolves once this node has a master, and all arrays that its disks or records tell of let writes pass; else when patience ends. */
+  async settled(patienceMs: number): Promise<void> {
+    const found = this.disks.arrays().map(({ record }) => record.uuid);
+    const isOpen = (uuid: string): boolean => this.#local.arrays.get(uuid)?.observation?.held === false;
+    const allOpen = (): boolean => [...found, ...this.#local.arrays.keys()].every(isOpen);
+    await this.#until(() => leaseSummary(this.#lease).master !== null && allOpen(), patienceMs);
   }
 
   /** Says goodbye: writes are held, the master is told, a lease is released, the vote file says what is still promised. */

@@ -7,13 +7,22 @@ import { isMainThread } from 'node:worker_threads';
 import { calledAs } from '../one_binary.ts';
 import { main, processTerminal } from './index.ts';
 
-if (isMainThread) {
+/** For the build alone. */
+export async function rehearse(): Promise<void> {
+  const rehearsal = await import('../rehearsal.ts');
+  await rehearsal.rehearse();
+}
+
+/** The exit code of the program; null in a thread. */
+export const ended: Promise<number> | null = isMainThread ? run() : null;
+if (!isMainThread) void import('../audit/worker.ts');
+
+async function run(): Promise<number> {
   // `mdmesh watch | head -1`: the reader left, which is no error.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0);
     throw error;
   });
-  void main(process.argv.slice(2), processTerminal(), basename(calledAs(process.env))).then((exitCode) => {
-    process.exitCode = exitCode;
-  });
-} else void import('../audit/worker.ts');
+  process.exitCode = await main(process.argv.slice(2), processTerminal(), basename(calledAs(process.env)));
+  return process.exitCode;
+}

@@ -29,6 +29,8 @@ export type MembersInput =
    * `hearsAll`: all others answer it as often, so that it notices when one of them falls silent.
    */
   | { type: 'heard'; node: NodeId; againWithinMs: number | null; hearsAll?: boolean }
+  /** The transport reached it: what was sent before is lost, so it is called now instead of at the next turn. */
+  | { type: 'connected'; node: NodeId }
   /** The transport lost its connection: probe that node now instead of at its turn. */
   | { type: 'disconnected'; node: NodeId }
   | { type: 'eligible'; eligible: boolean }

@@ -113,10 +113,15 @@ export function hearFrom(turn: Turn, node: NodeId, againWithinMs: number | null)
 /** Nodes never seen are called each interval, so that a cluster started at once is complete at once; the dead rarely. */
 export function callTheAbsent(turn: Turn): void {
   for (const [node, member] of turn.state.members) {
-    if (isThere(member) || turn.now < callMs(turn.state, member)) continue;
-    changeMember(turn, node, { calledMs: turn.now });
-    call(turn, node);
+    if (turn.now >= callMs(turn.state, member)) callIfAbsent(turn, node);
   }
+}
+
+export function callIfAbsent(turn: Turn, node: NodeId): void {
+  const member = turn.state.members.get(node);
+  if (member === undefined || isThere(member) || turn.state.left) return;
+  changeMember(turn, node, { calledMs: turn.now });
+  call(turn, node);
 }
 
 /** When a node that is not known to be there is called next. */

@@ -6,6 +6,7 @@ import { announce, call, hear, updatesFor } from './gossip.ts';
 import type { MemberStatus, MembersConfig, MembersEffect, MembersInput } from './index.ts';
 import {
   buryTheSilent,
+  callIfAbsent,
   callTheAbsent,
   followUpProbes,
   hearFrom,
@@ -74,6 +75,9 @@ export function membersStep(
         changeMember(turn, input.node, { watchesUntilMs: turn.now + input.againWithinMs + config.probeIntervalMs });
       }
       hearFrom(turn, input.node, input.againWithinMs);
+      break;
+    case 'connected':
+      callIfAbsent(turn, input.node);
       break;
     case 'disconnected': {
       const member = turn.state.members.get(input.node);

@@ -23,7 +23,6 @@ export { type ApiLog, type ApiOptions, serveApi } from './api.ts';
 export { catalogue, type Names, namesFrom, type Telling, tellings } from './catalogue.ts';
 export { cloudEvents, eventLine } from './cloud_event.ts';
 export { configuredHooks } from './configured_hooks.ts';
-export { logEvents } from './event_log.ts';
 export { startHooks } from './hooks.ts';
 export type { ArrayStatus, NodeReport, NodeStatus, QuorumStatus, Status } from './status.ts';
 export type { CloudEvent, StreamMark } from './told.ts';

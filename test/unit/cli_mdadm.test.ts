@@ -518,7 +518,7 @@ test('through its launcher the program is mdadm under that name, and mdmesh unde
   const directory = temporary(t);
   const launcher = join(directory, 'lib/mdmesh');
   // Flags of the runtime come before the program.
-  const skip = 'until [ "$(basename "$1")" = mdmesh.mjs ]; do shift; done; shift;';
+  const skip = 'until [ "$(basename "$1")" = mdmesh.cjs ]; do shift; done; shift;';
   script(join(directory, 'lib/node'), `${skip} echo "$MDMESH_CALLED_AS" "$@"`);
   copyFileSync(join(project, 'scripts/launcher.sh'), launcher);
   symlinkSync(launcher, join(directory, 'mdadm'));

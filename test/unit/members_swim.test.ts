@@ -336,3 +336,19 @@ test('ticks at the times it asks for are enough', () => {
   assert.ok(seldom.now <= 3000, `dead after ${seldom.now} ms`);
   assert.ok(ticks <= seldom.now / 60, `${ticks} ticks`);
 });
+
+test('a node that the transport has just reached is called at once, not at its turn', () => {
+  const lone = new Lone(1, 2);
+  lone.pass(5000, silent(2));
+  assert.equal(lone.status(2), 'dead');
+  const [called, ...rest] = lone.do({ type: 'connected', node: 2 });
+  assert.equal(called?.type === 'send' && called.to === 2 && called.message.kind, 'ping');
+  assert.deepEqual(rest, []);
+  // Both ends are told of a connection, and each may be told of several.
+  lone.hear(2, { kind: 'ping', sequence: 1, eligible: true, updates: [{ node: 2, status: 'alive', incarnation: 1 }] });
+  assert.equal(lone.status(2), 'alive');
+  assert.deepEqual(lone.do({ type: 'connected', node: 2 }), []);
+  assert.deepEqual(lone.do({ type: 'connected', node: 9 }), []);
+  lone.do({ type: 'leave' });
+  assert.deepEqual(lone.do({ type: 'connected', node: 2 }), []);
+});
