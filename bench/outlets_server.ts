@@ -37,6 +37,7 @@ await serveApi({
     request: async () => ({ ok: false, text: '' }),
     scan: async () => [],
     reloadConfig: async () => ({ ok: false, text: '' }),
+    handOver: async () => ({ ok: false, text: '' }),
   },
   journal,
   socketPath,

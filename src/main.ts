@@ -2,19 +2,25 @@
  * The composition root: reads the config, builds the rooms, joins them, and ends them in order.
  *
  *   config ─► identity ─► md driver ─► journal ─► net ─► agent ─► outlets
+ *
+ * In a process that takes over from an agent that runs (src/hand_over/) the same, in two parts: what touches nothing first.
  */
 import { randomUUID } from 'node:crypto';
+import { readdirSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { Agent, openStateFiles, type Timers } from './agent/index.ts';
+import { dropAll } from './cli/drop_writes.ts';
 import { type Config, formatProblems, loadConfig, readToken } from './config/index.ts';
+import { textOf } from './error_text.ts';
 import { createFencing } from './fencing/index.ts';
+import { type Estate, type Offer, type Predecessor, predecessor, Successor, WATCHDOG_FD } from './hand_over/index.ts';
 import { type Journal, Notary, openJournal } from './journal/index.ts';
 import { createLog, logForm } from './log.ts';
 import type { MdDriver } from './md/driver.ts';
 import type { NativeAddon } from './md/native.ts';
 import { createNet } from './net/index.ts';
-import { withAddon } from './one_binary.ts';
+import { ownCommand, withAddon } from './one_binary.ts';
 import type { ApiLog } from './outlets/index.ts';
 import { keptPrivileges } from './privileges.ts';
 import { VERSION } from './version.ts';
@@ -32,26 +38,112 @@ const timers: Timers = {
   wall: () => new Date(),
 };
 
+/** Until systemd knows who the agent is. It does so in milliseconds, and writes may come to be held meanwhile. */
+const BARRIER_MS = 3000;
+/** A guard that may begin to hold its arrays in so short a time does so before it ends. */
+const DEADLINE_NEAR_MS = 100;
+const DROP_MS = 5000;
+
 /**
- * Before anything starts a thread: while a member's failure is being agreed on, the writes of a whole cluster wait for this
- * loop, and the processes that write must not be served before it. Not permitted, the agent is only slower.
+ * Before anything starts a thread, if it can be: while a member's failure is being agreed on, the writes of a whole cluster wait for
+ * this loop, and the processes that write must not be served before it. Not permitted, the agent is only slower.
  */
 function goFirst(): void {
   try {
-    setPriority(constants.priority.PRIORITY_HIGHEST);
+    // The kernel keeps a priority for each thread, and calls them processes here.
+    for (const thread of readdirSync('/proc/self/task'))
+      setPriority(Number(thread), constants.priority.PRIORITY_HIGHEST);
   } catch {
     // Not root, or no CAP_SYS_NICE.
   }
-  // A failure comes once a year, and by then the engine has thrown away the code that answers it and would compile it anew.
-  setFlagsFromString('--no-flush-bytecode');
 }
 
-async function buildDriver(config: Config): Promise<{ driver: MdDriver; native: NativeAddon }> {
+async function buildDriver(config: Config, inherits: boolean): Promise<{ driver: MdDriver; native: NativeAddon }> {
   const { realDriver } = await import('./md/real.ts');
   const { loadNative } = await import('./md/native.ts');
   const native = withAddon(loadNative);
   timers.alarm = (rings) => native.alarm(rings);
-  return { driver: await realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native }), native };
+  const driver = await realDriver({ deviceGlobs: config.arrays.devices, node: config.self, native, inherits });
+  return { driver, native };
+}
+
+/** What has to be the same for one agent to follow another. */
+function placeOf({
+  self,
+  cluster,
+  stateDir,
+  fencing,
+}: Config): Pick<Offer, 'node' | 'cluster' | 'stateDir' | 'watchdog'> {
+  return { node: self, cluster: cluster.uuid, stateDir, watchdog: fencing.watchdog?.device ?? null };
+}
+
+/** Everything that can be had while the agent before still runs; then what it leaves, once this guard keeps its deadline. */
+async function takeOver(from: Predecessor, config: Config, driver: MdDriver): Promise<Estate> {
+  const refusal = from.whyNot({ ...placeOf(config), needs: keptPrivileges(config).capabilities });
+  if (refusal !== null) throw new Error(refusal);
+  // Read and compiled now rather than when writes may wait for it.
+  await import('./outlets/index.ts');
+  const estate = await from.ready();
+  goFirst();
+  await driver.inherit(estate.grantUntilMs);
+  if (config.fencing.watchdog !== null) {
+    const { device } = config.fencing.watchdog;
+    await driver.startWatchdog(device, Math.ceil(config.timing.watchdogMs / 1000), WATCHDOG_FD);
+  }
+  await from.armed();
+  return estate;
+}
+
+/** In a process that cannot take over, nothing goes on: the agent before does, and has the reason. */
+async function inheritedFrom(from: Predecessor, config: Config, built: Promise<{ driver: MdDriver }>): Promise<Estate> {
+  try {
+    return await takeOver(from, config, (await built).driver);
+  } catch (error) {
+    await from.refuse(textOf(error));
+    process.exit(1);
+  }
+}
+
+interface Handed {
+  to: Successor;
+  estate: Estate;
+}
+
+/** The last that an agent does which has made way. Returns the exit code: 1 if its successor cannot go on, and all is held. */
+async function handTo({ to, estate }: Handed, driver: MdDriver, log: ApiLog): Promise<number> {
+  let closed = false;
+  try {
+    await to.pass(estate);
+    driver.notify(`MAINPID=${to.pid}`);
+    await driver.notifyBarrier(BARRIER_MS);
+    // What its guard has begun is to be over: the other may take what is held for drained.
+    if (driver.now() + DEADLINE_NEAR_MS >= estate.grantUntilMs) await within(DROP_MS, driver.guard.drop());
+    closed = true;
+    await driver.close();
+    await to.go();
+    return 0;
+  } catch (error) {
+    log.error(
+      { err: error },
+      `hand-over to process ${to.pid} failed: ${textOf(error)}; writes are held until an agent is started`,
+    );
+    to.end();
+    try {
+      if (closed) await dropAll('/sys/block', DROP_MS);
+      else await within(DROP_MS, driver.guard.drop());
+    } catch (failure) {
+      log.error({ err: failure }, `writes are not held: ${textOf(failure)}; fence this node`);
+    }
+    return 1;
+  }
+}
+
+async function within<T>(limitMs: number, act: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done within ${limitMs} ms`)), limitMs);
+  });
+  return Promise.race([act, late]).finally(() => clearTimeout(timer));
 }
 
 /** Where it fails, the agent has what it was started with, and `mdmesh doctor` says so. */
@@ -76,12 +168,20 @@ async function hooksOf(
   return startHooks({ hooks, journal, status: () => agent.status(), self, stateDir, now: () => timers.wall(), log });
 }
 
-/** Runs the agent until a signal or a fatal finding ends it. Returns the exit code. */
-export async function runAgent(configFile: string): Promise<number> {
-  goFirst();
+/**
+ * Runs the agent until a signal, a successor or a fatal finding ends it. Returns the exit code.
+ * @param takesOver from an agent that runs here, and has started this process
+ */
+export async function runAgent(configFile: string, takesOver = false): Promise<number> {
+  // Who takes over must not be in the way of the agent that still runs.
+  if (!takesOver) goFirst();
+  // A failure comes once a year, and by then the engine has thrown away the code that answers it and would compile it anew.
+  setFlagsFromString('--no-flush-bytecode');
+  const before = takesOver ? await predecessor() : null;
   const loaded = await loadConfig(configFile, { peerIdOf: async (keyFile) => (await loadIdentity(keyFile)).peerId });
   if ('problems' in loaded) {
     process.stderr.write(`${formatProblems(loaded.problems)}\n`);
+    await before?.refuse(formatProblems(loaded.problems));
     return 1;
   }
   const { config } = loaded;
@@ -97,9 +197,11 @@ export async function runAgent(configFile: string): Promise<number> {
     form: logForm(process.env, process.stdout.isTTY === true),
   });
   const identity = await loadIdentity(config.keyFile);
+  const built = buildDriver(config, before !== null);
+  const inherited = before === null ? undefined : await inheritedFrom(before, config, built);
   const files = await openStateFiles(config.stateDir);
   const [{ driver, native }, journal] = await Promise.all([
-    buildDriver(config),
+    built,
     openJournal({
       dir: config.stateDir,
       now: () => new Date(),
@@ -145,6 +247,7 @@ export async function runAgent(configFile: string): Promise<number> {
     log,
     version: VERSION,
     privileges: native.privileges(),
+    ...(inherited === undefined ? {} : { inherited }),
   });
   const notary = new Notary({
     journal,
@@ -168,16 +271,42 @@ export async function runAgent(configFile: string): Promise<number> {
     return outcome;
   };
   process.on('SIGHUP', () => void agent.onReload?.().catch((error: unknown) => log.error({ err: error }, 'reload')));
-  const ended = new Promise<string>((resolve) => {
-    process.once('SIGTERM', () => resolve('SIGTERM'));
-    process.once('SIGINT', () => resolve('SIGINT'));
+  const handing: { to: Successor | null; calledOff: boolean } = { to: null, calledOff: false };
+  const ended = new Promise<string | Handed>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.once(signal, () => {
+        handing.calledOff = true;
+        resolve(signal);
+      });
+    }
+    let starting = false;
+    agent.onHandOver = async () => {
+      if (starting) return { ok: false, text: 'a hand-over is under way already' };
+      starting = true;
+      const command = [...ownCommand(), 'agent', '--config', configFile, '--take-over'];
+      try {
+        const kept = keptPrivileges(config);
+        const offer = { ...placeOf(config), version: VERSION, keeps: kept.forGood ? kept.capabilities : null };
+        const to = await Successor.start(command, offer, driver.watchdogFd());
+        handing.to = to;
+        log.info({ process: to.pid }, `process ${to.pid} is ready to take over; making way for it`);
+        resolve({ to, estate: await agent.makeWay() });
+        return { ok: true, text: `process ${to.pid} takes over` };
+      } catch (error) {
+        handing.to?.end();
+        handing.to = null;
+        starting = false;
+        log.warn({ err: error }, `no hand-over: ${textOf(error)}`);
+        return { ok: false, text: `${textOf(error)}\nThe agent goes on as before.` };
+      }
+    };
     // No goodbye: whoever cannot hold its writes must fall silent, so that it is fenced. An armed watchdog stays armed.
     agent.onFatal = (why) => {
       log.fatal({ why }, `node ${config.self} cannot go on: ${why}`);
       setTimeout(() => process.exit(1), 200);
     };
   });
-  if (config.fencing.watchdog !== null) {
+  if (config.fencing.watchdog !== null && inherited === undefined) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();
@@ -210,9 +339,21 @@ export async function runAgent(configFile: string): Promise<number> {
     `node ${config.self} of ${config.cluster.name} runs`,
   );
   const why = await ended;
+  beat();
+  if (typeof why !== 'string') {
+    notary.end();
+    await hooks?.close();
+    await api.close();
+    await journal.close();
+    // A signal was meant for whoever is the agent: all is held, and nobody takes over.
+    if (handing.calledOff) why.to.end();
+    const code = await handTo(why, driver, log);
+    log.info({ process: why.to.pid }, code === 0 ? `process ${why.to.pid} is the agent from here on` : 'ending');
+    process.exit(code);
+  }
   log.info({ why }, 'ending');
   driver.notify('STOPPING=1');
-  beat();
+  handing.to?.end();
   await notary.stop();
   await agent.stop(why);
   await hooks?.close();

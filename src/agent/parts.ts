@@ -1,4 +1,5 @@
 /** What an agent is built from. The simulation builds the same agent from simulated parts. */
+import type { Inheritance } from '../arrays/local.ts';
 import type { Config } from '../config/index.ts';
 import type { Fencing } from '../fencing/index.ts';
 import type { Journal } from '../journal/index.ts';
@@ -45,6 +46,8 @@ export interface AgentParts {
   uuid(): string;
   log: AgentLog;
   version: string;
+  /** Of the agent before, in whose place it runs; its guard keeps that deadline already. Absent: what runs here is held first of all. */
+  inherited?: Inheritance;
   /** What its process may still do. Absent: a simulated one. */
   privileges?: NonNullable<Status['privileges']>;
 }

@@ -272,6 +272,20 @@ export function localStart(
   };
 }
 
+/** What an agent that makes way leaves to its successor: until when writes pass, and the keys on the disks. Records come from the master. */
+export interface Inheritance {
+  grantUntilMs: number;
+  keys: KeysHere | null;
+}
+
+/**
+ * Takes up where the agent before left off: while its grant lives what is open stays open, though no record is known here yet. What
+ * is held stays held too, as nothing counts as released.
+ */
+export function localInherit(state: NodeArrays, { grantUntilMs, keys }: Inheritance): NodeArrays {
+  return { ...state, grantUntilMs, keys: state.keys === null ? null : (keys ?? state.keys) };
+}
+
 const RETRY_MS = 200;
 /** Whoever uses an array whose writes were refused will not end soon. */
 const RETRY_REFUSED_MS = 5000;

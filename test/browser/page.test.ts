@@ -32,6 +32,7 @@ suite('the web page', { skip: noBrowser, timeout: 400_000 }, () => {
         request: (request) => cluster.request(1, request),
         scan: async () => [],
         reloadConfig: async () => ({ ok: false, text: 'no file here' }),
+        handOver: async () => ({ ok: false, text: '' }),
       },
       journal: cluster.journal(1),
       socketPath: join(directory, 'socket'),
