@@ -9,22 +9,30 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
-import { Agent, openStateFiles, type Timers } from './agent/index.ts';
+import type pino from 'pino';
+import { Agent, type AgentParts, DiskView, openStateFiles, type StateFiles, type Timers } from './agent/index.ts';
 import { dropAll } from './cli/drop_writes.ts';
 import { type Config, formatProblems, loadConfig, readToken } from './config/index.ts';
 import { textOf } from './error_text.ts';
 import { createFencing } from './fencing/index.ts';
 import { type Estate, type Offer, type Predecessor, predecessor, Successor, WATCHDOG_FD } from './hand_over/index.ts';
-import { type Journal, Notary, openJournal } from './journal/index.ts';
+import {
+  type Journal,
+  type JournalOptions,
+  Notary,
+  type OpenedJournal,
+  openJournal,
+  readAhead,
+} from './journal/index.ts';
 import { createLog, logForm } from './log.ts';
 import type { MdDriver } from './md/driver.ts';
 import type { NativeAddon } from './md/native.ts';
-import { createNet } from './net/index.ts';
+import { createNet, type Net } from './net/index.ts';
 import { ownCommand, withAddon } from './one_binary.ts';
 import type { ApiLog } from './outlets/index.ts';
 import { keptPrivileges } from './privileges.ts';
 import { VERSION } from './version.ts';
-import { decodeUnverified, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
+import { decodeUnverified, type Identity, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
 const timers: Timers = {
   every(intervalMs, run) {
@@ -77,28 +85,100 @@ function placeOf({
   return { node: self, cluster: cluster.uuid, stateDir, watchdog: fencing.watchdog?.device ?? null };
 }
 
-/** Everything that can be had while the agent before still runs; then what it leaves, once this guard keeps its deadline. */
-async function takeOver(from: Predecessor, config: Config, driver: MdDriver): Promise<Estate> {
-  const refusal = from.whyNot({ ...placeOf(config), needs: keptPrivileges(config).capabilities });
-  if (refusal !== null) throw new Error(refusal);
-  // Read and compiled now rather than when writes may wait for it.
-  await import('./outlets/index.ts');
-  const estate = await from.ready();
-  goFirst();
-  await driver.inherit(estate.grantUntilMs);
-  if (config.fencing.watchdog !== null) {
-    const { device } = config.fencing.watchdog;
-    await driver.startWatchdog(device, Math.ceil(config.timing.watchdogMs / 1000), WATCHDOG_FD);
-  }
-  await from.armed();
-  return estate;
+/** What an agent is built on. */
+interface Ground {
+  driver: MdDriver;
+  native: NativeAddon;
+  files: StateFiles;
+  journal: OpenedJournal;
+  boot: AgentParts['boot'];
+  net: Net;
 }
 
-/** In a process that cannot take over, nothing goes on: the agent before does, and has the reason. */
-async function inheritedFrom(from: Predecessor, config: Config, built: Promise<{ driver: MdDriver }>): Promise<Estate> {
+type Started = { config: Config; identity: Identity; log: pino.Logger };
+
+function journalOptions({ config, log }: Started): JournalOptions {
+  return {
+    dir: config.stateDir,
+    now: () => new Date(),
+    decode: decodeUnverified,
+    gatherMs: config.journal.fsyncAfterMs,
+    rotateBytes: config.journal.rotateBytes,
+    rotateMs: config.journal.rotateMs,
+    keepSegments: config.journal.keepSegments,
+    log: (level, text) => log[level](text),
+  };
+}
+
+function netOf(
+  { config, identity, log }: Started,
+  driver: MdDriver,
+  boot: Ground['boot'],
+  takesOver: boolean,
+): Promise<Net> {
+  return createNet({
+    identity,
+    cluster: config.cluster.uuid,
+    self: config.self,
+    nodes: config.nodes,
+    hello: { ...boot, version: VERSION },
+    now: () => driver.now(),
+    log: (text) => log.debug(text),
+    // The others have tried while nobody listened, and wait before they do again.
+    ...(takesOver ? { tuning: { headStartMs: 0 } } : {}),
+  });
+}
+
+async function ground(started: Started): Promise<Ground> {
+  const { config, log } = started;
+  const files = await openStateFiles(config.stateDir);
+  const [{ driver, native }, journal] = await Promise.all([
+    buildDriver(config, false),
+    openJournal(journalOptions(started)),
+  ]);
+  // Before the network is listened to; and before anything is written, so that a state directory of somebody else is noticed now.
+  giveUpPrivileges(config, native, log);
+  const own = journal.vector().filter((cursor) => cursor.origin === config.self);
+  const bootNumber = await files.nextBootNumber(Math.max(0, ...own.map((cursor) => cursor.bootNumber)) + 1);
+  const boot = { boot: randomUUID(), bootNumber };
+  return { driver, native, files, journal, boot, net: await netOf(started, driver, boot, false) };
+}
+
+/**
+ * The same from an agent that still runs. Everything that can be had meanwhile, and touches nothing, comes first; then what it leaves,
+ * once this guard keeps its deadline. A process that cannot take over ends, and the agent has the reason.
+ */
+async function inheritedGround(
+  started: Started,
+  from: Predecessor,
+): Promise<Ground & Pick<AgentParts, 'inherited' | 'disks'>> {
+  const { config, log } = started;
   try {
-    return await takeOver(from, config, (await built).driver);
+    const refusal = from.whyNot({ ...placeOf(config), needs: keptPrivileges(config).capabilities });
+    if (refusal !== null) throw new Error(refusal);
+    const { driver, native } = await buildDriver(config, true);
+    giveUpPrivileges(config, native, log);
+    const disks = new DiskView(driver, config.cluster.uuid);
+    await disks.refresh();
+    const bootNumber = await (await openStateFiles(config.stateDir)).nextBootNumber(from.bootNumber + 1);
+    const boot = { boot: randomUUID(), bootNumber };
+    const net = await netOf(started, driver, boot, true);
+    await import('./outlets/index.ts');
+    const ahead = await readAhead(journalOptions(started));
+    const inherited = await from.ready();
+    goFirst();
+    await driver.inherit(inherited.grantUntilMs);
+    if (config.fencing.watchdog !== null) {
+      const { device } = config.fencing.watchdog;
+      await driver.startWatchdog(device, Math.ceil(config.timing.watchdogMs / 1000), WATCHDOG_FD);
+    }
+    await from.armed();
+    // Only now is the vote file the other's last word.
+    const files = await openStateFiles(config.stateDir);
+    const journal = await openJournal(journalOptions(started), ahead);
+    return { driver, native, files, journal, boot, net, disks, inherited };
   } catch (error) {
+    log.error({ err: error }, `cannot take over: ${textOf(error)}`);
     await from.refuse(textOf(error));
     process.exit(1);
   }
@@ -197,36 +277,10 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
     form: logForm(process.env, process.stdout.isTTY === true),
   });
   const identity = await loadIdentity(config.keyFile);
-  const built = buildDriver(config, before !== null);
-  const inherited = before === null ? undefined : await inheritedFrom(before, config, built);
-  const files = await openStateFiles(config.stateDir);
-  const [{ driver, native }, journal] = await Promise.all([
-    built,
-    openJournal({
-      dir: config.stateDir,
-      now: () => new Date(),
-      decode: decodeUnverified,
-      gatherMs: config.journal.fsyncAfterMs,
-      rotateBytes: config.journal.rotateBytes,
-      rotateMs: config.journal.rotateMs,
-      keepSegments: config.journal.keepSegments,
-      log: (level, text) => log[level](text),
-    }),
-  ]);
-  // Before the network is listened to; and before anything is written, so that a state directory of somebody else is noticed now.
-  giveUpPrivileges(config, native, log);
-  const own = journal.vector().filter((cursor) => cursor.origin === config.self);
-  const bootNumber = await files.nextBootNumber(Math.max(0, ...own.map((cursor) => cursor.bootNumber)) + 1);
-  const boot = { boot: randomUUID(), bootNumber };
-  const net = await createNet({
-    identity,
-    cluster: config.cluster.uuid,
-    self: config.self,
-    nodes: config.nodes,
-    hello: { ...boot, version: VERSION },
-    now: () => driver.now(),
-    log: (text) => log.debug(text),
-  });
+  const started = { config, identity, log };
+  const { driver, native, files, journal, boot, net, ...left } = await (before === null
+    ? { ...(await ground(started)), inherited: undefined, disks: undefined }
+    : inheritedGround(started, before));
   const fencing = createFencing({
     config,
     clock: () => driver.now(),
@@ -247,7 +301,8 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
     log,
     version: VERSION,
     privileges: native.privileges(),
-    ...(inherited === undefined ? {} : { inherited }),
+    ...(left.inherited === undefined ? {} : { inherited: left.inherited }),
+    ...(left.disks === undefined ? {} : { disks: left.disks }),
   });
   const notary = new Notary({
     journal,
@@ -286,7 +341,12 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
       const command = [...ownCommand(), 'agent', '--config', configFile, '--take-over'];
       try {
         const kept = keptPrivileges(config);
-        const offer = { ...placeOf(config), version: VERSION, keeps: kept.forGood ? kept.capabilities : null };
+        const offer = {
+          ...placeOf(config),
+          version: VERSION,
+          bootNumber: boot.bootNumber,
+          keeps: kept.forGood ? kept.capabilities : null,
+        };
         const to = await Successor.start(command, offer, driver.watchdogFd());
         handing.to = to;
         log.info({ process: to.pid }, `process ${to.pid} is ready to take over; making way for it`);
@@ -306,7 +366,7 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
       setTimeout(() => process.exit(1), 200);
     };
   });
-  if (config.fencing.watchdog !== null && inherited === undefined) {
+  if (config.fencing.watchdog !== null && before === null) {
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();
@@ -335,12 +395,14 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
   const isWatched = process.env.NOTIFY_SOCKET !== undefined;
   const beat = isWatched ? timers.every(1000, () => driver.notify('WATCHDOG=1')) : () => undefined;
   log.info(
-    { version: VERSION, cluster: config.cluster.name, bootNumber },
+    { version: VERSION, cluster: config.cluster.name, bootNumber: boot.bootNumber },
     `node ${config.self} of ${config.cluster.name} runs`,
   );
   const why = await ended;
   beat();
   if (typeof why !== 'string') {
+    // Whoever asked for it gets the answer first.
+    await new Promise((resolve) => setImmediate(resolve));
     notary.end();
     await hooks?.close();
     await api.close();

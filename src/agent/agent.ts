@@ -204,7 +204,7 @@ export class Agent implements AgentFace {
     const { config } = parts;
     const byDisks = config.quorum.by === 'disks';
     this.parts = parts;
-    this.disks = new DiskView(parts.driver, config.cluster.uuid);
+    this.disks = parts.disks ?? new DiskView(parts.driver, config.cluster.uuid);
     this.#quorum = !byDisks
       ? null
       : new QuorumDisks({
@@ -291,7 +291,8 @@ export class Agent implements AgentFace {
     for (const { md, metadata } of this.parts.inherited === undefined ? driver.running() : []) {
       if (metadata === 'external:mdmesh') await this.#tryTo(`hold ${md}`, () => driver.hold(md));
     }
-    await this.#rescan();
+    if (this.parts.disks === undefined) await this.#rescan();
+    else this.#feedLocal({ type: 'paths', paths: this.disks.paths });
     driver.guard.onEvent((event) => {
       this.parts.log.warn({ guard: event }, `guard: ${event.type}`);
       if (event.type === 'drop-failed') {
@@ -332,6 +333,8 @@ export class Agent implements AgentFace {
       }
     });
     await net.start();
+    // What has come and gone since the look that was made for it.
+    if (this.parts.disks !== undefined) void this.#rescan();
     this.#offer();
     this.#running = true;
     this.#arm();

@@ -2,6 +2,7 @@
 import { type Estate, estateIn, type Own, type Said, saidIn, whyNotTakenOver } from './words.ts';
 
 export interface Predecessor {
+  readonly bootNumber: number;
   /** @returns null, or why this process cannot take over */
   whyNot(own: Own): string | null;
   /** Says that nothing is missing but the word, and waits for what there is to take over. */
@@ -50,6 +51,7 @@ export async function predecessor(): Promise<Predecessor> {
     });
   const { word: _, ...offer } = await hears('offer');
   return {
+    bootNumber: offer.bootNumber,
     whyNot: (own) => whyNotTakenOver(offer, own),
     async ready() {
       await say({ word: 'ready' });

@@ -15,6 +15,8 @@ const Offer = z.object({
   node: z.number(),
   cluster: z.string(),
   stateDir: z.string(),
+  /** Of this start of the agent: the next one has a higher one. */
+  bootNumber: z.number(),
   /** It has this armed, and passes it as `WATCHDOG_FD`. null: none. */
   watchdog: z.string().nullable(),
   /** Capabilities that its children can have; null: whatever it was started with. */
@@ -67,7 +69,7 @@ export function estateIn({ grantUntilMs, keys }: z.infer<typeof Estate>): Estate
 }
 
 /** What a successor is, by its own configuration. */
-export type Own = Omit<Offer, 'version' | 'keeps'> & { needs: readonly string[] };
+export type Own = Pick<Offer, 'node' | 'cluster' | 'stateDir' | 'watchdog'> & { needs: readonly string[] };
 
 /** null: it can take over. Else why not, in words for whoever asked for it. */
 export function whyNotTakenOver({ format, ...offer }: Omit<z.infer<typeof Offer>, 'word'>, own: Own): string | null {

@@ -44,6 +44,13 @@ const before = (word: string, act: string): string => `
   };
   await import('./sound.mjs');`;
 
+/** What one does as soon as it knows what there is to take over. */
+const atEstate = (act: string): string => `
+  process.on('message', ({ word }) => {
+    if (word === 'estate') ${act};
+  });
+  await import('./sound.mjs');`;
+
 test('an agent hands over to its successor', {
   skip: available.ok ? false : available.why,
   timeout: 1_200_000,
@@ -59,7 +66,7 @@ test('an agent hands over to its successor', {
   for (const [node, directory] of directories) cluster.install(node, join(directory, 'mdmesh'));
   const chapter = chapters(t, cluster);
   const writers = new LastingWriters(cluster, REGION_BLOCKS);
-  let watched = 3 * REGION_BLOCKS;
+  const watched = 3 * REGION_BLOCKS;
 
   /** From now on whoever is started on this node is that. null: the program as it was built. */
   function lay(node: NodeId, text: string | null): void {
@@ -94,7 +101,8 @@ test('an agent hands over to its successor', {
     const others = await Writers.start(cluster, { name: `watch-${watched}`, ...options });
     await act();
     await others.goOn(50);
-    for (const { node, latency } of await others.stop()) t.diagnostic(`${name}: node ${node}: longest write ${latency.maxMs} ms`);
+    for (const { node, latency } of await others.stop())
+      t.diagnostic(`${name}: node ${node}: longest write ${latency.maxMs} ms`);
   }
 
   await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
@@ -119,5 +127,132 @@ test('an agent hands over to its successor', {
     await underWatch('the master', () => handsOver(1));
     await cluster.open();
     await leads(cluster, 1);
+  });
+
+  await chapter('in the middle of a copy: a node that holds its windows, then the one that copies', async () => {
+    await cluster.must(1, 'sync-limit md0 4M');
+    await cluster.must(1, 'action md0 repair');
+    const copies = async () => (await cluster.array(2))?.record.resync ?? null;
+    await cluster.until('a repair is under way', 30_000, copies);
+    await underWatch('in a copy, a node that follows', () => handsOver(3));
+    assert.equal((await copies())?.kind, 'repair');
+    await underWatch('in a copy, the one that copies', () => handsOver(1));
+    await cluster.must(2, 'sync-limit md0 none');
+    await cluster.open();
+    await leads(cluster, 1);
+    await writers.goOn(cluster.nodes);
+  });
+
+  /** It goes on as if nobody had asked. */
+  async function refused(node: NodeId, wanted: RegExp): Promise<void> {
+    const { startedAt } = await cluster.status(node);
+    const { ok, text } = await handOver(node);
+    assert.equal(ok, false);
+    assert.match(text, wanted);
+    assert.equal((await cluster.status(node)).startedAt, startedAt);
+    await writers.goOn(cluster.nodes);
+  }
+
+  await chapter('a program or a configuration that is no good is refused, and nothing changes', async () => {
+    lay(3, "throw new Error('this is no program');");
+    await refused(3, /the new agent .* ended with 1/);
+    lay(3, null);
+    const file = cluster.configFile(3);
+    const sound = readFileSync(file, 'utf8');
+    writeFileSync(file, `${sound}\nno_such_key: 1\n`);
+    await refused(3, /the new agent refuses: .*no_such_key/s);
+    writeFileSync(file, sound.replace('cluster: { name: demo, uuid: 6f7f', 'cluster: { name: demo, uuid: 7f7f'));
+    await refused(3, /cluster: the running agent has 6f7f.*restart the agent instead/);
+    writeFileSync(file, sound);
+  });
+
+  const successorsOf = (node: NodeId): number[] =>
+    [...cluster.agentLog(node).matchAll(/process (\d+) is ready to take over/g)].map(([, pid]) => Number(pid));
+
+  /** Neither the agent nor its successor is there any more. */
+  async function bothEnded(node: NodeId): Promise<void> {
+    await cluster.until(`the agent of node ${node} has ended`, 30_000, async () => !cluster.agentRuns(node));
+    const pid = successorsOf(node).at(-1) ?? 0;
+    const alive = async () => (await cluster.lab.guest(node).sh(`kill -0 ${pid}`)).rc === 0;
+    await cluster.until(`its successor (process ${pid}) has ended`, 30_000, async () => !(await alive()));
+  }
+
+  const held = async (node: NodeId): Promise<boolean> => {
+    const read = (name: string) => cluster.lab.guest(node).must(`cat /sys/block/md0/${name}`);
+    return (
+      Number(await read('md/suspend_lo')) === 0 && Number(await read('md/suspend_hi')) >= Number(await read('size'))
+    );
+  };
+
+  /** A new one, of the sound program, and all is as before. */
+  async function startedAgain(node: NodeId): Promise<void> {
+    lay(node, null);
+    await cluster.startAgent(node);
+    await cluster.until(`the agent of node ${node} answers`, 60_000, () => cluster.status(node));
+    await cluster.open();
+    await writers.goOn(cluster.nodes);
+  }
+
+  /** As an agent whose end the laboratory notices: the process that it started itself. */
+  async function restarted(node: NodeId): Promise<void> {
+    const pid = successorsOf(node).at(-1);
+    if (cluster.agentRuns(node)) await cluster.stopAgent(node);
+    else await cluster.lab.guest(node).must(`kill -TERM ${pid}; while kill -0 ${pid} 2>/dev/null; do sleep 0.1; done`);
+    await startedAgain(node);
+  }
+
+  for (const [what, program] of [
+    ['dies when it is to take over', atEstate('process.exit(9)')],
+    ['never says that it keeps the deadline', before('armed', 'return true;')],
+  ] as const) {
+    await chapter(`a successor that ${what}: the agent holds its writes and ends`, async () => {
+      await restarted(3);
+      lay(3, program);
+      await handOver(3);
+      await bothEnded(3);
+      assert.match(cluster.agentLog(3), /hand-over to process \d+ failed: .*writes are held until an agent is started/);
+      assert.equal(await held(3), true);
+      await startedAgain(3);
+    });
+  }
+
+  await chapter('the deadline passes on the way: the writes are held, and go on under the successor', async () => {
+    lay(3, before('armed', 'setTimeout(go, 3500); return true;'));
+    await handsOver(3);
+    await cluster.open();
+    await writers.goOn(cluster.nodes);
+    await cluster.lab.guest(3).must(`kill -0 ${successorsOf(3).at(-1)}`);
+  });
+
+  for (const [what, program] of [
+    ['has heard what there is to take over', atEstate("process.kill(process.ppid, 'SIGKILL')")],
+    [
+      'keeps the deadline, and waits for the word',
+      before('armed', "process.kill(process.ppid, 'SIGKILL'); return go();"),
+    ],
+  ] as const) {
+    await chapter(`an agent killed when its successor ${what}: that ends as well, and does nothing`, async () => {
+      lay(1, null);
+      await restarted(1);
+      lay(1, program);
+      await handOver(1).catch(() => undefined);
+      await bothEnded(1);
+      // The unit's ExecStopPost; systemd itself is in package.long.ts.
+      await cluster.must(1, 'drop-writes');
+      assert.equal(await held(1), true);
+      await startedAgain(1);
+      await leads(cluster, 1);
+    });
+  }
+
+  await chapter('a successor killed after it has taken over is an agent that was killed', async () => {
+    const pid = await handsOver(3);
+    await cluster.lab.guest(3).must(`kill -9 ${pid}`);
+    await cluster.must(3, 'drop-writes');
+    await startedAgain(3);
+  });
+
+  await chapter('and every acknowledged write of all that stands on both legs', async () => {
+    await proveWhole(cluster, writers);
   });
 });
