@@ -11,6 +11,7 @@ import {
   type LocalEffect,
   type LocalInput,
   type LocalOp,
+  localEstate,
   localInherit,
   localStart,
   localStep,
@@ -437,7 +438,7 @@ export class Agent implements AgentFace {
     }
     driver.guard.endLease();
     await this.#end();
-    return { grantUntilMs: driver.guard.state().grantUntilMs, keys: this.#local.keys };
+    return localEstate(this.#local, driver.guard.state().grantUntilMs);
   }
   #makingWay = false;
   #callOff: ((why: string) => void) | null = null;

@@ -29,6 +29,9 @@ const Estate = z.object({
   word: z.literal('estate'),
   grantUntilMs: z.number(),
   keys: z.object({ usable: z.array(z.string()), shutOut: z.boolean(), atMs: z.number().nullable() }).nullable(),
+  arrays: z.array(
+    z.object({ array: z.string(), version: z.object({ term: z.number(), index: z.number() }), marksLeft: z.boolean() }),
+  ),
 });
 export type Estate = Inheritance;
 
@@ -52,20 +55,29 @@ export function offerOf(offer: Offer): Said {
   return { word: 'offer', format: FORMAT, ...offer };
 }
 
-export function estateOf({ grantUntilMs, keys }: Estate): Said {
-  if (keys === null) return { word: 'estate', grantUntilMs, keys };
-  const { usable, shutOut, atMs } = keys;
+export function estateOf({ grantUntilMs, keys, arrays }: Estate): Said {
   return {
     word: 'estate',
     grantUntilMs,
-    keys: { usable: [...usable], shutOut, atMs: Number.isFinite(atMs) ? atMs : null },
+    keys: keys && {
+      usable: [...keys.usable],
+      shutOut: keys.shutOut,
+      atMs: Number.isFinite(keys.atMs) ? keys.atMs : null,
+    },
+    arrays: [...arrays].map(([array, inherited]) => ({ array, ...inherited })),
   };
 }
 
-export function estateIn({ grantUntilMs, keys }: z.infer<typeof Estate>): Estate {
-  if (keys === null) return { grantUntilMs, keys };
-  const { usable, shutOut, atMs } = keys;
-  return { grantUntilMs, keys: { usable: new Set(usable), shutOut, atMs: atMs ?? Number.NEGATIVE_INFINITY } };
+export function estateIn({ grantUntilMs, keys, arrays }: z.infer<typeof Estate>): Estate {
+  return {
+    grantUntilMs,
+    keys: keys && {
+      usable: new Set(keys.usable),
+      shutOut: keys.shutOut,
+      atMs: keys.atMs ?? Number.NEGATIVE_INFINITY,
+    },
+    arrays: new Map(arrays.map(({ array, version, marksLeft }) => [array, { version, marksLeft }])),
+  };
 }
 
 /** What a successor is, by its own configuration. */

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { localInherit, localStart } from '#src/arrays/local.ts';
 import { type Offer, Successor } from '#src/hand_over/index.ts';
 import { estateIn, estateOf, offerOf, saidIn, whyNotTakenOver } from '#src/hand_over/words.ts';
+import { COPY_OPTIONS } from './arrays_fixture.ts';
 
 const OFFER: Offer = {
   version: '0.1.0',
@@ -45,10 +46,11 @@ test('what is to be taken over must be what the configuration says', () => {
 
 test('an estate comes through the channel as it was', () => {
   const keys = { usable: new Set(['a', 'b']), shutOut: false, atMs: Number.NEGATIVE_INFINITY };
+  const arrays = new Map([['u', { version: { term: 3, index: 9 }, marksLeft: true }]]);
   for (const estate of [
-    { grantUntilMs: 12.5, keys: null },
-    { grantUntilMs: 0, keys },
-    { grantUntilMs: 1, keys: { ...keys, shutOut: true, atMs: 3 } },
+    { grantUntilMs: 12.5, keys: null, arrays },
+    { grantUntilMs: 0, keys, arrays: new Map() },
+    { grantUntilMs: 1, keys: { ...keys, shutOut: true, atMs: 3 }, arrays },
   ]) {
     const said = saidIn(JSON.parse(JSON.stringify(estateOf(estate))));
     assert.ok(said?.word === 'estate');
@@ -58,14 +60,13 @@ test('an estate comes through the channel as it was', () => {
 });
 
 test('a grant is inherited; keys only where members are reserved', () => {
-  const copy = { checkpointMs: 2000, window: 'auto', limitKib: null } as never;
   const keys = { usable: new Set(['a']), shutOut: false, atMs: 5 };
-  const plain = localInherit(localStart(1, 'boot', copy), { grantUntilMs: 9, keys });
+  const plain = localInherit(localStart(1, 'boot', COPY_OPTIONS), { grantUntilMs: 9, keys, arrays: new Map() });
   assert.deepEqual([plain.grantUntilMs, plain.keys], [9, null]);
-  const reserved = localStart(1, 'boot', copy, 'fail-member', true);
-  assert.deepEqual(localInherit(reserved, { grantUntilMs: 9, keys }).keys, keys);
+  const reserved = localStart(1, 'boot', COPY_OPTIONS, 'fail-member', true);
+  assert.deepEqual(localInherit(reserved, { grantUntilMs: 9, keys, arrays: new Map() }).keys, keys);
   // Nothing is known of them: they are looked at before a write passes.
-  assert.equal(localInherit(reserved, { grantUntilMs: 9, keys: null }).keys?.usable.size, 0);
+  assert.equal(localInherit(reserved, { grantUntilMs: 9, keys: null, arrays: new Map() }).keys?.usable.size, 0);
 });
 
 /** A process that hears words, and says or does what its program makes of them. */
@@ -74,7 +75,7 @@ const program = (onWord: string): string[] => [
   '-e',
   `const say = (word) => process.send(word); process.on('message', ({ word }) => { ${onWord} });`,
 ];
-const ESTATE = { grantUntilMs: 1, keys: null };
+const ESTATE = { grantUntilMs: 1, keys: null, arrays: new Map() };
 
 test('a successor that is ready, armed and told to go is the one that goes on', async (t) => {
   const onWord = `
