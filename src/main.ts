@@ -51,6 +51,7 @@ const BARRIER_MS = 3000;
 /** A guard that may begin to hold its arrays in so short a time does so before it ends. */
 const DEADLINE_NEAR_MS = 100;
 const DROP_MS = 5000;
+const GRANT_PATIENCE_MS = 2000;
 
 /**
  * Before anything starts a thread, if it can be: while a member's failure is being agreed on, the writes of a whole cluster wait for
@@ -371,6 +372,8 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
   }
   notary.start();
   await agent.start();
+  // The grant that it has taken over is running out: nothing is to be in the way of the next one.
+  if (before !== null) await agent.granted(GRANT_PATIENCE_MS);
   // Loaded only now, while connections to the other nodes are on their way: writes wait for the agent, nobody for the API.
   const { logEvents, serveApi } = await import('./outlets/index.ts');
   logEvents({ journal, self: config.self, status: () => agent.status(), now: () => timers.wall(), log });

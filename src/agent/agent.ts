@@ -358,6 +358,11 @@ export class Agent implements AgentFace {
     );
   }
 
+  /** Resolves with the first grant of this agent's own, or after so long without. */
+  async granted(patienceMs: number): Promise<void> {
+    await this.#until(() => leaseSummary(this.#lease).grantUntilMs !== null, patienceMs);
+  }
+
   /** Says goodbye: writes are held, the master is told, a lease is released, the vote file says what is still promised. */
   async stop(reason: string): Promise<void> {
     const { driver } = this.parts;

@@ -102,7 +102,7 @@ test('an agent hands over to its successor', {
     await act();
     await others.goOn(50);
     for (const { node, latency } of await others.stop())
-      t.diagnostic(`${name}: node ${node}: longest write ${latency.maxMs} ms`);
+      console.info(`${name}: node ${node}: longest write ${latency.maxMs} ms`);
   }
 
   await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
@@ -130,7 +130,7 @@ test('an agent hands over to its successor', {
   });
 
   await chapter('in the middle of a copy: a node that holds its windows, then the one that copies', async () => {
-    await cluster.must(1, 'sync-limit md0 4M');
+    await cluster.must(1, 'sync-limit md0 1M');
     await cluster.must(1, 'action md0 repair');
     const copies = async () => (await cluster.array(2))?.record.resync ?? null;
     await cluster.until('a repair is under way', 30_000, copies);
