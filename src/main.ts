@@ -3,7 +3,7 @@
  *
  *   config ─► identity ─► md driver ─► journal ─► net ─► agent ─► outlets
  *
- * In a process that takes over from an agent that runs (src/hand_over/) the same, in two parts: what touches nothing first.
+ * In a process that takes over from an agent that runs (src/succession/) the same, in two parts: what touches nothing first.
  */
 import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
@@ -15,7 +15,6 @@ import { dropAll } from './cli/drop_writes.ts';
 import { type Config, formatProblems, loadConfig, readToken } from './config/index.ts';
 import { textOf } from './error_text.ts';
 import { createFencing } from './fencing/index.ts';
-import { type Estate, type Offer, type Predecessor, predecessor, Successor, WATCHDOG_FD } from './hand_over/index.ts';
 import {
   type Journal,
   type JournalOptions,
@@ -31,6 +30,7 @@ import { createNet, type Net } from './net/index.ts';
 import { ownCommand, withAddon } from './one_binary.ts';
 import type { ApiLog } from './outlets/index.ts';
 import { keptPrivileges } from './privileges.ts';
+import { type Estate, type Offer, type Predecessor, predecessor, Successor, WATCHDOG_FD } from './succession/index.ts';
 import { VERSION } from './version.ts';
 import { decodeUnverified, type Identity, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 

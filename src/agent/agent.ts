@@ -865,7 +865,12 @@ export class Agent implements AgentFace {
 
   /** As `mdmesh hand-over` asks for it. */
   async handOver(): Promise<{ ok: boolean; text: string }> {
-    return (await this.onHandOver?.()) ?? { ok: false, text: 'this agent has no program to start a successor from' };
+    return (
+      (await this.onHandOver?.()) ?? {
+        ok: false,
+        text: 'this agent has no program of which it could start a successor',
+      }
+    );
   }
 
   /** Takes up a configuration that was read anew, all of it or nothing. @param identity what its key file holds now */

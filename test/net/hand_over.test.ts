@@ -48,9 +48,7 @@ test('a follower and the master hand over; for the others neither died nor left'
     headers: { accept: 'application/cloudevents-batch+json' },
   });
   const types = (answer as { type: string }[]).map(({ type }) => type);
-  assert.ok(
-    types.some((type) => type.endsWith('master.released') || type.endsWith('MasterReleased')) || types.length > 0,
-  );
+  assert.ok(types.length > 0);
   assert.deepEqual(
     types.filter((type) => /dead|left|evicted/i.test(type)),
     [],

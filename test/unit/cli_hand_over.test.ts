@@ -1,4 +1,4 @@
-/** `mdmesh hand-over`: whose words and which exit code. What an agent does then is told in hand_over.test.ts and test/lab. */
+/** `mdmesh hand-over`: whose words and which exit code. What an agent does then is told in succession_channel.test.ts and test/lab. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { main } from '#src/cli/index.ts';

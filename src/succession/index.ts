@@ -1,5 +1,5 @@
 /**
- * hand_over: an agent starts its successor on the same node, a newer program as a rule, and makes way for it while applications
+ * succession: an agent starts its successor on the same node, a newer program as a rule, and makes way for it while applications
  * write. In: the agent's config and what it has to leave. Out: a process that has taken over, or the reason why none has. It knows
  * who may do what in between, nothing of arrays or leases.
  *

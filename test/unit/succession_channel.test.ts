@@ -4,8 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { localInherit, localStart } from '#src/arrays/local.ts';
-import { type Offer, Successor } from '#src/hand_over/index.ts';
-import { estateIn, estateOf, offerOf, saidIn, whyNotTakenOver } from '#src/hand_over/words.ts';
+import { type Offer, Successor } from '#src/succession/index.ts';
+import { estateIn, estateOf, offerOf, saidIn, whyNotTakenOver } from '#src/succession/words.ts';
 import { COPY_OPTIONS } from './arrays_fixture.ts';
 
 const OFFER: Offer = {
