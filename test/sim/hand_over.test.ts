@@ -109,6 +109,26 @@ for (const seed of seeds) {
   });
 }
 
+test('a successor that is cut off before it has a grant holds its writes when the one that it took over ends', async () => {
+  const { cluster, applications } = await writing({ seed: 3, legs: 2, fencing: ['manual'] });
+  const done = { is: false };
+  void cluster.handOver(3, 300).then(() => {
+    done.is = true;
+  });
+  await watched(cluster, 'the agent has made way', () => cluster.agent(3) === null);
+  const { grantUntilMs } = cluster.driver(3).guard.state();
+  for (const other of [1, 2]) cluster.hub.cut(3, other);
+  await watched(cluster, 'the successor runs', () => done.is);
+  assert.equal(isHeld(cluster, 3), false, 'held although the grant lives');
+  await watched(cluster, 'the grant is over', () => cluster.driver(3).now() > grantUntilMs + 100);
+  assert.equal(isHeld(cluster, 3), true, 'it writes without a grant');
+  for (const other of [1, 2]) cluster.hub.heal(3, other);
+  await cluster.open();
+  await stopAll(applications);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
+
 test('an agent that cannot make way goes on as before', async () => {
   const { cluster, applications } = await writing({ seed: 5, legs: 2 });
   const driver = cluster.driver(3);
