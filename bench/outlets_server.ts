@@ -38,6 +38,7 @@ await serveApi({
     scan: async () => [],
     reports: async () => [],
     reloadConfig: async () => ({ ok: false, text: '' }),
+    handOver: async () => ({ ok: false, text: '' }),
   },
   journal,
   socketPath,

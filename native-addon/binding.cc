@@ -423,6 +423,11 @@ class Addon : public Napi::Addon<Addon> {
     throw_if(info.Env(), mdmesh::restrict_privileges(keep, info[1].ToBoolean().Value()));
   }
 
+  Napi::Value sd_notify_barrier(const Napi::CallbackInfo& info) {
+    const auto timeout_ms = static_cast<int>(number_at(info, 0, "timeoutMs", 1, 600'000));
+    return on_sysfs_pool(info.Env(), [timeout_ms] { return mdmesh::sd_notify_barrier(timeout_ms); });
+  }
+
   Napi::Value sd_notify(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), mdmesh::sd_notify_state(text_at(info, 0, "state")));
   }
@@ -562,6 +567,7 @@ class GuardObject : public Napi::ObjectWrap<GuardObject> {
          InstanceMethod<&GuardObject::write_metadata>("writeMetadata"),
          InstanceMethod<&GuardObject::release_device>("releaseDevice"),
          InstanceMethod<&GuardObject::start_watchdog>("startWatchdog"),
+         InstanceMethod<&GuardObject::watchdog_fd>("watchdogFd"),
          InstanceMethod<&GuardObject::stop_watchdog>("stopWatchdog"), InstanceMethod<&GuardObject::close>("close")});
   }
 
@@ -784,9 +790,19 @@ class GuardObject : public Napi::ObjectWrap<GuardObject> {
     const double loop_late_ms = number_at(info, 2, "loopLateMs", 1, 600'000);
     auto& guard = this->guard(info);
     const Pending pending(info.Env(), mailbox_);
-    guard.start_watchdog(std::move(path), timeout_seconds, mdmesh::ns_from_ms(loop_late_ms),
-                         [pending](const Outcome& outcome) { pending.settle(outcome); });
+    auto settle = [pending](const Outcome& outcome) { pending.settle(outcome); };
+    if (info[3].IsUndefined()) {
+      guard.start_watchdog(std::move(path), timeout_seconds, mdmesh::ns_from_ms(loop_late_ms), std::move(settle));
+    } else {
+      const auto fd = static_cast<int>(number_at(info, 3, "fd", 0, 1'000'000));
+      guard.adopt_watchdog(fd, std::move(path), timeout_seconds, mdmesh::ns_from_ms(loop_late_ms), std::move(settle));
+    }
     return pending.promise();
+  }
+
+  Napi::Value watchdog_fd(const Napi::CallbackInfo& info) {
+    const int fd = guard(info).watchdog_descriptor();
+    return fd < 0 ? info.Env().Null() : Napi::Value(Napi::Number::New(info.Env(), fd));
   }
 
   Napi::Value stop_watchdog(const Napi::CallbackInfo& info) {
@@ -842,6 +858,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("privileges", &Addon::privileges),
                            InstanceMethod("restrictPrivileges", &Addon::restrict_privileges),
                            InstanceMethod("sdNotify", &Addon::sd_notify),
+                           InstanceMethod("sdNotifyBarrier", &Addon::sd_notify_barrier),
                            InstanceMethod("verifyEd25519", &Addon::verify_ed25519),
                            InstanceMethod("startGuard", &Addon::start_guard),
                        });

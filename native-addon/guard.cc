@@ -190,15 +190,21 @@ void Guard::write_metadata(std::vector<DiskWrite> writes, DiskWriter::Done done)
 
 void Guard::release_device(const std::string& path, std::function<void()> done) { writer_.release(path, std::move(done)); }
 
-void Guard::start_watchdog(std::string path, int timeout_seconds, std::int64_t loop_late_ns, Watchdog::Done done) {
+Watchdog::Done Guard::armed(std::int64_t loop_late_ns, Watchdog::Done done) {
   loop_late_ns_ = loop_late_ns;
   loop_alive();
-  auto armed = [wake = wake_, done = std::move(done)](const Outcome& outcome) {
-    // From now on there is something to do at each tick.
+  return [wake = wake_, done = std::move(done)](const Outcome& outcome) {
     signal(*wake);
     done(outcome);
   };
-  watchdog_->start(std::move(path), timeout_seconds, std::move(armed));
+}
+
+void Guard::start_watchdog(std::string path, int timeout_seconds, std::int64_t loop_late_ns, Watchdog::Done done) {
+  watchdog_->start(std::move(path), timeout_seconds, armed(loop_late_ns, std::move(done)));
+}
+
+void Guard::adopt_watchdog(int fd, std::string path, int timeout_seconds, std::int64_t loop_late_ns, Watchdog::Done done) {
+  watchdog_->adopt(fd, std::move(path), timeout_seconds, armed(loop_late_ns, std::move(done)));
 }
 
 void Guard::stop_watchdog(Watchdog::Done done) {

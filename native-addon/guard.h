@@ -81,6 +81,8 @@ class Guard : public std::enable_shared_from_this<Guard> {
   void release_device(const std::string& path, std::function<void()> done);
 
   void start_watchdog(std::string path, int timeout_seconds, std::int64_t loop_late_ns, Watchdog::Done done);
+  void adopt_watchdog(int fd, std::string path, int timeout_seconds, std::int64_t loop_late_ns, Watchdog::Done done);
+  int watchdog_descriptor() const noexcept { return watchdog_->descriptor(); }
   /** EBUSY while an array is neither held nor unregistered: nothing would stop its writes any more. */
   void stop_watchdog(Watchdog::Done done);
 
@@ -104,6 +106,8 @@ class Guard : public std::enable_shared_from_this<Guard> {
   std::int64_t next_work_ns(std::int64_t now_ns) noexcept;
   void arm_timer(std::int64_t now_ns) noexcept;
   void wake_for(std::int64_t deadline_ns) noexcept;
+  /** From now on there is something to do at each tick. */
+  Watchdog::Done armed(std::int64_t loop_late_ns, Watchdog::Done done);
   bool every_array_held() noexcept;
   bool may_pet() noexcept;
   std::shared_ptr<GatedArray> find(const std::string& md);

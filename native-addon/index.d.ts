@@ -70,6 +70,8 @@ export interface NativeAddon {
   restrictPrivileges(keep: readonly string[], forGood: boolean): void;
   /** sd_notify(3), e.g. `READY=1`. False: not started by systemd, or not taken. */
   sdNotify(state: string): boolean;
+  /** sd_notify_barrier(3): resolves when systemd has acted on all that was said before. Not started by systemd: at once. `ETIMEDOUT` */
+  sdNotifyBarrier(timeoutMs: number): Promise<void>;
   /** One a process (`EEXIST`). */
   startGuard(onEvent: (event: NativeGuardEvent) => void, options?: NativeGuardOptions): NativeGuard;
 }
@@ -186,8 +188,13 @@ export interface NativeGuard {
   releaseDevice(path: string): Promise<void>;
   /** Every 100 ms or so, from the event loop. */
   loopAlive(): void;
-  /** Petted only while `loopAlive` came within `loopLateMs` and (the grant lives or every array is held). */
-  startWatchdog(path: string, timeoutSeconds: number, loopLateMs: number): Promise<void>;
+  /**
+   * Petted only while `loopAlive` came within `loopLateMs` and (the grant lives or every array is held).
+   * @param fd a descriptor of it that another process has armed and still holds; taken over, and not disarmed where this fails
+   */
+  startWatchdog(path: string, timeoutSeconds: number, loopLateMs: number, fd?: number): Promise<void>;
+  /** For a process that is to take it over; null: not armed. */
+  watchdogFd(): number | null;
   /** Disarms. `EBUSY` while a registered array is not held. */
   stopWatchdog(): Promise<void>;
   /** Ends the guard. Holds nothing and leaves an armed watchdog armed: `drop()` and `stopWatchdog()` come before. */

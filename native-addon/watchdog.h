@@ -24,6 +24,13 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
    * count on the time. A path that is no character device takes pets only (tests).
    */
   void start(std::string path, int timeout_seconds, Done done);
+  /**
+   * The same with a descriptor that another process has armed, and goes on holding until this one pets: the driver never sees the last
+   * one closed. Taken over also on failure, which closes this copy and disarms nothing.
+   */
+  void adopt(int fd, std::string path, int timeout_seconds, Done done);
+  /** For a process that is to adopt it; -1: not armed. */
+  int descriptor() const noexcept { return armed_ ? fd_.get() : -1; }
   /** Magic close: the node is not reset after this. */
   void stop(Done done);
   bool armed() const noexcept { return armed_; }
@@ -35,6 +42,7 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
 
  private:
   Outcome arm(const std::string& path, int timeout_seconds);
+  Outcome adopt_now(Fd fd, const std::string& path, int timeout_seconds);
   Outcome disarm();
 
   std::function<bool()> may_pet_;

@@ -6,9 +6,12 @@ import type { PublicKey } from '@libp2p/interface';
 import { isWritten, mayTouch } from '../arrays/levels.ts';
 import {
   heldForFailure,
+  type Inheritance,
   type LocalEffect,
   type LocalInput,
   type LocalOp,
+  localEstate,
+  localInherit,
   localStart,
   localStep,
   mayRegister,
@@ -131,6 +134,10 @@ const KEYS_EVERY_MS = 2000;
 const KEYS_SOON_MS = 200;
 const KEYS_WAIT_MS = 1000;
 const GOSSIP_AFTER_FRAMES_MS = 50;
+/** A commit, an election, and a renewal after it take far less. */
+const HAND_OVER_MS = 3000;
+/** So much of a grant is left just after a renewal. */
+const FRESH_GRANT = 0.75;
 /** In larger clusters events go by gossip alone: its neighbours pass them on. */
 const TELL_ALL_NODES_MAX = 16;
 /** What a node that is not the master may add to the others' journals: far more than one that is well ever says. */
@@ -190,7 +197,7 @@ export class Agent implements AgentFace {
     const { config } = parts;
     const byDisks = config.quorum.by === 'disks';
     this.parts = parts;
-    this.disks = new DiskView(parts.driver, config.cluster.uuid);
+    this.disks = parts.disks ?? new DiskView(parts.driver, config.cluster.uuid);
     this.#quorum = !byDisks
       ? null
       : new QuorumDisks({
@@ -213,7 +220,8 @@ export class Agent implements AgentFace {
     this.#procedures = procedures(this);
     const reserved = usesReservations(config);
     const { copy, pathLoss } = config.arrays;
-    this.#local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy, reserved);
+    const local = localStart(config.self, parts.driver.kernelBoot(), copy, pathLoss.policy, reserved);
+    this.#local = parts.inherited === undefined ? local : localInherit(local, parts.inherited);
     this.#reservations = reserved
       ? new Reservations({
           disks: parts.driver,
@@ -276,11 +284,12 @@ export class Agent implements AgentFace {
     const { driver, net, timers, journal } = this.parts;
     this.#remember();
     this.#goByLists();
-    // Before anything else: arrays that outlived an earlier agent have no grant behind them now.
-    for (const { md, metadata } of driver.running()) {
+    // Before anything else: arrays that outlived an earlier agent have no grant behind them now, unless it left that as well.
+    for (const { md, metadata } of this.parts.inherited === undefined ? driver.running() : []) {
       if (metadata === 'external:mdmesh') await this.#tryTo(`hold ${md}`, () => driver.hold(md));
     }
-    await this.#rescan();
+    if (this.parts.disks === undefined) await this.#rescan();
+    else this.#feedLocal({ type: 'paths', paths: this.disks.paths });
     driver.guard.onEvent((event) => {
       this.parts.log.warn({ guard: event }, `guard: ${event.type}`);
       if (event.type === 'drop-failed') {
@@ -322,6 +331,8 @@ export class Agent implements AgentFace {
       }
     });
     await net.start();
+    // What has come and gone since the look that was made for it.
+    if (this.parts.disks !== undefined) void this.#rescan();
     this.#offer();
     this.#running = true;
     this.#arm();
@@ -344,18 +355,23 @@ export class Agent implements AgentFace {
     );
   }
 
-  /** Resolves once this node has a master, and all arrays that its disks or records tell of let writes pass; else when patience ends. */
+  /** Resolves once this node has a grant, and all arrays that its disks or records tell of let writes pass; else when patience ends. */
   async settled(patienceMs: number): Promise<void> {
     const found = this.disks.arrays().map(({ record }) => record.uuid);
     const isOpen = (uuid: string): boolean => this.#local.arrays.get(uuid)?.observation?.held === false;
     const allOpen = (): boolean => [...found, ...this.#local.arrays.keys()].every(isOpen);
-    await this.#until(() => leaseSummary(this.#lease).master !== null && allOpen(), patienceMs);
+    await this.#until(() => leaseSummary(this.#lease).grantUntilMs !== null && allOpen(), patienceMs);
   }
 
   /** Says goodbye: writes are held, the master is told, a lease is released, the vote file says what is still promised. */
   async stop(reason: string): Promise<void> {
-    if (this.#stopped) return;
-    const { driver, files, net } = this.parts;
+    const { driver } = this.parts;
+    if (this.#stopped) {
+      // It has made way, for nobody.
+      await this.#tryTo('drop writes', () => driver.guard.drop());
+      return;
+    }
+    this.#callOff?.('this agent is being stopped');
     this.#feedLocal({ type: 'leave' });
     const allHeld = (): boolean => [...this.#local.arrays.values()].every((array) => array.observation?.held !== false);
     await this.#until(allHeld, 2000);
@@ -376,16 +392,111 @@ export class Agent implements AgentFace {
     await this.#until(() => (leaseSummary(this.#lease).promise?.untilMs ?? 0) <= this.now(), 500);
     this.#feedMembers({ type: 'leave' });
     await this.#until(() => false, 50);
+    this.#halt();
+    await this.#tryTo('drop writes', () => driver.guard.drop());
+    await this.#end();
+  }
+
+  /** Nothing is taken in any more, and nothing decided. */
+  #halt(): void {
     this.#stopped = true;
     for (const stop of this.#stops) stop();
     for (const answer of this.#waiting.values()) answer({ ok: false, text: 'this agent was stopped meanwhile' });
     this.#waiting.clear();
-    await this.#tryTo('drop writes', () => driver.guard.drop());
+  }
+
+  async #end(): Promise<void> {
+    const { driver, files, net } = this.parts;
     const vote = storedVoteForStop(this.#lease, driver.kernelBoot(), this.now());
     if (vote !== null) await this.#tryTo('store the vote', () => files.storeVote(vote));
     await this.#sealing;
     await this.#inbox;
     await net.stop();
+  }
+
+  /**
+   * Makes way for a successor on this node. Others see an agent that was started anew: no goodbye is said, this node stays a writer,
+   * and what is open stays open. A mastership is given away first. Then it halts, at a moment at which nothing that it has begun with
+   * md is under way: so what the kernel shows is all that there is to take over. From there on nobody extends the grant; the guard
+   * still keeps its deadline.
+   * @returns what the successor takes over
+   * @throws Error when no such moment came: it goes on as before
+   */
+  async makeWay(): Promise<Inheritance> {
+    if (this.#stopped || this.#makingWay) throw new Error('this agent makes way, or is being stopped, already');
+    const { driver } = this.parts;
+    const { promise: calledOff, reject: callOff } = Promise.withResolvers<never>();
+    calledOff.catch(() => undefined);
+    this.#callOff = (why) => callOff(new Error(why));
+    this.#makingWay = true;
+    this.#offer();
+    try {
+      await Promise.race([this.#giveUpMastership(), calledOff]);
+      await Promise.race([this.#haltWhenQuiet(), calledOff]);
+    } catch (error) {
+      this.#makingWay = false;
+      this.#whenQuiet = null;
+      if (!this.#stopped) this.#offer();
+      throw error;
+    } finally {
+      this.#callOff = null;
+    }
+    driver.guard.endLease();
+    await this.#end();
+    return localEstate(this.#local, driver.guard.state().grantUntilMs);
+  }
+  #makingWay = false;
+  #callOff: ((why: string) => void) | null = null;
+
+  /** To the next in line, if there is one; with it comes a grant of its own. */
+  async #giveUpMastership(): Promise<void> {
+    const heir = (): NodeId | undefined =>
+      view(this.#members).alive.find(({ node, eligible }) => eligible && node !== this.self)?.node;
+    const endMs = this.now() + HAND_OVER_MS;
+    while (this.leading && heir() !== undefined && this.now() < endMs) {
+      await this.#handOver(this.term, heir() ?? null);
+      if (this.leading) await this.#until(() => false, TICK_MS);
+    }
+    if (this.leading && heir() !== undefined) throw new Error('a commit is under way that does not end; try again');
+  }
+
+  /** At best just after a renewal, with every record released: then others wait for nothing, and the successor has most time. */
+  async #haltWhenQuiet(): Promise<void> {
+    const endMs = this.now() + HAND_OVER_MS;
+    const { promise: halted, resolve } = Promise.withResolvers<true>();
+    this.#whenQuiet = () => {
+      if (this.#underWay() !== null || (this.now() < endMs && !this.#isGoodMoment())) return;
+      this.#whenQuiet = null;
+      this.#halt();
+      resolve(true);
+    };
+    const patience = this.#until(() => this.#stopped, 2 * HAND_OVER_MS);
+    this.#whenQuiet();
+    if ((await Promise.race([halted, patience])) !== true && !this.#stopped) {
+      throw new Error(`${this.#underWay()} is under way and does not end; see \`mdmesh status\`, and try again`);
+    }
+  }
+  /** Called between steps. */
+  #whenQuiet: (() => void) | null = null;
+
+  /** What this agent has begun and does not know the end of; null: nothing. */
+  #underWay(): string | null {
+    for (const { busy, pathBusy, gateBusy, record } of this.#local.arrays.values()) {
+      const op = busy?.op ?? pathBusy?.op ?? (gateBusy ? 'answering gates' : null);
+      if (op !== null) return `${record.md}: ${op}`;
+    }
+    if (this.#persisting > 0) return 'a commit';
+    if (this.#lookingAtKeys) return 'a look at reservations';
+    return this.#lease.pendingVote === null && this.#lease.role.kind !== 'candidate' ? null : 'a vote';
+  }
+
+  #isGoodMoment(): boolean {
+    const { master } = leaseSummary(this.#lease);
+    const released = [...this.#local.arrays.values()].every(
+      ({ record, released }) => released !== null && compareVersions(released.version, record.version) >= 0,
+    );
+    const leftMs = this.#local.grantUntilMs - this.now();
+    return master !== null && released && leftMs >= FRESH_GRANT * this.#lease.config.holderMs;
   }
 
   /** Ends where it stands, as a kill would. For simulation. */
@@ -431,6 +542,7 @@ export class Agent implements AgentFace {
       this.#draining = false;
       this.#arm();
     }
+    this.#whenQuiet?.();
   }
 
   /** The next tick: no more of them than needed, each is a process that wakes. */
@@ -499,6 +611,8 @@ export class Agent implements AgentFace {
 
   #feedLease(input: LeaseInput): void {
     this.#run(() => {
+      // What was promised is on its way to the disk: no step may follow.
+      if (this.#stopped) return;
       const { state, effects } = leaseStep(this.#lease, input, this.#read());
       this.#lease = state;
       for (const effect of effects) this.#doLease(effect);
@@ -601,7 +715,7 @@ export class Agent implements AgentFace {
     // Disks ask for no votes, but who does not reach them cannot lead.
     const asksVotes = disks === null || disks.set === null;
     const mayLead = asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate;
-    const eligible = !blind && !this.#leavesItToOthers() && mayStand(this.#roster) && mayLead;
+    const eligible = !blind && !this.#makingWay && !this.#leavesItToOthers() && mayStand(this.#roster) && mayLead;
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
@@ -755,6 +869,19 @@ export class Agent implements AgentFace {
   /** As `mdmesh reload` and SIGHUP ask for it. */
   async reloadConfig(): Promise<{ ok: boolean; text: string }> {
     return (await this.onReload?.()) ?? { ok: false, text: 'this agent has no configuration file to read again' };
+  }
+
+  /** Starts the successor and makes way for it: the composition root knows how. */
+  onHandOver: (() => Promise<{ ok: boolean; text: string }>) | null = null;
+
+  /** As `mdmesh hand-over` asks for it. */
+  async handOver(): Promise<{ ok: boolean; text: string }> {
+    return (
+      (await this.onHandOver?.()) ?? {
+        ok: false,
+        text: 'this agent has no program of which it could start a successor',
+      }
+    );
   }
 
   /** Takes up a configuration that was read anew, all of it or nothing. @param identity what its key file holds now */

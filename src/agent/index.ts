@@ -3,5 +3,6 @@
  * lease, arrays) and performs their effects on net, md, journal and fencing. Outlets see it as an `AgentFace`.
  */
 export { Agent } from './agent.ts';
+export { DiskView } from './disk_view.ts';
 export type { AgentLog, AgentParts, Timers } from './parts.ts';
 export { openStateFiles, type StateFiles, writeDurably } from './state_files.ts';

@@ -1,4 +1,5 @@
 /** What an agent is built from. The simulation builds the same agent from simulated parts. */
+import type { Inheritance } from '../arrays/local.ts';
 import type { Config } from '../config/index.ts';
 import type { Fencing } from '../fencing/index.ts';
 import type { Journal } from '../journal/index.ts';
@@ -6,6 +7,7 @@ import type { MdDriver } from '../md/driver.ts';
 import type { Net } from '../net/index.ts';
 import type { Status } from '../outlets/index.ts';
 import type { Identity } from '../wire/identity.ts';
+import type { DiskView } from './disk_view.ts';
 import type { StateFiles } from './state_files.ts';
 
 export interface Alarm {
@@ -45,6 +47,10 @@ export interface AgentParts {
   uuid(): string;
   log: AgentLog;
   version: string;
+  /** Of the agent before, in whose place it runs; its guard keeps that deadline already. Absent: what runs here is held first of all. */
+  inherited?: Inheritance;
+  /** What has been seen of the disks already. Absent: it looks before it speaks to anybody. */
+  disks?: DiskView;
   /** What its process may still do. Absent: a simulated one. */
   privileges?: NonNullable<Status['privileges']>;
 }

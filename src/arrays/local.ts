@@ -179,6 +179,8 @@ export interface NodeArrays {
   keys: KeysHere | null;
   /** When the newest grant came that no other one was alive before. */
   lapsedAtMs: number;
+  /** Arrays of the agent in whose place this one runs, until their records are known here. */
+  inherited: ReadonlyMap<string, InheritedArray>;
 }
 
 /** This node's reservation keys, as they were last seen. */
@@ -269,6 +271,41 @@ export function localStart(
     pathLoss,
     keys: reserved ? { usable: new Set(), shutOut: false, atMs: Number.NEGATIVE_INFINITY } : null,
     lapsedAtMs: 0,
+    inherited: new Map(),
+  };
+}
+
+export interface InheritedArray {
+  /** md has gone by this record: what still comes of older ones would take it back. */
+  version: Version;
+  /** As of `LocalArray`: a bitmap that is laid anew holds the writes. */
+  marksLeft: boolean;
+}
+
+/** What an agent that makes way leaves to its successor: until when writes pass, and what the kernel does not show. Records come from the master. */
+export interface Inheritance {
+  grantUntilMs: number;
+  keys: KeysHere | null;
+  arrays: ReadonlyMap<string, InheritedArray>;
+}
+
+export function localEstate({ keys, arrays }: NodeArrays, grantUntilMs: number): Inheritance {
+  const known = [...arrays].map(([uuid, { record, marksLeft }]) => {
+    return [uuid, { version: record.version, marksLeft }] as const;
+  });
+  return { grantUntilMs, keys, arrays: new Map(known) };
+}
+
+/**
+ * Takes up where the agent before left off: while its grant lives what is open stays open, though no record is known here yet. What
+ * is held stays held too, as nothing counts as released.
+ */
+export function localInherit(state: NodeArrays, { grantUntilMs, keys, arrays }: Inheritance): NodeArrays {
+  return {
+    ...state,
+    grantUntilMs,
+    keys: state.keys === null ? null : (keys ?? state.keys),
+    inherited: arrays,
   };
 }
 
@@ -912,7 +949,10 @@ export function localStep(
       const { record } = input;
       const known = arrays.get(record.uuid);
       if (known !== undefined && compareVersions(record.version, known.record.version) <= 0) break;
+      const inherited = state.inherited.get(record.uuid);
       if (known === undefined) {
+        if (inherited !== undefined && compareVersions(record.version, inherited.version) < 0) break;
+        state.inherited = new Map([...state.inherited].filter(([uuid]) => uuid !== record.uuid));
         arrays.set(record.uuid, {
           record,
           applied: null,
@@ -932,7 +972,7 @@ export function localStep(
           unfit: null,
           copying: null,
           marked: null,
-          marksLeft: true,
+          marksLeft: inherited?.marksLeft ?? true,
           bitmapSet: undefined,
           expected: new Map(),
           windows: null,

@@ -60,6 +60,12 @@ export class AgentClient {
     return checked(await json(response), isOutcome, 'outcome');
   }
 
+  /** ok: it is about to end, and another process to answer. */
+  async handOver(): Promise<Outcome> {
+    const response = await this.#open('POST', '/v1/hand-over', { timeoutMs: requestTimeoutMs });
+    return checked(await json(response), isOutcome, 'outcome');
+  }
+
   /** Lines of the event stream, until it ends or the signal says so. */
   async *events(after: number | null, signal: AbortSignal): AsyncGenerator<string> {
     yield* this.#lines(`/v1/events?follow=true${after === null ? '' : `&after=${after}`}`, signal);

@@ -63,11 +63,12 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
   program
     .command('agent')
     .description('run the agent of this node in the foreground')
+    .addOption(new Option('--take-over', 'from the agent that starts it').hideHelp())
     .addHelpText('after', examples('mdmesh agent --config /etc/mdmesh/mdmesh.yaml'))
     .action(
-      run(async () => {
+      run(async (options: { takeOver?: boolean }) => {
         const { runAgent } = await import('../main.ts');
-        return runAgent(context.configFile());
+        return runAgent(context.configFile(), options.takeOver);
       }),
     );
 
@@ -649,6 +650,26 @@ ${examples('mdmesh config check && mdmesh reload', 'systemctl reload mdmesh')}`,
       run(async (options: Spoken) => {
         const { tell } = await import('./requests.ts');
         return tell(context, await (await context.agent()).reload(), options);
+      }),
+    );
+
+  program
+    .command('hand-over')
+    .description('have the agent start its program anew in its place, while applications write: for an upgrade')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+The program is read from where the agent was started from, the configuration as at a start. The successor gets ready beside the agent,
+which then gives up a mastership, and leaves it this node's grant. Where that cannot be, the agent goes on, and the words tell why: then restart it,
+which holds this node's writes until the new one runs.
+Exit codes: 0 the successor is the agent and answers, 1 it is not, 2 wrong usage.
+${examples('mdmesh hand-over || systemctl restart mdmesh')}`,
+    )
+    .action(
+      run(async (options: Spoken) => {
+        const { handOver } = await import('./hand_over.ts');
+        return handOver(context, options);
       }),
     );
 

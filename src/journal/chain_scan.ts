@@ -21,6 +21,8 @@ export interface ChainEnd {
   fault: { line: number; cursor: number | null; why: string; torn: boolean } | null;
   /** As if every line from the fault on were an entry: a new journal must not hand out one of their cursors again. */
   lastCursor: number;
+  /** The last good entry, or the head before it; null: neither is there. */
+  last: ChainPlace | null;
 }
 
 export interface ScanReader {
@@ -29,17 +31,28 @@ export interface ScanReader {
   link(scanned: ScannedLink): void;
 }
 
-/** Throws only for errors of the file system. */
-export async function scanChain(path: string, reader: ScanReader): Promise<ChainEnd> {
-  const end: ChainEnd = { entries: 0, goodBytes: 0, fault: null, lastCursor: 0 };
-  let previous: ChainPlace | null = null;
-  let line = 0;
-  for await (const { bytes, whole } of linesOf(path)) {
+/**
+ * Throws only for errors of the file system.
+ * @param from what an earlier walk has come to: this one goes on behind its good entries
+ */
+export async function scanChain(path: string, reader: ScanReader, from: ChainEnd | null = null): Promise<ChainEnd> {
+  let previous = from?.last ?? null;
+  const end: ChainEnd = {
+    entries: from?.entries ?? 0,
+    goodBytes: from?.goodBytes ?? 0,
+    fault: null,
+    lastCursor: previous?.cursor ?? 0,
+    last: previous,
+  };
+  // The head is a line as well.
+  let line = end.goodBytes === 0 ? 0 : end.entries + 1;
+  for await (const { bytes, whole } of linesOf(path, end.goodBytes)) {
     line++;
     const text = whole ? bytes.toString('utf8') : '';
     const head = line === 1 && whole ? parseHead(text) : null;
     if (head !== null) {
       previous = { cursor: head.cursor, hash: head.hash };
+      end.last = previous;
       end.goodBytes = bytes.byteLength + 1;
       end.lastCursor = head.cursor;
       reader.head?.(head, end.goodBytes);
@@ -59,6 +72,7 @@ export async function scanChain(path: string, reader: ScanReader): Promise<Chain
     }
     reader.link({ link, offsetBytes: end.goodBytes, lengthBytes: bytes.byteLength + 1 });
     previous = link;
+    end.last = { cursor: link.cursor, hash: link.hash };
     end.lastCursor = link.cursor;
     end.entries++;
     end.goodBytes += bytes.byteLength + 1;
@@ -67,22 +81,22 @@ export async function scanChain(path: string, reader: ScanReader): Promise<Chain
 }
 
 /** Lines without their newline; `whole` false for a last one that has none, and for what is too long to be a line. */
-export async function* linesOf(path: string): AsyncGenerator<{ bytes: Buffer; whole: boolean }> {
+export async function* linesOf(path: string, start = 0): AsyncGenerator<{ bytes: Buffer; whole: boolean }> {
   // Pieces of a long line are joined once, at its end.
   let rest: Buffer[] = [];
   let restBytes = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024, start })) {
     if (!Buffer.isBuffer(chunk)) continue;
-    let start = 0;
-    for (let at = chunk.indexOf(10, start); at >= 0; at = chunk.indexOf(10, start)) {
-      const end = chunk.subarray(start, at);
+    let begin = 0;
+    for (let at = chunk.indexOf(10, begin); at >= 0; at = chunk.indexOf(10, begin)) {
+      const end = chunk.subarray(begin, at);
       yield { bytes: restBytes === 0 ? end : Buffer.concat([...rest, end]), whole: true };
       rest = [];
       restBytes = 0;
-      start = at + 1;
+      begin = at + 1;
     }
-    rest.push(chunk.subarray(start));
-    restBytes += chunk.byteLength - start;
+    rest.push(chunk.subarray(begin));
+    restBytes += chunk.byteLength - begin;
     if (restBytes > LINE_BYTES_MAX) {
       yield { bytes: Buffer.concat(rest), whole: false };
       rest = [];

@@ -50,6 +50,32 @@ export interface OpenedJournal extends Journal {
   readonly found: readonly JournalFinding[];
 }
 
+/** What `readAhead` has come to. */
+export interface ReadAhead {
+  readonly segments: readonly string[];
+  readonly store: Store;
+  readonly end: ChainEnd;
+  readonly found: readonly JournalFinding[];
+}
+
+/**
+ * Reads a journal that another process still writes, and touches nothing: who opens it later has only the rest to read, and writes
+ * wait for that. null: nothing is spared, all is to be read then.
+ */
+export async function readAhead(options: JournalOptions): Promise<ReadAhead | null> {
+  const path = join(options.dir, JOURNAL_FILE);
+  const segments = await segmentsIn(options.dir);
+  const store = emptyStore(options);
+  const found: JournalFinding[] = [];
+  let end: ChainEnd | null = null;
+  for (const segment of segments) {
+    end = await replay(segment, store, options.decode, (what, text) => found.push({ what, text }));
+    // Of the last one a line may be on its way.
+    if (end.fault !== null && !(end.fault.torn && segment === path)) return null;
+  }
+  return end === null || segments.at(-1) !== path ? null : { segments, store, end, found };
+}
+
 /** A rotation that failed is tried again this much later. */
 const ROTATE_AGAIN_MS = 60_000;
 
@@ -58,9 +84,10 @@ const ROTATE_AGAIN_MS = 60_000;
  * up in the file that is written, that file is moved aside as a whole, and another log begins whose cursors go on; a broken
  * file before it stays, and what stands before the damage is still served. All is told in `found`.
  *
+ * @param ahead of the same files: only what came since is read
  * @throws when the directory cannot be made or written at all.
  */
-export async function openJournal(options: JournalOptions): Promise<OpenedJournal> {
+export async function openJournal(options: JournalOptions, ahead: ReadAhead | null = null): Promise<OpenedJournal> {
   const path = join(options.dir, JOURNAL_FILE);
   const found: JournalFinding[] = [];
   const find = (what: JournalFinding['what'], text: string) => {
@@ -69,8 +96,16 @@ export async function openJournal(options: JournalOptions): Promise<OpenedJourna
   };
   await mkdir(options.dir, { recursive: true, mode: 0o700 });
 
+  const segments = await segmentsIn(options.dir);
+  if (ahead !== null && ahead.segments.join() === segments.join()) {
+    const rest = await replay(path, ahead.store, options.decode, find, ahead.end);
+    // Whatever is wrong is put right below, from the beginning.
+    if (rest.fault === null) return fileJournal(path, options, ahead.store, [...ahead.found, ...found]);
+  }
+  ahead?.store.reader.close();
+  found.length = 0;
   const store = emptyStore(options);
-  for (const segment of await segmentsIn(options.dir)) {
+  for (const segment of segments) {
     if (segment === path) continue;
     const { fault } = await replay(segment, store, options.decode, find);
     if (fault === null) continue;
@@ -149,31 +184,40 @@ async function replay(
   store: Store,
   decode: JournalOptions['decode'],
   find: (what: JournalFinding['what'], text: string) => void,
+  from: ChainEnd | null = null,
 ): Promise<ChainEnd> {
   const { ledger, reader } = store;
   const strange: string[] = [];
-  reader.begin(path);
-  store.firstAtMs = null;
-  const end = await scanChain(path, {
-    head: (head, lengthBytes) => {
-      reader.noteHead(lengthBytes);
-      ledger.resume(head, understood(head.landmarks, decode));
+  if (from === null) {
+    reader.begin(path);
+    store.firstAtMs = null;
+  }
+  const scanned = scanChain(
+    path,
+    {
+      head: (head, lengthBytes) => {
+        reader.noteHead(lengthBytes);
+        ledger.resume(head, understood(head.landmarks, decode));
+      },
+      link: ({ link, offsetBytes, lengthBytes }) => {
+        reader.note(link.cursor, offsetBytes, lengthBytes);
+        store.firstAtMs ??= Date.parse(link.appendedAt);
+        try {
+          ledger.replay(link, decode(link.sealed));
+        } catch (error) {
+          strange.push(`cursor ${link.cursor}: ${textOf(error)}`);
+          ledger.replay(link, null);
+        }
+      },
     },
-    link: ({ link, offsetBytes, lengthBytes }) => {
-      reader.note(link.cursor, offsetBytes, lengthBytes);
-      store.firstAtMs ??= Date.parse(link.appendedAt);
-      try {
-        ledger.replay(link, decode(link.sealed));
-      } catch (error) {
-        strange.push(`cursor ${link.cursor}: ${textOf(error)}`);
-        ledger.replay(link, null);
-      }
-    },
-  }).catch((error: unknown): ChainEnd => {
-    if (codeOf(error) === 'ENOENT') return { entries: 0, goodBytes: 0, fault: null, lastCursor: 0 };
+    from,
+  );
+  const end = await scanned.catch((error: unknown): ChainEnd => {
+    const nothing = { entries: 0, goodBytes: 0, last: null };
+    if (codeOf(error) === 'ENOENT') return { ...nothing, fault: null, lastCursor: 0 };
     // Its disk does not give it back: as good as broken, and no reason not to serve the cluster.
     const fault = { line: 0, cursor: ledger.head(), why: textOf(error), torn: false };
-    return { entries: 0, goodBytes: 0, fault, lastCursor: ledger.head() };
+    return { ...nothing, fault, lastCursor: ledger.head() };
   });
   if (strange.length > 0) {
     find(

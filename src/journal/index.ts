@@ -69,6 +69,8 @@ export {
   type JournalOptions,
   type OpenedJournal,
   openJournal,
+  type ReadAhead,
+  readAhead,
 } from './file_journal.ts';
 export type { SealedEvent } from './landmarks.ts';
 export { memoryJournal } from './memory_journal.ts';

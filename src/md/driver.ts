@@ -353,11 +353,25 @@ export interface MdDriver {
   /** Interrupt any copy and let none start. resync_start is its checkpoint. */
   freeze(md: string): Promise<void>;
 
-  /** Start petting: the node is reset `timeoutSeconds` after the guard could not drop or the process died. */
-  startWatchdog(path: string, timeoutSeconds: number): Promise<void>;
+  /**
+   * In the place of the agent before, whose guard still keeps this deadline: this one keeps it too, over every array of mdmesh that
+   * runs. What that agent held counts as held: nothing that it had begun was under way any more. With the deadline past all is held.
+   * @throws MdError an array that the guard cannot watch over
+   */
+  inherit(grantUntilMs: number): Promise<void>;
+
+  /**
+   * Start petting: the node is reset `timeoutSeconds` after the guard could not drop or the process died.
+   * @param fd of the agent before, which has armed it and still holds it
+   */
+  startWatchdog(path: string, timeoutSeconds: number, fd?: number): Promise<void>;
+  /** For a successor's process; null: not armed. */
+  watchdogFd(): number | null;
   /** Disarm (magic close) on an orderly end. */
   stopWatchdog(): Promise<void>;
   /** sd_notify: `READY=1`, `WATCHDOG=1`, …; nothing where no service manager listens. */
   notify(state: string): void;
+  /** Resolves when the service manager has acted on what was said to it. @throws MdError ETIMEDOUT */
+  notifyBarrier(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
 }

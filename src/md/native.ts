@@ -45,6 +45,7 @@ const FUNCTIONS = [
   'privileges',
   'restrictPrivileges',
   'sdNotify',
+  'sdNotifyBarrier',
   'verifyEd25519',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];

@@ -69,12 +69,14 @@ export interface RealDriverOptions {
   /** Whose bitmap it keeps on the members. */
   node: NodeId;
   native: NativeAddon;
+  /** The agent before still runs: nothing is touched until `inherit`. @default false */
+  inherits?: boolean;
 }
 
 /** Also takes over every `external:mdmesh` array that runs already: its agent was restarted. Without a grant it is held then. */
 export async function realDriver(options: RealDriverOptions): Promise<MdDriver> {
   const driver = new RealDriver(options);
-  await driver.takeOverAll();
+  await (options.inherits === true ? driver.look() : driver.takeOverAll());
   return driver;
 }
 
@@ -128,10 +130,33 @@ class RealDriver implements MdDriver {
     await Promise.all(mdNames().map((md) => this.#inLane(md, () => this.#takeOver(md))));
   }
 
-  async #takeOver(md: string): Promise<void> {
+  /** What takes time, and changes nothing. */
+  async look(): Promise<void> {
+    await this.#paths.load();
+    await Promise.all(mdNames().map((md) => this.#identify(md)));
+  }
+
+  async inherit(grantUntilMs: number): Promise<void> {
+    this.#guard.extendGrant(grantUntilMs);
+    const take = async (md: string): Promise<void> => {
+      const array = await this.#identify(md);
+      if (array === null) return;
+      await this.#guard.register(array, false);
+      this.#guard.settled(this.#array(md).read());
+    };
+    await Promise.all(mdNames().map((md) => this.#inLane(md, () => take(md))));
+  }
+
+  /** null: not running, or another's. */
+  async #identify(md: string): Promise<SysfsArray | null> {
     const array = this.#ours(md);
+    if (array !== null) await this.#disks.identify(array.members.map((member) => this.#paths.diskOf(member).devno));
+    return array;
+  }
+
+  async #takeOver(md: string): Promise<void> {
+    const array = await this.#identify(md);
     if (array === null) return;
-    await this.#disks.identify(array.members.map((member) => this.#paths.diskOf(member).devno));
     await this.#guard.register(array, false);
     // Between copies an array is always frozen; the agent before may have died between the end of one and its freeze.
     if (!copying(array)) await this.#array(md).freeze();
@@ -592,8 +617,12 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, () => this.#array(md).freeze());
   }
 
-  startWatchdog(path: string, timeoutSeconds: number): Promise<void> {
-    return this.#guard.startWatchdog(path, timeoutSeconds);
+  startWatchdog(path: string, timeoutSeconds: number, fd?: number): Promise<void> {
+    return this.#guard.startWatchdog(path, timeoutSeconds, fd);
+  }
+
+  watchdogFd(): number | null {
+    return this.#guard.watchdogFd();
   }
 
   stopWatchdog(): Promise<void> {
@@ -602,6 +631,10 @@ class RealDriver implements MdDriver {
 
   notify(state: string): void {
     this.#native.sdNotify(state);
+  }
+
+  notifyBarrier(timeoutMs: number): Promise<void> {
+    return asMdError(this.#native.sdNotifyBarrier(timeoutMs));
   }
 
   async close(): Promise<void> {

@@ -103,6 +103,14 @@ export class RealGuard implements Guard {
     }
   }
 
+  /**
+   * As it was left by the agent before, none of whose stores was under way. Its guard may have begun to hold it, and still drain, once
+   * the deadline had passed: then nothing is known.
+   */
+  settled({ md, suspend }: SysfsArray): void {
+    if (this.#registered.has(md) && this.#grantLives()) this.#reach(md, suspend);
+  }
+
   registerMember(md: string, device: string): void {
     const members = this.#registered.get(md);
     if (members === undefined) return;
@@ -217,10 +225,14 @@ export class RealGuard implements Guard {
     return this.#native.writeMetadata(writes);
   }
 
-  async startWatchdog(path: string, timeoutSeconds: number): Promise<void> {
+  async startWatchdog(path: string, timeoutSeconds: number, fd?: number): Promise<void> {
     this.#native.loopAlive();
     this.#alive ??= setInterval(() => void this.#pet(), LOOP_ALIVE_MS).unref();
-    await translated(this.#native.startWatchdog(path, timeoutSeconds, LOOP_LATE_MS));
+    await translated(this.#native.startWatchdog(path, timeoutSeconds, LOOP_LATE_MS, fd));
+  }
+
+  watchdogFd(): number | null {
+    return this.#native.watchdogFd();
   }
 
   async stopWatchdog(): Promise<void> {

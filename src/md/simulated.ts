@@ -519,11 +519,23 @@ export class SimulatedNode implements MdDriver {
     this.#watchdogMs = timeoutSeconds * 1000;
   }
 
+  watchdogFd(): number | null {
+    return null;
+  }
+
+  /** Another guard keeps the deadline; the one before is gone with its process. */
+  async inherit(grantUntilMs: number): Promise<void> {
+    this.agentDied();
+    this.#guard.extendGrant(grantUntilMs);
+  }
+
   async stopWatchdog(): Promise<void> {
     this.#watchdogMs = null;
   }
 
   notify(_state: string): void {}
+
+  async notifyBarrier(): Promise<void> {}
 
   async close(): Promise<void> {
     this.#listeners.clear();

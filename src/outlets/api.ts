@@ -236,6 +236,8 @@ function handlersFor(options: AppOptions): Record<OperationName, Handler> {
 
     reload: () => face.reloadConfig(),
 
+    handOver: () => face.handOver(),
+
     events: (request, reply) => {
       // The first is for whoever says nothing, or anything goes.
       const type = accepted(request.raw, [LINES, JSON_TYPE, SSE, BATCH]);

@@ -197,6 +197,15 @@ export const OPERATIONS = {
     local: true,
     answers: { 200: json('What came of it.', Outcome), 400: bad },
   },
+  handOver: {
+    method: 'POST',
+    path: '/v1/hand-over',
+    summary: 'Start the program anew in the agent’s place',
+    about:
+      'For an upgrade: the program is read from where the agent was started from. Writes go on. When it is done the successor is about to take over, and answers on the socket a moment later; else the agent goes on as before, and the words tell why.',
+    local: true,
+    answers: { 200: json('What came of it.', Outcome), 400: bad },
+  },
   events: {
     method: 'GET',
     path: '/v1/events',

@@ -13,6 +13,8 @@ export interface AgentFace {
   request(request: Request): Promise<{ ok: boolean; text: string }>;
   /** Reads the configuration file again. */
   reloadConfig(): Promise<{ ok: boolean; text: string }>;
+  /** Starts this program anew in the agent's place. ok: the successor is about to take over, and is the one to ask from then on. */
+  handOver(): Promise<{ ok: boolean; text: string }>;
   /** This node's own disks, with what stands on them. */
   scan(): Promise<Disk[]>;
   /** What `mdmesh doctor` finds on each other node of the list. */

@@ -33,6 +33,7 @@ suite('the web page', { skip: noBrowser, timeout: 400_000 }, () => {
         scan: async () => [],
         reports: async () => [],
         reloadConfig: async () => ({ ok: false, text: 'no file here' }),
+        handOver: async () => ({ ok: false, text: '' }),
       },
       journal: cluster.journal(1),
       socketPath: join(directory, 'socket'),

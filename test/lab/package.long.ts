@@ -102,10 +102,16 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 1_20
     await cluster.must(1, 'create md0 --level 1 --raid-devices 2 /dev/ubda /dev/ubdb');
     await cluster.open();
     const before_ = await n1.property('MainPID');
+    const restarts = await n1.property('NRestarts');
     const writers = await Writers.start(cluster, { name: 'upgrade', ratePerSecond: 50, depth: 1 });
     await install();
     assert.notEqual(await n1.property('MainPID'), before_);
     assert.equal(await n1.property('ActiveState'), 'active');
+    // It was handed over: the unit was neither stopped nor started, and systemd knows the new process.
+    assert.equal(await n1.property('NRestarts'), restarts);
+    const said = await n1.must('journalctl --no-pager --output cat --unit mdmesh.service');
+    assert.match(said, new RegExp(`process ${await n1.property('MainPID')} is the agent from here on`));
+    assert.doesNotMatch(said, /Stopping|"why":"SIGTERM"/);
     const record = await cluster.open();
     assert.equal(record.resync, null);
     const reports = await writers.stop();

@@ -581,6 +581,35 @@ void the_dog_is_petted_while_the_loop_answers() {
   CHECK(!written.empty() && written.back() == 'V');
 }
 
+void the_dog_is_passed_on_armed() {
+  const Scratch scratch;
+  const FakeMd md(scratch.path);
+  const fs::path dog = scratch.path / "watchdog";
+  put(dog, "");
+  const auto result_of = [](auto&& begin) {
+    std::promise<Outcome> done;
+    begin([&](Outcome outcome) { done.set_value(std::move(outcome)); });
+    return done.get_future().get();
+  };
+  World before;
+  CHECK(before.guard->watchdog_descriptor() == -1);
+  CHECK(!result_of([&](auto done) { before.guard->start_watchdog(dog.string(), 5, 3600 * kSecondNs, done); }));
+  World after;
+  // As a process inherits it: another number for the same open file.
+  const int inherited = dup(before.guard->watchdog_descriptor());
+  CHECK(!result_of([&](auto done) { after.guard->adopt_watchdog(inherited, dog.string(), 5, 3600 * kSecondNs, done); }));
+  before.guard->close();
+  const auto petted = fs::file_size(dog);
+  CHECK(eventually([&] { return fs::file_size(dog) > petted; }));
+  // One is armed already: the copy is closed, and the dog does not get the byte that disarms it.
+  const int another = dup(after.guard->watchdog_descriptor());
+  CHECK(is(result_of([&](auto done) { after.guard->adopt_watchdog(another, dog.string(), 5, 3600 * kSecondNs, done); }), "EBUSY"));
+  CHECK(eventually([&] { return fcntl(another, F_GETFD) < 0; }));
+  std::ifstream file(dog);
+  const std::string written{std::istreambuf_iterator<char>(file), {}};
+  CHECK(written.find('V') == std::string::npos);
+}
+
 void unregistered_names_are_refused() {
   const Scratch scratch;
   const FakeMd md(scratch.path);
@@ -636,6 +665,32 @@ void notify_reaches_an_abstract_socket() {
   std::array<char, 64> buffer;
   const ssize_t count = recv(socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   CHECK(count == 7 && std::memcmp(buffer.data(), "READY=1", 7) == 0);
+  // A barrier stands until who reads the socket lets go of the descriptor that came with it.
+  CHECK(is(mdmesh::sd_notify_barrier(50), "ETIMEDOUT"));
+  std::promise<Outcome> passed;
+  std::thread waits([&] { passed.set_value(mdmesh::sd_notify_barrier(30'000)); });
+  auto is_through = passed.get_future();
+  for (int barriers = 0; barriers < 2; barriers++) {
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    iovec part{buffer.data(), buffer.size()};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    CHECK(recvmsg(socket.get(), &message, 0) == 9);
+    CHECK(std::memcmp(buffer.data(), "BARRIER=1", 9) == 0);
+    const cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    CHECK(rights != nullptr && rights->cmsg_type == SCM_RIGHTS);
+    int theirs = -1;
+    std::memcpy(&theirs, CMSG_DATA(rights), sizeof theirs);
+    CHECK(is_through.wait_for(std::chrono::milliseconds(20)) == std::future_status::timeout);
+    close(theirs);
+  }
+  CHECK(!is_through.get());
+  waits.join();
+  unsetenv("NOTIFY_SOCKET");
+  CHECK(!mdmesh::sd_notify_barrier(1));
 }
 
 /** Laid out as next_target() and copy_params() of drivers/md/dm-ioctl.c read it. */
@@ -786,6 +841,7 @@ int main() {
       TEST(metadata_needs_the_lease),
       TEST(the_lease_that_expires_is_told_and_data_go_on),
       TEST(the_dog_is_petted_while_the_loop_answers),
+      TEST(the_dog_is_passed_on_armed),
       TEST(unregistered_names_are_refused),
       TEST(a_stuck_store_does_not_stop_the_pool),
       TEST(stores_never_create_and_name_what_failed),

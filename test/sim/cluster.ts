@@ -9,6 +9,7 @@ import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { Agent, type AgentLog, type StateFiles, type Timers } from '#src/agent/index.ts';
 import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.ts';
+import type { Inheritance } from '#src/arrays/local.ts';
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import { type Config, LAN, type NodeConfig, type Timing } from '#src/config/index.ts';
@@ -286,6 +287,34 @@ export class SimCluster {
   async startAgent(node: NodeId): Promise<void> {
     const machine = this.#machine(node);
     if (!machine.powered || machine.agent !== null || machine.starting) return;
+    await this.#start(machine, node);
+  }
+
+  /**
+   * `mdmesh hand-over`. So long after the agent has made way, while the guard of its process keeps the deadline, the successor has its
+   * journal and vote file and is the agent; or both have died by then.
+   */
+  async handOver(node: NodeId, gapMs: number, bothDie = false): Promise<void> {
+    const machine = this.#machine(node);
+    const { agent, life } = machine;
+    if (agent === null || life.stalled) return;
+    const inherited = await Promise.race([agent.makeWay().catch(() => null), life.over]);
+    if (!inherited || life.ended) return;
+    machine.unplug();
+    machine.agent = null;
+    machine.starting = true;
+    await new Promise<void>((resolve) => machine.clock.schedule(machine.clock.now() + gapMs, resolve));
+    if (life.ended) return;
+    life.end();
+    machine.starting = false;
+    if (bothDie) this.#processDied(machine, node);
+    else {
+      await machine.driver.inherit(inherited.grantUntilMs);
+      await this.#start(machine, node, inherited);
+    }
+  }
+
+  async #start(machine: Machine, node: NodeId, inherited?: Inheritance): Promise<void> {
     machine.starting = true;
     machine.petted();
     const life = new ProcessLife();
@@ -323,6 +352,7 @@ export class SimCluster {
       uuid: () => this.#uuid(),
       log,
       version: 'simulated',
+      ...(inherited === undefined ? {} : { inherited }),
     });
     if (life.ended) return;
     machine.starting = false;
@@ -378,8 +408,12 @@ export class SimCluster {
   killAgent(node: NodeId): void {
     const machine = this.#machine(node);
     if (machine.agent === null) return;
-    const { life } = machine;
     this.#endLife(machine);
+    this.#processDied(machine, node);
+  }
+
+  #processDied(machine: Machine, node: NodeId): void {
+    const { life } = machine;
     machine.driver.agentDied();
     this.hub.thaw(node);
     machine.clock.schedule(machine.clock.now() + DROP_WRITES_MS, () => {

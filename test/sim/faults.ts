@@ -234,6 +234,22 @@ const machines: Fault[] = [
     },
   },
   {
+    name: 'agent hands over',
+    weight: 3,
+    begin: (chance) => {
+      const node = chance.pick(running(chance));
+      if (node === undefined) return null;
+      const gapMs = chance.between(10, 4000);
+      const bothDie = chance.random() < 0.2;
+      void chance.cluster.handOver(node, gapMs, bothDie);
+      const end = () => {
+        if (bothDie) void chance.cluster.startAgent(node);
+      };
+      const text = `node ${node}, ${Math.round(gapMs)} ms${bothDie ? ', and both processes die' : ''}`;
+      return { text, lastsMs: chance.between(500, 8000) + gapMs, end };
+    },
+  },
+  {
     name: 'node stands still',
     weight: 4,
     begin: (chance) => {

@@ -153,6 +153,8 @@ test('every operation answers as the document says', async (t) => {
   await asDocumented(at, 'request', '/v1/requests', 200, post({ verb: 'stop', array: 'md0' }));
   await asDocumented(at, 'reload', '/v1/reload', 200, { method: 'POST' });
   await asDocumented(at, 'reload', '/v1/reload?now=true', 400, { method: 'POST' });
+  await asDocumented(at, 'handOver', '/v1/hand-over', 200, { method: 'POST' });
+  await asDocumented(at, 'handOver', '/v1/hand-over?now=true', 400, { method: 'POST' });
   await asDocumented(at, 'request', '/v1/requests', 400, post({ verb: 'stop', array: 'md0', force: true }));
   await asDocumented(at, 'events', '/v1/events', 200);
   await asDocumented(at, 'events', '/v1/events?after=99', 200);

@@ -154,6 +154,12 @@ export class FakeFace implements AgentFace {
     this.asked.push(request);
     return this.answer(request);
   }
+  handOvers = 0;
+  async handOver(): Promise<{ ok: boolean; text: string }> {
+    this.handOvers += 1;
+    return { ok: true, text: 'process 4711 takes over' };
+  }
+
   reloads = 0;
   async reloadConfig(): Promise<{ ok: boolean; text: string }> {
     this.reloads += 1;
