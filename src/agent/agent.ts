@@ -282,7 +282,9 @@ export class Agent implements AgentFace {
     this.#goByLists();
     // Before anything else: arrays that outlived an earlier agent have no grant behind them now.
     for (const { md, metadata } of driver.running()) {
-      if (metadata === 'external:mdmesh') await this.#tryTo(`hold ${md}`, () => driver.hold(md));
+      if (metadata !== 'external:mdmesh') continue;
+      await this.#tryTo(`hold ${md}`, () => driver.hold(md));
+      await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md));
     }
     await this.#rescan();
     driver.guard.onEvent((event) => {
@@ -1043,6 +1045,10 @@ export class Agent implements AgentFace {
           return driver.stop(md);
         case 'hold':
           return driver.hold(md);
+        case 'hold-reads':
+          return driver.holdReads(md);
+        case 'let-read':
+          return driver.letRead(md);
         case 'open':
           return driver.open(md);
         case 'hold-range':
@@ -1285,7 +1291,7 @@ export class Agent implements AgentFace {
       this.#reportQueued = false;
       const reports: ArrayReport[] = [];
       for (const array of this.#local.arrays.values()) {
-        if (array.observation !== undefined) reports.push(reportOf(this.#local, array));
+        if (array.observation !== undefined) reports.push(reportOf(this.#local, array, this.now()));
       }
       for (const [array, known] of this.#remembered) {
         if (this.#local.arrays.has(array)) continue;
@@ -2098,7 +2104,7 @@ export class Agent implements AgentFace {
         const report = of.get(record.uuid);
         if (report !== undefined) reports.push({ node, report });
       }
-    } else reports.push({ node: this.self, report: reportOf(this.#local, array) });
+    } else reports.push({ node: this.self, report: reportOf(this.#local, array, this.now()) });
     const local = array.observation ?? null;
     return {
       record,

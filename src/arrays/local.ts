@@ -47,7 +47,15 @@
 import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from '../md/driver.ts';
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
-import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
+import {
+  activeMembers,
+  canDiffer,
+  isRedundant,
+  isWritten,
+  mayTouch,
+  rebuildingMembers,
+  survivesWithout,
+} from './levels.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import type { PathLossPolicy } from './path_loss.ts';
 import {
@@ -75,6 +83,8 @@ export type LocalOp =
   | { op: 'assemble'; record: ArrayRecord }
   | { op: 'stop' }
   | { op: 'hold' }
+  | { op: 'hold-reads' }
+  | { op: 'let-read' }
   | { op: 'open' }
   | { op: 'hold-range'; range: SectorRange }
   | { op: 'set-faulty'; member: string }
@@ -105,7 +115,7 @@ export interface LocalArray {
   observation: ArrayObservation | null | undefined;
   /** The operation under way; one at a time. */
   busy: LocalOp | null;
-  /** Of a lost path; beside `busy`. */
+  /** Of paths, lost or held; beside `busy`. */
   pathBusy: LocalOp | null;
   /** No lost path is tried again before. */
   restoreAtMs: number;
@@ -323,12 +333,26 @@ export function mayRegister(state: NodeArrays, now: number): boolean {
 function isClean({ observation, busy, record }: LocalArray): boolean {
   if (observation == null) return observation === null && busy?.op !== 'assemble';
   const changes = busy !== null && ['open', 'hold-range'].includes(busy.op);
-  return observation.held && !changes && mayDrain(observation) && !failedHere(observation, record);
+  return observation.held && !changes && nothingWaits(observation) && !failedHere(observation, record);
 }
 
-/** A drain would end: nothing in flight waits for an answer or for a path. */
-function mayDrain(observation: ArrayObservation): boolean {
+/** No write in flight waits for an answer or for a path. */
+function nothingWaits(observation: ArrayObservation): boolean {
   return !gateClosed(observation) && !pathLost(observation);
+}
+
+/** A drain would end: it waits for reads as well. */
+function mayDrain(observation: ArrayObservation): boolean {
+  return nothingWaits(observation) && !readsHeld(observation);
+}
+
+function readsHeld({ members }: ArrayObservation): boolean {
+  return members.some(({ path }) => path === 'held');
+}
+
+/** Something of this array can be read here, and could be held. */
+function readsPass({ members }: ArrayObservation): boolean {
+  return members.some(({ path, slot, faulty }) => path === 'up' && slot !== null && !faulty);
 }
 
 /** I/O of this node waits for the path to a member. */
@@ -487,6 +511,17 @@ function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 
+/**
+ * Nobody who gives up a member would wait for this node's word. So it must not read either: what it reads may miss what was
+ * acknowledged since.
+ */
+function mustHoldReads(state: NodeArrays, { record }: LocalArray, now: number): boolean {
+  if (!isRedundant(record.level)) return false;
+  if (state.leaving || now >= state.grantUntilMs || state.keys?.shutOut === true) return true;
+  if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
+  return !mayTouch(record).includes(state.self);
+}
+
 function copiedElsewhere(state: NodeArrays, { resync }: ArrayRecord): boolean {
   return resync !== null && resync.by !== state.self && !resync.halted;
 }
@@ -612,6 +647,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
   const mayWait = mayDrain(observation) && !shaky(array);
+  // Drained before: a write that is half done would wait for it. Whether it is or not, at the grant's end the guard holds reads.
+  if (observation.held && mustHoldReads(state, array, now) && readsPass(observation)) {
+    return { op: { op: 'hold-reads' }, settled: false };
+  }
   /** Under a whole hold. A closed gate holds new writes but drains none: it is answered first, then suspended. */
   const held = (op: LocalOp, drains = mayWait): Plan => {
     if (observation.held) return { op, settled: false };
@@ -672,7 +711,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const drains = observation.held ? !pathLost(observation) : mayWait;
   if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
     const shaping = shapingOp(record, observation) ?? bitmapOp(state, array, observation);
-    if (shaping !== null) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
+    // All but new slots, which a member may be waiting for, come when reads pass: they drain, or lay the layer anew.
+    const waits = readsHeld(observation) && shaping?.op !== 'set-slots' && shaping?.op !== 'remove';
+    if (shaping !== null && !waits) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
   }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
@@ -790,12 +831,20 @@ function settledMembers(array: LocalArray): string[] {
   return (observation?.members ?? []).flatMap(({ uuid }) => (uuid === null || good.has(uuid) ? [] : [uuid]));
 }
 
-/** What is due for a lost path; null: nothing yet. */
-function pathOp({ pathLoss }: NodeArrays, { record, released, observation }: LocalArray): LocalOp | null {
+/** What is due for a path that is lost or held; null: nothing yet. */
+function pathOp(state: NodeArrays, array: LocalArray, now: number): LocalOp | null {
+  const { record, released, observation } = array;
+  const { pathLoss } = state;
   const good = goodIn(record);
   const goodForOthers = goodIn(released);
+  if (mayRead(state, array, now)) return { op: 'let-read' };
   for (const { uuid, path, faulty } of observation?.members ?? []) {
-    if (uuid === null || path !== 'lost') continue;
+    if (uuid === null) continue;
+    // What waits at a member that has failed in md is read from another, which is held as well.
+    if (path === 'held' && faulty && released !== null && !good.has(uuid) && !goodForOthers.has(uuid)) {
+      return { op: 'release-path', member: uuid };
+    }
+    if (path !== 'lost') continue;
     if (lastCopy(record, uuid)) return { op: 'restore-path', member: uuid };
     // As long as this node has not said that it gave the member up, no other node has a write that the member misses.
     if (pathLoss === 'drop-node' && !faulty && good.has(uuid)) return { op: 'restore-path', member: uuid };
@@ -803,6 +852,20 @@ function pathOp({ pathLoss }: NodeArrays, { record, released, observation }: Loc
     return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
   }
   return null;
+}
+
+/** What is held may be read: commits wait for this node, and nothing here is read that a commit has given up before. */
+function mayRead(state: NodeArrays, array: LocalArray, now: number): boolean {
+  const { record, observation, busy, applied } = array;
+  if (observation == null || !readsHeld(observation) || !isReleased(array) || mustHoldReads(state, array, now)) return false;
+  // As the record has it: else a member may be in sync here that is not, or has failed.
+  if (applied === null || compareVersions(applied, record.version) !== 0) return false;
+  if (copyRuns(observation) || busy?.op === 'hold-reads') return false;
+  const good = goodIn(record);
+  // Of a failed one too what waits would be read from it: that is let go with an error first.
+  return observation.members.every(
+    ({ uuid, slot, faulty, path }) => path !== 'held' || slot === null || (!faulty && uuid !== null && good.has(uuid)),
+  );
 }
 
 /** The master will not commit it as faulty. */
@@ -838,18 +901,24 @@ export function localState(array: LocalArray): LocalState {
   return array.observation.held ? 'held' : 'open';
 }
 
-function inShort(array: LocalArray): string {
-  return `${localState(array)} ${lostHere(array).join()}`;
+/** As the master hears it: who says that it holds what it was not waited for any more reads nothing either. */
+function standing(state: NodeArrays, array: LocalArray, now: number): LocalState {
+  const reads = array.observation != null && readsPass(array.observation);
+  return reads && mustHoldReads(state, array, now) ? 'open' : localState(array);
 }
 
-export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
+function inShort(state: NodeArrays, array: LocalArray, now: number): string {
+  return `${standing(state, array, now)} ${lostHere(array).join()}`;
+}
+
+export function reportOf(state: NodeArrays, array: LocalArray, now: number): ArrayReport {
   const usable = (uuid: string): boolean => state.paths.has(uuid) && state.keys?.usable.has(uuid) !== false;
   const visible = array.record.members.map((member) => member.uuid).filter(usable);
   return {
     array: array.record.uuid,
     applied: array.applied,
     known: array.record.version,
-    state: localState(array),
+    state: standing(state, array, now),
     visible,
     bitmap: array.observation?.bitmap != null && keepsBitmap(array.record, array.observation, state.self),
     trouble: array.trouble,
@@ -1109,7 +1178,7 @@ function advance(
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }
-  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(state, array) : null;
+  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(state, array, now) : null;
   if (path !== null && (path.op !== 'restore-path' || (mayRestore(state, array, now) && now >= array.restoreAtMs))) {
     array = replace({ pathBusy: path, ...(path.op === 'restore-path' ? { restoreAtMs: now + REPEAT_MS } : {}) });
     effects.push({ type: 'perform', array: uuid, md, op: path });
@@ -1124,18 +1193,19 @@ function advance(
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
-  // A store to the suspend range that waits for a lost path returns only after the release, which waits for this word.
+  // A store to the suspend range that waits for a path returns only after the release, which waits for this word.
   const suspends = array.busy !== null && ['hold', 'hold-range', 'open'].includes(array.busy.op);
-  const waits = suspends && array.observation != null && pathLost(array.observation);
+  const { observation: seen } = array;
+  const waits = suspends && seen != null && (pathLost(seen) || readsHeld(seen));
   if (next.settled && (array.busy === null || waits)) {
     if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
       array = replace({
         applied: array.record.version,
         reportedAtMs: now,
-        reported: inShort(array),
+        reported: inShort(state, array, now),
         trouble: isUnfit(array) ? array.trouble : null,
       });
-      effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
+      effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array, now) });
     }
     const taken = marksTaken(state, array);
     if (taken !== null) tell(`marks ${taken.since} ${taken.kept}`, { what: 'marks-taken', array: uuid, ...taken });
@@ -1149,7 +1219,7 @@ function advance(
     array = replace({ busy: next.op });
     effects.push({ type: 'perform', array: uuid, md, op: next.op });
   }
-  const stands = inShort(array);
+  const stands = inShort(state, array, now);
   const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
   const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
   if (state.master !== null && (stands !== array.reported || now >= againMs)) {

@@ -334,6 +334,14 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
   }
 
+  holdReads(md: string): Promise<void> {
+    return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
+  }
+
+  letRead(md: string): Promise<void> {
+    return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
+  }
+
   open(md: string): Promise<void> {
     return this.#inLane(md, () => this.#guard.open(this.#seen(md)));
   }

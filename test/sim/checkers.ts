@@ -30,22 +30,19 @@ export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): stri
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
 }
 
-/**
- * A write that was told as done is on every leg that any writer would read it from. Who has the array and is no writer is waited
- * for by no commit, and may read what is old: docs/simulation.md.
- */
+/** A write that was told as done is on every leg that any node would read it from. A machine that stands still reads nothing. */
 export function noReaderMissesAWrite(
   cluster: SimCluster,
   record: ArrayRecord,
   application: Application,
   block: number,
 ): string | null {
-  for (const node of record.writers) {
-    const seen = cluster.isUp(node) ? cluster.driver(node).observe(record.md) : null;
+  for (const node of cluster.up()) {
+    const seen = cluster.driver(node).paused ? null : cluster.driver(node).observe(record.md);
     if (seen === null || seen.arrayUuid !== record.uuid) continue;
     const mark = seen.resyncStartSector;
     const past = mark !== null && (block + 1) * SECTORS_PER_BLOCK > mark;
-    // A read that waits for a lost path reads nothing.
+    // A read that waits for a path reads nothing.
     const inSync = seen.members.filter(({ slot, inSync: whole, faulty }) => slot !== null && whole && !faulty);
     const first = inSync.reduce<(typeof inSync)[number] | null>(
       (least, member) => (least === null || (member.slot ?? 0) < (least.slot ?? 0) ? member : least),
@@ -53,7 +50,7 @@ export function noReaderMissesAWrite(
     );
     for (const { uuid, device, path } of past && first !== null ? [first] : inSync) {
       const member = record.members.find((candidate) => candidate.uuid === uuid);
-      if (path === 'lost' || member === undefined) continue;
+      if (path === 'lost' || path === 'held' || member === undefined) continue;
       const [lost] = application.lostIn(block, device, member.dataOffsetSectors * SECTOR_BYTES);
       if (lost !== undefined) return `node ${node} would read ${lost}`;
     }

@@ -189,6 +189,11 @@ export function lost(seen: ArrayObservation, leg: string): ArrayObservation {
   return { ...seen, members: seen.members.map((m) => (m.uuid === leg ? { ...m, path: 'lost' as const } : m)) };
 }
 
+/** The same, but nothing can be read of it here. */
+export function unread(seen: ArrayObservation): ArrayObservation {
+  return { ...seen, members: seen.members.map((m) => ({ ...m, path: 'held' as const })) };
+}
+
 /** A node's core, fed by hand, which knows nothing yet. */
 export class FedNode {
   state: NodeArrays;
