@@ -9,7 +9,7 @@
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
-import { arraySectors } from '../arrays/levels.ts';
+import { arraySectors, isRedundant } from '../arrays/levels.ts';
 import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
@@ -110,10 +110,11 @@ class RealDriver implements MdDriver {
     this.#disks = new Disks(options.deviceGlobs, this.#readFiles, (path, offset, length) =>
       native.readDirect(path, offset, length),
     );
-    this.#guard = new RealGuard(native, this.#readFiles, this.#store, () => this.#watch.refresh());
+    this.#paths = new MemberPaths(native, this.#readFiles);
+    const layerOf = (device: string) => this.#paths.layerOf(device);
+    this.#guard = new RealGuard(native, this.#readFiles, this.#store, layerOf, () => this.#watch.refresh());
     this.guard = this.#guard;
     this.#boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    this.#paths = new MemberPaths(native, this.#readFiles);
     this.#watch = new ArrayWatch(native, this.#readFiles, (member) => this.#paths.stateOf(member));
     this.#watch.listen((md) => {
       // Somebody else stopped it.
@@ -132,7 +133,7 @@ class RealDriver implements MdDriver {
     const array = this.#ours(md);
     if (array === null) return;
     await this.#disks.identify(array.members.map((member) => this.#paths.diskOf(member).devno));
-    await this.#guard.register(array, false);
+    await this.#guard.register(array, false, false);
     // Between copies an array is always frozen; the agent before may have died between the end of one and its freeze.
     if (!copying(array)) await this.#array(md).freeze();
   }
@@ -297,7 +298,8 @@ class RealDriver implements MdDriver {
       const array = this.#array(md);
       try {
         await this.#spreadMarks(array, record, marks);
-        await this.#guard.register(array.read(), true);
+        if (isRedundant(record.level)) await array.appear();
+        await this.#guard.register(array.read(), true, true);
       } catch (error) {
         await array.stop().catch(() => undefined);
         throw error;
@@ -335,11 +337,16 @@ class RealDriver implements MdDriver {
   }
 
   holdReads(md: string): Promise<void> {
-    return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      if (copying(array.read())) await array.freeze();
+      await this.#guard.holdReads(md);
+    });
   }
 
+  /** Outside of the lane: what stands there may wait for a read. */
   letRead(md: string): Promise<void> {
-    return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
+    return this.#looking(md, () => this.#guard.letRead(md));
   }
 
   open(md: string): Promise<void> {
@@ -369,11 +376,13 @@ class RealDriver implements MdDriver {
   async setFaulty(md: string, memberUuid: string): Promise<void> {
     const fail = async (): Promise<void> => {
       const seen = this.#seen(md);
-      await this.#array(md).setFaulty(seen, this.#memberOf(seen, memberUuid));
+      await this.#array(md).setFaulty(seen, this.#memberOf(seen, memberUuid), this.#guard.holds(seen));
     };
     const seen = this.#seen(md);
     // What stands in the lane may be a suspend that waits for this very member.
-    if (this.#paths.stateOf(this.#memberOf(seen, memberUuid)) === 'lost') await this.#looking(md, fail);
+    const path = this.#paths.stateOf(this.#memberOf(seen, memberUuid));
+    const waits = path === 'lost' || (path === 'held' && !this.#guard.holds(seen));
+    if (waits) await this.#looking(md, fail);
     else await this.#inLane(md, fail);
   }
 
@@ -388,7 +397,7 @@ class RealDriver implements MdDriver {
     return this.#looking(md, async () => {
       const member = this.#memberOf(this.#array(md).read(), memberUuid);
       this.#guard.demandGrant(md, 'path not restored');
-      if (this.#paths.stateOf(member) !== 'direct') await this.#paths.restore(memberUuid, this.#paths.diskOf(member));
+      if (this.#paths.stateOf(member) !== 'direct') await this.#guard.restorePath(md, member.device);
     });
   }
 
@@ -535,6 +544,7 @@ class RealDriver implements MdDriver {
       const array = this.#array(md);
       const state = array.read();
       demandSlots(this.#observation(state), record);
+      array.demandNothingWaits(state);
       await this.#move(array, state, () => array.setSlots(record.raidDisks, () => this.#guard.answer(md, [])));
     });
   }
@@ -556,7 +566,7 @@ class RealDriver implements MdDriver {
       const wanted = arraySectors(record);
       await array.setSize(wanted, record.componentSectors);
       // The guard holds an array of the size that it was told.
-      await this.#guard.register(array.read(), true);
+      await this.#guard.register(array.read(), true, false);
       const { sizeSectors } = array.read();
       if (sizeSectors !== wanted)
         throw new MdError(

@@ -127,7 +127,7 @@ class FakeMd {
     return get(directory / "suspend_lo") == "0" && get(directory / "suspend_hi") == std::to_string(kSizeSectors);
   }
   void join(const std::shared_ptr<Guard>& guard) const {
-    CHECK(!guard->register_array(name, kSizeSectors, directory.string()));
+    CHECK(!guard->register_array({name, kSizeSectors, directory.string()}));
     CHECK(!guard->register_member(name, "sda"));
     CHECK(!guard->register_member(name, "sdb"));
   }
@@ -587,9 +587,9 @@ void unregistered_names_are_refused() {
   World world;
   world.grant();
   CHECK(is(world.open("md9"), "ENODEV"));
-  CHECK(is(world.guard->register_array("md9", kSizeSectors, (scratch.path / "md9").string()), "ENOENT"));
+  CHECK(is(world.guard->register_array({"md9", kSizeSectors, (scratch.path / "md9").string()}), "ENOENT"));
   md.join(world.guard);
-  CHECK(is(world.guard->register_array(md.name, kSizeSectors, md.directory.string()), "EEXIST"));
+  CHECK(is(world.guard->register_array({md.name, kSizeSectors, md.directory.string()}), "EEXIST"));
   CHECK(!world.guard->unregister_member(md.name, "sda"));
   CHECK(is(world.guard->unregister_member(md.name, "sda"), "ENOENT"));
   CHECK(!world.guard->unregister_array(md.name));
