@@ -29,6 +29,7 @@ import { copySectors } from '../arrays/windows.ts';
 import type { Config } from '../config/index.ts';
 import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
+import type { JournalEntry } from '../journal/index.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import {
   type DiskSummary,
@@ -135,6 +136,8 @@ const KEYS_EVERY_MS = 2000;
 /** While this node's key is missing somewhere. */
 const KEYS_SOON_MS = 200;
 const KEYS_WAIT_MS = 1000;
+/** Between two tries of a journal whose disk takes nothing. */
+const JOURNAL_AGAIN_MS = 200;
 const GOSSIP_AFTER_FRAMES_MS = 50;
 /** In larger clusters events go by gossip alone: its neighbours pass them on. */
 const TELL_ALL_NODES_MAX = 16;
@@ -395,8 +398,11 @@ export class Agent implements AgentFace {
   /** What the journal says about arrays, from before this start: a floor under what a master may take from the disks. */
   #remember(): void {
     for (const { event } of this.parts.journal.landmarks()) {
-      if (event.body.type === 'commit') this.#remembered.set(event.body.record.uuid, event.body.record.version);
+      if (event.body.type !== 'commit') continue;
+      this.#remembered.set(event.body.record.uuid, event.body.record.version);
+      this.#appended.set(event.body.record.uuid, event.body.record.version);
     }
+    this.#stops.push(this.parts.journal.onAppend((entry) => this.#commitAppended(entry)));
   }
 
   async #until(done: () => boolean, patienceMs: number): Promise<void> {
@@ -956,6 +962,9 @@ export class Agent implements AgentFace {
       case 'report':
         this.#queueReport();
         break;
+      case 'store':
+        this.#storeCommit(effect.array, effect.md, effect.version);
+        break;
       case 'submit':
         this.sealEvent({ type: 'observation', observation: effect.observation }, ({ event, sealed }) => {
           const { master } = leaseSummary(this.#lease);
@@ -1005,6 +1014,41 @@ export class Agent implements AgentFace {
         if (effect.text === null) log.info({ array: effect.md }, `${effect.md}: trouble is over`);
         else log.warn({ array: effect.md }, effect.text);
         break;
+    }
+  }
+
+  /** The newest commit of each array that was appended to the journal. */
+  readonly #appended = new Map<string, Version>();
+  /** Of arrays whose newest commit is to be on disk soon, and is not appended yet. */
+  readonly #toStore = new Map<string, { md: string; version: Version }>();
+
+  #commitAppended({ event: { body } }: JournalEntry): void {
+    if (body.type !== 'commit') return;
+    const { uuid, version } = body.record;
+    const known = this.#appended.get(uuid);
+    if (known === undefined || compareVersions(version, known) > 0) this.#appended.set(uuid, version);
+    const due = this.#toStore.get(uuid);
+    if (due !== undefined && compareVersions(version, due.version) >= 0) this.#storeCommit(uuid, due.md, due.version);
+  }
+
+  /** Begun at the commit's arrival, beside what it does: a sync takes about as long as a drain. */
+  async #storeCommit(array: string, md: string, version: Version): Promise<void> {
+    const appended = this.#appended.get(array);
+    if (appended === undefined || compareVersions(appended, version) < 0) {
+      this.#toStore.set(array, { md, version });
+      return;
+    }
+    this.#toStore.delete(array);
+    const { journal, log, timers } = this.parts;
+    const wanted = (): boolean => !this.#stopped && this.#local.arrays.get(array)?.unstored != null;
+    try {
+      await journal.durable();
+      if (wanted()) this.#feedLocal({ type: 'stored', array, version });
+    } catch (error) {
+      log.warn({ array: md }, `${md}: others wait for this node's journal to store a failure: ${textOf(error)}`);
+      timers.after(JOURNAL_AGAIN_MS, () => {
+        if (wanted()) void this.#storeCommit(array, md, version);
+      });
     }
   }
 

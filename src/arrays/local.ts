@@ -25,6 +25,10 @@
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
  * - While a writer is gone and the legs may differ, reads keep to one leg, the same on every node: md chooses between them only
  *   before `resync_start` (read_balance, drivers/md/raid1.c and raid10.c).
+ * - Reads pass as long as commits wait for this node: with a grant, as a writer or as the copier. Else they are held, after the writes;
+ *   they go on under a released record, once this node has applied it. (At the grant's end the guard holds them.)
+ * - That a commit which gives up a member is applied is said when this node's journal has it on disk. After a power loss of all that may
+ *   be all that is known of it: the member that was given up bears the record before, and may be the only one that is seen.
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
  * - One that gets only what is marked comes in under a drained hold: a write whose legs are chosen, but whose mark is not on
@@ -109,6 +113,8 @@ export interface LocalArray {
   /** Newest record known here. */
   record: ArrayRecord;
   applied: Version | null;
+  /** Newest record known here that gives up a member, or may, for all that is known, and is not in this node's journal yet. */
+  unstored: Version | null;
   /** Newest record of which the master said that every writer has applied it. */
   released: ArrayRecord | null;
   /** undefined: not looked at yet. */
@@ -206,6 +212,8 @@ export type LocalInput =
   /** A commit whose signature and certificate have been checked. */
   | { type: 'commit'; record: ArrayRecord; forgotten: boolean }
   | { type: 'released'; array: string; version: Version }
+  /** The journal has this commit on disk, and those before it. */
+  | { type: 'stored'; array: string; version: Version }
   /** Another node tells, signed, that its md has failed this member. */
   | { type: 'failure-told'; array: string; member: string }
   | { type: 'observed'; array: string; observation: ArrayObservation | null }
@@ -240,6 +248,8 @@ export type LocalEffect =
   | { type: 'answer-gates'; array: string; md: string; settled: readonly string[] }
   | { type: 'applied'; array: string; version: Version; report: ArrayReport }
   | { type: 'report' }
+  /** Others rely on this commit as soon as this node has applied it: see that the journal has it on disk, and say so. */
+  | { type: 'store'; array: string; md: string; version: Version }
   | { type: 'submit'; observation: Observation }
   | { type: 'send-window'; to: readonly NodeId[]; array: string; since: number; sequence: number; range: SectorRange }
   | { type: 'window-held'; to: NodeId; array: string; md: string; since: number; sequence: number }
@@ -396,6 +406,12 @@ export function copyRuns(observation: ArrayObservation): boolean {
 
 function wantedHere(record: ArrayRecord, self: NodeId): boolean {
   return record.run === 'started' && (record.access === 'shared' || record.owner === self);
+}
+
+/** A member that has what is written now will miss what is written next. */
+function givesUp(before: ArrayRecord, after: ArrayRecord): boolean {
+  const kept = new Set(activeMembers(after).map(({ uuid }) => uuid));
+  return activeMembers(before).some(({ uuid }) => !kept.has(uuid));
 }
 
 function isReleased(array: LocalArray): boolean {
@@ -711,8 +727,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const drains = observation.held ? !pathLost(observation) : mayWait;
   if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
     const shaping = shapingOp(record, observation) ?? bitmapOp(state, array, observation);
-    // All but new slots, which a member may be waiting for, come when reads pass: they drain, or lay the layer anew.
-    const waits = readsHeld(observation) && shaping?.op !== 'set-slots' && shaping?.op !== 'remove';
+    // When reads pass: the one lays the layers anew, the other drains.
+    const waits = readsHeld(observation) && (shaping?.op === 'set-size' || shaping?.op === 'set-bitmap');
     if (shaping !== null && !waits) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
   }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
@@ -983,6 +999,7 @@ export function localStep(
         arrays.set(record.uuid, {
           record,
           applied: null,
+          unstored: record.version,
           released: null,
           observation: undefined,
           busy: null,
@@ -1018,9 +1035,13 @@ export function localStep(
         });
       } else {
         const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
-        change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
+        const unstored = known.unstored !== null || givesUp(known.record, record) ? record.version : null;
+        change(record.uuid, { record, unstored, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
+      else if (arrays.get(record.uuid)?.unstored != null) {
+        effects.push({ type: 'store', array: record.uuid, md: record.md, version: record.version });
+      }
       break;
     }
     case 'released': {
@@ -1029,6 +1050,11 @@ export function localStep(
       if (array !== undefined && compareVersions(input.version, array.record.version) === 0) {
         change(input.array, { released: array.record });
       }
+      break;
+    }
+    case 'stored': {
+      const unstored = arrays.get(input.array)?.unstored ?? null;
+      if (unstored !== null && compareVersions(input.version, unstored) >= 0) change(input.array, { unstored: null });
       break;
     }
     case 'failure-told': {
@@ -1197,7 +1223,7 @@ function advance(
   const suspends = array.busy !== null && ['hold', 'hold-range', 'open'].includes(array.busy.op);
   const { observation: seen } = array;
   const waits = suspends && seen != null && (pathLost(seen) || readsHeld(seen));
-  if (next.settled && (array.busy === null || waits)) {
+  if (next.settled && array.unstored === null && (array.busy === null || waits)) {
     if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
       array = replace({
         applied: array.record.version,

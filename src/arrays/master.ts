@@ -1043,7 +1043,8 @@ export function masterStep(
         ...(array.record === null ? [] : mayTouch(array.record)),
         ...(array.found === null ? [] : mayTouch(array.found.record)),
       ];
-      const waiting = [...new Set(touching)].filter((id) => nodes.get(id)?.fencing !== 'stopped');
+      // Whatever its part in the array, this node's journal has it before anybody relies on it.
+      const waiting = [...new Set([...touching, state.self])].filter((id) => nodes.get(id)?.fencing !== 'stopped');
       changeArray(input.array, {
         record: pending.record,
         found: null,

@@ -198,6 +198,8 @@ export function unread(seen: ArrayObservation): ArrayObservation {
 export class FedNode {
   state: NodeArrays;
   now = 1000;
+  /** Its journal's disk takes everything at once. */
+  stores = true;
   constructor(state = localStart(2, bootOf(2), COPY_OPTIONS)) {
     this.state = state;
   }
@@ -205,7 +207,11 @@ export class FedNode {
     return inputs.flatMap((input) => {
       const { state, effects } = localStep(this.state, input, this.now);
       this.state = state;
-      return effects;
+      if (!this.stores) return effects;
+      const stored = effects.flatMap((effect): LocalInput[] =>
+        effect.type === 'store' ? [{ type: 'stored', array: effect.array, version: effect.version }] : [],
+      );
+      return [...effects.filter(({ type }) => type !== 'store'), ...this.feed(...stored)];
     });
   }
 }

@@ -202,6 +202,34 @@ test('an array is opened only as a writer of a released record', () => {
   assert.deepEqual(node.ops(read), ['open']);
 });
 
+test('that a commit which gives up a member is applied is said when the journal has it on disk, and not before', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.stores = false;
+  const applies = (effects: LocalEffect[]) => effects.some(({ type }) => type === 'applied');
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(
+    committed.some((effect) => effect.type === 'store' && effect.version.index === failed.version.index),
+    'the sync is begun at once',
+  );
+  node.feed(observed(md({ held: true })), done({ op: 'hold' }));
+  const shown = node.feed(observed(withoutGates({ held: true })), done({ op: 'set-faulty', member: LEG_B }));
+  assert.ok(!applies(shown), 'all is done but for the journal');
+  const array = node.state.arrays.get(ARRAY);
+  assert.ok(array !== undefined);
+  assert.deepEqual(reportOf(node.state, array, node.now).applied, record.version, 'a report does not say it either');
+  assert.ok(!applies(node.feed({ type: 'stored', array: ARRAY, version: record.version })), 'an older one');
+  // What follows before that is as good as it.
+  const next = newer(failed, { events: 13 });
+  assert.ok(!applies(node.feed({ type: 'commit', record: next, forgotten: false })));
+  assert.ok(!applies(node.feed({ type: 'stored', array: ARRAY, version: failed.version })));
+  assert.ok(applies(node.feed({ type: 'stored', array: ARRAY, version: next.version })));
+
+  const checkpoint = newer(next, { events: 14 });
+  assert.ok(applies(node.feed({ type: 'commit', record: checkpoint, forgotten: false })), 'nothing is given up by it');
+});
+
 test('whoever is waited for by no commit reads nothing: a node that is left out, has no grant, or leaves', () => {
   const record = mirror();
   const left: [string, (node: Node) => LocalEffect[]][] = [
