@@ -29,8 +29,8 @@ import { copySectors } from '../arrays/windows.ts';
 import type { Config } from '../config/index.ts';
 import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
-import type { JournalEntry } from '../journal/index.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
+import type { JournalEntry } from '../journal/index.ts';
 import {
   type DiskSummary,
   disksOf,
@@ -1532,6 +1532,8 @@ export class Agent implements AgentFace {
         type: 'fenced',
         node,
         stopped: verdict.stopped,
+        // The disks take no write of it any more, which says nothing about what it reads.
+        ...(verdict.method === 'reservation' ? { grantUntilMs: lastGrantMs } : {}),
         text: `${verdict.method ?? 'nobody'}: ${verdict.text}`,
       });
     } catch (error) {

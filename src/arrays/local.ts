@@ -54,6 +54,7 @@ import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire
 import {
   activeMembers,
   canDiffer,
+  givesUp,
   isRedundant,
   isWritten,
   mayTouch,
@@ -408,12 +409,6 @@ function wantedHere(record: ArrayRecord, self: NodeId): boolean {
   return record.run === 'started' && (record.access === 'shared' || record.owner === self);
 }
 
-/** A member that has what is written now will miss what is written next. */
-function givesUp(before: ArrayRecord, after: ArrayRecord): boolean {
-  const kept = new Set(activeMembers(after).map(({ uuid }) => uuid));
-  return activeMembers(before).some(({ uuid }) => !kept.has(uuid));
-}
-
 function isReleased(array: LocalArray): boolean {
   return array.released !== null && compareVersions(array.released.version, array.record.version) >= 0;
 }
@@ -534,7 +529,7 @@ function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
 function mustHoldReads(state: NodeArrays, { record }: LocalArray, now: number): boolean {
   if (!isRedundant(record.level)) return false;
   if (state.leaving || now >= state.grantUntilMs || state.keys?.shutOut === true) return true;
-  if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
+  if (record.blind?.includes(state.self) === true || crashedSince(state, record)) return true;
   return !mayTouch(record).includes(state.self);
 }
 
@@ -873,7 +868,8 @@ function pathOp(state: NodeArrays, array: LocalArray, now: number): LocalOp | nu
 /** What is held may be read: commits wait for this node, and nothing here is read that a commit has given up before. */
 function mayRead(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record, observation, busy, applied } = array;
-  if (observation == null || !readsHeld(observation) || !isReleased(array) || mustHoldReads(state, array, now)) return false;
+  if (observation == null || !readsHeld(observation)) return false;
+  if (!isReleased(array) || mustHoldReads(state, array, now)) return false;
   // As the record has it: else a member may be in sync here that is not, or has failed.
   if (applied === null || compareVersions(applied, record.version) !== 0) return false;
   if (copyRuns(observation) || busy?.op === 'hold-reads') return false;
@@ -1231,7 +1227,12 @@ function advance(
         reported: inShort(state, array, now),
         trouble: isUnfit(array) ? array.trouble : null,
       });
-      effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array, now) });
+      effects.push({
+        type: 'applied',
+        array: uuid,
+        version: array.record.version,
+        report: reportOf(state, array, now),
+      });
     }
     const taken = marksTaken(state, array);
     if (taken !== null) tell(`marks ${taken.since} ${taken.kept}`, { what: 'marks-taken', array: uuid, ...taken });

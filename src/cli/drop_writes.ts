@@ -15,9 +15,9 @@ import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Context } from './context.ts';
 import { textOf } from '../error_text.ts';
 import { holding, mapName, memberUuidOf } from '../md/real_paths.ts';
+import type { Context } from './context.ts';
 import { attribute, isMesh } from './mesh_arrays.ts';
 
 /** A message to a device-mapper map. */
@@ -68,7 +68,9 @@ async function dropOne(block: string, md: string, withinMs: number, tell: TellMa
   const writes = await dropItsWrites(block, md, withinMs);
   if (writes === null) return null;
   const trouble = await holdReads(block, Math.max(withinMs / 4, withinMs - (performance.now() - startedMs)), tell);
-  return trouble === null ? writes : { md, held: false, text: `${writes.text}; reads are not held: ${trouble}; fence this node` };
+  return trouble === null
+    ? writes
+    : { md, held: false, text: `${writes.text}; reads are not held: ${trouble}; fence this node` };
 }
 
 /** null: nothing is read of it that could be held. */
@@ -82,7 +84,13 @@ async function holdReads(block: string, withinMs: number, tell: TellMap): Promis
   for (const member of readdirSync(join(block, 'md')).filter((name) => name.startsWith('dev-'))) {
     const device = join(block, 'md', member, 'block');
     const uuid = memberUuidOf({ mapUuid: attribute(join(device, 'dm/uuid')) });
-    if (uuid === null || attribute(join(block, `md/${member}/state`))?.split(',').includes('faulty') === true) continue;
+    if (
+      uuid === null ||
+      attribute(join(block, `md/${member}/state`))
+        ?.split(',')
+        .includes('faulty') === true
+    )
+      continue;
     const [disk] = readdirSync(join(device, 'slaves'));
     const devno = attribute(join(device, 'slaves', disk ?? '', 'dev'));
     if (devno === null) return `no disk is known under ${member}`;

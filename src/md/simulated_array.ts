@@ -304,7 +304,8 @@ export class SimulatedArray {
 
   /** @throws MdError EBUSY */
   letRead(): void {
-    if (this.#stepping) throw new MdError('EBUSY', `${this.record.md}: a copy waits, and must not go on; reboot this node`);
+    if (this.#stepping)
+      throw new MdError('EBUSY', `${this.record.md}: a copy waits, and must not go on; reboot this node`);
     this.#readsHeld = false;
     for (const member of this.members) if (member.path === 'held') member.path = 'up';
     this.#tell();
@@ -362,7 +363,8 @@ export class SimulatedArray {
 
   /** I/O that waits for a lost path is tried again. */
   restorePath(member: AttachedMember): void {
-    if (member.path === 'held') throw new MdError('EAGAIN', `${this.record.md}: its reads are held; they are let go first`);
+    if (member.path === 'held')
+      throw new MdError('EAGAIN', `${this.record.md}: its reads are held; they are let go first`);
     if (member.path !== 'direct') member.path = 'up';
     this.#tell();
   }

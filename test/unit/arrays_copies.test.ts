@@ -22,8 +22,8 @@ import {
   rebuilding,
   report,
   SPARE,
-  withFaulty,
   unread,
+  withFaulty,
 } from './arrays_fixture.ts';
 
 const RANGE = { loSector: 100, hiSector: 400 };

@@ -197,7 +197,11 @@ test('an array is opened only as a writer of a released record', () => {
   const committed = node.feed({ type: 'commit', record: admitted, forgotten: false });
   assert.deepEqual(node.ops(committed), [], 'admitted, not released');
   const released = node.feed({ type: 'released', array: ARRAY, version: admitted.version });
-  assert.deepEqual(node.ops(released), ['let-read'], 'to open it drains, and what waits to be read would be waited for');
+  assert.deepEqual(
+    node.ops(released),
+    ['let-read'],
+    'to open it drains, and what waits to be read would be waited for',
+  );
   const read = node.feed(observed(md({ held: true })), done({ op: 'let-read' }));
   assert.deepEqual(node.ops(read), ['open']);
 });
@@ -262,7 +266,11 @@ test('reads go on only with a grant, under the released record, once what that g
   node.feed({ type: 'commit', record: failed, forgotten: false });
   assert.deepEqual(node.state.arrays.get(ARRAY)?.busy, { op: 'set-faulty', member: LEG_B });
   node.feed({ type: 'released', array: ARRAY, version: failed.version });
-  assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), [], 'the leg that was given up is still read');
+  assert.deepEqual(
+    node.ops(node.feed({ type: 'grant', untilMs: 20_000 })),
+    [],
+    'the leg that was given up is still read',
+  );
   const seen = withoutGates({ held: true });
   const applied = node.feed(observed(unread(seen)), done({ op: 'set-faulty', member: LEG_B }));
   assert.deepEqual(node.ops(applied), ['release-path'], 'what waits there is read from the other leg');

@@ -22,8 +22,8 @@ import {
   PATHS,
   report,
   SPARE,
-  withFaulty,
   unread,
+  withFaulty,
 } from './arrays_fixture.ts';
 
 const OTHER = '00000000-0000-4000-8000-00000000000d';

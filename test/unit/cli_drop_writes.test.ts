@@ -47,7 +47,12 @@ test('what is read is held after the writes, by the layer under each member that
     [`md/dev-${name}/block/dm/uuid`]: uuid,
     [`md/dev-${name}/block/slaves/sda/dev`]: '8:0',
   });
-  sys.array('md0', { ...layer('dm-1', 'MDMESH-b'), ...layer('dm-2', 'MDMESH-c'), ...layer('dm-3', 'LVM-x'), 'md/sync_action': 'resync' });
+  sys.array('md0', {
+    ...layer('dm-1', 'MDMESH-b'),
+    ...layer('dm-2', 'MDMESH-c'),
+    ...layer('dm-3', 'LVM-x'),
+    'md/sync_action': 'resync',
+  });
   const told: string[] = [];
   const drops = await dropAll(sys.root, 5000, async (map, message) => {
     told.push(`${map}: ${message}`, sys.read('md0/md/suspend_hi'), sys.read('md0/md/sync_action'));
