@@ -27,8 +27,8 @@ import {
   arraySectors,
   canDiffer,
   freeSlots,
-  isRedundant,
   givesUp,
+  isRedundant,
   isWritten,
   mayTouch,
   nodeSlotsOf,
@@ -242,7 +242,14 @@ export function masterStart(self: NodeId, { nodes, ...config }: MasterConfig, by
   };
 }
 
-const BLANK: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', readsUntilMs: 0, leaving: false };
+const BLANK: MasterNode = {
+  status: 'unknown',
+  reports: new Map(),
+  kernelBoot: null,
+  fencing: 'no',
+  readsUntilMs: 0,
+  leaving: false,
+};
 
 /** 1 GiB: a fast copy is not done again for as long as `checkpointMs` would have it. */
 const CHECKPOINT_SECTORS = 2 * 1024 * 1024;
@@ -874,7 +881,8 @@ export function masterStep(
     case 'elected':
       for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
       arrays.clear();
-      for (const id of nodes.keys()) changeNode(id, { reports: new Map(), kernelBoot: null, fencing: 'no', readsUntilMs: 0 });
+      for (const id of nodes.keys())
+        changeNode(id, { reports: new Map(), kernelBoot: null, fencing: 'no', readsUntilMs: 0 });
       Object.assign(state, {
         term: input.term,
         electedAtMs: now,

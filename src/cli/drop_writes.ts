@@ -16,7 +16,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { textOf } from '../error_text.ts';
-import { holding, mapName, memberUuidOf } from '../md/real_paths.ts';
+import { holding, mapName, memberUuidOf } from '../md/layer.ts';
 import type { Context } from './context.ts';
 import { attribute, isMesh } from './mesh_arrays.ts';
 

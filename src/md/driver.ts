@@ -313,7 +313,7 @@ export interface MdDriver {
   /**
    * Begin a copy. The end of a resync shows as resyncStartSector null; that of a recovery as its members being in sync; of all
    * as sync_action idle or frozen and syncCompleted null. md is to copy as fast as it can: who paces it moves `toSector`.
-   * Spares without a slot leave the array. EBUSY while rebuilding members are attached that md would rebuild instead, or
+   * Spares without a slot leave the array. EAGAIN while reads are held; EBUSY while rebuilding members are attached that md would rebuild instead, or
    * resync_start marks something that md would copy afterwards. EINVAL: a range that is not whole chunks, or nothing to recover.
    */
   startCopy(md: string, copy: CopyOrder): Promise<void>;

@@ -23,6 +23,7 @@ import {
   demandMovable,
   demandOpenGates,
   demandRange,
+  demandReads,
   demandRoom,
   demandSize,
   demandSlots,
@@ -40,6 +41,7 @@ import {
   type MetadataWrite,
   type SectorRange,
 } from './driver.ts';
+import { memberUuidOf } from './layer.ts';
 import { readMarks } from './marks.ts';
 import { NODE_BLOCK_BYTES } from './mesh_area.ts';
 import type { NativeAddon } from './native.ts';
@@ -48,7 +50,7 @@ import { hasBitmapFiles, loadModules, planAssembly, startArray } from './real_as
 import { type BlockDevice, Disks, errorCode, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
-import { MemberPaths, memberUuidOf } from './real_paths.ts';
+import { MemberPaths } from './real_paths.ts';
 import { ArrayWatch } from './real_watch.ts';
 import {
   copying,
@@ -438,6 +440,7 @@ class RealDriver implements MdDriver {
   startCopy(md: string, copy: CopyOrder): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
+      demandReads(this.#observation(array.read()), 'copying');
       await array.freeze();
       const seen = array.read();
       if (seen.syncAction === null) throw new MdError('EINVAL', `${md}: ${seen.level} has nothing to copy`);
@@ -452,6 +455,7 @@ class RealDriver implements MdDriver {
   mark(md: string, ranges: readonly SectorRange[]): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
+      demandReads(this.#observation(array.read()), 'marking what may differ');
       demandFrozen(this.#observation(array.read()), 'marking what may differ');
       await array.mark(ranges);
     });

@@ -8,10 +8,11 @@ import { copySectors } from '../arrays/windows.ts';
 import { textOf } from '../error_text.ts';
 import { demandStop } from './copy_rules.ts';
 import { type CopyOrder, MdError, type SectorRange } from './driver.ts';
+import { memberUuidOf } from './layer.ts';
 import type { NativeAddon } from './native.ts';
 import { attach, clearArray, enterSlot, LOCATION_PATIENCE_MS, layBitmap, type Place } from './real_assembly.ts';
 import { type BlockDevice, errorCode } from './real_disks.ts';
-import { type MemberPaths, memberUuidOf } from './real_paths.ts';
+import type { MemberPaths } from './real_paths.ts';
 import {
   arrayDirectory,
   copying,

@@ -23,8 +23,9 @@ import { existsSync } from 'node:fs';
 import { textOf } from '../error_text.ts';
 import { MdError, type MemberPath } from './driver.ts';
 import { loadKernelModules } from './kernel_modules.ts';
+import { holding, mapName, mapUuid, memberUuidOf } from './layer.ts';
 import type { NativeAddon } from './native.ts';
-import { type BlockDevice, describe, errorCode, MAP_UUID_PREFIX } from './real_disks.ts';
+import { type BlockDevice, describe, errorCode } from './real_disks.ts';
 import { type FileReader, namesIn, type SysfsMember } from './sysfs_array.ts';
 import { comesTrue } from './sysfs_store.ts';
 
@@ -210,22 +211,4 @@ export class MemberPaths {
       () => false,
     );
   }
-}
-
-/** What makes I/O to the one path of a map wait, as the guard does it (native-addon/read_gate.cc). */
-export function holding(devno: string): string[] {
-  return ['queue_if_no_path', 'disable_group 1', `fail_path ${devno}`];
-}
-
-export function mapName(memberUuid: string): string {
-  return `mdmesh-${memberUuid}`;
-}
-
-function mapUuid(memberUuid: string): string {
-  return `${MAP_UUID_PREFIX}${memberUuid}`;
-}
-
-/** null: attached directly, or over somebody else's map. */
-export function memberUuidOf({ mapUuid: uuid }: Pick<SysfsMember, 'mapUuid'>): string | null {
-  return uuid?.startsWith(MAP_UUID_PREFIX) === true ? uuid.slice(MAP_UUID_PREFIX.length) : null;
 }

@@ -24,6 +24,7 @@ import {
   demandHeld,
   demandMovable,
   demandOpenGates,
+  demandReads,
   demandStop,
   overlap,
 } from './copy_rules.ts';
@@ -483,6 +484,7 @@ export class SimulatedArray {
 
   /** @throws MdError EBUSY, EINVAL */
   async mark(ranges: readonly SectorRange[]): Promise<void> {
+    demandReads(this.observe(), 'marking what may differ');
     demandFrozen(this.observe(), 'marking what may differ');
     if (this.#kept === null)
       throw new MdError('EINVAL', `${this.record.md}: it has no bitmap on this node to mark anything in`);
@@ -876,6 +878,7 @@ export class SimulatedArray {
   async startCopy(order: CopyOrder): Promise<void> {
     const { level, chunkSectors } = this.record;
     if (!isRedundant(level)) throw new MdError('EINVAL', `${this.record.md}: ${level} has nothing to copy`);
+    demandReads(this.observe(), 'copying');
     await this.freeze();
     demandCopy(this.observe(), order, chunkSectors, this.#rebuildingFrom);
     // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot.

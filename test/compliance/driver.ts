@@ -1365,7 +1365,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
 
     test('an array in use is not stopped; one that is not, is gone afterwards', async () => {
       const bench = await Bench.make(fixture);
-      await bench.assemble();
+      await bench.open();
       const leave = await fixture.use(bench.md);
       await refused(bench.done(bench.driver.stop(bench.md)), 'EBUSY');
       assert.notEqual(bench.driver.observe(bench.md), null);

@@ -1,6 +1,7 @@
 // The guard on directories laid out like md's sysfs: what it stores, what it refuses, and what it leaves alone. A pipe that
 // is full stands for a store that drains and does not come back.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>

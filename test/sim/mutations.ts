@@ -358,14 +358,20 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'if (next.settled && (array.busy === null || waits)) {',
     aim: ['failure is agreed'],
     everyMs: 12_000,
+    setting: { legs: 2, policy: 'fail-member' },
   },
   {
     name: 'guard-holds-reads',
     rule: 'the guard holds reads, too, when the grant is over',
-    removed: 'that',
+    removed: 'that, and the order of the core which covers it as long as its loop runs',
     file: 'src/md/simulated_guard.ts',
     from: '          array.holdPaths();\n',
     to: '',
+    also: {
+      file: 'src/arrays/local.ts',
+      from: 'if (state.leaving || now >= state.grantUntilMs || state.keys?.shutOut === true) return true;',
+      to: 'if (state.leaving || state.keys?.shutOut === true) return true;',
+    },
     aim: ['isolation', 'given up, and given back'],
   },
   {
