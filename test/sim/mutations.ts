@@ -361,32 +361,22 @@ export const MUTATIONS: readonly Mutation[] = [
     setting: { legs: 2, policy: 'fail-member' },
   },
   {
+    name: 'nobody-waits-nobody-reads',
+    rule: 'a node that no commit waits for reads nothing',
+    removed: 'the holding of its reads, by whoever orders it',
+    file: 'src/md/simulated_array.ts',
+    from: "if (this.#readsHeld && (member.path === 'up' || member.path === 'lost')) member.path = 'held';",
+    to: '',
+    aim: ['power loss of a node', 'isolation', 'given up, and given back'],
+  },
+  {
     name: 'guard-holds-reads',
     rule: 'the guard holds reads, too, when the grant is over',
-    removed: 'that, and the order of the core which covers it as long as its loop runs',
+    removed: 'that',
     file: 'src/md/simulated_guard.ts',
     from: '          array.holdPaths();\n',
     to: '',
-    also: {
-      file: 'src/arrays/local.ts',
-      from: 'if (state.leaving || now >= state.grantUntilMs || state.keys?.shutOut === true) return true;',
-      to: 'if (state.leaving || state.keys?.shutOut === true) return true;',
-    },
-    aim: ['isolation', 'given up, and given back'],
-  },
-  {
-    name: 'born-unread',
-    rule: 'an array is assembled with its reads held',
-    removed: 'that, and the order to hold them which covers it',
-    file: 'src/md/simulated_array.ts',
-    from: 'this.#readsHeld = isRedundant(record.level);',
-    to: 'this.#readsHeld = false;',
-    also: {
-      file: 'src/arrays/local.ts',
-      from: 'if (observation.held && mustHoldReads(state, array, now) && readsPass(observation)) {',
-      to: 'if (observation.held && state.leaving && readsPass(observation)) {',
-    },
-    aim: ['power loss of a node', 'isolation', 'given up, and given back'],
+    covered: 'the core orders it as long as its loop runs, and a node whose loop does not run is fenced by other means',
   },
   {
     name: 'reads-need-admission',
@@ -401,23 +391,6 @@ export const MUTATIONS: readonly Mutation[] = [
       to: 'if (applied === undefined) return false;',
     },
     aim: ['power loss of a node', 'isolation', 'given up, and given back'],
-  },
-  {
-    name: 'starting-agent-holds-reads',
-    rule: 'an agent that starts holds what is read of the arrays that outlived an earlier one',
-    removed: 'that, and what drop-writes does of it before',
-    file: 'src/agent/agent.ts',
-    from: ', () => driver.holdReads(md));',
-    to: ', async () => undefined);',
-    also: {
-      file: 'src/md/simulated.ts',
-      from: `        await array.hold().catch(() => undefined);
-        await array.endCopy();
-        array.holdPaths();
-`,
-      to: '        await array.hold().catch(() => undefined);\n',
-    },
-    aim: ['agent killed', 'isolation', 'given up, and given back'],
   },
   {
     name: 'waits-for-former-writers',
