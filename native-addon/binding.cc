@@ -562,7 +562,8 @@ class GuardObject : public Napi::ObjectWrap<GuardObject> {
          InstanceMethod<&GuardObject::unregister_array>("unregisterArray"),
          InstanceMethod<&GuardObject::register_member>("registerMember"),
          InstanceMethod<&GuardObject::unregister_member>("unregisterMember"), InstanceMethod<&GuardObject::hold>("hold"),
-         InstanceMethod<&GuardObject::open>("open"), InstanceMethod<&GuardObject::suspend_range>("suspendRange"),
+         InstanceMethod<&GuardObject::hold_reads>("holdReads"), InstanceMethod<&GuardObject::let_reads>("letReads"),
+         InstanceMethod<&GuardObject::restore_path>("restorePath"), InstanceMethod<&GuardObject::open>("open"), InstanceMethod<&GuardObject::suspend_range>("suspendRange"),
          InstanceMethod<&GuardObject::answer_gates>("answerGates"),
          InstanceMethod<&GuardObject::write_metadata>("writeMetadata"),
          InstanceMethod<&GuardObject::release_device>("releaseDevice"),
@@ -679,13 +680,16 @@ class GuardObject : public Napi::ObjectWrap<GuardObject> {
   void register_array(const Napi::CallbackInfo& info) {
     const auto md = text_at(info, 0, "md");
     const std::string directory = info[2].IsUndefined() ? "/sys/block/" + md + "/md" : text_at(info, 2, "mdDirectory");
-    throw_if(info.Env(), guard(info).register_array(md, whole_at(info, 1, "sizeSectors"), directory));
+    const bool reads_held = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
+    throw_if(info.Env(), guard(info).register_array({md, whole_at(info, 1, "sizeSectors"), directory, reads_held}));
   }
   void unregister_array(const Napi::CallbackInfo& info) {
     throw_if(info.Env(), guard(info).unregister_array(text_at(info, 0, "md")));
   }
   void register_member(const Napi::CallbackInfo& info) {
-    throw_if(info.Env(), guard(info).register_member(text_at(info, 0, "md"), text_at(info, 1, "device")));
+    const bool layered = !info[2].IsUndefined();
+    throw_if(info.Env(), guard(info).register_member(text_at(info, 0, "md"), text_at(info, 1, "device"),
+                                                     layered ? text_at(info, 2, "map") : "", layered ? text_at(info, 3, "path") : ""));
   }
   void unregister_member(const Napi::CallbackInfo& info) {
     throw_if(info.Env(), guard(info).unregister_member(text_at(info, 0, "md"), text_at(info, 1, "device")));
@@ -701,6 +705,31 @@ class GuardObject : public Napi::ObjectWrap<GuardObject> {
         return Napi::String::New(env, std::string(mdmesh::GatedArray::name_of(standing)));
       });
     });
+    return pending.promise();
+  }
+
+  Napi::Value hold_reads(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.hold_reads(md, [pending](const Outcome& outcome) { pending.settle(outcome); });
+    return pending.promise();
+  }
+
+  Napi::Value let_reads(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.let_reads(md, [pending](const Outcome& outcome) { pending.settle(outcome); });
+    return pending.promise();
+  }
+
+  Napi::Value restore_path(const Napi::CallbackInfo& info) {
+    const auto md = text_at(info, 0, "md");
+    const auto device = text_at(info, 1, "device");
+    auto& guard = this->guard(info);
+    const Pending pending(info.Env(), mailbox_);
+    guard.restore_path(md, device, [pending](const Outcome& outcome) { pending.settle(outcome); });
     return pending.promise();
   }
 

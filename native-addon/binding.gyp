@@ -4,7 +4,7 @@
       'target_name': 'mdmesh',
       'sources': [
         'binding.cc', 'clock.cc', 'disk_io.cc', 'dm_ioctl.cc', 'ed25519.cc', 'failure.cc', 'gated_array.cc', 'guard.cc', 'lane.cc',
-        'md_ioctl.cc', 'md_sysfs.cc', 'notify.cc', 'privileges.cc', 'realtime.cc', 'reservation.cc', 'watchdog.cc',
+        'md_ioctl.cc', 'md_sysfs.cc', 'notify.cc', 'privileges.cc', 'read_gate.cc', 'realtime.cc', 'reservation.cc', 'watchdog.cc',
       ],
       # node-addon-api as a system directory: its warnings are not ours.
       'cflags_cc': [

@@ -40,7 +40,7 @@ bool put(char (&field)[Size], std::string_view text) {
 }
 
 /** Opened once it is there, and kept: paths are asked about at every look at an array. -1 with errno: not there. */
-int control() {
+int control() noexcept {
   static std::mutex mutex;
   static Fd kept;
   const std::lock_guard lock(mutex);
@@ -58,13 +58,24 @@ Outcome run(DmRequest& request, unsigned long command, std::string_view what) {
 
 }  // namespace
 
-Outcome DmRequest::make(std::string_view name, std::string_view uuid, DmRequest& made) {
+int dm_call(unsigned long command, DmRequest& request) noexcept {
+  const int fd = control();
+  return fd < 0 || ioctl(fd, command, request.bytes()) != 0 ? errno : 0;
+}
+
+bool DmRequest::prepare(std::string_view name, DmRequest& made) noexcept {
   made = DmRequest{};
   auto& head = made.head();
   std::copy(std::begin(kInterface), std::end(kInterface), std::begin(head.version));
   head.data_size = kBytes;
   head.data_start = sizeof(dm_ioctl);
-  if (!put(head.name, name)) return errno_failure(EINVAL, "device-mapper: name \"" + std::string(name) + "\"");
+  return put(head.name, name);
+}
+
+Outcome DmRequest::make(std::string_view name, std::string_view uuid, DmRequest& made) {
+  const bool fits = prepare(name, made);
+  auto& head = made.head();
+  if (!fits) return errno_failure(EINVAL, "device-mapper: name \"" + std::string(name) + "\"");
   if (!uuid.empty() && !put(head.uuid, uuid)) return errno_failure(EINVAL, "device-mapper: UUID \"" + std::string(uuid) + "\"");
   return {};
 }
@@ -85,24 +96,33 @@ Outcome DmRequest::set_table(std::uint64_t size_sectors, std::string_view target
   return {};
 }
 
-Outcome DmRequest::set_message(std::string_view message) {
+bool DmRequest::put_message(std::string_view message) noexcept {
   // struct dm_target_msg ends in an array of no size, which C++ does not know.
   const std::uint64_t sector = 0;
-  if (message.size() >= kBytes - sizeof(dm_ioctl) - sizeof sector) {
-    return errno_failure(E2BIG, "device-mapper: a message of " + std::to_string(message.size()) + " bytes");
-  }
+  if (message.size() >= kBytes - sizeof(dm_ioctl) - sizeof sector) return false;
   char* at = bytes_.data() + sizeof(dm_ioctl);
   std::memcpy(at, &sector, sizeof sector);
   std::memcpy(at + sizeof sector, message.data(), message.size());
-  return {};
+  return true;
+}
+
+Outcome DmRequest::set_message(std::string_view message) {
+  if (put_message(message)) return {};
+  return errno_failure(E2BIG, "device-mapper: a message of " + std::to_string(message.size()) + " bytes");
 }
 
 std::optional<std::string> DmRequest::first_status() const {
+  const auto words = first_words();
+  if (words.data() == nullptr) return std::nullopt;
+  return std::string(words);
+}
+
+std::string_view DmRequest::first_words() const noexcept {
   const auto& said = head();
-  if (said.target_count == 0 || (said.flags & DM_BUFFER_FULL_FLAG) != 0) return std::nullopt;
+  if (said.target_count == 0 || (said.flags & DM_BUFFER_FULL_FLAG) != 0) return {};
   const std::size_t from = std::size_t{said.data_start} + sizeof(dm_target_spec);
-  if (from >= kBytes) return std::nullopt;
-  return std::string(bytes_.data() + from, strnlen(bytes_.data() + from, kBytes - from));
+  if (from >= kBytes) return {};
+  return {bytes_.data() + from, strnlen(bytes_.data() + from, kBytes - from)};
 }
 
 Outcome dm_create(std::string_view name, std::string_view uuid, DmDevice& made) {

@@ -19,16 +19,21 @@ class DmRequest {
  public:
   /** @param uuid only for DM_DEV_CREATE, which takes both. EINVAL: a name or UUID is empty or too long. */
   static Outcome make(std::string_view name, std::string_view uuid, DmRequest& made);
+  /** The same without a UUID, where nothing may be allocated. False: the name is empty or too long. */
+  static bool prepare(std::string_view name, DmRequest& made) noexcept;
 
   /** For DM_TABLE_LOAD: a table of one target from sector 0 on. E2BIG: the parameters are too long. */
   Outcome set_table(std::uint64_t size_sectors, std::string_view target, std::string_view parameters);
   /** For DM_TARGET_MSG, to the target at sector 0. */
   Outcome set_message(std::string_view message);
+  bool put_message(std::string_view message) noexcept;
 
   dm_ioctl& head() { return *reinterpret_cast<dm_ioctl*>(bytes_.data()); }
   const dm_ioctl& head() const { return *reinterpret_cast<const dm_ioctl*>(bytes_.data()); }
   /** What an answer to DM_TABLE_STATUS says of the first target; nothing when it holds none, or not all of it. */
   std::optional<std::string> first_status() const;
+  /** The same in place; empty: none. */
+  std::string_view first_words() const noexcept;
 
   char* bytes() { return bytes_.data(); }
   static constexpr std::size_t kBytes = 4096;
@@ -36,6 +41,11 @@ class DmRequest {
  private:
   alignas(dm_ioctl) std::array<char, kBytes> bytes_{};
 };
+
+/** One ioctl on kDmControl: 0 or an errno. */
+using DmCall = int (*)(unsigned long command, DmRequest& request) noexcept;
+/** The kernel's. Allocates nothing. */
+int dm_call(unsigned long command, DmRequest& request) noexcept;
 
 struct DmDevice {
   std::uint32_t major = 0;

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "realtime.h"
@@ -85,19 +86,17 @@ std::string_view GatedArray::name_of(Standing standing) {
   return "open";
 }
 
-GatedArray::GatedArray(std::string md, std::uint64_t size_sectors, std::string directory,
-                       std::shared_ptr<Deadlines> deadlines, std::function<void()> settled)
-    : md_(std::move(md)),
-      size_sectors_(size_sectors),
-      directory_(std::move(directory)),
+GatedArray::GatedArray(Origin origin, std::shared_ptr<Deadlines> deadlines, std::function<void()> settled)
+    : md_(std::move(origin.md)),
+      size_sectors_(origin.size_sectors),
+      directory_(std::move(origin.directory)),
       deadlines_(std::move(deadlines)),
-      settled_(std::move(settled)) {}
+      settled_(std::move(settled)),
+      reads_held_(origin.reads_held) {}
 
-Outcome GatedArray::make(std::string md, std::uint64_t size_sectors, std::string directory,
-                         std::shared_ptr<Deadlines> deadlines, std::function<void()> settled,
+Outcome GatedArray::make(Origin origin, std::shared_ptr<Deadlines> deadlines, std::function<void()> settled,
                          std::shared_ptr<GatedArray>& made) {
-  auto array = std::make_shared<GatedArray>(std::move(md), size_sectors, std::move(directory), std::move(deadlines),
-                                            std::move(settled));
+  auto array = std::make_shared<GatedArray>(std::move(origin), std::move(deadlines), std::move(settled));
   if (auto failure = array->open_files()) return failure;
   array->start_thread();
   made = std::move(array);
@@ -108,6 +107,7 @@ Outcome GatedArray::open_files() {
   if (auto failure = open_file(directory_ + "/suspend_lo", O_RDWR, suspend_lo_)) return failure;
   if (auto failure = open_file(directory_ + "/suspend_hi", O_RDWR, suspend_hi_)) return failure;
   if (auto failure = open_file(directory_ + "/array_state", O_RDONLY, array_state_)) return failure;
+  copy_.reset(open((directory_ + "/sync_action").c_str(), O_RDWR | O_CLOEXEC));
   // A descriptor of its own: kernfs serialises stores on one open file.
   return open_file(directory_ + "/array_state", O_WRONLY, answer_);
 }
@@ -117,15 +117,24 @@ void GatedArray::start_thread() {
   lane_ = std::make_unique<Lane>("hold-" + md_, Lane::Traits{.realtime = true, .urgent = [weak = weak_from_this()] {
                                                                if (const auto alive = weak.lock()) alive->enforce_on_thread();
                                                              }});
+  reads_lane_ =
+      std::make_unique<Lane>("read-" + md_, Lane::Traits{.realtime = true, .urgent = [weak = weak_from_this()] {
+                                                           if (const auto alive = weak.lock()) alive->enforce_reads_on_thread();
+                                                         }});
 }
 
-Outcome GatedArray::add_member(const std::string& device) {
+Outcome GatedArray::add_member(const std::string& device, const ReadGate& gate) {
   Member added;
+  added.gate = gate;
   if (device.empty() || device.size() >= added.device.size()) return errno_failure(EINVAL, md_ + ": member name \"" + device + "\"");
   std::memcpy(added.device.data(), device.data(), device.size());
   const std::string path = directory_ + "/dev-" + device + "/state";
   if (auto failure = open_file(path, O_RDONLY, added.state)) return failure;
   if (auto failure = open_file(path, O_WRONLY, added.answer)) return failure;
+  const std::lock_guard paths(paths_mutex_);
+  if (added.gate && reads_held_) {
+    if (const int error = added.gate.hold(); error != 0) return errno_failure(error, md_ + ": holding what is read from " + device);
+  }
   const std::lock_guard lock(members_mutex_);
   Member* free = nullptr;
   for (auto& member : members_) {
@@ -142,6 +151,7 @@ Outcome GatedArray::add_member(const std::string& device) {
 }
 
 bool GatedArray::remove_member(const std::string& device) {
+  const std::lock_guard paths(paths_mutex_);
   const std::lock_guard lock(members_mutex_);
   for (auto& member : members_) {
     if (device != member.device.data()) continue;
@@ -204,11 +214,110 @@ void GatedArray::enforce_on_thread() noexcept {
   if (deadlines_->writes_allowed()) return;
   hold_errno_ = hold_now();
   tried_drop_ = drop;
-  if (hold_errno_ == 0) settled_drop_ = drop;
+  if (hold_errno_ == 0) hold_errno_ = end_copy_now();
+  if (hold_errno_ == 0) {
+    quiet_ = true;
+    settled_drop_ = drop;
+  }
   settled_();
 }
 
-void GatedArray::enforce() noexcept { lane_->poke(); }
+bool GatedArray::copies() const noexcept {
+  Line buffer;
+  const auto action = copy_ ? first_line(copy_, buffer) : std::string_view{};
+  return !action.empty() && action != "idle" && action != "frozen";
+}
+
+int GatedArray::end_copy_now() noexcept {
+  if (!copies()) return 0;
+  const int error = store(copy_, "frozen");
+  return error != 0 && !running() ? 0 : error;
+}
+
+void GatedArray::enforce() noexcept {
+  lane_->poke();
+  reads_lane_->poke();
+}
+
+bool GatedArray::reads_may_pass() const noexcept {
+  return deadlines_->grant_lives() && (!deadlines_->dropping() || reads_drop_ >= deadlines_->drop_number());
+}
+
+void GatedArray::enforce_reads_on_thread() noexcept {
+  const std::uint64_t drop = deadlines_->drop_number();
+  if (reads_may_pass()) return;
+  const std::int64_t late_ns = boot_time_ns() + kDrainPatienceNs;
+  const timespec moment{.tv_sec = 0, .tv_nsec = 2 * kNsPerMs};
+  while (!quiet_ && boot_time_ns() < late_ns) nanosleep(&moment, nullptr);
+  int error = 0;
+  {
+    const std::lock_guard lock(paths_mutex_);
+    if (reads_may_pass()) return;
+    error = hold_reads_now();
+  }
+  reads_errno_ = error;
+  tried_reads_ = drop;
+  if (error == 0) reads_drop_ = drop;
+  settled_();
+}
+
+int GatedArray::hold_reads_now() noexcept {
+  int first_error = 0;
+  const std::lock_guard lock(members_mutex_);
+  for (auto& member : members_) {
+    if (!member.gate) continue;
+    if (const int error = member.gate.hold(); error != 0 && first_error == 0) first_error = error;
+  }
+  if (first_error == 0) reads_held_ = true;
+  return first_error;
+}
+
+void GatedArray::hold_reads(Done done) {
+  reads_lane_->run([self = shared_from_this(), done = std::move(done)] {
+    const std::lock_guard lock(self->paths_mutex_);
+    const int error = self->hold_reads_now();
+    done(error == 0 ? Outcome{} : errno_failure(error, self->md_ + ": holding what is read from its members"));
+  });
+}
+
+Outcome GatedArray::let_reads_now() {
+  const std::lock_guard paths(paths_mutex_);
+  // Not `writes_allowed`: a drop that a read keeps from its end would wait for this for ever.
+  if (!deadlines_->grant_lives()) return Failure{"EGRANT", md_ + ": reads stay held: this node's grant has ended"};
+  if (!reads_may_pass()) return Failure{"EGRANT", md_ + ": reads stay held: a drop is under way"};
+  if (copies()) return errno_failure(EBUSY, md_ + ": reads stay held: a copy waits, and must not go on; reboot this node");
+  const std::lock_guard lock(members_mutex_);
+  reads_held_ = false;
+  quiet_ = false;
+  for (auto& member : members_) {
+    if (!member.gate) continue;
+    if (const int error = member.gate.let(); error != 0) {
+      return errno_failure(error, md_ + ": letting go what is read from " + std::string(member.device.data()));
+    }
+  }
+  return {};
+}
+
+void GatedArray::let_reads(Done done) {
+  reads_lane_->run([self = shared_from_this(), done = std::move(done)] {
+    auto outcome = self->let_reads_now();
+    if (!self->deadlines_->grant_lives()) self->enforce_reads_on_thread();
+    done(std::move(outcome));
+  });
+}
+
+Outcome GatedArray::restore_path(const std::string& device) {
+  const std::lock_guard paths(paths_mutex_);
+  if (auto refused = open_refused("path of " + device)) return refused;
+  if (reads_held_) return errno_failure(EAGAIN, md_ + ": the path of " + device + " is held, not lost");
+  const std::lock_guard lock(members_mutex_);
+  for (auto& member : members_) {
+    if (device != member.device.data() || !member.gate) continue;
+    if (const int error = member.gate.restore(); error != 0) return errno_failure(error, md_ + ": restoring the path of " + device);
+    return {};
+  }
+  return errno_failure(ENOENT, md_ + ": no layer under a member " + device + " is registered");
+}
 
 void GatedArray::hold(HoldDone done) {
   lane_->run([self = shared_from_this(), done = std::move(done)] {
@@ -252,6 +361,7 @@ Outcome GatedArray::range_now(std::uint64_t lo_sector, std::uint64_t hi_sector) 
       // A write that waits at a gate would be drained for ever. Under a suspend of the whole there is none.
       if (gate_is_closed() && !(opening && covered())) return errno_failure(EAGAIN, md_ + ": " + range + ": a gate is closed; answer it first");
       if (needless) continue;
+      quiet_ = false;
       stand(Standing::open);
     }
     if (const int error = store_sector(step.file, step.sector); error != 0) {

@@ -54,6 +54,7 @@ std::shared_ptr<Guard> Guard::start(const Options& options, OnEvent on_event) {
 
 void Guard::run(const Options& options) {
   drop_limit_ns_ = options.drop_limit_ns;
+  dm_ = options.dm;
   if (options.lock_memory) memory_locked_ = lock_code();
   lock_range(this, sizeof *this);
   lock_range(deadlines_.get(), sizeof *deadlines_);
@@ -123,13 +124,14 @@ Failure Guard::unknown(const std::string& md) {
   return errno_failure(ENODEV, md + ": not registered with the guard; register it once it runs");
 }
 
-Outcome Guard::register_array(const std::string& md, std::uint64_t size_sectors, const std::string& directory) {
+Outcome Guard::register_array(GatedArray::Origin origin) {
+  const std::string md = origin.md;
   if (md.empty() || md.size() >= sizeof(GuardEvent::md)) return errno_failure(EINVAL, "array name \"" + md + "\"");
-  if (size_sectors == 0) return errno_failure(EINVAL, md + ": size of 0 sectors");
+  if (origin.size_sectors == 0) return errno_failure(EINVAL, md + ": size of 0 sectors");
   if (find(md) != nullptr) return errno_failure(EEXIST, md + ": registered already; unregister it first");
   std::shared_ptr<GatedArray> array;
   auto settled = [wake = wake_] { signal(*wake); };
-  if (auto failure = GatedArray::make(md, size_sectors, directory, deadlines_, std::move(settled), array)) return failure;
+  if (auto failure = GatedArray::make(std::move(origin), deadlines_, std::move(settled), array)) return failure;
   {
     const std::lock_guard lock(table_mutex_);
     const auto free = std::find(table_.begin(), table_.end(), nullptr);
@@ -152,9 +154,14 @@ Outcome Guard::unregister_array(const std::string& md) {
   return unknown(md);
 }
 
-Outcome Guard::register_member(const std::string& md, const std::string& device) {
+Outcome Guard::register_member(const std::string& md, const std::string& device, const std::string& map, const std::string& path) {
   const auto array = find(md);
-  return array == nullptr ? unknown(md) : array->add_member(device);
+  if (array == nullptr) return unknown(md);
+  ReadGate gate;
+  if (!map.empty()) {
+    if (auto failure = ReadGate::make(map, path, dm_, gate)) return failure;
+  }
+  return array->add_member(device, gate);
 }
 
 Outcome Guard::unregister_member(const std::string& md, const std::string& device) {
@@ -170,6 +177,28 @@ void Guard::hold(const std::string& md, GatedArray::HoldDone done) {
   } else {
     done(unknown(md), GatedArray::Standing::gone);
   }
+}
+
+void Guard::hold_reads(const std::string& md, GatedArray::Done done) {
+  if (const auto array = find(md)) {
+    array->hold_reads(std::move(done));
+  } else {
+    done(unknown(md));
+  }
+}
+
+void Guard::let_reads(const std::string& md, GatedArray::Done done) {
+  if (const auto array = find(md)) {
+    array->let_reads(std::move(done));
+  } else {
+    done(unknown(md));
+  }
+}
+
+void Guard::restore_path(const std::string& md, const std::string& device, GatedArray::Done done) {
+  const auto array = find(md);
+  if (array == nullptr) return done(unknown(md));
+  gate_lane_.run([array, device, done = std::move(done)] { done(array->restore_path(device)); });
 }
 
 void Guard::suspend_range(const std::string& md, std::uint64_t lo_sector, std::uint64_t hi_sector, GatedArray::Done done) {
@@ -225,7 +254,8 @@ std::vector<std::pair<std::string, GatedArray::Standing>> Guard::arrays() {
 
 bool Guard::every_array_held() noexcept {
   const std::lock_guard lock(table_mutex_);
-  return std::all_of(table_.begin(), table_.end(), [](const auto& array) { return array == nullptr || array->writes_held(); });
+  return std::all_of(table_.begin(), table_.end(),
+                     [](const auto& array) { return array == nullptr || (array->writes_held() && array->reads_held()); });
 }
 
 bool Guard::may_pet() noexcept {

@@ -36,7 +36,7 @@ struct GuardEvent {
 
 /**
  * What must never be late. One thread (SCHED_FIFO where permitted) sleeps on a BOOTTIME timer and, when the grant ends,
- * has every registered array held by that array's own thread. It allocates nothing and blocks on nothing else.
+ * has every registered array held, and then its reads, by that array's own threads. It allocates nothing and blocks on nothing else.
  *
  * Rules it keeps: a deadline is checked at each store, by the thread that makes it; while the grant is dead every array is
  * looked at again on each tick, so one that was held by a gate only, or was opened by hand, is suspended too; the watchdog
@@ -49,6 +49,8 @@ class Guard : public std::enable_shared_from_this<Guard> {
     bool lock_memory = true;
     /** How long the arrays may take to be held before drop_failed(ETIMEDOUT) is told. The guard goes on trying. */
     std::int64_t drop_limit_ns = 1'000 * kNsPerMs;
+    /** How device-mapper is asked. */
+    DmCall dm = dm_call;
   };
   using OnEvent = std::function<void(const GuardEvent&)>;
   static constexpr std::size_t kArraysMax = 64;
@@ -69,12 +71,16 @@ class Guard : public std::enable_shared_from_this<Guard> {
   std::uint64_t drop();
   void loop_alive() noexcept { loop_alive_ns_ = boot_time_ns(); }
 
-  Outcome register_array(const std::string& md, std::uint64_t size_sectors, const std::string& directory);
+  Outcome register_array(GatedArray::Origin origin);
   Outcome unregister_array(const std::string& md);
-  Outcome register_member(const std::string& md, const std::string& device);
+  /** @param map, path of the layer under it (read_gate.h); empty: there is none */
+  Outcome register_member(const std::string& md, const std::string& device, const std::string& map = {}, const std::string& path = {});
   Outcome unregister_member(const std::string& md, const std::string& device);
 
   void hold(const std::string& md, GatedArray::HoldDone done);
+  void hold_reads(const std::string& md, GatedArray::Done done);
+  void let_reads(const std::string& md, GatedArray::Done done);
+  void restore_path(const std::string& md, const std::string& device, GatedArray::Done done);
   void suspend_range(const std::string& md, std::uint64_t lo_sector, std::uint64_t hi_sector, GatedArray::Done done);
   void answer_gates(const std::string& md, std::vector<std::string> devices, GatedArray::Done done);
   void write_metadata(std::vector<DiskWrite> writes, DiskWriter::Done done);
@@ -139,6 +145,7 @@ class Guard : public std::enable_shared_from_this<Guard> {
   std::int64_t grant_reported_ns_ = 0;
   std::int64_t drop_began_ns_ = 0;
   std::int64_t drop_limit_ns_ = 0;
+  DmCall dm_ = dm_call;
   std::int64_t enforced_ns_ = 0;
 
   // Fixed ring from the guard's thread to the pump, which may allocate. A full ring loses the newest event.

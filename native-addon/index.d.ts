@@ -135,8 +135,8 @@ export interface NativeGuardOptions {
 export type NativeStanding = 'open' | 'held' | 'gate-closed' | 'gone';
 
 /**
- * The deadlines, kept by a thread of their own. When the grant ends every registered array is held; while it is dead each is
- * looked at again every 100 ms. A drop that began is carried through even if the grant comes back meanwhile: until
+ * The deadlines, kept by a thread of their own. When the grant ends every registered array is held, and then its reads (after the
+ * drain, or 250 ms, if that takes longer); while it is dead each is looked at again every 100 ms. A drop that began is carried through even if the grant comes back meanwhile: until
  * `drop-completed` arrays cannot be opened (`EGRANT`), and after it they must be opened again.
  */
 export interface NativeGuard {
@@ -159,15 +159,25 @@ export interface NativeGuard {
   /**
    * Once the array runs (the kernel takes no suspend before). Without a live grant it is held at once.
    * Throws `ENOENT` for raid0 and linear: md gives them no suspend range. `mdDirectory`: /sys/block/<md>/md by default.
+   * `readsHeld`: so are they of each member that is registered.
    */
-  registerArray(md: string, sizeSectors: number, mdDirectory?: string): void;
+  registerArray(md: string, sizeSectors: number, mdDirectory?: string, readsHeld?: boolean): void;
   /** Before the array is stopped. */
   unregisterArray(md: string): void;
-  /** A member whose `blocked` counts as a closed gate. Again after it left and came back. */
-  registerMember(md: string, device: string): void;
+  /**
+   * A member whose `blocked` counts as a closed gate, and whose reads are held with the array's by the device-mapper map under it, a
+   * multipath map of one path (major:minor). Without a map they are not. Again after it left and came back.
+   */
+  registerMember(md: string, device: string, map?: string, path?: string): void;
   unregisterMember(md: string, device: string): void;
   /** Suspends the whole array, unless it is or a gate is closed. */
   hold(md: string): Promise<Exclude<NativeStanding, 'open'>>;
+  /** I/O to the array's members waits from now on. */
+  holdReads(md: string): Promise<void>;
+  /** `EGRANT` without a grant, or while a drop has not held them yet; `EBUSY` while a copy runs, or waits. */
+  letReads(md: string): Promise<void>;
+  /** Uses the lost path of a member again. `EGRANT` as in `open`; `EAGAIN` while reads are held. */
+  restorePath(md: string, device: string): Promise<void>;
   /** `EGRANT` without a grant at the moment of the store; if it ends meanwhile the array is held again. `EAGAIN` under a closed gate, if only a range is suspended. */
   open(md: string): Promise<void>;
   /**

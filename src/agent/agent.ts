@@ -25,6 +25,7 @@ import type { Config } from '../config/index.ts';
 import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
 import { type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
+import type { JournalEntry } from '../journal/index.ts';
 import {
   CLOCK_CRITICAL,
   CLOCK_WARNING,
@@ -133,6 +134,8 @@ const KEYS_EVERY_MS = 2000;
 /** While this node's key is missing somewhere. */
 const KEYS_SOON_MS = 200;
 const KEYS_WAIT_MS = 1000;
+/** Between two tries of a journal whose disk takes nothing. */
+const JOURNAL_AGAIN_MS = 200;
 const GOSSIP_AFTER_FRAMES_MS = 50;
 /** A commit, an election, and a renewal after it take far less. */
 const HAND_OVER_MS = 3000;
@@ -286,7 +289,9 @@ export class Agent implements AgentFace {
     this.#goByLists();
     // Before anything else: arrays that outlived an earlier agent have no grant behind them now, unless it left that as well.
     for (const { md, metadata } of this.parts.inherited === undefined ? driver.running() : []) {
-      if (metadata === 'external:mdmesh') await this.#tryTo(`hold ${md}`, () => driver.hold(md));
+      if (metadata !== 'external:mdmesh') continue;
+      await this.#tryTo(`hold ${md}`, () => driver.hold(md));
+      await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md));
     }
     if (this.parts.disks === undefined) await this.#rescan();
     else this.#feedLocal({ type: 'paths', paths: this.disks.paths });
@@ -509,8 +514,11 @@ export class Agent implements AgentFace {
   /** What the journal says about arrays, from before this start: a floor under what a master may take from the disks. */
   #remember(): void {
     for (const { event } of this.parts.journal.landmarks()) {
-      if (event.body.type === 'commit') this.#remembered.set(event.body.record.uuid, event.body.record.version);
+      if (event.body.type !== 'commit') continue;
+      this.#remembered.set(event.body.record.uuid, event.body.record.version);
+      this.#appended.set(event.body.record.uuid, event.body.record.version);
     }
+    this.#stops.push(this.parts.journal.onAppend((entry) => this.#commitAppended(entry)));
   }
 
   async #until(done: () => boolean, patienceMs: number): Promise<void> {
@@ -1109,6 +1117,9 @@ export class Agent implements AgentFace {
       case 'report':
         this.#queueReport();
         break;
+      case 'store':
+        this.#storeCommit(effect.array, effect.md, effect.version);
+        break;
       case 'submit':
         this.sealEvent({ type: 'observation', observation: effect.observation }, ({ event, sealed }) => {
           const { master } = leaseSummary(this.#lease);
@@ -1161,6 +1172,41 @@ export class Agent implements AgentFace {
     }
   }
 
+  /** The newest commit of each array that was appended to the journal. */
+  readonly #appended = new Map<string, Version>();
+  /** Of arrays whose newest commit is to be on disk soon, and is not appended yet. */
+  readonly #toStore = new Map<string, { md: string; version: Version }>();
+
+  #commitAppended({ event: { body } }: JournalEntry): void {
+    if (body.type !== 'commit') return;
+    const { uuid, version } = body.record;
+    const known = this.#appended.get(uuid);
+    if (known === undefined || compareVersions(version, known) > 0) this.#appended.set(uuid, version);
+    const due = this.#toStore.get(uuid);
+    if (due !== undefined && compareVersions(version, due.version) >= 0) this.#storeCommit(uuid, due.md, due.version);
+  }
+
+  /** Begun at the commit's arrival, beside what it does: a sync takes about as long as a drain. */
+  async #storeCommit(array: string, md: string, version: Version): Promise<void> {
+    const appended = this.#appended.get(array);
+    if (appended === undefined || compareVersions(appended, version) < 0) {
+      this.#toStore.set(array, { md, version });
+      return;
+    }
+    this.#toStore.delete(array);
+    const { journal, log, timers } = this.parts;
+    const wanted = (): boolean => !this.#stopped && this.#local.arrays.get(array)?.unstored != null;
+    try {
+      await journal.durable();
+      if (wanted()) this.#feedLocal({ type: 'stored', array, version });
+    } catch (error) {
+      log.warn({ array: md }, `${md}: others wait for this node's journal to store a failure: ${textOf(error)}`);
+      timers.after(JOURNAL_AGAIN_MS, () => {
+        if (wanted()) void this.#storeCommit(array, md, version);
+      });
+    }
+  }
+
   /** Past the layer under md, and past any cache. */
   async #probe(array: string, member: string): Promise<void> {
     const path = this.disks.paths.get(member);
@@ -1198,6 +1244,10 @@ export class Agent implements AgentFace {
           return driver.stop(md);
         case 'hold':
           return driver.hold(md);
+        case 'hold-reads':
+          return driver.holdReads(md);
+        case 'let-read':
+          return driver.letRead(md);
         case 'open':
           return driver.open(md);
         case 'hold-range':
@@ -1501,7 +1551,7 @@ export class Agent implements AgentFace {
       this.#reportQueued = false;
       const reports: ArrayReport[] = [];
       for (const array of this.#local.arrays.values()) {
-        if (array.observation !== undefined) reports.push(reportOf(this.#local, array));
+        if (array.observation !== undefined) reports.push(reportOf(this.#local, array, this.now()));
       }
       for (const [array, known] of this.#remembered) {
         if (this.#local.arrays.has(array)) continue;
@@ -1701,6 +1751,8 @@ export class Agent implements AgentFace {
         type: 'fenced',
         node,
         stopped: verdict.stopped,
+        // The disks take no write of it any more, which says nothing about what it reads.
+        ...(verdict.method === 'reservation' ? { grantUntilMs: lastGrantMs } : {}),
         text: `${verdict.method ?? 'nobody'}: ${verdict.text}`,
       });
     } catch (error) {

@@ -121,7 +121,7 @@ function quorumStatus({ set, quorate, disks }: DiskSummary, quorum: QuorumDisks 
   };
 }
 
-function arrayStatus({ disks, local, master }: Looked, array: LocalArray): ArrayStatus {
+function arrayStatus({ disks, local, master, parts }: Looked, array: LocalArray): ArrayStatus {
   const { record } = array;
   const paths: Record<string, string> = {};
   for (const member of record.members) {
@@ -134,7 +134,7 @@ function arrayStatus({ disks, local, master }: Looked, array: LocalArray): Array
       const report = of.get(record.uuid);
       if (report !== undefined) reports.push({ node, report });
     }
-  } else reports.push({ node: local.self, report: reportOf(local, array) });
+  } else reports.push({ node: local.self, report: reportOf(local, array, parts.driver.now()) });
   return {
     record,
     applied: array.applied,

@@ -77,6 +77,12 @@ export function canDiffer(record: ArrayRecord): boolean {
   }
 }
 
+/** A member that has what is written now will miss what is written next. */
+export function givesUp(before: ArrayRecord, after: ArrayRecord): boolean {
+  const kept = new Set(activeMembers(after).map(({ uuid }) => uuid));
+  return activeMembers(before).some(({ uuid }) => !kept.has(uuid));
+}
+
 /** Nodes that may have I/O of their own on the members: those that write, and the one that copies. */
 export function mayTouch(record: ArrayRecord): number[] {
   const nodes = new Set(record.writers);

@@ -25,6 +25,10 @@
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
  * - While a writer is gone and the legs may differ, reads keep to one leg, the same on every node: md chooses between them only
  *   before `resync_start` (read_balance, drivers/md/raid1.c and raid10.c).
+ * - Reads pass as long as commits wait for this node: with a grant, as a writer or as the copier. Else they are held, after the writes;
+ *   they go on under a released record, once this node has applied it. (At the grant's end the guard holds them.)
+ * - That a commit which gives up a member is applied is said when this node's journal has it on disk. After a power loss of all that may
+ *   be all that is known of it: the member that was given up bears the record before, and may be the only one that is seen.
  * - A rebuilding member is in md before this node says that the record is applied: a write that misses it would be missed by
  *   the copy too. It becomes in sync here when the record says so, and by no copy of this node's.
  * - One that gets only what is marked comes in under a drained hold: a write whose legs are chosen, but whose mark is not on
@@ -47,7 +51,16 @@
 import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from '../md/driver.ts';
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
-import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, survivesWithout } from './levels.ts';
+import {
+  activeMembers,
+  canDiffer,
+  givesUp,
+  isRedundant,
+  isWritten,
+  mayTouch,
+  rebuildingMembers,
+  survivesWithout,
+} from './levels.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import type { PathLossPolicy } from './path_loss.ts';
 import {
@@ -75,6 +88,8 @@ export type LocalOp =
   | { op: 'assemble'; record: ArrayRecord }
   | { op: 'stop' }
   | { op: 'hold' }
+  | { op: 'hold-reads' }
+  | { op: 'let-read' }
   | { op: 'open' }
   | { op: 'hold-range'; range: SectorRange }
   | { op: 'set-faulty'; member: string }
@@ -99,13 +114,15 @@ export interface LocalArray {
   /** Newest record known here. */
   record: ArrayRecord;
   applied: Version | null;
+  /** Newest record known here that gives up a member, or may, for all that is known, and is not in this node's journal yet. */
+  unstored: Version | null;
   /** Newest record of which the master said that every writer has applied it. */
   released: ArrayRecord | null;
   /** undefined: not looked at yet. */
   observation: ArrayObservation | null | undefined;
   /** The operation under way; one at a time. */
   busy: LocalOp | null;
-  /** Of a lost path; beside `busy`. */
+  /** Of paths, lost or held; beside `busy`. */
   pathBusy: LocalOp | null;
   /** No lost path is tried again before. */
   restoreAtMs: number;
@@ -198,6 +215,8 @@ export type LocalInput =
   /** A commit whose signature and certificate have been checked. */
   | { type: 'commit'; record: ArrayRecord; forgotten: boolean }
   | { type: 'released'; array: string; version: Version }
+  /** The journal has this commit on disk, and those before it. */
+  | { type: 'stored'; array: string; version: Version }
   /** Another node tells, signed, that its md has failed this member. */
   | { type: 'failure-told'; array: string; member: string }
   | { type: 'observed'; array: string; observation: ArrayObservation | null }
@@ -232,6 +251,8 @@ export type LocalEffect =
   | { type: 'answer-gates'; array: string; md: string; settled: readonly string[] }
   | { type: 'applied'; array: string; version: Version; report: ArrayReport }
   | { type: 'report' }
+  /** Others rely on this commit as soon as this node has applied it: see that the journal has it on disk, and say so. */
+  | { type: 'store'; array: string; md: string; version: Version }
   | { type: 'submit'; observation: Observation }
   | { type: 'send-window'; to: readonly NodeId[]; array: string; since: number; sequence: number; range: SectorRange }
   | { type: 'window-held'; to: NodeId; array: string; md: string; since: number; sequence: number }
@@ -360,12 +381,26 @@ export function mayRegister(state: NodeArrays, now: number): boolean {
 function isClean({ observation, busy, record }: LocalArray): boolean {
   if (observation == null) return observation === null && busy?.op !== 'assemble';
   const changes = busy !== null && ['open', 'hold-range'].includes(busy.op);
-  return observation.held && !changes && mayDrain(observation) && !failedHere(observation, record);
+  return observation.held && !changes && nothingWaits(observation) && !failedHere(observation, record);
 }
 
-/** A drain would end: nothing in flight waits for an answer or for a path. */
-function mayDrain(observation: ArrayObservation): boolean {
+/** No write in flight waits for an answer or for a path. */
+function nothingWaits(observation: ArrayObservation): boolean {
   return !gateClosed(observation) && !pathLost(observation);
+}
+
+/** A drain would end: it waits for reads as well. */
+function mayDrain(observation: ArrayObservation): boolean {
+  return nothingWaits(observation) && !readsHeld(observation);
+}
+
+function readsHeld({ members }: ArrayObservation): boolean {
+  return members.some(({ path }) => path === 'held');
+}
+
+/** Something of this array can be read here, and could be held. */
+function readsPass({ members }: ArrayObservation): boolean {
+  return members.some(({ path, slot, faulty }) => path === 'up' && slot !== null && !faulty);
 }
 
 /** I/O of this node waits for the path to a member. */
@@ -524,6 +559,17 @@ function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 
+/**
+ * Nobody who gives up a member would wait for this node's word. So it must not read either: what it reads may miss what was
+ * acknowledged since.
+ */
+function mustHoldReads(state: NodeArrays, { record }: LocalArray, now: number): boolean {
+  if (!isRedundant(record.level)) return false;
+  if (state.leaving || now >= state.grantUntilMs || state.keys?.shutOut === true) return true;
+  if (record.blind?.includes(state.self) === true || crashedSince(state, record)) return true;
+  return !mayTouch(record).includes(state.self);
+}
+
 function copiedElsewhere(state: NodeArrays, { resync }: ArrayRecord): boolean {
   return resync !== null && resync.by !== state.self && !resync.halted;
 }
@@ -649,6 +695,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };
   }
   const mayWait = mayDrain(observation) && !shaky(array);
+  // Drained before: a write that is half done would wait for it. Whether it is or not, at the grant's end the guard holds reads.
+  if (observation.held && mustHoldReads(state, array, now) && readsPass(observation)) {
+    return { op: { op: 'hold-reads' }, settled: false };
+  }
   /** Under a whole hold. A closed gate holds new writes but drains none: it is answered first, then suspended. */
   const held = (op: LocalOp, drains = mayWait): Plan => {
     if (observation.held) return { op, settled: false };
@@ -709,7 +759,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const drains = observation.held ? !pathLost(observation) : mayWait;
   if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
     const shaping = shapingOp(record, observation) ?? bitmapOp(state, array, observation);
-    if (shaping !== null) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
+    // When reads pass: the one lays the layers anew, the other drains.
+    const waits = readsHeld(observation) && (shaping?.op === 'set-size' || shaping?.op === 'set-bitmap');
+    if (shaping !== null && !waits) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
   }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
@@ -829,12 +881,20 @@ function settledMembers(array: LocalArray): string[] {
   return (observation?.members ?? []).flatMap(({ uuid }) => (uuid === null || good.has(uuid) ? [] : [uuid]));
 }
 
-/** What is due for a lost path; null: nothing yet. */
-function pathOp({ pathLoss }: NodeArrays, { record, released, observation }: LocalArray): LocalOp | null {
+/** What is due for a path that is lost or held; null: nothing yet. */
+function pathOp(state: NodeArrays, array: LocalArray, now: number): LocalOp | null {
+  const { record, released, observation } = array;
+  const { pathLoss } = state;
   const good = goodIn(record);
   const goodForOthers = goodIn(released);
+  if (mayRead(state, array, now)) return { op: 'let-read' };
   for (const { uuid, path, faulty } of observation?.members ?? []) {
-    if (uuid === null || path !== 'lost') continue;
+    if (uuid === null) continue;
+    // What waits at a member that has failed in md is read from another, which is held as well.
+    if (path === 'held' && faulty && released !== null && !good.has(uuid) && !goodForOthers.has(uuid)) {
+      return { op: 'release-path', member: uuid };
+    }
+    if (path !== 'lost') continue;
     if (lastCopy(record, uuid)) return { op: 'restore-path', member: uuid };
     // As long as this node has not said that it gave the member up, no other node has a write that the member misses.
     if (pathLoss === 'drop-node' && !faulty && good.has(uuid)) return { op: 'restore-path', member: uuid };
@@ -842,6 +902,21 @@ function pathOp({ pathLoss }: NodeArrays, { record, released, observation }: Loc
     return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
   }
   return null;
+}
+
+/** What is held may be read: commits wait for this node, and nothing here is read that a commit has given up before. */
+function mayRead(state: NodeArrays, array: LocalArray, now: number): boolean {
+  const { record, observation, busy, applied } = array;
+  if (observation == null || !readsHeld(observation)) return false;
+  if (!isReleased(array) || mustHoldReads(state, array, now)) return false;
+  // As the record has it: else a member may be in sync here that is not, or has failed.
+  if (applied === null || compareVersions(applied, record.version) !== 0) return false;
+  if (copyRuns(observation) || busy?.op === 'hold-reads') return false;
+  const good = goodIn(record);
+  // Of a failed one too what waits would be read from it: that is let go with an error first.
+  return observation.members.every(
+    ({ uuid, slot, faulty, path }) => path !== 'held' || slot === null || (!faulty && uuid !== null && good.has(uuid)),
+  );
 }
 
 /** The master will not commit it as faulty. */
@@ -877,18 +952,24 @@ export function localState(array: LocalArray): LocalState {
   return array.observation.held ? 'held' : 'open';
 }
 
-function inShort(array: LocalArray): string {
-  return `${localState(array)} ${lostHere(array).join()}`;
+/** As the master hears it: who says that it holds what it was not waited for any more reads nothing either. */
+function standing(state: NodeArrays, array: LocalArray, now: number): LocalState {
+  const reads = array.observation != null && readsPass(array.observation);
+  return reads && mustHoldReads(state, array, now) ? 'open' : localState(array);
 }
 
-export function reportOf(state: NodeArrays, array: LocalArray): ArrayReport {
+function inShort(state: NodeArrays, array: LocalArray, now: number): string {
+  return `${standing(state, array, now)} ${lostHere(array).join()}`;
+}
+
+export function reportOf(state: NodeArrays, array: LocalArray, now: number): ArrayReport {
   const usable = (uuid: string): boolean => state.paths.has(uuid) && state.keys?.usable.has(uuid) !== false;
   const visible = array.record.members.map((member) => member.uuid).filter(usable);
   return {
     array: array.record.uuid,
     applied: array.applied,
     known: array.record.version,
-    state: localState(array),
+    state: standing(state, array, now),
     visible,
     bitmap: array.observation?.bitmap != null && keepsBitmap(array.record, array.observation, state.self),
     trouble: array.trouble,
@@ -956,6 +1037,7 @@ export function localStep(
         arrays.set(record.uuid, {
           record,
           applied: null,
+          unstored: record.version,
           released: null,
           observation: undefined,
           busy: null,
@@ -991,9 +1073,13 @@ export function localStep(
         });
       } else {
         const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
-        change(record.uuid, { record, released, retryAtMs: 0, trouble: null, expected: new Map() });
+        const unstored = known.unstored !== null || givesUp(known.record, record) ? record.version : null;
+        change(record.uuid, { record, unstored, released, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
+      else if (arrays.get(record.uuid)?.unstored != null) {
+        effects.push({ type: 'store', array: record.uuid, md: record.md, version: record.version });
+      }
       break;
     }
     case 'released': {
@@ -1002,6 +1088,11 @@ export function localStep(
       if (array !== undefined && compareVersions(input.version, array.record.version) === 0) {
         change(input.array, { released: array.record });
       }
+      break;
+    }
+    case 'stored': {
+      const unstored = arrays.get(input.array)?.unstored ?? null;
+      if (unstored !== null && compareVersions(input.version, unstored) >= 0) change(input.array, { unstored: null });
       break;
     }
     case 'failure-told': {
@@ -1151,7 +1242,7 @@ function advance(
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }
-  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(state, array) : null;
+  const path = array.pathBusy === null && now >= array.retryAtMs ? pathOp(state, array, now) : null;
   if (path !== null && (path.op !== 'restore-path' || (mayRestore(state, array, now) && now >= array.restoreAtMs))) {
     array = replace({ pathBusy: path, ...(path.op === 'restore-path' ? { restoreAtMs: now + REPEAT_MS } : {}) });
     effects.push({ type: 'perform', array: uuid, md, op: path });
@@ -1166,18 +1257,24 @@ function advance(
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
-  // A store to the suspend range that waits for a lost path returns only after the release, which waits for this word.
+  // A store to the suspend range that waits for a path returns only after the release, which waits for this word.
   const suspends = array.busy !== null && ['hold', 'hold-range', 'open'].includes(array.busy.op);
-  const waits = suspends && array.observation != null && pathLost(array.observation);
-  if (next.settled && (array.busy === null || waits)) {
+  const { observation: seen } = array;
+  const waits = suspends && seen != null && (pathLost(seen) || readsHeld(seen));
+  if (next.settled && array.unstored === null && (array.busy === null || waits)) {
     if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
       array = replace({
         applied: array.record.version,
         reportedAtMs: now,
-        reported: inShort(array),
+        reported: inShort(state, array, now),
         trouble: isUnfit(array) ? array.trouble : null,
       });
-      effects.push({ type: 'applied', array: uuid, version: array.record.version, report: reportOf(state, array) });
+      effects.push({
+        type: 'applied',
+        array: uuid,
+        version: array.record.version,
+        report: reportOf(state, array, now),
+      });
     }
     const taken = marksTaken(state, array);
     if (taken !== null) tell(`marks ${taken.since} ${taken.kept}`, { what: 'marks-taken', array: uuid, ...taken });
@@ -1191,7 +1288,7 @@ function advance(
     array = replace({ busy: next.op });
     effects.push({ type: 'perform', array: uuid, md, op: next.op });
   }
-  const stands = inShort(array);
+  const stands = inShort(state, array, now);
   const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
   const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
   if (state.master !== null && (stands !== array.reported || now >= againMs)) {

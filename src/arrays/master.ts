@@ -13,6 +13,7 @@
  * - A node leaves `writers` only after it said that its writes are held, or that the array is gone from its kernel, or after
  *   fencing vouched for it; in the last two cases the legs may differ and a resync is committed with it.
  * - The last members that hold the data are never committed as faulty.
+ * - Storage may vouch for a node that goes on reading until its grant ends. A commit that gives up a member is not released before.
  * - A node is granted writes only when it has said that it knows what a new master found on the disks, or the record that left it
  *   out. One that was cut off, held its writes in time and was counted as stopped was never reset: it still has a released
  *   record by which it is a writer, and would write, and read a leg that has failed since, until it hears of a newer one.
@@ -26,6 +27,7 @@ import {
   arraySectors,
   canDiffer,
   freeSlots,
+  givesUp,
   isRedundant,
   isWritten,
   mayTouch,
@@ -86,6 +88,8 @@ export interface PendingCommit {
   stage: 'persisting' | 'applying';
   /** Persisting again only after this time. */
   retryAtMs: number;
+  /** A member that has what is written now will miss what is written next. */
+  givesUp: boolean;
   /** Whose `applied` is still missing. */
   waiting: readonly NodeId[];
 }
@@ -132,6 +136,8 @@ export interface MasterNode {
   /** From its newest report in this term; null: none has come yet. */
   kernelBoot: string | null;
   fencing: 'no' | 'asked' | 'stopped';
+  /** Of one that was counted as stopped in this term: it may read until then, for all that was vouched for. */
+  readsUntilMs: number;
   leaving: boolean;
 }
 
@@ -192,7 +198,8 @@ export type MasterInput =
   | { type: 'observation'; from: NodeId; observation: Observation }
   | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
   | { type: 'leaving'; node: NodeId }
-  | { type: 'fenced'; node: NodeId; stopped: boolean; text: string }
+  /** `grantUntilMs`: the node may run, and read until its last grant has ended, by every clock. Left out: nothing of it runs. */
+  | { type: 'fenced'; node: NodeId; stopped: boolean; grantUntilMs?: number; text: string }
   | { type: 'ask'; array: string; change: Change; requestId: string | null }
   /** `written`: at least one member is durable with the new record. */
   | { type: 'persisted'; array: string; version: Version; written: boolean; failed: readonly string[]; text: string };
@@ -235,7 +242,14 @@ export function masterStart(self: NodeId, { nodes, ...config }: MasterConfig, by
   };
 }
 
-const BLANK: MasterNode = { status: 'unknown', reports: new Map(), kernelBoot: null, fencing: 'no', leaving: false };
+const BLANK: MasterNode = {
+  status: 'unknown',
+  reports: new Map(),
+  kernelBoot: null,
+  fencing: 'no',
+  readsUntilMs: 0,
+  leaving: false,
+};
 
 /** 1 GiB: a fast copy is not done again for as long as `checkpointMs` would have it. */
 const CHECKPOINT_SECTORS = 2 * 1024 * 1024;
@@ -245,6 +259,8 @@ const RETRY_MS = 250;
 /** Longer than the redial's slowest pace, with a probe after it. */
 const RECONNECT_MS = 3000;
 const RESCAN_MS = 500;
+/** After the end of a grant: the guard holds what is read, once what is written is drained (native-addon/gated_array.h). */
+const READS_MARGIN_MS = 500;
 
 const emptyArray: MasterArray = {
   record: null,
@@ -866,7 +882,8 @@ export function masterStep(
     case 'elected':
       for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
       arrays.clear();
-      for (const id of nodes.keys()) changeNode(id, { reports: new Map(), kernelBoot: null, fencing: 'no' });
+      for (const id of nodes.keys())
+        changeNode(id, { reports: new Map(), kernelBoot: null, fencing: 'no', readsUntilMs: 0 });
       Object.assign(state, {
         term: input.term,
         electedAtMs: now,
@@ -993,6 +1010,8 @@ export function masterStep(
         changeNode(input.node, { fencing: 'stopped' });
       }
       if (input.stopped) {
+        if (input.grantUntilMs !== undefined)
+          changeNode(input.node, { readsUntilMs: input.grantUntilMs + READS_MARGIN_MS });
         effects.push({
           type: 'notice',
           name: 'NodeEvicted',
@@ -1044,7 +1063,8 @@ export function masterStep(
         ...(array.record === null ? [] : mayTouch(array.record)),
         ...(array.found === null ? [] : mayTouch(array.found.record)),
       ];
-      const waiting = [...new Set(touching)].filter((id) => nodes.get(id)?.fencing !== 'stopped');
+      // Whatever its part in the array, this node's journal has it before anybody relies on it.
+      const waiting = [...new Set([...touching, state.self])].filter((id) => nodes.get(id)?.fencing !== 'stopped');
       changeArray(input.array, {
         record: pending.record,
         found: null,
@@ -1180,6 +1200,7 @@ function advance(
       detail,
       stage: 'persisting',
       retryAtMs: Number.POSITIVE_INFINITY,
+      givesUp: array?.record != null && givesUp(array.record, record),
       waiting: [],
     };
     array = replace({ pending });
@@ -1226,6 +1247,10 @@ function advance(
       if (waiting.length !== pending.waiting.length) array = replace({ pending: { ...pending, waiting } });
       revertBusyStop(state, array, pending, effects, replace);
       replace(followPaths(state, array, now, effects));
+      return;
+    }
+    if (pending.givesUp && [...state.nodes.values()].some(({ readsUntilMs }) => now < readsUntilMs)) {
+      if (pending.waiting.length > 0) replace({ pending: { ...pending, waiting } });
       return;
     }
     array = replace({ pending: null });

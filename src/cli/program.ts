@@ -787,7 +787,7 @@ ${examples('mdmesh audit verify', 'mdmesh audit verify --peers ./n1 ./n2 ./n3', 
 
   program
     .command('drop-writes')
-    .description("hold the writes of this machine's mesh arrays when no agent runs (for ExecStopPost)")
+    .description("hold the writes and reads of this machine's mesh arrays when no agent runs (for ExecStopPost)")
     .addOption(new Option('--sys-block <dir>', 'instead of /sys/block').default('/sys/block').hideHelp())
     .addOption(json())
     .addHelpText('after', examples('mdmesh drop-writes', 'ExecStopPost=-/usr/bin/mdmesh drop-writes'))

@@ -283,7 +283,8 @@ const members: Look = ({ arrays }) =>
       check: 'members.layer',
       severity: 'warning',
       text: `${md}: no layer lies under ${direct.join(', ')}`,
-      reason: 'an I/O error reaches md at once, and a second one can be told as written too early',
+      reason:
+        'an I/O error reaches md at once, and a second one can be told as written too early; and without a grant this node goes on reading what may be old',
       remedy: 'load dm_multipath and dm_round_robin, then stop and assemble the array',
     }),
     ...when(trouble !== null, {

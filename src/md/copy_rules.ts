@@ -60,6 +60,12 @@ export function demandStop(md: string, toSector: number | null, chunkSectors: nu
   throw new MdError('EINVAL', `${md}: sync_max ${toSector} is not whole chunks of ${chunkSectors} sectors`);
 }
 
+/** What a copy, or md's bitmap, reads and writes would wait. @throws MdError EAGAIN */
+export function demandReads({ md, members }: ArrayObservation, doing: string): void {
+  if (members.some(({ path }) => path === 'held'))
+    throw new MdError('EAGAIN', `${md}: ${doing}: reads are held here; they are let go first`);
+}
+
 /**
  * The array is frozen, and its idle spares have left.
  * @param rebuildingFrom where the rebuilding member that is furthest behind stands; null: there is none

@@ -92,9 +92,10 @@ export interface CopyOrder {
 }
 /**
  * The way from this node to a member, as the layer under md sees it: `direct`, there is no such layer, and md hears of every
- * error at once; `up`; `lost`: it failed, and I/O to the member waits; `failing`: it failed, and I/O to it ends with an error.
+ * error at once; `up`; `held`: this node keeps I/O to the member waiting, so that nothing is read (`holdReads`); `lost`: it failed, and I/O
+ * to the member waits; `failing`: it failed, and I/O to it ends with an error.
  */
-export type MemberPath = 'direct' | 'up' | 'lost' | 'failing';
+export type MemberPath = 'direct' | 'up' | 'held' | 'lost' | 'failing';
 
 export interface MemberObservation {
   /** device_uuid; null if the device's superblock could not be read. */
@@ -187,8 +188,8 @@ export type GuardEvent =
 
 /**
  * The deadlines that must hold although JavaScript stalls. Times are this node's BOOTTIME in ms, as `now()` gives.
- * At the end of the grant the guard itself holds every open array (suspend; an array whose gate is closed is held already);
- * at the end of the lease metadata writes are refused. Only a later call with a later time ends that.
+ * At the end of the grant the guard itself holds every open array (suspend; an array whose gate is closed is held already), and
+ * then its reads (`holdReads`), which it does not let a drain delay for long; at the end of the lease metadata writes are refused. Only a later call with a later time ends that.
  */
 export interface Guard {
   /** Earlier times than the present deadline are ignored. */
@@ -259,12 +260,22 @@ export interface MdDriver {
    * in it are kept, for the resync, where the record has this node resync, and where the array is not whole, for the member that
    * comes back; else md drops them in a while: they must be of no use to anybody any more. A rebuilding member that lacks only
    * what is marked is left out: `attachRebuilding`.
+   *
+   * Of an array with copies or parity nothing can be read either, from its first instant on, before `letRead`.
    */
   assemble(record: ArrayRecord, devices: ReadonlyMap<string, string>): Promise<void>;
   /** EBUSY if in use (mounted, held by another device). */
   stop(md: string): Promise<void>;
   /** Let no write pass: suspend all. Done already, or a gate is closed: resolves at once without a suspend (KERNEL: never suspend under a closed gate). */
   hold(md: string): Promise<void>;
+  /**
+   * Let no read pass either, of an array with copies or parity: I/O to its members waits below md. After `hold`, which would else
+   * wait for it. A copy under way is ended first. A member that is attached from now on is held too; one without the layer
+   * (`direct`) cannot be.
+   */
+  holdReads(md: string): Promise<void>;
+  /** Let reads pass again. Refused (EGRANT) without a live grant, and (EBUSY) while a copy that was not ended in time waits. */
+  letRead(md: string): Promise<void>;
   /** Let writes pass. Refused (EGRANT) without a live grant, and (EAGAIN) under a closed gate if only a range is suspended. */
   open(md: string): Promise<void>;
   /**
@@ -283,7 +294,8 @@ export interface MdDriver {
   releasePath(md: string, memberUuid: string): Promise<void>;
   /**
    * Use a member's path again: I/O that waits goes on. Only while this node has not said that it gave the member up: until then no
-   * other node has a write acknowledged that the member misses. Refused (EGRANT) without a live grant: writes are among what waits.
+   * other node has a write acknowledged that the member misses. Refused (EGRANT) without a live grant: writes are among what waits; and (EAGAIN)
+   * while the path is held.
    */
   restorePath(md: string, memberUuid: string): Promise<void>;
   /** Take a faulty or spare member out of the kernel's array. EBUSY while blocked. */
@@ -301,7 +313,7 @@ export interface MdDriver {
   /**
    * Begin a copy. The end of a resync shows as resyncStartSector null; that of a recovery as its members being in sync; of all
    * as sync_action idle or frozen and syncCompleted null. md is to copy as fast as it can: who paces it moves `toSector`.
-   * Spares without a slot leave the array. EBUSY while rebuilding members are attached that md would rebuild instead, or
+   * Spares without a slot leave the array. EAGAIN while reads are held; EBUSY while rebuilding members are attached that md would rebuild instead, or
    * resync_start marks something that md would copy afterwards. EINVAL: a range that is not whole chunks, or nothing to recover.
    */
   startCopy(md: string, copy: CopyOrder): Promise<void>;

@@ -9,7 +9,7 @@
  * - members are named by UUID outwards; the device names behind them are looked up at each call.
  */
 import { readFileSync } from 'node:fs';
-import { arraySectors } from '../arrays/levels.ts';
+import { arraySectors, isRedundant } from '../arrays/levels.ts';
 import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
@@ -23,6 +23,7 @@ import {
   demandMovable,
   demandOpenGates,
   demandRange,
+  demandReads,
   demandRoom,
   demandSize,
   demandSlots,
@@ -40,6 +41,7 @@ import {
   type MetadataWrite,
   type SectorRange,
 } from './driver.ts';
+import { memberUuidOf } from './layer.ts';
 import { readMarks } from './marks.ts';
 import { NODE_BLOCK_BYTES } from './mesh_area.ts';
 import type { NativeAddon } from './native.ts';
@@ -48,7 +50,7 @@ import { hasBitmapFiles, loadModules, planAssembly, startArray } from './real_as
 import { type BlockDevice, Disks, errorCode, resolveDevice } from './real_disks.ts';
 import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
-import { MemberPaths, memberUuidOf } from './real_paths.ts';
+import { MemberPaths } from './real_paths.ts';
 import { ArrayWatch } from './real_watch.ts';
 import {
   copying,
@@ -112,10 +114,11 @@ class RealDriver implements MdDriver {
     this.#disks = new Disks(options.deviceGlobs, this.#readFiles, (path, offset, length) =>
       native.readDirect(path, offset, length),
     );
-    this.#guard = new RealGuard(native, this.#readFiles, this.#store, () => this.#watch.refresh());
+    this.#paths = new MemberPaths(native, this.#readFiles);
+    const layerOf = (device: string) => this.#paths.layerOf(device);
+    this.#guard = new RealGuard(native, this.#readFiles, this.#store, layerOf, () => this.#watch.refresh());
     this.guard = this.#guard;
     this.#boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    this.#paths = new MemberPaths(native, this.#readFiles);
     this.#watch = new ArrayWatch(native, this.#readFiles, (member) => this.#paths.stateOf(member));
     this.#watch.listen((md) => {
       // Somebody else stopped it.
@@ -141,7 +144,8 @@ class RealDriver implements MdDriver {
     const take = async (md: string): Promise<void> => {
       const array = await this.#identify(md);
       if (array === null) return;
-      await this.#guard.register(array, false);
+      const readsHeld = array.members.some((member) => this.#paths.stateOf(member) === 'held');
+      await this.#guard.register(array, false, readsHeld);
       this.#guard.settled(this.#array(md).read());
     };
     await Promise.all(mdNames().map((md) => this.#inLane(md, () => take(md))));
@@ -157,7 +161,7 @@ class RealDriver implements MdDriver {
   async #takeOver(md: string): Promise<void> {
     const array = await this.#identify(md);
     if (array === null) return;
-    await this.#guard.register(array, false);
+    await this.#guard.register(array, false, false);
     // Between copies an array is always frozen; the agent before may have died between the end of one and its freeze.
     if (!copying(array)) await this.#array(md).freeze();
   }
@@ -322,7 +326,8 @@ class RealDriver implements MdDriver {
       const array = this.#array(md);
       try {
         await this.#spreadMarks(array, record, marks);
-        await this.#guard.register(array.read(), true);
+        if (isRedundant(record.level)) await array.appear();
+        await this.#guard.register(array.read(), true, true);
       } catch (error) {
         await array.stop().catch(() => undefined);
         throw error;
@@ -359,6 +364,19 @@ class RealDriver implements MdDriver {
     return this.#inLane(md, () => this.#guard.hold(this.#seen(md)));
   }
 
+  holdReads(md: string): Promise<void> {
+    return this.#inLane(md, async () => {
+      const array = this.#array(md);
+      if (copying(array.read())) await array.freeze();
+      await this.#guard.holdReads(md);
+    });
+  }
+
+  /** Outside of the lane: what stands there may wait for a read. */
+  letRead(md: string): Promise<void> {
+    return this.#looking(md, () => this.#guard.letRead(md));
+  }
+
   open(md: string): Promise<void> {
     return this.#inLane(md, () => this.#guard.open(this.#seen(md)));
   }
@@ -386,11 +404,13 @@ class RealDriver implements MdDriver {
   async setFaulty(md: string, memberUuid: string): Promise<void> {
     const fail = async (): Promise<void> => {
       const seen = this.#seen(md);
-      await this.#array(md).setFaulty(seen, this.#memberOf(seen, memberUuid));
+      await this.#array(md).setFaulty(seen, this.#memberOf(seen, memberUuid), this.#guard.holds(seen));
     };
     const seen = this.#seen(md);
     // What stands in the lane may be a suspend that waits for this very member.
-    if (this.#paths.stateOf(this.#memberOf(seen, memberUuid)) === 'lost') await this.#looking(md, fail);
+    const path = this.#paths.stateOf(this.#memberOf(seen, memberUuid));
+    const waits = path === 'lost' || (path === 'held' && !this.#guard.holds(seen));
+    if (waits) await this.#looking(md, fail);
     else await this.#inLane(md, fail);
   }
 
@@ -405,7 +425,7 @@ class RealDriver implements MdDriver {
     return this.#looking(md, async () => {
       const member = this.#memberOf(this.#array(md).read(), memberUuid);
       this.#guard.demandGrant(md, 'path not restored');
-      if (this.#paths.stateOf(member) !== 'direct') await this.#paths.restore(memberUuid, this.#paths.diskOf(member));
+      if (this.#paths.stateOf(member) !== 'direct') await this.#guard.restorePath(md, member.device);
     });
   }
 
@@ -446,6 +466,7 @@ class RealDriver implements MdDriver {
   startCopy(md: string, copy: CopyOrder): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
+      demandReads(this.#observation(array.read()), 'copying');
       await array.freeze();
       const seen = array.read();
       if (seen.syncAction === null) throw new MdError('EINVAL', `${md}: ${seen.level} has nothing to copy`);
@@ -460,6 +481,7 @@ class RealDriver implements MdDriver {
   mark(md: string, ranges: readonly SectorRange[]): Promise<void> {
     return this.#inLane(md, async () => {
       const array = this.#array(md);
+      demandReads(this.#observation(array.read()), 'marking what may differ');
       demandFrozen(this.#observation(array.read()), 'marking what may differ');
       await array.mark(ranges);
     });
@@ -552,6 +574,7 @@ class RealDriver implements MdDriver {
       const array = this.#array(md);
       const state = array.read();
       demandSlots(this.#observation(state), record);
+      array.demandNothingWaits(state);
       await this.#move(array, state, () => array.setSlots(record.raidDisks, () => this.#guard.answer(md, [])));
     });
   }
@@ -573,7 +596,7 @@ class RealDriver implements MdDriver {
       const wanted = arraySectors(record);
       await array.setSize(wanted, record.componentSectors);
       // The guard holds an array of the size that it was told.
-      await this.#guard.register(array.read(), true);
+      await this.#guard.register(array.read(), true, false);
       const { sizeSectors } = array.read();
       if (sizeSectors !== wanted)
         throw new MdError(

@@ -8,10 +8,11 @@ import { copySectors } from '../arrays/windows.ts';
 import { textOf } from '../error_text.ts';
 import { demandStop } from './copy_rules.ts';
 import { type CopyOrder, MdError, type SectorRange } from './driver.ts';
+import { memberUuidOf } from './layer.ts';
 import type { NativeAddon } from './native.ts';
 import { attach, clearArray, enterSlot, LOCATION_PATIENCE_MS, layBitmap, type Place } from './real_assembly.ts';
 import { type BlockDevice, errorCode } from './real_disks.ts';
-import { type MemberPaths, memberUuidOf } from './real_paths.ts';
+import type { MemberPaths } from './real_paths.ts';
 import {
   arrayDirectory,
   copying,
@@ -101,12 +102,14 @@ export class RealArray {
   async stop(): Promise<void> {
     const array = readArray(this.md, this.#readFiles);
     if (array === null) return;
-    await this.#letQueuesGo(array);
+    const held = await this.#letQueuesGo(array);
     if (copying(array)) await this.freeze();
     try {
       await clearArray(this.md, this.#readFiles, this.#store);
       await this.#paths.detachAll(array.members);
     } catch (error) {
+      for (const member of held)
+        await this.#paths.hold(memberUuidOf(member) ?? '', this.#paths.diskOf(member)).catch(() => undefined);
       if (!(error instanceof MdError) || error.code !== 'EBUSY') throw error;
       throw new MdError(
         'EBUSY',
@@ -115,23 +118,60 @@ export class RealArray {
     }
   }
 
-  /** Else the freeze and the stop would wait for I/O that waits for a path. @throws MdError EBUSY while some of it is an application's */
-  async #letQueuesGo(array: SysfsArray): Promise<void> {
-    const lost = array.members.filter((member) => this.#paths.stateOf(member) === 'lost');
-    if (lost.length === 0) return;
-    const inFlight = this.#readFiles([`/sys/block/${this.md}/inflight`])[0] ?? '';
-    if (inFlight.split(/\s+/).some((count) => Number(count) > 0)) {
-      const names = lost.map((member) => this.#nameOf(member)).join(', ');
+  /**
+   * Else the freeze and the stop would wait for I/O that waits for a path: md's own, of its bitmap. Returns those that are to be held
+   * again if it does not stop.
+   * @throws MdError EBUSY while some of it is an application's
+   */
+  async #letQueuesGo(array: SysfsArray): Promise<SysfsMember[]> {
+    const waiting = array.members.filter((member) => ['lost', 'held'].includes(this.#paths.stateOf(member)));
+    if (waiting.length === 0) return [];
+    if (this.#inFlight()) {
+      const names = waiting.map((member) => this.#nameOf(member)).join(', ');
       throw new MdError('EBUSY', `${this.md} is in use: its I/O waits for the path to ${names}; end that first`);
     }
-    for (const member of lost) {
+    const held = waiting.filter((member) => this.#paths.stateOf(member) === 'held');
+    for (const member of array.bitmap === null ? waiting.filter((each) => !held.includes(each)) : waiting) {
       const uuid = memberUuidOf(member);
       if (uuid !== null) await this.#paths.release(uuid);
     }
+    return held;
   }
 
-  /** @param array as it stands now */
-  async setFaulty(array: SysfsArray, member: SysfsMember): Promise<void> {
+  /** I/O to a held path would be waited for, with the array's mutex. @throws MdError EBUSY */
+  demandNothingWaits(array: SysfsArray): void {
+    const held = array.members.some((member) => this.#paths.stateOf(member) === 'held');
+    if (held && this.#inFlight())
+      throw new MdError('EBUSY', `${this.md}: its reads are held, and one waits; they are let go first`);
+  }
+
+  #inFlight(): boolean {
+    const inFlight = this.#readFiles([`/sys/block/${this.md}/inflight`])[0] ?? '';
+    return inFlight.split(/\s+/).some((count) => Number(count) > 0);
+  }
+
+  /**
+   * As `startArray` left it there is no sector of it to be read. Now there is, and every read waits.
+   * @throws MdError EIO
+   */
+  async appear(): Promise<void> {
+    const set = (name: string, value: string) => this.#set(name, value, 'starting the array');
+    for (const member of this.read().members) {
+      const uuid = memberUuidOf(member);
+      if (uuid !== null) await this.#paths.hold(uuid, this.#paths.diskOf(member));
+    }
+    await set('array_size', 'default');
+    const { sizeSectors } = this.read();
+    if (sizeSectors === 0)
+      throw new MdError('EIO', `${this.md}: starting the array: it has no size; the kernel log may say why`);
+    await set('suspend_hi', String(sizeSectors));
+  }
+
+  /**
+   * @param array as it stands now
+   * @param drained nothing keeps the array's mutex
+   */
+  async setFaulty(array: SysfsArray, member: SysfsMember, drained: boolean): Promise<void> {
     if (member.states.has('faulty')) return;
     const device = this.#nameOf(member);
     if (!copies(array)) {
@@ -142,6 +182,10 @@ export class RealArray {
     if (array.level === 'raid1' && member.states.has('in_sync') && inSync.length === 1) {
       // The kernel would refuse too, but also never again rebuild on this array (raid1_error, recovery_disabled).
       throw new MdError('EBUSY', `${this.md}: ${device} is the last member in sync; nothing would be left`);
+    }
+    if (drained && this.#paths.stateOf(member) === 'held') {
+      // Who opens an array for the first time reads its partitions, for which the ioctl below would wait.
+      return this.#write(`${memberDirectory(this.md, member.device)}/state`, 'faulty', `failing ${device}`);
     }
     const [major = '', minor = ''] = member.devno.split(':');
     try {

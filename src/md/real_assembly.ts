@@ -2,10 +2,11 @@
  * Starting an array from a record, without the kernel touching metadata, and ending it again.
  *
  * The order of the writes is the safety: the array is started `readonly`, frozen so that nothing is ever copied, suspended
- * so that no write passes, and only then made writable. A step that fails undoes all before it.
+ * so that no write passes, and only then made writable. A step that fails undoes all before it. One whose reads can be held has no
+ * sectors until they are: md reads its bitmap from the members when it starts, so their paths cannot be held before.
  */
 import { existsSync } from 'node:fs';
-import { isRedundant, survives } from '../arrays/levels.ts';
+import { arraySectors, isRedundant, survives } from '../arrays/levels.ts';
 import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import { type ArrayRecord, type BitmapPlace, bitmapSector, type MemberRecord, type NodeId } from '../arrays/record.ts';
 import { MdError } from './driver.ts';
@@ -124,7 +125,7 @@ export async function enterSlot(
 }
 
 /**
- * Frozen and held at the end: suspended as a whole or, for levels without suspend, `readonly`.
+ * Frozen and held at the end: suspended as a whole, and without a sector (RealArray.appear), or, for levels without suspend, `readonly`.
  * @throws MdError naming the step, the file and the value; nothing of the array is left then
  */
 export async function startArray(
@@ -142,7 +143,7 @@ export async function startArray(
     await configure(record, attached, store);
     const bitmap = await configureBitmap(record, node, store);
     const keepsMarks = !isWhole(record) ? 'all' : record.resync?.by === node ? 'behind' : 'none';
-    await run(record, attached, bitmap ? keepsMarks : 'behind', readFiles, store);
+    await run(record, attached, bitmap ? keepsMarks : 'behind', store);
   } catch (error) {
     await clearArray(md, readFiles, store).catch(() => undefined);
     await Promise.all(members.map((member) => paths.detach(member.record.uuid).catch(() => undefined)));
@@ -237,7 +238,6 @@ async function run(
    * whole all do, for the recovery of a member that comes back; `none`: md drops them.
    */
   keepsMarks: 'behind' | 'all' | 'none',
-  readFiles: FileReader,
   store: SysfsStore,
 ): Promise<void> {
   const { md } = record;
@@ -249,17 +249,15 @@ async function run(
   const unstartable = ['raid4', 'raid5', 'raid6'].includes(record.level) && present < record.raidDisks;
   // md_bitmap_load takes the marks at and past resync_start for what has to be copied, and lets go of them otherwise.
   const markAtStart = unstartable ? 'none' : { behind: resyncStart, all: '0', none: 'none' }[keepsMarks];
+  if (isRedundant(record.level)) await set('array_size', '0');
   await set('resync_start', markAtStart);
   // The first state of an array whose data is there. Nothing is written, no copy starts.
   await set('array_state', 'readonly');
   if (isRedundant(record.level)) {
     await set('sync_action', 'frozen');
     if (markAtStart !== resyncStart) await set('resync_start', resyncStart);
-    const sizeSectors = readArray(md, readFiles)?.sizeSectors ?? 0;
-    if (sizeSectors === 0)
-      throw new MdError('EIO', `${md}: starting the array: it has no size; the kernel log may say why`);
     await set('suspend_lo', '0');
-    await set('suspend_hi', String(sizeSectors));
+    await set('suspend_hi', String(arraySectors(record)));
     await set('array_state', 'active');
     // Else the array turns clean after each idle 200 ms, and its next write waits for an answer again.
     await set('safe_mode_delay', '0');

@@ -10,6 +10,7 @@ import { existsSync, globSync, readlinkSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { textOf } from '../error_text.ts';
 import { type Disk, MdError, type MeshHeader, type Superblock } from './driver.ts';
+import { MAP_UUID_PREFIX } from './layer.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES, meshHeaderSectors } from './mesh_area.ts';
 import { decodeSuperblockIfAny, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from './superblock.ts';
 import { type FileReader, namesIn } from './sysfs_array.ts';
@@ -31,9 +32,6 @@ export interface Identity {
   member: string;
   array: string;
 }
-
-/** How the UUID of a map begins that the driver itself has put over a member's disk (real_paths.ts). */
-export const MAP_UUID_PREFIX = 'MDMESH-';
 
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;

@@ -28,6 +28,7 @@ export class RealGuard implements Guard {
   readonly #now: () => number;
   readonly #readFiles: FileReader;
   readonly #store: SysfsStore;
+  readonly #layerOf: (device: string) => { map: string; path: string } | null;
   /** Array → its members, as registered. */
   readonly #registered = new Map<string, Set<string>>();
   /** Assembled here with the suspend in place before the array took its first write; not opened since. */
@@ -41,8 +42,17 @@ export class RealGuard implements Guard {
   readonly #listeners = new Set<(event: GuardEvent) => void>();
   #alive: NodeJS.Timeout | null = null;
 
-  /** @param onDrop arrays may have been held by the guard itself: what was read of them before is old */
-  constructor(native: NativeAddon, readFiles: FileReader, store: SysfsStore, onDrop: () => void) {
+  /**
+   * @param layerOf what lies under a member that md calls so, for its reads to be held
+   * @param onDrop arrays may have been held by the guard itself: what was read of them before is old
+   */
+  constructor(
+    native: NativeAddon,
+    readFiles: FileReader,
+    store: SysfsStore,
+    layerOf: (device: string) => { map: string; path: string } | null,
+    onDrop: () => void,
+  ) {
     const heard = (event: GuardEvent): void => {
       if (event.type === 'grant-expired') void this.#holdPlain();
       onDrop();
@@ -53,6 +63,7 @@ export class RealGuard implements Guard {
     this.#now = () => native.bootTimeMs();
     this.#readFiles = readFiles;
     this.#store = store;
+    this.#layerOf = layerOf;
   }
 
   extendLease(untilMs: number): void {
@@ -83,8 +94,9 @@ export class RealGuard implements Guard {
   /**
    * From now on the guard holds this array when the grant has ended; at once if there is none.
    * @param bornHeld it was suspended before it became writable, so that nothing is in flight
+   * @param readsHeld so are its reads, and those of each member that comes
    */
-  async register(array: SysfsArray, bornHeld: boolean): Promise<void> {
+  async register(array: SysfsArray, bornHeld: boolean, readsHeld: boolean): Promise<void> {
     const { md } = array;
     this.forget(md);
     if (bornHeld) this.#bornHeld.add(md);
@@ -94,7 +106,7 @@ export class RealGuard implements Guard {
       return;
     }
     try {
-      this.#native.registerArray(md, array.sizeSectors, arrayDirectory(md));
+      this.#native.registerArray(md, array.sizeSectors, arrayDirectory(md), readsHeld);
       this.#registered.set(md, new Set());
       for (const member of array.members) this.registerMember(md, member.device);
     } catch (error) {
@@ -114,7 +126,9 @@ export class RealGuard implements Guard {
   registerMember(md: string, device: string): void {
     const members = this.#registered.get(md);
     if (members === undefined) return;
-    this.#native.registerMember(md, device);
+    const layer = this.#layerOf(device);
+    if (layer === null) this.#native.registerMember(md, device);
+    else this.#native.registerMember(md, device, layer.map, layer.path);
     members.add(device);
   }
 
@@ -193,6 +207,20 @@ export class RealGuard implements Guard {
     if (this.holds(array) || gateClosed(array)) return;
     if (array.suspend === null) return this.#set(array.md, 'holding a level without suspend', 'readonly');
     await withinLimit(array.md, translated(this.#native.hold(array.md)));
+  }
+
+  async holdReads(md: string): Promise<void> {
+    if (this.#registered.has(md)) await translated(this.#native.holdReads(md));
+  }
+
+  async letRead(md: string): Promise<void> {
+    if (this.#registered.has(md)) await translated(this.#native.letReads(md));
+    else this.demandGrant(md, 'not read');
+  }
+
+  /** @throws MdError EGRANT, EAGAIN */
+  async restorePath(md: string, device: string): Promise<void> {
+    await translated(this.#native.restorePath(md, device));
   }
 
   async open(array: SysfsArray): Promise<void> {

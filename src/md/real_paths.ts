@@ -14,14 +14,18 @@
  * - A suspend of the array waits for queued I/O, with the array's mutex, and stops new reads and writes at once: none is begun
  *   meanwhile. Should one wait already, a store to the member's `state` waits with it, but SET_DISK_FAULTY does not; once the
  *   queue is let go the suspend returns by itself (tried on 6.1).
+ * - The same layer holds what is read of the array while no commit waits for this node: its path is failed on purpose
+ *   (native-addon/read_gate.h says how that is told from one that was lost), before anything can be read of an array that is assembled.
+ *   A path that is used again lets go what waits.
  * - dm_multipath's parameter queue_if_no_path_timeout_secs, 0 unless somebody sets it, would let the queue go by itself.
  */
 import { existsSync } from 'node:fs';
 import { textOf } from '../error_text.ts';
 import { MdError, type MemberPath } from './driver.ts';
 import { loadKernelModules } from './kernel_modules.ts';
+import { holding, mapName, mapUuid, memberUuidOf } from './layer.ts';
 import type { NativeAddon } from './native.ts';
-import { type BlockDevice, describe, errorCode, MAP_UUID_PREFIX } from './real_disks.ts';
+import { type BlockDevice, describe, errorCode } from './real_disks.ts';
 import { type FileReader, namesIn, type SysfsMember } from './sysfs_array.ts';
 import { comesTrue } from './sysfs_store.ts';
 
@@ -153,19 +157,30 @@ export class MemberPaths {
     if (uuid === null) return 'direct';
     const name = mapName(uuid);
     // The line ends in `MAJOR:MINOR A|F FAILURES` of the one path (multipath_status, drivers/md/dm-mpath.c).
-    if (!/ \d+:\d+ F \d+/.test(this.#dm.dmStatus(name) ?? '')) return 'up';
+    const status = this.#dm.dmStatus(name) ?? '';
+    if (!/ \d+:\d+ F \d+/.test(status)) return 'up';
+    if (/ D /.test(status)) return 'held';
     return /\bqueue_if_no_path\b/.test(this.#dm.dmTable(name) ?? '') ? 'lost' : 'failing';
   }
 
   /** I/O that waits, and all that comes, ends with an error. */
   async release(memberUuid: string): Promise<void> {
     await this.#tell(memberUuid, 'fail_if_no_path');
+    await this.#tell(memberUuid, 'enable_group 1');
   }
 
-  /** I/O that waits, and all that comes, goes to the disk. */
-  async restore(memberUuid: string, disk: MemberDisk): Promise<void> {
-    await this.#tell(memberUuid, 'queue_if_no_path');
-    await this.#tell(memberUuid, `reinstate_path ${disk.devno}`);
+  /** I/O that comes waits, although the path is sound. */
+  async hold(memberUuid: string, disk: MemberDisk): Promise<void> {
+    for (const message of holding(disk.devno)) await this.#tell(memberUuid, message);
+  }
+
+  /** What the guard has to know of the layer that md calls so; null: there is none. */
+  layerOf(device: string): { map: string; path: string } | null {
+    const [uuid, own] = this.#readFiles([`/sys/block/${device}/dm/uuid`, `/sys/block/${device}/dev`]);
+    const memberUuid = memberUuidOf({ mapUuid: uuid ?? null });
+    if (memberUuid === null || own == null) return null;
+    const { devno } = this.diskOf({ device, devno: own, mapUuid: uuid ?? null });
+    return { map: mapName(memberUuid), path: devno };
   }
 
   async #tell(memberUuid: string, message: string): Promise<void> {
@@ -176,7 +191,7 @@ export class MemberPaths {
     }
   }
 
-  diskOf(member: SysfsMember): MemberDisk {
+  diskOf(member: Pick<SysfsMember, 'device' | 'devno' | 'mapUuid'>): MemberDisk {
     const { device, devno, mapUuid: uuid } = member;
     if (memberUuidOf(member) === null || uuid === null) return { device, devno };
     const known = this.#disks.get(uuid);
@@ -196,17 +211,4 @@ export class MemberPaths {
       () => false,
     );
   }
-}
-
-function mapName(memberUuid: string): string {
-  return `mdmesh-${memberUuid}`;
-}
-
-function mapUuid(memberUuid: string): string {
-  return `${MAP_UUID_PREFIX}${memberUuid}`;
-}
-
-/** null: attached directly, or over somebody else's map. */
-export function memberUuidOf({ mapUuid: uuid }: Pick<SysfsMember, 'mapUuid'>): string | null {
-  return uuid?.startsWith(MAP_UUID_PREFIX) === true ? uuid.slice(MAP_UUID_PREFIX.length) : null;
 }

@@ -79,7 +79,12 @@ export class SimulatedNode implements MdDriver {
 
   #newGuard(): SimulatedGuard {
     return new SimulatedGuard(this.#kernel, () =>
-      [...this.#arrays].map(([md, array]) => ({ md, hold: () => array.hold() })),
+      [...this.#arrays].map(([md, array]) => ({
+        md,
+        hold: () => array.hold(),
+        endCopy: () => array.endCopy(),
+        holdPaths: () => array.holdPaths(),
+      })),
     );
   }
 
@@ -364,6 +369,20 @@ export class SimulatedNode implements MdDriver {
     await this.#array(md).hold();
   }
 
+  async holdReads(md: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    await array.endCopy();
+    array.holdPaths();
+  }
+
+  async letRead(md: string): Promise<void> {
+    await this.#kernel.moment();
+    const array = this.#array(md);
+    this.#needGrant(md);
+    array.letRead();
+  }
+
   async open(md: string): Promise<void> {
     await this.#kernel.moment();
     const array = this.#array(md);
@@ -580,6 +599,11 @@ export class SimulatedNode implements MdDriver {
     return this.#kernel.down;
   }
 
+  /** The whole machine stands still. */
+  get paused(): boolean {
+    return this.#kernel.paused;
+  }
+
   /** The agent's process is gone (kill -9): its arrays run on, and nobody keeps their deadlines. */
   agentDied(): void {
     this.#guard.end();
@@ -587,9 +611,15 @@ export class SimulatedNode implements MdDriver {
     this.#listeners.clear();
   }
 
-  /** What `mdmesh drop-writes` does after that: holds what is open, if nothing is in the way. */
+  /** What `mdmesh drop-writes` does after that: holds what is open, if nothing is in the way, and what is read. */
   async dropWrites(): Promise<void> {
-    await Promise.all([...this.#arrays.values()].map((array) => array.hold().catch(() => undefined)));
+    await Promise.all(
+      [...this.#arrays.values()].map(async (array) => {
+        await array.hold().catch(() => undefined);
+        await array.endCopy();
+        array.holdPaths();
+      }),
+    );
   }
 
   /** The piece of this array that this node's md copies in this moment, in its sectors. null: none. */

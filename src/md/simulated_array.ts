@@ -7,7 +7,7 @@
  * once, as written, where that leg was faulty before (raid1_end_write_request).
  *
  * Under each leg lies the layer of real_paths.ts: an I/O error makes its path lost, and I/O to it waits, so that md hears
- * nothing. Reads wait for nothing else. raid0 and linear have no gates: their members never become faulty, errors go to the application.
+ * nothing. Reads wait for that, or for the path of a leg that is held, and for nothing else. raid0 and linear have no gates: their members never become faulty, errors go to the application.
  *
  * A member in a slot that is not in sync is rebuilding: it gets every write and is read only before its recovery offset. An
  * array that is not frozen copies by itself as md does: the rebuilding of a spare first, then what resync_start marks.
@@ -24,6 +24,7 @@ import {
   demandHeld,
   demandMovable,
   demandOpenGates,
+  demandReads,
   demandStop,
   overlap,
 } from './copy_rules.ts';
@@ -109,6 +110,11 @@ export class SimulatedArray {
   /** Of the array. null: nothing is read or written for a copy in this moment. */
   piece: SectorRange | null = null;
   #barrier = false;
+  /** Under md, by `holdPaths`. */
+  #readsHeld: boolean;
+  /** Its bitmap is on the members: before that nothing can be read of it. */
+  #born = false;
+  #reading = 0;
   /** Writes that have passed the suspend; those of them that are on their way to the legs. */
   #admitted = 0;
   #submitted = 0;
@@ -141,8 +147,12 @@ export class SimulatedArray {
     this.#suspended = this.#whole;
     this.#resyncStartSector = record.resync?.kind === 'resync' ? record.resync.fromSector : null;
     this.#fillsAll = members.some(isRebuilding);
+    this.#readsHeld = isRedundant(record.level);
+    for (const member of members) this.#holdPath(member);
     // To all members alike.
-    void this.#flushBitmap();
+    void this.#flushBitmap().then(() => {
+      this.#born = true;
+    });
     this.#roundOfBitmap();
   }
 
@@ -166,7 +176,7 @@ export class SimulatedArray {
   }
 
   get busy(): boolean {
-    return this.#openers > 0 || this.#admitted > 0;
+    return this.#openers > 0 || this.#admitted > 0 || this.#reading > 0;
   }
 
   observe(): ArrayObservation {
@@ -277,6 +287,31 @@ export class SimulatedArray {
     });
   }
 
+  /** No read passes, be it under way or new. */
+  holdPaths(): void {
+    if (!isRedundant(this.record.level)) return;
+    this.#readsHeld = true;
+    for (const member of this.members) this.#holdPath(member);
+    this.#tell();
+  }
+
+  #holdPath(member: AttachedMember): void {
+    if (this.#readsHeld && (member.path === 'up' || member.path === 'lost')) member.path = 'held';
+  }
+
+  async endCopy(): Promise<void> {
+    if (this.#copy !== null || this.#stepping) await this.freeze();
+  }
+
+  /** @throws MdError EBUSY */
+  letRead(): void {
+    if (this.#stepping)
+      throw new MdError('EBUSY', `${this.record.md}: a copy waits, and must not go on; reboot this node`);
+    this.#readsHeld = false;
+    for (const member of this.members) if (member.path === 'held') member.path = 'up';
+    this.#tell();
+  }
+
   /** @throws MdError EAGAIN */
   open(): void {
     if (this.#suspended !== null && !this.held) demandOpenGates(this.observe(), 'opening');
@@ -323,12 +358,14 @@ export class SimulatedArray {
 
   /** I/O that waits for a lost path ends with an error. */
   releasePath(member: AttachedMember): void {
-    if (member.path === 'lost') member.path = 'failing';
+    if (member.path === 'lost' || member.path === 'held') member.path = 'failing';
     this.#tell();
   }
 
   /** I/O that waits for a lost path is tried again. */
   restorePath(member: AttachedMember): void {
+    if (member.path === 'held')
+      throw new MdError('EAGAIN', `${this.record.md}: its reads are held; they are let go first`);
     if (member.path !== 'direct') member.path = 'up';
     this.#tell();
   }
@@ -345,6 +382,7 @@ export class SimulatedArray {
       throw new MdError('EBUSY', `${this.record.md}: ${this.#copy.kind} is under way; freeze it first`);
     await this.freeze();
     this.members.push(member);
+    this.#holdPath(member);
     this.#tell();
   }
 
@@ -364,8 +402,10 @@ export class SimulatedArray {
   attachRebuilding(member: AttachedMember, byMarks: boolean): void {
     if (!byMarks) this.#fillsAll = true;
     const present = this.members.find((other) => other.uuid === member.uuid);
-    if (present === undefined) this.members.push(member);
-    else Object.assign(present, { slot: member.slot, inSync: false, recoverySector: member.recoverySector });
+    if (present === undefined) {
+      this.members.push(member);
+      this.#holdPath(member);
+    } else Object.assign(present, { slot: member.slot, inSync: false, recoverySector: member.recoverySector });
     this.#tell();
   }
 
@@ -444,6 +484,7 @@ export class SimulatedArray {
 
   /** @throws MdError EBUSY, EINVAL */
   async mark(ranges: readonly SectorRange[]): Promise<void> {
+    demandReads(this.observe(), 'marking what may differ');
     demandFrozen(this.observe(), 'marking what may differ');
     if (this.#kept === null)
       throw new MdError('EINVAL', `${this.record.md}: it has no bitmap on this node to mark anything in`);
@@ -483,7 +524,8 @@ export class SimulatedArray {
     await Promise.all(
       legs.map(async (member) => {
         try {
-          await this.#onPath(member, () => this.#kernel.write(member.disk, kept.sector * 512, bytes));
+          const write = () => this.#kernel.write(member.disk, kept.sector * 512, bytes);
+          await (this.#born ? this.#onPath(member, write) : write());
         } catch {
           if (!member.faulty) this.#fail(member);
         }
@@ -578,7 +620,7 @@ export class SimulatedArray {
   /** What dm-multipath with one path and queue_if_no_path does (multipath_end_io_bio, drivers/md/dm-mpath.c). */
   async #onPath<T>(member: AttachedMember, io: () => Promise<T>): Promise<T> {
     for (;;) {
-      await this.#until(() => member.path !== 'lost');
+      await this.#until(() => member.path !== 'lost' && member.path !== 'held');
       if (member.path === 'failing')
         throw new MdError('EIO', `${this.record.md}: the path to ${member.disk} has failed; restore it`);
       try {
@@ -771,11 +813,16 @@ export class SimulatedArray {
   async read(sector: number, lengthBytes: number): Promise<Uint8Array> {
     this.#checkRange(sector, lengthBytes / 512);
     const result = new Uint8Array(lengthBytes);
-    await Promise.all(
-      piecesOf(this.record, sector, lengthBytes / 512).map(async (piece) =>
-        result.set(await this.#readPiece(piece, sector + piece.at), piece.at * 512),
-      ),
-    );
+    this.#reading += 1;
+    try {
+      await Promise.all(
+        piecesOf(this.record, sector, lengthBytes / 512).map(async (piece) =>
+          result.set(await this.#readPiece(piece, sector + piece.at), piece.at * 512),
+        ),
+      );
+    } finally {
+      this.#reading -= 1;
+    }
     return result;
   }
 
@@ -831,6 +878,7 @@ export class SimulatedArray {
   async startCopy(order: CopyOrder): Promise<void> {
     const { level, chunkSectors } = this.record;
     if (!isRedundant(level)) throw new MdError('EINVAL', `${this.record.md}: ${level} has nothing to copy`);
+    demandReads(this.observe(), 'copying');
     await this.freeze();
     demandCopy(this.observe(), order, chunkSectors, this.#rebuildingFrom);
     // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot.

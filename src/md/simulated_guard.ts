@@ -9,7 +9,13 @@ export interface Droppable {
   md: string;
   /** Resolves when no write passes. */
   hold(): Promise<void>;
+  /** Resolves when no copy of this node's is on its way. */
+  endCopy(): Promise<void>;
+  holdPaths(): void;
 }
+
+/** Reads are held after a drain, or all the same when it takes longer than this. */
+const DRAIN_PATIENCE_MS = 250;
 
 export class SimulatedGuard implements Guard {
   readonly #kernel: SimulatedKernel;
@@ -76,7 +82,11 @@ export class SimulatedGuard implements Guard {
     await Promise.all(
       this.#arrays().map(async (array) => {
         try {
-          await array.hold();
+          const drained = array.hold().then(() => array.endCopy());
+          const late = new Promise<void>((resolve) => this.#kernel.later(DRAIN_PATIENCE_MS, resolve));
+          await Promise.race([drained.catch(() => undefined), late]);
+          array.holdPaths();
+          await drained;
         } catch {
           failed = true;
           this.#tell({ type: 'drop-failed', atMs: this.#kernel.now(), md: array.md, code: 'ETIMEDOUT' });

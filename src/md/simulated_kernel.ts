@@ -49,6 +49,10 @@ export class SimulatedKernel {
     return this.#down;
   }
 
+  get paused(): boolean {
+    return this.#paused;
+  }
+
   /** Runs unless the node has crashed before; while it is frozen, at its thaw. */
   later(delayMs: number, run: () => void): () => void {
     const boot = this.#boots;

@@ -124,7 +124,7 @@ export const DESCRIPTIONS = {
   },
   PathLossAgreed: { when: 'The commit that says so.', from: { commit: 'path-lost' } },
   NodeCannotSeeMember: {
-    when: 'A node that does not see a disk was left out with --allow-missing: it only reads.',
+    when: 'A node that does not see a disk was left out with --allow-missing: it neither reads nor writes.',
     from: notice({ node, member: z.string().describe('The disk.') }, { node: 3, member: '/dev/sdd' }),
     also: { commit: 'blind' },
   },

@@ -52,7 +52,7 @@ const MemberObservation = z.object({
   faulty: z.boolean(),
   blocked: z.boolean().describe('Failed, and writes wait until that is answered.'),
   path: z
-    .enum(['direct', 'up', 'lost', 'failing'])
+    .enum(['direct', 'up', 'held', 'lost', 'failing'])
     .describe(
       'direct: no layer under md, which hears of every error at once; lost: I/O to it waits; failing: it ends with an error.',
     ),

@@ -137,6 +137,12 @@ class Bench {
   async open(): Promise<void> {
     await this.assemble();
     this.grant();
+    await this.admit();
+  }
+
+  /** As a node does that has become a writer: reads go on, then writes. */
+  async admit(): Promise<void> {
+    await this.done(this.driver.letRead(this.md));
     await this.done(this.driver.open(this.md));
   }
 
@@ -179,6 +185,16 @@ class Bench {
     );
     watched.catch(() => undefined);
     return { promise: watched, state: () => state };
+  }
+
+  /** As `write`. */
+  read(block: number): { promise: Promise<Uint8Array>; state: () => string } {
+    let state = 'waiting';
+    const promise = this.fixture.read(this.md, block * 8, BLOCK_BYTES).finally(() => {
+      state = 'ended';
+    });
+    promise.catch(() => undefined);
+    return { promise, state: () => state };
   }
 
   /** A copy is over, whether it found anything to do or not. */
@@ -269,14 +285,14 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
           inSync: true,
           faulty: false,
           blocked: false,
-          path: 'up',
+          path: 'held',
         })),
       );
       bench.grant();
       const write = bench.write(0, 7);
       await bench.stillWaits(write, 'held');
       assert.notEqual(await bench.onDisk(0, 0), 7);
-      await bench.done(bench.driver.open(bench.md));
+      await bench.admit();
       await bench.closed('gate A after the first write');
       await bench.done(bench.driver.answerGates(bench.md));
       await bench.done(write.promise);
@@ -297,6 +313,157 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.done(bench.driver.hold(bench.md));
       assert.ok(bench.see().held);
       await bench.done(bench.driver.hold(bench.md));
+    });
+
+    for (const change of [
+      {},
+      { bitmap: bitmap() },
+      { level: 'raid5', layout: 2, chunkSectors: 16, raidDisks: 3 },
+    ] as const) {
+      const name = 'level' in change ? change.level : 'bitmap' in change ? 'a mirror with a bitmap' : 'a mirror';
+      test(`${name}: from its first instant on nothing is read before it may be; what waits reads what stands there then`, async () => {
+        const members = 'level' in change ? [member(0), member(1), member(2)] : [member(0), member(1)];
+        const bench = await Bench.make(fixture, { ...change, members });
+        const { driver, md } = bench;
+        await bench.assemble();
+        const read = bench.read(0);
+        await bench.stillWaits(read, 'nobody waits for this node');
+        await refused(bench.done(driver.letRead(md)), 'EGRANT');
+        bench.grant();
+        await bench.stillWaits(read, 'a grant alone lets nothing be read');
+        for (const index of members.keys()) await bench.done(fixture.writeDisk(bench.path(index), 2048, filled(60)));
+        await bench.done(driver.letRead(md));
+        assert.equal((await bench.done(read.promise))[0], 60);
+        assert.deepEqual(new Set(bench.see().members.map(({ path }) => path)), new Set(['up']));
+        assert.ok(bench.see().held, 'writes are another matter');
+        await bench.done(driver.open(md));
+      });
+    }
+
+    test('reads are held after the writes; what waits ends without an error, and never with what was there before', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(driver.hold(md));
+      assert.equal((await bench.done(fixture.read(md, 0, BLOCK_BYTES)))[0], 1, 'a hold is for writes alone');
+      await bench.done(driver.holdReads(md));
+      assert.deepEqual([bench.member(0).path, bench.member(1).path], ['held', 'held']);
+      await bench.done(driver.holdReads(md));
+      const read = bench.read(0);
+      const write = bench.write(1, 9);
+      for (const waiting of [read, write]) await bench.stillWaits(waiting, 'held');
+      for (const index of [0, 1]) await bench.done(fixture.writeDisk(bench.path(index), 2048, filled(60)));
+      await bench.stillWaits(read, 'what others write is not seen yet');
+      await bench.admit();
+      assert.equal((await bench.done(read.promise))[0], 60);
+      await bench.done(write.promise);
+    });
+
+    test('at the end of the grant the guard holds reads as well, and a later grant alone does not let them pass', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.writable();
+      for (const ends of ['dropped', 'expired'] as const) {
+        if (ends === 'dropped') await bench.done(driver.guard.drop());
+        else await fixture.until(() => driver.now() > driver.guard.state().grantUntilMs, 'the grant ends');
+        await fixture.until(() => bench.member(0).path === 'held' && bench.member(1).path === 'held', 'reads are held');
+        const read = bench.read(0);
+        await bench.stillWaits(read, ends);
+        await refused(bench.done(driver.letRead(md)), 'EGRANT');
+        driver.guard.extendGrant(driver.now() + 1000);
+        await bench.stillWaits(read, 'granted, not let');
+        await bench.done(driver.letRead(md));
+        assert.equal((await bench.done(read.promise))[0], 1);
+      }
+    });
+
+    test('what waits at a held member that has failed is read from the other one, and only when that may be read', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(driver.setResyncStart(md, 0));
+      await bench.done(driver.hold(md));
+      await bench.done(driver.holdReads(md));
+      // Past the mark it is the first leg that is read.
+      const read = bench.read(0);
+      await bench.stillWaits(read, 'held');
+      await bench.done(fixture.writeDisk(bench.path(1), 2048, filled(60)));
+      await bench.done(driver.setFaulty(md, memberUuid(0)));
+      await bench.done(driver.releasePath(md, memberUuid(0)));
+      await bench.stillWaits(read, 'the other one is held as well');
+      assert.deepEqual([bench.member(0).path, bench.member(1).path], ['failing', 'held']);
+      await bench.done(driver.letRead(md));
+      assert.equal((await bench.done(read.promise))[0], 60);
+      assert.equal(bench.member(0).path, 'failing', 'it is not taken back');
+      await bench.done(driver.answerGates(md));
+      await bench.done(driver.remove(md, memberUuid(0)));
+    });
+
+    test('a held path is not a lost one: nobody restores it, and what is lost meanwhile shows when it is let go', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(driver.hold(md));
+      await bench.done(driver.holdReads(md));
+      await refused(bench.done(driver.restorePath(md, memberUuid(0))), 'EAGAIN');
+      assert.equal(bench.member(0).path, 'held');
+      await bench.done(driver.letRead(md));
+      assert.equal(bench.member(0).path, 'up');
+      await fixture.breakDisk(bench.path(1), 'writes');
+      await bench.done(driver.open(md));
+      const write = bench.write(2, 9);
+      await fixture.until(() => bench.member(1).path === 'lost', 'the path is lost');
+      await bench.done(driver.holdReads(md));
+      assert.equal(bench.member(1).path, 'held');
+      await bench.done(driver.letRead(md));
+      await fixture.until(() => bench.member(1).path === 'lost', 'it is lost again');
+      await bench.stillWaits(write, 'lost');
+      await fixture.healDisk(bench.path(1));
+      await bench.done(driver.restorePath(md, memberUuid(1)));
+      await bench.done(write.promise);
+    });
+
+    test('a copy is ended before reads are held, so that nothing of it waits', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(driver.startCopy(md, { kind: 'check', fromSector: 0, toSector: 1024 }));
+      await bench.done(driver.hold(md));
+      await bench.done(driver.holdReads(md));
+      assert.equal(bench.see().syncAction, 'frozen');
+      assert.equal(bench.member(0).path, 'held');
+      await bench.done(driver.letRead(md));
+    });
+
+    test('a member that comes in while reads are held is held from the start', async () => {
+      const bench = await Bench.make(fixture, { raidDisks: 3, members: [member(0), member(1), rebuilding(2)] });
+      const { driver, md } = bench;
+      const without = { ...bench.record, members: [member(0), member(1), member(2, { role: 'faulty' })] };
+      await bench.done(driver.assemble(without, bench.devices));
+      bench.grant();
+      await bench.done(driver.attachRebuilding(md, memberUuid(2), bench.path(2), bench.record, 0));
+      assert.equal(bench.member(2).path, 'held');
+      await bench.done(driver.letRead(md));
+      assert.equal(bench.member(2).path, 'up');
+    });
+
+    test('an array whose reads are held is stopped, unless one waits: that is neither failed nor served', async () => {
+      for (const change of [{}, { bitmap: bitmap() }]) {
+        const bench = await Bench.make(fixture, change);
+        const { driver, md } = bench;
+        await bench.writable();
+        await bench.done(driver.hold(md));
+        await bench.done(driver.holdReads(md));
+        const read = bench.read(0);
+        await bench.stillWaits(read, 'held');
+        await refused(bench.done(driver.stop(md)), 'EBUSY');
+        await bench.stillWaits(read, 'the stop was refused');
+        await bench.done(driver.letRead(md));
+        assert.equal((await bench.done(read.promise))[0], 1);
+        await bench.done(driver.holdReads(md));
+        await bench.done(driver.stop(md));
+        assert.equal(driver.observe(md), null);
+      }
     });
 
     test('the first write closes gate A and waits until it is answered', async () => {
@@ -443,7 +610,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.assemble();
       const { guard } = bench.driver;
       guard.extendGrant(bench.driver.now() + 1000);
-      await bench.done(bench.driver.open(bench.md));
+      await bench.admit();
       const write = bench.write(0, 5);
       await bench.closed('gate A');
       await fixture.until(() => bench.driver.now() > guard.state().grantUntilMs, 'the grant ends');
@@ -451,7 +618,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.stillWaits(write, 'no grant');
       bench.grant();
       await bench.done(bench.driver.answerGates(bench.md));
-      if (bench.see().held) await bench.done(bench.driver.open(bench.md));
+      await bench.admit();
       await bench.done(write.promise);
     });
 
@@ -468,7 +635,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.ok(bench.driver.guard.state().grantUntilMs <= bench.driver.now());
       await refused(bench.done(bench.driver.open(bench.md)), 'EGRANT');
       bench.driver.guard.extendGrant(bench.driver.now() + 1000);
-      await bench.done(bench.driver.open(bench.md));
+      await bench.admit();
       assert.ok(!bench.see().held);
       await fixture.until(() => events.includes('grant-expired') && bench.see().held, 'the guard holds by itself');
       await fixture.until(() => events.includes('drop-completed'), 'drop-completed is told');
@@ -476,7 +643,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.stillWaits(write, 'grant ended');
       bench.grant();
       await bench.stillWaits(write, 'granted, not opened');
-      await bench.done(bench.driver.open(bench.md));
+      await bench.admit();
       await bench.done(write.promise);
     });
 
@@ -692,6 +859,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await refused(bench.done(driver.holdRange(md, { loSector: 1024, hiSector: 1536 })), 'EGRANT');
       assert.ok(bench.see().held);
       bench.grant();
+      await bench.done(driver.letRead(md));
       await bench.done(driver.holdRange(md, { loSector: 1024, hiSector: 1536 }));
       await bench.done(bench.write(2, 9).promise);
     });
@@ -1046,7 +1214,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await slots(4);
       assert.ok(bench.see().held && !bench.gateClosed() && bench.see().syncAction === 'frozen');
       assert.deepEqual([bench.see().raidDisks, bench.see().degraded, ...taken()], [4, 1, 0, 1, 2]);
-      await bench.done(driver.open(md));
+      await bench.admit();
       const first = bench.write(0, 1);
       await bench.fixture.until(
         () => bench.gateClosed() || first.state() === 'done',
@@ -1133,7 +1301,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         const late = bench.write(500, 50);
         await bench.stillWaits(late, 'no grant');
         bench.grant();
-        await bench.done(driver.open(md));
+        await bench.admit();
         await bench.done(late.promise);
       });
     }
@@ -1197,7 +1365,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
 
     test('an array in use is not stopped; one that is not, is gone afterwards', async () => {
       const bench = await Bench.make(fixture);
-      await bench.assemble();
+      await bench.open();
       const leave = await fixture.use(bench.md);
       await refused(bench.done(bench.driver.stop(bench.md)), 'EBUSY');
       assert.notEqual(bench.driver.observe(bench.md), null);
@@ -1339,13 +1507,14 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       const by = (node: number) => ({ ...bench.record, resync: wholeCopy('resync', node, 8) });
       await bench.done(bench.driver.assemble(by(1), bench.devices));
       assert.equal(bench.see().resyncStartSector, 0);
-      await bench.done(bench.driver.open(bench.md));
+      await bench.admit();
       await bench.copied({ kind: 'resync', fromSector: 0, toSector: null });
       assert.equal(await bench.onDisk(1, 85), 0);
       await bench.done(bench.driver.mark(bench.md, marked));
       await bench.done(bench.driver.stop(bench.md));
       await bench.done(bench.driver.assemble(by(2), bench.devices));
       assert.equal(bench.see().resyncStartSector, 0, 'reads keep to the first leg all the same');
+      await bench.done(bench.driver.letRead(bench.md));
       await bench.unmarked();
     });
 
@@ -1369,7 +1538,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
         const degraded = { ...bench.record, members: [member(0), member(1, { role: 'faulty' })] };
         await bench.done(driver.assemble(degraded, bench.devices));
         assert.equal(bench.see().resyncStartSector, null);
-        await bench.done(driver.open(md));
+        await bench.admit();
         const first = bench.write(140, 70);
         await bench.closed('gate A after the first write');
         await bench.done(driver.answerGates(md));

@@ -132,6 +132,7 @@ export class Bench {
 
   async open(): Promise<void> {
     this.grant();
+    await this.driver.letRead(MD);
     await this.driver.open(MD);
   }
 
@@ -187,6 +188,7 @@ export async function letGo(driver: MdDriver, endUsers: () => Promise<unknown>):
       if (driver.observe(md)?.members.some(({ blocked, faulty }) => blocked && !faulty)) {
         writeFileSync(`/sys/block/${md}/md/array_state`, 'active');
       }
+      await driver.letRead(md).catch(() => undefined);
       await driver.open(md).catch(() => undefined);
     }
     await sleep(20);

@@ -140,6 +140,7 @@ export function driverStories(disks: string[]): void {
         if (event.type === 'drop-completed') dropped.resolve();
       });
       bench.driver.guard.extendGrant(bench.driver.now() + 1500);
+      await bench.driver.letRead(MD);
       await bench.driver.open(MD);
       const writer = Application.writeOn();
       await bench.until('the writer writes', () => {
@@ -157,6 +158,7 @@ export function driverStories(disks: string[]): void {
       bench.grant();
       await sleep(300);
       assert.equal(completedWrites(), reached);
+      await bench.driver.letRead(MD);
       await bench.driver.open(MD);
       await bench.until('the writer goes on', () => {
         if (bench.observe().writePending) void bench.driver.answerGates(MD).catch(() => undefined);
@@ -269,7 +271,7 @@ export function driverStories(disks: string[]): void {
       await bench.driver.stop(MD);
       await bench.native.dmCreate(`mdmesh-${uuid}`, `MDMESH-${uuid}`);
       await bench.driver.assemble(record, paths);
-      assert.equal(bench.observe().members.find((member) => member.uuid === uuid)?.path, 'up');
+      assert.equal(bench.observe().members.find((member) => member.uuid === uuid)?.path, 'held');
       await bench.driver.stop(MD);
       await bench.native.dmCreate(`mdmesh-${uuid}`, `MDMESH-${uuid}`);
       await bench.native.dmLoad(`mdmesh-${uuid}`, 8, 'error', '');
@@ -292,7 +294,8 @@ export function driverStories(disks: string[]): void {
         await bench.until('the path is lost', () => member()?.path === 'lost');
         // Without a grant it holds what it finds, which drains: and waits for this very write.
         await bench.restart();
-        assert.deepEqual([member()?.path, member()?.device], ['lost', kernelName(leg)]);
+        await bench.until('it is held', () => member()?.path === 'held');
+        assert.equal(member()?.device, kernelName(leg));
         await sleep(300);
         assert.equal(writer.ended, false);
         await bench.driver.setFaulty(MD, failing);
@@ -319,6 +322,10 @@ export function driverStories(disks: string[]): void {
       await bench.driver.assemble(record, paths);
       assert.equal(bench.observe().resyncStartSector, 1024);
       assert.equal(bench.observe().members.length, 3);
+      const copy = { kind: 'resync' as const, fromSector: 1024, toSector: null };
+      assert.equal(await codeOf(bench.driver.startCopy(MD, copy)), 'EAGAIN', 'what it read would wait');
+      bench.grant();
+      await bench.driver.letRead(MD);
       await bench.driver.startCopy(MD, { kind: 'resync', fromSector: 1024, toSector: null });
       assert.equal(bench.observe().members.length, 2);
       await bench.until('the end of the resync', () => {
@@ -343,6 +350,8 @@ export function driverStories(disks: string[]): void {
         resyncFrom: 0,
       });
       const spare = record.members[2]?.uuid ?? '';
+      bench.grant();
+      await bench.driver.letRead(MD);
       await bench.driver.startCopy(MD, { kind: 'resync', fromSector: 0, toSector: COMPONENT_SECTORS / 2 });
       await bench.until('some progress', () => (bench.observe().syncCompleted?.doneSectors ?? 0) > 0);
       assert.equal(bench.observe().syncAction, 'resync');
@@ -458,6 +467,7 @@ export function driverStories(disks: string[]): void {
 
     test('an array in use does not stop, and the refusal says so', async () => {
       await bench.assembled({ level: 'raid1', disks: firstDisks(2) });
+      await bench.open();
       const user = openSync(`/dev/${MD}`, 'r');
       await assert.rejects(bench.driver.stop(MD), /md0 is in use/);
       closeSync(user);

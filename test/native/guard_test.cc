@@ -1,6 +1,7 @@
 // The guard on directories laid out like md's sysfs: what it stores, what it refuses, and what it leaves alone. A pipe that
 // is full stands for a store that drains and does not come back.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,6 +18,7 @@
 #include <functional>
 #include <future>
 #include <iterator>
+#include <map>
 #include <mutex>
 #include <sstream>
 #include <string>
@@ -127,7 +129,7 @@ class FakeMd {
     return get(directory / "suspend_lo") == "0" && get(directory / "suspend_hi") == std::to_string(kSizeSectors);
   }
   void join(const std::shared_ptr<Guard>& guard) const {
-    CHECK(!guard->register_array(name, kSizeSectors, directory.string()));
+    CHECK(!guard->register_array({name, kSizeSectors, directory.string()}));
     CHECK(!guard->register_member(name, "sda"));
     CHECK(!guard->register_member(name, "sdb"));
   }
@@ -137,6 +139,69 @@ class FakeMd {
 
  private:
   mdmesh::Fd pipe_;
+};
+
+/** device-mapper with multipath maps of one path each, as far as the guard talks to it. */
+class FakeDm {
+ public:
+  struct Map {
+    bool disabled = false;
+    bool failed = false;
+    bool queues = true;
+    int error = 0;
+    std::vector<std::string> told;
+  };
+  FakeDm() {
+    const std::lock_guard lock(mutex());
+    maps().clear();
+  }
+  static Map at(const std::string& name) {
+    const std::lock_guard lock(mutex());
+    return maps()[name];
+  }
+  static void set(const std::string& name, const Map& map) {
+    const std::lock_guard lock(mutex());
+    maps()[name] = map;
+  }
+  static bool held(const std::string& name) { return at(name).disabled && at(name).failed; }
+  static bool up(const std::string& name) { return !at(name).disabled && !at(name).failed; }
+  static int call(unsigned long command, mdmesh::DmRequest& request) noexcept {
+    const std::lock_guard lock(mutex());
+    const auto found = maps().find(request.head().name);
+    if (found == maps().end()) return ENXIO;
+    auto& map = found->second;
+    if (map.error != 0) return map.error;
+    if (command == DM_TABLE_STATUS) {
+      const bool table = (request.head().flags & DM_STATUS_TABLE_FLAG) != 0;
+      const std::string status = std::string("2 0 0 0 1 1 ") + (map.disabled ? "D" : "E") + " 0 1 0 8:16 " + (map.failed ? "F" : "A") + " 1 ";
+      answer(request, table ? (map.queues ? "1 queue_if_no_path 0 1 1 round-robin 0 1 1 8:16 1 " : "0 0 1 1 round-robin 0 1 1 8:16 1 ") : status);
+      return 0;
+    }
+    const std::string message(request.bytes() + sizeof(dm_ioctl) + sizeof(std::uint64_t));
+    map.told.push_back(message);
+    if (message == "disable_group 1") map.disabled = true;
+    else if (message == "enable_group 1") map.disabled = false;
+    else if (message == "fail_path 8:16") map.failed = true;
+    else if (message == "reinstate_path 8:16") map.failed = false;
+    else if (message == "queue_if_no_path") map.queues = true;
+    else return EINVAL;
+    return 0;
+  }
+
+ private:
+  static std::mutex& mutex() {
+    static std::mutex one;
+    return one;
+  }
+  static std::map<std::string, Map>& maps() {
+    static std::map<std::string, Map> all;
+    return all;
+  }
+  static void answer(mdmesh::DmRequest& request, const std::string& text) {
+    request.head().target_count = 1;
+    request.head().data_start = sizeof(dm_ioctl);
+    std::memcpy(request.bytes() + sizeof(dm_ioctl) + sizeof(dm_target_spec), text.c_str(), text.size() + 1);
+  }
 };
 
 class Events {
@@ -183,6 +248,21 @@ struct World {
     auto future = answer->get_future();
     guard->hold(md, [answer](Outcome outcome, Standing standing) { answer->set_value({std::move(outcome), standing}); });
     return future.get();
+  }
+  Outcome told(const std::function<void(GatedArray::Done)>& ask) {
+    auto answer = std::make_shared<std::promise<Outcome>>();
+    auto future = answer->get_future();
+    ask([answer](Outcome outcome) { answer->set_value(std::move(outcome)); });
+    return future.get();
+  }
+  Outcome hold_reads(const std::string& md) {
+    return told([&](auto done) { guard->hold_reads(md, std::move(done)); });
+  }
+  Outcome let_reads(const std::string& md) {
+    return told([&](auto done) { guard->let_reads(md, std::move(done)); });
+  }
+  Outcome restore_path(const std::string& md, const std::string& device) {
+    return told([&](auto done) { guard->restore_path(md, device, std::move(done)); });
   }
   Outcome answer_gates(const std::string& md, const std::vector<std::string>& devices) {
     auto answer = std::make_shared<std::promise<Outcome>>();
@@ -240,6 +320,132 @@ void grant_ends_and_the_array_is_held() {
   CHECK(eventually([&] { return world.events->count(Type::grant_expired) == 1; }));
   CHECK(eventually([&] { return world.events->count(Type::drop_completed) == 2; }));
   CHECK(md.suspended());
+}
+
+/** An array whose first member has the layer, and a guard that a fake device-mapper answers. */
+struct Layered {
+  explicit Layered(bool reads_held = false) : md(scratch.path), world(Guard::Options{.lock_memory = false, .dm = FakeDm::call}) {
+    put(md.directory / "sync_action", "frozen");
+    FakeDm::set("a", {});
+    world.grant();
+    CHECK(!world.guard->register_array({md.name, kSizeSectors, md.directory.string(), reads_held}));
+    CHECK(!world.guard->register_member(md.name, "sda", "a", "8:16"));
+    CHECK(!world.guard->register_member(md.name, "sdb"));
+  }
+  const FakeDm dm;
+  const Scratch scratch;
+  FakeMd md;
+  World world;
+};
+
+void reads_are_held_when_the_grant_ends_and_let_go_only_when_asked() {
+  Layered at;
+  CHECK(!at.world.open(at.md.name));
+  CHECK(FakeDm::up("a"));
+  at.world.guard->drop();
+  CHECK(eventually([&] { return at.world.events->count(Type::drop_completed) == 1; }));
+  CHECK(at.md.suspended() && FakeDm::held("a"));
+  CHECK(is(at.world.let_reads(at.md.name), "EGRANT"));
+  CHECK(is(at.world.restore_path(at.md.name, "sda"), "EGRANT"));
+  at.world.grant(kSecondNs / 4);
+  CHECK(FakeDm::held("a"));
+  CHECK(is(at.world.restore_path(at.md.name, "sda"), "EAGAIN"));
+  const Outcome let = at.world.let_reads(at.md.name);
+  CHECK(!let || is(let, "EGRANT"));
+  CHECK(eventually([&] { return at.world.events->count(Type::drop_completed) == 2; }));
+  CHECK(FakeDm::held("a"));
+  at.world.grant();
+  CHECK(!at.world.let_reads(at.md.name));
+  CHECK(FakeDm::up("a"));
+  CHECK(!at.world.restore_path(at.md.name, "sda"));
+  CHECK(is(at.world.restore_path(at.md.name, "sdb"), "ENOENT"));
+}
+
+void a_held_path_is_marked_before_it_fails_and_unmarked_after_it_works() {
+  Layered at;
+  CHECK(!at.world.hold_reads(at.md.name));
+  CHECK(!at.world.hold_reads(at.md.name));
+  CHECK(!at.world.let_reads(at.md.name));
+  CHECK(!at.world.let_reads(at.md.name));
+  const std::vector<std::string> once = {"disable_group 1", "fail_path 8:16", "reinstate_path 8:16", "enable_group 1"};
+  CHECK(FakeDm::at("a").told == once);
+}
+
+void reads_are_held_although_the_drain_does_not_end() {
+  Layered at;
+  FakeMd stuck(at.scratch.path, "md8");
+  stuck.block_suspend();
+  FakeDm::set("b", {});
+  CHECK(!at.world.guard->register_array({stuck.name, kSizeSectors, stuck.directory.string()}));
+  CHECK(!at.world.guard->register_member(stuck.name, "sda", "b", "8:16"));
+  at.world.guard->drop();
+  CHECK(eventually([&] { return FakeDm::held("b"); }));
+  CHECK(eventually([&] { return at.world.events->count(Type::drop_failed) == 1; }));
+  // What keeps the drain from its end may be what waits there: a new grant lets that go, and no write, though the drop is not over.
+  at.world.grant();
+  CHECK(!at.world.let_reads(stuck.name));
+  CHECK(FakeDm::up("b"));
+  CHECK(at.world.events->count(Type::drop_completed) == 0);
+  stuck.release();
+}
+
+void a_copy_is_ended_before_reads_are_held() {
+  Layered at;
+  put(at.md.directory / "sync_action", "resync");
+  at.world.guard->drop();
+  CHECK(eventually([&] { return at.world.events->count(Type::drop_completed) == 1; }));
+  CHECK(get(at.md.directory / "sync_action").substr(0, 6) == "frozen");
+  CHECK(FakeDm::held("a"));
+  at.world.grant();
+  put(at.md.directory / "sync_action", "resync");
+  CHECK(is(at.world.let_reads(at.md.name), "EBUSY"));
+  CHECK(FakeDm::held("a"));
+}
+
+void a_member_that_comes_in_while_reads_are_held_is_held() {
+  Layered at(true);
+  CHECK(FakeDm::held("a"));
+  CHECK(!at.world.let_reads(at.md.name));
+  FakeDm::set("b", {});
+  CHECK(!at.world.guard->register_member(at.md.name, "sdb", "b", "8:16"));
+  CHECK(FakeDm::up("b"));
+}
+
+FakeDm::Map failed(bool queues) {
+  FakeDm::Map map;
+  map.failed = true;
+  map.queues = queues;
+  return map;
+}
+
+void a_path_that_lets_errors_through_is_neither_held_nor_taken_back() {
+  Layered at;
+  FakeDm::set("a", failed(false));
+  at.world.guard->drop();
+  CHECK(eventually([&] { return at.world.events->count(Type::drop_completed) == 1; }));
+  at.world.grant();
+  CHECK(!at.world.let_reads(at.md.name));
+  CHECK(FakeDm::at("a").failed && !FakeDm::at("a").disabled && FakeDm::at("a").told.empty());
+  // One that was lost is held, and lost again if it is.
+  FakeDm::set("a", failed(true));
+  CHECK(!at.world.hold_reads(at.md.name));
+  CHECK(FakeDm::held("a"));
+}
+
+void reads_that_cannot_be_held_are_told_and_tried_again() {
+  Layered at;
+  FakeDm::Map broken;
+  broken.error = EIO;
+  FakeDm::set("a", broken);
+  at.world.guard->drop();
+  CHECK(eventually([&] { return at.world.events->count(Type::drop_failed) == 1; }));
+  CHECK(at.world.events->count(Type::drop_completed) == 0);
+  FakeDm::set("a", {});
+  CHECK(eventually([&] { return at.world.events->count(Type::drop_completed) == 1; }));
+  CHECK(FakeDm::held("a"));
+  // Used by hand meanwhile: seen at the next tick.
+  FakeDm::set("a", {});
+  CHECK(eventually([&] { return FakeDm::held("a"); }));
 }
 
 void earlier_deadlines_do_not_shorten() {
@@ -616,9 +822,9 @@ void unregistered_names_are_refused() {
   World world;
   world.grant();
   CHECK(is(world.open("md9"), "ENODEV"));
-  CHECK(is(world.guard->register_array("md9", kSizeSectors, (scratch.path / "md9").string()), "ENOENT"));
+  CHECK(is(world.guard->register_array({"md9", kSizeSectors, (scratch.path / "md9").string()}), "ENOENT"));
   md.join(world.guard);
-  CHECK(is(world.guard->register_array(md.name, kSizeSectors, md.directory.string()), "EEXIST"));
+  CHECK(is(world.guard->register_array({md.name, kSizeSectors, md.directory.string()}), "EEXIST"));
   CHECK(!world.guard->unregister_member(md.name, "sda"));
   CHECK(is(world.guard->unregister_member(md.name, "sda"), "ENOENT"));
   CHECK(!world.guard->unregister_array(md.name));
@@ -823,6 +1029,13 @@ int main() {
   const std::vector<std::pair<const char*, void (*)()>> tests = {
 #define TEST(name) {#name, name}
       TEST(grant_ends_and_the_array_is_held),
+      TEST(reads_are_held_when_the_grant_ends_and_let_go_only_when_asked),
+      TEST(a_held_path_is_marked_before_it_fails_and_unmarked_after_it_works),
+      TEST(reads_are_held_although_the_drain_does_not_end),
+      TEST(a_copy_is_ended_before_reads_are_held),
+      TEST(a_member_that_comes_in_while_reads_are_held_is_held),
+      TEST(a_path_that_lets_errors_through_is_neither_held_nor_taken_back),
+      TEST(reads_that_cannot_be_held_are_told_and_tried_again),
       TEST(earlier_deadlines_do_not_shorten),
       TEST(a_closed_gate_is_not_suspended_and_not_answered),
       TEST(write_pending_is_a_closed_gate),

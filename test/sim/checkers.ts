@@ -56,15 +56,12 @@ export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): stri
 }
 
 /** A writer, under the boot that it has: one that has just booted is waited for by no commit before it is admitted anew. */
-export function isAdmitted(cluster: SimCluster, record: ArrayRecord, node: NodeId): boolean {
+function isAdmitted(cluster: SimCluster, record: ArrayRecord, node: NodeId): boolean {
   const boot = record.writerBoots.find((admitted) => admitted.node === node)?.kernelBoot;
   return record.writers.includes(node) && boot === cluster.driver(node).kernelBoot();
 }
 
-/**
- * A write that was told as done is on every leg that any writer would read it from. Who has the array and is no writer is waited
- * for by no commit, and may read what is old: docs/simulation.md.
- */
+/** A write that was told as done is on every leg that any node would read it from. A machine that stands still reads nothing. */
 export function noReaderMissesAWrite(
   cluster: SimCluster,
   record: ArrayRecord,
@@ -73,13 +70,12 @@ export function noReaderMissesAWrite(
 ): string | null {
   // Nodes read the same legs.
   const good = new Set<string>();
-  for (const node of record.writers) {
-    const reads = cluster.isUp(node) && isAdmitted(cluster, record, node);
-    const seen = reads ? cluster.driver(node).observe(record.md) : null;
+  for (const node of cluster.up()) {
+    const seen = cluster.driver(node).paused ? null : cluster.driver(node).observe(record.md);
     if (seen === null || seen.arrayUuid !== record.uuid) continue;
     const mark = seen.resyncStartSector;
     const past = mark !== null && (block + 1) * SECTORS_PER_BLOCK > mark;
-    // A read that waits for a lost path reads nothing.
+    // A read that waits for a path reads nothing.
     const inSync = seen.members.filter(({ slot, inSync: whole, faulty }) => slot !== null && whole && !faulty);
     const first = inSync.reduce<(typeof inSync)[number] | null>(
       (least, member) => (least === null || (member.slot ?? 0) < (least.slot ?? 0) ? member : least),
@@ -87,7 +83,7 @@ export function noReaderMissesAWrite(
     );
     for (const { uuid, device, path } of past && first !== null ? [first] : inSync) {
       const member = record.members.find((candidate) => candidate.uuid === uuid);
-      if (path === 'lost' || member === undefined || good.has(device)) continue;
+      if (path === 'lost' || path === 'held' || member === undefined || good.has(device)) continue;
       const [lost] = application.lostIn(block, device, member.dataOffsetSectors * SECTOR_BYTES);
       if (lost !== undefined) return `node ${node} would read ${lost}`;
       good.add(device);

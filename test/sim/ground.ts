@@ -113,13 +113,10 @@ export class Ground {
     this.#reading.add(reader);
     const before = application.newestIn(block);
     const settled = this.#storyIsTold(reader, application);
-    const isWriter = (): boolean => this.#newest !== null && checkers.isAdmitted(this.#cluster, this.#newest, reader);
-    const wasWriter = isWriter();
     try {
       const bytes = await driver.read(application.md, block * SECTORS_PER_BLOCK, BLOCK_BYTES);
       this.reads += 1;
-      if (wasWriter && isWriter())
-        this.judge(checkers.noStaleRead, checkers.noStaleRead(reader, application, block, bytes, before.acknowledged));
+      this.judge(checkers.noStaleRead, checkers.noStaleRead(reader, application, block, bytes, before.acknowledged));
       if (settled) this.#compare(reader, application, block, before, bytes);
     } catch (error) {
       this.#say(

@@ -89,6 +89,39 @@ for (const seed of seeds) {
     assertWhole(cluster, [...applications, ...later], 1, 2);
     cluster.close();
   });
+
+  test(`seed ${seed}: all lose power in the moment in which a write was told as done without a leg, and see only that leg afterwards`, async () => {
+    const { cluster, applications } = await writing({ seed, legs: 2 });
+    const { storage } = cluster;
+    const mend = storage.fault({ node: null, disk: 'sdb', kind: 'all' });
+    const acknowledged = () => applications.reduce((sum, each) => sum + each.acknowledged, 0);
+    let before: number | null = null;
+    await watched(cluster, 'a write is told as done without the leg', () => {
+      const released = cluster.nodes.some((node) => {
+        const { record, released } = recordOn(cluster, node);
+        return released?.index === record.version.index && record.members.some(({ role }) => role === 'faulty');
+      });
+      if (released) before ??= acknowledged();
+      return before !== null && acknowledged() > before;
+    });
+    cluster.powerCut();
+    mend();
+    for (const application of applications) application.abandon();
+    for (const node of cluster.nodes) storage.hide(node, 'sda');
+    await cluster.boot(...cluster.nodes);
+    await watched(cluster, 'a master again', () => cluster.masters().length === 1);
+    await cluster.pass(5000);
+    for (const node of cluster.nodes) {
+      const seen = cluster.driver(node).observe('md0');
+      assert.ok(seen === null || seen.held, `node ${node} goes on from the leg that was given up`);
+    }
+    for (const node of cluster.nodes) storage.show(node, 'sda');
+    await cluster.open();
+    const later = await startedOn(cluster, cluster.nodes, 1);
+    await stopAll(later);
+    assertWhole(cluster, [...applications, ...later], 1, 1);
+    cluster.close();
+  });
 }
 
 test('one seed, one run: twice the same story ends in the same journal', async () => {

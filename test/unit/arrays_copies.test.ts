@@ -22,6 +22,7 @@ import {
   rebuilding,
   report,
   SPARE,
+  unread,
   withFaulty,
 } from './arrays_fixture.ts';
 
@@ -557,11 +558,11 @@ test('a member that was rebuilt while this node was away is taken in, held, befo
   const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'active' as const } : m));
   for (const state of ['absent', 'spare'] as const) {
     const away = newer(record, { members, resync: null, writers: [1, 3] });
-    const node = new Node(away, mdRebuilding(state, { held: true }));
+    const node = new Node(away, unread(mdRebuilding(state, { held: true })));
     assert.equal(node.busy?.op, 'attach-rebuilding', `md has it as ${state}`);
     assert.equal(node.state.arrays.get(ARRAY)?.applied, null, 'what it wrote would miss the member');
-    assert.deepEqual(ops(node.did(mdRebuilding('rebuilding', { held: true }))), ['activate']);
-    assert.ok(isApplied(node.did(mdRebuilding('in-sync', { held: true }))));
+    assert.deepEqual(ops(node.did(unread(mdRebuilding('rebuilding', { held: true })))), ['activate']);
+    assert.ok(isApplied(node.did(unread(mdRebuilding('in-sync', { held: true })))));
   }
 });
 
@@ -582,14 +583,14 @@ test('a mark of what is not in sync is taken away for an activation, and set aga
   const record = rebuilding(1, 6);
   const members = record.members.map((m) => (m.uuid === SPARE ? { ...m, role: 'active' as const } : m));
   const unsure = newer(record, { members, resync: copy(1, 7), writers: [1, 3] });
-  const node = new Node(unsure, mdRebuilding('rebuilding', { held: true, resyncStartSector: 0 }));
+  const node = new Node(unsure, unread(mdRebuilding('rebuilding', { held: true, resyncStartSector: 0 })));
   assert.deepEqual(node.busy, { op: 'resync-start', sector: null });
-  node.did(mdRebuilding('rebuilding', { held: true }));
+  node.did(unread(mdRebuilding('rebuilding', { held: true })));
   assert.equal(node.busy?.op, 'activate');
-  const active = node.did(mdRebuilding('in-sync', { held: true }));
+  const active = node.did(unread(mdRebuilding('in-sync', { held: true })));
   assert.deepEqual(node.busy, { op: 'resync-start', sector: 0 });
   assert.equal(isApplied(active), false);
-  assert.ok(isApplied(node.did(mdRebuilding('in-sync', { held: true, resyncStartSector: 0 }))));
+  assert.ok(isApplied(node.did(unread(mdRebuilding('in-sync', { held: true, resyncStartSector: 0 })))));
 });
 
 test('a member that a copy of which nobody knows has filled is one to be rebuilt here too, before the record is applied', () => {

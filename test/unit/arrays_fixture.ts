@@ -189,10 +189,17 @@ export function lost(seen: ArrayObservation, leg: string): ArrayObservation {
   return { ...seen, members: seen.members.map((m) => (m.uuid === leg ? { ...m, path: 'lost' as const } : m)) };
 }
 
+/** The same, but nothing can be read of it here. */
+export function unread(seen: ArrayObservation): ArrayObservation {
+  return { ...seen, members: seen.members.map((m) => ({ ...m, path: 'held' as const })) };
+}
+
 /** A node's core, fed by hand, which knows nothing yet. */
 export class FedNode {
   state: NodeArrays;
   now = 1000;
+  /** Its journal's disk takes everything at once. */
+  stores = true;
   constructor(state = localStart(2, bootOf(2), COPY_OPTIONS)) {
     this.state = state;
   }
@@ -200,7 +207,11 @@ export class FedNode {
     return inputs.flatMap((input) => {
       const { state, effects } = localStep(this.state, input, this.now);
       this.state = state;
-      return effects;
+      if (!this.stores) return effects;
+      const stored = effects.flatMap((effect): LocalInput[] =>
+        effect.type === 'store' ? [{ type: 'stored', array: effect.array, version: effect.version }] : [],
+      );
+      return [...effects.filter(({ type }) => type !== 'store'), ...this.feed(...stored)];
     });
   }
 }

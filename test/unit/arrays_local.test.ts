@@ -17,6 +17,7 @@ import {
   newer,
   PATHS,
   SPARE,
+  unread,
   withFaulty,
 } from './arrays_fixture.ts';
 
@@ -191,12 +192,103 @@ test('under a closed gate a committed failure is applied at once: the gate holds
 
 test('an array is opened only as a writer of a released record', () => {
   const record = mirror({ writers: [1] });
-  const node = Node.writing(record, md({ held: true }));
+  const node = Node.writing(record, unread(md({ held: true })));
   const admitted = newer(record, mirror({ writers: [1, 2], version: { term: 1, index: 6 } }));
   const committed = node.feed({ type: 'commit', record: admitted, forgotten: false });
   assert.deepEqual(node.ops(committed), [], 'admitted, not released');
   const released = node.feed({ type: 'released', array: ARRAY, version: admitted.version });
-  assert.deepEqual(node.ops(released), ['open']);
+  assert.deepEqual(
+    node.ops(released),
+    ['let-read'],
+    'to open it drains, and what waits to be read would be waited for',
+  );
+  const read = node.feed(observed(md({ held: true })), done({ op: 'let-read' }));
+  assert.deepEqual(node.ops(read), ['open']);
+});
+
+test('that a commit which gives up a member is applied is said when the journal has it on disk, and not before', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.stores = false;
+  const applies = (effects: LocalEffect[]) => effects.some(({ type }) => type === 'applied');
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  const committed = node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.ok(
+    committed.some((effect) => effect.type === 'store' && effect.version.index === failed.version.index),
+    'the sync is begun at once',
+  );
+  node.feed(observed(md({ held: true })), done({ op: 'hold' }));
+  const shown = node.feed(observed(withoutGates({ held: true })), done({ op: 'set-faulty', member: LEG_B }));
+  assert.ok(!applies(shown), 'all is done but for the journal');
+  const array = node.state.arrays.get(ARRAY);
+  assert.ok(array !== undefined);
+  assert.deepEqual(reportOf(node.state, array, node.now).applied, record.version, 'a report does not say it either');
+  assert.ok(!applies(node.feed({ type: 'stored', array: ARRAY, version: record.version })), 'an older one');
+  // What follows before that is as good as it.
+  const next = newer(failed, { events: 13 });
+  assert.ok(!applies(node.feed({ type: 'commit', record: next, forgotten: false })));
+  assert.ok(!applies(node.feed({ type: 'stored', array: ARRAY, version: failed.version })));
+  assert.ok(applies(node.feed({ type: 'stored', array: ARRAY, version: next.version })));
+
+  const checkpoint = newer(next, { events: 14 });
+  assert.ok(applies(node.feed({ type: 'commit', record: checkpoint, forgotten: false })), 'nothing is given up by it');
+});
+
+test('whoever is waited for by no commit reads nothing: a node that is left out, has no grant, or leaves', () => {
+  const record = mirror();
+  const left: [string, (node: Node) => LocalEffect[]][] = [
+    ['left out', (node) => node.feed({ type: 'commit', record: newer(record, { writers: [1, 3] }), forgotten: false })],
+    ['blind', (node) => node.feed({ type: 'commit', record: newer(record, { blind: [2] }), forgotten: false })],
+    ['leaving', (node) => node.feed({ type: 'leave' })],
+  ];
+  for (const [why, leave] of left) {
+    const node = Node.writing(record);
+    assert.deepEqual(node.ops(leave(node)), ['hold'], why);
+    const held = node.feed(observed(md({ held: true })), done({ op: 'hold' }));
+    assert.deepEqual(node.ops(held), ['hold-reads'], `${why}: drained first`);
+    const array = node.state.arrays.get(ARRAY);
+    assert.ok(array !== undefined);
+    assert.equal(reportOf(node.state, array, node.now).state, 'open', `${why}: the master must not count it as gone`);
+    const unseen = node.feed(observed(unread(md({ held: true }))), done({ op: 'hold-reads' }));
+    assert.deepEqual(node.ops(unseen), [], why);
+    const after = node.state.arrays.get(ARRAY);
+    assert.ok(after !== undefined);
+    assert.equal(reportOf(node.state, after, node.now).state, 'held', why);
+  }
+});
+
+test('reads go on only with a grant, under the released record, once what that gave up has failed here', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.now = 10_001;
+  node.feed(observed(unread(md({ held: true }))));
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  node.feed({ type: 'commit', record: failed, forgotten: false });
+  assert.deepEqual(node.state.arrays.get(ARRAY)?.busy, { op: 'set-faulty', member: LEG_B });
+  node.feed({ type: 'released', array: ARRAY, version: failed.version });
+  assert.deepEqual(
+    node.ops(node.feed({ type: 'grant', untilMs: 20_000 })),
+    [],
+    'the leg that was given up is still read',
+  );
+  const seen = withoutGates({ held: true });
+  const applied = node.feed(observed(unread(seen)), done({ op: 'set-faulty', member: LEG_B }));
+  assert.deepEqual(node.ops(applied), ['release-path'], 'what waits there is read from the other leg');
+  const [kept, gone] = unread(seen).members;
+  assert.ok(kept !== undefined && gone !== undefined);
+  const released = { ...seen, members: [kept, { ...gone, path: 'failing' as const }] };
+  assert.deepEqual(node.ops(node.feed(observed(released), done({ op: 'release-path', member: LEG_B }))), ['let-read']);
+});
+
+test('a copier that is no writer reads, for commits wait for it; one whose copy waits is not let go on', () => {
+  const record = mirror({ writers: [1, 3], resync: copy(2, 5) });
+  const node = Node.writing(record, unread(md({ held: true, resyncStartSector: 0 })));
+  node.feed({ type: 'tick' });
+  assert.deepEqual(node.state.arrays.get(ARRAY)?.pathBusy, { op: 'let-read' });
+
+  const stuck = Node.writing(mirror(), unread(md({ held: true, syncAction: 'resync', resyncStartSector: 0 })));
+  stuck.feed({ type: 'tick' });
+  assert.equal(stuck.state.arrays.get(ARRAY)?.pathBusy, null);
 });
 
 test('another node will copy: reads keep to one leg before the record counts as applied, and what is held stays held', () => {
@@ -351,11 +443,12 @@ test('after a drop, writes pass under a new term that says nothing new, although
   const node = Node.writing(record);
   node.now = 10_001;
   node.feed({ type: 'observed', array: ARRAY, observation: md() });
-  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true }) });
+  node.feed(observed(unread(md({ held: true }))));
   node.feed({ type: 'done', array: ARRAY, op: { op: 'hold' }, error: null });
   const again = { ...record, utimeSeconds: 2, version: { term: 2, index: 6 } };
   node.feed({ type: 'commit', record: again, forgotten: false });
-  assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), ['open']);
+  assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), ['let-read']);
+  assert.deepEqual(node.ops(node.feed(observed(md({ held: true })), done({ op: 'let-read' }))), ['open']);
 });
 
 test('… but not under one that says that a leg failed', () => {
@@ -363,7 +456,7 @@ test('… but not under one that says that a leg failed', () => {
   const node = Node.writing(record, md({}, LEG_B));
   const failed = { ...newer(withFaulty(record, LEG_B), { events: 12 }), version: { term: 2, index: 6 } };
   node.now = 10_001;
-  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true }, LEG_B) });
+  node.feed(observed(unread(md({ held: true }, LEG_B))));
   node.feed({ type: 'commit', record: failed, forgotten: false });
   assert.deepEqual(node.ops(node.feed({ type: 'grant', untilMs: 20_000 })), ['answer-gates']);
   const answered = node.feed(
@@ -378,11 +471,11 @@ test('a node that crashed since it was admitted lets no write pass, and reads on
   const record = mirror({
     writerBoots: [1, 2, 3].map((node) => ({ node, kernelBoot: bootOf(node, node === 2 ? 7 : 1), bitmap: false })),
   });
-  const node = Node.writing(record, md({ held: true }));
+  const node = Node.writing(record, unread(md({ held: true })));
   assert.deepEqual(node.ops(node.feed({ type: 'tick' })), []);
   const { busy } = node.state.arrays.get(ARRAY) ?? {};
   assert.deepEqual(busy, { op: 'resync-start', sector: 0 });
-  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true, resyncStartSector: 0 }) });
+  node.feed(observed(unread(md({ held: true, resyncStartSector: 0 }))));
   const settled = node.feed({ type: 'done', array: ARRAY, op: { op: 'resync-start', sector: 0 }, error: null });
   assert.deepEqual(node.ops(settled), []);
   assert.ok(settled.some((effect) => effect.type === 'applied'));
@@ -391,9 +484,10 @@ test('a node that crashed since it was admitted lets no write pass, and reads on
   const copied = newer({ ...evicted, writers: [1, 2, 3], writerBoots: mirror().writerBoots }, { resync: null });
   node.feed({ type: 'commit', record: evicted, forgotten: false });
   node.feed({ type: 'commit', record: copied, forgotten: false });
-  node.feed({ type: 'observed', array: ARRAY, observation: md({ held: true }) });
+  node.feed(observed(unread(md({ held: true }))));
   node.feed({ type: 'done', array: ARRAY, op: { op: 'resync-start', sector: null }, error: null });
-  assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: copied.version })), ['open']);
+  assert.deepEqual(node.ops(node.feed({ type: 'released', array: ARRAY, version: copied.version })), ['let-read']);
+  assert.deepEqual(node.ops(node.feed(observed(md({ held: true })), done({ op: 'let-read' }))), ['open']);
 });
 
 test('an answer names the failures that it may cover: those of the released record', () => {
@@ -563,7 +657,7 @@ function dropping(record = mirror(), seen = md()): Node {
 
 function lostIn(node: Node): readonly string[] | undefined {
   const array = node.state.arrays.get(ARRAY);
-  return array && reportOf(node.state, array).lost;
+  return array && reportOf(node.state, array, node.now).lost;
 }
 
 test('drop-node: a lost path is reported at once, told as no failure, and tried again each second', () => {
@@ -639,7 +733,7 @@ test('what the master asks to be read is reported for a while', () => {
   const node = Node.writing();
   const fine = () => {
     const array = node.state.arrays.get(ARRAY);
-    return array && reportOf(node.state, array).fine;
+    return array && reportOf(node.state, array, node.now).fine;
   };
   assert.ok(
     node.feed({ type: 'probed', array: ARRAY, member: LEG_B, fine: true }).some(({ type }) => type === 'report'),

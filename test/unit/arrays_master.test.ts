@@ -152,6 +152,32 @@ test('a silent node keeps a commit waiting until fencing vouches for it; then it
   assert.equal(master.pending?.resync, null, 'one leg is left: nothing to compare it with');
 });
 
+test('a node that the disks shut out before its grant has ended may read until then: no commit that gives up a member is released before', () => {
+  const failed = { what: 'member-faulty', array: ARRAY, member: LEG_B } as const;
+  const master = Master.leading();
+  master.feed({ type: 'status', node: 2, status: 'dead' });
+  const fenced = { type: 'fenced', node: 2, stopped: true, text: 'reservation' } as const;
+  master.feed({ ...fenced, grantUntilMs: master.now + 2000 });
+  master.durable();
+  const evicted = master.applied(1, 3);
+  assert.ok(kinds(evicted).includes('released'), 'the eviction itself gives up nothing');
+  master.feed({ type: 'observation', from: 3, observation: failed });
+  master.durable();
+  assert.ok(!kinds(master.applied(1, 3)).includes('released'));
+  master.now += 2499;
+  assert.ok(!kinds(master.feed({ type: 'tick' })).includes('released'), 'its guard may still hold what it reads');
+  master.now += 1;
+  assert.ok(kinds(master.feed({ type: 'tick' })).includes('released'));
+
+  const off = Master.leading();
+  off.feed({ type: 'status', node: 2, status: 'dead' }, fenced);
+  off.durable();
+  off.applied(1, 3);
+  off.feed({ type: 'observation', from: 3, observation: failed });
+  off.durable();
+  assert.ok(kinds(off.applied(1, 3)).includes('released'), 'nothing of it runs');
+});
+
 test('a member that a commit did not reach is failed before anything else is committed, an eviction too', () => {
   const master = Master.leading();
   master.feed({ type: 'ask', array: ARRAY, change: { what: 'sync-limit', limitKib: 5 }, requestId: null });

@@ -89,10 +89,10 @@ const blockedLeg = (uuid = LEG_A) => ({
 test('writes pass only with this node’s key on every member', () => {
   const node = Node.holding();
   assert.deepEqual(ops(node.tick()), [], 'nobody has looked yet');
-  assert.deepEqual(reportOf(node.state, node.array()).visible, [], 'and it is no writer before');
+  assert.deepEqual(reportOf(node.state, node.array(), node.now).visible, [], 'and it is no writer before');
   node.keys({ usable: new Set([LEG_A]) });
   assert.deepEqual(ops(node.tick()), []);
-  assert.deepEqual(reportOf(node.state, node.array()).visible, [LEG_A]);
+  assert.deepEqual(reportOf(node.state, node.array(), node.now).visible, [LEG_A]);
   assert.deepEqual(ops(node.keys()), ['open']);
 });
 

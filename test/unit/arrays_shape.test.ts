@@ -22,6 +22,7 @@ import {
   PATHS,
   report,
   SPARE,
+  unread,
   withFaulty,
 } from './arrays_fixture.ts';
 
@@ -329,15 +330,15 @@ test('a node that comes back to another order: a member that is missing comes in
   // While it was away C took A's slot, and the array a third one.
   const filled = with3({ role: 'active', slot: 0 }, { raidDisks: 3, writers: [1, 3] });
   const record = { ...filled, members: filled.members.filter(({ uuid }) => uuid !== LEG_A) };
-  const node = new Node(record, mdOf({ [LEG_B]: 1 }, { held: true }));
+  const node = new Node(record, unread(mdOf({ [LEG_B]: 1 }, { held: true })));
   assert.equal(node.busy?.op, 'attach-rebuilding', 'packed now, B would take slot 0');
-  node.did(mdOf({ [LEG_B]: 1, [SPARE]: 0 }, { held: true }));
+  node.did(unread(mdOf({ [LEG_B]: 1, [SPARE]: 0 }, { held: true })));
   assert.equal(node.busy?.op, 'set-slots');
 
   // Slots were packed twice: B is where C is by the record.
   const swapped = mirror({ writers: [1, 3] });
   const members = swapped.members.map((member) => ({ ...member, slot: member.uuid === LEG_A ? 1 : 0 }));
-  const lost = new Node({ ...swapped, members }, md({ held: true }));
+  const lost = new Node({ ...swapped, members }, unread(md({ held: true })));
   assert.equal(lost.busy?.op, 'stop');
 });
 
@@ -362,14 +363,14 @@ test('a node that has nothing of what is in sync any more stops the array: it co
   const fresh = with3({ role: 'active', slot: 0, uuid: OTHER }, { writers: [1, 3], blind: [2] });
   const gone = withFaulty(withFaulty(fresh, LEG_A), LEG_B);
   assert.equal(
-    new Node(gone, md({ held: true })).busy?.op,
+    new Node(gone, unread(md({ held: true }))).busy?.op,
     'stop',
     'md would keep the last old leg, whatever comes in',
   );
   assert.equal(new Node(gone, md(), PATHS).busy?.op, 'hold');
-  assert.equal(new Node(gone, md({ held: true }), PATHS).busy?.op, 'stop');
+  assert.equal(new Node(gone, unread(md({ held: true })), PATHS).busy?.op, 'stop');
   const half = withFaulty(fresh, LEG_A);
-  assert.notEqual(new Node(half, md({ held: true }), PATHS).busy?.op, 'stop', 'what it reads is in sync');
+  assert.notEqual(new Node(half, unread(md({ held: true })), PATHS).busy?.op, 'stop', 'what it reads is in sync');
 });
 
 const COARSE = { ...BITMAPS, chunkSectors: 256 };

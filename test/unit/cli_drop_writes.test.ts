@@ -38,11 +38,45 @@ function sysBlock(t: TestContext): {
   };
 }
 
+const untold = (map: string, message: string): Promise<void> => Promise.reject(new Error(`${map} is told ${message}`));
+
+test('what is read is held after the writes, by the layer under each member that has one and has not failed', async (t) => {
+  const sys = sysBlock(t);
+  const layer = (name: string, uuid: string) => ({
+    [`md/dev-${name}/state`]: name === 'dm-2' ? 'faulty' : 'in_sync',
+    [`md/dev-${name}/block/dm/uuid`]: uuid,
+    [`md/dev-${name}/block/slaves/sda/dev`]: '8:0',
+  });
+  sys.array('md0', {
+    ...layer('dm-1', 'MDMESH-b'),
+    ...layer('dm-2', 'MDMESH-c'),
+    ...layer('dm-3', 'LVM-x'),
+    'md/sync_action': 'resync',
+  });
+  const told: string[] = [];
+  const drops = await dropAll(sys.root, 5000, async (map, message) => {
+    told.push(`${map}: ${message}`, sys.read('md0/md/suspend_hi'), sys.read('md0/md/sync_action'));
+  });
+  assert.deepEqual(drops, [{ md: 'md0', held: true, text: 'writes are held' }]);
+  const held = ['522240', 'frozen'];
+  assert.deepEqual(told, [
+    ...['mdmesh-b: queue_if_no_path', ...held],
+    ...['mdmesh-b: disable_group 1', ...held],
+    ...['mdmesh-b: fail_path 8:0', ...held],
+  ]);
+
+  sys.array('md1', layer('dm-4', 'MDMESH-d'));
+  const refused = await dropAll(sys.root, 5000, untold);
+  const text = refused.find(({ md }) => md === 'md1')?.text ?? '';
+  assert.match(text, /^writes are held; reads are not held: mdmesh-d is told queue_if_no_path; fence this node$/);
+  assert.ok(refused.every(({ held: isHeld }) => !isHeld));
+});
+
 test('an open array is suspended over its whole size, from a resync’s window too', async (t) => {
   const sys = sysBlock(t);
   sys.array('md0');
   sys.array('md1', { 'md/suspend_lo': '1000', 'md/suspend_hi': '2000', size: '4096' });
-  const drops = await dropAll(sys.root, 5000);
+  const drops = await dropAll(sys.root, 5000, untold);
   assert.deepEqual(
     drops.map(({ md, held }) => [md, held]),
     [
@@ -58,7 +92,7 @@ test('a closed gate holds the writes already: a suspend under it would never ret
   const sys = sysBlock(t);
   sys.array('md0', { 'md/array_state': 'write-pending' });
   sys.array('md1', { 'md/dev-ubdb/state': 'faulty,blocked' });
-  const drops = await dropAll(sys.root, 5000);
+  const drops = await dropAll(sys.root, 5000, untold);
   assert.ok(drops.every(({ held, text }) => held && text.includes('gate')));
   assert.equal(drops.length, 2);
   assert.equal(sys.read('md0/md/suspend_hi'), '0');
@@ -71,7 +105,7 @@ test('arrays of others, arrays that are not started and other devices are left a
   sys.array('md1', { 'md/metadata_version': 'external:imsm' });
   sys.array('md2', { 'md/array_state': 'inactive' });
   mkdirSync(join(sys.root, 'sda'));
-  assert.deepEqual(await dropAll(sys.root, 5000), []);
+  assert.deepEqual(await dropAll(sys.root, 5000, untold), []);
   assert.equal(sys.read('md0/md/suspend_hi'), '0');
 });
 
@@ -83,7 +117,7 @@ test('a store that hangs in the kernel is given up in time, said, and does not k
   const hanging = join(sys.root, 'md0/md/suspend_hi');
   rmSync(hanging);
   execFileSync('mkfifo', [hanging]);
-  const drops = await dropAll(sys.root, 500);
+  const drops = await dropAll(sys.root, 500, untold);
   // Lets the process that waits there go on to its end.
   closeSync(openSync(hanging, constants.O_RDWR | constants.O_NONBLOCK));
   assert.match(

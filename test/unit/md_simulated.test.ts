@@ -70,6 +70,7 @@ class Cluster {
         node.watch((md) => {
           if (node.observe(md)?.writePending) void node.answerGates(md).catch(() => undefined);
         });
+      await this.done(node.letRead('md0'));
       await this.done(node.open('md0'));
     }
   }
@@ -282,6 +283,7 @@ test('a frozen node wakes with its deadlines first: nothing passes that was not 
   await cluster.done(node.guard.drop());
   node.guard.extendGrant(cluster.time.clock() + 2000);
   node.guard.extendLease(cluster.time.clock() + 2000);
+  await cluster.done(node.letRead('md0'));
   await cluster.done(node.open('md0'));
   node.pause();
   await cluster.time.pass(10_000);
@@ -434,6 +436,7 @@ test('disks in files are shared by whoever opens them, in real time', async () =
       await node.assemble(of, new Map([0, 1].map((index) => [memberUuid(index), `/dev/d${index}`])));
       node.guard.extendGrant(node.now() + 60_000);
       node.watch((md) => void node.answerGates(md).catch(() => undefined));
+      await node.letRead('md0');
       await node.open('md0');
     }
     const [one, two] = nodes;
