@@ -238,6 +238,13 @@ async function within<T>(limitMs: number, act: Promise<T>): Promise<T> {
   return Promise.race([act, late]).finally(() => clearTimeout(timer));
 }
 
+/** Tells the service manager that the loop turns; without one there is nobody to tell. Returns the way to stop it. */
+function beating(driver: MdDriver): () => void {
+  if (process.env.NOTIFY_SOCKET === undefined) return () => undefined;
+  driver.notify('WATCHDOG=1');
+  return timers.every(1000, () => driver.notify('WATCHDOG=1'));
+}
+
 /** Where it fails, the agent has what it was started with, and `mdmesh doctor` says so. */
 function giveUpPrivileges(config: Config, native: NativeAddon, log: ApiLog): void {
   const { capabilities, forGood } = keptPrivileges(config);
@@ -291,6 +298,8 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
   const { driver, native, files, journal, boot, net, ...left } = await (before === null
     ? { ...(await ground(started)), inherited: undefined, disks: undefined }
     : inheritedGround(started, before));
+  // Who takes over is the main process of a service that is ready, and watched, already.
+  let beat = before === null ? null : beating(driver);
   const fencing = createFencing({
     config,
     clock: () => driver.now(),
@@ -408,15 +417,12 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
   }
   settle();
   driver.notify('READY=1');
-  // Without a service manager there is nobody to tell.
-  const isWatched = process.env.NOTIFY_SOCKET !== undefined;
-  const beat = isWatched ? timers.every(1000, () => driver.notify('WATCHDOG=1')) : () => undefined;
+  beat ??= beating(driver);
   log.info(
     { version: VERSION, cluster: config.cluster.name, bootNumber: boot.bootNumber },
     `node ${config.self} of ${config.cluster.name} runs`,
   );
   const why = await ended;
-  beat();
   if (typeof why !== 'string') {
     // Whoever asked for it gets the answer first.
     await new Promise((resolve) => setImmediate(resolve));
@@ -432,6 +438,7 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
   }
   log.info({ why }, 'ending');
   driver.notify('STOPPING=1');
+  beat();
   handing.to?.end();
   await notary.stop();
   await agent.stop(why);

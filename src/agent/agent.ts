@@ -481,6 +481,8 @@ export class Agent implements AgentFace {
       throw new Error(`${this.#underWay()} is under way and does not end; see \`mdmesh status\`, and try again`);
     }
   }
+  /** Arrays with an operation that was given up waiting for: it may still be under way in the kernel. */
+  readonly #lateHands = new Set<string>();
   /** Called between steps. */
   #whenQuiet: (() => void) | null = null;
 
@@ -490,7 +492,10 @@ export class Agent implements AgentFace {
       const op = busy?.op ?? pathBusy?.op ?? (gateBusy ? 'answering gates' : null);
       if (op !== null) return `${record.md}: ${op}`;
     }
+    const [late] = this.#lateHands;
+    if (late !== undefined) return `${late}: what did not end in time`;
     if (this.#persisting > 0) return 'a commit';
+    if (this.#atDisks > 0) return 'a look at a quorum disk';
     if (this.#lookingAtKeys) return 'a look at reservations';
     return this.#lease.pendingVote === null && this.#lease.role.kind !== 'candidate' ? null : 'a vote';
   }
@@ -1068,6 +1073,7 @@ export class Agent implements AgentFace {
     const path = this.#quorum.pathOf(disk);
     const told = (result: T | null, trouble: string | null): void => {
       const node = this.self;
+      this.#atDisks -= 1;
       if (trouble !== null && !this.#diskTrouble.has(disk))
         this.notice('QuorumDiskLost', 'warning', `node/${node}`, { node, disk, path, why: trouble });
       if (trouble === null && this.#diskTrouble.has(disk))
@@ -1076,6 +1082,7 @@ export class Agent implements AgentFace {
       else this.#diskTrouble.add(disk);
       if (!this.#stopped) this.#feedLease(input(result));
     };
+    this.#atDisks += 1;
     // Never within the step that asked for it.
     Promise.resolve(this.#quorum)
       .then(act)
@@ -1085,6 +1092,8 @@ export class Agent implements AgentFace {
       );
   }
   readonly #diskTrouble = new Set<string>();
+  /** Operations at quorum disks that are under way: a block that is written late would be the successor's, with an older one's words. */
+  #atDisks = 0;
 
   async #handOver(term: number, to: NodeId | null): Promise<void> {
     await this.#until(() => this.#persisting === 0, 1000);
@@ -1283,6 +1292,8 @@ export class Agent implements AgentFace {
       }
     };
     const finish = (error: { code: string; text: string } | null): void => {
+      if (error?.code === 'ETIMEDOUT') this.#lateHands.add(md);
+      else if (error === null) this.#lateHands.delete(md);
       this.parts.log.debug({ md, op: op.op, error }, `${md}: ${op.op}`);
       if (op.op === 'hold' && error?.code === 'ETIMEDOUT') this.#suspendStuck(md, error.text);
       this.#observe(array);
