@@ -264,7 +264,8 @@ export function evictedHasStopped(cluster: SimCluster, event: Event, writersBefo
   for (const node of writersBefore) {
     if (body.record.writers.includes(node) || !cluster.isUp(node)) continue;
     const seen = cluster.driver(node).observe(body.record.md);
-    if (seen !== null && !seen.held && !isShutOut(cluster, node)) return `node ${node} is evicted from ${body.record.md}, and its writes pass`;
+    if (seen !== null && !seen.held && !isShutOut(cluster, node))
+      return `node ${node} is evicted from ${body.record.md}, and its writes pass`;
   }
   return null;
 }
