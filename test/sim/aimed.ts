@@ -20,8 +20,8 @@ import { MOMENTS, type Moment } from './moments.ts';
 /** R and L of the simulated cluster's profile. */
 const HOLDER_MS = 2000;
 const VOTER_MS = 3000;
-/** Of one leg, about. */
-const DATA_KIB = 2048;
+/** Of a copy, after the windows that come before its limit counts. */
+const COPIED_KIB = 1024;
 /** Two rounds of md's daemon, and a bit. */
 const BITS_REST_MS = 12_000;
 
@@ -584,14 +584,14 @@ const stories: Fault[] = [
       const node = chance.pick(running(chance).filter((each) => each !== master));
       const disk = node === undefined ? undefined : legOf(chance, node);
       if (master === undefined || node === undefined || disk === undefined) return null;
-      const limitKib = Math.round(chance.between(400, 1000));
-      const copyMs = (1000 * DATA_KIB) / limitKib;
+      const limitKib = Math.round(chance.between(200, 600));
+      const copyMs = (1000 * COPIED_KIB) / limitKib;
       const ends = [cluster.storage.fault({ node, disk, kind: 'slow', delayMs: chance.between(200, 900) })];
       const limit = (to: number | null) => cluster.ask(master, { verb: 'sync-limit', array: 'md0', limitKib: to });
       const delayMs = chance.between(100, 400);
       // What the eviction writes takes its time, and the copy ends meanwhile.
       const cancel = chance.at('begins a copy', () =>
-        chance.later(copyMs * (0.5 + 0.5 * chance.random()), () => {
+        chance.later(copyMs * (0.1 + 0.8 * chance.random()), () => {
           if (cluster.isUp(node)) crash(chance, [node], () => chance.between(50, 300));
           for (const each of cluster.storage.names())
             ends.push(cluster.storage.fault({ node: master, disk: each, kind: 'slow', delayMs }));
