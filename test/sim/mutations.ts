@@ -65,6 +65,15 @@ export const MUTATIONS: readonly Mutation[] = [
     aim: ['the mastership goes round', 'few voters', 'held back'],
   },
   {
+    name: 'shut-out-before-passed-over',
+    rule: 'a promise that runs is passed over only for a holder that was shut out of every member',
+    removed: 'the looking whether it was',
+    file: 'src/lease/early.ts',
+    from: '({ holder }) => !isShutOut(turn, holder) || byCandidate?.includes(holder) === false,',
+    to: '({ holder }) => holder < 0,',
+    setting: { fencing: 'reservation' },
+  },
+  {
     name: 'promise-outlasts-lease',
     rule: "a voter's promise lasts for L after what it received, longer than the holder's lease",
     removed: 'half of the promise that a renewal makes',

@@ -57,6 +57,13 @@ function told(cluster: SimCluster, node: NodeId): string[] {
   });
 }
 
+/** Whom the newest election of a node passed over. */
+function passedOver(cluster: SimCluster, node: NodeId): unknown {
+  const { entries } = cluster.journal(node).read(0, 100_000);
+  const bodies = entries.flatMap(({ event: { body } }) => (body.type === 'notice' ? [body] : []));
+  return bodies.findLast(({ name, detail }) => name === 'MasterElected' && detail.node === node)?.detail.shutOut;
+}
+
 /** All of them write again, the node that was away too. */
 async function allGoOn(cluster: SimCluster, applications: readonly Application[]): Promise<void> {
   await untilWhole(cluster, 2);
@@ -95,6 +102,7 @@ for (const seed of seeds) {
       cluster.driver(victim).pause();
       await shutOut(cluster, asked, victim);
       await writersGoOn(cluster, others);
+      if (victim === 1) assert.equal(passedOver(cluster, asked), '1', 'elected before the promises to it had ended');
       const stands = regionOf(cluster, victim, 'sda');
       await watchedPass(cluster, FROZEN_MS);
       cluster.driver(victim).resume();
