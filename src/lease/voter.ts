@@ -47,12 +47,14 @@ export function onVoteRequest(turn: Turn, from: NodeId, request: VoteRequest): v
 }
 
 function whyRefuse(turn: Turn, candidate: NodeId, { term, shutOut = [] }: VoteRequest): Refusal | null {
-  const { abstention, floorTerm, vote, pendingVote, view } = turn.state;
+  const { abstention, floorTerm, releasedTerm, vote, pendingVote, view } = turn.state;
   // Who knows a quorum set votes no more: so nobody holds a lease by votes beside one by disks.
   if (abstention !== null || disksDecide(turn.state)) return 'abstaining';
   const again = term === vote.term && candidate === vote.candidate;
   if (term === vote.term && !again) return 'voted';
   if (term < vote.term || term < floorTerm || (term === floorTerm && !again)) return 'stale-term';
+  // Its holder was elected by others, and has released it since: this vote would bind to nobody's lease.
+  if (term <= releasedTerm) return 'stale-term';
   if (inTheWay(turn, candidate, shutOut).length > 0) return 'promised';
   if (pendingVote !== null && (pendingVote.term !== term || pendingVote.candidate !== candidate)) {
     return pendingVote.term === term ? 'voted' : 'promised';
@@ -83,7 +85,7 @@ export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed
   knowTerm(turn, term);
   if (candidate === turn.state.config.self) {
     elect(turn, term, sealed, pending.shutOut);
-  } else if (pending.theirSentAtMs !== null) {
+  } else if (pending.theirSentAtMs !== null && term > turn.state.releasedTerm) {
     promiseAndVote(turn, candidate, term, pending.theirSentAtMs, sealed);
   }
   if (pending.renew !== null) onRenew(turn, pending.renew.from, pending.renew.message);

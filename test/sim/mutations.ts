@@ -119,6 +119,17 @@ export const MUTATIONS: readonly Mutation[] = [
     everyMs: 9000,
   },
   {
+    name: 'released-term-elects-nobody',
+    rule: 'a vote in a term that was released is refused',
+    removed: 'the comparison with what was released',
+    file: 'src/lease/voter.ts',
+    from: "if (term <= releasedTerm) return 'stale-term';",
+    to: "if (releasedTerm < 0) return 'stale-term';",
+    aim: ['after the release'],
+    everyMs: 9000,
+    nodes: 4,
+  },
+  {
     name: 'stale-renewal-refused',
     rule: 'a renewal of an older term than was voted in or followed is refused',
     removed: 'the comparison of terms',

@@ -156,6 +156,20 @@ test('invariant 2: only the release of the holder itself, of that term, sets the
   assert.deepEqual(reasons(voter.hear(2, request(6))), []);
 });
 
+test('a request for a vote that comes after the release of its term binds nobody, whether the disk is writing by then or not', () => {
+  const message = { kind: 'released', event: 'sealed' } as const;
+  const released: LeaseInput = { type: 'message', from: 2, message, release: { holder: 1, term: 5, to: null } };
+  const late = new Lone(3, 3);
+  late.do(released);
+  assert.deepEqual(reasons(late.hear(1, request(5))), ['stale-term']);
+  assert.deepEqual(reasons(late.hear(2, request(6))), [], 'the next term is voted in');
+
+  const writing = new Lone(3, 3);
+  assert.deepEqual(writing.hear(1, request(5)), []);
+  writing.do(released);
+  assert.deepEqual([writing.stored(5, 1), leaseSummary(writing.state).promise], [[], null]);
+});
+
 test('a release of another holder than the one promised to changes nothing', () => {
   const voter = new Lone(4, 5);
   voter.hear(2, request(5));
