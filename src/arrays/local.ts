@@ -141,6 +141,8 @@ export interface LocalArray {
   refused: boolean;
   /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
   unfit: { version: Version; text: string } | null;
+  /** The record's size, of this version, has room here, and waits for reads to pass. */
+  roomFor: Version | null;
   /** Members that another node told of as failed under this record, until when its commit is waited for. */
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
@@ -759,8 +761,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const drains = observation.held ? !pathLost(observation) : mayWait;
   if (!parted && drains && observation.syncAction === 'frozen' && now < state.grantUntilMs && !isUnfit(array)) {
     const shaping = shapingOp(record, observation) ?? bitmapOp(state, array, observation);
-    // When reads pass: the one lays the layers anew, the other drains.
-    const waits = readsHeld(observation) && (shaping?.op === 'set-size' || shaping?.op === 'set-bitmap');
+    // When reads pass: the one lays the layers anew, but whether the disks have room is asked before; the other drains.
+    const asked = array.roomFor !== null && compareVersions(array.roomFor, record.version) === 0;
+    const later = shaping?.op === 'set-bitmap' || (shaping?.op === 'set-size' && asked);
+    const waits = readsHeld(observation) && later;
     if (shaping !== null && !waits) return gateClosed(observation) ? { op: null, settled: false } : held(shaping);
   }
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
@@ -1052,6 +1056,7 @@ export function localStep(
           partedAtMs: null,
           refused: false,
           unfit: null,
+          roomFor: null,
           copying: null,
           marked: null,
           marksLeft: inherited?.marksLeft ?? true,
@@ -1160,6 +1165,10 @@ export function localStep(
         change(input.array, { trouble: text });
         const shapes = input.op.op === 'set-slots' || input.op.op === 'set-size';
         const { code } = input.error;
+        const { observation } = array;
+        if (input.op.op === 'set-size' && code === 'EAGAIN' && observation != null && readsHeld(observation)) {
+          change(input.array, { roomFor: input.op.record.version, retryAtMs: 0, trouble: null });
+        }
         // Writes wait for it, and all that is at stake is how much is copied one day.
         const gaveUp = input.op.op === 'set-bitmap' && code !== 'EGRANT' && code !== 'EAGAIN';
         if (gaveUp || (shapes && !PASSING.includes(code))) {

@@ -353,7 +353,7 @@ export interface MdDriver {
   /**
    * Each member as large as the record says, and with them the array: raid1 and raid10 near (EINVAL), larger only (EINVAL). No write
    * passes into the new part, which resync_start marks as not in sync. As `activate`: frozen, held, no gate closed, a live grant;
-   * ENOSPC: a disk here has no room for it.
+   * ENOSPC: a disk here has no room for it; EAGAIN too while reads are held, and all have.
    */
   setSize(md: string, record: ArrayRecord): Promise<void>;
   /**

@@ -585,14 +585,18 @@ class RealDriver implements MdDriver {
       const state = array.read();
       demandSize(this.#observation(state), record);
       this.#guard.demandGrant(md, 'not grown');
-      for (const member of state.members) {
+      const growing = state.members.flatMap((member) => {
         const recorded = record.members.find(({ uuid }) => uuid === this.#uuidOf(member));
-        if (recorded === undefined) continue;
+        return recorded === undefined ? [] : [{ member, recorded }];
+      });
+      for (const { member, recorded } of growing) {
         const disk = this.#paths.diskOf(member);
         const sectors = Number(this.#readFiles([`/sys/dev/block/${disk.devno}/size`])[0] ?? 0);
         demandRoom(record, recorded, disk.device, sectors);
-        await array.growMember(recorded, member);
       }
+      // A layer that is laid anew has a path that works.
+      demandReads(this.#observation(state), 'growing');
+      for (const { member, recorded } of growing) await array.growMember(recorded, member);
       const wanted = arraySectors(record);
       await array.setSize(wanted, record.componentSectors);
       // The guard holds an array of the size that it was told.

@@ -13,7 +13,15 @@ import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import { type ArrayRecord, type BitmapPlace, bitmapSector } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import { textOf } from '../error_text.ts';
-import { demandBitmapFree, demandRange, demandRoom, demandSize, demandSlots, rebuildingMember } from './copy_rules.ts';
+import {
+  demandBitmapFree,
+  demandRange,
+  demandReads,
+  demandRoom,
+  demandSize,
+  demandSlots,
+  rebuildingMember,
+} from './copy_rules.ts';
 import {
   type ArrayObservation,
   type CopyOrder,
@@ -516,6 +524,7 @@ export class SimulatedNode implements MdDriver {
       const member = record.members.find((candidate) => candidate.uuid === uuid);
       if (member !== undefined) demandRoom(record, member, disk, this.#storage.sizeSectors(disk, this.node));
     }
+    demandReads(array.observe(), 'growing');
     array.setSize(record);
   }
 

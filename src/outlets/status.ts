@@ -54,7 +54,7 @@ const MemberObservation = z.object({
   path: z
     .enum(['direct', 'up', 'held', 'lost', 'failing'])
     .describe(
-      'direct: no layer under md, which hears of every error at once; lost: I/O to it waits; failing: it ends with an error.',
+      'direct: no layer under md, which hears of every error at once; held: this node may not read, and I/O to it waits; lost: it failed, and I/O to it waits; failing: it ends with an error.',
     ),
 });
 

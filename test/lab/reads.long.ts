@@ -12,7 +12,7 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { mdMembers } from './md_members.ts';
-import { Writers } from './writers.ts';
+import { PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, what a node reads that nobody waits for: ${available.why}`);
@@ -25,7 +25,8 @@ const LEGS = ['/dev/ubda', '/dev/ubdb', '/dev/ubdc', '/dev/ubdd'] as const;
 const HELD_MS = 4000;
 
 test('a node that no commit waits for', { skip: available.ok ? false : available.why, timeout: 460_000 }, async (t) => {
-  await using cluster = await Cluster.start({ name: 'reads', diskMib: LEGS.map(() => 40) });
+  await using cluster = await Cluster.prepare({ name: 'reads', diskMib: LEGS.map(() => 40), config: PATIENT });
+  await startInOrder(cluster);
   const chapter = chapters(t, cluster);
   const { lab } = cluster;
   lab.onFence = async () => {
