@@ -8,6 +8,7 @@ import { type Estate, estateOf, type Offer, offerOf, type Said, saidIn } from '.
 const READY_MS = 60_000;
 /** Registering a few arrays. Writes may be held for it at last, and a restart does what this cannot. */
 const ARMED_MS = 5000;
+const HANGS_UP_MS = 200;
 
 export class Successor {
   readonly #child: ChildProcess;
@@ -28,7 +29,8 @@ export class Successor {
     };
     child.once('error', (error) => ended(textOf(error)));
     child.once('exit', (code, signal) => ended(`ended with ${signal ?? code}`));
-    child.once('disconnect', () => ended('hung up'));
+    // Mostly the first that is seen of its end, which has more to tell.
+    child.once('disconnect', () => setTimeout(() => ended('hung up'), HANGS_UP_MS).unref());
   }
 
   /**
