@@ -36,7 +36,7 @@ function builtFor(node: NodeId): string {
 
 /** What a successor does when it is about to say a word, or has heard one, in the place of what it ought to do. */
 const before = (word: string, act: string): string => `
-  const send = process.send.bind(process);
+  const send = process.send?.bind(process);
   process.send = (said, ...rest) => {
     const go = () => send(said, ...rest);
     if (said.word !== ${JSON.stringify(word)}) return go();
@@ -239,6 +239,7 @@ test('an agent hands over to its successor', {
       await lay(1, program);
       await handOver(1).catch(() => undefined);
       await bothEnded(1);
+      await lay(1, null);
       // The unit's ExecStopPost; systemd itself is in package.long.ts.
       await cluster.must(1, 'drop-writes');
       assert.equal(await held(1), true);
