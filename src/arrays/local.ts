@@ -140,7 +140,7 @@ export interface LocalArray {
   /** A member here was seen failed when this node was shut out: its own writes were refused. Until the array is stopped. */
   refused: boolean;
   /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
-  unfit: { version: Version; text: string } | null;
+  unfit: { version: Version; text: string; isSmall: boolean } | null;
   /** The record's size, of this version, has room here, and waits for reads to pass. */
   roomFor: Version | null;
   /** Members that another node told of as failed under this record, until when its commit is waited for. */
@@ -1172,7 +1172,7 @@ export function localStep(
         // Writes wait for it, and all that is at stake is how much is copied one day.
         const gaveUp = input.op.op === 'set-bitmap' && code !== 'EGRANT' && code !== 'EAGAIN';
         if (gaveUp || (shapes && !PASSING.includes(code))) {
-          change(input.array, { unfit: { version: array.record.version, text } });
+          change(input.array, { unfit: { version: array.record.version, text, isSmall: code === 'ENOSPC' } });
         }
         if (input.op.op === 'assemble') effects.push({ type: 'rescan' });
         effects.push({ type: 'report' });
@@ -1262,7 +1262,8 @@ function advance(
     array = replace({ trouble: next.trouble });
     effects.push({ type: 'trouble', array: uuid, md, text: next.trouble }, { type: 'report' });
   }
-  if (next.rescan === true && now >= array.retryAtMs) {
+  // A disk that was too small may have grown: only a look at it tells.
+  if ((next.rescan === true || (isUnfit(array) && array.unfit?.isSmall === true)) && now >= array.retryAtMs) {
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
