@@ -352,10 +352,12 @@ test('a disk that has no room here keeps nobody waiting: the node says why, and 
   assert.ok(isApplied(effects));
   assert.match(node.trouble ?? '', /set-size: sdb has 3048 sectors/);
   assert.equal(node.busy?.op ?? null, null);
+  node.now += 1000;
   assert.ok(
-    effects.some(({ type }) => type === 'rescan'),
+    node.feed({ type: 'tick' }).some(({ type }) => type === 'rescan'),
     'it looks by itself',
   );
+  node.now += 1000;
   node.feed({ type: 'paths', paths: PATHS });
   assert.equal(node.busy?.op, 'set-size');
   node.did(md({ held: true, sizeSectors: 4000, resyncStartSector: 1000 }));
