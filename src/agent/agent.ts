@@ -20,7 +20,6 @@ import {
 } from '../arrays/local.ts';
 import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
-import { copySectors } from '../arrays/windows.ts';
 import type { Config } from '../config/index.ts';
 import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
@@ -45,7 +44,6 @@ import {
   type VerifiedRelease,
 } from '../lease/index.ts';
 import { type Disk, MdError, type SectorRange } from '../md/driver.ts';
-import { readMarks } from '../md/marks.ts';
 import { releaseWrites, writesFor } from '../md/metadata.ts';
 import {
   type MembersEffect,
@@ -103,7 +101,8 @@ import { leaseConfig, listsOf, masterConfig, membersConfig, peersOf } from './co
 import { DiskView } from './disk_view.ts';
 import { Doctors } from './doctors.ts';
 import { Envelopes } from './envelopes.ts';
-import type { AgentParts, Alarm, Timers } from './parts.ts';
+import { MdOperations } from './md_operations.ts';
+import type { AgentParts, Alarm, Notice, Timers } from './parts.ts';
 import { type Procedures, procedures } from './procedures.ts';
 import { QuorumDisks, wireSet } from './quorum_disks.ts';
 import { RefusalCount } from './refusal_count.ts';
@@ -155,14 +154,13 @@ export interface SealedEvent {
   sealed: string;
 }
 
-type NoticeDetail = Record<string, string | number | boolean | null>;
-
 export class Agent implements AgentFace {
   readonly parts: AgentParts;
   readonly disks: DiskView;
   readonly #certificates: Certificates;
   readonly #doctors: Doctors;
   readonly #envelopes: Envelopes;
+  readonly #operations: MdOperations;
   readonly #procedures: Procedures;
   /** null: fencing does not ask for them. */
   readonly #reservations: Reservations | null;
@@ -220,6 +218,7 @@ export class Agent implements AgentFace {
     this.#doctors = new Doctors(parts, () => this.onDoctor);
     this.#envelopes = new Envelopes(config.cluster.uuid);
     this.#certificates = new Certificates(quorumOf(roster).sets, byDisks, (sealed) => this.openSealed(sealed));
+    this.#operations = new MdOperations(parts.driver, this.disks, (...notice) => this.notice(...notice));
     this.#procedures = procedures(this);
     const reserved = usesReservations(config);
     const { copy, pathLoss } = config.arrays;
@@ -1233,65 +1232,7 @@ export class Agent implements AgentFace {
   }
 
   #perform(array: string, md: string, op: LocalOp): void {
-    const { driver } = this.parts;
-    const withPath = (member: string, use: (path: string) => Promise<void>): Promise<void> => {
-      const path = this.disks.paths.get(member);
-      return path === undefined
-        ? Promise.reject(new MdError('ENOENT', `no disk here with member ${member}`))
-        : use(path);
-    };
-    let marks: readonly SectorRange[] = [];
-    const act = async (): Promise<void> => {
-      switch (op.op) {
-        case 'assemble':
-          await this.#demandNewest(op.record);
-          return driver.assemble(op.record, this.disks.paths);
-        case 'mark':
-          marks = await this.#marksFor(op);
-          return driver.mark(md, marks);
-        case 'stop':
-          return driver.stop(md);
-        case 'hold':
-          return driver.hold(md);
-        case 'hold-reads':
-          return driver.holdReads(md);
-        case 'let-read':
-          return driver.letRead(md);
-        case 'open':
-          return driver.open(md);
-        case 'hold-range':
-          return driver.holdRange(md, op.range);
-        case 'set-faulty':
-          return driver.setFaulty(md, op.member);
-        case 'release-path':
-          return driver.releasePath(md, op.member);
-        case 'restore-path':
-          return driver.restorePath(md, op.member);
-        case 'remove':
-          return driver.remove(md, op.member);
-        case 'add-spare':
-          return withPath(op.member, (path) => driver.addSpare(md, op.member, path, op.record));
-        case 'attach-rebuilding':
-          return withPath(op.member, (path) => driver.attachRebuilding(md, op.member, path, op.record, op.fromSector));
-        case 'detach-rebuilding':
-          return driver.detachRebuilding(md, op.member);
-        case 'activate':
-          return withPath(op.member, (path) => driver.activate(md, op.member, path, op.record));
-        case 'resync-start':
-          return driver.setResyncStart(md, op.sector);
-        case 'start-copy':
-          return driver.startCopy(md, op.copy);
-        case 'set-bitmap':
-          return driver.setBitmap(md, op.none ? null : op.record);
-        case 'set-slots':
-          return driver.setSlots(md, op.record);
-        case 'set-size':
-          return driver.setSize(md, op.record);
-        case 'freeze':
-          return driver.freeze(md);
-      }
-    };
-    const finish = (error: { code: string; text: string } | null): void => {
+    const finish = (error: { code: string; text: string } | null, marks: readonly SectorRange[] = []): void => {
       if (error?.code === 'ETIMEDOUT') this.#lateHands.add(md);
       else if (error === null) this.#lateHands.delete(md);
       this.parts.log.debug({ md, op: op.op, error }, `${md}: ${op.op}`);
@@ -1299,45 +1240,10 @@ export class Agent implements AgentFace {
       this.#observe(array);
       this.#feedLocal({ type: 'done', array, op, error, marks });
     };
-    act().then(
-      () => finish(null),
+    this.#operations.perform(md, op).then(
+      (marks) => finish(null, marks),
       (error: unknown) => finish(errorOf(error)),
     );
-  }
-
-  /**
-   * md drops what this node's bitmap says when it is assembled by a record that does not ask for it. A record that came by
-   * gossip may be of a time before this node wrote and crashed; the newest on the disks knows of that.
-   */
-  async #demandNewest(record: ArrayRecord): Promise<void> {
-    if (record.bitmap === null) return;
-    await this.disks.refresh();
-    const found = this.disks.arrays().find((candidate) => candidate.record.uuid === record.uuid)?.record;
-    if (found === undefined || compareVersions(found.version, record.version) <= 0) return;
-    const { term, index } = found.version;
-    throw new MdError(
-      'EAGAIN',
-      `the disks hold commit ${term}.${index}, newer than what this node was told; it waits for it`,
-    );
-  }
-
-  /** What the resync has to copy. Where bitmaps cannot be read that is everything. */
-  async #marksFor(op: Extract<LocalOp, { op: 'mark' }>): Promise<readonly SectorRange[]> {
-    const { record, nodes, fromSector } = op;
-    const everything = [{ loSector: fromSector, hiSector: copySectors(record, 'resync') }];
-    if (nodes === null) return everything;
-    try {
-      const marks = await readMarks(this.parts.driver, record, nodes, this.disks.paths);
-      const sectors = marks.reduce((sum, { loSector, hiSector }) => sum + hiSector - loSector, 0);
-      this.notice('BitmapsRead', 'info', record.md, { nodes: nodes.join(' '), sectors });
-      return marks;
-    } catch (error) {
-      this.notice('BitmapsUnreadable', 'warning', record.md, {
-        nodes: nodes.join(' '),
-        why: textOf(error).slice(0, 200),
-      });
-      return everything;
-    }
   }
 
   /**
@@ -1853,12 +1759,7 @@ export class Agent implements AgentFace {
     return sealing;
   }
 
-  notice(
-    name: string,
-    severity: 'info' | 'notice' | 'warning' | 'critical',
-    subject: string,
-    detail: NoticeDetail,
-  ): void {
+  notice(...[name, severity, subject, detail]: Parameters<Notice>): void {
     const log = severity === 'info' || severity === 'notice' ? 'info' : severity === 'warning' ? 'warn' : 'error';
     const record = [...this.#local.arrays.values()].find((array) => array.record.md === subject)?.record;
     // `node` in a line is this one; which one a notice is about stands in its detail.

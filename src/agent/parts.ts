@@ -54,3 +54,11 @@ export interface AgentParts {
   /** What its process may still do. Absent: a simulated one. */
   privileges?: NonNullable<Status['privileges']>;
 }
+
+/** Tells the cluster, the journal and the log of something. */
+export type Notice = (
+  name: string,
+  severity: 'info' | 'notice' | 'warning' | 'critical',
+  subject: string,
+  detail: Record<string, string | number | boolean | null>,
+) => void;
