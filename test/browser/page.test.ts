@@ -125,13 +125,25 @@ suite('the web page', { skip: noBrowser, timeout: 400_000 }, () => {
     await events.first().waitFor();
     await page.getByRole('combobox', { name: 'Severity', exact: true }).selectOption('critical');
     await page.getByRole('combobox', { name: 'Array', exact: true }).selectOption('md0');
+    await events
+      .filter({ hasNotText: /critical.*md0/ })
+      .first()
+      .waitFor({ state: 'detached' });
     const rows = await events.allTextContents();
     assert.ok(rows.length >= 2, `${rows}`);
     for (const row of rows) assert.match(row, /critical.*md0/);
     await page.getByRole('combobox', { name: 'Type', exact: true }).selectOption('Fail');
+    await events
+      .filter({ hasNot: page.locator('b', { hasText: /^Fail$/ }) })
+      .first()
+      .waitFor({ state: 'detached' });
     assert.deepEqual([...new Set(await events.locator('b').allTextContents())], ['Fail']);
     await page.getByRole('button', { name: 'Show all' }).click();
     await page.getByRole('combobox', { name: 'Node', exact: true }).selectOption('2');
+    await events
+      .filter({ hasNotText: /n2|node\/2/ })
+      .first()
+      .waitFor({ state: 'detached' });
     for (const row of await events.allTextContents()) assert.match(row, /n2|node\/2/);
     quiet(viewer);
   });

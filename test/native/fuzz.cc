@@ -75,8 +75,8 @@ class Sysfs {
     directory_ = name;
     mkdir((directory_ + "/dev-sda").c_str(), 0700);
     for (const auto* file : kFiles) put(file, "0\n");
-    MUST(!mdmesh::GatedArray::make("md0", kSectors, directory_, std::make_shared<mdmesh::Deadlines>(), [] {}, array_));
-    MUST(!array_->add_member("sda"));
+    MUST(!mdmesh::GatedArray::make({"md0", kSectors, directory_}, std::make_shared<mdmesh::Deadlines>(), [] {}, array_));
+    MUST(!array_->add_member("sda", {}));
   }
   ~Sysfs() {
     array_.reset();

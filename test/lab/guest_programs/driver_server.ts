@@ -53,7 +53,9 @@ const orders: Record<string, Order> = {
     await driver.scan();
     await driver.assemble(ArrayRecord.parse(record), devices(paths));
     driver.guard.extendGrant(driver.now() + FAR_MS);
-    await driver.open(text(ArrayRecord.parse(record).md));
+    const { md } = ArrayRecord.parse(record);
+    await driver.letRead(text(md));
+    await driver.open(text(md));
   },
   observe: (md) => driver.observe(text(md)),
   open: (md) => driver.open(text(md)),

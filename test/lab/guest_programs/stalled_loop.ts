@@ -34,6 +34,7 @@ const renew = (): void => {
 };
 renew();
 const renewing = setInterval(renew, 400);
+await driver.letRead(MD);
 await driver.open(MD);
 say('open');
 await sleep(3000);
@@ -58,6 +59,7 @@ say('opening', { outcome: opening });
 
 renew();
 await bench.until('the array opens again', () => !guard.state().dropping);
+await driver.letRead(MD);
 await driver.open(MD);
 say('open');
 say('commit', { outcome: await commit() });
