@@ -110,11 +110,14 @@ function grantOnAck(turn: Turn, from: NodeId, theirSentAtMs: number): void {
   if (role.kind !== 'master') return;
   const grantedAckMs = role.grantedAckMs.get(from);
   const lacksGrant = grantedAckMs === undefined || turn.now - grantedAckMs > config.holderMs;
+  // As one whose agent has handed over to another just now: the grant that it still has may be about to end.
+  const heardMs = role.acks.get(from)?.receivedMs ?? Number.NEGATIVE_INFINITY;
+  const wasQuiet = turn.now - heardMs > 2 * config.renewMs;
   change(turn, {
     role: { ...role, acks: new Map(role.acks).set(from, { theirSentAtMs, receivedMs: turn.now }) },
   });
   // A grant thus takes two round trips, not a renewal interval.
-  if (grantable.includes(from) && lacksGrant) renew(turn, from);
+  if (grantable.includes(from) && (lacksGrant || wasQuiet)) renew(turn, from);
 }
 
 /** Its grant counts from there as from any ack. Its voice does not: it may have promised another, and not know (invariant 5). */

@@ -87,6 +87,8 @@ class RealDriver implements MdDriver {
   readonly guard: Guard;
   readonly #native: NativeAddon;
   readonly #guard: RealGuard;
+  /** Held from their first instant on, although sysfs does not show it before they have their size. */
+  readonly #assembling = new Set<string>();
   readonly #readFiles: FileReader;
   readonly #store: SysfsStore;
   readonly #disks: Disks;
@@ -290,7 +292,7 @@ class RealDriver implements MdDriver {
       arrayUuid,
       arrayState: ownGate ? 'active' : array.arrayState,
       writePending: !ownGate && array.arrayState === 'write-pending',
-      held: this.#guard.holds(array),
+      held: this.#assembling.has(md) || this.#guard.holds(array),
       suspended: this.#guard.suspended(array),
       syncAction: moving === undefined ? (array.syncAction ?? 'idle') : 'frozen',
       syncCompleted: moving === undefined ? array.syncCompleted : null,
@@ -322,6 +324,7 @@ class RealDriver implements MdDriver {
       const members = planAssembly(record, devices);
       await loadModules(record.level);
       const marks = await this.#ownMarks(record, paths);
+      this.#assembling.add(md);
       await startArray(record, this.#node, members, this.#readFiles, this.#store, this.#paths);
       const array = this.#array(md);
       try {
@@ -332,7 +335,7 @@ class RealDriver implements MdDriver {
         await array.stop().catch(() => undefined);
         throw error;
       }
-    });
+    }).finally(() => this.#assembling.delete(md));
   }
 
   /** Those that are to be kept, off all members: md reads the first alone, which may have come later than they. */

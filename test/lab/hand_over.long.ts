@@ -30,7 +30,7 @@ function builtFor(node: NodeId): string {
   assert.equal(status, 0, stderr);
   rmSync(join(directory, 'node'), { force: true });
   symlinkSync(process.execPath, join(directory, 'node'));
-  copyFileSync(join(directory, 'mdmesh.mjs'), join(directory, 'sound.mjs'));
+  copyFileSync(join(directory, 'mdmesh.cjs'), join(directory, 'sound.cjs'));
   return directory;
 }
 
@@ -42,14 +42,14 @@ const before = (word: string, act: string): string => `
     if (said.word !== ${JSON.stringify(word)}) return go();
     ${act}
   };
-  await import('./sound.mjs');`;
+  require('./sound.cjs');`;
 
 /** What one does as soon as it knows what there is to take over. */
 const atEstate = (act: string): string => `
   process.on('message', ({ word }) => {
     if (word === 'estate') ${act};
   });
-  await import('./sound.mjs');`;
+  require('./sound.cjs');`;
 
 test('an agent hands over to its successor', {
   skip: available.ok ? false : available.why,
@@ -74,9 +74,9 @@ test('an agent hands over to its successor', {
     const directory = directories.get(node) ?? '';
     laid += 1;
     const path = join(cluster.lab.workDir, `program-${laid}.mjs`);
-    writeFileSync(path, text ?? readFileSync(join(directory, 'sound.mjs')));
+    writeFileSync(path, text ?? readFileSync(join(directory, 'sound.cjs')));
     // By the guest: it would not see what the host puts in the place of a file that it has read.
-    await cluster.lab.guest(node).must(`cd ${directory}; cp ${path} mdmesh.new; mv mdmesh.new mdmesh.mjs`);
+    await cluster.lab.guest(node).must(`cd ${directory}; cp ${path} mdmesh.new; mv mdmesh.new mdmesh.cjs`);
   }
 
   async function handOver(node: NodeId): Promise<{ ok: boolean; text: string }> {

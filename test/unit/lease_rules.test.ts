@@ -269,6 +269,19 @@ test('the master counts L from the newest ack it granted on, and at least from i
   assert.equal(grantMayLastUntilMs(one.state, 3), countedMs, 'renewals to a silent node do not move it');
 });
 
+test('a node that was not heard for a while is answered at once: its agent may have handed over, and the grant that it left may be about to end', () => {
+  const one = Lone.master();
+  one.do({ type: 'grantable', nodes: [1, 2, 3] });
+  const acks = (afterMs: number): number => {
+    const ack = { kind: 'renew-ack', term: 1, echoSentAtMs: 10_000, sentAtMs: one.now + afterMs } as const;
+    return one.hear(2, ack, afterMs).filter(({ kind }) => kind === 'renew').length;
+  };
+  assert.equal(acks(10), 1, 'its first grant');
+  assert.equal(acks(350), 0, 'as often as it ought to be');
+  assert.equal(acks(900), 1);
+  assert.equal(acks(50), 0);
+});
+
 test('invariant 5: without a vote file a voter abstains for L and until it knows the terms it may have voted in', () => {
   const voter = new Lone(3, 5, null);
   assert.deepEqual(reasons(voter.hear(1, request(9))), ['abstaining']);
