@@ -44,12 +44,14 @@ export class NativeAgents implements AsyncDisposable {
     return all;
   }
 
-  /** All of them at once. Their logs are to be read: `stdout` is a pipe. */
-  start(program: string): void {
-    this.agents = NODES.map((node) => {
+  /** All of them at once, or these. Their logs are to be read: `stdout` is a pipe. */
+  start(program: string, nodes: readonly number[] = NODES): ChildProcess[] {
+    const started = nodes.map((node) => {
       const words = ['agent', '--config', join(this.#own(node), 'mdmesh.yaml')];
       return spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'] });
     });
+    this.agents.push(...started);
+    return started;
   }
 
   async kill(): Promise<void> {

@@ -1,16 +1,21 @@
 /**
- * From the start of three agents to the moment at which each of them has said that it has both others, on this machine itself: what a
- * start costs where a page fault and a system call cost what they should. `dist/mdmesh`, its file in the cache.
+ * From an agent's start to the moment at which it has said that it has both others, on this machine itself: what a start costs where a page
+ * fault and a system call cost what they should. One that joins two which run, as on a machine of its own; and three at once, which
+ * share this one's cores. `dist/mdmesh`, its file in the cache.
  */
 import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Measured } from './figure.ts';
 import { NativeAgents } from './native_agents.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 10);
 const PATIENCE_MS = 30_000;
+const OTHERS = 2;
+/** Those that run have elected, and are at rest. */
+const SETTLE_MS = 4000;
 
 /** Resolves once its log has told of so many other nodes. */
 function hasAll(agent: ChildProcess, others: number): Promise<void> {
@@ -34,14 +39,27 @@ export async function nativeStart(): Promise<Measured[]> {
   const binary = join(import.meta.dirname, '../dist/mdmesh');
   if (!existsSync(binary)) throw new Error(`no ${binary}; run make dist`);
   await using native = await NativeAgents.prepare();
-  const samples: number[] = [];
-  for (let count = 0; count < ROUNDS; count++) {
+  const joining: number[] = [];
+  const together: number[] = [];
+  const timed = async (nodes?: readonly number[]): Promise<number> => {
     const startedMs = performance.now();
-    native.start(binary);
-    await Promise.all(native.agents.map((agent, _, all) => hasAll(agent, all.length - 1)));
-    samples.push(performance.now() - startedMs);
-    process.stderr.write(`connected after ${samples.at(-1)?.toFixed(0)} ms\n`);
+    await Promise.all(native.start(binary, nodes).map((agent) => hasAll(agent, OTHERS)));
+    return performance.now() - startedMs;
+  };
+  for (let count = 0; count < ROUNDS; count++) {
+    together.push(await timed());
+    await native.kill();
+    const running = native.start(binary, [1, 2]).map((agent) => hasAll(agent, 1));
+    await Promise.all(running);
+    await sleep(SETTLE_MS);
+    joining.push(await timed([3]));
+    process.stderr.write(
+      `one beside two: ${joining.at(-1)?.toFixed(0)} ms; three at once: ${together.at(-1)?.toFixed(0)} ms\n`,
+    );
     await native.kill();
   }
-  return [{ name: 'agent_start_connected_ms', unit: 'ms', samples, goal: { atMost: 600 } }];
+  return [
+    { name: 'agent_start_connected_ms', unit: 'ms', samples: joining, goal: { atMost: 600 } },
+    { name: 'agents_start_connected_ms', unit: 'ms', samples: together },
+  ];
 }
