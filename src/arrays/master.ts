@@ -1063,8 +1063,9 @@ export function masterStep(
         ...(array.record === null ? [] : mayTouch(array.record)),
         ...(array.found === null ? [] : mayTouch(array.found.record)),
       ];
-      // Whatever its part in the array, this node's journal has it before anybody relies on it.
-      const waiting = [...new Set([...touching, state.self])].filter((id) => nodes.get(id)?.fencing !== 'stopped');
+      // Whatever its part in the array, this node's journal has it before anybody relies on it. What is given back nobody applies.
+      const all = pending.kind === 'release' ? touching : [...touching, state.self];
+      const waiting = [...new Set(all)].filter((id) => nodes.get(id)?.fencing !== 'stopped');
       changeArray(input.array, {
         record: pending.record,
         found: null,
