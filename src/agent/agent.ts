@@ -1795,10 +1795,11 @@ export class Agent implements AgentFace {
   }
 
   #receive(from: NodeId, frame: Frame): void {
-    if (frame.room === 'lease' && 'sentAtMs' in frame.message) this.#hearClock(from, frame.message.sentAtMs);
     if (frame.room !== 'members') {
       const hearsAll = frame.room === 'lease' && frame.message.kind === 'renew';
       this.#feedMembers({ type: 'heard', node: from, againWithinMs: this.#rhythmOf(frame), hearsAll });
+      // By the clock that was just read for that: each reading is a system call on some machines.
+      if (frame.room === 'lease' && 'sentAtMs' in frame.message) this.#hearClock(from, frame.message.sentAtMs);
       this.#tickAlong();
     }
     switch (frame.room) {
@@ -1842,14 +1843,15 @@ export class Agent implements AgentFace {
   /** Safety rests on clocks that run within a half of each other: one that is on its way out of that is told of. */
   #hearClock(node: NodeId, theirMs: number): void {
     const before = this.#clocks.get(node);
-    const clock = clockHeard(before, { theirMs, ourMs: this.now() });
+    const clock = clockHeard(before, { theirMs, ourMs: this.#nowMs });
     this.#clocks.set(node, clock);
     if (before?.stretches === clock.stretches) return;
-    const apart = Math.abs((clockRate(clock) ?? 1) - 1);
+    const rate = clockRate(clock) ?? 1;
+    const apart = Math.abs(rate - 1);
     const severity = apart < CLOCK_WARNING ? null : apart < CLOCK_CRITICAL ? 'warning' : 'critical';
     if (severity === (this.#clocksTold.get(node) ?? null)) return;
     this.#clocksTold.set(node, severity);
-    const percent = Math.round(((clockRate(clock) ?? 1) - 1) * 1000) / 10;
+    const percent = Math.round((rate - 1) * 1000) / 10;
     this.notice('ClocksApart', severity ?? 'notice', `node/${node}`, { node, percent });
   }
   readonly #clocks = new Map<NodeId, PeerClock>();

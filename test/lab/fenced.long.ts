@@ -6,17 +6,15 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../src/arrays/record.ts';
-import { nodeOfKey } from '../../src/fencing/keys.ts';
 import { evicted, oneMasterATerm } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, leads, oneMaster, proveWhole, requestMirror } from './lasting_writers.ts';
-import { keysOn, rawWrite } from './storage_guest.ts';
+import { rawWrite, registeredOn } from './storage_guest.ts';
 import { notices, startInOrder } from './writers.ts';
 
 const available = labAvailable();
-const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const REGION_BLOCKS = 800;
 const FROZEN_MS = 15_000;
 
@@ -37,10 +35,7 @@ test('elected past a lease, by the word of the disks', {
   await requestMirror(cluster, { prefix: '/dev/sd', assumeClean: true });
   await cluster.open();
 
-  const registered = async (asked: NodeId, device: string): Promise<number[]> => {
-    const { keys } = await keysOn(lab.guest(asked), device);
-    return keys.map((key) => nodeOfKey(CLUSTER, key) ?? 0).sort();
-  };
+  const registered = (asked: NodeId, device: string) => registeredOn(lab.guest(asked), device);
 
   /** Node 2 leads in a later term than this, and has not waited for the end of node 1's. */
   const electedPast = async (term: number): Promise<void> => {

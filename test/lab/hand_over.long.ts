@@ -4,8 +4,7 @@
  * do so are this program with a few lines before it, laid where the running one was started from.
  */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { copyFileSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
@@ -13,23 +12,18 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { createMirror, LastingWriters, leads, proveWhole } from './lasting_writers.ts';
+import { ownBuild } from './own_build.ts';
 import { PATIENT, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, hand-overs on real kernels: ${available.why}`);
 
-const projectDir = join(import.meta.dirname, '..', '..');
 const REGION_BLOCKS = 2000;
 const WATCHED_BLOCKS = 1000;
 
 /** A build of its own for a node, so that its program can be replaced under its agent. */
 function builtFor(node: NodeId): string {
-  const directory = join(projectDir, 'out', 'builds', `hand-over-${node}`);
-  const words = ['scripts/bundle.ts', directory, 'native-addon/build/Release/mdmesh.node'];
-  const { status, stderr } = spawnSync(process.execPath, words, { cwd: projectDir, encoding: 'utf8' });
-  assert.equal(status, 0, stderr);
-  rmSync(join(directory, 'node'), { force: true });
-  symlinkSync(process.execPath, join(directory, 'node'));
+  const directory = ownBuild(`hand-over-${node}`);
   copyFileSync(join(directory, 'mdmesh.cjs'), join(directory, 'sound.cjs'));
   return directory;
 }

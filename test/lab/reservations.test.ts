@@ -5,17 +5,15 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
-import { nodeOfKey } from '../../src/fencing/keys.ts';
 import { evicted } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, leads, proveWhole, requestMirror } from './lasting_writers.ts';
-import { keysOn, rawWrite } from './storage_guest.ts';
+import { keysOn, rawWrite, registeredOn } from './storage_guest.ts';
 import { notices, startInOrder } from './writers.ts';
 
 const available = labAvailable();
-const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const REGION_BLOCKS = 800;
 
 test('the disks shut a node out', { skip: available.ok ? false : `no laboratory: ${available.why}` }, async (t) => {
@@ -32,10 +30,7 @@ test('the disks shut a node out', { skip: available.ok ? false : `no laboratory:
   await requestMirror(cluster, { prefix: '/dev/sd', assumeClean: true });
   await cluster.open();
 
-  const registered = async (asked: NodeId, device: string): Promise<number[]> => {
-    const { keys } = await keysOn(lab.guest(asked), device);
-    return keys.map((key) => nodeOfKey(CLUSTER, key) ?? 0).sort();
-  };
+  const registered = (asked: NodeId, device: string) => registeredOn(lab.guest(asked), device);
 
   await chapter('every writer has its key on every member, and who has none does not write', async () => {
     for (const device of ['/dev/sda', '/dev/sdb']) {

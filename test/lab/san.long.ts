@@ -7,27 +7,22 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../src/arrays/record.ts';
-import { nodeOfKey } from '../../src/fencing/keys.ts';
 import { evicted } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { LastingWriters, leads, legsOf, proveWhole, requestMirror } from './lasting_writers.ts';
-import { keysOn, rawWrite } from './storage_guest.ts';
+import { keysOn, rawWrite, registeredOn } from './storage_guest.ts';
 import { checkLegs, commits, notices, PATIENT, startInOrder } from './writers.ts';
 
 const available = labAvailable();
 const skip = available.ok ? false : `no laboratory: ${available.why}`;
-const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const REGION_BLOCKS = 800;
 const LUNS = ['/dev/sda', '/dev/sdb'];
 /** Longer than everything that the others do meanwhile. */
 const FROZEN_MS = 20_000;
 
-async function registered(cluster: Cluster, asked: NodeId, device: string): Promise<number[]> {
-  const { keys } = await keysOn(cluster.lab.guest(asked), device);
-  return keys.map((key) => nodeOfKey(CLUSTER, key) ?? 0).sort();
-}
+const registered = (cluster: Cluster, asked: NodeId, device: string) => registeredOn(cluster.lab.guest(asked), device);
 
 /** All keys are on all LUNs, and they are reserved. */
 async function reserved(cluster: Cluster): Promise<void> {

@@ -4,9 +4,12 @@
  * that is cut off the data network still reaches its disks: that is the node which must be fenced by the storage.
  */
 import { join } from 'node:path';
+import { nodeOfKey } from '../../src/fencing/keys.ts';
 import { projectDir } from './guest/build.ts';
 import type { Guest } from './lab.ts';
 
+/** As clusters of the laboratory are named. */
+const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const TARGET = 'iqn.2026-01.lab:san';
 const CORE = '/sys/kernel/config/target/core';
 const TPG = `/sys/kernel/config/target/iscsi/${TARGET}/tpgt_1`;
@@ -133,6 +136,12 @@ export async function keysOn(
     process.dlopen(addon, '${join(projectDir, 'out', 'mdmesh.node')}');
     addon.exports.readReservations('${device}').then((found) => console.log(JSON.stringify(found)));`;
   return JSON.parse(await guest.must(`${process.execPath} -e "${script.replaceAll('\n', ' ')}"`));
+}
+
+/** Whose keys are on it, by this node's look: node IDs. */
+export async function registeredOn(guest: Guest, device: string): Promise<number[]> {
+  const { keys } = await keysOn(guest, device);
+  return keys.map((key) => nodeOfKey(CLUSTER, key) ?? 0).sort();
 }
 
 /** Writes zeros to the last block of a LUN, where no array has anything. Words of the kernel; empty: written. */

@@ -3,8 +3,6 @@
  * They work at the older one's level; a third, two protocols ahead, is turned away in words.
  */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { NodeId } from '../../src/arrays/record.ts';
@@ -12,28 +10,16 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { createMirror, LastingWriters, leads, proveWhole } from './lasting_writers.ts';
+import { ownBuild } from './own_build.ts';
 import { notices, PATIENT } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, upgrades on real kernels: ${available.why}`);
 
-const projectDir = join(import.meta.dirname, '..', '..');
 const REGION_BLOCKS = 4000;
 
 /** @param name version, oldest and newest protocol */
-function built(name: string): string {
-  const directory = join(projectDir, 'out', 'builds', name.replaceAll(' ', '-'));
-  const { status, stderr } = spawnSync(
-    process.execPath,
-    ['scripts/bundle.ts', directory, 'native-addon/build/Release/mdmesh.node'],
-    { cwd: projectDir, env: { ...process.env, MDMESH_BUILD: name }, encoding: 'utf8' },
-  );
-  assert.equal(status, 0, stderr);
-  const node = join(directory, 'node');
-  rmSync(node, { force: true });
-  symlinkSync(process.execPath, node);
-  return join(directory, 'mdmesh');
-}
+const built = (name: string): string => join(ownBuild(name.replaceAll(' ', '-'), name), 'mdmesh');
 
 test('two versions, one cluster', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, async (t) => {
   const [old, next, tooNew] = [built('0.1.0 1 1'), built('0.2.0 1 2'), built('0.9.0 2 3')];
