@@ -18,7 +18,14 @@ import {
   type NodeArrays,
   reportOf,
 } from '../arrays/local.ts';
-import { type MasterEffect, type MasterInput, type MasterState, masterStart, masterStep } from '../arrays/master.ts';
+import {
+  type MasterEffect,
+  type MasterInput,
+  type MasterState,
+  masterStart,
+  masterStep,
+  notTakenOver,
+} from '../arrays/master.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from '../arrays/record.ts';
 import type { Config } from '../config/index.ts';
 import { takenUp, usesReservations, whyNotReloaded } from '../config/index.ts';
@@ -364,7 +371,7 @@ export class Agent implements AgentFace {
     const found = this.disks.arrays().map(({ record }) => record.uuid);
     const isOpen = (uuid: string): boolean => this.#local.arrays.get(uuid)?.observation?.held === false;
     const allOpen = (): boolean => [...found, ...this.#local.arrays.keys()].every(isOpen);
-    await this.#until(() => leaseSummary(this.#lease).grantUntilMs !== null && allOpen(), patienceMs);
+    await this.until(() => leaseSummary(this.#lease).grantUntilMs !== null && allOpen(), patienceMs);
   }
 
   /** Says goodbye: writes are held, the master is told, a lease is released, the vote file says what is still promised. */
@@ -378,7 +385,7 @@ export class Agent implements AgentFace {
     this.#callOff?.('this agent is being stopped');
     this.#feedLocal({ type: 'leave' });
     const allHeld = (): boolean => [...this.#local.arrays.values()].every((array) => array.observation?.held !== false);
-    await this.#until(allHeld, 2000);
+    await this.until(allHeld, 2000);
     await this.sealEvent({ type: 'leave', reason }).then(({ sealed }) => {
       this.#toAll({ room: 'arrays', message: { kind: 'submit', event: sealed } });
       if (this.leading) this.#feedMaster({ type: 'leaving', node: this.self });
@@ -388,14 +395,14 @@ export class Agent implements AgentFace {
       node === this.self || (this.leading && this.#master.nodes.get(node)?.leaving === true);
     const noWriter = (): boolean =>
       [...this.#local.arrays.values()].every((array) => !array.record.writers.some(leaves));
-    await this.#until(noWriter, 1500);
+    await this.until(noWriter, 1500);
     this.#feedLease({ type: 'leave' });
-    await this.#until(() => leaseSummary(this.#lease).role !== 'master', 1000);
+    await this.until(() => leaseSummary(this.#lease).role !== 'master', 1000);
     // A whole cluster that stops at once: the holder's release is on its way, and a vote file that says «nothing promised»
     // spares this node the abstention at its next start.
-    await this.#until(() => (leaseSummary(this.#lease).promise?.untilMs ?? 0) <= this.now(), 500);
+    await this.until(() => (leaseSummary(this.#lease).promise?.untilMs ?? 0) <= this.now(), 500);
     this.#feedMembers({ type: 'leave' });
-    await this.#until(() => false, 50);
+    await this.until(() => false, 50);
     this.#halt();
     await this.#tryTo('drop writes', () => driver.guard.drop());
     await this.#end();
@@ -459,7 +466,7 @@ export class Agent implements AgentFace {
     const endMs = this.now() + HAND_OVER_MS;
     while (this.leading && heir() !== undefined && this.now() < endMs) {
       await this.#handOver(this.term, heir() ?? null);
-      if (this.leading) await this.#until(() => false, TICK_MS);
+      if (this.leading) await this.until(() => false, TICK_MS);
     }
     if (this.leading && heir() !== undefined) throw new Error('a commit is under way that does not end; try again');
   }
@@ -474,7 +481,7 @@ export class Agent implements AgentFace {
       this.#halt();
       resolve(true);
     };
-    const patience = this.#until(() => this.#stopped, 2 * HAND_OVER_MS);
+    const patience = this.until(() => this.#stopped, 2 * HAND_OVER_MS);
     this.#whenQuiet();
     if ((await Promise.race([halted, patience])) !== true && !this.#stopped) {
       throw new Error(`${this.#underWay()} is under way and does not end; see \`mdmesh status\`, and try again`);
@@ -525,7 +532,7 @@ export class Agent implements AgentFace {
     this.#stops.push(this.parts.journal.onAppend((entry) => this.#commitAppended(entry)));
   }
 
-  async #until(done: () => boolean, patienceMs: number): Promise<void> {
+  async until(done: () => boolean, patienceMs: number): Promise<void> {
     const end = this.now() + patienceMs;
     while (!done() && this.now() < end) {
       await new Promise<void>((resolve) => {
@@ -671,6 +678,11 @@ export class Agent implements AgentFace {
 
   ask(array: string, change: Extract<MasterInput, { type: 'ask' }>['change'], requestId: string | null): void {
     this.#feedMaster({ type: 'ask', array, change, requestId });
+  }
+
+  /** Of a master: see `notTakenOver` (arrays/master.ts). */
+  notTakenOver(): ReturnType<typeof notTakenOver> {
+    return notTakenOver(this.#master);
   }
 
   /** The newest committed record of each array, as known here. */
@@ -838,7 +850,7 @@ export class Agent implements AgentFace {
     const holds = (): boolean => leaseSummary(this.#lease).role === 'master' && this.term === term && !this.#stopped;
     while (holds()) {
       await this.#handOver(term, this.self);
-      if (holds()) await this.#until(() => false, TICK_MS);
+      if (holds()) await this.until(() => false, TICK_MS);
     }
   }
 
@@ -934,7 +946,7 @@ export class Agent implements AgentFace {
     this.#feedRoster({ type: 'wish', wish });
     this.#goByLists();
     this.#watchLists();
-    await this.#until(() => waitsFor(this.#roster) === null, LIST_PATIENCE_MS);
+    await this.until(() => waitsFor(this.#roster) === null, LIST_PATIENCE_MS);
     const changed = [...takenUp(before, next), ...(isNewKey ? [`key ${identity.peerId}`] : [])];
     const waits = waitsFor(this.#roster);
     const said = changed.length === 0 ? 'nothing has changed' : `taken up: ${changed.join(', ')}`;
@@ -1095,7 +1107,7 @@ export class Agent implements AgentFace {
   #atDisks = 0;
 
   async #handOver(term: number, to: NodeId | null): Promise<void> {
-    await this.#until(() => this.#persisting === 0, 1000);
+    await this.until(() => this.#persisting === 0, 1000);
     if (this.#persisting > 0) return;
     this.parts.driver.guard.endLease();
     const { sealed } = await this.sealEvent({ type: 'lease-release', term, to });
@@ -1434,7 +1446,7 @@ export class Agent implements AgentFace {
       if (done.every((each) => each)) for (const { member } of members) early.swept.add(member);
       await this.#rescan();
       if (this.#reservedMembers().every(({ member }) => early.swept.has(member))) return;
-      if (!done.every((each) => each)) await this.#until(() => !isOn(), KEYS_SOON_MS);
+      if (!done.every((each) => each)) await this.until(() => !isOn(), KEYS_SOON_MS);
     }
     if (early !== null) await this.#rescan();
   }
@@ -1442,7 +1454,7 @@ export class Agent implements AgentFace {
   /** Before anything is written to disks that are no members yet: nobody is shut out of those. */
   async formerLeasesOver(): Promise<void> {
     const early = this.#early;
-    if (early !== null) await this.#until(() => this.#early !== early, early.untilMs - this.now());
+    if (early !== null) await this.until(() => this.#early !== early, early.untilMs - this.now());
   }
 
   /** None but this master can write there. */
@@ -1565,9 +1577,9 @@ export class Agent implements AgentFace {
       if (!this.#ownsKeys(stamped)) {
         await this.#lookAtKeys();
         // A new master's own grant is on its way.
-        await this.#until(() => this.#ownsKeys(stamped), KEYS_WAIT_MS);
+        await this.until(() => this.#ownsKeys(stamped), KEYS_WAIT_MS);
       }
-      await this.#until(() => this.#isAlone(stamped), this.#lease.config.holderMs + this.#lease.config.voterMs);
+      await this.until(() => this.#isAlone(stamped), this.#lease.config.holderMs + this.#lease.config.voterMs);
       if (!this.#isAlone(stamped)) throw new Error('no majority has followed since this node’s keys were put there');
       const devices = this.disks.paths;
       const writes =
@@ -1647,7 +1659,7 @@ export class Agent implements AgentFace {
     const asked = (): boolean => this.leading && this.#master.nodes.get(node)?.fencing === 'asked' && !this.#stopped;
     const renewed = (): boolean =>
       (leaseSummary(this.#lease).leaseUntilMs ?? 0) >= noticedMs + this.#lease.config.holderMs;
-    await this.#until(() => !asked() || renewed(), Number.POSITIVE_INFINITY);
+    await this.until(() => !asked() || renewed(), Number.POSITIVE_INFINITY);
     return asked();
   }
 
@@ -2111,7 +2123,7 @@ export class Agent implements AgentFace {
   async request(request: Request): Promise<{ ok: boolean; text: string }> {
     const resolved = await resolveDevices(this.parts.driver, this.disks, this.records(), request);
     if ('error' in resolved) return { ok: false, text: resolved.error };
-    await this.#until(() => leaseSummary(this.#lease).master !== null, 5000);
+    await this.until(() => leaseSummary(this.#lease).master !== null, 5000);
     const { master } = leaseSummary(this.#lease);
     if (master === null) {
       const of = this.#quorum === null ? 'nodes' : 'quorum disks';

@@ -41,6 +41,9 @@ export interface Procedures {
   looked(from: NodeId, answer: Looked): void;
 }
 
+/** For a new master to take over what it finds: a scan of the disks and a commit, and reports to come where members are missing. */
+const TAKE_OVER_MS = 5000;
+
 /** Ends a procedure with words for the one who asked. */
 class Refusal extends Error {}
 
@@ -116,7 +119,29 @@ export function procedures(agent: Agent): Procedures {
   const { driver, config, timers, uuid: newUuid } = agent.parts;
   const looks = new Map<string, { from: NodeId; answer: Looked }[]>();
 
+  /** A new master knows of no array before it has read the disks, and has made its own what it found there. */
+  async function takenOver(request: Request): Promise<void> {
+    if (request.verb === 'confirm-dead') return;
+    const rests = (): boolean => {
+      const others = agent.notTakenOver();
+      if (others === null || !('array' in request)) return others === null;
+      const { array } = request;
+      return others.some(({ record }) => array === null || findArray([record], array) !== null);
+    };
+    await agent.until(() => !agent.leading || !rests(), TAKE_OVER_MS);
+    if (agent.notTakenOver() === null)
+      throw new Refusal(`node ${agent.self} has only just become the master, and is reading the disks; ask again`);
+  }
+
+  /** Of arrays that the cluster has, whether or not they are known well enough to be changed. */
+  function present(): ArrayRecord[] {
+    return [...agent.records(), ...(agent.notTakenOver() ?? []).map(({ record }) => record)];
+  }
+
   function arrayOf(word: string): ArrayRecord {
+    const found = agent.notTakenOver()?.find((other) => findArray([other.record], word) !== null);
+    if (found !== undefined)
+      throw new Refusal(found.why ?? `node ${agent.self} has not made ${found.record.md} its own yet; ask again`);
     const record = findArray(agent.records(), word);
     if (record !== null) return record;
     const known = agent.records().map((candidate) => candidate.md);
@@ -165,7 +190,7 @@ export function procedures(agent: Agent): Procedures {
   function mayTake(disk: Disk, device: ResolvedDevice, force: boolean): void {
     if (disk.holders.length > 0)
       throw new Refusal(`${disk.path} on node ${agent.self} is in use by ${disk.holders.join(', ')}`);
-    for (const record of agent.records()) {
+    for (const record of present()) {
       const uuid = disk.superblock?.deviceUuid;
       if (record.members.some((member) => member.uuid === uuid)) {
         throw new Refusal(`${device.path} is a member of ${record.md}; remove it there first`);
@@ -252,7 +277,7 @@ export function procedures(agent: Agent): Procedures {
     const md = request.md.replace(/^\/dev\//, '');
     if (!/^md[0-9]{1,4}$/.test(md))
       throw new Refusal(`${request.md} is not the name of an md device; use md0 … md9999`);
-    if (agent.records().some((record) => record.md === md)) throw new Refusal(`${md} exists in this cluster already`);
+    if (present().some((record) => record.md === md)) throw new Refusal(`${md} exists in this cluster already`);
     const { level, raidDisks } = request;
     const layout = request.layout ?? defaultLayout(level);
     checkAccess(request.access, level, layout);
@@ -362,7 +387,7 @@ export function procedures(agent: Agent): Procedures {
 
   async function adopt(asker: NodeId, requestId: string, request: Extract<Request, { verb: 'adopt' }>): Promise<void> {
     const md = request.md.replace(/^\/dev\//, '');
-    if (agent.records().some((record) => record.md === md || record.uuid === request.uuid)) {
+    if (present().some((record) => record.md === md || record.uuid === request.uuid)) {
       throw new Refusal(`${md} (${request.uuid}) is in this cluster already`);
     }
     const disks = withoutLeftovers((await agent.rescan()).filter((disk) => disk.superblock?.setUuid === request.uuid));
@@ -571,6 +596,7 @@ export function procedures(agent: Agent): Procedures {
     request: Request,
     devices: readonly ResolvedDevice[],
   ): Promise<void> {
+    await takenOver(request);
     const [device] = devices;
     switch (request.verb) {
       case 'create':

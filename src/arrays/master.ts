@@ -1157,6 +1157,17 @@ function runsSomewhere(state: MasterState, record: ArrayRecord): boolean {
   return [...state.nodes.values()].some((node) => (node.reports.get(record.uuid)?.state ?? 'absent') !== 'absent');
 }
 
+/**
+ * What stands on the disks and has not been committed under this term yet, each with what is in the way (null: nothing but
+ * time). null: the disks have not been read yet. Whoever asks for a change must not be told that these arrays do not exist.
+ */
+export function notTakenOver({ scanned, arrays }: MasterState): { record: ArrayRecord; why: string | null }[] | null {
+  if (!scanned) return null;
+  return [...arrays.values()].flatMap(({ record, found, trouble }) =>
+    record === null && found !== null ? [{ record: found.record, why: trouble }] : [],
+  );
+}
+
 /** A record found on disk may be continued when nothing newer can have been released. */
 function provenNewest(state: MasterState, found: NonNullable<MasterArray['found']>): string | null {
   const { record } = found;

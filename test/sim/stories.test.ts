@@ -136,6 +136,41 @@ test('one seed, one run: twice the same story ends in the same journal', async (
   assert.equal(heads[0], heads[1]);
 });
 
+test('a request that meets a master which knows nothing yet: it is answered by what stands on the disks', async () => {
+  const { cluster, applications } = await writing({ seed: 11, legs: 2 });
+  for (const application of applications) application.abandon();
+  const lost = async () => {
+    cluster.powerCut();
+    await cluster.pass(300);
+    await cluster.boot(...cluster.nodes);
+    await watched(cluster, 'a master again', () => cluster.masters().length === 1);
+    return cluster.master();
+  };
+  const asked = await lost();
+  const limit = await cluster.request(asked, { verb: 'sync-limit', array: 'md0', limitKib: 5000 });
+  assert.equal(limit.ok, true, limit.text);
+  const words = [
+    ['md0', /^md0 exists in this cluster already$/],
+    ['md1', /is a member of md0; remove it there first$/],
+  ] as const;
+  for (const [md, refusal] of words) {
+    const overwritten = await cluster.request(await lost(), {
+      verb: 'create',
+      md,
+      level: 'raid1',
+      raidDisks: 2,
+      access: 'shared',
+      devices: ['/dev/sda', '/dev/sdb'],
+      spares: 0,
+      assumeClean: true,
+      force: true,
+    });
+    assert.equal(overwritten.ok, false);
+    assert.match(overwritten.text, refusal);
+  }
+  cluster.close();
+});
+
 test('a master whose last look at the disks missed them looks again before it commits', async () => {
   const { cluster, applications } = await writing({ seed: 9, legs: 2 });
   const master = await cluster.master();
