@@ -137,7 +137,7 @@ const LIST_PATIENCE_MS = 2000;
 const STORE_AGAIN_MS = 1000;
 /** A disk that has forgotten its registrations has them back by then, and a node that was shut out knows it. */
 const KEYS_EVERY_MS = 2000;
-/** While this node's key is missing somewhere. */
+/** While this node's key is missing somewhere, or a member is not reserved yet. */
 const KEYS_SOON_MS = 200;
 const KEYS_WAIT_MS = 1000;
 /** Between two tries of a journal whose disk takes nothing. */
@@ -388,7 +388,8 @@ export class Agent implements AgentFace {
     await this.until(allHeld, 2000);
     await this.sealEvent({ type: 'leave', reason }).then(({ sealed }) => {
       this.#toAll({ room: 'arrays', message: { kind: 'submit', event: sealed } });
-      if (this.leading) this.#feedMaster({ type: 'leaving', node: this.self });
+      const agentStart = this.parts.boot.bootNumber;
+      if (this.leading) this.#feedMaster({ type: 'leaving', node: this.self, agentStart });
     });
     // A master that leaves with others sees them out: a writer left in the record looks like one that crashed.
     const leaves = (node: NodeId): boolean =>
@@ -1360,15 +1361,13 @@ export class Agent implements AgentFace {
       const used = this.#reserves(reservations, members);
       const { keys, lapsedAtMs } = this.#local;
       // One that does not answer now has not refused anything, unless this node was without a grant meanwhile.
-      const before = keys !== null && keys.atMs >= lapsedAtMs ? keys.usable : new Set<string>();
-      const usable = new Set(
-        members
-          .map(({ member }) => member)
-          .filter((member) => {
-            const unanswered = seen.states.get(member) === 'unknown' && before.has(member);
-            return unanswered || reservations.isUsable(member);
-          }),
-      );
+      const before = keys !== null && keys.atMs >= lapsedAtMs ? keys : null;
+      const unanswered = (uuid: string): boolean => seen.states.get(uuid) === 'unknown';
+      const isUsable = (uuid: string): boolean =>
+        (unanswered(uuid) && before?.usable.has(uuid) === true) || reservations.isUsable(uuid);
+      const usable = new Set(members.map(({ member }) => member).filter(isUsable));
+      const stillOpen = [...(before?.unreserved ?? [])].filter(unanswered);
+      const unreserved = new Set([...seen.unreserved, ...stillOpen]);
       const shutOut = used && reservations.isShutOut;
       const states = members.map(({ member }) => seen.states.get(member));
       const may = used && states.length > 0 && states.every((state) => state === 'registered');
@@ -1377,10 +1376,11 @@ export class Agent implements AgentFace {
       // Where no disk answers nothing was learned. One that has refused this node's writes does answer.
       const answered = [...seen.states.values()].some((state) => state !== 'unknown');
       if (answered) this.#keysSeenMs = atMs;
-      this.#feedLocal({ type: 'keys', keys: used ? { usable, shutOut, atMs: this.#keysSeenMs } : null });
+      this.#feedLocal({ type: 'keys', keys: used ? { usable, unreserved, shutOut, atMs: this.#keysSeenMs } : null });
       if (this.leading && (seen.taken.length > 0 || this.#leavesItToOthers()))
         this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
-      this.#keysAtMs = this.now() + (used && usable.size < members.length ? KEYS_SOON_MS : KEYS_EVERY_MS);
+      const isOver = usable.size === members.length && unreserved.size === 0;
+      this.#keysAtMs = this.now() + (used && !isOver ? KEYS_SOON_MS : KEYS_EVERY_MS);
     } finally {
       this.#lookingAtKeys = false;
     }
@@ -1496,7 +1496,9 @@ export class Agent implements AgentFace {
           fine: [],
         });
       }
-      this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
+      const { boot, driver } = this.parts;
+      const [kernelBoot, agentStart] = [driver.kernelBoot(), boot.bootNumber];
+      this.#toMaster({ kind: 'report', term: this.term, kernelBoot, agentStart, reports });
     });
   }
 
@@ -1998,7 +2000,7 @@ export class Agent implements AgentFace {
   #takeSubmitted(event: Event): void {
     const { body, origin } = event;
     if (body.type === 'leave') {
-      this.#feedMaster({ type: 'leaving', node: origin });
+      this.#feedMaster({ type: 'leaving', node: origin, agentStart: event.bootNumber });
     } else if (body.type === 'observation') {
       if (this.leading) this.#feedMaster({ type: 'observation', from: origin, observation: body.observation });
     } else if (body.type === 'request') {
@@ -2012,7 +2014,8 @@ export class Agent implements AgentFace {
     switch (message.kind) {
       case 'report':
         if (this.leading) {
-          this.#feedMaster({ type: 'report', from, kernelBoot: message.kernelBoot, reports: message.reports });
+          const { kernelBoot, agentStart, reports } = message;
+          this.#feedMaster({ type: 'report', from, kernelBoot, agentStart, reports });
         }
         break;
       case 'applied': {

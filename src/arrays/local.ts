@@ -45,6 +45,8 @@
  * - Where members are reserved, writes pass only with this node's key on each, as seen since its grant began. A node whose key was taken off holds its arrays. What it
  *   sees fail from then on, it fails itself: it tells nobody, answers no gate for it, and takes part again only with an array that
  *   had nothing in flight, or was stopped since. So a failure is told only after the keys were looked at once more.
+ * - A spare that is not reserved yet takes no slot: nodes that were shut out of the other members, and were not booted since, would
+ *   write to it beside the copy. It is one that was removed and is back, and their md may know it still.
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
  *   It is tried again instead, every second, by a writer with a live grant.
  */
@@ -206,6 +208,8 @@ export interface NodeArrays {
 export interface KeysHere {
   /** Members that this node may write to: its key is on them, or they have no reservations. */
   usable: ReadonlySet<string>;
+  /** Of these the ones that take anybody's writes still: they are not reserved yet. */
+  unreserved: ReadonlySet<string>;
   /** Another node has taken this one's key off a member. */
   shutOut: boolean;
   /** When they were last asked for and some disk answered. */
@@ -292,7 +296,9 @@ export function localStart(
     leaving: false,
     copyOptions,
     pathLoss,
-    keys: reserved ? { usable: new Set(), shutOut: false, atMs: Number.NEGATIVE_INFINITY } : null,
+    keys: reserved
+      ? { usable: new Set(), unreserved: new Set(), shutOut: false, atMs: Number.NEGATIVE_INFINITY }
+      : null,
     lapsedAtMs: 0,
     inherited: new Map(),
   };
@@ -353,12 +359,28 @@ export function gateClosed(observation: ArrayObservation): boolean {
   return observation.writePending || observation.members.some((member) => member.blocked);
 }
 
+/** What the master goes by at once. */
+function toldOf(keys: KeysHere | null): string {
+  return keys === null ? '' : `${keys.shutOut} ${[...keys.unreserved].sort().join()}`;
+}
+
 /** This node may not write to all members that it would write to. */
 function lacksKeys({ keys, lapsedAtMs }: NodeArrays, record: ArrayRecord): boolean {
   if (keys === null) return false;
   // Without a grant it may have been shut out, and a node that stood still has not looked since.
   if (keys.shutOut || keys.atMs < lapsedAtMs) return true;
   return record.members.some((member) => isWritten(member) && !keys.usable.has(member.uuid));
+}
+
+/**
+ * A key is missing, be it on a spare, and may not be put there before nothing is on its way from before the newest grant began: a
+ * hold sees to that.
+ */
+function owesDrain({ keys, lapsedAtMs, arrays }: NodeArrays, { cleanAtMs }: LocalArray): boolean {
+  if (keys === null || cleanAtMs >= lapsedAtMs) return false;
+  return [...arrays.values()].some(({ record }) =>
+    record.members.some(({ uuid, role }) => role !== 'faulty' && !keys.usable.has(uuid)),
+  );
 }
 
 /** md here has failed, or been refused, writes to a member that the record takes for good. */
@@ -557,7 +579,7 @@ function unsure(state: NodeArrays, record: ArrayRecord): boolean {
 function mustHold(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record } = array;
   if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;
-  if (lacksKeys(state, record)) return true;
+  if (lacksKeys(state, record) || owesDrain(state, array)) return true;
   return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);
 }
 
@@ -617,6 +639,16 @@ function attachFor(
 function attachedFor(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boolean {
   const attached = array.attached.get(uuid);
   return attached?.since === copy.since && attached.fromSector === copy.fromSector;
+}
+
+/**
+ * md reads a rebuilding member as far as it knows it to be filled (raid1_read_balance). Of a copy that begins anew, as after a crash, it
+ * may know too much: what the crash has left in doubt would be read from both, and be two stories.
+ */
+function isAhead(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boolean {
+  const attached = array.attached.get(uuid);
+  if (attached === undefined || attached.since === copy.since) return false;
+  return array.copying === attached.since || attached.fromSector > copy.fromSector;
 }
 
 function isMarked({ marked }: LocalArray, copy: Copy): boolean {
@@ -772,7 +804,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     // An active one was rebuilt while this node was away. Of a writer it is a failure, and told as one.
     // In sync here by a copy that counts no more, as its end was never committed.
     const early = member.role === 'rebuilding' && seen?.inSync === true && !copierHere;
-    if (inSlot(seen) && !early) continue;
+    const ahead = seen?.rebuilding === true && copy !== null && !copy.halted && isAhead(array, copy, member);
+    if (inSlot(seen) && !early && !ahead) continue;
     if (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty)) continue;
     // md keeps a failed member in its slot for as long as it is frozen.
     const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
@@ -781,7 +814,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
-      return member.role === 'active' || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };
+      return member.role === 'active' || ahead || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };
     }
     // Its writes would miss the member: it holds them until it sees the disk.
     return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
@@ -912,14 +945,27 @@ function pathOp(state: NodeArrays, array: LocalArray, now: number): LocalOp | nu
 function mayRead(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record, observation, busy, applied } = array;
   if (observation == null || !readsHeld(observation)) return false;
-  if (!isReleased(array) || mustHoldReads(state, array, now)) return false;
-  // As the record has it: else a member may be in sync here that is not, or has failed.
-  if (applied === null || compareVersions(applied, record.version) !== 0) return false;
+  if (mustHoldReads(state, array, now)) return false;
+  const isApplied = applied !== null && compareVersions(applied, record.version) === 0;
+  // As the record has it: else a member may be in sync here that is not, or has failed. A stop waits for what is read, and its release
+  // for the stop.
+  if (wantedHere(record, state.self) ? !isReleased(array) || !isApplied : !readsAsRecorded(state, record, observation))
+    return false;
   if (copyRuns(observation) || busy?.op === 'hold-reads') return false;
   const good = goodIn(record);
   // Of a failed one too what waits would be read from it: that is let go with an error first.
   return observation.members.every(
     ({ uuid, slot, faulty, path }) => path !== 'held' || slot === null || (!faulty && uuid !== null && good.has(uuid)),
+  );
+}
+
+/** What md here reads is in sync by the record, which others may not have applied: they write to that still, and to more. */
+function readsAsRecorded(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
+  const active = new Set(activeMembers(record).map(({ uuid }) => uuid));
+  const differs = record.resync?.kind === 'resync' || unsure(state, record);
+  if (differs && observation.resyncStartSector !== 0) return false;
+  return observation.members.every(
+    ({ uuid, slot, inSync, faulty }) => slot === null || faulty || !inSync || (uuid !== null && active.has(uuid)),
   );
 }
 
@@ -943,7 +989,8 @@ export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: numbe
   const { observation, record } = array;
   const agreed = recordForGates(array);
   if (observation == null || agreed === null || !gateClosed(observation)) return false;
-  if (array.refused || state.keys?.shutOut === true) return false;
+  // A record may fail a member while this node is out: with its gate closed for good it would not be let in again.
+  if (array.refused || (state.keys?.shutOut === true && !observation.held)) return false;
   if (state.leaving || now >= state.grantUntilMs) return false;
   if (!agreed.writers.includes(state.self) && !observation.held) return false;
   return (
@@ -968,7 +1015,10 @@ function inShort(state: NodeArrays, array: LocalArray, now: number): string {
 
 export function reportOf(state: NodeArrays, array: LocalArray, now: number): ArrayReport {
   const usable = (uuid: string): boolean => state.paths.has(uuid) && state.keys?.usable.has(uuid) !== false;
-  const visible = array.record.members.map((member) => member.uuid).filter(usable);
+  const isOpen = ({ uuid, role }: MemberRecord): boolean =>
+    role === 'spare' && state.keys?.unreserved.has(uuid) === true;
+  const ready = array.record.members.filter((member) => !isOpen(member));
+  const visible = ready.map((member) => member.uuid).filter(usable);
   return {
     array: array.record.uuid,
     applied: array.applied,
@@ -998,7 +1048,7 @@ export function localStep(
     case 'tick':
       break;
     case 'keys':
-      if (input.keys?.shutOut !== state.keys?.shutOut) effects.push({ type: 'report' });
+      if (toldOf(input.keys) !== toldOf(state.keys)) effects.push({ type: 'report' });
       state.keys = input.keys;
       break;
     case 'grant':
@@ -1194,7 +1244,14 @@ export function localStep(
 function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]): Partial<LocalArray> {
   if (op.op === 'mark') return { marked: { since: op.since, ranges: marks } };
   // What an earlier boot left stands there only where the array is not whole.
-  if (op.op === 'assemble') return { marksLeft: !isWhole(op.record), bitmapSet: op.record.bitmap };
+  if (op.op === 'assemble') {
+    const { record } = op;
+    // As the driver puts them in; those that get only what is marked come in later.
+    const { since, fromSector } = record.resync ?? { since: 0, fromSector: 0 };
+    const rebuilding = fillsByMarks(record.resync) ? [] : rebuildingMembers(record);
+    const attached = new Map(rebuilding.map(({ uuid }) => [uuid, { since, fromSector }]));
+    return { marksLeft: !isWhole(record), bitmapSet: record.bitmap, attached };
+  }
   if (op.op === 'set-bitmap') return { marksLeft: false, bitmapSet: op.none ? null : op.record.bitmap };
   if (op.op === 'start-copy') {
     return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };

@@ -138,6 +138,9 @@ export interface MasterNode {
   fencing: 'no' | 'asked' | 'stopped';
   /** Of one that was counted as stopped in this term: it may read until then, for all that was vouched for. */
   readsUntilMs: number;
+  /** Of its agent's starts the newest that was heard of. */
+  agentStart: number;
+  /** That one has said goodbye. */
   leaving: boolean;
 }
 
@@ -193,11 +196,11 @@ export type MasterInput =
   | { type: 'lost' }
   | { type: 'disks'; found: { record: ArrayRecord; complete: boolean; problem: string | null }[] }
   | { type: 'status'; node: NodeId; status: MemberStatus }
-  | { type: 'report'; from: NodeId; kernelBoot: string; reports: readonly ArrayReport[] }
+  | { type: 'report'; from: NodeId; kernelBoot: string; agentStart: number; reports: readonly ArrayReport[] }
   | { type: 'applied'; from: NodeId; array: string; version: Version; report: ArrayReport }
   | { type: 'observation'; from: NodeId; observation: Observation }
   | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
-  | { type: 'leaving'; node: NodeId }
+  | { type: 'leaving'; node: NodeId; agentStart: number }
   /** `grantUntilMs`: the node may run, and read until its last grant has ended, by every clock. Left out: nothing of it runs. */
   | { type: 'fenced'; node: NodeId; stopped: boolean; grantUntilMs?: number; text: string }
   | { type: 'ask'; array: string; change: Change; requestId: string | null }
@@ -248,6 +251,7 @@ const BLANK: MasterNode = {
   kernelBoot: null,
   fencing: 'no',
   readsUntilMs: 0,
+  agentStart: 0,
   leaving: false,
 };
 
@@ -918,7 +922,9 @@ export function masterStep(
       break;
     }
     case 'leaving':
-      changeNode(input.node, { leaving: true });
+      // A goodbye that was late is no word of the agent that has started since.
+      if (input.agentStart >= (nodes.get(input.node)?.agentStart ?? 0))
+        changeNode(input.node, { agentStart: input.agentStart, leaving: true });
       break;
     case 'disks':
       state.scanned = true;
@@ -935,15 +941,15 @@ export function masterStep(
         reports: new Map(input.reports.map((report) => [report.array, report])),
         kernelBoot: input.kernelBoot,
       });
+      // It may be back before anybody has seen it gone.
+      if (input.agentStart > (nodes.get(input.from)?.agentStart ?? 0))
+        changeNode(input.from, { agentStart: input.agentStart, leaving: false });
       // An `applied` that was lost on the way is made up for by the next report.
       for (const { array: uuid, applied } of input.reports) {
         const pending = arrays.get(uuid)?.pending;
         if (pending?.stage !== 'applying' || applied === null) continue;
         if (compareVersions(applied, pending.record.version) !== 0) continue;
         changeArray(uuid, { pending: { ...pending, waiting: without(pending.waiting, [input.from]) } });
-      }
-      if (nodes.get(input.from)?.leaving === true && input.reports.some((report) => report.state === 'open')) {
-        changeNode(input.from, { leaving: false });
       }
       break;
     }

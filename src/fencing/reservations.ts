@@ -61,6 +61,8 @@ const ANSWER_MS = 2000;
 export interface KeysSeen {
   /** By member. */
   states: ReadonlyMap<string, KeyState>;
+  /** Members that take anybody's writes still: they are not reserved, and could be. */
+  unreserved: readonly string[];
   /** Members on which this node's key was missing although it had put it there. */
   missed: readonly string[];
   /** Of these, where all others' keys were missing too, and this node's is back. */
@@ -73,6 +75,7 @@ interface Looked {
   state: KeyState;
   wasMissing: boolean;
   wasTaken?: boolean;
+  isUnreserved?: boolean;
 }
 
 export class Reservations {
@@ -115,6 +118,7 @@ export class Reservations {
     const missed: string[] = [];
     const renewed: string[] = [];
     const taken: string[] = [];
+    const unreserved: string[] = [];
     const states = new Map<string, KeyState>();
     const beganMs = this.#options.now();
     await Promise.all(
@@ -122,6 +126,7 @@ export class Reservations {
         const before = this.#had.has(member.member);
         const seen = await this.#inTime(member);
         states.set(member.member, seen.state);
+        if (seen.isUnreserved === true) unreserved.push(member.member);
         if (seen.state === 'registered')
           this.#had.set(member.member, Math.max(beganMs, this.#had.get(member.member) ?? beganMs));
         if (before && seen.wasMissing) {
@@ -132,7 +137,7 @@ export class Reservations {
       }),
     );
     this.#states = states;
-    return { states, missed, renewed, taken };
+    return { states, unreserved, missed, renewed, taken };
   }
 
   /** A disk that has not answered yet is not asked again: each question may keep a thread waiting in the kernel. */
@@ -162,10 +167,10 @@ export class Reservations {
         await this.#register(member, path);
         seen = await disks.readReservations(path);
       } else if (this.#putMs.get(member) === Number.POSITIVE_INFINITY) this.#putMs.set(member, this.#options.now());
-      if (this.#options.leads() && !isReserved(seen) && this.#allThere(seen, writers)) {
-        await disks.reserve(path, this.key);
-      }
-      return { state: 'registered', wasMissing };
+      if (isReserved(seen)) return { state: 'registered', wasMissing };
+      const reserves = this.#options.leads() && this.#allThere(seen, writers);
+      if (reserves) await disks.reserve(path, this.key);
+      return { state: 'registered', wasMissing, isUnreserved: !reserves };
     } catch (error) {
       const unsupported = error instanceof MdError && error.code === 'EOPNOTSUPP';
       return { state: unsupported ? 'unsupported' : 'unknown', wasMissing };

@@ -28,7 +28,14 @@ export type Offer = Omit<z.infer<typeof Offer>, 'word' | 'format'>;
 const Estate = z.object({
   word: z.literal('estate'),
   grantUntilMs: z.number(),
-  keys: z.object({ usable: z.array(z.string()), shutOut: z.boolean(), atMs: z.number().nullable() }).nullable(),
+  keys: z
+    .object({
+      usable: z.array(z.string()),
+      unreserved: z.array(z.string()).default([]),
+      shutOut: z.boolean(),
+      atMs: z.number().nullable(),
+    })
+    .nullable(),
   arrays: z.array(
     z.object({ array: z.string(), version: z.object({ term: z.number(), index: z.number() }), marksLeft: z.boolean() }),
   ),
@@ -61,6 +68,7 @@ export function estateOf({ grantUntilMs, keys, arrays }: Estate): Said {
     grantUntilMs,
     keys: keys && {
       usable: [...keys.usable],
+      unreserved: [...keys.unreserved],
       shutOut: keys.shutOut,
       atMs: Number.isFinite(keys.atMs) ? keys.atMs : null,
     },
@@ -73,6 +81,7 @@ export function estateIn({ grantUntilMs, keys, arrays }: z.infer<typeof Estate>)
     grantUntilMs,
     keys: keys && {
       usable: new Set(keys.usable),
+      unreserved: new Set(keys.unreserved),
       shutOut: keys.shutOut,
       atMs: keys.atMs ?? Number.NEGATIVE_INFINITY,
     },

@@ -399,6 +399,8 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
     kind: z.literal('report'),
     term: z.int().min(0),
     kernelBoot: Uuid,
+    /** Which start of the node's agent it is of: an event's `bootNumber`. 0: not said. */
+    agentStart: z.int().min(0).default(0),
     reports: z.array(ArrayReport).max(256),
   }),
   /** Master → node: sealed `commit` event. */

@@ -62,7 +62,7 @@ class Master {
     for (const node of [1, 2, 3]) master.feed({ type: 'status', node, status: 'alive' });
     master.feed({ type: 'elected', term: 2 });
     for (const from of [1, 2, 3])
-      master.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [report(found)] });
+      master.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [report(found)] });
     master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
     master.settle(1, 2, 3);
     master.now += 5000;
@@ -131,7 +131,7 @@ test('who is admitted says whether it keeps a bitmap; one that does not is told 
   const { record } = master.state.arrays.get(ARRAY) ?? {};
   assert.ok(record != null);
   const held = (bitmap: boolean) => report(record, { state: 'held', bitmap });
-  master.feed({ type: 'report', from: 3, kernelBoot: bootOf(3), reports: [held(false)] });
+  master.feed({ type: 'report', from: 3, kernelBoot: bootOf(3), agentStart: 1, reports: [held(false)] });
   assert.equal(master.kind, 'admit');
   assert.deepEqual(master.pending?.writerBoots.at(-1), { node: 3, kernelBoot: bootOf(3), bitmap: false });
   const told = master.settle(1, 2, 3).filter((effect) => effect.type === 'notice');

@@ -293,7 +293,7 @@ class Master {
     for (const node of [1, 2, 3]) this.feed({ type: 'status', node, status: 'alive' });
     this.feed({ type: 'elected', term: 1 });
     for (const from of [1, 2, 3]) {
-      this.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [this.report(record)] });
+      this.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [this.report(record)] });
     }
     this.feed({ type: 'disks', found: [{ record, complete: true, problem: null }] });
     this.commit();
@@ -395,7 +395,7 @@ test('a spare that a writer does not see is not taken', () => {
   master.feed({ type: 'elected', term: 1 });
   const blind = (from: number) => (from === 3 ? report(record, { visible: [LEG_A, LEG_B] }) : master.report(record));
   for (const from of [1, 2, 3]) {
-    master.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [blind(from)] });
+    master.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [blind(from)] });
   }
   master.feed({ type: 'disks', found: [{ record, complete: true, problem: null }] });
   const { version } = master.record;
@@ -599,6 +599,19 @@ test('a member that a copy of which nobody knows has filled is one to be rebuilt
   assert.deepEqual([node.busy?.op, isApplied(node.effects)], ['attach-rebuilding', false]);
   const own = new Node(rebuilding(2, 6), mdRebuilding('in-sync', { held: true }));
   assert.equal(isApplied(own.effects), true, 'the end of this node’s own copy may be on its way');
+});
+
+test('a rebuilding member that md here reads further than a copy after a crash has come is moved back before the record is applied', () => {
+  const record = { ...rebuilding(1, 5), resync: copy(1, 5, 'recovery', { fromSector: 500 }) };
+  const node = new Node(record, null);
+  assert.equal(node.busy?.op, 'assemble', 'it is filled up to sector 500, by the record');
+  assert.equal(isApplied(node.did(mdRebuilding('rebuilding', { held: true }))), true);
+  const again = newer(record, { resync: copy(1, 6, 'recovery') });
+  assert.equal(isApplied(node.commit(again)), false);
+  assert.deepEqual(node.busy?.op, 'attach-rebuilding');
+  assert.equal(isApplied(node.did(mdRebuilding('rebuilding', { held: true }))), true);
+  const further = newer(again, { resync: copy(1, 6, 'recovery', { fromSector: 500 }) });
+  assert.equal(isApplied(node.commit(further)), true, 'a checkpoint');
 });
 
 test('a recovery of a member that has failed, with its I/O waiting for the path, keeps no record from being applied', () => {

@@ -451,6 +451,26 @@ test('after a drop, writes pass under a new term that says nothing new, although
   assert.deepEqual(node.ops(node.feed(observed(md({ held: true })), done({ op: 'let-read' }))), ['open']);
 });
 
+test('what waits to be read holds a stop up, and is read under it, of what all go on with', () => {
+  const record = mirror();
+  const stop = newer(record, { run: 'stopped' as const });
+  const stopping = (next: typeof record, seen: ArrayObservation): Node => {
+    const node = Node.writing(record);
+    node.now = 10_001;
+    node.feed(observed(seen), { type: 'commit', record: next, forgotten: false });
+    node.feed({ type: 'grant', untilMs: 20_000 });
+    return node;
+  };
+  const held = unread(md({ held: true }));
+  assert.deepEqual(stopping(stop, held).state.arrays.get(ARRAY)?.pathBusy, { op: 'let-read' });
+  const failed = withFaulty(stop, LEG_B);
+  assert.equal(stopping(failed, held).state.arrays.get(ARRAY)?.pathBusy, null, 'md here would read what has failed');
+  const evicted = { ...stop, resync: copy(1, 6) };
+  assert.equal(stopping(evicted, held).state.arrays.get(ARRAY)?.pathBusy, null, 'legs may differ');
+  const out = { ...stop, writers: [1, 3] };
+  assert.equal(stopping(out, held).state.arrays.get(ARRAY)?.pathBusy, null, 'nobody waits for this node');
+});
+
 test('… but not under one that says that a leg failed', () => {
   const record = mirror();
   const node = Node.writing(record, md({}, LEG_B));

@@ -59,7 +59,8 @@ class Master {
     for (const node of nodes) this.feed({ type: 'status', node, status: 'alive' });
   }
   reports(record: ArrayRecord, ...nodes: NodeId[]): void {
-    for (const from of nodes) this.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [report(record)] });
+    for (const from of nodes)
+      this.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [report(record)] });
   }
   /** Term 2 of node 1, the mirror taken over from the disks, all three nodes writing. */
   static leading(found = mirror()): Master {
@@ -227,6 +228,7 @@ test('a writer whose kernel has booted anew has crashed, whatever its array look
     type: 'report',
     from: 2,
     kernelBoot: bootOf(2, 2),
+    agentStart: 1,
     reports: [report(record, { state: 'held' })],
   });
   assert.deepEqual(kinds(effects), ['persist evict']);
@@ -236,16 +238,31 @@ test('a writer whose kernel has booted anew has crashed, whatever its array look
 test('a node that says goodbye leaves the writers without a resync, but only once its writes are held', () => {
   const master = Master.leading();
   const record = master.record ?? mirror();
-  assert.deepEqual(kinds(master.feed({ type: 'leaving', node: 2 })), []);
+  assert.deepEqual(kinds(master.feed({ type: 'leaving', node: 2, agentStart: 1 })), []);
   const held = master.feed({
     type: 'report',
     from: 2,
     kernelBoot: bootOf(2),
+    agentStart: 1,
     reports: [report(record, { state: 'held' })],
   });
   assert.deepEqual(kinds(held), ['persist leave']);
   assert.deepEqual(master.pending?.writers, [1, 3]);
   assert.equal(master.pending?.resync, null);
+});
+
+test('an agent that is back before anybody has seen it gone is admitted, and its goodbye counts no more', () => {
+  const master = Master.leading(mirror({ writers: [1, 3] }));
+  const record = master.record ?? mirror();
+  const back = (agentStart: number): MasterEffect[] => {
+    const reports = [report(record, { state: 'held' })];
+    return master.feed({ type: 'report', from: 2, kernelBoot: bootOf(2), agentStart, reports });
+  };
+  master.feed({ type: 'leaving', node: 2, agentStart: 4 });
+  assert.ok(!kinds(back(4)).includes('persist admit'), 'it is leaving');
+  assert.ok(kinds(back(5)).includes('persist admit'));
+  master.feed({ type: 'leaving', node: 2, agentStart: 4 });
+  assert.equal(master.state.nodes.get(2)?.leaving, false, 'a goodbye that came late');
 });
 
 test('only a held, caught-up node that sees every member is admitted', () => {
@@ -262,6 +279,7 @@ test('only a held, caught-up node that sees every member is admitted', () => {
       type: 'report',
       from: 2,
       kernelBoot: bootOf(2),
+      agentStart: 1,
       reports: [report(record, { state: 'held', ...fields })],
     });
     assert.ok(!kinds(effects).includes('persist admit'), why);
@@ -272,6 +290,7 @@ test('only a held, caught-up node that sees every member is admitted', () => {
     type: 'report',
     from: 2,
     kernelBoot: bootOf(2),
+    agentStart: 1,
     reports: [report(record, { state: 'held' })],
   });
   assert.ok(kinds(effects).includes('persist admit'));
@@ -321,6 +340,7 @@ test('a stop that one node cannot carry out is taken back, and the answer says w
     type: 'report',
     from: 2,
     kernelBoot: bootOf(2),
+    agentStart: 1,
     reports: [report(record, { applied: null, trouble: 'md0: stop: in use' })],
   });
   const answer = busy.find((effect) => effect.type === 'answer');
@@ -393,7 +413,13 @@ test('an acknowledgement that was lost on the way is made up for by the next rep
   master.durable();
   master.applied(1, 3);
   const record = master.record ?? mirror();
-  const effects = master.feed({ type: 'report', from: 2, kernelBoot: bootOf(2), reports: [report(record)] });
+  const effects = master.feed({
+    type: 'report',
+    from: 2,
+    kernelBoot: bootOf(2),
+    agentStart: 1,
+    reports: [report(record)],
+  });
   assert.equal(kinds(effects)[0], 'released');
 });
 
@@ -401,7 +427,7 @@ test('a restarted agent that remembers the version from its journal is sent the 
   const master = Master.leading();
   const record = master.record ?? mirror();
   const reports = [report(record, { applied: null, state: 'absent' })];
-  const effects = master.feed({ type: 'report', from: 3, kernelBoot: bootOf(3), reports });
+  const effects = master.feed({ type: 'report', from: 3, kernelBoot: bootOf(3), agentStart: 1, reports });
   assert.deepEqual(
     effects.filter((effect) => effect.type === 'send-commit').map((effect) => effect.to),
     [3],
@@ -509,7 +535,8 @@ test('the master begins due checks one after the other, and the record keeps wha
     for (const node of [1, 2, 3]) master.feed({ type: 'status', node, status: 'alive' });
     master.feed({ type: 'elected', term: 2 });
     const reports = found.map((record) => report(record));
-    for (const from of [1, 2, 3]) master.feed({ type: 'report', from, kernelBoot: bootOf(from), reports });
+    for (const from of [1, 2, 3])
+      master.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports });
     master.feed({ type: 'disks', found: found.map((record) => ({ record, complete: true, problem: null })) });
   };
   master.state = { ...master.state, checks: { everySeconds: 1000, fromMinute: 0, toMinute: 0 } };
@@ -552,7 +579,15 @@ test('of two legs that fail while another commit is under way, one is given up, 
       from: 3,
       observation: { what: 'member-faulty', array: ARRAY, member },
     })),
-    [{ type: 'report', from: 3, kernelBoot: bootOf(3), reports: [report(mirror(), { lost: [LEG_A, LEG_B] })] }],
+    [
+      {
+        type: 'report',
+        from: 3,
+        kernelBoot: bootOf(3),
+        agentStart: 1,
+        reports: [report(mirror(), { lost: [LEG_A, LEG_B] })],
+      },
+    ],
   ];
   for (const told of words) {
     const master = Master.leading();
@@ -579,6 +614,7 @@ test('a node that was cut off, held its writes in time and was evicted is grante
     type: 'report',
     from: 3,
     kernelBoot: bootOf(3),
+    agentStart: 1,
     reports: [report(before, { state: 'held' })],
   });
   assert.deepEqual(kinds(back), ['send-commit']);
@@ -588,6 +624,7 @@ test('a node that was cut off, held its writes in time and was evicted is grante
     type: 'report',
     from: 3,
     kernelBoot: bootOf(3),
+    agentStart: 1,
     reports: [report(evicted, { state: 'held', applied: before.version })],
   });
   assert.deepEqual(master.state.grantable, [1, 2, 3]);

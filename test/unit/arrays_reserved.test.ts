@@ -14,6 +14,7 @@ import {
   mirror,
   newer,
   PATHS,
+  SPARE,
   withFaulty,
 } from './arrays_fixture.ts';
 
@@ -25,7 +26,10 @@ class Node extends FedNode {
   }
 
   keys(change: Partial<KeysHere> = {}): LocalEffect[] {
-    return this.feed({ type: 'keys', keys: { usable: ALL, shutOut: false, atMs: this.now, ...change } });
+    return this.feed({
+      type: 'keys',
+      keys: { usable: ALL, unreserved: new Set(), shutOut: false, atMs: this.now, ...change },
+    });
   }
 
   tick(ms = 2000): LocalEffect[] {
@@ -156,6 +160,63 @@ test('keys are put back only with a live grant, and with nothing on its way from
   assert.equal(mayRegister(node.state, node.now), true, 'drained');
   node.feed({ type: 'leave' });
   assert.equal(mayRegister(node.state, node.now), false);
+});
+
+test('a spare that takes anybody’s writes still is not ready, whoever has its key there', () => {
+  const node = Node.writing();
+  const spare = {
+    uuid: SPARE,
+    devNumber: 2,
+    role: 'spare' as const,
+    slot: null,
+    dataOffsetSectors: 2048,
+    dataSizeSectors: 1000,
+  };
+  const record = newer(node.array().record, { members: [...node.array().record.members, spare] });
+  node.feed({ type: 'commit', record, forgotten: false });
+  const usable = new Set([...ALL, SPARE]);
+  const visible = (): readonly string[] => reportOf(node.state, node.array(), node.now).visible;
+  const effects = node.keys({ usable, unreserved: new Set([SPARE, LEG_A]) });
+  assert.deepEqual(visible(), [LEG_A, LEG_B], 'a leg that has forgotten all is written to');
+  assert.ok(effects.some(({ type }) => type === 'report'));
+  node.keys({ usable });
+  assert.deepEqual(visible(), [LEG_A, LEG_B, SPARE]);
+});
+
+test('a gate that a commit has closed is answered under a whole hold, though this node is shut out: else it never has its keys back', () => {
+  const node = Node.writing();
+  node.keys({ shutOut: true, usable: new Set() });
+  node.see({ held: true });
+  const record = withFaulty(newer(node.array().record, {}), LEG_A);
+  node.feed({ type: 'commit', record, forgotten: false });
+  assert.deepEqual(ops(node.see(md({ held: false }, LEG_A))), [], 'what waits may have been refused');
+  assert.deepEqual(ops(node.see(md({ held: true }, LEG_A))), ['answer-gates']);
+});
+
+test('an array that was open as a grant ended is drained once, when a key is missing somewhere: it may be put there then', () => {
+  const node = Node.writing();
+  node.see(lost(md(), LEG_B));
+  node.now = 2_000_000;
+  assert.deepEqual(ops(node.feed({ type: 'grant', untilMs: 3_000_000 })), [], 'a drain would wait for the path');
+  const spare = {
+    uuid: SPARE,
+    devNumber: 2,
+    role: 'spare' as const,
+    slot: null,
+    dataOffsetSectors: 2048,
+    dataSizeSectors: 1000,
+  };
+  assert.deepEqual(ops(node.keys()), []);
+  assert.deepEqual(ops(node.see({})), [], 'it has them all');
+  const record = newer(node.array().record, { members: [...node.array().record.members, spare] });
+  assert.deepEqual(ops(node.feed({ type: 'commit', record, forgotten: false })), ['hold']);
+  node.see(md({ held: true }));
+  node.feed({ type: 'done', array: ARRAY, op: { op: 'hold' }, error: null });
+  assert.equal(mayRegister(node.state, node.now), true);
+  node.feed({ type: 'released', array: ARRAY, version: record.version });
+  assert.equal(node.array().busy?.op, 'add-spare');
+  node.feed({ type: 'done', array: ARRAY, op: { op: 'add-spare', member: SPARE, record }, error: null });
+  assert.equal(node.array().busy?.op, 'open', 'the spare is not written to');
 });
 
 test('an array of which nothing is known yet may have anything on its way', () => {

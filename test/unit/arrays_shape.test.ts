@@ -67,7 +67,13 @@ class Master {
   reports(record: ArrayRecord, unseen: { node: NodeId; member: string } | null = null): void {
     for (const from of [1, 2, 3]) {
       const visible = this.visible.filter((uuid) => unseen?.node !== from || unseen.member !== uuid);
-      this.feed({ type: 'report', from, kernelBoot: bootOf(from), reports: [report(record, { visible })] });
+      this.feed({
+        type: 'report',
+        from,
+        kernelBoot: bootOf(from),
+        agentStart: 1,
+        reports: [report(record, { visible })],
+      });
     }
   }
   feed(input: MasterInput): MasterEffect[] {

@@ -87,11 +87,13 @@ test('a key tells cluster and node, and each boot of a node has another one', ()
 test('each node puts its key on every member, and the master reserves once every writer has', async () => {
   const san = new San();
   const [one, two] = [san.node(1), san.node(2)];
-  await one.look(san.members());
+  const { unreserved } = await one.look(san.members());
+  assert.deepEqual(unreserved, DISKS);
   assert.equal(san.storage.readReservations('sda').holder, null, 'node 2 writes without a key still');
   assert.equal(san.storage.mayWrite(2, 'sda'), true);
-  await two.look(san.members());
-  await one.look(san.members());
+  assert.deepEqual((await two.look(san.members())).unreserved, DISKS);
+  assert.deepEqual((await one.look(san.members())).unreserved, []);
+  assert.deepEqual((await two.look(san.members())).unreserved, []);
   for (const disk of DISKS) {
     assert.deepEqual(san.nodesOn(disk), [1, 2]);
     const { type, holder } = san.storage.readReservations(disk);

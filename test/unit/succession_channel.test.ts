@@ -45,7 +45,12 @@ test('what is to be taken over must be what the configuration says', () => {
 });
 
 test('an estate comes through the channel as it was', () => {
-  const keys = { usable: new Set(['a', 'b']), shutOut: false, atMs: Number.NEGATIVE_INFINITY };
+  const keys = {
+    usable: new Set(['a', 'b']),
+    unreserved: new Set(['b']),
+    shutOut: false,
+    atMs: Number.NEGATIVE_INFINITY,
+  };
   const arrays = new Map([['u', { version: { term: 3, index: 9 }, marksLeft: true }]]);
   for (const estate of [
     { grantUntilMs: 12.5, keys: null, arrays },
@@ -60,7 +65,7 @@ test('an estate comes through the channel as it was', () => {
 });
 
 test('a grant is inherited; keys only where members are reserved', () => {
-  const keys = { usable: new Set(['a']), shutOut: false, atMs: 5 };
+  const keys = { usable: new Set(['a']), unreserved: new Set<string>(), shutOut: false, atMs: 5 };
   const plain = localInherit(localStart(1, 'boot', COPY_OPTIONS), { grantUntilMs: 9, keys, arrays: new Map() });
   assert.deepEqual([plain.grantUntilMs, plain.keys], [9, null]);
   const reserved = localStart(1, 'boot', COPY_OPTIONS, 'fail-member', true);
