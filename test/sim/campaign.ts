@@ -77,6 +77,8 @@ class Campaign implements Chance {
   #faultsMeanMs = 5000;
   #wishesMeanMs = 12_000;
   #over = false;
+  /** The disks are compared: nothing is written any more. */
+  #judging = false;
   #faults = FAULTS;
 
   private constructor(
@@ -260,7 +262,7 @@ class Campaign implements Chance {
         const driver = cluster.driver(node);
         // A file system is there when the array is, and its writes fail when it is taken away; none is begun meanwhile.
         const there = cluster.isUp(node) && driver.observe(md) !== null;
-        if (!there) application.abandon();
+        if (!there || this.#judging) application.abandon();
         else if (boots.get(node) !== driver.boots || application.stopped) {
           boots.set(node, driver.boots);
           application.start();
@@ -357,11 +359,13 @@ class Campaign implements Chance {
     await this.#judgeDisks();
   }
 
-  /** Again and again: an order to fence, or the last part of a fault, may have been on its way. */
+  /** Again and again: an order to fence, or the last part of a fault, may have been on its way. Whoever asks to be booted is. */
   #mends(): void {
     const { cluster } = this;
     for (const node of cluster.nodes) {
       cluster.thaw(node);
+      const said = cluster.status(node)?.arrays.map(({ trouble }) => trouble ?? '') ?? [];
+      if (said.some((trouble) => trouble.includes('or reboot the node'))) cluster.crash(node);
       if (!cluster.isUp(node)) void cluster.powerOn(node);
       else if (cluster.agent(node) === null) void cluster.startAgent(node);
     }
@@ -429,6 +433,7 @@ class Campaign implements Chance {
 
   async #judgeDisks(): Promise<void> {
     const { cluster, ground } = this;
+    this.#judging = true;
     for (const application of ground.applications) application.abandon();
     await this.pass(1000);
     const array = cluster.status(1)?.arrays[0];

@@ -14,27 +14,39 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
-/** No member of any array, by the newest records that anybody has, takes anything of it; there is one. */
-export function isShutOut(cluster: SimCluster, node: NodeId): boolean {
+/** Disks of members that have not failed, by the newest records that anybody but this node has. */
+function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
   const { storage } = cluster;
   const newest = new Map<string, ArrayRecord>();
   const disks = new Map<string, string>();
   for (const asked of cluster.up()) {
     const agent = cluster.agent(asked);
     for (const [uuid, path] of agent?.disks.paths ?? []) disks.set(uuid, storage.at(asked, path));
-    for (const record of agent?.records() ?? []) {
+    for (const record of asked === but ? [] : (agent?.records() ?? [])) {
       const known = newest.get(record.uuid);
       if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
     }
   }
   const members = [...newest.values()].flatMap(({ members }) => members.filter(({ role }) => role !== 'faulty'));
-  const there = members.flatMap(({ uuid }) => disks.get(uuid) ?? []);
-  return there.length > 0 && there.every((disk) => !storage.mayWrite(node, disk));
+  return new Set(members.flatMap(({ uuid }) => disks.get(uuid) ?? []));
+}
+
+/**
+ * No member of any array takes anything of it; there is one. Of members that it alone knows nobody can shut it out: what it has
+ * committed there others find when they read the disks, and shut it out of those before they write anything.
+ */
+export function isShutOut(cluster: SimCluster, node: NodeId): boolean {
+  const disks = [...memberDisks(cluster, node)];
+  return disks.length > 0 && disks.every((disk) => !cluster.storage.mayWrite(node, disk));
+}
+
+function liveLeases(cluster: SimCluster): NodeId[] {
+  return cluster.up().filter((node) => cluster.driver(node).guard.leaseLive);
 }
 
 /** A lease whose holder is shut out is one that others may have elected past: it can commit nothing. */
 function leaseHolders(cluster: SimCluster): NodeId[] {
-  return cluster.up().filter((node) => cluster.driver(node).guard.leaseLive && !isShutOut(cluster, node));
+  return liveLeases(cluster).filter((node) => !isShutOut(cluster, node));
 }
 
 /** Two leases never live in one instant, each by its own node's clock: whoever holds one can commit. */
@@ -47,12 +59,20 @@ export function atMostOneMaster(cluster: SimCluster): string | null {
 export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): string | null {
   const { node, disk, offsetBytes, lengthBytes } = write;
   const sector = offsetBytes / SECTOR_BYTES;
-  // What the disk refuses does not get there.
-  if (!cluster.storage.mayWrite(node, disk)) return null;
-  const holders = leaseHolders(cluster);
-  if (holders.length === 1 && holders[0] === node && cluster.agent(node)?.leading === true) return null;
-  const who = holders.length === 0 ? 'nobody' : `node ${holders.join(' and ')}`;
+  // Nobody is shut out of what is no member: whoever was elected past a lease writes there when that is over, and not before.
+  const isMember = memberDisks(cluster, node).has(disk);
+  const [first, ...others] = isMember ? leaseHolders(cluster) : byTerm(cluster, liveLeases(cluster));
+  if (first === node && (!isMember || others.length === 0) && cluster.agent(node)?.leading === true) return null;
+  const who = first === undefined ? 'nobody' : `node ${[first, ...others].join(' and ')}`;
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
+}
+
+function byTerm(cluster: SimCluster, holders: readonly NodeId[]): NodeId[] {
+  const termOf = (node: NodeId): number => {
+    const role = cluster.agent(node)?.lease.role;
+    return role?.kind === 'master' ? role.term : Number.POSITIVE_INFINITY;
+  };
+  return [...holders].sort((a, b) => termOf(a) - termOf(b));
 }
 
 /** A writer, under the boot that it has: one that has just booted is waited for by no commit before it is admitted anew. */

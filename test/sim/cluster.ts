@@ -388,8 +388,6 @@ export class SimCluster {
     machine.driver.crash();
     this.#endLife(machine);
     this.hub.thaw(node);
-    if (machine.voteAfloat !== null && this.#random() < 1 / 2) machine.vote = machine.voteAfloat;
-    machine.voteAfloat = null;
     machine.journal.powerCut();
     machine.petted();
     machine.powered = false;
@@ -398,6 +396,7 @@ export class SimCluster {
 
   #endLife(machine: Machine): void {
     machine.life.end();
+    this.#storesNoMore(machine);
     machine.unplug();
     void machine.agent?.crash();
     machine.agent = null;
@@ -410,6 +409,12 @@ export class SimCluster {
     if (machine.agent === null) return;
     this.#endLife(machine);
     this.#processDied(machine, node);
+  }
+
+  /** What it was storing has taken the old file's place, or never will: whoever starts next finds one of them, and that one stays. */
+  #storesNoMore(machine: Machine): void {
+    if (machine.voteAfloat !== null && this.#random() < 1 / 2) machine.vote = machine.voteAfloat;
+    machine.voteAfloat = null;
   }
 
   #processDied(machine: Machine, node: NodeId): void {
@@ -668,17 +673,18 @@ export class SimCluster {
   }
 
   #files(machine: Machine, node: NodeId): Omit<StateFiles, 'forgetLists'> {
+    const { life } = machine;
     return {
       loadVote: async () => machine.vote,
       storeVote: (vote) => {
+        if (life.ended) return new Promise(() => undefined);
         this.onStore?.(node);
         const { stateDisk } = machine;
-        const { boots } = machine.driver;
         if (stateDisk !== 'broken') machine.voteAfloat = vote;
         const storeMs = stateDisk === 'slow' ? 1000 + 3000 * this.#random() : STORE_MS;
         return new Promise((resolve, reject) => {
           this.time.schedule(this.time.clock() + storeMs, () => {
-            if (!machine.powered || machine.driver.boots !== boots) return;
+            if (life.ended) return;
             if (machine.voteAfloat === vote) machine.voteAfloat = null;
             if (stateDisk === 'broken') return reject(new Error('vote.json: no space left on device'));
             machine.vote = vote;
@@ -689,10 +695,9 @@ export class SimCluster {
       loadLists: async () => machine.lists,
       storeLists: (lists) => {
         const { stateDisk } = machine;
-        const { boots } = machine.driver;
         return new Promise((resolve, reject) => {
           this.time.schedule(this.time.clock() + STORE_MS, () => {
-            if (!machine.powered || machine.driver.boots !== boots) return;
+            if (life.ended) return;
             if (stateDisk === 'broken') return reject(new Error('vote.json: no space left on device'));
             machine.lists = lists;
             resolve();

@@ -46,6 +46,8 @@ export class Ground {
   readonly #writers = new Map<string, readonly NodeId[]>();
   readonly #reading = new Set<NodeId>();
   readonly #stories = new Map<string, Story>();
+  /** Writes under way that their disk would have refused as they were handed to it. */
+  readonly #refused = new Set<string>();
   /** What each node's md was last told to copy. */
   readonly #copies = new Map<NodeId, CopyKind>();
   #newest: ArrayRecord | null = null;
@@ -242,8 +244,22 @@ export class Ground {
     this.#say(`node ${node}`, text);
   }
 
+  /** What the disk would refuse does not get there; unless its node is let in again before it comes to the disk. */
+  #isLate(write: DiskWrite): boolean {
+    const { node, disk, offsetBytes, stage } = write;
+    const id = `${node} ${disk} ${offsetBytes}`;
+    const taken = this.#cluster.storage.mayWrite(node, disk);
+    if (stage === 'lands') return this.#refused.delete(id) && taken;
+    if (taken) this.#refused.delete(id);
+    else this.#refused.add(id);
+    return false;
+  }
+
   #written(write: DiskWrite): void {
-    if (write.stage !== 'begins' || this.violation !== null) return;
+    if (this.violation !== null) return;
+    const isLate = this.#isLate(write);
+    const isHandedOver = write.stage === 'begins' && this.#cluster.storage.mayWrite(write.node, write.disk);
+    if (!isLate && !isHandedOver) return;
     const sector = write.offsetBytes / 512;
     const dataSector = dataOffsetSectorsFor(this.#cluster.storage.sizeSectors(write.disk));
     const record = this.#newest;
