@@ -1451,10 +1451,14 @@ export class Agent implements AgentFace {
     if (early !== null) await this.#rescan();
   }
 
-  /** Before anything is written to disks that are no members yet: nobody is shut out of those. */
-  async formerLeasesOver(): Promise<void> {
+  /**
+   * Before anything is written to disks that are no members yet: nobody is shut out of those by their being reserved, and whoever was
+   * to let one go that was a member may not have reached it.
+   */
+  async formerLeasesOver(paths: Iterable<string>): Promise<void> {
     const early = this.#early;
     if (early !== null) await this.until(() => this.#early !== early, early.untilMs - this.now());
+    await this.#reservations?.letGo([...paths]);
   }
 
   /** None but this master can write there. */

@@ -367,7 +367,7 @@ export function procedures(agent: Agent): Procedures {
       meshSequence: record.version.index,
       fresh: new Set(paths.keys()),
     });
-    await agent.formerLeasesOver();
+    await agent.formerLeasesOver(paths.values());
     const before = await underneath(writes);
     try {
       await write(writes);
@@ -426,7 +426,7 @@ export function procedures(agent: Agent): Procedures {
     await allSee(asker, paths);
     const resync = base.resync === null ? null : { ...base.resync, fromSector: 0, since: 0 };
     const record: ArrayRecord = { ...base, run: 'started', resync, version: { term: agent.term, index: 0 } };
-    await agent.formerLeasesOver();
+    await agent.formerLeasesOver(paths.values());
     await write(
       writesFor({
         record,

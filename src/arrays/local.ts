@@ -198,7 +198,7 @@ export interface NodeArrays {
   pathLoss: PathLossPolicy;
   /** null: members are not reserved. */
   keys: KeysHere | null;
-  /** When the newest grant came that no other one was alive before. */
+  /** When the newest grant came that no other one was alive before, or this node was last found shut out. */
   lapsedAtMs: number;
   /** Arrays of the agent in whose place this one runs, until their records are known here. */
   inherited: ReadonlyMap<string, InheritedArray>;
@@ -1048,6 +1048,8 @@ export function localStep(
     case 'tick':
       break;
     case 'keys':
+      // What it wrote since its keys were taken off was refused: nothing of that may be on its way when they are put back.
+      if (input.keys?.shutOut === true && state.keys?.shutOut !== true) state.lapsedAtMs = now;
       if (toldOf(input.keys) !== toldOf(state.keys)) effects.push({ type: 'report' });
       state.keys = input.keys;
       break;

@@ -5,6 +5,9 @@
  * Rules kept here (each has a test that goes red without it):
  * - A key that is missing is put there only by a node that may (`mayRegister`: a live grant, and nothing left in flight from before
  *   it lost one): what a fenced node had on its way would land otherwise.
+ * - A key that was taken off (the disk is reserved, and had it) is not put back by the look that finds it missing, though the node may
+ *   have a live grant: what it wrote meanwhile was refused, and has to be told from what has failed. It counts as shut out first, and
+ *   drains.
  * - A master whose key was taken off while it led (the disk is reserved, and had it) puts none back under that lease: others have
  *   elected past it (lease/early.ts), or are about to. It gives the lease up.
  * - A key that was put back counts for metadata once a majority has answered a later renewal (`putMs`, agent.ts).
@@ -163,7 +166,7 @@ export class Reservations {
       if (!seen.keys.includes(this.key)) {
         wasMissing = true;
         const wasTaken = this.#wasTaken(member, seen);
-        if (wasTaken || !this.#options.mayRegister()) return { state: 'absent', wasMissing, wasTaken };
+        if (wasTaken || this.#isNews(member, seen) || !this.#options.mayRegister()) return { state: 'absent', wasMissing, wasTaken };
         await this.#register(member, path);
         seen = await disks.readReservations(path);
       } else if (this.#putMs.get(member) === Number.POSITIVE_INFINITY) this.#putMs.set(member, this.#options.now());
@@ -180,6 +183,11 @@ export class Reservations {
   #wasTaken(member: string, seen: DiskReservations): boolean {
     const ledSinceMs = this.#options.ledSinceMs();
     return ledSinceMs !== null && (this.#had.get(member) ?? Number.NEGATIVE_INFINITY) >= ledSinceMs && isReserved(seen);
+  }
+
+  /** The key was taken off since the last look. */
+  #isNews(member: string, seen: DiskReservations): boolean {
+    return isReserved(seen) && this.#had.has(member) && this.#states.get(member) !== 'absent';
   }
 
   async #register(member: string, path: string): Promise<void> {
@@ -209,7 +217,7 @@ export class Reservations {
     if (path === null) throw new MdError('ENOENT', `this node sees no disk with member ${member}`);
     const before = await disks.readReservations(path);
     if (!before.keys.includes(this.key)) {
-      if (this.#wasTaken(member, before) || !this.#options.mayRegister())
+      if (this.#wasTaken(member, before) || this.#isNews(member, before) || !this.#options.mayRegister())
         throw new MdError('EBADE', `${path}: this node's own key is not on it`);
       await this.#register(member, path);
     }
@@ -230,8 +238,18 @@ export class Reservations {
 
   /** Disks that leave the cluster's care are anybody's again. One that is gone, or that is somebody else's, stays as it is. */
   async letGo(paths: readonly string[]): Promise<void> {
-    const { disks } = this.#options;
-    await Promise.all(paths.map((path) => disks.clearReservations(path, this.key).catch(() => undefined)));
+    await Promise.all(paths.map((path) => this.#clear(path).catch(() => undefined)));
+  }
+
+  async #clear(path: string): Promise<void> {
+    const { disks, cluster } = this.#options;
+    const { keys } = await disks.readReservations(path);
+    if (!keys.includes(this.key)) {
+      // Only who is registered may clear it. Of this cluster's keys none counts on a disk that is no member.
+      if (keys.length === 0 || keys.some((key) => nodeOfKey(cluster, key) === null)) return;
+      await disks.registerKey(path, this.key);
+    }
+    await disks.clearReservations(path, this.key);
   }
 }
 

@@ -112,6 +112,10 @@ export class SimulatedGuard implements Guard {
     this.#stalled = [];
   }
 
+  get stands(): boolean {
+    return this.#stalled !== null;
+  }
+
   goOn(): void {
     const due = this.#stalled ?? [];
     this.#stalled = null;

@@ -23,6 +23,8 @@ const LOOK_EVERY_MS = 250;
 /** Elections, fencing, eviction, resync and whatever else is left to do. */
 const CALM_WITHIN_MS = 240_000;
 const WRITES_WITHIN_MS = 20_000;
+/** An operator has looked for a process that has the array open, and found none that ends. */
+const IN_USE_MS = 20_000;
 
 /** Instead of what is drawn. */
 export interface Setting {
@@ -74,6 +76,7 @@ class Campaign implements Chance {
   readonly #hands: Hands;
   readonly #seed: number;
   readonly #ends = new Set<() => void>();
+  readonly #inUseSince = new Map<NodeId, number>();
   #faultsMeanMs = 5000;
   #wishesMeanMs = 12_000;
   #over = false;
@@ -113,7 +116,7 @@ class Campaign implements Chance {
     const count = nodes ?? [3, 3, 3, 3, 2, 4, 5][Math.floor(random() * 7)] ?? 3;
     const disks = Math.max(2 + Math.floor(random() * 3), setting.legs ?? 0);
     const drawn = [random(), random()] as const;
-    const fencing = setting.fencing ?? (drawn[0] < 0.7 ? 'command' : 'watchdog');
+    const fencing = setting.fencing ?? (drawn[0] < 0.45 ? 'command' : drawn[0] < 0.7 ? 'reservation' : 'watchdog');
     const policy = setting.policy ?? (drawn[1] < 0.6 ? 'fail-member' : 'drop-node');
     const check = { everySeconds: random() < 0.3 ? 60 : 86_400 * 30, fromMinute: 0, toMinute: 0 };
     const cluster = await SimCluster.create({
@@ -364,12 +367,21 @@ class Campaign implements Chance {
     const { cluster } = this;
     for (const node of cluster.nodes) {
       cluster.thaw(node);
-      const said = cluster.status(node)?.arrays.map(({ trouble }) => trouble ?? '') ?? [];
-      if (said.some((trouble) => trouble.includes('or reboot the node'))) cluster.crash(node);
+      if (this.#wantsBoot(node)) cluster.crash(node);
       if (!cluster.isUp(node)) void cluster.powerOn(node);
       else if (cluster.agent(node) === null) void cluster.startAgent(node);
     }
     for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
+  }
+
+  /** Its agent says so, or that a process has an array open that nobody can end: what it reads is out of date, and waits. */
+  #wantsBoot(node: NodeId): boolean {
+    const said = this.cluster.status(node)?.arrays.map(({ trouble }) => trouble ?? '') ?? [];
+    const now = this.#time.clock();
+    if (!said.some((trouble) => trouble.includes('some process has it open'))) this.#inUseSince.delete(node);
+    else if (!this.#inUseSince.has(node)) this.#inUseSince.set(node, now);
+    const inUseMs = now - (this.#inUseSince.get(node) ?? now);
+    return inUseMs > IN_USE_MS || said.some((trouble) => trouble.includes('or reboot the node'));
   }
 
   #oneMaster(): boolean {

@@ -118,6 +118,7 @@ export class Ground {
     try {
       const bytes = await driver.read(application.md, block * SECTORS_PER_BLOCK, BLOCK_BYTES);
       this.reads += 1;
+      if (checkers.readsUnguarded(this.#cluster, reader)) return;
       this.judge(checkers.noStaleRead, checkers.noStaleRead(reader, application, block, bytes, before.acknowledged));
       if (settled) this.#compare(reader, application, block, before, bytes);
     } catch (error) {

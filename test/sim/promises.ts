@@ -186,8 +186,10 @@ export class LeaseWatch {
     const given = this.#given.get(origin) ?? new Map<number, NodeId>();
     this.#given.set(origin, given);
     if (body.type === 'lease-release') this.#releases.set(body.term, origin);
-    this.#judge(releasedIsOver, releasedIsOver(this.#cluster, event));
     this.#judge(oneVoteATerm, oneVoteATerm(event, given));
+    // Its journal was full as it was sealed, and others have it: it says nothing of what its origin is bound to by now.
+    if (event.bootNumber !== this.#cluster.agent(origin)?.parts.boot.bootNumber) return;
+    this.#judge(releasedIsOver, releasedIsOver(this.#cluster, event));
     this.#judge(votesAreStored, votesAreStored(this.#cluster, event));
     this.#judge(votesKeepPromises, votesKeepPromises(this.#cluster, event));
   }
