@@ -7,6 +7,7 @@ import { isWritten, mayTouch } from '../arrays/levels.ts';
 import {
   heldForFailure,
   type Inheritance,
+  type LocalArray,
   type LocalEffect,
   type LocalInput,
   type LocalOp,
@@ -281,6 +282,11 @@ export class Agent implements AgentFace {
   /** As the core has it: for those who judge a simulation. */
   get lease(): LeaseState {
     return this.#lease;
+  }
+
+  /** Likewise. */
+  get arrays(): ReadonlyMap<string, LocalArray> {
+    return this.#local.arrays;
   }
 
   now(): number {

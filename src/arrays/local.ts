@@ -1265,6 +1265,14 @@ function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]
   return {};
 }
 
+function differs(array: LocalArray, fields: Partial<LocalArray>): boolean {
+  for (const name in fields) {
+    const key = name as keyof LocalArray;
+    if (array[key] !== fields[key]) return true;
+  }
+  return false;
+}
+
 function advance(
   state: NodeArrays,
   arrays: Map<string, LocalArray>,
@@ -1276,7 +1284,9 @@ function advance(
   if (array === undefined) return;
   const { md } = array.record;
   const replace = (fields: Partial<LocalArray>): LocalArray => {
-    const next = { ...(array as LocalArray), ...fields };
+    const before = array as LocalArray;
+    if (!differs(before, fields)) return before;
+    const next = { ...before, ...fields };
     arrays.set(uuid, next);
     return next;
   };

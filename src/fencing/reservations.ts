@@ -166,7 +166,8 @@ export class Reservations {
       if (!seen.keys.includes(this.key)) {
         wasMissing = true;
         const wasTaken = this.#wasTaken(member, seen);
-        if (wasTaken || this.#isNews(member, seen) || !this.#options.mayRegister()) return { state: 'absent', wasMissing, wasTaken };
+        if (wasTaken || this.#isNews(member, seen) || !this.#options.mayRegister())
+          return { state: 'absent', wasMissing, wasTaken };
         await this.#register(member, path);
         seen = await disks.readReservations(path);
       } else if (this.#putMs.get(member) === Number.POSITIVE_INFINITY) this.#putMs.set(member, this.#options.now());

@@ -112,6 +112,14 @@ export class SimulatedGuard implements Guard {
     this.#stalled = [];
   }
 
+  get leaseUntilMs(): number {
+    return this.#leaseUntilMs;
+  }
+
+  get grantUntilMs(): number {
+    return this.#grantUntilMs;
+  }
+
   get stands(): boolean {
     return this.#stalled !== null;
   }

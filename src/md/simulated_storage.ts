@@ -111,7 +111,8 @@ export class SimulatedStorage {
 
   /** `/dev/NAME` unless renamed for this node. */
   pathOn(node: number, disk: string): string {
-    return this.#paths.get(`${node}:${disk}`) ?? `/dev/${disk}`;
+    const renamed = this.#paths.size === 0 ? undefined : this.#paths.get(`${node}:${disk}`);
+    return renamed ?? `/dev/${disk}`;
   }
 
   rename(node: number, disk: string, path: string): void {
@@ -128,11 +129,15 @@ export class SimulatedStorage {
   }
 
   namesOn(node: number): string[] {
+    if (this.#hidden.size === 0) return this.names();
     return this.names().filter((name) => !this.#hidden.has(`${node}:${name}`));
   }
 
   /** @throws MdError ENOENT */
   at(node: number, path: string): string {
+    const plain = path.slice(5);
+    if (this.#paths.size === 0 && this.#hidden.size === 0 && path.startsWith('/dev/') && this.#disks.has(plain))
+      return plain;
     for (const name of this.namesOn(node)) if (this.pathOn(node, name) === path) return name;
     throw new MdError(
       'ENOENT',
@@ -220,6 +225,12 @@ export class SimulatedStorage {
   mayWrite(node: number, disk: string): boolean {
     const { reservations } = this.#disk(disk);
     return reservations === null || reservations.holder === null || reservations.keys.has(node);
+  }
+
+  /** Some disk takes no write of this node. */
+  refuses(node: number): boolean {
+    for (const disk of this.#disks.keys()) if (!this.mayWrite(node, disk)) return true;
+    return false;
   }
 
   isReserved(disk: string): boolean {

@@ -36,6 +36,7 @@ function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
  * committed there others find when they read the disks, and shut it out of those before they write anything.
  */
 export function isShutOut(cluster: SimCluster, node: NodeId): boolean {
+  if (!cluster.storage.refuses(node)) return false;
   const disks = [...memberDisks(cluster, node)];
   return disks.length > 0 && disks.every((disk) => !cluster.storage.mayWrite(node, disk));
 }

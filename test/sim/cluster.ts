@@ -16,6 +16,7 @@ import { type Config, LAN, type NodeConfig, type Timing } from '#src/config/inde
 import { createFencing, type FencingMethod } from '#src/fencing/index.ts';
 import { type Journal, Notary } from '#src/journal/index.ts';
 import type { StoredVote } from '#src/lease/index.ts';
+import type { ArrayObservation } from '#src/md/driver.ts';
 import { SimulatedStorage, simulatedDriver } from '#src/md/index.ts';
 import type { SimulatedNode } from '#src/md/simulated.ts';
 import { type SimulatedTime, seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
@@ -35,6 +36,7 @@ const SECTORS_PER_MIB = 2048;
 const STORE_MS = 2;
 /** From the order to switch a node off until the power switch vouches for it. */
 const FENCE_MS = 150;
+const PET_EVERY_MS = 500;
 /** What the unit's ExecStopPost takes to come to hold the arrays of an agent that was killed. */
 const DROP_WRITES_MS = 100;
 
@@ -374,6 +376,7 @@ export class SimCluster {
     machine.unplug = () => notary.end();
     if (this.#isWatched) {
       await machine.driver.startWatchdog('/dev/watchdog', Math.ceil(config.timing.watchdogMs / 1000));
+      this.#petOn(machine, node, life);
     }
     this.onAgent?.(node, agent);
     notary.start();
@@ -441,6 +444,23 @@ export class SimCluster {
 
   get #isWatched(): boolean {
     return this.#options.fencing?.includes('watchdog') ?? false;
+  }
+
+  /** As the guard does: while the grant lives, or every array is held (native-addon/guard.h). */
+  #petOn(machine: Machine, node: NodeId, life: ProcessLife): void {
+    const { clock, driver } = machine;
+    const { watchdogMs } = this.#config(node).timing;
+    let petMs = clock.now();
+    const look = (): void => {
+      if (life.ended || machine.life !== life) return;
+      // Who stands still, or goes on after it, has a watchdog of its own (`freeze`, `thaw`).
+      const seen = driver.running().map(({ md }) => driver.observe(md));
+      if (life.stalled || driver.guard.grantLive || seen.every((array) => array === null || isHeld(array)))
+        petMs = clock.now();
+      else if (clock.now() - petMs >= watchdogMs) return this.crash(node);
+      clock.schedule(clock.now() + PET_EVERY_MS, look);
+    };
+    look();
   }
 
   /** Nobody pets it: it resets the node in W, unless an agent is back, or goes on, before. */
@@ -762,6 +782,11 @@ export class SimCluster {
       },
     };
   }
+}
+
+/** No write passes, and no read where it could be held. */
+function isHeld({ held, members }: ArrayObservation): boolean {
+  return held && members.every(({ path, slot, faulty }) => path !== 'up' || slot === null || faulty);
 }
 
 /** What the document of events says of a notice is so in every story that is played. */

@@ -100,10 +100,8 @@ export class Ground {
     const line = this.#lines.get(record.uuid);
     // Nothing newer could be relied on.
     if (line !== undefined && (line.relied === null || compareVersions(line.relied, record.version) < 0)) {
-      const released = this.#cluster
-        .status(application.node)
-        ?.arrays.find(({ record: { uuid } }) => uuid === record.uuid)?.released;
-      if (released != null) line.relied = released;
+      const { released } = this.#cluster.agent(application.node)?.arrays.get(record.uuid) ?? {};
+      if (released != null) line.relied = released.version;
     }
     this.judge(checkers.noReaderMissesAWrite, checkers.noReaderMissesAWrite(this.#cluster, record, application, block));
   }
@@ -134,7 +132,8 @@ export class Ground {
   /** The block's writer has been evicted, and this node has applied that. */
   #storyIsTold(reader: NodeId, application: Application): boolean {
     if (this.#cluster.isUp(application.node)) return false;
-    const array = this.#cluster.status(reader)?.arrays.find(({ record }) => record.md === application.md);
+    const arrays = [...(this.#cluster.agent(reader)?.arrays.values() ?? [])];
+    const array = arrays.find(({ record }) => record.md === application.md);
     if (array === undefined || array.applied === null || array.record.writers.includes(application.node)) return false;
     return array.applied.index === array.record.version.index && array.applied.term === array.record.version.term;
   }
@@ -167,7 +166,7 @@ export class Ground {
     for (const node of this.#cluster.up()) {
       if (!this.#cluster.isRunning(node)) continue;
       const seen = this.#applied.get(node) ?? new Map<string, Version>();
-      for (const { record, applied } of this.#cluster.status(node)?.arrays ?? []) {
+      for (const { record, applied } of this.#cluster.agent(node)?.arrays.values() ?? []) {
         const before = seen.get(record.uuid) ?? null;
         this.judge(checkers.appliedInOrder, checkers.appliedInOrder(node, record.md, before, applied));
         if (applied !== null) seen.set(record.uuid, applied);

@@ -209,7 +209,7 @@ export class LeaseWatch {
   #hasChanged(node: NodeId): boolean {
     const cluster = this.#cluster;
     const lease = cluster.agent(node)?.lease ?? null;
-    const { leaseUntilMs, grantUntilMs } = cluster.driver(node).guard.state();
+    const { leaseUntilMs, grantUntilMs } = cluster.driver(node).guard;
     const before = this.#seen.get(node);
     if (before?.lease === lease && before.leaseUntilMs === leaseUntilMs && before.grantUntilMs === grantUntilMs)
       return false;
