@@ -11,6 +11,7 @@ import {
   type LocalEffect,
   type LocalInput,
   type LocalOp,
+  liesStill,
   localEstate,
   localInherit,
   localStart,
@@ -1333,12 +1334,15 @@ export class Agent implements AgentFace {
   }
 
   #mayRegister(): boolean {
-    // An array that nobody has told of may have anything in flight.
+    const { driver } = this.parts;
     const known = new Set([...this.#local.arrays.values()].map(({ record }) => record.md));
-    const stranger = this.parts.driver
-      .running()
-      .some(({ md, metadata }) => metadata === 'external:mdmesh' && !known.has(md));
-    return !stranger && !this.#stopped && mayRegister(this.#local, this.now());
+    // An array that nobody has told of may have anything in flight, unless it is held.
+    const stirs = driver.running().some(({ md, metadata }) => {
+      if (metadata !== 'external:mdmesh' || known.has(md)) return false;
+      const observation = driver.observe(md);
+      return observation === null || !liesStill(observation);
+    });
+    return !stirs && !this.#stopped && mayRegister(this.#local, this.now());
   }
 
   /** Members are reserved: by the list, or because all of them can be. */

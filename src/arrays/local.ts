@@ -408,6 +408,12 @@ function isClean({ observation, busy, record }: LocalArray): boolean {
   return observation.held && !changes && nothingWaits(observation) && !failedHere(observation, record);
 }
 
+/** Of an array that no record has told of: nothing that was begun on it is on its way, and nothing of it has failed. */
+export function liesStill(observation: ArrayObservation): boolean {
+  const hasFailed = observation.members.some(({ faulty, blocked }) => faulty || blocked);
+  return observation.held && nothingWaits(observation) && !hasFailed;
+}
+
 /** No write in flight waits for an answer or for a path. */
 function nothingWaits(observation: ArrayObservation): boolean {
   return !gateClosed(observation) && !pathLost(observation);

@@ -141,3 +141,15 @@ for (const seed of seeds) {
     cluster.close();
   });
 }
+
+test('all agents end, and the disks forget all keys: whoever leads knows of no record, and may put its key back', async () => {
+  const { cluster, applications } = await reserved(2);
+  for (const node of cluster.nodes) cluster.killAgent(node);
+  for (const disk of ['sda', 'sdb']) cluster.storage.forgetReservations(disk);
+  for (const node of cluster.nodes) void cluster.startAgent(node);
+  await watched(cluster, 'all agents run', () => cluster.nodes.every((node) => cluster.agent(node) !== null));
+  await allGoOn(cluster, applications);
+  await stopAll(applications);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
