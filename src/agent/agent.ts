@@ -3,8 +3,11 @@
  * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
  */
 import type { PublicKey } from '@libp2p/interface';
+import type { EndedArray } from '../arrays/ended.ts';
 import { isWritten, mayTouch } from '../arrays/levels.ts';
 import {
+  endedBefore,
+  endedNow,
   heldForFailure,
   type Inheritance,
   type LocalEffect,
@@ -201,8 +204,12 @@ export class Agent implements AgentFace {
   #catchingUp = new Set<NodeId>();
   #reportQueued = false;
 
-  private constructor(parts: AgentParts, lease: LeaseState, roster: RosterState) {
+  /** What the agent before said of its arrays when it ended in order. */
+  readonly #ended: readonly EndedArray[];
+
+  private constructor(parts: AgentParts, lease: LeaseState, roster: RosterState, ended: readonly EndedArray[]) {
     const { config } = parts;
+    this.#ended = ended;
     const byDisks = config.quorum.by === 'disks';
     this.parts = parts;
     this.disks = parts.disks ?? new DiskView(parts.driver, config.cluster.uuid);
@@ -254,7 +261,7 @@ export class Agent implements AgentFace {
   static async create(parts: AgentParts): Promise<Agent> {
     const { config, driver, files } = parts;
     const wish = wishedList(config.nodes, config.timing);
-    const [vote, stored] = [await files.loadVote(), await files.loadLists()];
+    const [vote, stored, end] = [await files.loadVote(), await files.loadLists(), await files.loadEnd()];
     const roster = rosterStart(config.self, wish, stored, driver.now(), config.quorum.by === 'disks');
     // From here on the file only asks: what counts is what was stored.
     if (stored === null && vote !== null) await files.storeLists(listsOf(roster));
@@ -263,7 +270,9 @@ export class Agent implements AgentFace {
       { vote, kernelBoot: driver.kernelBoot() },
       driver.now(),
     );
-    return new Agent(parts, lease, roster);
+    // A life between may have written, and told nobody how it ended.
+    const ended = end?.bootNumber === parts.boot.bootNumber - 1 ? end.arrays : [];
+    return new Agent(parts, lease, roster, ended);
   }
 
   get self(): NodeId {
@@ -403,9 +412,23 @@ export class Agent implements AgentFace {
     await this.until(() => (leaseSummary(this.#lease).promise?.untilMs ?? 0) <= this.now(), 500);
     this.#feedMembers({ type: 'leave' });
     await this.until(() => false, 50);
+    for (const uuid of this.#local.arrays.keys()) this.#observe(uuid);
     this.#halt();
     await this.#tryTo('drop writes', () => driver.guard.drop());
+    await this.#vouch();
     await this.#end();
+  }
+
+  /** Nothing of this node is in flight, nor passes any more: its last word, for the next start. */
+  async #vouch(): Promise<void> {
+    const { boot, files } = this.parts;
+    // What was given up waiting for may still open an array.
+    const late = [...this.#local.arrays.values()].filter(({ record }) => this.#lateHands.has(record.md));
+    const arrays = endedNow(this.#local, this.#ended).filter(({ array }) =>
+      late.every(({ record }) => record.uuid !== array),
+    );
+    if (arrays.length === 0) return;
+    await this.#tryTo('store how it ended', () => files.storeEnd({ bootNumber: boot.bootNumber, arrays }));
   }
 
   /** Nothing is taken in any more, and nothing decided. */
@@ -1496,7 +1519,8 @@ export class Agent implements AgentFace {
           fine: [],
         });
       }
-      this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports });
+      const ended = endedBefore(this.#local, this.#ended);
+      this.#toMaster({ kind: 'report', term: this.term, kernelBoot: this.parts.driver.kernelBoot(), reports, ended });
     });
   }
 
@@ -2012,7 +2036,8 @@ export class Agent implements AgentFace {
     switch (message.kind) {
       case 'report':
         if (this.leading) {
-          this.#feedMaster({ type: 'report', from, kernelBoot: message.kernelBoot, reports: message.reports });
+          const { kernelBoot, reports, ended } = message;
+          this.#feedMaster({ type: 'report', from, kernelBoot, reports, ended });
         }
         break;
       case 'applied': {
