@@ -375,12 +375,18 @@ export class Agent implements AgentFace {
     );
   }
 
-  /** Resolves once this node has a grant, and all arrays that its disks or records tell of let writes pass; else when patience ends. */
-  async settled(patienceMs: number): Promise<void> {
+  /**
+   * Resolves once this node has a grant, and all arrays that its disks or records tell of let writes pass; else when patience ends.
+   * @param inSightMs patience while a majority of the nodes is seen
+   */
+  async settled(patienceMs: number, inSightMs: number): Promise<void> {
     const found = this.disks.arrays().map(({ record }) => record.uuid);
     const isOpen = (uuid: string): boolean => this.#local.arrays.get(uuid)?.observation?.held === false;
     const allOpen = (): boolean => [...found, ...this.#local.arrays.keys()].every(isOpen);
-    await this.until(() => leaseSummary(this.#lease).grantUntilMs !== null && allOpen(), patienceMs);
+    const isSettled = (): boolean => leaseSummary(this.#lease).grantUntilMs !== null && allOpen();
+    const endMs = this.now() + patienceMs;
+    const inSight = (): boolean => this.#master.majoritySinceMs !== null;
+    await this.until(() => isSettled() || (this.now() >= endMs && !inSight()), Math.max(patienceMs, inSightMs));
   }
 
   /** Says goodbye: writes are held, the master is told, a lease is released, the vote file says what is still promised. */
@@ -407,9 +413,13 @@ export class Agent implements AgentFace {
     await this.until(noWriter, 1500);
     this.#feedLease({ type: 'leave' });
     await this.until(() => leaseSummary(this.#lease).role !== 'master', 1000);
-    // A whole cluster that stops at once: the holder's release is on its way, and a vote file that says «nothing promised»
-    // spares this node the abstention at its next start.
-    await this.until(() => (leaseSummary(this.#lease).promise?.untilMs ?? 0) <= this.now(), 500);
+    // A whole cluster that stops at once: the holder's release is on its way, or comes when it has seen the others out, and a vote file
+    // that says «nothing promised» spares this node the abstention at its next start.
+    const isBound = (): boolean => (leaseSummary(this.#lease).promise?.untilMs ?? 0) > this.now();
+    const stays = (): boolean =>
+      this.#master.nodes.get(leaseSummary(this.#lease).promise?.holder ?? 0)?.leaving !== true;
+    const endMs = this.now() + 500;
+    await this.until(() => !isBound() || (this.now() >= endMs && stays()), 3000);
     this.#feedMembers({ type: 'leave' });
     await this.until(() => false, 50);
     for (const uuid of this.#local.arrays.keys()) this.#observe(uuid);
