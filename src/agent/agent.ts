@@ -146,6 +146,8 @@ const KEYS_WAIT_MS = 1000;
 /** Between two tries of a journal whose disk takes nothing. */
 const JOURNAL_AGAIN_MS = 200;
 const GOSSIP_AFTER_FRAMES_MS = 50;
+/** Of nodes that are shut down at once. Nobody waits meanwhile: the lease of a master that leaves lives on. */
+const OTHERS_LEAVE_MS = 300;
 /** A commit, an election, and a renewal after it take far less. */
 const HAND_OVER_MS = 3000;
 /** So much of a grant is left just after a renewal. */
@@ -405,12 +407,14 @@ export class Agent implements AgentFace {
       this.#toAll({ room: 'arrays', message: { kind: 'submit', event: sealed } });
       if (this.leading) this.#feedMaster({ type: 'leaving', node: this.self });
     });
-    // A master that leaves with others sees them out: a writer left in the record looks like one that crashed.
+    // A master that leaves with others sees them out: a writer left in the record has to be taken off it at the next start. Those that
+    // were told to end together with it say so in a moment.
+    const heardMs = this.now() + (this.leading ? OTHERS_LEAVE_MS : 0);
     const leaves = (node: NodeId): boolean =>
       node === this.self || (this.leading && this.#master.nodes.get(node)?.leaving === true);
     const noWriter = (): boolean =>
       [...this.#local.arrays.values()].every((array) => !array.record.writers.some(leaves));
-    await this.until(noWriter, 1500);
+    await this.until(() => this.now() >= heardMs && noWriter(), 1500);
     this.#feedLease({ type: 'leave' });
     await this.until(() => leaseSummary(this.#lease).role !== 'master', 1000);
     // A whole cluster that stops at once: the holder's release is on its way, or comes when it has seen the others out, and a vote file
