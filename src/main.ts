@@ -36,6 +36,8 @@ import { VERSION } from './version.ts';
 import { decodeUnverified, type Identity, loadIdentity, publicKeyOfPeerId } from './wire/index.ts';
 
 const API_PATIENCE_MS = 1000;
+/** A majority is there: its arrays come to be open within that. */
+const ARRAYS_PATIENCE_MS = 3000;
 /** The grant that was taken over is running out: nothing is to be in the way of the next one. */
 const GRANT_PATIENCE_MS = 2000;
 
@@ -399,7 +401,9 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
   await agent.start();
   // Writes of a cluster wait for its agents, for a moment nobody for their API: to load it is a tenth of a start, and keeps the loop
   // from answering the other nodes.
-  await agent.settled(before === null ? API_PATIENCE_MS : GRANT_PATIENCE_MS);
+  await (before === null
+    ? agent.settled(API_PATIENCE_MS, ARRAYS_PATIENCE_MS)
+    : agent.settled(GRANT_PATIENCE_MS, GRANT_PATIENCE_MS));
   const { serveApi } = await import('./outlets/index.ts');
   const api = await serveApi({
     face: agent,

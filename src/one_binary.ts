@@ -14,8 +14,6 @@ import { textOf } from './error_text.ts';
 /** Of the addon and the bundle among the binary's assets; scripts/dist.ts puts them there. */
 const ADDON_ASSET = 'mdmesh.node';
 const BUNDLE_ASSET = 'program.cjs.gz';
-/** In the tree, beside the program. */
-const BUNDLE_FILE = 'program.cjs';
 /** The screen of `mdmesh top`; in the tree it lies unpacked beside the bundle. */
 const SCREEN_ASSET = 'screen.cjs.br';
 
@@ -37,9 +35,8 @@ export function ownCommand(): string[] {
   return isOneBinary() ? [execPath] : [execPath, ...execArgv, argv[1] ?? ''];
 }
 
-/** The bundle: a function of what Node gives a CommonJS module. It is ASCII, which is the quickest to read. */
+/** The bundle in the binary: a function of what Node gives a CommonJS module. It is ASCII, which is the quickest to read. */
 export function bundleSource(): string {
-  if (!isOneBinary()) return readFileSync(join(import.meta.dirname, BUNDLE_FILE), 'latin1');
   const packed = Buffer.from(process.getBuiltinModule('node:sea').getRawAsset(BUNDLE_ASSET));
   // RFC 1952: the last word is the size of what is packed. In one piece, each page of it is touched once.
   return gunzipSync(packed, { chunkSize: packed.readUInt32LE(packed.length - 4) + 1 }).toString('latin1');

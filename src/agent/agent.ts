@@ -3,8 +3,11 @@
  * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
  */
 import type { PublicKey } from '@libp2p/interface';
+import type { EndedArray } from '../arrays/ended.ts';
 import { isWritten, mayTouch } from '../arrays/levels.ts';
 import {
+  endedBefore,
+  endedNow,
   heldForFailure,
   type Inheritance,
   type LocalArray,
@@ -145,6 +148,8 @@ const KEYS_WAIT_MS = 1000;
 /** Between two tries of a journal whose disk takes nothing. */
 const JOURNAL_AGAIN_MS = 200;
 const GOSSIP_AFTER_FRAMES_MS = 50;
+/** Of nodes that are shut down at once. Nobody waits meanwhile: the lease of a master that leaves lives on. */
+const OTHERS_LEAVE_MS = 300;
 /** A commit, an election, and a renewal after it take far less. */
 const HAND_OVER_MS = 3000;
 /** So much of a grant is left just after a renewal. */
@@ -203,8 +208,12 @@ export class Agent implements AgentFace {
   #catchingUp = new Set<NodeId>();
   #reportQueued = false;
 
-  private constructor(parts: AgentParts, lease: LeaseState, roster: RosterState) {
+  /** What the agent before said of its arrays when it ended in order. */
+  readonly #ended: readonly EndedArray[];
+
+  private constructor(parts: AgentParts, lease: LeaseState, roster: RosterState, ended: readonly EndedArray[]) {
     const { config } = parts;
+    this.#ended = ended;
     const byDisks = config.quorum.by === 'disks';
     this.parts = parts;
     this.disks = parts.disks ?? new DiskView(parts.driver, config.cluster.uuid);
@@ -256,7 +265,7 @@ export class Agent implements AgentFace {
   static async create(parts: AgentParts): Promise<Agent> {
     const { config, driver, files } = parts;
     const wish = wishedList(config.nodes, config.timing);
-    const [vote, stored] = [await files.loadVote(), await files.loadLists()];
+    const [vote, stored, end] = [await files.loadVote(), await files.loadLists(), await files.loadEnd()];
     const roster = rosterStart(config.self, wish, stored, driver.now(), config.quorum.by === 'disks');
     // From here on the file only asks: what counts is what was stored.
     if (stored === null && vote !== null) await files.storeLists(listsOf(roster));
@@ -265,7 +274,9 @@ export class Agent implements AgentFace {
       { vote, kernelBoot: driver.kernelBoot() },
       driver.now(),
     );
-    return new Agent(parts, lease, roster);
+    // A life between may have written, and told nobody how it ended.
+    const ended = end?.bootNumber === parts.boot.bootNumber - 1 ? end.arrays : [];
+    return new Agent(parts, lease, roster, ended);
   }
 
   get self(): NodeId {
@@ -373,12 +384,18 @@ export class Agent implements AgentFace {
     );
   }
 
-  /** Resolves once this node has a grant, and all arrays that its disks or records tell of let writes pass; else when patience ends. */
-  async settled(patienceMs: number): Promise<void> {
+  /**
+   * Resolves once this node has a grant, and all arrays that its disks or records tell of let writes pass; else when patience ends.
+   * @param inSightMs patience while a majority of the nodes is seen
+   */
+  async settled(patienceMs: number, inSightMs: number): Promise<void> {
     const found = this.disks.arrays().map(({ record }) => record.uuid);
     const isOpen = (uuid: string): boolean => this.#local.arrays.get(uuid)?.observation?.held === false;
     const allOpen = (): boolean => [...found, ...this.#local.arrays.keys()].every(isOpen);
-    await this.until(() => leaseSummary(this.#lease).grantUntilMs !== null && allOpen(), patienceMs);
+    const isSettled = (): boolean => leaseSummary(this.#lease).grantUntilMs !== null && allOpen();
+    const endMs = this.now() + patienceMs;
+    const inSight = (): boolean => this.#master.majoritySinceMs !== null;
+    await this.until(() => isSettled() || (this.now() >= endMs && !inSight()), Math.max(patienceMs, inSightMs));
   }
 
   /** Says goodbye: writes are held, the master is told, a lease is released, the vote file says what is still promised. */
@@ -398,22 +415,42 @@ export class Agent implements AgentFace {
       const agentStart = this.parts.boot.bootNumber;
       if (this.leading) this.#feedMaster({ type: 'leaving', node: this.self, agentStart });
     });
-    // A master that leaves with others sees them out: a writer left in the record looks like one that crashed.
+    // A master that leaves with others sees them out: a writer left in the record has to be taken off it at the next start. Those that
+    // were told to end together with it say so in a moment.
+    const heardMs = this.now() + (this.leading ? OTHERS_LEAVE_MS : 0);
     const leaves = (node: NodeId): boolean =>
       node === this.self || (this.leading && this.#master.nodes.get(node)?.leaving === true);
     const noWriter = (): boolean =>
       [...this.#local.arrays.values()].every((array) => !array.record.writers.some(leaves));
-    await this.until(noWriter, 1500);
+    await this.until(() => this.now() >= heardMs && noWriter(), 1500);
     this.#feedLease({ type: 'leave' });
     await this.until(() => leaseSummary(this.#lease).role !== 'master', 1000);
-    // A whole cluster that stops at once: the holder's release is on its way, and a vote file that says «nothing promised»
-    // spares this node the abstention at its next start.
-    await this.until(() => (leaseSummary(this.#lease).promise?.untilMs ?? 0) <= this.now(), 500);
+    // A whole cluster that stops at once: the holder's release is on its way, or comes when it has seen the others out, and a vote file
+    // that says «nothing promised» spares this node the abstention at its next start.
+    const isBound = (): boolean => (leaseSummary(this.#lease).promise?.untilMs ?? 0) > this.now();
+    const stays = (): boolean =>
+      this.#master.nodes.get(leaseSummary(this.#lease).promise?.holder ?? 0)?.leaving !== true;
+    const endMs = this.now() + 500;
+    await this.until(() => !isBound() || (this.now() >= endMs && stays()), 3000);
     this.#feedMembers({ type: 'leave' });
     await this.until(() => false, 50);
+    for (const uuid of this.#local.arrays.keys()) this.#observe(uuid);
     this.#halt();
     await this.#tryTo('drop writes', () => driver.guard.drop());
+    await this.#vouch();
     await this.#end();
+  }
+
+  /** Nothing of this node is in flight, nor passes any more: its last word, for the next start. */
+  async #vouch(): Promise<void> {
+    const { boot, files } = this.parts;
+    // What was given up waiting for may still open an array.
+    const late = [...this.#local.arrays.values()].filter(({ record }) => this.#lateHands.has(record.md));
+    const arrays = endedNow(this.#local, this.#ended).filter(({ array }) =>
+      late.every(({ record }) => record.uuid !== array),
+    );
+    if (arrays.length === 0) return;
+    await this.#tryTo('store how it ended', () => files.storeEnd({ bootNumber: boot.bootNumber, arrays }));
   }
 
   /** Nothing is taken in any more, and nothing decided. */
@@ -1512,7 +1549,8 @@ export class Agent implements AgentFace {
       }
       const { boot, driver } = this.parts;
       const [kernelBoot, agentStart] = [driver.kernelBoot(), boot.bootNumber];
-      this.#toMaster({ kind: 'report', term: this.term, kernelBoot, agentStart, reports });
+      const ended = endedBefore(this.#local, this.#ended);
+      this.#toMaster({ kind: 'report', term: this.term, kernelBoot, agentStart, reports, ended });
     });
   }
 
@@ -2028,8 +2066,8 @@ export class Agent implements AgentFace {
     switch (message.kind) {
       case 'report':
         if (this.leading) {
-          const { kernelBoot, agentStart, reports } = message;
-          this.#feedMaster({ type: 'report', from, kernelBoot, agentStart, reports });
+          const { kernelBoot, agentStart, reports, ended } = message;
+          this.#feedMaster({ type: 'report', from, kernelBoot, agentStart, reports, ended });
         }
         break;
       case 'applied': {

@@ -5,4 +5,4 @@
 export { Agent } from './agent.ts';
 export { DiskView } from './disk_view.ts';
 export type { AgentLog, AgentParts, Timers } from './parts.ts';
-export { openStateFiles, type StateFiles, writeDurably } from './state_files.ts';
+export { openStateFiles, type StateFiles, type StoredEnd, writeDurably } from './state_files.ts';

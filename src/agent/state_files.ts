@@ -1,7 +1,11 @@
-/** The few bytes that a node must not forget: its vote and the node lists it goes by, in one file, and how often its agent has started. */
+/**
+ * The few bytes that a node must not forget: its vote and the node lists it goes by, in one file, how often its agent has started, and
+ * what it said of its arrays when it last ended in order.
+ */
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
+import { EndedArray } from '../arrays/ended.ts';
 import type { StoredVote } from '../lease/index.ts';
 import type { StoredLists } from '../roster/index.ts';
 import { NodeList } from '../roster/list.ts';
@@ -26,6 +30,10 @@ const ListsFile = z.object({
 
 const BootFile = z.object({ bootNumber: z.int().min(0) });
 
+const EndedFile = z.object({ bootNumber: z.int().min(0), arrays: z.array(EndedArray) });
+/** `bootNumber`: which life of the agent says it. */
+export type StoredEnd = z.infer<typeof EndedFile>;
+
 export interface StateFiles {
   /** null: lost, or not readable as what was written: the node then cannot know what it promised. */
   loadVote(): Promise<StoredVote | null>;
@@ -37,6 +45,10 @@ export interface StateFiles {
   storeLists(lists: StoredLists): Promise<void>;
   /** No list was ever stored: the file's counts at the next start. The vote stays. */
   forgetLists(): Promise<void>;
+  /** null: it never ended in order, or that is lost. */
+  loadEnd(): Promise<StoredEnd | null>;
+  /** As `storeVote`. */
+  storeEnd(end: StoredEnd): Promise<void>;
   /** One more than at any start before. */
   nextBootNumber(atLeast: number): Promise<number>;
 }
@@ -73,6 +85,7 @@ export async function openStateFiles(directory: string): Promise<StateFiles> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const votePath = join(directory, 'vote.json');
   const bootPath = join(directory, 'boot.json');
+  const endPath = join(directory, 'ended.json');
   let vote: StoredVote | null = await readAs(votePath, VoteFile);
   let lists = (await readAs(votePath, ListsFile))?.lists ?? null;
   let writing: Promise<unknown> = Promise.resolve();
@@ -99,6 +112,8 @@ export async function openStateFiles(directory: string): Promise<StateFiles> {
       lists = null;
       return write();
     },
+    loadEnd: () => readAs(endPath, EndedFile),
+    storeEnd: (end) => writeDurably(endPath, `${JSON.stringify(end)}\n`),
     async nextBootNumber(atLeast) {
       const before = (await readAs(bootPath, BootFile))?.bootNumber ?? 0;
       const bootNumber = Math.max(before + 1, atLeast);

@@ -53,6 +53,7 @@
 import type { ArrayObservation, CopyOrder, MemberObservation, SectorRange } from '../md/driver.ts';
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CopyProgress, LocalState, Observation } from '../wire/messages.ts';
+import { admittedUnder, type EndedArray } from './ended.ts';
 import {
   activeMembers,
   canDiffer,
@@ -325,6 +326,30 @@ export function localEstate({ keys, arrays }: NodeArrays, grantUntilMs: number):
   return { grantUntilMs, keys, arrays: new Map(known) };
 }
 
+/** Of former boots, those words that a record may still turn on. An array that nobody has told of was not opened in this life of the agent. */
+export function endedBefore({ self, kernelBoot, arrays }: NodeArrays, words: readonly EndedArray[]): EndedArray[] {
+  return words.filter((word) => {
+    const record = arrays.get(word.array)?.record;
+    if (record === undefined) return true;
+    return word.kernelBoot !== kernelBoot && word.kernelBoot === admittedUnder(record, self);
+  });
+}
+
+/**
+ * What an agent that ends in order leaves to the next one, be it in another boot: on which arrays nothing of this node is in flight, and
+ * nothing passes any more. @param words what it found itself
+ */
+export function endedNow(state: NodeArrays, words: readonly EndedArray[]): EndedArray[] {
+  const { self, kernelBoot, leaving } = state;
+  const now = [...state.arrays.values()].flatMap((array) => {
+    const { record } = array;
+    const isOwn = (admittedUnder(record, self) ?? kernelBoot) === kernelBoot;
+    if (!leaving || !isOwn || array.refused || !isClean(array)) return [];
+    return [{ array: record.uuid, kernelBoot, version: record.version }];
+  });
+  return [...endedBefore(state, words), ...now];
+}
+
 /**
  * Takes up where the agent before left off: while its grant lives what is open stays open, though no record is known here yet. What
  * is held stays held too, as nothing counts as released.
@@ -528,7 +553,7 @@ function inSlot(seen: MemberObservation | undefined): boolean {
 /** The record's writer of this number was another boot of this node: its last writes may stand on one leg only. */
 function crashedSince(state: NodeArrays, record: ArrayRecord): boolean {
   if (!record.writers.includes(state.self)) return false;
-  return !record.writerBoots.some((boot) => boot.node === state.self && boot.kernelBoot === state.kernelBoot);
+  return admittedUnder(record, state.self) !== state.kernelBoot;
 }
 
 /**

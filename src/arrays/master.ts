@@ -12,6 +12,8 @@
  * - It refuses to go on from disks that may be older than what a writer has seen.
  * - A node leaves `writers` only after it said that its writes are held, or that the array is gone from its kernel, or after
  *   fencing vouched for it; in the last two cases the legs may differ and a resync is committed with it.
+ * - One that is back under another boot of its kernel has crashed, unless it can say of the boot before that it ended in order
+ *   (ended.ts): then no write of its stands on one leg only.
  * - The last members that hold the data are never committed as faulty.
  * - Storage may vouch for a node that goes on reading until its grant ends. A commit that gives up a member is not released before.
  * - A node is granted writes only when it has said that it knows what a new master found on the disks, or the record that left it
@@ -22,6 +24,7 @@
 import type { MemberStatus } from '../members/index.ts';
 import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire/messages.ts';
 import { type CheckSchedule, checkDue, type WallTime } from './check_schedule.ts';
+import { admittedUnder, type EndedArray, hasEnded } from './ended.ts';
 import {
   activeMembers,
   arraySectors,
@@ -135,6 +138,8 @@ export interface MasterNode {
   reports: ReadonlyMap<string, ArrayReport>;
   /** From its newest report in this term; null: none has come yet. */
   kernelBoot: string | null;
+  /** Its word on former boots, from the same report. */
+  ended: readonly EndedArray[];
   fencing: 'no' | 'asked' | 'stopped';
   /** Of one that was counted as stopped in this term: it may read until then, for all that was vouched for. */
   readsUntilMs: number;
@@ -196,7 +201,14 @@ export type MasterInput =
   | { type: 'lost' }
   | { type: 'disks'; found: { record: ArrayRecord; complete: boolean; problem: string | null }[] }
   | { type: 'status'; node: NodeId; status: MemberStatus }
-  | { type: 'report'; from: NodeId; kernelBoot: string; agentStart: number; reports: readonly ArrayReport[] }
+  | {
+      type: 'report';
+      from: NodeId;
+      kernelBoot: string;
+      agentStart: number;
+      reports: readonly ArrayReport[];
+      ended?: readonly EndedArray[];
+    }
   | { type: 'applied'; from: NodeId; array: string; version: Version; report: ArrayReport }
   | { type: 'observation'; from: NodeId; observation: Observation }
   | { type: 'progress'; from: NodeId; array: string; progress: CopyProgress }
@@ -249,6 +261,7 @@ const BLANK: MasterNode = {
   status: 'unknown',
   reports: new Map(),
   kernelBoot: null,
+  ended: [],
   fencing: 'no',
   readsUntilMs: 0,
   agentStart: 0,
@@ -367,24 +380,29 @@ function withWriters(record: ArrayRecord, writers: readonly NodeId[]): ArrayReco
   };
 }
 
-/** The nodes of `touching` that may be counted as not touching the array any more, and whether the legs may differ. */
+/**
+ * The nodes of `touching` that may be counted as not touching the array any more, and whether the legs may differ. `over`: those whose
+ * boot under which they did is over; nobody waits for these.
+ */
 function goneFrom(
   state: MasterState,
   record: ArrayRecord,
   touching: readonly NodeId[],
-): { clean: NodeId[]; dirty: NodeId[] } {
+): { clean: NodeId[]; dirty: NodeId[]; over: NodeId[] } {
   const clean: NodeId[] = [];
   const dirty: NodeId[] = [];
+  const over: NodeId[] = [];
   for (const id of touching) {
     const node = state.nodes.get(id);
     if (node === undefined || node.fencing === 'stopped') {
       dirty.push(id);
+      over.push(id);
       continue;
     }
-    const admittedUnder = record.writerBoots.find((boot) => boot.node === id)?.kernelBoot;
     if (node.kernelBoot === null) continue;
-    if (record.writers.includes(id) && node.kernelBoot !== admittedUnder) {
-      dirty.push(id);
+    if (record.writers.includes(id) && node.kernelBoot !== admittedUnder(record, id)) {
+      (hasEnded(node.ended, record, id) ? clean : dirty).push(id);
+      over.push(id);
       continue;
     }
     const report = node.reports.get(record.uuid);
@@ -393,7 +411,7 @@ function goneFrom(
     if (current && report.state === 'absent' && record.run === 'stopped') clean.push(id);
     else if (report.state === 'held' && (node.leaving || (current && isBlind(record, id)))) clean.push(id);
   }
-  return { clean, dirty };
+  return { clean, dirty, over };
 }
 
 function isBlind(record: ArrayRecord, id: NodeId): boolean {
@@ -887,7 +905,7 @@ export function masterStep(
       for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
       arrays.clear();
       for (const id of nodes.keys())
-        changeNode(id, { reports: new Map(), kernelBoot: null, fencing: 'no', readsUntilMs: 0 });
+        changeNode(id, { reports: new Map(), kernelBoot: null, ended: [], fencing: 'no', readsUntilMs: 0 });
       Object.assign(state, {
         term: input.term,
         electedAtMs: now,
@@ -916,7 +934,7 @@ export function masterStep(
         effects.push({ type: 'cancel-fence', node: input.node });
       }
       if (input.status !== 'alive' && input.status !== 'suspect') {
-        changeNode(input.node, { kernelBoot: null, reports: new Map() });
+        changeNode(input.node, { kernelBoot: null, ended: [], reports: new Map() });
       }
       if (input.status === 'alive' && node?.status === 'left') changeNode(input.node, { leaving: false });
       break;
@@ -940,6 +958,7 @@ export function masterStep(
       changeNode(input.from, {
         reports: new Map(input.reports.map((report) => [report.array, report])),
         kernelBoot: input.kernelBoot,
+        ended: input.ended ?? [],
       });
       // It may be back before anybody has seen it gone.
       if (input.agentStart > (nodes.get(input.from)?.agentStart ?? 0))
@@ -1259,8 +1278,8 @@ function advance(
     return;
   }
   if (pending?.stage === 'applying') {
-    const gone = goneFrom(state, pending.record, pending.waiting);
-    const waiting = without(pending.waiting, gone.dirty);
+    const { over } = goneFrom(state, pending.record, pending.waiting);
+    const waiting = without(pending.waiting, over);
     if (waiting.length > 0) {
       if (waiting.length !== pending.waiting.length) array = replace({ pending: { ...pending, waiting } });
       revertBusyStop(state, array, pending, effects, replace);

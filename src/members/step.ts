@@ -17,7 +17,7 @@ import {
   probeInTurn,
   runErrand,
 } from './probe.ts';
-import { change, changeMember, feel, isThere, type MembersState, send, type Turn } from './state.ts';
+import { change, changeMember, feel, isThere, type Member, type MembersState, send, type Turn } from './state.ts';
 
 export function membersStart(config: MembersConfig): MembersState {
   if (config.probeTimeoutMs >= config.probeIntervalMs) {
@@ -157,7 +157,6 @@ function takeMessage(turn: Turn, from: NodeId, message: SwimMessage): void {
   const toProbe = message.updates.map((update) => hear(turn, from, update)).filter((node) => node !== null);
   switch (message.kind) {
     case 'ping':
-      changeMember(turn, from, { conversedMs: turn.now });
       heedEligible(turn, from, message.eligible);
       send(turn, from, {
         kind: 'ack',
@@ -167,7 +166,6 @@ function takeMessage(turn: Turn, from: NodeId, message: SwimMessage): void {
       });
       break;
     case 'ack':
-      changeMember(turn, from, { conversedMs: turn.now });
       heedEligible(turn, from, message.eligible);
       onAck(turn, from, message.sequence);
       break;
@@ -183,8 +181,9 @@ function takeMessage(turn: Turn, from: NodeId, message: SwimMessage): void {
 }
 
 function heedEligible(turn: Turn, from: NodeId, eligible: boolean): void {
-  if (turn.state.members.get(from)?.eligible === eligible) return;
-  changeMember(turn, from, { eligible });
+  const before = turn.state.members.get(from);
+  changeMember(turn, from, { eligible, conversedMs: turn.now });
+  if (before !== undefined && hasSpoken(before) && before.eligible === eligible) return;
   turn.effects.push({ type: 'eligible', node: from, eligible });
 }
 
@@ -202,8 +201,18 @@ export function statuses(
   );
 }
 
-/** The alive nodes, self included, as the lease room takes them. */
+function hasSpoken({ conversedMs }: Member): boolean {
+  return conversedMs !== Number.NEGATIVE_INFINITY;
+}
+
+/**
+ * The alive nodes, self included, as the lease room takes them. Of whom only others have told, it is not known yet whether it may lead:
+ * taken for one that may not, it would be stood against in the moment before its first word.
+ */
 export function view(state: MembersState): { alive: { node: NodeId; eligible: boolean }[] } {
-  const alive = [...statuses(state)].filter(([, { status }]) => status === 'alive');
+  const alive = [...statuses(state)].filter(([node, { status }]) => {
+    const member = state.members.get(node);
+    return status === 'alive' && (member === undefined || hasSpoken(member));
+  });
   return { alive: alive.map(([node, { eligible }]) => ({ node, eligible })) };
 }

@@ -6,6 +6,7 @@
  * on by others, kept in journals and checked years later by an auditor who has only the node list's public keys.
  */
 import { z } from 'zod';
+import { EndedArray } from '../arrays/ended.ts';
 import { ArrayRecord, CopyKind, NodeId, Uuid, Version } from '../arrays/record.ts';
 import { ListVersion, NodeList } from '../roster/list.ts';
 import { RosterWord } from '../roster/word.ts';
@@ -394,7 +395,7 @@ export const ArrayReport = z.object({
 export type ArrayReport = z.infer<typeof ArrayReport>;
 
 export const ArrayMessage = z.discriminatedUnion('kind', [
-  /** Node → master: after each change, and at least each second. */
+  /** Node → master: after each change, and at least each second. `ended`: of former boots of its kernel (arrays/ended.ts). */
   z.object({
     kind: z.literal('report'),
     term: z.int().min(0),
@@ -402,6 +403,7 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
     /** Which start of the node's agent it is of: an event's `bootNumber`. 0: not said. */
     agentStart: z.int().min(0).default(0),
     reports: z.array(ArrayReport).max(256),
+    ended: z.array(EndedArray).max(256).default([]),
   }),
   /** Master → node: sealed `commit` event. */
   z.object({ kind: z.literal('commit'), event: Sealed }),

@@ -1,4 +1,7 @@
-/** Nodes lose their power while all three write, one at a time and all at once. The fence command vouches that they are off. */
+/**
+ * Nodes lose their power while all three write, one at a time and all at once, and once after their agents have ended in order. The
+ * fence command vouches that they are off.
+ */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { agentLines, elections, evicted, oneMasterATerm } from './agent_log.ts';
@@ -6,7 +9,7 @@ import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { createMirror, LastingWriters, leads, proveWhole } from './lasting_writers.ts';
-import { commits } from './writers.ts';
+import { checkLegs, commits } from './writers.ts';
 
 const available = labAvailable();
 
@@ -18,7 +21,7 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
   });
   const chapter = chapters(t, cluster);
   const { lab } = cluster;
-  await createMirror(cluster);
+  const { componentSectors } = await createMirror(cluster);
   const writers = new LastingWriters(cluster);
 
   async function comesBack(node: number): Promise<void> {
@@ -95,6 +98,30 @@ test('nodes lose their power', { skip: available.ok ? false : `no laboratory: ${
     await writers.start();
     await proveWhole(cluster, writers);
   });
+
+  await chapter(
+    'all agents are ended at once, then the power: nobody has crashed, and nothing is resynced',
+    async () => {
+      await writers.start();
+      const before = await commits(cluster, 1);
+      await Promise.all(cluster.nodes.map((node) => cluster.stopAgent(node)));
+      await lab.powerCut();
+      for (const node of cluster.nodes) writers.forget(node);
+      checkLegs(cluster, [0, 1], writers.logs, componentSectors);
+      await lab.bootAll();
+      await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
+      await cluster.open();
+      const since = (await commits(cluster, 1)).slice(before.length).map(({ kind }) => kind);
+      assert.ok(since.includes('admit'), since.join());
+      assert.deepEqual(
+        since.filter((kind) => ['evict', 'resync-start', 'resync-done'].includes(kind)),
+        [],
+        since.join(),
+      );
+      await writers.start();
+      await proveWhole(cluster, writers);
+    },
+  );
 
   await chapter('all at once, and node 1 does not return: switched off, the others go on', async () => {
     const absent = 1;

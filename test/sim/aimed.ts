@@ -70,6 +70,17 @@ function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop
   chance.later(lastsMs, () => chance.cluster.thaw(node));
 }
 
+/** Writes of all are on the other legs already when the power goes. @returns the way to end it before */
+function allEndOnOneLeg(chance: Chance, disk: string, delayMs: number): () => void {
+  const { cluster } = chance;
+  const mend = cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs });
+  chance.later(400 + 2 * delayMs, () => {
+    crash(chance, cluster.up(), () => chance.between(300, 3000));
+    mend();
+  });
+  return mend;
+}
+
 /** What hits a node at the chosen moment. @returns in words */
 const BLOWS: readonly ((chance: Chance, node: NodeId) => string)[] = [
   (chance, node) => {
@@ -440,6 +451,30 @@ const stories: Fault[] = [
     },
   },
   {
+    name: 'all end in order, then lose their power',
+    weight: 1,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const nodes = running(chance);
+      const disk = chance.pick(cluster.storage.names());
+      if (disk === undefined) return null;
+      const again = chance.random() < 0.5 ? nodes : [];
+      const apartMs = chance.between(1, 2000);
+      const ends = nodes.map((node) => {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        chance.later(apartMs * chance.random(), () => void cluster.stopAgent(node).then(resolve));
+        return promise;
+      });
+      void Promise.all(ends).then(() => {
+        for (const node of again) void cluster.startAgent(node);
+        if (again.length > 0) chance.later(chance.between(1000, 8000), () => allEndOnOneLeg(chance, disk, 300));
+        else crash(chance, cluster.up(), () => chance.between(300, 15_000));
+      });
+      const text = `nodes ${nodes.join(' ')}${again.length > 0 ? '; started once more before' : ''}`;
+      return { text, lastsMs: 0 };
+    },
+  },
+  {
     name: 'few voters are left, and one restarts',
     weight: 2,
     begin: (chance) => {
@@ -642,15 +677,10 @@ const stories: Fault[] = [
     name: 'all end with their writes on one leg',
     weight: 1.5,
     begin: (chance) => {
-      const { cluster } = chance;
-      const disk = chance.pick(cluster.storage.names());
+      const disk = chance.pick(chance.cluster.storage.names());
       if (disk === undefined) return null;
       const delayMs = chance.between(200, 900);
-      const mend = cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs });
-      chance.later(400 + 2 * delayMs, () => {
-        crash(chance, cluster.up(), () => chance.between(300, 3000));
-        mend();
-      });
+      const mend = allEndOnOneLeg(chance, disk, delayMs);
       return { text: `${disk} is behind by ${delayMs.toFixed(0)} ms`, lastsMs: 3000, end: mend };
     },
   },

@@ -7,7 +7,7 @@
  */
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
-import { Agent, type AgentLog, type StateFiles, type Timers } from '#src/agent/index.ts';
+import { Agent, type AgentLog, type StateFiles, type StoredEnd, type Timers } from '#src/agent/index.ts';
 import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { Inheritance } from '#src/arrays/local.ts';
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
@@ -85,6 +85,7 @@ interface Machine {
   voteAfloat: StoredVote | null;
   stateDisk: StateDisk;
   bootNumber: number;
+  end: StoredEnd | null;
   powered: boolean;
   /** null: off, booting, or ended. */
   agent: Agent | null;
@@ -171,6 +172,7 @@ export class SimCluster {
         voteAfloat: null,
         stateDisk: 'fine',
         bootNumber: 0,
+        end: null,
         powered: false,
         agent: null,
         life: new ProcessLife(),
@@ -713,22 +715,32 @@ export class SimCluster {
         });
       },
       loadLists: async () => machine.lists,
-      storeLists: (lists) => {
-        const { stateDisk } = machine;
-        return new Promise((resolve, reject) => {
-          this.time.schedule(this.time.clock() + STORE_MS, () => {
-            if (life.ended) return;
-            if (stateDisk === 'broken') return reject(new Error('vote.json: no space left on device'));
-            machine.lists = lists;
-            resolve();
-          });
-        });
-      },
+      storeLists: (lists) =>
+        this.#stored(machine, 'vote.json', () => {
+          machine.lists = lists;
+        }),
+      loadEnd: async () => machine.end,
+      storeEnd: (end) =>
+        this.#stored(machine, 'ended.json', () => {
+          machine.end = end;
+        }),
       nextBootNumber: async (atLeast) => {
         machine.bootNumber = Math.max(machine.bootNumber + 1, atLeast);
         return machine.bootNumber;
       },
     };
+  }
+
+  #stored(machine: Machine, file: string, write: () => void): Promise<void> {
+    const { stateDisk, life } = machine;
+    return new Promise((resolve, reject) => {
+      this.time.schedule(this.time.clock() + STORE_MS, () => {
+        if (life.ended) return;
+        if (stateDisk === 'broken') return reject(new Error(`${file}: no space left on device`));
+        write();
+        resolve();
+      });
+    });
   }
 
   #uuid(): string {

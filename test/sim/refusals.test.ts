@@ -96,6 +96,8 @@ class Scene {
         storeVote: async () => undefined,
         loadLists: async () => null,
         storeLists: async () => undefined,
+        loadEnd: async () => null,
+        storeEnd: async () => undefined,
         nextBootNumber: async () => 1,
       },
       boot: { boot: '00000000-0000-4000-8000-0000000000b1', bootNumber: 1 },

@@ -91,6 +91,26 @@ test('a node that answers nobody is suspected, and dead only after the suspicion
   );
 });
 
+test('who was only told of is in the view from its first word: until then nobody knows whether it may lead', () => {
+  const { state } = new Lone(2, 3);
+  const unheard = {
+    ...(state.members.get(1) ?? assert.fail()),
+    conversedMs: Number.NEGATIVE_INFINITY,
+    eligible: false,
+  };
+  const two = new Lone(2, 3);
+  two.state = { ...state, members: new Map(state.members).set(1, unheard) };
+  const one = () => view(two.state).alive.find(({ node }) => node === 1);
+  assert.equal(two.status(1), 'alive');
+  assert.equal(one(), undefined);
+  const effects = two.hear(1, { kind: 'ping', sequence: 1, eligible: false, updates: [] });
+  assert.ok(
+    effects.some(({ type }) => type === 'eligible'),
+    'the view is looked at again',
+  );
+  assert.deepEqual(one(), { node: 1, eligible: false });
+});
+
 test('an answer through another node counts', () => {
   const one = new Lone(1, 3);
   const through3 = (to: number, message: SwimMessage) => {

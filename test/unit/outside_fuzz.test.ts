@@ -121,7 +121,7 @@ const frames: Frame[] = [
       voterMs: 3000,
     },
   },
-  { room: 'arrays', message: { kind: 'report', term: 3, kernelBoot: boot, agentStart: 1, reports: [] } },
+  { room: 'arrays', message: { kind: 'report', term: 3, kernelBoot: boot, agentStart: 1, reports: [], ended: [] } },
   { room: 'arrays', message: { kind: 'window', array: boot, since: 1, sequence: 2, loSector: 0, hiSector: 8 } },
   { room: 'duplicate-id', message: { boots: [boot] } },
 ];
