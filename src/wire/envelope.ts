@@ -74,7 +74,7 @@ export async function open(
 }
 
 /** Whether the key made the signature of these bytes. */
-export type Verifies = (key: PublicKey, signed: Uint8Array, signature: Uint8Array) => boolean;
+export type Verifies = (key: Pick<PublicKey, 'raw'>, signed: Uint8Array, signature: Uint8Array) => boolean;
 
 export const verifies: Verifies = (key, signed, signature) => verify(null, signed, verifyingKey(key), signature);
 
