@@ -124,11 +124,12 @@ export class Checker {
       const head = parseHead(text);
       return head === null ? { kind: 'none' } : { kind: 'head', head };
     }
-    const { cursor, prev, hash, sealed } = link;
+    const { cursor, prev, sealed } = link;
+    // What is kept is this one: the other is a part of the line's text, and would keep all of that.
+    const hash = hashOf(link);
     const entry = { kind: 'entry' as const, cursor, prev, hash };
-    const counted = hashOf(link);
-    if (counted !== hash) {
-      const why = `its bytes hash to ${counted.slice(0, 12)}…, it states ${hash.slice(0, 12)}…`;
+    if (hash !== link.hash) {
+      const why = `its bytes hash to ${hash.slice(0, 12)}…, it states ${link.hash.slice(0, 12)}…`;
       return { ...entry, judged: { event: null, fault: { rule: 'chain', why } } };
     }
     const envelope = Buffer.from(sealed, 'base64');
@@ -156,7 +157,7 @@ export class Checker {
       const event = this.#open(envelope, verifiesIt);
       const { body, fault } = this.#body(event);
       const { origin, boot, bootNumber, sequence } = event;
-      return { event: { origin, boot, bootNumber, sequence, digest: digest.slice(0, 24), body }, fault };
+      return { event: { origin, boot, bootNumber, sequence, digest, body }, fault };
     } catch (error) {
       return { event: null, fault: { rule: 'signature', why: textOf(error) } };
     }
