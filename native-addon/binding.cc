@@ -2,6 +2,7 @@
 #include <napi.h>
 #include <uv.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -270,6 +272,25 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Boolean::New(info.Env(), sound && mdmesh::verify_ed25519(key.Data(), message.Data(), message.ByteLength(), signature.Data()));
   }
 
+  Napi::Value verify_ed25519_each(const Napi::CallbackInfo& info) {
+    const auto bytes = bytes_at(info, 0, "bytes");
+    if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+      throw Napi::TypeError::New(info.Env(), "ends: a Uint32Array is needed");
+    }
+    const auto ends = info[1].As<Napi::Uint32Array>();
+    const Pending pending(info.Env(), mailbox_);
+    // Copied: what JavaScript does with them meanwhile is its own affair.
+    verify_pool_.run([pending, bytes = std::vector<std::uint8_t>(bytes.Data(), bytes.Data() + bytes.ByteLength()),
+                      ends = std::vector<std::uint32_t>(ends.Data(), ends.Data() + ends.ElementLength())] {
+      pending.resolve([fits = mdmesh::verify_ed25519_each(bytes, ends)](Napi::Env env) {
+        auto answer = Napi::Uint8Array::New(env, fits.size());
+        std::copy(fits.begin(), fits.end(), answer.Data());
+        return answer;
+      });
+    });
+    return pending.promise();
+  }
+
   Napi::Value device_size(const Napi::CallbackInfo& info) {
     mdmesh::DeviceSize size;
     throw_if(info.Env(), mdmesh::device_size(text_at(info, 0, "path"), size));
@@ -437,6 +458,8 @@ class Addon : public Napi::Addon<Addon> {
   mdmesh::Pool sysfs_pool_{"mdmesh-sysfs", kPoolThreadsMax};
   mdmesh::Pool disk_pool_{"mdmesh-read", kPoolThreadsMax};
   mdmesh::Pool reservation_pool_{"mdmesh-reserve", kPoolThreadsMax};
+  /** One for each processor but that of the thread that asks. */
+  mdmesh::Pool verify_pool_{"mdmesh-verify", std::max(2U, std::thread::hardware_concurrency()) - 1};
   mdmesh::DiskWriter own_blocks_{[] { return Outcome{}; }};
   std::vector<std::weak_ptr<mdmesh::Watcher>> watchers_;
   std::weak_ptr<mdmesh::Guard> guard_;
@@ -889,6 +912,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("sdNotify", &Addon::sd_notify),
                            InstanceMethod("sdNotifyBarrier", &Addon::sd_notify_barrier),
                            InstanceMethod("verifyEd25519", &Addon::verify_ed25519),
+                           InstanceMethod("verifyEd25519Each", &Addon::verify_ed25519_each),
                            InstanceMethod("startGuard", &Addon::start_guard),
                        });
   // Registered after the mailbox's own hook, hence run before it: nobody posts into a function that is gone.

@@ -9,6 +9,7 @@ import { ownerOfTerm, votesLacking } from '../lease/index.ts';
 import { idsOf } from '../roster/index.ts';
 import { openEnded, openNow, publicKeyOfPeerId, type Verifies, verifies } from '../wire/index.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
+import type { Assumed } from './ed25519.ts';
 import { keysIn } from './former_lists.ts';
 import type { AuditedCluster, Finding } from './index.ts';
 
@@ -51,19 +52,15 @@ export interface CheckedEvent {
 
 export type CheckedLine =
   | { kind: 'head'; head: SegmentHead }
-  /** `event` null: not proved, `fault` says why. A fault that breaks the chain itself has rule `chain`. */
-  | {
-      kind: 'entry';
-      cursor: number;
-      prev: string;
-      hash: string;
-      event: CheckedEvent | null;
-      fault: { rule: Finding['rule']; why: string } | null;
-    }
+  | { kind: 'entry'; cursor: number; prev: string; hash: string; judged: Judged }
   /** Nothing that could be read as an entry. */
   | { kind: 'none' };
 
-type Judged = Pick<Extract<CheckedLine, { kind: 'entry' }>, 'event' | 'fault'>;
+/** `event` null: not proved, `fault` says why. A fault that breaks the chain itself has rule `chain`. */
+interface Judged {
+  event: CheckedEvent | null;
+  fault: { rule: Finding['rule']; why: string } | null;
+}
 
 /** Some ten megabytes. */
 const JUDGED_MAX = 20_000;
@@ -86,6 +83,8 @@ export class Checker {
   readonly #judged = new Map<string, Judged>();
   /** A term's certificate stands in each of its commits: by the text of it. */
   readonly #certificates = new Map<string, CertificateVerdict>();
+  /** That of the commit before is most often the next one's: to compare it takes less than to look it up. */
+  #lastCertificate: { term: number; holder: NodeId; of: readonly string[]; judged: CertificateVerdict } | null = null;
 
   /** @param verifiesIt an implementation of Ed25519 that takes nothing which node:crypto refuses */
   constructor(cluster: AuditedCluster, verifiesIt: Verifies = verifies) {
@@ -105,45 +104,47 @@ export class Checker {
     this.#lists = [[...peerIds.keys()], ...former.map(idsOf)];
   }
 
-  /** @param bytes whole lines, each with its newline */
-  check(bytes: Buffer): CheckedLine[] {
+  /**
+   * @param bytes whole lines, each with its newline
+   * @param assumed takes the signatures of entries; the lines hold when it is settled, and when all are that were under way meanwhile
+   */
+  check(bytes: Buffer, assumed: Assumed | null = null): CheckedLine[] {
     const lines: CheckedLine[] = [];
     let start = 0;
     for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, start)) {
-      lines.push(this.#line(bytes.toString('utf8', start, at)));
+      lines.push(this.#line(bytes.toString('utf8', start, at), assumed));
       start = at + 1;
     }
     return lines;
   }
 
-  #line(text: string): CheckedLine {
+  #line(text: string, assumed: Assumed | null): CheckedLine {
     const link = parseLine(text);
     if (link === null) {
       const head = parseHead(text);
       return head === null ? { kind: 'none' } : { kind: 'head', head };
     }
-    const { cursor, prev, hash, sealed } = link;
+    const { cursor, prev, sealed } = link;
+    // What is kept is this one: the other is a part of the line's text, and would keep all of that.
+    const hash = hashOf(link);
     const entry = { kind: 'entry' as const, cursor, prev, hash };
-    const counted = hashOf(link);
-    if (counted !== hash) {
-      const why = `its bytes hash to ${counted.slice(0, 12)}…, it states ${hash.slice(0, 12)}…`;
-      return { ...entry, event: null, fault: { rule: 'chain', why } };
+    if (hash !== link.hash) {
+      const why = `its bytes hash to ${hash.slice(0, 12)}…, it states ${link.hash.slice(0, 12)}…`;
+      return { ...entry, judged: { event: null, fault: { rule: 'chain', why } } };
     }
     const envelope = Buffer.from(sealed, 'base64');
     const digest = digestOf('sha256', envelope, 'base64');
-    const judged = this.#judged.get(digest) ?? this.#judge(envelope, digest);
-    return { ...entry, ...judged };
+    return { ...entry, judged: this.#judged.get(digest) ?? this.#judge(envelope, digest, assumed) };
   }
 
-  #judge(envelope: Buffer, digest: string): Judged {
-    let judged: Judged;
-    try {
-      const event = this.#open(envelope);
-      const { body, fault } = this.#body(event);
-      const { origin, boot, bootNumber, sequence } = event;
-      judged = { event: { origin, boot, bootNumber, sequence, digest: digest.slice(0, 24), body }, fault };
-    } catch (error) {
-      judged = { event: null, fault: { rule: 'signature', why: textOf(error) } };
+  #judge(envelope: Buffer, digest: string, assumed: Assumed | null): Judged {
+    const proved = () => this.#verdict(envelope, digest, this.#verifies);
+    let judged = assumed === null ? proved() : this.#verdict(envelope, digest, assumed.takes);
+    if (judged.event !== null) {
+      assumed?.judged(() => Object.assign(judged, proved()));
+    } else if (assumed !== null) {
+      // What is wrong with it besides is told only if its signature fits.
+      judged = proved();
     }
     this.#judged.set(digest, judged);
     const [oldest] = this.#judged.keys();
@@ -151,14 +152,25 @@ export class Checker {
     return judged;
   }
 
+  #verdict(envelope: Buffer, digest: string, verifiesIt: Verifies): Judged {
+    try {
+      const event = this.#open(envelope, verifiesIt);
+      const { body, fault } = this.#body(event);
+      const { origin, boot, bootNumber, sequence } = event;
+      return { event: { origin, boot, bootNumber, sequence, digest, body }, fault };
+    } catch (error) {
+      return { event: null, fault: { rule: 'signature', why: textOf(error) } };
+    }
+  }
+
   /**
    * @param isVote of a certificate: it need not be in any journal, so nobody knew of it when the key ended; alone it proves nothing
    * @throws also for an event that a key signed after it had ended
    */
-  #open(envelope: Uint8Array, isVote = false): Event {
+  #open(envelope: Uint8Array, verifiesIt: Verifies, isVote = false): Event {
     const { uuid, ended = [] } = this.#cluster;
     const opened = (keys: ReadonlyMap<NodeId, PublicKey[]>): Event =>
-      openNow(envelope, (node) => keys.get(node) ?? [], uuid, this.#verifies);
+      openNow(envelope, (node) => keys.get(node) ?? [], uuid, verifiesIt);
     try {
       return opened(this.#keys);
     } catch (error) {
@@ -169,7 +181,7 @@ export class Checker {
       } catch {
         throw error;
       }
-      if (isVote || openEnded(envelope, ended, uuid, this.#verifies) !== null) return event;
+      if (isVote || openEnded(envelope, ended, uuid, verifiesIt) !== null) return event;
       const { origin, bootNumber, sequence } = event;
       throw new Error(
         `event of node ${origin} (boot ${bootNumber}, ${sequence}) signed after that key was taken off the list`,
@@ -181,7 +193,7 @@ export class Checker {
     return [...(this.#keys.get(node) ?? []), ...(this.#formerKeys.get(node) ?? [])];
   }
 
-  #body({ origin, body }: Event): Pick<CheckedLine & { kind: 'entry' }, 'fault'> & { body: CheckedEvent['body'] } {
+  #body({ origin, body }: Event): Pick<Judged, 'fault'> & { body: CheckedEvent['body'] } {
     switch (body.type) {
       case 'commit': {
         const { kind, record, before } = body;
@@ -248,15 +260,23 @@ export class Checker {
    * disks decide a majority is not always enough, `judgeTerms` knows.
    */
   #certificate(term: number, holder: NodeId, certificate: readonly string[]): CertificateVerdict {
+    const last = this.#lastCertificate;
+    const isLast = last?.term === term && last.holder === holder && last.of.length === certificate.length;
+    if (isLast && last.of.every((sealed, at) => sealed === certificate[at])) return last.judged;
     const key = `${term} ${holder} ${certificate.join(' ')}`;
-    const known = this.#certificates.get(key);
-    if (known !== undefined) return known;
+    const judged = this.#certificates.get(key) ?? this.#judgeCertificate(term, holder, certificate);
+    this.#certificates.set(key, judged);
+    this.#lastCertificate = { term, holder, of: certificate, judged };
+    return judged;
+  }
+
+  #judgeCertificate(term: number, holder: NodeId, certificate: readonly string[]): CertificateVerdict {
     const votes: Vote[] = [];
     const faults: string[] = [];
     let byDisks = false;
     for (const sealed of certificate) {
       try {
-        const { origin: voter, body } = this.#open(Buffer.from(sealed, 'base64'), true);
+        const { origin: voter, body } = this.#open(Buffer.from(sealed, 'base64'), this.#verifies, true);
         if (this.#cluster.byDisks && body.type === 'disk-lease') {
           byDisks = body.term === term && voter === holder && ownerOfTerm(term) === holder;
           if (!byDisks) faults.push(`node ${voter} signed that it holds the disks in term ${body.term}`);
@@ -277,9 +297,7 @@ export class Checker {
     // How many it took where disks decide is for `judge_terms`, which sees all terms.
     const needed = byDisks ? null : votesLacking(this.#lists, voters, false);
     if (needed !== null) faults.push(`${voters.size} votes for it in term ${term}, ${needed} needed`);
-    const judged = { votes, byDisks, why: faults.length === 0 ? null : faults.join('; ') };
-    this.#certificates.set(key, judged);
-    return judged;
+    return { votes, byDisks, why: faults.length === 0 ? null : faults.join('; ') };
   }
 }
 

@@ -12,30 +12,45 @@ interface Seen {
 interface Stream {
   origin: number;
   bootNumber: number;
+  /** The first that was found. */
+  begin: Seen;
   events: Map<number, Seen>;
+  /** What each journal has of it. */
+  held: Map<AuditedJournal, Map<number, AuditedEntry>>;
 }
 
 export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
   const findings: Finding[] = [];
   const streams = new Map<string, Stream>();
-  const boots = new Map<string, Seen>();
+  const streamOf = (begin: Seen): Stream => {
+    const { origin, bootNumber } = begin.entry.event;
+    const key = `${origin}/${bootNumber}`;
+    const known = streams.get(key);
+    if (known !== undefined) return known;
+    const stream: Stream = { origin, bootNumber, begin, events: new Map(), held: new Map() };
+    streams.set(key, stream);
+    return stream;
+  };
   for (const journal of journals) {
-    const own = new Map<string, AuditedEntry>();
+    let stream: Stream | null = null;
+    let own = new Map<number, AuditedEntry>();
     for (const entry of journal.entries) {
       const { event } = entry;
       const { origin, bootNumber, sequence } = event;
-      const twice = own.get(numberOf(event));
-      if (twice === undefined) own.set(numberOf(event), entry);
+      // Most often that of the entry before: a million keys are not made for nothing.
+      if (stream?.origin !== origin || stream.bootNumber !== bootNumber) {
+        stream = streamOf({ entry, journal });
+        own = stream.held.get(journal) ?? new Map<number, AuditedEntry>();
+        stream.held.set(journal, own);
+      }
+      const twice = own.get(sequence);
+      if (twice === undefined) own.set(sequence, entry);
       else findings.push(broken(journal, entry, `event ${numberOf(event)} stands at cursor ${twice.cursor} already`));
-      const streamKey = `${origin}/${bootNumber}`;
-      const boot = boots.get(streamKey);
-      if (boot === undefined) boots.set(streamKey, { entry, journal });
-      else if (boot.entry.event.boot !== event.boot) {
-        const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${boot.entry.event.boot} ${placeIn(boot)}: two agents ran with one key`;
+      const { begin } = stream;
+      if (begin.entry.event.boot !== event.boot) {
+        const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${begin.entry.event.boot} ${placeIn(begin)}: two agents ran with one key`;
         findings.push(broken(journal, entry, text));
       }
-      const stream = streams.get(streamKey) ?? { origin, bootNumber, events: new Map<number, Seen>() };
-      streams.set(streamKey, stream);
       const other = stream.events.get(sequence);
       if (other === undefined) stream.events.set(sequence, { entry, journal });
       else if (other.entry.event.digest !== event.digest && other.journal !== journal) {
@@ -48,9 +63,9 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
     findings.push(...judgeHoles(stream, journals));
     findings.push(...judgeOwn(stream, journals));
   }
-  for (const journal of journals) {
+  for (const journal of journals.length === 1 ? [] : journals) {
     const behind = [...streams.values()].reduce((count, stream) => count + lackingIn(journal, stream).length, 0);
-    if (behind === 0 || journals.length === 1) continue;
+    if (behind === 0) continue;
     const text = `it has not (yet) learned ${behind} events of other nodes that the other journals have`;
     findings.push({
       severity: 'note',
@@ -108,16 +123,9 @@ function lackingIn(journal: AuditedJournal, stream: Stream): Seen[] {
   return journal.node === stream.origin || journal.from > 0 ? [] : lackingOf(journal, stream);
 }
 
-const held = new WeakMap<AuditedJournal, Set<string>>();
-
-function lackingOf(journal: AuditedJournal, { events }: Stream): Seen[] {
-  let own = held.get(journal);
-  if (own === undefined) {
-    own = new Set(journal.entries.map(({ event }) => numberOf(event)));
-    held.set(journal, own);
-  }
-  const has = own;
-  return [...events.values()].filter(({ entry }) => !has.has(numberOf(entry.event)));
+function lackingOf(journal: AuditedJournal, { events, held }: Stream): Seen[] {
+  const own = held.get(journal);
+  return [...events].flatMap(([sequence, seen]) => (own?.has(sequence) === true ? [] : [seen]));
 }
 
 export function numberOf({ origin, bootNumber, sequence }: CheckedEvent): string {

@@ -67,8 +67,7 @@ function eachOnce(journals: readonly AuditedJournal[]): Placed[] {
   for (const journal of journals) {
     for (const entry of journal.entries) {
       const { event } = entry;
-      const key = `${numberOf(event)} ${event.digest}`;
-      if (!seen.has(key)) seen.set(key, { event, entry, journal });
+      if (!seen.has(event.digest)) seen.set(event.digest, { event, entry, journal });
     }
   }
   return [...seen.values()];

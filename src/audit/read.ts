@@ -45,8 +45,8 @@ export interface AuditedJournal {
   from: number;
 }
 
-/** Pieces are as large as to keep a thread busy for some 20 ms. */
-const PIECE_BYTES = 512 * 1024;
+/** Pieces are as large as to keep a thread busy for some 10 ms. */
+const PIECE_BYTES = 256 * 1024;
 /** Of one journal: the first ones tell. */
 const FAULTS_MAX = 20;
 
@@ -165,7 +165,8 @@ class ChainReader {
   }
 
   /** Why it cannot stand here; null: it can. */
-  #entry({ cursor, prev, hash, event, fault }: Extract<CheckedLine, { kind: 'entry' }>): string | null {
+  #entry({ cursor, prev, hash, judged }: Extract<CheckedLine, { kind: 'entry' }>): string | null {
+    const { event, fault } = judged;
     if (fault?.rule === 'chain') return fault.why;
     if (this.#line === 1 && prev === GENESIS_HASH) this.#another(cursor - 1, this.#place !== null);
     else if (this.#line === 1 && this.#place !== null) {
@@ -178,7 +179,7 @@ class ChainReader {
     const before = place?.hash ?? GENESIS_HASH;
     if (prev !== before) return `it names ${prev.slice(0, 12)}… as the entry before, which is ${before.slice(0, 12)}…`;
     this.#place = { cursor, hash };
-    this.#grow(cursor, hash);
+    this.#keep(cursor, hash);
     if (fault !== null) {
       this.#faults += 1;
       if (this.#faults <= FAULTS_MAX) this.#find('broken', fault.rule, cursor, fault.why);
@@ -203,6 +204,7 @@ class ChainReader {
     } else if (head.cursor !== place.cursor || head.hash !== place.hash) {
       return `it goes on behind cursor ${head.cursor} (${head.hash.slice(0, 12)}…), the file before ends with ${place.cursor} (${place.hash.slice(0, 12)}…)`;
     } else {
+      this.#grow();
       const frontier = this.#tree.frontier().map((hash) => hash.toString('hex'));
       if (frontier.join() !== head.tree.join()) return 'its tree is not that of the entries before it';
     }
@@ -224,20 +226,26 @@ class ChainReader {
     if (before === 0 && !isTold) return;
     if (this.#journal.entries.length === 0) this.#journal.from = before;
     this.#log = null;
+    this.#tree = new GrowingTree();
     const text = `another log begins behind cursor ${before}: the one before broke, and was moved aside (journal.broken-*.jsonl)`;
     this.#find('open', 'chain', null, text);
   }
 
-  #grow(cursor: number, hash: string): void {
+  #keep(cursor: number, hash: string): void {
     if (this.#log === null) {
-      this.#tree = new GrowingTree();
       this.#log = { log: logOf(hash), before: 0, size: 0, end: 0, tree: new GrowingTree(), hashes: [] };
       this.#journal.logs.push(this.#log);
     }
     this.#log.hashes.push(hash);
     this.#log.size += 1;
     this.#log.end = cursor;
-    this.#tree.append(leafOf(hash));
+  }
+
+  /** By all entries since: only a head asks for the tree. */
+  #grow(): void {
+    if (this.#log === null) return;
+    const { before, hashes } = this.#log;
+    for (const hash of hashes.slice(this.#tree.size() - before)) this.#tree.append(leafOf(hash));
   }
 
   #find(severity: Finding['severity'], rule: Finding['rule'], cursor: number | null, text: string): void {

@@ -1,7 +1,7 @@
 /** Spreads pieces of journals over worker threads, and gives their lines back in order. */
 import { startThread } from '../one_binary.ts';
 import { type CheckedLine, Checker } from './checker.ts';
-import { fastVerifies } from './ed25519.ts';
+import { Assumed, type Ed25519 } from './ed25519.ts';
 import type { AuditedCluster } from './index.ts';
 import type { Answer } from './worker.ts';
 
@@ -17,10 +17,28 @@ export interface LineChecker {
   close(): Promise<void>;
 }
 
-/** In this thread: what takes less time than a thread takes to start. */
-export function checkHere(cluster: AuditedCluster): LineChecker {
-  const checker = new Checker(cluster, fastVerifies());
-  return { check: async (bytes) => checker.check(bytes), close: async () => undefined };
+/** As many pieces as keep the other threads busy while this one verifies one by itself. */
+const ASSUMED_MAX = 3;
+
+/** In this thread, but for signatures: those the addon's threads verify, and this one too when they have enough. */
+export function checkHere(cluster: AuditedCluster, { verifies, each }: Ed25519): LineChecker {
+  const checker = new Checker(cluster, verifies);
+  const assumed = each === null ? null : new Assumed(each);
+  const underWay = new Set<Promise<void>>();
+  return {
+    check: async (bytes) => {
+      const isAhead = underWay.size < ASSUMED_MAX;
+      const lines = checker.check(bytes, isAhead ? assumed : null);
+      if (isAhead && assumed !== null) {
+        const settled = assumed.settle().finally(() => underWay.delete(settled));
+        underWay.add(settled);
+      }
+      // Also for those of before: another journal may have the same envelopes.
+      await Promise.all(underWay);
+      return lines;
+    },
+    close: async () => undefined,
+  };
 }
 
 export function checkInThreads(cluster: AuditedCluster, count: number): LineChecker {

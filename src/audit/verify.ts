@@ -1,6 +1,7 @@
 /** Puts the parts together: read all journals, judge them, and say it in order. */
 import { stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
+import { fastEd25519 } from './ed25519.ts';
 import type { AuditedCluster, Finding, Verdict } from './index.ts';
 import type { NamedJournal } from './journals.ts';
 import { judgeAgreement } from './judge_agreement.ts';
@@ -14,12 +15,14 @@ export interface AuditOptions {
   journals: readonly NamedJournal[];
   /** What only other nodes can vouch for is demanded: every node's journal, and cosignatures up to the end. @default false */
   peers?: boolean;
-  /** @default as many as the machine has cores, where there is enough to do */
+  /** Of JavaScript, besides this one. @default by what keeps all cores busy, where there is enough to do */
   threads?: number;
 }
 
 /** What one thread checks while others start. */
 const WORTH_A_THREAD_BYTES = 8 * 1024 * 1024;
+/** So many are kept busy by one thread of JavaScript: signatures, which it hands out, are two thirds of the work. */
+const CORES_FOR_ONE = 3;
 
 const RANK: Record<Finding['severity'], number> = { broken: 0, open: 1, note: 2 };
 
@@ -29,8 +32,11 @@ export async function verifyJournals(options: AuditOptions): Promise<Verdict> {
   const files = options.journals.flatMap((journal) => journal.files);
   const sizes = await Promise.all(files.map((file) => stat(file).then(({ size }) => size)));
   const bytes = sizes.reduce((sum, size) => sum + size, 0);
-  const threads = options.threads ?? (bytes < WORTH_A_THREAD_BYTES ? 0 : availableParallelism());
-  const checker = threads === 0 ? checkHere(cluster) : checkInThreads(cluster, threads);
+  const cores = availableParallelism();
+  const ed25519 = fastEd25519();
+  const isMuch = bytes >= WORTH_A_THREAD_BYTES && cores > (ed25519.each === null ? 1 : CORES_FOR_ONE);
+  const threads = options.threads ?? (isMuch ? cores : 0);
+  const checker = threads === 0 ? checkHere(cluster, ed25519) : checkInThreads(cluster, threads);
   try {
     const journals = await Promise.all(options.journals.map((journal) => readJournal(journal, checker)));
     nameJournals(journals);

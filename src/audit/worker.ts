@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
 import { EndedKey, ListedNode } from '../roster/list.ts';
 import { type CheckedLine, Checker } from './checker.ts';
-import { fastVerifies } from './ed25519.ts';
+import { fastEd25519 } from './ed25519.ts';
 
 const Setting = z.object({
   uuid: z.string(),
@@ -23,7 +23,7 @@ export interface Answer {
 
 const port = parentPort;
 if (port === null) throw new Error('audit: the worker runs in a thread of its own');
-const checker = new Checker(Setting.parse(workerData), fastVerifies());
+const checker = new Checker(Setting.parse(workerData), fastEd25519().verifies);
 port.on('message', (message: unknown) => {
   const { id, bytes } = Asked.parse(message);
   const lines: CheckedLine[] = checker.check(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));

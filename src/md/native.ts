@@ -47,6 +47,7 @@ const FUNCTIONS = [
   'sdNotify',
   'sdNotifyBarrier',
   'verifyEd25519',
+  'verifyEd25519Each',
   'startGuard',
 ] as const satisfies readonly (keyof NativeAddon)[];
 

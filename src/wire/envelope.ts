@@ -74,7 +74,7 @@ export async function open(
 }
 
 /** Whether the key made the signature of these bytes. */
-export type Verifies = (key: PublicKey, signed: Uint8Array, signature: Uint8Array) => boolean;
+export type Verifies = (key: Pick<PublicKey, 'raw'>, signed: Uint8Array, signature: Uint8Array) => boolean;
 
 export const verifies: Verifies = (key, signed, signature) => verify(null, signed, verifyingKey(key), signature);
 
@@ -155,7 +155,12 @@ function varint(value: number): Uint8Array {
 const signedHead = concat([domainBytes, typeBytes].flatMap((part) => [varint(part.byteLength), part]));
 
 function signedBytes(payload: Uint8Array): Uint8Array {
-  return Buffer.concat([signedHead, varint(payload.byteLength), payload]);
+  const size = varint(payload.byteLength);
+  const bytes = Buffer.allocUnsafe(signedHead.byteLength + size.byteLength + payload.byteLength);
+  bytes.set(signedHead);
+  bytes.set(size, signedHead.byteLength);
+  bytes.set(payload, signedHead.byteLength + size.byteLength);
+  return bytes;
 }
 
 /** Protobuf tag of field `number`, wire type 2 (length-delimited). */

@@ -8,7 +8,7 @@ import { loadNative } from '../../src/md/native.ts';
 import { signingKey, verifyingKey } from '../../src/wire/envelope.ts';
 import { generateIdentity, type Identity } from '../../src/wire/index.ts';
 
-const { verifyEd25519 } = loadNative();
+const { verifyEd25519, verifyEd25519Each } = loadNative();
 /** 2^252 + 27742317777372353535851937790883648493: the order of the group (RFC 8032, 5.1). */
 const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
 
@@ -94,4 +94,43 @@ test('what is no key or no signature by its length is false', () => {
   assert.equal(verifyEd25519(raw.subarray(1), message, signed(message)), false);
   assert.equal(verifyEd25519(raw, message, signed(message).subarray(1)), false);
   assert.equal(verifyEd25519(raw, message, Buffer.alloc(0)), false);
+});
+
+test('of many each is judged as it would be alone', async () => {
+  const raw = Buffer.from(identity.privateKey.publicKey.raw);
+  const entry = fc.record({
+    message: fc.uint8Array({ maxLength: 400 }),
+    flip: fc.option(fc.record({ part: fc.constantFrom('key', 'signature', 'message'), at: fc.nat(), bit: fc.nat(7) })),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(entry, { maxLength: 12 }), async (entries) => {
+      const triples = entries.map(({ message, flip }) => {
+        const triple = { key: Buffer.from(raw), signature: signed(message), message: Buffer.from(message) };
+        const part = flip === null ? Buffer.of() : triple[flip.part];
+        const at = (flip?.at ?? 0) % part.byteLength;
+        if (flip !== null && part.byteLength > 0) part[at] = (part[at] ?? 0) ^ (1 << flip.bit);
+        return triple;
+      });
+      const parts = triples.map(({ key, signature, message }) => Buffer.concat([key, signature, message]));
+      let end = 0;
+      const ends = Uint32Array.from(parts, (part) => (end += part.byteLength));
+      const alone = triples.map(({ key, signature, message }) => Number(verifyEd25519(key, message, signature)));
+      assert.deepEqual([...(await verifyEd25519Each(Buffer.concat(parts), ends))], alone);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('of many, what does not lie within the bytes is no signature, and the others are', async () => {
+  const message = Buffer.from('one of them');
+  const one = Buffer.concat([identity.privateKey.publicKey.raw, signed(message), message]);
+  const size = one.byteLength;
+  const each = async (...ends: number[]) => [
+    ...(await verifyEd25519Each(Buffer.concat([one, one]), Uint32Array.from(ends))),
+  ];
+  assert.deepEqual(await each(size, 2 * size), [1, 1]);
+  assert.deepEqual(await each(size, 2 * size + 1), [1, 0]);
+  assert.deepEqual(await each(size, size + 95, 2 * size), [1, 0, 0]);
+  assert.deepEqual(await each(size, 0, size, 2 ** 32 - 1, 2 * size), [1, 0, 1, 0, 0]);
+  assert.deepEqual(await each(), []);
 });

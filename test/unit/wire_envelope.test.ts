@@ -3,6 +3,7 @@ import { before, test } from 'node:test';
 import type { PublicKey } from '@libp2p/interface';
 import { RecordEnvelope } from '@libp2p/peer-record';
 import fc from 'fast-check';
+import { z } from 'zod';
 import {
   type Event,
   envelopeBytesMax,
@@ -105,6 +106,21 @@ test('the greatest envelope fits where base64 of it is carried; one byte more is
   assert(Sealed.safeParse(Buffer.alloc(envelopeBytesMax).toString('base64')).success);
   await refused(new Uint8Array(envelopeBytesMax + 1), 'oversized');
   await assert.rejects(seal(one, event(1, { text: 'x'.repeat(envelopeBytesMax) })), { reason: 'oversized' });
+});
+
+test('a sealed event is base64 as the schemas elsewhere have it, whatever stands in its place', () => {
+  const piece = fc.oneof(
+    fc.constantFrom('', '=', '==', '-', '_', ' ', '\n', '\0', 'Ł', 'é', 'AB==', 'AAB=', '+/', '😀'),
+    fc.base64String({ maxLength: 80 }),
+    fc.string({ maxLength: 4 }),
+  );
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 4 }), (pieces) => {
+      const text = pieces.join('');
+      assert.equal(Sealed.safeParse(text).success, z.base64().safeParse(text).success, JSON.stringify(text));
+    }),
+    { numRuns: 20_000 },
+  );
 });
 
 test('no flipped bit, no cut and no added byte gets in; every refusal is typed', async () => {
