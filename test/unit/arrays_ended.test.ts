@@ -211,5 +211,5 @@ test('a word counts as long as its node says it: one that is gone has to be fenc
 
 test('an agent that knows nothing of such words says none, and is understood', () => {
   const old = { kind: 'report', term: 1, kernelBoot: bootOf(2), reports: [] };
-  assert.deepEqual(ArrayMessage.parse(old), { ...old, ended: [] });
+  assert.deepEqual(ArrayMessage.parse(old), { ...old, agentStart: 0, ended: [] });
 });
