@@ -452,7 +452,7 @@ const stories: Fault[] = [
   },
   {
     name: 'all end in order, then lose their power',
-    weight: 1,
+    weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
       const nodes = running(chance);
