@@ -79,8 +79,12 @@ export class Checker {
   readonly #formerKeys = new Map<NodeId, PublicKey[]>();
   /** Each list that a certificate may be a majority of. */
   readonly #lists: NodeId[][];
-  /** Envelopes of late, by their bytes: other nodes' journals have the same ones, at about the same place. */
-  readonly #judged = new Map<string, Judged>();
+  /**
+   * Envelopes of late, by their bytes: other nodes' journals have the same ones, at about the same place. The older half goes when the
+   * newer one is full: to look for the oldest one in a Map, each time, is a walk over all that were deleted before it.
+   */
+  #judged = new Map<string, Judged>();
+  #judgedBefore: ReadonlyMap<string, Judged> = new Map();
   /** A term's certificate stands in each of its commits: by the text of it. */
   readonly #certificates = new Map<string, CertificateVerdict>();
   /** That of the commit before is most often the next one's: to compare it takes less than to look it up. */
@@ -134,7 +138,10 @@ export class Checker {
     }
     const envelope = Buffer.from(sealed, 'base64');
     const digest = digestOf('sha256', envelope, 'base64');
-    return { ...entry, judged: this.#judged.get(digest) ?? this.#judge(envelope, digest, assumed) };
+    return {
+      ...entry,
+      judged: this.#judged.get(digest) ?? this.#judgedBefore.get(digest) ?? this.#judge(envelope, digest, assumed),
+    };
   }
 
   #judge(envelope: Buffer, digest: string, assumed: Assumed | null): Judged {
@@ -146,9 +153,11 @@ export class Checker {
       // What is wrong with it besides is told only if its signature fits.
       judged = proved();
     }
+    if (this.#judged.size === JUDGED_MAX / 2) {
+      this.#judgedBefore = this.#judged;
+      this.#judged = new Map();
+    }
     this.#judged.set(digest, judged);
-    const [oldest] = this.#judged.keys();
-    if (this.#judged.size > JUDGED_MAX && oldest !== undefined) this.#judged.delete(oldest);
     return judged;
   }
 

@@ -3,8 +3,8 @@
  * network, no secret. Out comes what they prove, what they leave open, and the first entry of each that breaks a rule, with
  * the reason. docs/audit.md says what that is worth.
  *
- * Each entry by itself (its bytes, signatures, certificate) is checked on all cores (`checker`, in worker threads); what
- * entries say together is judged by pure rules (`judge_chain`, `judge_agreement`, `judge_terms`, `judge_checkpoints`).
+ * Each entry by itself (its bytes, signatures, certificate) is checked on all cores: `checker`, in worker threads, or where cores are
+ * few in this one, with the addon's threads for the signatures. What entries say together is judged by pure rules (`judge_chain`, `judge_agreement`, `judge_terms`, `judge_checkpoints`).
  */
 import type { NodeId } from '../arrays/record.ts';
 import type { EndedKey, ListedNode } from '../roster/index.ts';

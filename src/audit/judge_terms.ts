@@ -104,6 +104,7 @@ function judgePassed(placed: readonly Placed[], terms: ReadonlyMap<number, { mas
     const all = body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : [];
     return all.map((vote) => ({ each, vote }));
   });
+  if (!votes.some(({ vote }) => vote.shutOut !== undefined)) return [];
   const given = new Map(votes.map(({ vote }) => [`${vote.term}/${vote.voter}`, vote.candidate]));
   const seen = new Set<string>();
   for (const { each, vote } of votes) {

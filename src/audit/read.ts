@@ -1,5 +1,5 @@
 /** Reads the files of a journal, checks their lines, and joins them to one chain: the rules about the order of lines. */
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { NodeId } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
@@ -47,6 +47,7 @@ export interface AuditedJournal {
 
 /** Pieces are as large as to keep a thread busy for some 10 ms. */
 const PIECE_BYTES = 256 * 1024;
+const AHEAD_MAX = 8;
 /** Of one journal: the first ones tell. */
 const FAULTS_MAX = 20;
 
@@ -75,27 +76,37 @@ export async function readJournal(named: NamedJournal, checker: LineChecker): Pr
   return journal;
 }
 
-/** Two pieces are read ahead, so that no thread waits for the file, nor for the rules. */
+/** Pieces are read ahead, so that no thread waits for the file, nor for the rules. */
 async function* checkedPieces(
   file: string,
   check: (bytes: Buffer) => Promise<CheckedLine[]>,
 ): AsyncGenerator<{ lines: CheckedLine[]; rest: number }> {
   const ahead: Promise<CheckedLine[]>[] = [];
-  let kept: Buffer = Buffer.alloc(0);
-  for await (const chunk of createReadStream(file, { highWaterMark: PIECE_BYTES })) {
-    if (!Buffer.isBuffer(chunk)) continue;
-    const bytes = kept.byteLength === 0 ? chunk : Buffer.concat([kept, chunk]);
-    const end = bytes.lastIndexOf(10) + 1;
-    kept = bytes.subarray(end);
-    if (end === 0) continue;
-    const asked = check(bytes.subarray(0, end));
-    // Awaited below, in its turn.
-    asked.catch(() => undefined);
-    ahead.push(asked);
-    if (ahead.length > 8) yield { lines: (await ahead.shift()) ?? [], rest: 0 };
+  const handle = await open(file);
+  let kept = 0;
+  try {
+    let buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
+    while (true) {
+      if (buffer.byteLength - kept < PIECE_BYTES) buffer = Buffer.concat([buffer], 2 * buffer.byteLength);
+      const { bytesRead } = await handle.read(buffer, kept, PIECE_BYTES);
+      if (bytesRead === 0) break;
+      const bytes = buffer.subarray(0, kept + bytesRead);
+      const end = bytes.lastIndexOf(10) + 1;
+      if (end > 0) {
+        const asked = check(bytes.subarray(0, end));
+        // Awaited below, in its turn.
+        asked.catch(() => undefined);
+        ahead.push(asked);
+      }
+      buffer.copyWithin(0, end, bytes.byteLength);
+      kept = bytes.byteLength - end;
+      if (ahead.length > AHEAD_MAX) yield { lines: (await ahead.shift()) ?? [], rest: 0 };
+    }
+  } finally {
+    await handle.close();
   }
   for (const lines of ahead) yield { lines: await lines, rest: 0 };
-  if (kept.byteLength > 0) yield { lines: [], rest: kept.byteLength };
+  if (kept > 0) yield { lines: [], rest: kept };
 }
 
 /** As the agent named them; under other names, by the cursor that each begins with. */

@@ -10,7 +10,7 @@ const YOUNG_MIB = 48;
 
 export interface LineChecker {
   /**
-   * @param bytes whole lines; not to be used any more afterwards
+   * @param bytes whole lines; read, or copied, before it returns
    * @param piece the how many-eth of its journal: those of one number go to one thread, because journals of a cluster are much the same
    */
   check(bytes: Buffer, piece: number): Promise<CheckedLine[]>;

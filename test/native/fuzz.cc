@@ -1,5 +1,5 @@
 // Everything in the native code that reads bytes which others wrote: what disks answer about reservations, device-mapper about its
-// maps, sysfs about arrays. With clang it is a libFuzzer target (make fuzz); with any compiler, and -DMDMESH_FUZZ_BY_ITSELF, a program that
+// maps, sysfs about arrays; and signatures in journals. With clang it is a libFuzzer target (make fuzz); with any compiler, and -DMDMESH_FUZZ_BY_ITSELF, a program that
 // changes answers as they should be, at random, for so many milliseconds.
 #include <fcntl.h>
 #include <unistd.h>
@@ -20,6 +20,7 @@
 
 #include "../../native-addon/deadlines.h"
 #include "../../native-addon/dm_ioctl.h"
+#include "../../native-addon/ed25519.h"
 #include "../../native-addon/gated_array.h"
 #include "../../native-addon/reservation.h"
 
@@ -48,6 +49,17 @@ void nvme(const Bytes& bytes) {
     MUST(found.keys.size() * 24 <= bytes.size());
     MUST(found.holder == 0 || std::find(found.keys.begin(), found.keys.end(), found.holder) != found.keys.end());
   }
+}
+
+/** The first four words say where each ends in the rest. */
+void signatures(const Bytes& bytes) {
+  std::vector<std::uint32_t> ends(4);
+  const auto told = std::min(bytes.size(), ends.size() * sizeof ends[0]);
+  std::memcpy(ends.data(), bytes.data(), told);
+  const Bytes rest(bytes.begin() + static_cast<std::ptrdiff_t>(told), bytes.end());
+  const auto fits = mdmesh::verify_ed25519_each(rest, ends);
+  MUST(fits.size() == ends.size());
+  for (std::size_t at = 0; at < ends.size(); at++) MUST(fits[at] == 0 || ends[at] <= rest.size());
 }
 
 void returned(const Bytes& bytes) {
@@ -122,7 +134,7 @@ class Sysfs {
 
 void one(std::uint8_t which, const Bytes& bytes) {
   static Sysfs sysfs;
-  switch (which % 5) {
+  switch (which % 6) {
     case 0:
       return scsi(bytes);
     case 1:
@@ -131,6 +143,8 @@ void one(std::uint8_t which, const Bytes& bytes) {
       return returned(bytes);
     case 3:
       return device_mapper(bytes);
+    case 4:
+      return signatures(bytes);
     default:
       return sysfs.look({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
@@ -159,9 +173,13 @@ int main(int argc, char** argv) {
   mdmesh::DmRequest answer;
   MUST(!mdmesh::DmRequest::make("n", {}, answer) && !answer.set_table(8, "multipath", "2 1 0 8:16 F 1"));
   const std::string files = "0\n4096\nwrite-pending\nfaulty,blocked\n";
-  const std::array<Bytes, 5> wholes{keys, nvme_report, Bytes{0x18, 0, 0, 0, 5},
+  Bytes signed_ones(16 + 4 * 100, 1);
+  for (std::size_t at = 0; at < 16; at++) signed_ones[at] = at % 4 == 0 ? static_cast<std::uint8_t>(100 + 25 * at) : 0;
+  // 100, 200, 300, 400 in little endian.
+  signed_ones[9] = signed_ones[13] = 1;
+  const std::array<Bytes, 6> wholes{keys, nvme_report, Bytes{0x18, 0, 0, 0, 5},
                                     Bytes(answer.bytes(), answer.bytes() + mdmesh::DmRequest::kBytes),
-                                    Bytes(files.begin(), files.end())};
+                                    signed_ones, Bytes(files.begin(), files.end())};
   std::size_t runs = 0;
   for (; std::chrono::steady_clock::now() < end; runs++) {
     const auto which = static_cast<std::uint8_t>(below(wholes.size()));

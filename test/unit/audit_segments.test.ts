@@ -1,6 +1,15 @@
 /** A journal in several files, as an auditor finds it: whole, from an archive, with files missing or made up. */
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -9,7 +18,7 @@ import { lineOf, makeHead, parseHead } from '#src/journal/chain.ts';
 import { cosign, logOf, nameOfNode, originOf, readCheckpoint, signCheckpoint } from '#src/journal/checkpoint.ts';
 import { openJournal } from '#src/journal/index.ts';
 import { decodeUnverified, generateIdentity, seal } from '#src/wire/index.ts';
-import type { Event, EventBody } from '#src/wire/messages.ts';
+import { type Event, type EventBody, SEALED_CHARACTERS_MAX } from '#src/wire/messages.ts';
 import { CLUSTER } from './journal_sample.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'mdmesh-audit-files-'));
@@ -199,4 +208,25 @@ test('another log behind damage is told', async () => {
   assert.equal(verdict.outcome, 'open', worst(verdict));
   const texts = verdict.findings.map(({ text }) => text).join('\n');
   assert.match(texts, /another log begins behind cursor \d+: the one before broke/);
+});
+
+test('lines as long as they may be are read, and what is behind the last one is cut off, however long', async () => {
+  const dir = join(folder, 'long');
+  const long = await openJournal({ dir, now: () => new Date(), decode: decodeUnverified, log: () => {} });
+  const boot = '00000000-0000-4000-8000-000000000001';
+  const told = { cluster: CLUSTER, origin: 1, boot, bootNumber: 1, time: new Date().toISOString(), term: 1 };
+  for (let sequence = 1; sequence <= 6; sequence++) {
+    const text = `${sequence}`.repeat(sequence % 3 === 0 ? 10 : SEALED_CHARACTERS_MAX * 0.74);
+    const body = { type: 'notice' as const, name: 'n', severity: 'info' as const, subject: 'md0', detail: { text } };
+    const event: Event = { ...told, sequence, body };
+    long.append(event, Buffer.from(await seal(one, event)).toString('base64'));
+  }
+  await long.close();
+  const proved = await judged(dir);
+  assert.equal(proved.entries, 6);
+  assert.deepEqual(proved.findings, []);
+  appendFileSync(join(dir, 'journal.jsonl'), 'y'.repeat(1_000_000));
+  const cut = await judged(dir);
+  assert.equal(cut.entries, 6);
+  assert.match(worst(cut), /^open chain journal\.jsonl:7 the last line is cut off \(1000000 bytes\)/);
 });
