@@ -633,6 +633,9 @@ test('a leg that failed before the gate of another was answered keeps no recover
   assert.equal(isApplied(node.effects), true);
   node.release(record);
   assert.deepEqual(heldIn(node.window(1)), []);
+  const suspended = { loSector: 0, hiSector: 1000 };
+  node.feed({ type: 'observed', array: ARRAY, observation: { ...gated, held: true, suspended } });
+  assert.deepEqual(heldIn(node.window(2)), [], 'all is held, and it is not in');
   const marks = { ...record, resync: copy(1, 6, 'recovery', { markedBy: [1, 2] }) };
   assert.equal(
     isApplied(new Node(marks, gated).effects),

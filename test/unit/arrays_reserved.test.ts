@@ -221,6 +221,7 @@ test('an array that was open as a grant ended is drained once, when a key is mis
 
 test('a node that finds itself shut out with a live grant puts nothing back before it has drained: what it wrote meanwhile was refused', () => {
   const node = Node.writing();
+  node.now += 100;
   node.keys({ shutOut: true, usable: new Set() });
   assert.equal(mayRegister(node.state, node.now), false);
   node.see(md({ held: true }));
