@@ -234,7 +234,7 @@ export class Agent implements AgentFace {
     this.#master = masterStart(config.self, masterConfig(config, roster), byDisks);
     this.#acceptance = initialAcceptance(parts.journal.vector());
     this.#doctors = new Doctors(parts, () => this.onDoctor);
-    this.#envelopes = new Envelopes(config.cluster.uuid);
+    this.#envelopes = new Envelopes(config.cluster.uuid, parts.opened);
     this.#certificates = new Certificates(quorumOf(roster).sets, byDisks, (sealed) => this.openSealed(sealed));
     this.#operations = new MdOperations(parts.driver, this.disks, (...notice) => this.notice(...notice));
     this.#procedures = procedures(this);
@@ -628,13 +628,18 @@ export class Agent implements AgentFace {
   #nowMs = 0;
   #tickedMs = 0;
 
+  // After every step, most of which change neither.
+  readonly #leaseDueMs = ofNewest(leaseDueMs);
+  readonly #membersDueMs = ofNewest(membersDueMs);
+  readonly #mayStand = ofNewest(mayStand);
+
   #dueMs(): number {
-    const leaseMs = leaseDueMs(this.#lease);
+    const leaseMs = this.#leaseDueMs(this.#lease);
     const often = this.#tickedMs + TICK_MS;
     if (leaseMs === null || this.#nowMs - this.#stirredMs < STIR_MS) return often;
     const { grantUntilMs } = this.#local;
     const endMs = grantUntilMs > this.#tickedMs ? grantUntilMs : Number.POSITIVE_INFINITY;
-    return Math.min(this.#tickedMs + REST_TICK_MS, leaseMs, endMs, membersDueMs(this.#members));
+    return Math.min(this.#tickedMs + REST_TICK_MS, leaseMs, endMs, this.#membersDueMs(this.#members));
   }
 
   #stir(happened: readonly { type: string }[]): void {
@@ -784,7 +789,7 @@ export class Agent implements AgentFace {
     // Disks ask for no votes, but who does not reach them cannot lead.
     const asksVotes = disks === null || disks.set === null;
     const mayLead = asksVotes ? abstains === null || this.now() < abstains.untilMs : disks.quorate;
-    const eligible = !blind && !this.#makingWay && !this.#leavesItToOthers() && mayStand(this.#roster) && mayLead;
+    const eligible = !blind && !this.#makingWay && !this.#leavesItToOthers() && this.#mayStand(this.#roster) && mayLead;
     if (eligible === this.#eligible) return;
     this.#eligible = eligible;
     this.#feedMembers({ type: 'eligible', eligible });
@@ -2235,6 +2240,15 @@ export class Agent implements AgentFace {
   reports(): Promise<NodeReport[]> {
     return this.#doctors.ask(this.#peers.map(({ id }) => id).filter((id) => id !== this.self));
   }
+}
+
+/** What it says of the same state again is not worked out again. */
+function ofNewest<State extends object, Said>(say: (state: State) => Said): (state: State) => Said {
+  let newest: { state: State; said: Said } | null = null;
+  return (state) => {
+    if (newest?.state !== state) newest = { state, said: say(state) };
+    return newest.said;
+  };
 }
 
 function alarmOf(timers: Timers, rings: () => void): Alarm {

@@ -8,18 +8,50 @@ import type { Event } from '../wire/messages.ts';
 
 /** They come by frame and by gossip: this many are remembered as verified. */
 const VERIFIED_KEPT = 64;
+/** Of many agents: what one of them has opened the others do within seconds, or catch up with much later. */
+const OPENED_KEPT = 1024;
+
+/** What agents of one process have opened: by the very bytes, with the keys that counted of the origin. */
+export class OpenedEvents {
+  readonly #opened = new Map<string, { event: Event; keys: readonly PublicKey[] }>();
+
+  find(text: string, keysOf: (node: NodeId) => readonly PublicKey[]): Event | null {
+    const known = this.#opened.get(text);
+    if (known === undefined) return null;
+    const keys = keysOf(known.event.origin);
+    const same = keys.length === known.keys.length && keys.every((key, index) => known.keys[index]?.equals(key));
+    return same ? known.event : null;
+  }
+
+  /** Nobody changes it from here on. */
+  add(text: string, event: Event, keys: readonly PublicKey[]): void {
+    for (const oldest of this.#opened.keys()) {
+      if (this.#opened.size < OPENED_KEPT) break;
+      this.#opened.delete(oldest);
+    }
+    this.#opened.set(text, { event: frozen(event), keys });
+  }
+}
+
+function frozen<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
+  for (const part of Object.values(value)) frozen(part);
+  return Object.freeze(value);
+}
 
 export class Envelopes {
   readonly #cluster: string;
+  readonly #opened: OpenedEvents | null;
   #keys: ReadonlyMap<NodeId, readonly PublicKey[]> = new Map();
   #ended: readonly EndedKey[] = [];
   /** The very same bytes again are the same event. */
   readonly #verified = new Map<string, Event>();
   readonly #publicKeys = new Map<string, PublicKey>();
 
-  /** @param cluster its UUID: events of another are refused */
-  constructor(cluster: string) {
+  /** @param cluster its UUID: events of another are refused @param opened by other agents of that cluster in this process */
+  constructor(cluster: string, opened: OpenedEvents | null = null) {
     this.#cluster = cluster;
+    this.#opened = opened;
   }
 
   /** Until it is called nobody's events are taken. Returns the keys that count of each node. */
@@ -37,7 +69,10 @@ export class Envelopes {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
     const known = this.#verified.get(text);
     if (known !== undefined) return known;
-    const event = await open(bytes, (node) => this.#keys.get(node) ?? [], this.#cluster);
+    const keysOf = (node: NodeId): readonly PublicKey[] => this.#keys.get(node) ?? [];
+    const found = this.#opened?.find(text, keysOf) ?? null;
+    const event = found ?? (await open(bytes, keysOf, this.#cluster));
+    if (found === null) this.#opened?.add(text, event, keysOf(event.origin));
     for (const oldest of this.#verified.keys()) {
       if (this.#verified.size < VERIFIED_KEPT) break;
       this.#verified.delete(oldest);

@@ -4,5 +4,6 @@
  */
 export { Agent } from './agent.ts';
 export { DiskView } from './disk_view.ts';
+export { OpenedEvents } from './envelopes.ts';
 export type { AgentLog, AgentParts, Timers } from './parts.ts';
 export { openStateFiles, type StateFiles, type StoredEnd, writeDurably } from './state_files.ts';

@@ -8,6 +8,7 @@ import type { Net } from '../net/index.ts';
 import type { Status } from '../outlets/index.ts';
 import type { Identity } from '../wire/identity.ts';
 import type { DiskView } from './disk_view.ts';
+import type { OpenedEvents } from './envelopes.ts';
 import type { StateFiles } from './state_files.ts';
 
 export interface Alarm {
@@ -51,6 +52,8 @@ export interface AgentParts {
   inherited?: Inheritance;
   /** What has been seen of the disks already. Absent: it looks before it speaks to anybody. */
   disks?: DiskView;
+  /** What other agents of its cluster in this process, if there are any, have opened. */
+  opened?: OpenedEvents;
   /** What its process may still do. Absent: a simulated one. */
   privileges?: NonNullable<Status['privileges']>;
 }

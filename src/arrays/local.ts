@@ -410,10 +410,10 @@ function owesDrain({ keys, lapsedAtMs, arrays }: NodeArrays, { cleanAtMs }: Loca
 
 /** md here has failed, or been refused, writes to a member that the record takes for good. */
 function failedHere(observation: ArrayObservation, record: ArrayRecord): boolean {
+  const failed = observation.members.filter(({ faulty, blocked }) => faulty || blocked);
+  if (failed.length === 0) return false;
   const good = goodIn(record);
-  return observation.members.some(
-    ({ uuid, faulty, blocked }) => uuid !== null && good.has(uuid) && (faulty || blocked),
-  );
+  return failed.some(({ uuid }) => uuid !== null && good.has(uuid));
 }
 
 /**
@@ -544,6 +544,10 @@ function diverged(observation: ArrayObservation, record: ArrayRecord, self: Node
       return recorded.role === 'active' && !inSlot(seen) && record.writers.includes(self);
     })
     .map((recorded) => recorded.uuid);
+}
+
+function isInSlot({ members }: ArrayObservation, uuid: string): boolean {
+  return inSlot(members.find((member) => member.uuid === uuid));
 }
 
 function inSlot(seen: MemberObservation | undefined): boolean {
@@ -813,11 +817,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const thawed = isRedundant(record.level) && observation.syncAction === 'idle';
   // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing, nor does
   // one that fills only what nobody reads.
-  const good = goodIn(record);
-  const fillsNobody =
-    observation.syncAction === 'recover' &&
-    observation.members.every(({ uuid, rebuilding }) => !rebuilding || uuid === null || !good.has(uuid));
-  const stuck = runs && pathLost(observation) && (!canDiffer(record) || fillsNobody);
+  const stuck = runs && pathLost(observation) && (!canDiffer(record) || fillsNobody(record, observation));
   if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
   const parted = diverged(observation, record, state.self).length > 0;
   // What cannot be drained now must not keep a record from being applied, as above: slots and size can wait.
@@ -841,7 +841,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     // md keeps a failed member in its slot for as long as it is frozen.
     const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
     if (failed !== undefined && failed.uuid !== null) {
-      return { op: failed.blocked ? null : { op: 'remove', member: failed.uuid }, settled: false };
+      if (!failed.blocked) return { op: { op: 'remove', member: failed.uuid }, settled: false };
+      // Another leg may have failed before this one's gate was answered: that is the next commit, and waits for this one. Until the
+      // member is in, no window is answered here, so nothing that is written without it has been copied. Marks are read earlier.
+      return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) && !observation.held };
     }
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
@@ -921,6 +924,14 @@ function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObs
   return activeMembers(record).every(({ uuid }) => !has(uuid));
 }
 
+/** A recovery of members that the record does not take for good. */
+function fillsNobody(record: ArrayRecord, { syncAction, members }: ArrayObservation): boolean {
+  const good = goodIn(record);
+  return (
+    syncAction === 'recover' && members.every(({ uuid, rebuilding }) => !rebuilding || uuid === null || !good.has(uuid))
+  );
+}
+
 function isUnfit({ unfit, record }: LocalArray): boolean {
   return unfit !== null && compareVersions(unfit.version, record.version) === 0;
 }
@@ -953,9 +964,11 @@ function settledMembers(array: LocalArray): string[] {
 function pathOp(state: NodeArrays, array: LocalArray, now: number): LocalOp | null {
   const { record, released, observation } = array;
   const { pathLoss } = state;
+  if (mayRead(state, array, now)) return { op: 'let-read' };
+  const waits = observation?.members.some(({ path, faulty }) => path === 'lost' || (path === 'held' && faulty));
+  if (waits !== true) return null;
   const good = goodIn(record);
   const goodForOthers = goodIn(released);
-  if (mayRead(state, array, now)) return { op: 'let-read' };
   for (const { uuid, path, faulty } of observation?.members ?? []) {
     if (uuid === null) continue;
     // What waits at a member that has failed in md is read from another, which is held as well.
@@ -977,11 +990,10 @@ function mayRead(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { record, observation, busy, applied } = array;
   if (observation == null || !readsHeld(observation)) return false;
   if (mustHoldReads(state, array, now)) return false;
-  const isApplied = applied !== null && compareVersions(applied, record.version) === 0;
-  // As the record has it: else a member may be in sync here that is not, or has failed. A stop waits for what is read, and its release
-  // for the stop.
-  if (wantedHere(record, state.self) ? !isReleased(array) || !isApplied : !readsAsRecorded(state, record, observation))
-    return false;
+  if (wantedHere(record, state.self)) {
+    // As the record has it: else a member may be in sync here that is not, or has failed.
+    if (!isReleased(array) || applied === null || compareVersions(applied, record.version) !== 0) return false;
+  } else if (!readsAsRecorded(state, record, observation)) return false;
   if (copyRuns(observation) || busy?.op === 'hold-reads') return false;
   const good = goodIn(record);
   // Of a failed one too what waits would be read from it: that is let go with an error first.
@@ -990,7 +1002,10 @@ function mayRead(state: NodeArrays, array: LocalArray, now: number): boolean {
   );
 }
 
-/** What md here reads is in sync by the record, which others may not have applied: they write to that still, and to more. */
+/**
+ * A stop waits for what is read, and its release for the stop: what md here reads is in sync by the record, which others may not
+ * have applied. They write to that still, and to more.
+ */
 function readsAsRecorded(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
   const active = new Set(activeMembers(record).map(({ uuid }) => uuid));
   const differs = record.resync?.kind === 'resync' || unsure(state, record);
@@ -1460,7 +1475,8 @@ function answerWindow(array: LocalArray, copy: Copy, now: number, effects: Local
     return due ? answer(0) : {};
   }
   // What is seen while an operation is under way may be over when it ends.
-  const settled = array.busy === null && observation !== undefined && holdsRange(observation, known);
+  const isIn = rebuildingMembers(record).every(({ uuid }) => observation == null || isInSlot(observation, uuid));
+  const settled = array.busy === null && observation !== undefined && isIn && holdsRange(observation, known);
   return settled && array.heldSequence !== known.sequence ? answer(known.sequence) : {};
 }
 

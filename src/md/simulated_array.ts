@@ -827,7 +827,7 @@ export class SimulatedArray {
   }
 
   async #readPiece(piece: Piece, arraySector: number): Promise<Uint8Array> {
-    let failure: unknown = new MdError('EIO', `${this.record.md}: no leg in sync is left`);
+    let failure: unknown = null;
     const tried = new Set<AttachedMember>();
     for (;;) {
       const legs = this.#readableCopies(piece).filter(({ member }) => !tried.has(member));
@@ -838,7 +838,7 @@ export class SimulatedArray {
       const leg = legs[past ? 0 : Math.floor(this.#random() * legs.length)];
       if (leg === undefined) {
         if (piece.parity !== null) return this.#rebuildPiece(piece);
-        throw failure;
+        throw failure ?? new MdError('EIO', `${this.record.md}: no leg in sync is left`);
       }
       tried.add(leg.member);
       try {

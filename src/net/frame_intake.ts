@@ -63,9 +63,12 @@ export class FrameIntake {
   }
 }
 
+/** What is said to all nodes, one after the other, is written once. */
 export function encodeFrame(frame: Frame): Uint8Array {
-  return Buffer.from(JSON.stringify(frame), 'utf8');
+  if (newest?.frame !== frame) newest = { frame, bytes: Buffer.from(JSON.stringify(frame), 'utf8') };
+  return newest.bytes;
 }
+let newest: { frame: Frame; bytes: Uint8Array } | null = null;
 
 export function oversizedReason(bytes: number | null): string {
   return `a frame of ${bytes ?? 'too many'} bytes, at most ${frameBytesMax} allowed`;

@@ -7,7 +7,7 @@
  */
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
-import { Agent, type AgentLog, type StateFiles, type StoredEnd, type Timers } from '#src/agent/index.ts';
+import { Agent, type AgentLog, OpenedEvents, type StateFiles, type StoredEnd, type Timers } from '#src/agent/index.ts';
 import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.ts';
 import type { Inheritance } from '#src/arrays/local.ts';
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
@@ -124,6 +124,7 @@ export class SimCluster {
   readonly #options: SimOptions;
   readonly #random: () => number;
   readonly #machines = new Map<NodeId, Machine>();
+  readonly #opened = new OpenedEvents();
 
   private constructor(options: SimOptions) {
     const seed = options.seed ?? 1;
@@ -356,6 +357,7 @@ export class SimCluster {
       uuid: () => this.#uuid(),
       log,
       version: 'simulated',
+      opened: this.#opened,
       ...(inherited === undefined ? {} : { inherited }),
     });
     if (life.ended) return;
@@ -459,7 +461,7 @@ export class SimCluster {
       const seen = driver.running().map(({ md }) => driver.observe(md));
       if (life.stalled || driver.guard.grantLive || seen.every((array) => array === null || isHeld(array)))
         petMs = clock.now();
-      else if (clock.now() - petMs >= watchdogMs) return this.crash(node);
+      else if (clock.now() - petMs >= watchdogMs) this.crash(node);
       clock.schedule(clock.now() + PET_EVERY_MS, look);
     };
     look();

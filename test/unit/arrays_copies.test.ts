@@ -614,6 +614,36 @@ test('a rebuilding member that md here reads further than a copy after a crash h
   assert.equal(isApplied(node.commit(further)), true, 'a checkpoint');
 });
 
+test('a leg that failed before the gate of another was answered keeps no recovery from being applied; nothing is copied before its member is in', () => {
+  const record = { ...rebuilding(1, 6), raidDisks: 2 };
+  const failed = { uuid: LEG_B, device: 'sdb', slot: 1, inSync: false, rebuilding: false, faulty: true, blocked: true };
+  const spare = {
+    uuid: SPARE,
+    device: 'sdc',
+    slot: null,
+    inSync: false,
+    rebuilding: false,
+    faulty: false,
+    blocked: false,
+  };
+  const legs = md({ writePending: true }).members.filter(({ uuid }) => uuid === LEG_A);
+  const members = [...legs, { ...failed, path: 'up' as const }, { ...spare, path: 'up' as const }];
+  const gated = md({ writePending: true, arrayState: 'write-pending', degraded: 1, members });
+  const node = new Node(record, gated);
+  assert.equal(isApplied(node.effects), true);
+  node.release(record);
+  assert.deepEqual(heldIn(node.window(1)), []);
+  const suspended = { loSector: 0, hiSector: 1000 };
+  node.feed({ type: 'observed', array: ARRAY, observation: { ...gated, held: true, suspended } });
+  assert.deepEqual(heldIn(node.window(2)), [], 'all is held, and it is not in');
+  const marks = { ...record, resync: copy(1, 6, 'recovery', { markedBy: [1, 2] }) };
+  assert.equal(
+    isApplied(new Node(marks, gated).effects),
+    false,
+    'what it writes would be marked after the marks were read',
+  );
+});
+
 test('a recovery of a member that has failed, with its I/O waiting for the path, keeps no record from being applied', () => {
   const three = { ...mirror(), raidDisks: 3 };
   const spare = { uuid: SPARE, devNumber: 2, slot: null, dataOffsetSectors: 2048, dataSizeSectors: 1000 };

@@ -219,6 +219,15 @@ test('an array that was open as a grant ended is drained once, when a key is mis
   assert.equal(node.array().busy?.op, 'open', 'the spare is not written to');
 });
 
+test('a node that finds itself shut out with a live grant puts nothing back before it has drained: what it wrote meanwhile was refused', () => {
+  const node = Node.writing();
+  node.now += 100;
+  node.keys({ shutOut: true, usable: new Set() });
+  assert.equal(mayRegister(node.state, node.now), false);
+  node.see(md({ held: true }));
+  assert.equal(mayRegister(node.state, node.now), true);
+});
+
 test('an array of which nothing is known yet may have anything on its way', () => {
   const node = new Node();
   node.feed({ type: 'grant', untilMs: 1_000_000 }, { type: 'commit', record: mirror(), forgotten: false });
