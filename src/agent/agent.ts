@@ -1616,6 +1616,12 @@ export class Agent implements AgentFace {
       const others = problems.filter((problem) => !missing.some((member) => problem.includes(member.uuid)));
       return { record, complete: missing.length === 0, problem: others.length === 0 ? null : others.join('; ') };
     });
+    // News for this node as well: without it, it is granted nothing, and may put its key on no disk on which it has to commit.
+    for (const { record, problem } of found) {
+      const known = this.#local.arrays.get(record.uuid)?.record.version;
+      if (problem === null && known !== undefined && compareVersions(known, record.version) < 0)
+        this.#feedLocal({ type: 'commit', record, forgotten: false });
+    }
     this.#feedMaster({ type: 'disks', found });
   }
 

@@ -153,3 +153,19 @@ test('all agents end, and the disks forget all keys: whoever leads knows of no r
   assertWhole(cluster, applications, 1, 2);
   cluster.close();
 });
+
+test('one that was shut out leads when all others were without power: it knows an older record than the disks', async () => {
+  const { cluster, applications } = await reserved(2);
+  for (const other of [2, 3]) cluster.hub.cut(1, other);
+  await shutOut(cluster, 2, 1);
+  for (const application of applications) if (application.node !== 1) application.abandon();
+  for (const other of [2, 3]) cluster.crash(other);
+  for (const other of [2, 3]) cluster.hub.heal(1, other);
+  await cluster.boot(2, 3);
+  await untilWhole(cluster, 2);
+  await watched(cluster, 'all are writers', () => recordOn(cluster, 1).record.writers.length === 3);
+  await writersGoOn(cluster, applications.slice(0, 1));
+  await stopAll(applications.slice(0, 1));
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
