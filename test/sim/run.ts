@@ -1,9 +1,10 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
- * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away;
+ * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; FENCING;
  * WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
+import type { Setting } from './campaign.ts';
 import { campaigns, type Job, type Result } from './workers.ts';
 
 const HOUR_MS = 3_600_000;
@@ -27,6 +28,13 @@ function numberIn(name: string): number | undefined {
   return value;
 }
 
+function fencingAsked(): Setting['fencing'] {
+  const asked = process.env.FENCING;
+  const known = (['command', 'watchdog', 'reservation'] as const).find((fencing) => fencing === asked);
+  if (asked && known === undefined) throw new Error(`FENCING=${asked}: choose from command, watchdog and reservation`);
+  return known;
+}
+
 function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 'transcript'>): void {
   const { violation } = outcome;
   if (violation === null) return;
@@ -35,6 +43,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     ...(job.nodes ? [`NODES=${job.nodes}`] : []),
     ...(job.hours ? [`HOURS=${job.hours}`] : []),
     ...(job.faults ? [`FAULTS='${job.faults.join()}'`] : []),
+    ...(job.setting?.fencing ? [`FENCING=${job.setting.fencing}`] : []),
   ];
   process.stdout.write(
     `\nseed ${seed}: ${violation.checker}, ${(violation.atMs / 1000).toFixed(3)} s after its begin:\n  ${violation.text.split('\n').join('\n  ')}\n` +
@@ -46,7 +55,13 @@ async function main(): Promise<number> {
   const seeds = seedsIn(process.env.SEED || '1');
   const [nodes, hours] = [numberIn('NODES'), numberIn('HOURS')];
   const faults = process.env.FAULTS ? process.env.FAULTS.split(',') : undefined;
-  const job = { ...(nodes && { nodes }), ...(hours && { hours }), ...(faults && { faults }) };
+  const fencing = fencingAsked();
+  const job = {
+    ...(nodes && { nodes }),
+    ...(hours && { hours }),
+    ...(faults && { faults }),
+    ...(fencing && { setting: { fencing } }),
+  };
   const workers = Math.min(numberIn('WORKERS') ?? availableParallelism(), seeds.length);
   const begunMs = performance.now();
   const sum = { seeds: 0, simulatedMs: 0, acknowledged: 0, reads: 0, commits: 0, faults: 0, violations: 0 };
