@@ -16,6 +16,7 @@ import { type Config, formatProblems, loadConfig, readToken } from './config/ind
 import { textOf } from './error_text.ts';
 import { createFencing } from './fencing/index.ts';
 import {
+  type Cursor,
   type Journal,
   type JournalOptions,
   Notary,
@@ -262,13 +263,14 @@ function giveUpPrivileges(config: Config, native: NativeAddon, log: ApiLog): voi
 /** null: nobody is told anything; nothing is loaded for it either. */
 async function hooksOf(
   config: Config,
-  { journal, agent, log }: { journal: Journal; agent: Agent; log: ApiLog },
+  { journal, begin, agent, log }: { journal: Journal; begin: Cursor; agent: Agent; log: ApiLog },
 ): Promise<{ close(): Promise<void> } | null> {
   if (config.hooks.length === 0 && config.mail === null) return null;
   const { configuredHooks, startHooks } = await import('./outlets/index.ts');
   const { self, stateDir } = config;
   const hooks = configuredHooks(config);
-  return startHooks({ hooks, journal, status: () => agent.status(), self, stateDir, now: () => timers.wall(), log });
+  const now = () => timers.wall();
+  return startHooks({ hooks, journal, status: () => agent.status(), self, stateDir, begin, now, log });
 }
 
 /**
@@ -398,6 +400,7 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
   }
   notary.start();
   logEvents({ journal, self: config.self, status: () => agent.status(), now: () => timers.wall(), log });
+  const begin = journal.head();
   await agent.start();
   // Writes of a cluster wait for its agents, for a moment nobody for their API: to load it is a tenth of a start, and keeps the loop
   // from answering the other nodes.
@@ -417,7 +420,7 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
     },
     log,
   });
-  const hooks = await hooksOf(config, { journal, agent, log });
+  const hooks = await hooksOf(config, { journal, begin, agent, log });
   for (const { what, text } of journal.found) {
     agent.notice('JournalDamaged', 'warning', `node/${config.self}`, { what, text: text.slice(0, 300) });
   }

@@ -35,6 +35,8 @@ export interface HooksOptions {
   self: NodeId;
   /** Below which their places are stored. */
   stateDir: string;
+  /** Where hooks without a place begin: of an agent that starts they hear from its first word on. @default the journal's end */
+  begin?: Cursor;
   now: () => Date;
   log: ApiLog;
 }
@@ -45,7 +47,7 @@ const AGAIN_FIRST_MS = 1000;
 const AGAIN_MOST_MS = 300_000;
 const PAGE_ENTRIES = 64;
 
-/** Begins where each hook was left; a new one begins with what happens from now on. */
+/** Begins where each hook was left, a new one at `begin`. */
 export async function startHooks(options: HooksOptions): Promise<{ close(): Promise<void> }> {
   const dir = join(options.stateDir, 'hooks');
   await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -99,7 +101,7 @@ class HookQueue {
     this.#hook = hook;
     this.#path = path;
     this.#options = options;
-    this.#read = stored ?? options.journal.head();
+    this.#read = stored ?? options.begin ?? options.journal.head();
     this.#stored = stored;
     this.#stopListening = options.journal.onAppend(() => this.#pumpSoon());
   }

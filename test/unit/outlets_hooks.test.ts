@@ -51,7 +51,7 @@ class Scene {
       this.runs.push({ event, end: (outcome = {}) => resolve({ ...fine, ...outcome }) });
     });
 
-  async start(more: Partial<Hook> = {}): Promise<void> {
+  async start(more: Partial<Hook> = {}, begin?: number): Promise<void> {
     const say = (_fields: object, text: string) => void this.said.push(text);
     this.#started = await startHooks({
       hooks: [
@@ -69,6 +69,7 @@ class Scene {
       status: () => clusterStatus(),
       self: 2,
       stateDir: this.dir,
+      ...(begin !== undefined && { begin }),
       now: () => this.now,
       log: { info: say, warn: say, error: say },
     });
@@ -202,6 +203,25 @@ test('a new hook begins with what happens from now on; its place moves when a ru
     scene.said.join('\n'),
   );
   assert.ok(scene.said.some((line) => /DegradedArray md0: exit 1 after/.test(line)));
+});
+
+test('a new hook hears what an agent has told before its hooks began, and one with a place goes on there', async (t) => {
+  const scene = new Scene(directory(t));
+  scene.journal.append(notice('NodeDead'), 'x');
+  const begin = scene.journal.head();
+  scene.journal.append(notice('NodeSuspect'), 'x');
+  await scene.start({}, begin);
+  await until(() => scene.runs.length === 1);
+  assert.deepEqual(scene.names(), ['NodeSuspect']);
+  scene.runs[0]?.end();
+  await until(() => scene.stored() === 2);
+  await scene.stop();
+  await scene.start({}, begin);
+  scene.journal.append(notice('NodeDead'), 'x');
+  await until(() => scene.runs.length === 2);
+  assert.deepEqual(scene.names(), ['NodeSuspect', 'NodeDead'], 'nothing twice');
+  scene.runs[1]?.end();
+  await scene.stop();
 });
 
 test('what was under way when the agent ended is told again', async (t) => {
