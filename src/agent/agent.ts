@@ -140,6 +140,8 @@ const REQUEST_TIMEOUT_MS = 60_000;
 /** Where all files agree, a list is agreed on well within this. */
 const LIST_PATIENCE_MS = 2000;
 const STORE_AGAIN_MS = 1000;
+/** For the arrays that an earlier agent has left. */
+const START_HOLD_MS = 15_000;
 /** A disk that has forgotten its registrations has them back by then, and a node that was shut out knows it. */
 const KEYS_EVERY_MS = 2000;
 /** While this node's key is missing somewhere, or a member is not reserved yet. */
@@ -314,8 +316,18 @@ export class Agent implements AgentFace {
     // Before anything else: arrays that outlived an earlier agent have no grant behind them now, unless it left that as well.
     for (const { md, metadata } of this.parts.inherited === undefined ? driver.running() : []) {
       if (metadata !== 'external:mdmesh') continue;
-      await this.#tryTo(`hold ${md}`, () => driver.hold(md));
-      await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md));
+      const hold = async (): Promise<boolean> => {
+        await this.#tryTo(`hold ${md}`, () => driver.hold(md));
+        await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md));
+        return true;
+      };
+      const late = new Promise<boolean>((resolve) => timers.after(START_HOLD_MS, () => resolve(false)));
+      // Nobody else can end it either, and a start that waits for it would say nothing.
+      if (!(await Promise.race([hold(), late])))
+        this.#suspendStuck(
+          md,
+          `${md}: what an earlier agent has begun there, a copy or a write, waits for a path and cannot be ended`,
+        );
     }
     if (this.parts.disks === undefined) await this.#rescan();
     else this.#feedLocal({ type: 'paths', paths: this.disks.paths });

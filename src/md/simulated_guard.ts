@@ -16,6 +16,8 @@ export interface Droppable {
 
 /** Reads are held after a drain, or all the same when it takes longer than this. */
 const DRAIN_PATIENCE_MS = 250;
+/** After it a drop is told as failed; the hold goes on trying. */
+const DROP_LIMIT_MS = 5000;
 
 export class SimulatedGuard implements Guard {
   readonly #kernel: SimulatedKernel;
@@ -86,7 +88,11 @@ export class SimulatedGuard implements Guard {
           const late = new Promise<void>((resolve) => this.#kernel.later(DRAIN_PATIENCE_MS, resolve));
           await Promise.race([drained.catch(() => undefined), late]);
           array.holdPaths();
-          await drained;
+          // A copy under way may wait for a path that is held by now.
+          const given = new Promise<never>((_, reject) =>
+            this.#kernel.later(DROP_LIMIT_MS, () => reject(new Error('late'))),
+          );
+          await Promise.race([drained, given]);
         } catch {
           failed = true;
           this.#tell({ type: 'drop-failed', atMs: this.#kernel.now(), md: array.md, code: 'ETIMEDOUT' });

@@ -34,6 +34,8 @@ export const CLUSTER_UUID = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const SECTORS_PER_MIB = 2048;
 /** An fsync of the vote. */
 const STORE_MS = 2;
+/** Until somebody has heard of it and is there; and until the machine is on again. */
+const RESET_MS = 10_000;
 /** From the order to switch a node off until the power switch vouches for it. */
 const FENCE_MS = 150;
 const PET_EVERY_MS = 500;
@@ -382,6 +384,17 @@ export class SimCluster {
       await machine.driver.startWatchdog('/dev/watchdog', Math.ceil(config.timing.watchdogMs / 1000));
       this.#petOn(machine, node, life);
     }
+    // Told that it cannot go on, somebody resets the node.
+    agent.onFatal = (why) => {
+      if (!why.includes('must be fenced or reset')) return;
+      machine.clock.schedule(machine.clock.now() + RESET_MS, () => {
+        if (machine.life !== life || life.ended) return;
+        this.crash(node);
+        this.time.schedule(this.time.clock() + RESET_MS, () => {
+          if (!machine.powered) void this.powerOn(node);
+        });
+      });
+    };
     this.onAgent?.(node, agent);
     notary.start();
     await life.seen(Promise.race([agent.start(), life.over]));
