@@ -1448,6 +1448,7 @@ export class Agent implements AgentFace {
     } finally {
       this.#lookingAtKeys = false;
     }
+    this.#letGo();
   }
 
   /** @param lapsed it was without a grant since it last looked */
@@ -1715,10 +1716,33 @@ export class Agent implements AgentFace {
       this.#commits.set(record.uuid, sealed);
       this.#toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
       const left = kind === 'release' ? record.members : this.#leavers(record);
+      const paths = left.flatMap(({ uuid }) => this.disks.paths.get(uuid) ?? []);
       this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
-      void this.#reservations?.letGo(left.flatMap(({ uuid }) => this.disks.paths.get(uuid) ?? []));
+      if (kind === 'release') void this.#reservations?.letGo(paths);
+      else for (const path of paths) this.#toLetGo.set(path, record);
       this.#publishLater(sealed);
     });
+  }
+
+  /** Disks that have left, each with the record by which it did. */
+  readonly #toLetGo = new Map<string, ArrayRecord>();
+
+  /**
+   * A node that was shut out, and stands still, does not know that a disk has left: what it writes there must be refused, for whoever uses
+   * that disk next. So it is let go when all have applied that it left, and else stays reserved until it is added again.
+   */
+  #letGo(): void {
+    const others = this.#peers.filter(({ id }) => id !== this.self);
+    for (const [path, { uuid, version }] of this.#toLetGo) {
+      const hasApplied = (node: NodeId): boolean => {
+        const applied = this.#master.nodes.get(node)?.reports.get(uuid)?.applied ?? null;
+        return applied !== null && compareVersions(applied, version) >= 0;
+      };
+      const isBack = this.#reservedMembers().some((member) => member.path === path);
+      if (this.leading && !isBack && !others.every(({ id }) => hasApplied(id))) continue;
+      this.#toLetGo.delete(path);
+      if (this.leading && !isBack) void this.#reservations?.letGo([path]);
+    }
   }
 
   /** Members that this record has no more. */

@@ -201,7 +201,8 @@ export function legsAgree(
 /** One node copies, never two. */
 export function oneCopier(cluster: SimCluster, node: NodeId, md: string): string | null {
   for (const other of cluster.up()) {
-    if (other === node) continue;
+    // What stands still may be shut out in the middle of its copy.
+    if (other === node || isShutOut(cluster, other)) continue;
     const action = cluster.driver(other).observe(md)?.syncAction ?? 'idle';
     if (COPIES.includes(action)) return `node ${node} copies, and node ${other} is at its ${action}`;
   }
@@ -307,8 +308,9 @@ export function evictedHasStopped(cluster: SimCluster, event: Event, writersBefo
 }
 
 /** Blocks go to the disks only from nodes that the newest record names as writers, under the boot that it names. */
-export function onlyWritersWrite(cluster: SimCluster, record: ArrayRecord, node: NodeId): string | null {
-  if (isAdmitted(cluster, record, node)) return null;
+export function onlyWritersWrite(cluster: SimCluster, record: ArrayRecord, node: NodeId, disk: string): string | null {
+  // A disk that has left may be added again, and is filled anew: it takes a slot when it is reserved.
+  if (isAdmitted(cluster, record, node) || !memberDisks(cluster, node).has(disk)) return null;
   const why = record.writers.includes(node) ? 'was admitted under another boot' : 'is no writer';
   return `node ${node} writes to ${record.md}, and ${why} (record ${record.version.term}.${record.version.index})`;
 }

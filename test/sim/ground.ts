@@ -270,7 +270,7 @@ export class Ground {
       const { node } = write;
       // Its own copy is no write of an application.
       if (this.#cluster.driver(node).copying(record.md) !== null) return;
-      this.judge(checkers.onlyWritersWrite, checkers.onlyWritersWrite(this.#cluster, record, node));
+      this.judge(checkers.onlyWritersWrite, checkers.onlyWritersWrite(this.#cluster, record, node, write.disk));
       const ranForMs = this.#cluster.time.clock() - (this.#startedMs.get(node) ?? 0);
       this.judge(checkers.writesNeedAGrant, checkers.writesNeedAGrant(this.#cluster, node, ranForMs));
       const text = checkers.noWriteBesideTheCopy(this.#cluster, record.md, node, written);

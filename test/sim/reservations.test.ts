@@ -169,3 +169,22 @@ test('one that was shut out leads when all others were without power: it knows a
   assertWhole(cluster, applications, 1, 2);
   cluster.close();
 });
+
+test('a disk that is taken out while a node stands still, shut out, stays reserved until that one knows of it', async () => {
+  const { cluster, applications } = await reserved(3);
+  for (const other of [1, 2]) cluster.hub.cut(3, other);
+  cluster.driver(3).pause();
+  await shutOut(cluster, 1, 3);
+  for (const verb of ['fail', 'remove'] as const) {
+    const { ok, text } = await cluster.request(1, { verb, array: 'md0', device: '/dev/sdb' });
+    assert.equal(ok, true, text);
+  }
+  await watchedPass(cluster, 5000);
+  assert.equal(cluster.storage.mayWrite(3, 'sdb'), false, 'whoever uses it next is safe from it');
+  cluster.driver(3).resume();
+  for (const other of [1, 2]) cluster.hub.heal(3, other);
+  await watched(cluster, 'it is let go', () => !cluster.storage.isReserved('sdb'));
+  await stopAll(applications);
+  assertWhole(cluster, applications, 1, 1);
+  cluster.close();
+});
