@@ -101,7 +101,7 @@ test('a node that no commit waits for', { skip: available.ok ? false : available
     await lab.cut(APART);
     await cluster.startAgent(APART);
     await sleep(HELD_MS);
-    const there = await pathsThere();
+    const { there } = await cluster.until('its word', 30_000, async () => ({ there: await pathsThere() }));
     if (there !== null) assert.deepEqual(new Set(there), new Set(['held']));
     await lab.heal(APART);
     await cluster.open();
