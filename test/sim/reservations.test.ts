@@ -188,3 +188,27 @@ test('a disk that is taken out while a node stands still, shut out, stays reserv
   assertWhole(cluster, applications, 1, 1);
   cluster.close();
 });
+
+test('an agent that starts over a copy which cannot be ended says so; once its node is reset all go on', async () => {
+  const { cluster, applications } = await reserved(4);
+  const master = await cluster.master();
+  const others = applications.filter(({ node }) => node !== master);
+  for (const verb of ['fail', 'remove', 'add'] as const) {
+    const { ok, text } = await cluster.request(master, { verb, array: 'md0', device: '/dev/sdb', force: true });
+    assert.equal(ok, true, text);
+  }
+  await watched(cluster, 'a copy', () => cluster.driver(master).observe('md0')?.syncAction === 'recover');
+  const mend = cluster.storage.fault({ node: master, disk: 'sda', kind: 'slow', delayMs: 120_000 });
+  await watchedPass(cluster, 50);
+  cluster.killAgent(master);
+  void cluster.startAgent(master);
+  await watched(cluster, 'it says so', () => told(cluster, master).includes(`SuspendStuck ${master}`));
+  mend();
+  for (const application of applications) if (application.node === master) application.abandon();
+  await watched(cluster, 'it is reset', () => !cluster.isUp(master));
+  await watched(cluster, 'it is on again', () => cluster.isUp(master));
+  await allGoOn(cluster, others);
+  await stopAll(others);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
