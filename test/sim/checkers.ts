@@ -3,6 +3,7 @@
  * kernel, every guard, in one instant), which no node has. Each says in words what is wrong; null: nothing.
  */
 
+import { isWritten } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { rangeOnArray } from '#src/arrays/windows.ts';
 import type { SectorRange } from '#src/md/driver.ts';
@@ -14,7 +15,7 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
-/** Disks of members that have not failed, by the newest records that anybody but this node has. */
+/** Disks of members in a slot that have not failed, by the newest records that anybody but this node has. */
 function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
   const { storage } = cluster;
   const newest = new Map<string, ArrayRecord>();
@@ -27,13 +28,14 @@ function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
       if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
     }
   }
-  const members = [...newest.values()].flatMap(({ members }) => members.filter(({ role }) => role !== 'faulty'));
+  const members = [...newest.values()].flatMap(({ members }) => members.filter(isWritten));
   return new Set(members.flatMap(({ uuid }) => disks.get(uuid) ?? []));
 }
 
 /**
- * No member of any array takes anything of it; there is one. Of members that it alone knows nobody can shut it out: what it has
- * committed there others find when they read the disks, and shut it out of those before they write anything.
+ * No member in a slot takes anything of it; there is one. A spare gets its slot when it is reserved. Of members that it alone knows
+ * nobody can shut it out: what it has committed there others find when they read the disks, and shut it out of those before they write
+ * anything.
  */
 export function isShutOut(cluster: SimCluster, node: NodeId): boolean {
   if (!cluster.storage.refuses(node)) return false;
