@@ -773,7 +773,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (observation.held) return { op, settled: false };
     return { op: drains ? { op: 'hold' } : null, settled: false };
   };
-  if (onlyStale(state, record, observation)) return held({ op: 'stop' });
+  if (onlyStale(state, record, observation)) {
+    // A closed gate is answered by who writes, and this node will not: it would be told of what it does not have.
+    const trouble = gateClosed(observation) && !observation.held ? { trouble: refusedText(record) } : {};
+    return { ...held({ op: 'stop' }), ...trouble };
+  }
   for (const member of observation.members) {
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
     if (recorded === undefined || member.slot === null || member.faulty || member.path === 'lost') continue;

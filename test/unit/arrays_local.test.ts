@@ -73,6 +73,18 @@ test('a leg fails here: it is told to the master, and the gates stay closed unti
   assert.deepEqual(node.ops(released), ['answer-gates']);
 });
 
+test('left out, with a closed gate and no leg that still is one: nobody answers that gate any more, and the node says so', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.feed({ type: 'observed', array: ARRAY, observation: md({}, LEG_B) });
+  const [leg] = record.members;
+  assert.ok(leg !== undefined);
+  const others = newer(record, { writers: [1, 3], members: [{ ...leg, uuid: SPARE }] });
+  const said = node.feed({ type: 'commit', record: others, forgotten: false });
+  assert.deepEqual(node.ops(said), []);
+  assert.match(said.flatMap((effect) => (effect.type === 'trouble' ? [effect.text] : [])).join(), /or reboot the node/);
+});
+
 test('a release of an older record opens nothing', () => {
   const record = mirror();
   const node = Node.writing(record);
