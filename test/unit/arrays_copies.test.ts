@@ -22,6 +22,7 @@ import {
   rebuilding,
   report,
   SPARE,
+  SPARE_MEMBER,
   unread,
   withFaulty,
 } from './arrays_fixture.ts';
@@ -356,15 +357,6 @@ class Master {
     return answer?.type === 'answer' ? answer.text : '';
   }
 }
-
-const SPARE_MEMBER = {
-  uuid: SPARE,
-  devNumber: 2,
-  role: 'spare' as const,
-  slot: null,
-  dataOffsetSectors: 2048,
-  dataSizeSectors: 1000,
-};
 
 /** A mirror of one leg with a spare beside it. */
 function degraded(): ArrayRecord {

@@ -27,6 +27,14 @@ export const ARRAY = '00000000-0000-4000-8000-000000000001';
 export const LEG_A = '00000000-0000-4000-8000-00000000000a';
 export const LEG_B = '00000000-0000-4000-8000-00000000000b';
 export const SPARE = '00000000-0000-4000-8000-00000000000c';
+export const SPARE_MEMBER = {
+  uuid: SPARE,
+  devNumber: 2,
+  role: 'spare' as const,
+  slot: null,
+  dataOffsetSectors: 2048,
+  dataSizeSectors: 1000,
+};
 export const PATHS = new Map([
   [LEG_A, '/dev/sda'],
   [LEG_B, '/dev/sdb'],

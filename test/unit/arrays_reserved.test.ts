@@ -15,6 +15,7 @@ import {
   newer,
   PATHS,
   SPARE,
+  SPARE_MEMBER,
   withFaulty,
 } from './arrays_fixture.ts';
 
@@ -164,15 +165,7 @@ test('keys are put back only with a live grant, and with nothing on its way from
 
 test('a spare that takes anybody’s writes still is not ready, whoever has its key there', () => {
   const node = Node.writing();
-  const spare = {
-    uuid: SPARE,
-    devNumber: 2,
-    role: 'spare' as const,
-    slot: null,
-    dataOffsetSectors: 2048,
-    dataSizeSectors: 1000,
-  };
-  const record = newer(node.array().record, { members: [...node.array().record.members, spare] });
+  const record = newer(node.array().record, { members: [...node.array().record.members, SPARE_MEMBER] });
   node.feed({ type: 'commit', record, forgotten: false });
   const usable = new Set([...ALL, SPARE]);
   const visible = (): readonly string[] => reportOf(node.state, node.array(), node.now).visible;
@@ -198,17 +191,9 @@ test('an array that was open as a grant ended is drained once, when a key is mis
   node.see(lost(md(), LEG_B));
   node.now = 2_000_000;
   assert.deepEqual(ops(node.feed({ type: 'grant', untilMs: 3_000_000 })), [], 'a drain would wait for the path');
-  const spare = {
-    uuid: SPARE,
-    devNumber: 2,
-    role: 'spare' as const,
-    slot: null,
-    dataOffsetSectors: 2048,
-    dataSizeSectors: 1000,
-  };
   assert.deepEqual(ops(node.keys()), []);
   assert.deepEqual(ops(node.see({})), [], 'it has them all');
-  const record = newer(node.array().record, { members: [...node.array().record.members, spare] });
+  const record = newer(node.array().record, { members: [...node.array().record.members, SPARE_MEMBER] });
   assert.deepEqual(ops(node.feed({ type: 'commit', record, forgotten: false })), ['hold']);
   node.see(md({ held: true }));
   node.feed({ type: 'done', array: ARRAY, op: { op: 'hold' }, error: null });
