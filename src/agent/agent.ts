@@ -314,16 +314,16 @@ export class Agent implements AgentFace {
     this.#remember();
     this.#goByLists();
     // Before anything else: arrays that outlived an earlier agent have no grant behind them now, unless it left that as well.
-    for (const { md, metadata } of this.parts.inherited === undefined ? driver.running() : []) {
-      if (metadata !== 'external:mdmesh') continue;
-      const hold = async (): Promise<boolean> => {
+    for (const md of this.parts.inherited === undefined ? this.#inKernel() : []) {
+      let isHeld = false;
+      const hold = async (): Promise<void> => {
         await this.#tryTo(`hold ${md}`, () => driver.hold(md));
         await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md));
-        return true;
+        isHeld = true;
       };
-      const late = new Promise<boolean>((resolve) => timers.after(START_HOLD_MS, () => resolve(false)));
+      await Promise.race([hold(), this.until(() => isHeld, START_HOLD_MS)]);
       // Nobody else can end it either, and a start that waits for it would say nothing.
-      if (!(await Promise.race([hold(), late])))
+      if (!isHeld)
         this.#suspendStuck(
           md,
           `${md}: what an earlier agent has begun there, a copy or a write, waits for a path and cannot be ended`,
@@ -1387,12 +1387,17 @@ export class Agent implements AgentFace {
     );
   }
 
+  /** Arrays of mdmesh's that the kernel has here, whoever assembled them. */
+  #inKernel(): string[] {
+    return this.parts.driver.running().flatMap(({ md, metadata }) => (metadata === 'external:mdmesh' ? [md] : []));
+  }
+
   #mayRegister(): boolean {
     const { driver } = this.parts;
     const known = new Set([...this.#local.arrays.values()].map(({ record }) => record.md));
     // An array that nobody has told of may have anything in flight, unless it is held.
-    const stirs = driver.running().some(({ md, metadata }) => {
-      if (metadata !== 'external:mdmesh' || known.has(md)) return false;
+    const stirs = this.#inKernel().some((md) => {
+      if (known.has(md)) return false;
       const observation = driver.observe(md);
       return observation === null || !liesStill(observation);
     });
@@ -1732,16 +1737,17 @@ export class Agent implements AgentFace {
    * that disk next. So it is let go when all have applied that it left, and else stays reserved until it is added again.
    */
   #letGo(): void {
-    const others = this.#peers.filter(({ id }) => id !== this.self);
+    if (!this.leading) this.#toLetGo.clear();
+    if (this.#toLetGo.size === 0) return;
+    for (const { path } of this.#reservedMembers()) if (path !== null) this.#toLetGo.delete(path);
     for (const [path, { uuid, version }] of this.#toLetGo) {
       const hasApplied = (node: NodeId): boolean => {
         const applied = this.#master.nodes.get(node)?.reports.get(uuid)?.applied ?? null;
         return applied !== null && compareVersions(applied, version) >= 0;
       };
-      const isBack = this.#reservedMembers().some((member) => member.path === path);
-      if (this.leading && !isBack && !others.every(({ id }) => hasApplied(id))) continue;
+      if (!this.#peers.every(({ id }) => id === this.self || hasApplied(id))) continue;
       this.#toLetGo.delete(path);
-      if (this.leading && !isBack) void this.#reservations?.letGo([path]);
+      void this.#reservations?.letGo([path]);
     }
   }
 

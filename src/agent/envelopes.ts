@@ -25,12 +25,17 @@ export class OpenedEvents {
 
   /** Nobody changes it from here on. */
   add(text: string, event: Event, keys: readonly PublicKey[]): void {
-    for (const oldest of this.#opened.keys()) {
-      if (this.#opened.size < OPENED_KEPT) break;
-      this.#opened.delete(oldest);
-    }
-    this.#opened.set(text, { event: frozen(event), keys });
+    keep(this.#opened, OPENED_KEPT, text, { event: frozen(event), keys });
   }
+}
+
+/** The oldest go. */
+function keep<Value>(kept: Map<string, Value>, most: number, text: string, value: Value): void {
+  for (const oldest of kept.keys()) {
+    if (kept.size < most) break;
+    kept.delete(oldest);
+  }
+  kept.set(text, value);
 }
 
 function frozen<T>(value: T): T {
@@ -73,11 +78,7 @@ export class Envelopes {
     const found = this.#opened?.find(text, keysOf) ?? null;
     const event = found ?? (await open(bytes, keysOf, this.#cluster));
     if (found === null) this.#opened?.add(text, event, keysOf(event.origin));
-    for (const oldest of this.#verified.keys()) {
-      if (this.#verified.size < VERIFIED_KEPT) break;
-      this.#verified.delete(oldest);
-    }
-    this.#verified.set(text, event);
+    keep(this.#verified, VERIFIED_KEPT, text, event);
     return event;
   }
 
