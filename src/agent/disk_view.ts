@@ -1,5 +1,5 @@
 /** What this node sees on its disks: kept from the last scan, so that a commit needs no reading. */
-
+import type { MasterInput } from '../arrays/master.ts';
 import type { Disk, MdDriver, Superblock } from '../md/driver.ts';
 import { type FoundArray, recordFromDisks } from '../md/metadata.ts';
 
@@ -33,6 +33,16 @@ export class DiskView {
 
   arrays(): FoundArray[] {
     return recordFromDisks(this.#disks, this.#cluster);
+  }
+
+  /** As a new master takes them over. */
+  found(): Extract<MasterInput, { type: 'disks' }>['found'] {
+    return this.arrays().map(({ record, members, problems }) => {
+      const missing = record.members.filter((member) => member.role === 'active' && !members.has(member.uuid));
+      // A member that is not seen is judged by `complete`; anything else that does not fit together stops here.
+      const others = problems.filter((problem) => !missing.some((member) => problem.includes(member.uuid)));
+      return { record, complete: missing.length === 0, problem: others.length === 0 ? null : others.join('; ') };
+    });
   }
 
   /** One scan at a time; a call during a scan gets a later one, because the one under way may have read too early. */

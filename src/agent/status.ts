@@ -1,27 +1,23 @@
 /** What an agent tells outlets of itself, from the states of its cores. */
 import { type LocalArray, type NodeArrays, reportOf } from '../arrays/local.ts';
-import type { MasterState } from '../arrays/master.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
-import type { Reservations } from '../fencing/index.ts';
-import { clockRate, type DiskSummary, disksOf, type LeaseState, leaseSummary, type PeerClock } from '../lease/index.ts';
-import { type MembersState, statuses } from '../members/index.ts';
-import { levelOf, type PeerEntry } from '../net/index.ts';
+import { clockRate, type DiskSummary, disksOf, leaseSummary, type PeerClock } from '../lease/index.ts';
+import { statuses } from '../members/index.ts';
+import { levelOf } from '../net/index.ts';
 import type { ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
-import { idsOf, type RosterState, waitsFor } from '../roster/index.ts';
+import { idsOf, waitsFor } from '../roster/index.ts';
 import { PROTOCOL } from '../version.ts';
+import type { AgentState } from './agent_state.ts';
 import type { DiskView } from './disk_view.ts';
+import type { MemberKeys } from './member_keys.ts';
 import type { AgentParts } from './parts.ts';
 import { type QuorumDisks, wireSet } from './quorum_disks.ts';
 
 interface Looked {
   parts: AgentParts;
-  peers: readonly PeerEntry[];
-  lease: LeaseState;
-  members: MembersState;
-  roster: RosterState;
-  local: NodeArrays;
-  master: MasterState;
-  reservations: Reservations | null;
+  state: Readonly<AgentState>;
+  /** null: fencing does not ask for them. */
+  keys: Pick<MemberKeys, 'states'> | null;
   quorum: QuorumDisks | null;
   disks: DiskView;
   startedAt: string;
@@ -30,11 +26,11 @@ interface Looked {
 }
 
 export function statusOf(agent: Looked): Status {
-  const { peers, members, roster, local, master, reservations } = agent;
+  const { peers, members, roster, local, master } = agent.state;
   const { config, net, journal, driver, version, privileges } = agent.parts;
   const { self } = config;
   const now = driver.now();
-  const lease = leaseSummary(agent.lease);
+  const lease = leaseSummary(agent.state.lease);
   const connected = net.connected();
   const seen = statuses(members);
   const versions = net.versions();
@@ -84,12 +80,12 @@ export function statusOf(agent: Looked): Status {
       };
     }),
     reservations:
-      reservations === null
+      agent.keys === null
         ? null
         : {
             used: local.keys !== null,
             shutOut: local.keys?.shutOut === true,
-            members: Object.fromEntries(reservations.states),
+            members: Object.fromEntries(agent.keys.states),
           },
     arrays: [...local.arrays.values()].map((array) => arrayStatus(agent, array)),
     ...(privileges === undefined ? {} : { privileges }),
@@ -121,7 +117,7 @@ function quorumStatus({ set, quorate, disks }: DiskSummary, quorum: QuorumDisks 
   };
 }
 
-function arrayStatus({ disks, local, master, parts }: Looked, array: LocalArray): ArrayStatus {
+function arrayStatus({ disks, state: { local, master }, parts }: Looked, array: LocalArray): ArrayStatus {
   const { record } = array;
   const paths: Record<string, string> = {};
   for (const member of record.members) {

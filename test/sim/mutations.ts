@@ -49,10 +49,10 @@ export const MUTATIONS: readonly Mutation[] = [
     removed: 'the waiting for the disk',
     file: 'src/agent/agent.ts',
     from: `        store
-          .then(() => this.sealEvent({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
+          .then(() => this.#events.seal({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
     to: `        store.catch(() => undefined);
         Promise.resolve()
-          .then(() => this.sealEvent({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
+          .then(() => this.#events.seal({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
     aim: ['votes are stored slowly', 'power loss of the master'],
   },
   {
@@ -250,8 +250,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'fencing-before-eviction',
     rule: 'a silent writer is evicted only after fencing has vouched that it stopped',
     removed: 'the order to fence: taken as stopped at once',
-    file: 'src/agent/agent.ts',
-    from: 'const verdict = await this.parts.fencing.fence({',
+    file: 'src/agent/fence_silent.ts',
+    from: 'const verdict = await parts.fencing.fence({',
     to: "const verdict = ((asked: { node: number; lastGrantMs: number }) => ({ ...asked, stopped: true, method: null, text: '' }))({",
     aim: ['stands still', 'no switch works'],
   },
@@ -369,9 +369,9 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'durable-before-sent',
     rule: 'a commit is durable on the members before anybody is told',
     removed: 'the metadata writes',
-    file: 'src/agent/agent.ts',
-    from: 'const results = await driver.writeMetadata(writes);\n      for (const member of stamped.members)',
-    to: "const results: Awaited<ReturnType<typeof driver.writeMetadata>> = kind === 'create' ? await driver.writeMetadata(writes) : [];\n      for (const member of stamped.members)",
+    file: 'src/agent/write_record.ts',
+    from: 'const results = await driver.writeMetadata(writes);',
+    to: "const results: Awaited<ReturnType<typeof driver.writeMetadata>> = kind === 'create' ? await driver.writeMetadata(writes) : [];",
     aim: ['power loss of all', 'power loss of the master'],
     calm: true,
   },

@@ -1,0 +1,83 @@
+/**
+ * Commits as far as this node's journal has them: the newest of each array from before this start, and those that have to be on disk
+ * before others may go on. It reads the journal; out goes what is stored.
+ */
+import { compareVersions, type Version } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
+import type { JournalEntry } from '../journal/index.ts';
+import type { AgentParts } from './parts.ts';
+
+/** Between two tries of a journal whose disk takes nothing. */
+const AGAIN_MS = 200;
+
+export interface StoredCommitsOptions {
+  /** By now: a commit of this array is to be stored, and nobody has been told yet that one is. */
+  isWanted(array: string): boolean;
+  stored(array: string, version: Version): void;
+}
+
+export class StoredCommits {
+  readonly #parts: Pick<AgentParts, 'journal' | 'log' | 'timers'>;
+  readonly #options: StoredCommitsOptions;
+  /** The newest of each array that was appended to the journal. */
+  readonly #appended = new Map<string, Version>();
+  /** Of arrays whose newest commit is to be on disk soon, and is not appended yet. */
+  readonly #due = new Map<string, { md: string; version: Version }>();
+  readonly #remembered = new Map<string, Version>();
+
+  constructor(parts: Pick<AgentParts, 'journal' | 'log' | 'timers'>, options: StoredCommitsOptions) {
+    this.#parts = parts;
+    this.#options = options;
+  }
+
+  /** Newest version of each array that the journal knows from before this start: a floor under what a master may take from the disks. */
+  get remembered(): ReadonlyMap<string, Version> {
+    return this.#remembered;
+  }
+
+  /** @returns what ends it */
+  start(): () => void {
+    const { journal } = this.#parts;
+    for (const { event } of journal.landmarks()) {
+      if (event.body.type !== 'commit') continue;
+      this.#remembered.set(event.body.record.uuid, event.body.record.version);
+      this.#appended.set(event.body.record.uuid, event.body.record.version);
+    }
+    return journal.onAppend((entry) => this.#onAppend(entry));
+  }
+
+  /** The cluster has this array no more. */
+  forget(array: string): void {
+    this.#remembered.delete(array);
+  }
+
+  /** Begun at the commit's arrival, beside what it does: a sync takes about as long as a drain. */
+  async store(array: string, md: string, version: Version): Promise<void> {
+    const appended = this.#appended.get(array);
+    if (appended === undefined || compareVersions(appended, version) < 0) {
+      this.#due.set(array, { md, version });
+      return;
+    }
+    this.#due.delete(array);
+    const { journal, log, timers } = this.#parts;
+    const { isWanted, stored } = this.#options;
+    try {
+      await journal.durable();
+      if (isWanted(array)) stored(array, version);
+    } catch (error) {
+      log.warn({ array: md }, `${md}: others wait for this node's journal to store a failure: ${textOf(error)}`);
+      timers.after(AGAIN_MS, () => {
+        if (isWanted(array)) void this.store(array, md, version);
+      });
+    }
+  }
+
+  #onAppend({ event: { body } }: JournalEntry): void {
+    if (body.type !== 'commit') return;
+    const { uuid, version } = body.record;
+    const known = this.#appended.get(uuid);
+    if (known === undefined || compareVersions(version, known) > 0) this.#appended.set(uuid, version);
+    const due = this.#due.get(uuid);
+    if (due !== undefined && compareVersions(version, due.version) >= 0) void this.store(uuid, due.md, due.version);
+  }
+}

@@ -1,0 +1,83 @@
+/** A record on its members: which bytes go to which of them, and what the outcome of each write says. */
+import type { ArrayRecord } from '../arrays/record.ts';
+import { textOf } from '../error_text.ts';
+import type { MdDriver } from '../md/driver.ts';
+import { releaseWrites, writesFor } from '../md/metadata.ts';
+import type { CommitKind } from '../wire/messages.ts';
+import type { DiskView } from './disk_view.ts';
+
+export interface RecordWritten {
+  /** On some active member. */
+  written: boolean;
+  /** Members that have not taken it, and have failed by that. */
+  failed: string[];
+  /** The guard let no more through. */
+  leaseOver: boolean;
+  /** For people: what went wrong; empty when nothing did. */
+  text: string;
+}
+
+export function notWritten(error: unknown): RecordWritten {
+  return { written: false, failed: [], leaseOver: false, text: textOf(error) };
+}
+
+/**
+ * @param reserved members may be reserved: one that refuses this node's writes has not failed
+ * @throws Error when the record cannot be laid out on its members
+ */
+export async function writeRecord(
+  driver: MdDriver,
+  disks: DiskView,
+  cluster: { uuid: string; name: string },
+  record: ArrayRecord,
+  kind: CommitKind,
+  reserved: boolean,
+): Promise<RecordWritten> {
+  const devices = disks.paths;
+  const writes =
+    kind === 'release'
+      ? releaseWrites(record, devices, disks.superblocks)
+      : writesFor({
+          record,
+          clusterUuid: cluster.uuid,
+          clusterName: cluster.name,
+          devices,
+          existing: disks.superblocks,
+          meshSequence: record.version.index,
+        });
+  const results = await driver.writeMetadata(writes);
+  return outcomeOf(record, devices, results, reserved);
+}
+
+function outcomeOf(
+  { members }: ArrayRecord,
+  devices: ReadonlyMap<string, string>,
+  results: Awaited<ReturnType<MdDriver['writeMetadata']>>,
+  reserved: boolean,
+): RecordWritten {
+  let written = false;
+  let leaseOver = false;
+  let refused = false;
+  const failed: string[] = [];
+  const words: string[] = [];
+  for (const member of members) {
+    if (member.role === 'faulty') continue;
+    const path = devices.get(member.uuid);
+    const errors = results.flatMap((result) => (result.path === path && result.error !== null ? [result.error] : []));
+    if (errors.some(({ code }) => code === 'ELEASE')) {
+      words.push('the lease has ended');
+      leaseOver = true;
+      break;
+    }
+    if (reserved && errors.some(({ code }) => code === 'EBADE')) {
+      words.push(`${path}: reserved, and this node's key is not on it`);
+      refused = true;
+    } else if (path === undefined || errors.length > 0) {
+      failed.push(member.uuid);
+      words.push(`${path ?? member.uuid}: ${errors[0]?.text ?? 'no such disk on this node'}`);
+    } else if (member.role === 'active') written = true;
+  }
+  const text = words.join('; ');
+  // Some member took nothing of this node: tried again as a whole, and nothing is concluded from it.
+  return refused ? { written: false, failed: [], leaseOver, text } : { written, failed, leaseOver, text };
+}
