@@ -1,6 +1,7 @@
 /**
  * The one loop that owns all state of a node. Inputs (frames, gossip, md, clock, requests) are folded into the pure cores
- * one at a time; the effects that come out are performed here. Nothing else in mdmesh holds state that matters.
+ * one at a time; the effects that come out are performed here, by the modules beside this one where that is a subject of its own.
+ * Nothing else in mdmesh holds state that matters.
  */
 import type { PublicKey } from '@libp2p/interface';
 import type { EndedArray } from '../arrays/ended.ts';
@@ -641,15 +642,6 @@ export class Agent implements AgentFace {
   }
   #eligible = false;
 
-  /**
-   * Whoever lacks keys, and may put none back for what it has on its way, commits nothing, however long it leads; but where that is so of
-   * all, one of them has to grant.
-   */
-  #leavesItToOthers(): boolean {
-    if (this.#keys?.keepsFromCommits !== true) return false;
-    return view(this.#state.members).alive.some(({ node, eligible }) => node !== this.self && eligible);
-  }
-
   #tellQuorumDisks(): void {
     const work = this.#quorum?.work;
     if (work === undefined) return;
@@ -1071,35 +1063,15 @@ export class Agent implements AgentFace {
     }
   }
 
-  async #rescan(): Promise<void> {
-    await this.#tryTo('look at the disks', () => this.disks.refresh());
-    this.#feedLocal({ type: 'paths', paths: this.disks.paths });
-  }
-
-  // --- reservations ---------------------------------------------------------------------------------------------------
-
-  #keysLooked({ keys, mayShutOut, wereTaken }: KeysLooked): void {
-    if (mayShutOut !== this.#state.lease.mayShutOut) this.#feedLease({ type: 'may-shut-out', may: mayShutOut });
-    this.#feedLocal({ type: 'keys', keys });
-    if (this.leading && (wereTaken || this.#leavesItToOthers()))
-      this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
-  }
-
-  async #shutOutSilent(holder: NodeId, id: number): Promise<void> {
-    const wanted = (): boolean => this.#state.lease.shutOuts.get(holder)?.id === id && !this.#state.stopped;
-    const done = (await this.#keys?.shutOutOfAll(holder, wanted)) ?? false;
-    if (!this.#state.stopped) this.#feedLease({ type: 'shut-out', holder, id, done });
-  }
-
-  /** See `MemberKeys`. */
-  async formerLeasesOver(paths: Iterable<string>): Promise<void> {
-    await this.#keys?.formerLeasesOver(paths);
-  }
-
   /** Looks at the disks again and lets the arrays know. */
   async rescan(): Promise<readonly Disk[]> {
     await this.#rescan();
     return this.disks.disks;
+  }
+
+  async #rescan(): Promise<void> {
+    await this.#tryTo('look at the disks', () => this.disks.refresh());
+    this.#feedLocal({ type: 'paths', paths: this.disks.paths });
   }
 
   #queueReport(): void {
@@ -1119,6 +1091,35 @@ export class Agent implements AgentFace {
     const wall = this.parts.timers.wall();
     const minuteOfDay = wall.getHours() * 60 + wall.getMinutes();
     this.#feedMaster({ type: 'wall', wall: { seconds: Math.floor(wall.getTime() / 1000), minuteOfDay } });
+  }
+
+  // --- reservations ---------------------------------------------------------------------------------------------------
+
+  #keysLooked({ keys, mayShutOut, wereTaken }: KeysLooked): void {
+    if (mayShutOut !== this.#state.lease.mayShutOut) this.#feedLease({ type: 'may-shut-out', may: mayShutOut });
+    this.#feedLocal({ type: 'keys', keys });
+    if (this.leading && (wereTaken || this.#leavesItToOthers()))
+      this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
+  }
+
+  /**
+   * Whoever lacks keys, and may put none back for what it has on its way, commits nothing, however long it leads; but where that is so of
+   * all, one of them has to grant.
+   */
+  #leavesItToOthers(): boolean {
+    if (this.#keys?.keepsFromCommits !== true) return false;
+    return view(this.#state.members).alive.some(({ node, eligible }) => node !== this.self && eligible);
+  }
+
+  async #shutOutSilent(holder: NodeId, id: number): Promise<void> {
+    const wanted = (): boolean => this.#state.lease.shutOuts.get(holder)?.id === id && !this.#state.stopped;
+    const done = (await this.#keys?.shutOutOfAll(holder, wanted)) ?? false;
+    if (!this.#state.stopped) this.#feedLease({ type: 'shut-out', holder, id, done });
+  }
+
+  /** See `MemberKeys`. */
+  async formerLeasesOver(paths: Iterable<string>): Promise<void> {
+    await this.#keys?.formerLeasesOver(paths);
   }
 
   // --- the master's side ----------------------------------------------------------------------------------------------

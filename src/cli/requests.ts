@@ -1,6 +1,7 @@
 /** The commands that ask the cluster for something: one request each, and its outcome in words. */
 import type { ArrayRecord } from '../arrays/record.ts';
 import type { Disk, Superblock } from '../md/driver.ts';
+import { levelName } from '../md/superblock.ts';
 import type { Request } from '../wire/messages.ts';
 import type { AgentClient } from './agent_client.ts';
 import type { Context } from './context.ts';
@@ -91,8 +92,8 @@ export async function adopt(context: Context, what: string, options: AdoptOption
       `adopt ${what}: its name "${superblock.setName}" says no md number; choose one that is free on every node with --as md0`,
     );
   }
-  const level = levelByNumber.get(superblock.level);
-  if (level === undefined) throw new Failure(`adopt ${what}: level ${superblock.level} is not one mdmesh can run`);
+  const level = levelName(superblock.level);
+  if (level === null) throw new Failure(`adopt ${what}: level ${superblock.level} is not one mdmesh can run`);
   const request: Request = {
     verb: 'adopt',
     md,
@@ -101,16 +102,6 @@ export async function adopt(context: Context, what: string, options: AdoptOption
   };
   return tell(context, await agent.request(request), options);
 }
-
-const levelByNumber = new Map<number, ArrayRecord['level']>([
-  [-1, 'linear'],
-  [0, 'raid0'],
-  [1, 'raid1'],
-  [4, 'raid4'],
-  [5, 'raid5'],
-  [6, 'raid6'],
-  [10, 'raid10'],
-]);
 
 async function findSuperblock(
   agent: AgentClient,

@@ -7,7 +7,7 @@ import type { Config } from '#src/config/index.ts';
 import type { FencingMethod } from '#src/fencing/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { Application } from './application.ts';
-import { SimCluster } from './cluster.ts';
+import { mirrorOf, SimCluster } from './cluster.ts';
 
 const BLOCKS = 80;
 
@@ -61,18 +61,7 @@ export async function writing(
     .names()
     .slice(0, legs + spares)
     .map((name) => `/dev/${name}`);
-  const created = await cluster.request(2, {
-    verb: 'create',
-    md: 'md0',
-    level: 'raid1',
-    raidDisks: legs,
-    access: 'shared',
-    ...(bitmap && { bitmap: 'internal' as const }),
-    devices,
-    spares,
-    assumeClean: false,
-    force: false,
-  });
+  const created = await cluster.request(2, mirrorOf(devices, { spares, ...(bitmap && { bitmap: 'internal' }) }));
   assert.equal(created.ok, true, created.text);
   if (whole) await cluster.open();
   else

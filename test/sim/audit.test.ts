@@ -10,7 +10,7 @@ import { GENESIS_HASH } from '#src/journal/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
 import { decodeUnverified, generateIdentity, type Identity, seal } from '#src/wire/index.ts';
 import type { Event } from '#src/wire/messages.ts';
-import { CLUSTER_UUID, SimCluster } from './cluster.ts';
+import { CLUSTER_UUID, mirrorOf, SimCluster } from './cluster.ts';
 import { linksOf, writeJournals } from './journals_on_disk.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'mdmesh-audit-'));
@@ -23,17 +23,7 @@ async function afternoon(seed: number): Promise<SimCluster> {
     seed,
     checkpoints: { entries: 16, afterMs: 5000 },
   });
-  const created = await cluster.request(2, {
-    verb: 'create',
-    md: 'md0',
-    level: 'raid1',
-    raidDisks: 2,
-    access: 'shared',
-    devices: ['/dev/sda', '/dev/sdb', '/dev/sdc'],
-    spares: 1,
-    assumeClean: false,
-    force: false,
-  });
+  const created = await cluster.request(2, mirrorOf(['/dev/sda', '/dev/sdb', '/dev/sdc'], { spares: 1 }));
   assert.equal(created.ok, true, created.text);
   await cluster.open();
   const failed = await cluster.request(3, { verb: 'fail', array: 'md0', device: '/dev/sda' });

@@ -7,7 +7,7 @@ import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
 import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
-import { SimCluster } from './cluster.ts';
+import { mirrorOf, SimCluster } from './cluster.ts';
 import { type Chance, CLOCK_PACES, DRAWN, type Fault } from './faults.ts';
 import { Ground, type Violation } from './ground.ts';
 import { Hands } from './hands.ts';
@@ -190,18 +190,8 @@ class Campaign implements Chance {
     const devices = cluster.storage.names().map((name) => `/dev/${name}`);
     const drawn = random() < 0.5;
     const bitmap = setting.bitmap ?? drawn;
-    const created = await cluster.request(1, {
-      verb: 'create',
-      md: 'md0',
-      level: 'raid1',
-      raidDisks: legs,
-      access: 'shared',
-      ...(bitmap && { bitmap: 'internal' as const }),
-      devices,
-      spares: disks - legs,
-      assumeClean: false,
-      force: false,
-    });
+    const spares = disks - legs;
+    const created = await cluster.request(1, mirrorOf(devices, { spares, ...(bitmap && { bitmap: 'internal' }) }));
     if (!created.ok) throw new Error(`seed ${this.#seed}: the array was not created: ${created.text}`);
     this.transcript.say('setting', `md0: ${legs} legs, ${disks - legs} spares, ${bitmap ? 'bitmaps' : 'no bitmap'}`);
     if (random() < 0.5) await this.#until('a first copy', CALM_WITHIN_MS, () => ground.record?.resync === null);

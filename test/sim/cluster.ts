@@ -107,6 +107,26 @@ async function identityFrom(random: () => number): Promise<Identity> {
   return { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() };
 }
 
+/** To be asked of a cluster: md0 as a mirror of these, the last of them spares. @param other what differs */
+export function mirrorOf(
+  devices: readonly string[],
+  other: Partial<Extract<Request, { verb: 'create' }>> = {},
+): Extract<Request, { verb: 'create' }> {
+  const { spares = 0 } = other;
+  return {
+    verb: 'create',
+    md: 'md0',
+    level: 'raid1',
+    raidDisks: devices.length - spares,
+    access: 'shared',
+    devices: [...devices],
+    spares,
+    assumeClean: false,
+    force: false,
+    ...other,
+  };
+}
+
 export class SimCluster {
   /** Of every machine, listed or not. */
   readonly nodes: readonly NodeId[];

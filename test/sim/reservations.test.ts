@@ -200,9 +200,18 @@ test('an agent that starts over a copy which cannot be ended says so; once its n
   await watched(cluster, 'a copy', () => cluster.driver(master).observe('md0')?.syncAction === 'recover');
   const mend = cluster.storage.fault({ node: master, disk: 'sda', kind: 'slow', delayMs: 120_000 });
   await watchedPass(cluster, 50);
+  const lastWords: string[] = [];
+  cluster.onAgent = (_, agent) => {
+    const { onFatal } = agent;
+    agent.onFatal = (why) => {
+      lastWords.push(why);
+      onFatal?.(why);
+    };
+  };
   cluster.killAgent(master);
   void cluster.startAgent(master);
   await watched(cluster, 'it says so', () => told(cluster, master).includes(`SuspendStuck ${master}`));
+  assert.match(lastWords.join(), /^md0: what an earlier agent has begun .*; this node must be fenced or reset$/);
   mend();
   for (const application of applications) if (application.node === master) application.abandon();
   await watched(cluster, 'it is reset', () => !cluster.isUp(master));

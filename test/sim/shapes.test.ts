@@ -18,7 +18,7 @@ import {
   writing,
 } from './afternoon.ts';
 import type { Application } from './application.ts';
-import { SimCluster } from './cluster.ts';
+import { mirrorOf, SimCluster } from './cluster.ts';
 
 const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
 const MIB = 8;
@@ -321,17 +321,7 @@ test('--allow-missing: a node that does not see the new disk ceases to write whe
 test('--allow-missing: an array is created without the node that does not see each disk', async () => {
   const cluster = await SimCluster.start({ time: new VirtualTime(), seed: 7, diskMib: [MIB, MIB] });
   cluster.storage.hide(2, 'sdb');
-  const create: Request = {
-    verb: 'create',
-    md: 'md0',
-    level: 'raid1',
-    raidDisks: 2,
-    access: 'shared',
-    devices: ['/dev/sda', '/dev/sdb'],
-    spares: 0,
-    assumeClean: true,
-    force: false,
-  };
+  const create = mirrorOf(['/dev/sda', '/dev/sdb'], { assumeClean: true });
   assert.match(await refused(cluster, 1, create), /^node 2 does not see the disk .*--allow-missing/);
   await granted(cluster, 1, { ...create, allowMissing: true });
   await watched(cluster, 'nodes 1 and 3 write', () => recordOn(cluster, 1).record.writers.join() === '1,3');

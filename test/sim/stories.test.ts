@@ -11,7 +11,7 @@ import {
   watchedPass,
   writing,
 } from './afternoon.ts';
-import type { SimCluster } from './cluster.ts';
+import { mirrorOf, type SimCluster } from './cluster.ts';
 
 /** More of them: MDMESH_SIM_SEEDS=3,4,5 */
 const seeds = (process.env.MDMESH_SIM_SEEDS ?? '1,2').split(',').map(Number);
@@ -154,17 +154,8 @@ test('a request that meets a master which knows nothing yet: it is answered by w
     ['md1', /is a member of md0; remove it there first$/],
   ] as const;
   for (const [md, refusal] of words) {
-    const overwritten = await cluster.request(await lost(), {
-      verb: 'create',
-      md,
-      level: 'raid1',
-      raidDisks: 2,
-      access: 'shared',
-      devices: ['/dev/sda', '/dev/sdb'],
-      spares: 0,
-      assumeClean: true,
-      force: true,
-    });
+    const create = mirrorOf(['/dev/sda', '/dev/sdb'], { md, assumeClean: true, force: true });
+    const overwritten = await cluster.request(await lost(), create);
     assert.equal(overwritten.ok, false);
     assert.match(overwritten.text, refusal);
   }
