@@ -5,22 +5,13 @@
  */
 import type { PublicKey } from '@libp2p/interface';
 import type { EndedArray } from '../arrays/ended.ts';
+import { endedBefore, endedNow, type Inheritance, localEstate, localInherit } from '../arrays/estate.ts';
 import { isWritten, mayTouch } from '../arrays/levels.ts';
-import {
-  endedBefore,
-  endedNow,
-  heldForFailure,
-  type Inheritance,
-  type LocalArray,
-  type LocalEffect,
-  type LocalInput,
-  type LocalOp,
-  localEstate,
-  localInherit,
-  localStart,
-  localStep,
-} from '../arrays/local.ts';
-import { type MasterEffect, type MasterInput, masterStart, masterStep, notTakenOver } from '../arrays/master.ts';
+import { localStep } from '../arrays/local.ts';
+import { type LocalArray, type LocalEffect, type LocalInput, type LocalOp, localStart } from '../arrays/local_state.ts';
+import { masterStep, notTakenOver } from '../arrays/master.ts';
+import { type MasterEffect, type MasterInput, masterStart } from '../arrays/master_state.ts';
+import { heldForFailure } from '../arrays/may_pass.ts';
 import { type ArrayRecord, compareVersions, type NodeId } from '../arrays/record.ts';
 import type { Config } from '../config/index.ts';
 import { usesReservations } from '../config/index.ts';

@@ -1,6 +1,6 @@
 /** What an agent knows now. Its loop alone changes it; the other modules of this room are given it to read. */
-import type { NodeArrays } from '../arrays/local.ts';
-import type { MasterState } from '../arrays/master.ts';
+import type { NodeArrays } from '../arrays/local_state.ts';
+import type { MasterState } from '../arrays/master_state.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import { type LeaseState, leaseSummary } from '../lease/index.ts';
 import type { MembersState } from '../members/index.ts';

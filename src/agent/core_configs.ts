@@ -1,5 +1,5 @@
 /** What each core goes by: from the file, and from the node lists that count, which the file only asks for. */
-import type { MasterConfig } from '../arrays/master.ts';
+import type { MasterConfig } from '../arrays/master_state.ts';
 import type { Config } from '../config/index.ts';
 import type { LeaseState } from '../lease/index.ts';
 import type { MembersState } from '../members/index.ts';

@@ -1,5 +1,5 @@
 /** What this node sees on its disks: kept from the last scan, so that a commit needs no reading. */
-import type { MasterInput } from '../arrays/master.ts';
+import type { MasterInput } from '../arrays/master_state.ts';
 import type { Disk, MdDriver, Superblock } from '../md/driver.ts';
 import { type FoundArray, recordFromDisks } from '../md/metadata.ts';
 

@@ -1,5 +1,5 @@
 /** The master's order to fence a silent node: when it may be given, and what came of it. */
-import type { MasterInput } from '../arrays/master.ts';
+import type { MasterInput } from '../arrays/master_state.ts';
 import type { NodeId } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import { grantMayLastUntilMs, leaseSummary } from '../lease/index.ts';

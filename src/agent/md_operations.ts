@@ -1,5 +1,5 @@
 /** What the core of the arrays orders of md: for each order one operation of the driver, with what that needs of the disks. */
-import type { LocalOp } from '../arrays/local.ts';
+import type { LocalOp } from '../arrays/local_state.ts';
 import { type ArrayRecord, compareVersions } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import { textOf } from '../error_text.ts';

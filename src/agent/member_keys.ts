@@ -5,8 +5,11 @@
  * It reads the states of the cores. In come the turns of a look, elections and commits; out go what a look has shown, what the cluster
  * is told of it, and the answers whether a record may be written.
  */
-import { liesStill, mayRegister, type NodeArrays } from '../arrays/local.ts';
+
+import type { NodeArrays } from '../arrays/local_state.ts';
+import { mayRegister } from '../arrays/may_pass.ts';
 import { type ArrayRecord, compareVersions, type NodeId } from '../arrays/record.ts';
+import { liesStill } from '../arrays/seen_here.ts';
 import { textOf } from '../error_text.ts';
 import { type KeyState, type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
 import type { MdDriver } from '../md/driver.ts';

@@ -1,5 +1,5 @@
 /** What an agent is built from. The simulation builds the same agent from simulated parts. */
-import type { Inheritance } from '../arrays/local.ts';
+import type { Inheritance } from '../arrays/estate.ts';
 import type { Config } from '../config/index.ts';
 import type { Fencing } from '../fencing/index.ts';
 import type { Journal } from '../journal/index.ts';

@@ -1,6 +1,7 @@
 /** What this node tells the master of its arrays: of those that it has, and of those that only its journal remembers. */
-import { type NodeArrays, reportOf } from '../arrays/local.ts';
+import type { NodeArrays } from '../arrays/local_state.ts';
 import type { Version } from '../arrays/record.ts';
+import { reportOf } from '../arrays/report.ts';
 import type { ArrayReport } from '../wire/messages.ts';
 
 /** @param remembered array → its newest version, from before this start */

@@ -1,6 +1,7 @@
 /** What an agent tells outlets of itself, from the states of its cores. */
-import { type LocalArray, type NodeArrays, reportOf } from '../arrays/local.ts';
+import type { LocalArray, NodeArrays } from '../arrays/local_state.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
+import { reportOf } from '../arrays/report.ts';
 import { clockRate, type DiskSummary, disksOf, leaseSummary, type PeerClock } from '../lease/index.ts';
 import { statuses } from '../members/index.ts';
 import { levelOf } from '../net/index.ts';

@@ -42,15 +42,6 @@ import { goneFrom, nextChange, without } from './next_change.ts';
 import { judgePaths, NO_PATHS } from './path_loss.ts';
 import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
 
-export {
-  type Change,
-  type MasterConfig,
-  type MasterEffect,
-  type MasterInput,
-  type MasterState,
-  masterStart,
-} from './master_state.ts';
-
 const RETRY_MS = 250;
 /** Longer than the redial's slowest pace, with a probe after it. */
 const RECONNECT_MS = 3000;

@@ -10,7 +10,7 @@
  *   drains.
  * - A master whose key was taken off while it led (the disk is reserved, and had it) puts none back under that lease: others have
  *   elected past it (lease/early.ts), or are about to. It gives the lease up.
- * - A key that was put back counts for metadata once a majority has answered a later renewal (`putMs`, agent.ts).
+ * - A key that was put back counts for metadata once a majority has answered a later renewal (`putMs`, agent/member_keys.ts).
  * - A disk that has forgotten all (a reset, power lost) is reserved again only with every writer's key on it, for until then a
  *   living writer would be shut out. Fencing does not wait for that.
  * - A node counts as shut out only when every member has been read again, holds no key of it, and is reserved.

@@ -6,7 +6,7 @@
  * Why no two masters write. A majority answered the holder's newest renewal that counts, and a majority elects: some voter is in both.
  * It had promised the holder, and its vote passes over that promise by a shut-out of its own that began after it: whatever
  * the holder put on the disks before that renewal, its key too, that voter has seen gone. The holder, whose lease may live on, uses a
- * key only once a majority has answered a renewal that was sent after it was put there (agent.ts), and none does any more. What it
+ * key only once a majority has answered a renewal that was sent after it was put there (agent/member_keys.ts), and none does any more. What it
  * still decides without a disk is nothing: commits stand on the members first, releases tell only of what all writers have said. The new
  * master shuts it out once more when it is elected, of all members that it knows then, reads them after that, and writes nowhere else
  * before L has passed. Grants that the holder gave are counted with for so much longer (`grantMayLastUntilMs`).

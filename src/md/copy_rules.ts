@@ -3,8 +3,8 @@
  * rebuilding members (md_check_recovery, md_do_sync and max_sync_store in drivers/md/md.c), told once for both drivers.
  */
 import { arraySectors } from '../arrays/levels.ts';
-import { gateClosed } from '../arrays/local.ts';
 import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
+import { gateClosed } from '../arrays/seen_here.ts';
 import { type ArrayObservation, type CopyOrder, MdError, type MemberObservation, type SectorRange } from './driver.ts';
 
 /** min_sync_store rounds down to this, and so would begin outside of the range that is held for the copy. */

@@ -1,6 +1,6 @@
 /** What the two processes say to each other, over the channel of a process and its child: JSON. */
 import { z } from 'zod';
-import type { Inheritance } from '../arrays/local.ts';
+import type { Inheritance } from '../arrays/estate.ts';
 
 /** Of these words. Another one is refused: then the agent is restarted. */
 const FORMAT = 1;

@@ -9,7 +9,7 @@ import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { Agent, type AgentLog, OpenedEvents, type StateFiles, type StoredEnd, type Timers } from '#src/agent/index.ts';
 import { CHECK_SCHEDULE, type CheckSchedule } from '#src/arrays/check_schedule.ts';
-import type { Inheritance } from '#src/arrays/local.ts';
+import type { Inheritance } from '#src/arrays/estate.ts';
 import { PATH_LOSS, type PathLossOptions } from '#src/arrays/path_loss.ts';
 import type { NodeId } from '#src/arrays/record.ts';
 import { type Config, LAN, type NodeConfig, type Timing } from '#src/config/index.ts';

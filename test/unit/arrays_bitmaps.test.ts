@@ -1,8 +1,9 @@
 /** Bitmaps in the cores: whose marks a resync goes by, who waits with its assembly, what the copier does before its first window. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { LocalEffect } from '../../src/arrays/local.ts';
-import { type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
+import type { LocalEffect } from '../../src/arrays/local_state.ts';
+import { masterStep } from '../../src/arrays/master.ts';
+import { type MasterEffect, type MasterInput, masterStart } from '../../src/arrays/master_state.ts';
 import type { ArrayRecord, Copy, NodeId } from '../../src/arrays/record.ts';
 import { windowsAgain, windowsHeld, windowsStart, windowsStep } from '../../src/arrays/windows.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';

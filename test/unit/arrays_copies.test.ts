@@ -1,8 +1,9 @@
 /** Copies across the cluster: windows on the node that does not copy, members that are rebuilt, what the master commits. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { LocalEffect } from '../../src/arrays/local.ts';
-import { type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
+import type { LocalEffect } from '../../src/arrays/local_state.ts';
+import { masterStep } from '../../src/arrays/master.ts';
+import { type MasterEffect, type MasterInput, masterStart } from '../../src/arrays/master_state.ts';
 import type { ArrayRecord } from '../../src/arrays/record.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import type { CopyProgress } from '../../src/wire/messages.ts';

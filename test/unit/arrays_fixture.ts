@@ -1,15 +1,15 @@
 /** A mirror of two legs on three nodes, and md as each node sees it. */
 import assert from 'node:assert/strict';
 import { CHECK_SCHEDULE } from '../../src/arrays/check_schedule.ts';
+import { localStep } from '../../src/arrays/local.ts';
 import {
   type LocalEffect,
   type LocalInput,
   type LocalOp,
   localStart,
-  localStep,
   type NodeArrays,
-} from '../../src/arrays/local.ts';
-import type { MasterConfig } from '../../src/arrays/master.ts';
+} from '../../src/arrays/local_state.ts';
+import type { MasterConfig } from '../../src/arrays/master_state.ts';
 import { PATH_LOSS } from '../../src/arrays/path_loss.ts';
 import {
   type ArrayRecord,

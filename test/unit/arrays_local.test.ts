@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { heldForFailure, type LocalEffect, type LocalInput, type LocalOp, reportOf } from '../../src/arrays/local.ts';
+import type { LocalEffect, LocalInput, LocalOp } from '../../src/arrays/local_state.ts';
+import { heldForFailure } from '../../src/arrays/may_pass.ts';
+import { reportOf } from '../../src/arrays/report.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
   ARRAY,

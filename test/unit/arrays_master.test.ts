@@ -2,13 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkDue } from '../../src/arrays/check_schedule.ts';
-import {
-  type MasterEffect,
-  type MasterInput,
-  type MasterState,
-  masterStart,
-  masterStep,
-} from '../../src/arrays/master.ts';
+import { masterStep } from '../../src/arrays/master.ts';
+import { type MasterEffect, type MasterInput, type MasterState, masterStart } from '../../src/arrays/master_state.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import type { ArrayReport } from '../../src/wire/messages.ts';
 import {

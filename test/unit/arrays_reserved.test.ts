@@ -1,7 +1,9 @@
 /** The node's side where members are reserved: what a node without its keys does not do, and when it may have them back. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type KeysHere, type LocalEffect, localStart, mayRegister, reportOf } from '../../src/arrays/local.ts';
+import { type KeysHere, type LocalEffect, localStart } from '../../src/arrays/local_state.ts';
+import { mayRegister } from '../../src/arrays/may_pass.ts';
+import { reportOf } from '../../src/arrays/report.ts';
 import {
   ARRAY,
   bootOf,

@@ -1,8 +1,9 @@
 /** Slots, size and replacements: what the master commits and refuses, and how a node gets there. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { LocalEffect } from '../../src/arrays/local.ts';
-import { type Change, type MasterEffect, type MasterInput, masterStart, masterStep } from '../../src/arrays/master.ts';
+import type { LocalEffect } from '../../src/arrays/local_state.ts';
+import { masterStep } from '../../src/arrays/master.ts';
+import { type Change, type MasterEffect, type MasterInput, masterStart } from '../../src/arrays/master_state.ts';
 import type { ArrayRecord, BitmapPlace, MemberRecord, NodeId } from '../../src/arrays/record.ts';
 import { withSlots } from '../../src/arrays/shape.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';

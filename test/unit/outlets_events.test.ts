@@ -76,11 +76,19 @@ test('each notice that the source tells is in the catalogue, and each one there 
   );
   const source = files.map((path) => readFileSync(join(root, 'src', path), 'utf8')).join('\n');
   const told = [
-    ...source.matchAll(/(?:\.notice|\btell)\(\s*(?:[a-z][\w.]* \? )?'([A-Z]\w+)'(?: : '([A-Z]\w+)')?/g),
+    ...source.matchAll(/\b(?:notice|tell)\(\s*(?:[a-z][\w.]* \? )?'([A-Z]\w+)'(?: : '([A-Z]\w+)')?/g),
     ...source.matchAll(/type: 'notice',\s*name: '([A-Z]\w+)'()/g),
   ].flatMap(([, one = '', other = '']) => [one, other].filter((name) => name !== ''));
   for (const name of told) assert.ok(Object.hasOwn(catalogue, name), `${name} is told, and not in the catalogue`);
-  for (const must of ['NodeFencing', 'WritesDisabled', 'CopyHalted', 'ArrayHeld', 'JournalRewritten']) {
+  for (const must of [
+    'NodeFencing',
+    'NodeShutOut',
+    'BitmapsRead',
+    'WritesDisabled',
+    'CopyHalted',
+    'ArrayHeld',
+    'JournalRewritten',
+  ]) {
     assert.ok(told.includes(must), `the search finds ${must}`);
   }
   const named = eventNames().filter((name) => 'notice' in DESCRIPTIONS[name].from);

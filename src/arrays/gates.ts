@@ -1,0 +1,30 @@
+/** Gates: md waits there for a word on members that have failed, before it tells writes as done. */
+import type { LocalArray, NodeArrays } from './local_state.ts';
+import type { ArrayRecord } from './record.ts';
+import { diverged, gateClosed, goodIn } from './seen_here.ts';
+
+/** Members seen here that the record which lets gates be answered does not take for good: their failure is agreed on. */
+export function settledMembers(array: LocalArray): string[] {
+  const { observation } = array;
+  const good = goodIn(recordForGates(array));
+  return (observation?.members ?? []).flatMap(({ uuid }) => (uuid === null || good.has(uuid) ? [] : [uuid]));
+}
+
+/** Where nothing is in flight no write waits for the answer, so nobody's release. */
+function recordForGates({ observation, record, released }: LocalArray): ArrayRecord | null {
+  return observation?.held === true ? record : released;
+}
+
+/** Whether the gates of this array may be answered now. */
+export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: number): boolean {
+  const { observation, record } = array;
+  const agreed = recordForGates(array);
+  if (observation == null || agreed === null || !gateClosed(observation)) return false;
+  // A record may fail a member while this node is out: with its gate closed for good it would not be let in again.
+  if (array.refused || (state.keys?.shutOut === true && !observation.held)) return false;
+  if (state.leaving || now >= state.grantUntilMs) return false;
+  if (!agreed.writers.includes(state.self) && !observation.held) return false;
+  return (
+    diverged(observation, agreed, state.self).length === 0 && diverged(observation, record, state.self).length === 0
+  );
+}

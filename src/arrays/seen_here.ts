@@ -1,0 +1,150 @@
+/** What md on this node shows of an array, held against the record: failed members, lost paths, what waits and what runs. */
+import type { ArrayObservation, MemberObservation } from '../md/driver.ts';
+import { rebuildingMembers } from './levels.ts';
+import type { LocalArray, NodeArrays } from './local_state.ts';
+import { fillsByMarks } from './missed.ts';
+import { type ArrayRecord, bitmapSector, type Copy, compareVersions, type NodeId } from './record.ts';
+
+/** Longer than a lost path rests between two tries: one that works only until its next I/O is not back. */
+const STEADY_MS = 1500;
+
+export function gateClosed(observation: ArrayObservation): boolean {
+  return observation.writePending || observation.members.some((member) => member.blocked);
+}
+
+/** md here has failed, or been refused, writes to a member that the record takes for good. */
+export function failedHere(observation: ArrayObservation, record: ArrayRecord): boolean {
+  const failed = observation.members.filter(({ faulty, blocked }) => faulty || blocked);
+  if (failed.length === 0) return false;
+  const good = goodIn(record);
+  return failed.some(({ uuid }) => uuid !== null && good.has(uuid));
+}
+
+export function isClean({ observation, busy, record }: LocalArray): boolean {
+  if (observation == null) return observation === null && busy?.op !== 'assemble';
+  const changes = busy !== null && ['open', 'hold-range'].includes(busy.op);
+  return observation.held && !changes && nothingWaits(observation) && !failedHere(observation, record);
+}
+
+/** Of an array that no record has told of: nothing that was begun on it is on its way, and nothing of it has failed. */
+export function liesStill(observation: ArrayObservation): boolean {
+  const hasFailed = observation.members.some(({ faulty, blocked }) => faulty || blocked);
+  return observation.held && nothingWaits(observation) && !hasFailed;
+}
+
+/** No write in flight waits for an answer or for a path. */
+function nothingWaits(observation: ArrayObservation): boolean {
+  return !gateClosed(observation) && !pathLost(observation);
+}
+
+/** A drain would end: it waits for reads as well. */
+export function mayDrain(observation: ArrayObservation): boolean {
+  return nothingWaits(observation) && !readsHeld(observation);
+}
+
+export function readsHeld({ members }: ArrayObservation): boolean {
+  return members.some(({ path }) => path === 'held');
+}
+
+/** Something of this array can be read here, and could be held. */
+export function readsPass({ members }: ArrayObservation): boolean {
+  return members.some(({ path, slot, faulty }) => path === 'up' && slot !== null && !faulty);
+}
+
+/** I/O of this node waits for the path to a member. */
+export function pathLost(observation: ArrayObservation): boolean {
+  return observation.members.some(({ path }) => path === 'lost');
+}
+
+/** A path that is up by now, but may be lost again at the next I/O. */
+export function shaky({ observation, lostAtMs }: LocalArray): boolean {
+  return observation != null && !pathLost(observation) && lostAtMs.size > 0;
+}
+
+/** Kept up to date as long as this node's writes wait for its paths. */
+export function lostLately(
+  state: NodeArrays,
+  { observation, lostAtMs, record }: LocalArray,
+  now: number,
+): LocalArray['lostAtMs'] {
+  if (state.pathLoss === 'fail-member' || observation == null) return lostAtMs;
+  const good = goodIn(record);
+  const next = observation.members.flatMap(({ uuid, path, faulty }) => {
+    if (uuid === null || faulty || !good.has(uuid)) return [];
+    const atMs = path === 'lost' ? now : path === 'up' ? lostAtMs.get(uuid) : undefined;
+    return atMs === undefined || now - atMs >= STEADY_MS ? [] : [[uuid, atMs] as const];
+  });
+  return next.length === 0 && lostAtMs.size === 0 ? lostAtMs : new Map(next);
+}
+
+/** Members to which this node's I/O waits, or did a moment ago. */
+export function lostHere({ observation, lostAtMs }: LocalArray): string[] {
+  const lost = (observation?.members ?? []).flatMap(({ uuid, path }) =>
+    uuid !== null && path === 'lost' ? [uuid] : [],
+  );
+  return [...new Set([...lost, ...lostAtMs.keys()])].sort();
+}
+
+/** The kernel is moving data between members. */
+export function copyRuns(observation: ArrayObservation): boolean {
+  return !['idle', 'frozen', ''].includes(observation.syncAction);
+}
+
+export function isReleased(array: LocalArray): boolean {
+  return array.released !== null && compareVersions(array.released.version, array.record.version) >= 0;
+}
+
+/**
+ * Members that md here does not write to and the record takes for good: faulty, behind a lost path, or taken out behind our
+ * back (the kernel lets go of a blocked member when it is hot-removed, so a gate that opens by itself must not pass for an
+ * answered one).
+ */
+export function diverged(observation: ArrayObservation, record: ArrayRecord, self: NodeId): string[] {
+  return record.members
+    .filter((recorded) => {
+      if (recorded.role === 'faulty') return false;
+      const seen = observation.members.find((member) => member.uuid === recorded.uuid);
+      if (seen !== undefined && (seen.faulty || seen.blocked || seen.path === 'lost')) return true;
+      // Whoever does not write has missed no write by it: it takes the member in before it becomes a writer.
+      return recorded.role === 'active' && !inSlot(seen) && record.writers.includes(self);
+    })
+    .map((recorded) => recorded.uuid);
+}
+
+export function isInSlot({ members }: ArrayObservation, uuid: string): boolean {
+  return inSlot(members.find((member) => member.uuid === uuid));
+}
+
+export function inSlot(seen: MemberObservation | undefined): boolean {
+  return seen !== undefined && seen.slot !== null;
+}
+
+/** This node's copy goes by its bitmap: md copies what is marked there. A resync then begins at sector 0. */
+export function byBitmap(observation: ArrayObservation, copy: Copy): boolean {
+  return observation.bitmap !== null && (copy.kind === 'resync' || fillsByMarks(copy));
+}
+
+/** md here keeps the bitmap that the record says, or none where it says so. */
+export function keepsBitmap({ bitmap: place }: ArrayRecord, { bitmap }: ArrayObservation, self: NodeId): boolean {
+  if (place === null || bitmap === null) return place === bitmap;
+  return bitmap.sector === bitmapSector(place, self) && bitmap.chunkSectors === place.chunkSectors;
+}
+
+/** The copy that md was started on has come to its end. */
+export function ended(array: LocalArray, observation: ArrayObservation): boolean {
+  const { record, windows } = array;
+  switch (record.resync?.kind) {
+    case 'resync':
+      return observation.resyncStartSector === null;
+    case 'recovery':
+      return rebuildingMembers(record).every(({ uuid }) =>
+        observation.members.some((seen) => seen.uuid === uuid && seen.inSync),
+      );
+    default:
+      return windows !== null && windows.allowedSector >= windows.totalSectors;
+  }
+}
+
+export function goodIn(record: ArrayRecord | null): Set<string> {
+  return new Set(record?.members.filter(({ role }) => role !== 'faulty').map((member) => member.uuid));
+}
