@@ -1446,8 +1446,11 @@ export class Agent implements AgentFace {
       const answered = [...seen.states.values()].some((state) => state !== 'unknown');
       if (answered) this.#keysSeenMs = atMs;
       this.#feedLocal({ type: 'keys', keys: used ? { usable, unreserved, shutOut, atMs: this.#keysSeenMs } : null });
-      if (this.leading && (seen.taken.length > 0 || this.#leavesItToOthers()))
+      if (this.leading && seen.taken.length > 0)
         this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
+      // Told to none, they would wait for its lease to end, and for its grant: by then it stands again.
+      else if (this.leading && this.#leavesItToOthers())
+        await this.#tryTo('leave the lead to a node that has its keys', () => this.#giveUpMastership());
       const isOver = usable.size === members.length && unreserved.size === 0;
       this.#keysAtMs = this.now() + (used && !isOver ? KEYS_SOON_MS : KEYS_EVERY_MS);
     } finally {

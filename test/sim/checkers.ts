@@ -15,20 +15,27 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
-/** Disks of members in a slot that have not failed, by the newest records that anybody but this node has. */
+/**
+ * Disks of members in a slot that have not failed, by the newest records that anybody but this node has; of an array that nobody else has
+ * been told of, as after a power loss of all, by what the others have read on the disks.
+ */
 function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
   const { storage } = cluster;
-  const newest = new Map<string, ArrayRecord>();
+  const told = new Map<string, ArrayRecord>();
+  const read = new Map<string, ArrayRecord>();
   const disks = new Map<string, string>();
+  const keep = (newest: Map<string, ArrayRecord>, record: ArrayRecord): void => {
+    const known = newest.get(record.uuid);
+    if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
+  };
   for (const asked of cluster.up()) {
     const agent = cluster.agent(asked);
     for (const [uuid, path] of agent?.disks.paths ?? []) disks.set(uuid, storage.at(asked, path));
-    for (const record of asked === but ? [] : (agent?.records() ?? [])) {
-      const known = newest.get(record.uuid);
-      if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
-    }
+    if (agent === null || asked === but) continue;
+    for (const record of agent.records()) keep(told, record);
+    for (const { record } of agent.disks.arrays()) keep(read, record);
   }
-  const members = [...newest.values()].flatMap(({ members }) => members.filter(isWritten));
+  const members = [...new Map([...read, ...told]).values()].flatMap(({ members }) => members.filter(isWritten));
   return new Set(members.flatMap(({ uuid }) => disks.get(uuid) ?? []));
 }
 
