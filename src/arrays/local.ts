@@ -60,9 +60,9 @@ import {
   givesUp,
   isRedundant,
   isWritten,
-  mayTouch,
   rebuildingMembers,
   survivesWithout,
+  touches,
 } from './levels.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import type { PathLossPolicy } from './path_loss.ts';
@@ -626,7 +626,7 @@ function mustHoldReads(state: NodeArrays, { record }: LocalArray, now: number): 
   if (!isRedundant(record.level)) return false;
   if (state.leaving || now >= state.grantUntilMs || state.keys?.shutOut === true) return true;
   if (record.blind?.includes(state.self) === true || crashedSince(state, record)) return true;
-  return !mayTouch(record).includes(state.self);
+  return !touches(record, state.self);
 }
 
 function copiedElsewhere(state: NodeArrays, { resync }: ArrayRecord): boolean {

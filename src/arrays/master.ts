@@ -37,6 +37,7 @@ import {
   nodeSlotsOf,
   rebuildingMembers,
   survivesWithout,
+  touches,
 } from './levels.ts';
 import { lacksOnlyMarked, withMissed } from './missed.ts';
 import { judgePaths, NO_PATHS, type PathLossOptions, type PathMemory } from './path_loss.ts';
@@ -431,7 +432,7 @@ function ownerAfter(state: MasterState, record: ArrayRecord, gone: readonly Node
 /** The owner left without ever having been a writer of this record: nothing of it can be in flight. */
 function ownerIsGone(state: MasterState, record: ArrayRecord, now: number): boolean {
   const { owner } = record;
-  if (record.access === 'shared' || owner === null || mayTouch(record).includes(owner)) return false;
+  if (record.access === 'shared' || owner === null || touches(record, owner)) return false;
   const status = state.nodes.get(owner)?.status ?? 'dead';
   if (owner === state.self) return false;
   return status === 'dead' || status === 'left' || (status === 'unknown' && now - state.electedAtMs >= state.graceMs);

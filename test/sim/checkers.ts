@@ -195,7 +195,12 @@ export function legsAgree(
   const areas = legs.map((member) => {
     const disk = cluster.storage.at(node, paths[member.uuid] ?? '');
     const begin = member.dataOffsetSectors * SECTOR_BYTES;
-    return Buffer.from(cluster.storage.peek(disk, begin, record.componentSectors * SECTOR_BYTES));
+    const { buffer, byteOffset, byteLength } = cluster.storage.glance(
+      disk,
+      begin,
+      record.componentSectors * SECTOR_BYTES,
+    );
+    return Buffer.from(buffer, byteOffset, byteLength);
   });
   const [first, ...others] = areas;
   if (first === undefined) return 'no leg is in sync';
@@ -358,7 +363,7 @@ export function legsAgreeWhenCopied(
     for (let block = firstBlock; block < firstBlock + blocks; block++) {
       if (application.mayDiffer(block)) continue;
       const at = ({ member, disk }: typeof first): Uint8Array =>
-        cluster.storage.peek(disk ?? '', member.dataOffsetSectors * SECTOR_BYTES + block * BLOCK_BYTES, BLOCK_BYTES);
+        cluster.storage.glance(disk ?? '', member.dataOffsetSectors * SECTOR_BYTES + block * BLOCK_BYTES, BLOCK_BYTES);
       const bytes = Buffer.from(at(first));
       const other = others.find((leg) => leg.disk !== null && !bytes.equals(at(leg)));
       if (other !== undefined)

@@ -344,7 +344,7 @@ test('--allow-missing: an array is created without the node that does not see ea
   cluster.close();
 });
 
-test('a disk that was a member is added again, and all lose power in the middle: its old superblock is in nobody\'s way', async () => {
+test("a disk that was a member is added again, and all lose power in the middle: its old superblock is in nobody's way", async () => {
   const time = new VirtualTime();
   const cluster = await SimCluster.start({ time, diskMib: [MIB, MIB, MIB] });
   const create = { verb: 'create', md: 'md0', level: 'raid1', raidDisks: 2, access: 'shared', spares: 0 } as const;

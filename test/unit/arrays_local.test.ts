@@ -218,7 +218,7 @@ test('an array is opened only as a writer of a released record', () => {
   assert.deepEqual(node.ops(read), ['open']);
 });
 
-test('left out before the drain of its grant\'s end was over, which waits for reads that are held: the array is had anew', () => {
+test("left out before the drain of its grant's end was over, which waits for reads that are held: the array is had anew", () => {
   const record = mirror({ writers: [1, 3] });
   const outside = (seen: ArrayObservation): string[] => {
     const node = Node.writing(record, unread(md({ held: true })));
