@@ -69,9 +69,12 @@ export function atMostOneMaster(cluster: SimCluster): string | null {
 export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): string | null {
   const { node, disk, offsetBytes, lengthBytes } = write;
   const sector = offsetBytes / SECTOR_BYTES;
-  // Nobody is shut out of what is no member: whoever was elected past a lease writes there when that is over, and not before.
+  // Of what is in no slot a holder may not be shut out: whoever was elected past its lease writes there when that is over, and not before,
+  // unless this disk refuses that holder as well, as a spare does that is reserved.
   const isMember = memberDisks(cluster, node).has(disk);
-  const [first, ...others] = isMember ? leaseHolders(cluster) : byTerm(cluster, liveLeases(cluster));
+  const mayWrite = (holder: NodeId): boolean => holder === node || cluster.storage.mayWrite(holder, disk);
+  const writing = liveLeases(cluster).filter(mayWrite);
+  const [first, ...others] = isMember ? leaseHolders(cluster) : byTerm(cluster, writing);
   if (first === node && (!isMember || others.length === 0) && cluster.agent(node)?.leading === true) return null;
   const who = first === undefined ? 'nobody' : `node ${[first, ...others].join(' and ')}`;
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
