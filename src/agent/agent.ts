@@ -1086,11 +1086,13 @@ export class Agent implements AgentFace {
 
   // --- reservations ---------------------------------------------------------------------------------------------------
 
-  #keysLooked({ keys, mayShutOut, wereTaken }: KeysLooked): void {
+  async #keysLooked({ keys, mayShutOut, wereTaken }: KeysLooked): Promise<void> {
     if (mayShutOut !== this.#state.lease.mayShutOut) this.#feedLease({ type: 'may-shut-out', may: mayShutOut });
     this.#feedLocal({ type: 'keys', keys });
-    if (this.leading && (wereTaken || this.#leavesItToOthers()))
-      this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
+    if (this.leading && wereTaken) this.#feedLease({ type: 'step-down', reason: 'its keys were taken off members' });
+    // Told to none, they would wait for its lease to end, and for its grant: by then it stands again.
+    else if (this.leading && this.#leavesItToOthers())
+      await this.#tryTo('leave the lead to a node that has its keys', () => this.#giveUpMastership());
   }
 
   /**

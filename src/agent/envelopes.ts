@@ -1,6 +1,7 @@
 /** Opens what others have sealed, by the keys that count now. */
 import type { PublicKey } from '@libp2p/interface';
 import type { NodeId } from '../arrays/record.ts';
+import { keep } from '../kept.ts';
 import type { PeerEntry } from '../net/index.ts';
 import type { EndedKey } from '../roster/index.ts';
 import { open, openEnded, publicKeyOfPeerId } from '../wire/index.ts';
@@ -27,15 +28,6 @@ export class OpenedEvents {
   add(text: string, event: Event, keys: readonly PublicKey[]): void {
     keep(this.#opened, OPENED_KEPT, text, { event: frozen(event), keys });
   }
-}
-
-/** The oldest go. */
-function keep<Value>(kept: Map<string, Value>, most: number, text: string, value: Value): void {
-  for (const oldest of kept.keys()) {
-    if (kept.size < most) break;
-    kept.delete(oldest);
-  }
-  kept.set(text, value);
 }
 
 function frozen<T>(value: T): T {

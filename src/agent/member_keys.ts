@@ -35,8 +35,8 @@ export interface MemberKeysOptions {
   notice: Notice;
   /** Looks at the disks again. */
   rescan(): Promise<void>;
-  /** A look has ended; the next begins after it has returned. */
-  looked(looked: KeysLooked): void;
+  /** A look has ended; the next begins after it has resolved. */
+  looked(looked: KeysLooked): Promise<void>;
 }
 
 /** Arrays of mdmesh's that the kernel has here, whoever assembled them. */
@@ -131,7 +131,7 @@ export class MemberKeys {
       if (answered) this.#seenMs = atMs;
       const { usable, unreserved } = this.#concluded(members, seen);
       const states = members.map(({ member }) => seen.states.get(member));
-      this.#options.looked({
+      await this.#options.looked({
         keys: used ? { usable, unreserved, shutOut, atMs: this.#seenMs } : null,
         mayShutOut: used && states.length > 0 && states.every((state) => state === 'registered'),
         wereTaken: seen.taken.length > 0,

@@ -21,6 +21,7 @@ import {
   recordBeforeCommit,
   recordFromSuperblocks,
   superblocksFor,
+  withoutSuperblock,
   writesFor,
 } from '../md/metadata.ts';
 import { adoptable, FEATURE_MESH_OWNED, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '../md/superblock.ts';
@@ -368,9 +369,10 @@ export function procedures(agent: Agent): Procedures {
       fresh: new Set(paths.keys()),
     });
     await agent.formerLeasesOver(paths.values());
-    const before = await underneath(writes);
+    const blank = [...paths.values()].map(withoutSuperblock);
+    const before = [...blank, ...(await underneath(writes))];
     try {
-      await write(writes);
+      await write([...blank, ...writes]);
       const looked = await allSee(asker, typed, allowMissing);
       return [...looked].flatMap(([node, { seen }]) => {
         const missing = [...typed.keys()].find((uuid) => seen.every((each) => each.uuid !== uuid));

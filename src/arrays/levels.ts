@@ -90,6 +90,11 @@ export function mayTouch(record: ArrayRecord): number[] {
   return [...nodes].sort((a, b) => a - b);
 }
 
+/** Whether this node is one of those, asked after every step. */
+export function touches({ writers, resync }: ArrayRecord, node: number): boolean {
+  return writers.includes(node) || resync?.by === node;
+}
+
 /** Size of /dev/mdX as the kernel computes it: raid0 and linear use each member to its own end, in whole chunks. */
 export function arraySectors(record: ArrayRecord): number {
   const { level, componentSectors, raidDisks, chunkSectors } = record;

@@ -16,6 +16,7 @@ import {
   isReleased,
   keepsBitmap,
   mayDrain,
+  nothingWaits,
   pathLost,
   readsHeld,
   readsPass,
@@ -191,6 +192,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       return { op: { op: 'remove', member: member.uuid }, settled: false };
     }
   }
+  // What is on its way waits for reads to pass, which this node may not have before it is let in, nor that before it holds. Where nobody
+  // has it open nothing is, and it can be had anew.
+  if (isStuckOutside(state, array, observation, now)) return { op: { op: 'stop' }, settled: false };
   const copy = record.resync;
   const copierHere = copy !== null && copy.by === state.self;
   const started = copierHere && array.copying === copy.since;
@@ -304,6 +308,12 @@ function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObs
   if (record.writers.includes(state.self)) return false;
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
   return activeMembers(record).every(({ uuid }) => !has(uuid));
+}
+
+/** Left out with reads held and writes not: the drain that its grant's end began has not ended, and cannot any more. */
+function isStuckOutside(state: NodeArrays, array: LocalArray, observation: ArrayObservation, now: number): boolean {
+  if (state.leaving || now >= state.grantUntilMs || array.record.writers.includes(state.self)) return false;
+  return !observation.held && nothingWaits(observation) && readsHeld(observation) && mustHoldReads(state, array, now);
 }
 
 /** A recovery of members that the record does not take for good. */

@@ -1,7 +1,7 @@
 /** Whether writes and reads of this node may pass now: by its grant, its keys, its boot, and what the cluster has said of the record. */
 import type { ArrayObservation } from '../md/driver.ts';
 import { admittedUnder } from './ended.ts';
-import { activeMembers, canDiffer, isRedundant, isWritten, mayTouch } from './levels.ts';
+import { activeMembers, canDiffer, isRedundant, isWritten, touches } from './levels.ts';
 import type { LocalArray, NodeArrays } from './local_state.ts';
 import { type ArrayRecord, compareVersions, type NodeId } from './record.ts';
 import { copyRuns, goodIn, isReleased, readsHeld } from './seen_here.ts';
@@ -72,7 +72,7 @@ export function mustHoldReads(state: NodeArrays, { record }: LocalArray, now: nu
   if (!isRedundant(record.level)) return false;
   if (state.leaving || now >= state.grantUntilMs || state.keys?.shutOut === true) return true;
   if (record.blind?.includes(state.self) === true || crashedSince(state, record)) return true;
-  return !mayTouch(record).includes(state.self);
+  return !touches(record, state.self);
 }
 
 /** This node's writes may be let through where they were not before. */

@@ -13,7 +13,7 @@ import {
 } from './copies.ts';
 import { admittedUnder, hasEnded } from './ended.ts';
 import { allowed, failMember } from './failures.ts';
-import { isWritten, mayTouch, rebuildingMembers } from './levels.ts';
+import { isWritten, mayTouch, rebuildingMembers, touches } from './levels.ts';
 import type { AskedChange, MasterArray, MasterNode, MasterState, NextChange } from './master_state.ts';
 import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId } from './record.ts';
 import { replacementOver } from './shape.ts';
@@ -73,7 +73,7 @@ function ownerAfter(state: MasterState, record: ArrayRecord, gone: readonly Node
 /** The owner left without ever having been a writer of this record: nothing of it can be in flight. */
 function ownerIsGone(state: MasterState, record: ArrayRecord, now: number): boolean {
   const { owner } = record;
-  if (record.access === 'shared' || owner === null || mayTouch(record).includes(owner)) return false;
+  if (record.access === 'shared' || owner === null || touches(record, owner)) return false;
   const status = state.nodes.get(owner)?.status ?? 'dead';
   if (owner === state.self) return false;
   return status === 'dead' || status === 'left' || (status === 'unknown' && now - state.electedAtMs >= state.graceMs);

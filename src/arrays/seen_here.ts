@@ -33,7 +33,7 @@ export function liesStill(observation: ArrayObservation): boolean {
 }
 
 /** No write in flight waits for an answer or for a path. */
-function nothingWaits(observation: ArrayObservation): boolean {
+export function nothingWaits(observation: ArrayObservation): boolean {
   return !gateClosed(observation) && !pathLost(observation);
 }
 

@@ -15,6 +15,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { ArrayRecord, type BitmapPlace, compareVersions, Uuid } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
+import { keep } from '../kept.ts';
 import type { MeshGeometry, MeshHeader, Superblock } from './driver.ts';
 
 export const MESH_HEADER_BYTES = 16 * 1024;
@@ -181,11 +182,19 @@ export function encodeMeshHeader(header: MeshHeader, sequence: number): Uint8Arr
   return bytes;
 }
 
+/** Each look at the disks finds the same few headers again: by the digest over all of a copy's bytes. */
+const understood = new Map<string, { header: MeshHeader; sequence: number }>();
+const UNDERSTOOD_KEPT = 32;
+
 /** Null: nothing whole here (blank, torn, of another kind). Throws when it is whole and not understood. */
 function decodeCopy(bytes: Uint8Array, where: string): { header: MeshHeader; sequence: number } | null {
   if (bytes.length < MESH_HEADER_BYTES) return null;
   if (MAGIC.some((byte, at) => bytes[at] !== byte)) return null;
-  if (!digestOf(bytes).equals(bytes.subarray(OFFSET_DIGEST, OFFSET_PAYLOAD))) return null;
+  const digest = digestOf(bytes);
+  if (!digest.equals(bytes.subarray(OFFSET_DIGEST, OFFSET_PAYLOAD))) return null;
+  const name = digest.toString('base64');
+  const known = understood.get(name);
+  if (known !== undefined) return known;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(OFFSET_VERSION, true);
   if (version !== FORMAT_VERSION)
@@ -207,7 +216,9 @@ function decodeCopy(bytes: Uint8Array, where: string): { header: MeshHeader; seq
   }
   const parsed = MeshHeaderSchema.safeParse(json);
   if (!parsed.success) throw problem(`is whole but not a header (${z.prettifyError(parsed.error)})`);
-  return { header: parsed.data, sequence };
+  const copy = { header: parsed.data, sequence };
+  keep(understood, UNDERSTOOD_KEPT, name, copy);
+  return copy;
 }
 
 /**

@@ -32,6 +32,7 @@ import {
   ROLE_FAULTY,
   ROLE_SLOT_MAX,
   ROLE_SPARE,
+  SUPERBLOCK_BYTES,
   SUPERBLOCK_SECTOR,
 } from './superblock.ts';
 
@@ -351,6 +352,14 @@ function zeroes(path: string, startSector: number, lengthSectors: number): Metad
 
 function superblockWrite(path: string, sb: Superblock): MetadataWrite {
   return { path, offsetBytes: SUPERBLOCK_SECTOR * SECTOR_BYTES, bytes: encodeSuperblock(sb) };
+}
+
+/**
+ * First of all where a disk becomes a member: it may have been one before, and a superblock of this array over a mesh area of zeroes, as a
+ * crash leaves it, would be taken for a member whose header is lost.
+ */
+export function withoutSuperblock(path: string): MetadataWrite {
+  return { path, offsetBytes: SUPERBLOCK_SECTOR * SECTOR_BYTES, bytes: new Uint8Array(SUPERBLOCK_BYTES) };
 }
 
 function headerSectorsOf(placement: MeshPlacement, path: string): [number, number] {

@@ -330,8 +330,9 @@ export class SimulatedNode implements MdDriver {
     const length = Math.ceil(bitmapBytes(record, place) / BLOCK_BYTES) * BLOCK_BYTES;
     const found = new Uint8Array(length);
     for (const { disk, inSync } of members) {
-      const own = inSync ? await this.#kernel.read(disk, sector * 512, length) : [];
-      for (const [at, bits] of own.entries()) found[at] = (found[at] ?? 0) | bits;
+      if (!inSync) continue;
+      const own = await this.#kernel.read(disk, sector * 512, length);
+      for (let at = 0; at < length; at++) found[at] = (found[at] ?? 0) | (own[at] ?? 0);
     }
     return { bitmap: new SimulatedBitmap(place, copySectors(record, 'resync'), found, neededFrom), sector };
   }

@@ -8,6 +8,8 @@ import { type DiskReservations, MdError, REGISTRANTS_ONLY } from './driver.ts';
 interface Bytes {
   readonly sizeBytes: number;
   read(offset: number, length: number): Uint8Array;
+  /** As they are now; not to be kept. */
+  view(offset: number, length: number): Uint8Array;
   write(offset: number, bytes: Uint8Array): void;
 }
 
@@ -16,19 +18,22 @@ function inMemory(sizeBytes: number): Bytes {
   return {
     sizeBytes,
     read: (offset, length) => bytes.slice(offset, offset + length),
+    view: (offset, length) => bytes.subarray(offset, offset + length),
     write: (offset, from) => bytes.set(from, offset),
   };
 }
 
 function inFile(path: string): Bytes & { close(): void } {
   const fd = openSync(path, 'r+');
+  const read = (offset: number, length: number): Uint8Array => {
+    const bytes = new Uint8Array(length);
+    readSync(fd, bytes, 0, length, offset);
+    return bytes;
+  };
   return {
     sizeBytes: fstatSync(fd).size,
-    read: (offset, length) => {
-      const bytes = new Uint8Array(length);
-      readSync(fd, bytes, 0, length, offset);
-      return bytes;
-    },
+    read,
+    view: read,
     write: (offset, from) => {
       writeSync(fd, from, 0, from.length, offset);
     },
@@ -196,6 +201,11 @@ export class SimulatedStorage {
   /** The bytes themselves, past every fault. */
   peek(disk: string, offsetBytes: number, lengthBytes: number): Uint8Array {
     return this.#disk(disk).bytes.read(offsetBytes, lengthBytes);
+  }
+
+  /** Likewise, for a look that is over when the caller returns: nothing is copied. */
+  glance(disk: string, offsetBytes: number, lengthBytes: number): Uint8Array {
+    return this.#disk(disk).bytes.view(offsetBytes, lengthBytes);
   }
 
   poke(disk: string, offsetBytes: number, bytes: Uint8Array): void {

@@ -172,7 +172,7 @@ export class Application {
 
   /** Each sector of this block on this leg that lacks an acknowledged write, in words. */
   lostIn(block: number, disk: string, offsetBytes: number): string[] {
-    const bytes = this.#cluster.storage.peek(disk, offsetBytes + block * BLOCK_BYTES, BLOCK_BYTES);
+    const bytes = this.#cluster.storage.glance(disk, offsetBytes + block * BLOCK_BYTES, BLOCK_BYTES);
     return this.olderThan(block, bytes, this.newestIn(block).acknowledged).map((text) => `${disk}: ${text}`);
   }
 

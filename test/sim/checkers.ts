@@ -15,20 +15,27 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
-/** Disks of members in a slot that have not failed, by the newest records that anybody but this node has. */
+/**
+ * Disks of members in a slot that have not failed, by the newest records that anybody but this node has; of an array that nobody else has
+ * been told of, as after a power loss of all, by what the others have read on the disks.
+ */
 function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
   const { storage } = cluster;
-  const newest = new Map<string, ArrayRecord>();
+  const told = new Map<string, ArrayRecord>();
+  const read = new Map<string, ArrayRecord>();
   const disks = new Map<string, string>();
+  const keep = (newest: Map<string, ArrayRecord>, record: ArrayRecord): void => {
+    const known = newest.get(record.uuid);
+    if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
+  };
   for (const asked of cluster.up()) {
     const agent = cluster.agent(asked);
     for (const [uuid, path] of agent?.disks.paths ?? []) disks.set(uuid, storage.at(asked, path));
-    for (const record of asked === but ? [] : (agent?.records() ?? [])) {
-      const known = newest.get(record.uuid);
-      if (known === undefined || compareVersions(record.version, known.version) > 0) newest.set(record.uuid, record);
-    }
+    if (agent === null || asked === but) continue;
+    for (const record of agent.records()) keep(told, record);
+    for (const { record } of agent.disks.arrays()) keep(read, record);
   }
-  const members = [...newest.values()].flatMap(({ members }) => members.filter(isWritten));
+  const members = [...new Map([...read, ...told]).values()].flatMap(({ members }) => members.filter(isWritten));
   return new Set(members.flatMap(({ uuid }) => disks.get(uuid) ?? []));
 }
 
@@ -62,9 +69,12 @@ export function atMostOneMaster(cluster: SimCluster): string | null {
 export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): string | null {
   const { node, disk, offsetBytes, lengthBytes } = write;
   const sector = offsetBytes / SECTOR_BYTES;
-  // Nobody is shut out of what is no member: whoever was elected past a lease writes there when that is over, and not before.
+  // Of what is in no slot a holder may not be shut out: whoever was elected past its lease writes there when that is over, and not before,
+  // unless this disk refuses that holder as well, as a spare does that is reserved.
   const isMember = memberDisks(cluster, node).has(disk);
-  const [first, ...others] = isMember ? leaseHolders(cluster) : byTerm(cluster, liveLeases(cluster));
+  const mayWrite = (holder: NodeId): boolean => holder === node || cluster.storage.mayWrite(holder, disk);
+  const writing = liveLeases(cluster).filter(mayWrite);
+  const [first, ...others] = isMember ? leaseHolders(cluster) : byTerm(cluster, writing);
   if (first === node && (!isMember || others.length === 0) && cluster.agent(node)?.leading === true) return null;
   const who = first === undefined ? 'nobody' : `node ${[first, ...others].join(' and ')}`;
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
@@ -188,7 +198,12 @@ export function legsAgree(
   const areas = legs.map((member) => {
     const disk = cluster.storage.at(node, paths[member.uuid] ?? '');
     const begin = member.dataOffsetSectors * SECTOR_BYTES;
-    return Buffer.from(cluster.storage.peek(disk, begin, record.componentSectors * SECTOR_BYTES));
+    const { buffer, byteOffset, byteLength } = cluster.storage.glance(
+      disk,
+      begin,
+      record.componentSectors * SECTOR_BYTES,
+    );
+    return Buffer.from(buffer, byteOffset, byteLength);
   });
   const [first, ...others] = areas;
   if (first === undefined) return 'no leg is in sync';
@@ -351,7 +366,7 @@ export function legsAgreeWhenCopied(
     for (let block = firstBlock; block < firstBlock + blocks; block++) {
       if (application.mayDiffer(block)) continue;
       const at = ({ member, disk }: typeof first): Uint8Array =>
-        cluster.storage.peek(disk ?? '', member.dataOffsetSectors * SECTOR_BYTES + block * BLOCK_BYTES, BLOCK_BYTES);
+        cluster.storage.glance(disk ?? '', member.dataOffsetSectors * SECTOR_BYTES + block * BLOCK_BYTES, BLOCK_BYTES);
       const bytes = Buffer.from(at(first));
       const other = others.find((leg) => leg.disk !== null && !bytes.equals(at(leg)));
       if (other !== undefined)

@@ -221,3 +221,17 @@ test('an agent that starts over a copy which cannot be ended says so; once its n
   assertWhole(cluster, applications, 1, 2);
   cluster.close();
 });
+
+test('the lowest node lacks its key and may put none back: whoever has theirs lead', async () => {
+  const { cluster } = await reserved(1);
+  const heal = cluster.storage.fault({ node: 1, disk: 'sda', kind: 'write' });
+  cluster.killAgent(1);
+  await shutOut(cluster, 2, 1);
+  void cluster.startAgent(1);
+  await watchedPass(cluster, 8000);
+  for (const node of [2, 3]) cluster.killAgent(node);
+  for (const node of [2, 3]) void cluster.startAgent(node);
+  await watched(cluster, 'a master that stays', () => cluster.masters().some((node) => node !== 1));
+  heal();
+  cluster.close();
+});

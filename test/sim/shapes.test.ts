@@ -333,3 +333,26 @@ test('--allow-missing: an array is created without the node that does not see ea
   await cluster.open();
   cluster.close();
 });
+
+test("a disk that was a member is added again, and all lose power in the middle: its old superblock is in nobody's way", async () => {
+  const time = new VirtualTime();
+  const cluster = await SimCluster.start({ time, diskMib: [MIB, MIB, MIB] });
+  const create = { verb: 'create', md: 'md0', level: 'raid1', raidDisks: 2, access: 'shared', spares: 0 } as const;
+  await granted(cluster, 1, { ...create, devices: ['/dev/sda', '/dev/sdb'], assumeClean: true, force: false });
+  const add: Request = { verb: 'add', array: 'md0', device: '/dev/sdc', force: false };
+  await granted(cluster, 1, add);
+  await granted(cluster, 1, { verb: 'remove', array: 'md0', device: '/dev/sdc' });
+  await watchedPass(cluster, 2000);
+  cluster.storage.onWrite = ({ disk, offsetBytes, stage }) => {
+    if (disk !== 'sdc' || offsetBytes < 65_536 || stage !== 'lands') return;
+    cluster.storage.onWrite = null;
+    for (const node of cluster.nodes) cluster.crash(node);
+  };
+  void cluster.ask(1, add);
+  await watched(cluster, 'all are without power', () => cluster.up().length === 0);
+  await cluster.boot(...cluster.nodes);
+  await watched(cluster, 'the array is open on every node', () =>
+    cluster.nodes.every((node) => cluster.status(node)?.arrays[0]?.local?.held === false),
+  );
+  cluster.close();
+});

@@ -220,6 +220,19 @@ test('an array is opened only as a writer of a released record', () => {
   assert.deepEqual(node.ops(read), ['open']);
 });
 
+test("left out before the drain of its grant's end was over, which waits for reads that are held: the array is had anew", () => {
+  const record = mirror({ writers: [1, 3] });
+  const outside = (seen: ArrayObservation): string[] => {
+    const node = Node.writing(record, unread(md({ held: true })));
+    return node.ops(node.feed(observed(seen)));
+  };
+  assert.deepEqual(outside(unread(md())), ['stop']);
+  assert.deepEqual(outside(md()), ['hold'], 'what is on its way ends by itself');
+  assert.deepEqual(outside(unread(md({ held: true }))), [], 'it has ended');
+  const within = Node.writing(mirror(), unread(md()));
+  assert.ok(!within.ops(within.feed({ type: 'tick' })).includes('stop'), 'a writer reads again first');
+});
+
 test('that a commit which gives up a member is applied is said when the journal has it on disk, and not before', () => {
   const record = mirror();
   const node = Node.writing(record);
