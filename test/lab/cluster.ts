@@ -7,6 +7,7 @@ import { writeDurably } from '../../src/agent/state_files.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import type { Status } from '../../src/outlets/index.ts';
 import { generateIdentity, saveIdentity } from '../../src/wire/index.ts';
+import { patient } from './guest/patience.ts';
 import { type GuestProcess, Lab, type LabOptions, labModules } from './lab.ts';
 import { type LunBacking, StorageGuest } from './storage_guest.ts';
 
@@ -188,7 +189,9 @@ export class Cluster {
   async get<T>(node: NodeId, path: string): Promise<T> {
     const { rc, out, err } = await this.lab
       .guest(node)
-      .sh(`curl -s --max-time 5 --unix-socket /run/mdmesh/mdmesh.sock http://mdmesh${path}`, { timeoutMs: 10_000 });
+      .sh(`curl -s --max-time ${patient(5000) / 1000} --unix-socket /run/mdmesh/mdmesh.sock http://mdmesh${path}`, {
+        timeoutMs: 10_000,
+      });
     if (rc !== 0) throw new Error(`GET ${path} on node ${node}: curl ended with ${rc} ${err}`);
     return JSON.parse(out) as T;
   }
@@ -255,7 +258,8 @@ export class Cluster {
     });
   }
 
-  async until<T>(what: string, timeoutMs: number, look: () => Promise<T | null | undefined | false>): Promise<T> {
+  async until<T>(what: string, usualMs: number, look: () => Promise<T | null | undefined | false>): Promise<T> {
+    const timeoutMs = patient(usualMs);
     const end = Date.now() + timeoutMs;
     let last = '';
     for (;;) {

@@ -26,6 +26,7 @@ import { binDir, buildPrograms, programPath, projectDir } from './guest/build.ts
 import { Channel } from './guest/channel.ts';
 import { Guest } from './guest/guest.ts';
 import { createNetns, DataSwitch, inNetns, parseShape } from './guest/network.ts';
+import { bootedIn } from './guest/patience.ts';
 import {
   describeProcess,
   endLab,
@@ -176,7 +177,9 @@ export class Lab {
     const lab = new Lab(options);
     try {
       await lab.#serve();
+      const beganMs = performance.now();
       await Promise.all(lab.guests.map((guest) => guest.boot()));
+      bootedIn(performance.now() - beganMs);
     } catch (error) {
       await lab.close();
       throw error;

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { programPath } from './build.ts';
 import type { Channel } from './channel.ts';
 import { inNetns, macAddress } from './network.ts';
+import { patient } from './patience.ts';
 import { describeProcess, groupGone, groupMembers, type HostProcess, killGroup, processState } from './registry.ts';
 
 const errnoNames = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
@@ -144,7 +145,8 @@ export class Guest {
   }
 
   /** Resolves once the guest answers, at once if it does; with `afterBoot`, once it has booted more often than that. */
-  async untilUp(timeoutMs = defaultTimeoutMs, afterBoot = 0): Promise<void> {
+  async untilUp(usualMs = defaultTimeoutMs, afterBoot = 0): Promise<void> {
+    const timeoutMs = patient(usualMs);
     const deadline = Date.now() + timeoutMs;
     while (this.#channel?.open !== true || this.#boots <= afterBoot) {
       const left = deadline - Date.now();
@@ -228,7 +230,8 @@ export class Guest {
   // ── inside ──
 
   /** Runs `/bin/sh -c` there. A timeout throws: in the guest the shell is killed, if it can be. */
-  async sh(command: string, { timeoutMs = defaultTimeoutMs }: { timeoutMs?: number } = {}): Promise<ShellResult> {
+  async sh(command: string, options: { timeoutMs?: number } = {}): Promise<ShellResult> {
+    const timeoutMs = patient(options.timeoutMs ?? defaultTimeoutMs);
     const request = ['sh', command, String(timeoutMs)];
     const { kind, fields } = await this.#open.ask(request, timeoutMs + 2000);
     if (kind !== 'done') throw new GuestErrno(this.node, `sh ${command}`, Number(fields[0]));
@@ -293,13 +296,14 @@ export class Guest {
   async writeFile(
     path: string,
     text: string | Buffer,
-    { how = 'store', timeoutMs = defaultTimeoutMs }: { how?: 'store' | 'create' | 'append'; timeoutMs?: number } = {},
+    { how = 'store', timeoutMs }: { how?: 'store' | 'create' | 'append'; timeoutMs?: number } = {},
   ): Promise<void> {
     await this.#simple(['write', path, text, how], `write ${path}`, timeoutMs);
   }
 
   /** Waits, inside and every 2 ms, until the file holds the text; resolves with its content. */
-  async untilFile(path: string, text: string, { timeoutMs = 10_000 }: { timeoutMs?: number } = {}): Promise<string> {
+  async untilFile(path: string, text: string, options: { timeoutMs?: number } = {}): Promise<string> {
+    const timeoutMs = patient(options.timeoutMs ?? 10_000);
     const { kind, fields } = await this.#open.ask(['until', path, text, String(timeoutMs)], timeoutMs + 2000);
     const content = String(fields[0]);
     if (kind !== 'content') {
@@ -364,7 +368,7 @@ export class Guest {
   }
 
   async #simple(request: (string | Buffer)[], what: string, waitMs = defaultTimeoutMs): Promise<Buffer[]> {
-    const { kind, fields } = await this.#open.ask(request, waitMs);
+    const { kind, fields } = await this.#open.ask(request, patient(waitMs));
     if (kind === 'error') throw new GuestErrno(this.node, what, Number(fields[0]));
     return fields;
   }
