@@ -3,7 +3,9 @@ import type { CheckedEvent } from './checker.ts';
 import type { Finding } from './index.ts';
 import type { AuditedEntry, AuditedJournal } from './read.ts';
 
-interface Seen {
+/** An event where it was found. */
+export interface Placed {
+  event: CheckedEvent;
   entry: AuditedEntry;
   journal: AuditedJournal;
 }
@@ -13,17 +15,21 @@ interface Stream {
   origin: number;
   bootNumber: number;
   /** The first that was found. */
-  begin: Seen;
-  events: Map<number, Seen>;
+  begin: Placed;
+  events: Map<number, Placed>;
   /** What each journal has of it. */
   held: Map<AuditedJournal, Map<number, AuditedEntry>>;
 }
 
-export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
+/** @return also each event once, where it was found first; of two with one number both */
+export function judgeAgreement(journals: readonly AuditedJournal[]): { findings: Finding[]; events: Placed[] } {
   const findings: Finding[] = [];
+  const placed: Placed[] = [];
+  /** By digest: events whose number another one had already. */
+  const doubles = new Set<string>();
   const streams = new Map<string, Stream>();
-  const streamOf = (begin: Seen): Stream => {
-    const { origin, bootNumber } = begin.entry.event;
+  const streamOf = (begin: Placed): Stream => {
+    const { origin, bootNumber } = begin.event;
     const key = `${origin}/${bootNumber}`;
     const known = streams.get(key);
     if (known !== undefined) return known;
@@ -39,7 +45,7 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
       const { origin, bootNumber, sequence } = event;
       // Most often that of the entry before: a million keys are not made for nothing.
       if (stream?.origin !== origin || stream.bootNumber !== bootNumber) {
-        stream = streamOf({ entry, journal });
+        stream = streamOf({ event, entry, journal });
         own = stream.held.get(journal) ?? new Map<number, AuditedEntry>();
         stream.held.set(journal, own);
       }
@@ -47,13 +53,19 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
       if (twice === undefined) own.set(sequence, entry);
       else findings.push(broken(journal, entry, `event ${numberOf(event)} stands at cursor ${twice.cursor} already`));
       const { begin } = stream;
-      if (begin.entry.event.boot !== event.boot) {
-        const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${begin.entry.event.boot} ${placeIn(begin)}: two agents ran with one key`;
+      if (begin.event.boot !== event.boot) {
+        const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${begin.event.boot} ${placeIn(begin)}: two agents ran with one key`;
         findings.push(broken(journal, entry, text));
       }
       const other = stream.events.get(sequence);
-      if (other === undefined) stream.events.set(sequence, { entry, journal });
-      else if (other.entry.event.digest !== event.digest && other.journal !== journal) {
+      if (other === undefined) {
+        const first = { event, entry, journal };
+        stream.events.set(sequence, first);
+        placed.push(first);
+      } else if (other.event.digest !== event.digest) {
+        if (!doubles.has(event.digest)) placed.push({ event, entry, journal });
+        doubles.add(event.digest);
+        if (other.journal === journal) continue;
         const text = `event ${numberOf(event)} is another one ${placeIn(other)}: node ${origin} signed both`;
         findings.push(broken(journal, entry, text));
       }
@@ -77,7 +89,7 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
       text,
     });
   }
-  return findings;
+  return { findings, events: placed };
 }
 
 /** An event of a start whose later events are known must be somewhere. */
@@ -105,7 +117,7 @@ function judgeOwn(stream: Stream, journals: readonly AuditedJournal[]): Finding[
     const [first] = missing;
     if (first === undefined) continue;
     const last = journal.entries.at(-1);
-    const text = `${missing.length} events that node ${stream.origin} signed itself are not in its journal; the first is ${numberOf(first.entry.event)}, ${placeIn(first)}: taken out, or not yet written when it crashed`;
+    const text = `${missing.length} events that node ${stream.origin} signed itself are not in its journal; the first is ${numberOf(first.event)}, ${placeIn(first)}: taken out, or not yet written when it crashed`;
     findings.push({
       severity: 'open',
       rule: 'agreement',
@@ -119,20 +131,21 @@ function judgeOwn(stream: Stream, journals: readonly AuditedJournal[]): Finding[
   return findings;
 }
 
-function lackingIn(journal: AuditedJournal, stream: Stream): Seen[] {
+function lackingIn(journal: AuditedJournal, stream: Stream): Placed[] {
   return journal.node === stream.origin || journal.from > 0 ? [] : lackingOf(journal, stream);
 }
 
-function lackingOf(journal: AuditedJournal, { events, held }: Stream): Seen[] {
+function lackingOf(journal: AuditedJournal, { events, held }: Stream): Placed[] {
   const own = held.get(journal);
-  return [...events].flatMap(([sequence, seen]) => (own?.has(sequence) === true ? [] : [seen]));
+  if (own?.size === events.size) return [];
+  return [...events].flatMap(([sequence, placed]) => (own?.has(sequence) === true ? [] : [placed]));
 }
 
 export function numberOf({ origin, bootNumber, sequence }: CheckedEvent): string {
   return `${origin}/${bootNumber}/${sequence}`;
 }
 
-function placeIn({ entry, journal }: Seen): string {
+function placeIn({ entry, journal }: Placed): string {
   return `in the journal of ${journal.name} at cursor ${entry.cursor}`;
 }
 

@@ -7,16 +7,10 @@ import { compareVersions } from '../arrays/record.ts';
 import type { CommitKind } from '../wire/messages.ts';
 import type { CheckedEvent, Vote } from './checker.ts';
 import type { AuditedCluster, Finding, Verdict } from './index.ts';
-import { numberOf } from './judge_agreement.ts';
-import type { AuditedEntry, AuditedJournal } from './read.ts';
+import { numberOf, type Placed } from './judge_agreement.ts';
+import type { AuditedJournal } from './read.ts';
 
 type CommitBody = Extract<CheckedEvent['body'], { type: 'commit' }>;
-
-interface Placed {
-  event: CheckedEvent;
-  entry: AuditedEntry;
-  journal: AuditedJournal;
-}
 
 interface Commit extends Placed {
   body: CommitBody;
@@ -31,17 +25,18 @@ function eventsStep(kind: CommitKind): readonly number[] {
   return kind === 'fail' ? [2] : [0, 1, 2];
 }
 
+/** @param placed each event once, in the order of the journals */
 export function judgeTerms(
+  placed: readonly Placed[],
   journals: readonly AuditedJournal[],
   cluster: AuditedCluster,
 ): { findings: Finding[]; terms: Verdict['terms'] } {
   const findings: Finding[] = [];
-  const placed = eachOnce(journals);
   findings.push(...judgeVotes(placed));
-  const commits = placed.flatMap((each): Commit[] => {
-    const { body } = each.event;
-    return body.type === 'commit' ? [{ ...each, body }] : [];
-  });
+  const commits: Commit[] = [];
+  for (const { event, entry, journal } of placed) {
+    if (event.body.type === 'commit') commits.push({ event, entry, journal, body: event.body });
+  }
   const terms = new Map<number, { term: number; master: NodeId; commits: number }>();
   for (const commit of commits) {
     const { term } = commit.body.version;
@@ -61,25 +56,22 @@ export function judgeTerms(
   return { findings, terms: [...terms.values()].sort((a, b) => a.term - b.term) };
 }
 
-/** Each event once, where it was found first. */
-function eachOnce(journals: readonly AuditedJournal[]): Placed[] {
-  const seen = new Map<string, Placed>();
-  for (const journal of journals) {
-    for (const entry of journal.entries) {
-      const { event } = entry;
-      if (!seen.has(event.digest)) seen.set(event.digest, { event, entry, journal });
-    }
-  }
-  return [...seen.values()];
+/** Those of a term's certificate are one array, which each commit of the term has, where one thread has checked the lines. */
+function votesIn({ body }: CheckedEvent): readonly Vote[] {
+  return body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : NO_VOTES;
 }
+
+const NO_VOTES: readonly Vote[] = [];
 
 /** One vote a term a voter, whether it was found by itself or in a certificate. */
 function judgeVotes(placed: readonly Placed[]): Finding[] {
   const findings: Finding[] = [];
   const given = new Map<string, Vote>();
+  let fine = NO_VOTES;
   for (const each of placed) {
-    const { body } = each.event;
-    const votes = body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : [];
+    const votes = votesIn(each.event);
+    if (votes === fine) continue;
+    const found = findings.length;
     for (const vote of votes) {
       const key = `${vote.term}/${vote.voter}`;
       const known = given.get(key);
@@ -89,6 +81,7 @@ function judgeVotes(placed: readonly Placed[]): Finding[] {
         findings.push(broken(each, 'vote', text));
       }
     }
+    if (votes.length > 0 && findings.length === found) fine = votes;
   }
   return findings;
 }
@@ -98,13 +91,9 @@ function judgeVotes(placed: readonly Placed[]): Finding[] {
  * the voter or the candidate. When the promise would have ended stands nowhere, and need not: without such a vote it was waited for.
  */
 function judgePassed(placed: readonly Placed[], terms: ReadonlyMap<number, { master: NodeId }>): Finding[] {
+  if (!placed.some(({ event }) => votesIn(event).some(({ shutOut }) => shutOut !== undefined))) return [];
   const findings: Finding[] = [];
-  const votes = placed.flatMap((each) => {
-    const { body } = each.event;
-    const all = body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : [];
-    return all.map((vote) => ({ each, vote }));
-  });
-  if (!votes.some(({ vote }) => vote.shutOut !== undefined)) return [];
+  const votes = placed.flatMap((each) => votesIn(each.event).map((vote) => ({ each, vote })));
   const given = new Map(votes.map(({ vote }) => [`${vote.term}/${vote.voter}`, vote.candidate]));
   const seen = new Set<string>();
   for (const { each, vote } of votes) {
