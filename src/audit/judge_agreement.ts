@@ -3,32 +3,25 @@ import type { CheckedEvent } from './checker.ts';
 import type { Finding } from './index.ts';
 import type { AuditedEntry, AuditedJournal } from './read.ts';
 
-/** An event where it was found. */
-export interface Placed {
-  event: CheckedEvent;
-  entry: AuditedEntry;
-  journal: AuditedJournal;
-}
-
 /** The events of one start of one node's agent, by sequence, as all journals together have them. */
 interface Stream {
   origin: number;
   bootNumber: number;
   /** The first that was found. */
-  begin: Placed;
-  events: Map<number, Placed>;
+  begin: AuditedEntry;
+  events: Map<number, AuditedEntry>;
   /** What each journal has of it. */
   held: Map<AuditedJournal, Map<number, AuditedEntry>>;
 }
 
 /** @return also each event once, where it was found first; of two with one number both */
-export function judgeAgreement(journals: readonly AuditedJournal[]): { findings: Finding[]; events: Placed[] } {
+export function judgeAgreement(journals: readonly AuditedJournal[]): { findings: Finding[]; events: AuditedEntry[] } {
   const findings: Finding[] = [];
-  const placed: Placed[] = [];
+  const events: AuditedEntry[] = [];
   /** By digest: events whose number another one had already. */
   const doubles = new Set<string>();
   const streams = new Map<string, Stream>();
-  const streamOf = (begin: Placed): Stream => {
+  const streamOf = (begin: AuditedEntry): Stream => {
     const { origin, bootNumber } = begin.event;
     const key = `${origin}/${bootNumber}`;
     const known = streams.get(key);
@@ -45,29 +38,29 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): { findings:
       const { origin, bootNumber, sequence } = event;
       // Most often that of the entry before: a million keys are not made for nothing.
       if (stream?.origin !== origin || stream.bootNumber !== bootNumber) {
-        stream = streamOf({ event, entry, journal });
-        own = stream.held.get(journal) ?? new Map<number, AuditedEntry>();
+        stream = streamOf(entry);
+        // What the only journal has is all that there is.
+        own = stream.held.get(journal) ?? (journals.length === 1 ? stream.events : new Map<number, AuditedEntry>());
         stream.held.set(journal, own);
       }
-      const twice = own.get(sequence);
-      if (twice === undefined) own.set(sequence, entry);
-      else findings.push(broken(journal, entry, `event ${numberOf(event)} stands at cursor ${twice.cursor} already`));
       const { begin } = stream;
+      const twice = own.get(sequence);
+      const other = own === stream.events ? twice : stream.events.get(sequence);
+      if (twice === undefined) own.set(sequence, entry);
+      else findings.push(broken(entry, `event ${numberOf(event)} stands at cursor ${twice.cursor} already`));
       if (begin.event.boot !== event.boot) {
         const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${begin.event.boot} ${placeIn(begin)}: two agents ran with one key`;
-        findings.push(broken(journal, entry, text));
+        findings.push(broken(entry, text));
       }
-      const other = stream.events.get(sequence);
       if (other === undefined) {
-        const first = { event, entry, journal };
-        stream.events.set(sequence, first);
-        placed.push(first);
+        if (own !== stream.events) stream.events.set(sequence, entry);
+        events.push(entry);
       } else if (other.event.digest !== event.digest) {
-        if (!doubles.has(event.digest)) placed.push({ event, entry, journal });
+        if (!doubles.has(event.digest)) events.push(entry);
         doubles.add(event.digest);
         if (other.journal === journal) continue;
         const text = `event ${numberOf(event)} is another one ${placeIn(other)}: node ${origin} signed both`;
-        findings.push(broken(journal, entry, text));
+        findings.push(broken(entry, text));
       }
     }
   }
@@ -89,7 +82,7 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): { findings:
       text,
     });
   }
-  return { findings, events: placed };
+  return { findings, events };
 }
 
 /** An event of a start whose later events are known must be somewhere. */
@@ -131,24 +124,24 @@ function judgeOwn(stream: Stream, journals: readonly AuditedJournal[]): Finding[
   return findings;
 }
 
-function lackingIn(journal: AuditedJournal, stream: Stream): Placed[] {
+function lackingIn(journal: AuditedJournal, stream: Stream): AuditedEntry[] {
   return journal.node === stream.origin || journal.from > 0 ? [] : lackingOf(journal, stream);
 }
 
-function lackingOf(journal: AuditedJournal, { events, held }: Stream): Placed[] {
+function lackingOf(journal: AuditedJournal, { events, held }: Stream): AuditedEntry[] {
   const own = held.get(journal);
   if (own?.size === events.size) return [];
-  return [...events].flatMap(([sequence, placed]) => (own?.has(sequence) === true ? [] : [placed]));
+  return [...events].flatMap(([sequence, entry]) => (own?.has(sequence) === true ? [] : [entry]));
 }
 
 export function numberOf({ origin, bootNumber, sequence }: CheckedEvent): string {
   return `${origin}/${bootNumber}/${sequence}`;
 }
 
-function placeIn({ entry, journal }: Placed): string {
-  return `in the journal of ${journal.name} at cursor ${entry.cursor}`;
+function placeIn({ cursor, journal }: AuditedEntry): string {
+  return `in the journal of ${journal.name} at cursor ${cursor}`;
 }
 
-function broken(journal: AuditedJournal, { file, line, cursor }: AuditedEntry, text: string): Finding {
+function broken({ journal, file, line, cursor }: AuditedEntry, text: string): Finding {
   return { severity: 'broken', rule: 'agreement', journal: journal.name, file, line, cursor, text };
 }
