@@ -22,7 +22,7 @@ export function mdio(cluster: Cluster, node: number, words: readonly string[]): 
 }
 
 /** A program on a node. */
-export async function startOn(cluster: Cluster, node: number, argv: readonly string[]): Promise<Running> {
+async function startOn(cluster: Cluster, node: number, argv: readonly string[]): Promise<Running> {
   const guest = cluster.lab.guest(node);
   const logFile = join(guest.dir, `program-${started++}.log`);
   const process = await guest.spawn([...argv], { logFile });

@@ -14,7 +14,7 @@ import { mdMemberOn } from '../test/lab/md_members.ts';
 import { makeMirror, unmakeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
 import type { Measured } from './figure.ts';
-import { jsonLines, mdio, startOn } from './guest_tools.ts';
+import { jsonLines, mdio } from './guest_tools.ts';
 import type { Answer, Command } from './outlets_server.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 12);
@@ -124,12 +124,9 @@ export async function eventToSubscriber(): Promise<Measured[]> {
     await makeMirror(cluster, { devices: ['/dev/ubda', '/dev/ubdb'] });
     const failing = cluster.nodes[count % cluster.nodes.length] ?? 1;
     const listening = cluster.nodes[(count + 1) % cluster.nodes.length] ?? 2;
-    // Its snapshot first: a subscriber that has never heard anything would be timed at compiling its own code.
-    const path = '/v1/events?follow=true';
-    const script = join(import.meta.dirname, 'guest_subscriber.ts');
-    const words = [process.execPath, '--no-warnings', script, '/run/mdmesh/mdmesh.sock', path, catalogue.Fail.type];
-    const subscriber = await startOn(cluster, listening, words);
-    await cluster.until('the subscription', 30_000, async () => subscriber.output().includes('"status":200'));
+    const words = ['--socket', '/run/mdmesh/mdmesh.sock', '--path', '/v1/events?follow=true'];
+    const subscriber = await mdio(cluster, listening, ['subscribe', ...words, '--type', catalogue.Fail.type]);
+    await cluster.until('the subscription', 30_000, async () => subscriber.output().includes('"listening"'));
     const { name } = await mdMemberOn(cluster.lab.guest(failing), 'md0', count % 2 === 0 ? 'ubda' : 'ubdb');
     const fail = await mdio(cluster, failing, ['fail', '--device', '/dev/md0', '--member', `/dev/${name}`]);
     const [line] = jsonLines<{ wallMs: number }>(await fail.ended());

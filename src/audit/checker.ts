@@ -90,10 +90,18 @@ export class Checker {
   /** That of the commit before is most often the next one's: to compare it takes less than to look it up. */
   #lastCertificate: { term: number; holder: NodeId; of: readonly string[]; judged: CertificateVerdict } | null = null;
 
-  /** @param verifiesIt an implementation of Ed25519 that takes nothing which node:crypto refuses */
-  constructor(cluster: AuditedCluster, verifiesIt: Verifies = verifies) {
+  /** Of the line before: most often the one that the next line names. */
+  #lastHash = '';
+  readonly #isMany: boolean;
+
+  /**
+   * @param verifiesIt an implementation of Ed25519 that takes nothing which node:crypto refuses
+   * @param isMany several journals: what one has, the others have too, and it is judged once
+   */
+  constructor(cluster: AuditedCluster, verifiesIt: Verifies = verifies, isMany = true) {
     this.#cluster = cluster;
     this.#verifies = verifiesIt;
+    this.#isMany = isMany;
     const { peerIds, nextPeerIds = new Map<NodeId, string>(), former = [] } = cluster;
     for (const map of [peerIds, nextPeerIds]) {
       for (const [node, peerId] of map) {
@@ -128,9 +136,11 @@ export class Checker {
       const head = parseHead(text);
       return head === null ? { kind: 'none' } : { kind: 'head', head };
     }
-    const { cursor, prev, sealed } = link;
-    // What is kept is this one: the other is a part of the line's text, and would keep all of that.
+    const { cursor, sealed } = link;
+    // What is kept are these: what the link has is a part of the line's text, and would keep all of that.
     const hash = hashOf(link);
+    const prev = link.prev === this.#lastHash ? this.#lastHash : link.prev;
+    this.#lastHash = hash;
     const entry = { kind: 'entry' as const, cursor, prev, hash };
     if (hash !== link.hash) {
       const why = `its bytes hash to ${hash.slice(0, 12)}…, it states ${link.hash.slice(0, 12)}…`;
@@ -138,10 +148,11 @@ export class Checker {
     }
     const envelope = Buffer.from(sealed, 'base64');
     const digest = digestOf('sha256', envelope, 'base64');
-    return {
-      ...entry,
-      judged: this.#judged.get(digest) ?? this.#judgedBefore.get(digest) ?? this.#judge(envelope, digest, assumed),
-    };
+    return { kind: 'entry', cursor, prev, hash, judged: this.#known(digest) ?? this.#judge(envelope, digest, assumed) };
+  }
+
+  #known(digest: string): Judged | undefined {
+    return this.#isMany ? (this.#judged.get(digest) ?? this.#judgedBefore.get(digest)) : undefined;
   }
 
   #judge(envelope: Buffer, digest: string, assumed: Assumed | null): Judged {
@@ -153,12 +164,16 @@ export class Checker {
       // What is wrong with it besides is told only if its signature fits.
       judged = proved();
     }
+    if (this.#isMany) this.#keep(digest, judged);
+    return judged;
+  }
+
+  #keep(digest: string, judged: Judged): void {
     if (this.#judged.size === JUDGED_MAX / 2) {
       this.#judgedBefore = this.#judged;
       this.#judged = new Map();
     }
     this.#judged.set(digest, judged);
-    return judged;
   }
 
   #verdict(envelope: Buffer, digest: string, verifiesIt: Verifies): Judged {

@@ -3,27 +3,26 @@ import type { CheckedEvent } from './checker.ts';
 import type { Finding } from './index.ts';
 import type { AuditedEntry, AuditedJournal } from './read.ts';
 
-interface Seen {
-  entry: AuditedEntry;
-  journal: AuditedJournal;
-}
-
 /** The events of one start of one node's agent, by sequence, as all journals together have them. */
 interface Stream {
   origin: number;
   bootNumber: number;
   /** The first that was found. */
-  begin: Seen;
-  events: Map<number, Seen>;
+  begin: AuditedEntry;
+  events: Map<number, AuditedEntry>;
   /** What each journal has of it. */
   held: Map<AuditedJournal, Map<number, AuditedEntry>>;
 }
 
-export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
+/** @return also each event once, where it was found first; of two with one number both */
+export function judgeAgreement(journals: readonly AuditedJournal[]): { findings: Finding[]; events: AuditedEntry[] } {
   const findings: Finding[] = [];
+  const events: AuditedEntry[] = [];
+  /** By digest: events whose number another one had already. */
+  const doubles = new Set<string>();
   const streams = new Map<string, Stream>();
-  const streamOf = (begin: Seen): Stream => {
-    const { origin, bootNumber } = begin.entry.event;
+  const streamOf = (begin: AuditedEntry): Stream => {
+    const { origin, bootNumber } = begin.event;
     const key = `${origin}/${bootNumber}`;
     const known = streams.get(key);
     if (known !== undefined) return known;
@@ -39,23 +38,29 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
       const { origin, bootNumber, sequence } = event;
       // Most often that of the entry before: a million keys are not made for nothing.
       if (stream?.origin !== origin || stream.bootNumber !== bootNumber) {
-        stream = streamOf({ entry, journal });
-        own = stream.held.get(journal) ?? new Map<number, AuditedEntry>();
+        stream = streamOf(entry);
+        // What the only journal has is all that there is.
+        own = stream.held.get(journal) ?? (journals.length === 1 ? stream.events : new Map<number, AuditedEntry>());
         stream.held.set(journal, own);
       }
-      const twice = own.get(sequence);
-      if (twice === undefined) own.set(sequence, entry);
-      else findings.push(broken(journal, entry, `event ${numberOf(event)} stands at cursor ${twice.cursor} already`));
       const { begin } = stream;
-      if (begin.entry.event.boot !== event.boot) {
-        const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${begin.entry.event.boot} ${placeIn(begin)}: two agents ran with one key`;
-        findings.push(broken(journal, entry, text));
+      const twice = own.get(sequence);
+      const other = own === stream.events ? twice : stream.events.get(sequence);
+      if (twice === undefined) own.set(sequence, entry);
+      else findings.push(broken(entry, `event ${numberOf(event)} stands at cursor ${twice.cursor} already`));
+      if (begin.event.boot !== event.boot) {
+        const text = `start ${bootNumber} of node ${origin} is ${event.boot} here and ${begin.event.boot} ${placeIn(begin)}: two agents ran with one key`;
+        findings.push(broken(entry, text));
       }
-      const other = stream.events.get(sequence);
-      if (other === undefined) stream.events.set(sequence, { entry, journal });
-      else if (other.entry.event.digest !== event.digest && other.journal !== journal) {
+      if (other === undefined) {
+        if (own !== stream.events) stream.events.set(sequence, entry);
+        events.push(entry);
+      } else if (other.event.digest !== event.digest) {
+        if (!doubles.has(event.digest)) events.push(entry);
+        doubles.add(event.digest);
+        if (other.journal === journal) continue;
         const text = `event ${numberOf(event)} is another one ${placeIn(other)}: node ${origin} signed both`;
-        findings.push(broken(journal, entry, text));
+        findings.push(broken(entry, text));
       }
     }
   }
@@ -77,7 +82,7 @@ export function judgeAgreement(journals: readonly AuditedJournal[]): Finding[] {
       text,
     });
   }
-  return findings;
+  return { findings, events };
 }
 
 /** An event of a start whose later events are known must be somewhere. */
@@ -105,7 +110,7 @@ function judgeOwn(stream: Stream, journals: readonly AuditedJournal[]): Finding[
     const [first] = missing;
     if (first === undefined) continue;
     const last = journal.entries.at(-1);
-    const text = `${missing.length} events that node ${stream.origin} signed itself are not in its journal; the first is ${numberOf(first.entry.event)}, ${placeIn(first)}: taken out, or not yet written when it crashed`;
+    const text = `${missing.length} events that node ${stream.origin} signed itself are not in its journal; the first is ${numberOf(first.event)}, ${placeIn(first)}: taken out, or not yet written when it crashed`;
     findings.push({
       severity: 'open',
       rule: 'agreement',
@@ -119,23 +124,24 @@ function judgeOwn(stream: Stream, journals: readonly AuditedJournal[]): Finding[
   return findings;
 }
 
-function lackingIn(journal: AuditedJournal, stream: Stream): Seen[] {
+function lackingIn(journal: AuditedJournal, stream: Stream): AuditedEntry[] {
   return journal.node === stream.origin || journal.from > 0 ? [] : lackingOf(journal, stream);
 }
 
-function lackingOf(journal: AuditedJournal, { events, held }: Stream): Seen[] {
+function lackingOf(journal: AuditedJournal, { events, held }: Stream): AuditedEntry[] {
   const own = held.get(journal);
-  return [...events].flatMap(([sequence, seen]) => (own?.has(sequence) === true ? [] : [seen]));
+  if (own?.size === events.size) return [];
+  return [...events].flatMap(([sequence, entry]) => (own?.has(sequence) === true ? [] : [entry]));
 }
 
 export function numberOf({ origin, bootNumber, sequence }: CheckedEvent): string {
   return `${origin}/${bootNumber}/${sequence}`;
 }
 
-function placeIn({ entry, journal }: Seen): string {
-  return `in the journal of ${journal.name} at cursor ${entry.cursor}`;
+function placeIn({ cursor, journal }: AuditedEntry): string {
+  return `in the journal of ${journal.name} at cursor ${cursor}`;
 }
 
-function broken(journal: AuditedJournal, { file, line, cursor }: AuditedEntry, text: string): Finding {
+function broken({ journal, file, line, cursor }: AuditedEntry, text: string): Finding {
   return { severity: 'broken', rule: 'agreement', journal: journal.name, file, line, cursor, text };
 }

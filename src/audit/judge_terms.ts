@@ -12,13 +12,9 @@ import type { AuditedEntry, AuditedJournal } from './read.ts';
 
 type CommitBody = Extract<CheckedEvent['body'], { type: 'commit' }>;
 
-interface Placed {
+interface Commit {
   event: CheckedEvent;
   entry: AuditedEntry;
-  journal: AuditedJournal;
-}
-
-interface Commit extends Placed {
   body: CommitBody;
 }
 
@@ -31,17 +27,19 @@ function eventsStep(kind: CommitKind): readonly number[] {
   return kind === 'fail' ? [2] : [0, 1, 2];
 }
 
+/** @param entries each event once, in the order of the journals */
 export function judgeTerms(
+  entries: readonly AuditedEntry[],
   journals: readonly AuditedJournal[],
   cluster: AuditedCluster,
 ): { findings: Finding[]; terms: Verdict['terms'] } {
   const findings: Finding[] = [];
-  const placed = eachOnce(journals);
-  findings.push(...judgeVotes(placed));
-  const commits = placed.flatMap((each): Commit[] => {
-    const { body } = each.event;
-    return body.type === 'commit' ? [{ ...each, body }] : [];
-  });
+  findings.push(...judgeVotes(entries));
+  const commits: Commit[] = [];
+  for (const entry of entries) {
+    const { event } = entry;
+    if (event.body.type === 'commit') commits.push({ event, entry, body: event.body });
+  }
   const terms = new Map<number, { term: number; master: NodeId; commits: number }>();
   for (const commit of commits) {
     const { term } = commit.body.version;
@@ -51,35 +49,32 @@ export function judgeTerms(
     else if (known.master === origin) known.commits += 1;
     else
       findings.push(
-        broken(commit, 'term', `node ${origin} committed in term ${term}, which node ${known.master} held`),
+        broken(commit.entry, 'term', `node ${origin} committed in term ${term}, which node ${known.master} held`),
       );
   }
-  findings.push(...judgePassed(placed, terms));
-  findings.push(...judgeHolders(placed));
-  if (cluster.byDisks === true) findings.push(...judgeElections(placed, commits, cluster.peerIds.size));
+  findings.push(...judgePassed(entries, terms));
+  findings.push(...judgeHolders(entries));
+  if (cluster.byDisks === true) findings.push(...judgeElections(entries, commits, cluster.peerIds.size));
   for (const of of Map.groupBy(commits, ({ body }) => body.array).values()) findings.push(...judgeArray(of, journals));
   return { findings, terms: [...terms.values()].sort((a, b) => a.term - b.term) };
 }
 
-/** Each event once, where it was found first. */
-function eachOnce(journals: readonly AuditedJournal[]): Placed[] {
-  const seen = new Map<string, Placed>();
-  for (const journal of journals) {
-    for (const entry of journal.entries) {
-      const { event } = entry;
-      if (!seen.has(event.digest)) seen.set(event.digest, { event, entry, journal });
-    }
-  }
-  return [...seen.values()];
+/** Those of a term's certificate are one array, which each commit of the term has, where one thread has checked the lines. */
+function votesIn({ body }: CheckedEvent): readonly Vote[] {
+  return body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : NO_VOTES;
 }
 
+const NO_VOTES: readonly Vote[] = [];
+
 /** One vote a term a voter, whether it was found by itself or in a certificate. */
-function judgeVotes(placed: readonly Placed[]): Finding[] {
+function judgeVotes(entries: readonly AuditedEntry[]): Finding[] {
   const findings: Finding[] = [];
   const given = new Map<string, Vote>();
-  for (const each of placed) {
-    const { body } = each.event;
-    const votes = body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : [];
+  let fine = NO_VOTES;
+  for (const each of entries) {
+    const votes = votesIn(each.event);
+    if (votes === fine) continue;
+    const found = findings.length;
     for (const vote of votes) {
       const key = `${vote.term}/${vote.voter}`;
       const known = given.get(key);
@@ -89,6 +84,7 @@ function judgeVotes(placed: readonly Placed[]): Finding[] {
         findings.push(broken(each, 'vote', text));
       }
     }
+    if (votes.length > 0 && findings.length === found) fine = votes;
   }
   return findings;
 }
@@ -97,14 +93,10 @@ function judgeVotes(placed: readonly Placed[]): Finding[] {
  * A vote may pass over a promise only to who can have had it: a holder of an earlier term, or whom the voter voted for in it. Never to
  * the voter or the candidate. When the promise would have ended stands nowhere, and need not: without such a vote it was waited for.
  */
-function judgePassed(placed: readonly Placed[], terms: ReadonlyMap<number, { master: NodeId }>): Finding[] {
+function judgePassed(entries: readonly AuditedEntry[], terms: ReadonlyMap<number, { master: NodeId }>): Finding[] {
+  if (!entries.some(({ event }) => votesIn(event).some(({ shutOut }) => shutOut !== undefined))) return [];
   const findings: Finding[] = [];
-  const votes = placed.flatMap((each) => {
-    const { body } = each.event;
-    const all = body.type === 'vote' ? [body.vote] : body.type === 'commit' ? body.votes : [];
-    return all.map((vote) => ({ each, vote }));
-  });
-  if (!votes.some(({ vote }) => vote.shutOut !== undefined)) return [];
+  const votes = entries.flatMap((each) => votesIn(each.event).map((vote) => ({ each, vote })));
   const given = new Map(votes.map(({ vote }) => [`${vote.term}/${vote.voter}`, vote.candidate]));
   const seen = new Set<string>();
   for (const { each, vote } of votes) {
@@ -132,9 +124,9 @@ function judgePassed(placed: readonly Placed[], terms: ReadonlyMap<number, { mas
  * leaves later votes: such a term is left open, as nothing in a journal says what was configured. But in a term whose holder has
  * signed that it holds the disks, disks did decide.
  */
-function judgeElections(placed: readonly Placed[], commits: readonly Commit[], nodes: number): Finding[] {
+function judgeElections(entries: readonly AuditedEntry[], commits: readonly Commit[], nodes: number): Finding[] {
   const held = new Map<number, NodeId>();
-  for (const { event } of placed) if (event.body.type === 'disk-lease') held.set(event.body.term, event.origin);
+  for (const { event } of entries) if (event.body.type === 'disk-lease') held.set(event.body.term, event.origin);
   for (const { event, body } of commits) if (body.byDisks) held.set(body.version.term, event.origin);
   const first = Math.min(...held.keys());
   const findings: Finding[] = [];
@@ -153,13 +145,13 @@ function judgeElections(placed: readonly Placed[], commits: readonly Commit[], n
     const made = `node ${origin}'s mastership of term ${term} rests on ${voters.size} of ${nodes} votes`;
     if (voters.size < nodes && held.get(term) === origin) {
       const text = `${made}, although it held the disks in that term: before the first quorum set all nodes must vote`;
-      findings.push(broken(commit, 'certificate', text));
+      findings.push(broken(commit.entry, 'certificate', text));
     } else if (term > first && !held.has(term)) {
       const text = `${made}, after disks had decided in term ${first}: ${UNKNOWN_CONFIGURATION}`;
-      findings.push(at(commit, 'open', 'certificate', text));
+      findings.push(at(commit.entry, 'open', 'certificate', text));
     } else if (voters.size < nodes) {
       findings.push(
-        at(commit, 'open', 'certificate', `${made}, where disks decide all are needed: ${UNKNOWN_CONFIGURATION}`),
+        at(commit.entry, 'open', 'certificate', `${made}, where disks decide all are needed: ${UNKNOWN_CONFIGURATION}`),
       );
     }
   }
@@ -170,9 +162,9 @@ const UNKNOWN_CONFIGURATION =
   'if `quorum: nodes` was configured then, verify the files of that time with the configuration of that time';
 
 /** In a node's own order: once it has voted in a later term, or signed its lease away, its earlier term is over. */
-function judgeHolders(placed: readonly Placed[]): Finding[] {
+function judgeHolders(entries: readonly AuditedEntry[]): Finding[] {
   const findings: Finding[] = [];
-  for (const [origin, of] of Map.groupBy(placed, ({ event }) => event.origin)) {
+  for (const [origin, of] of Map.groupBy(entries, ({ event }) => event.origin)) {
     let endedTerm = 0;
     let how = '';
     const end = (term: number, why: string): void => {
@@ -216,43 +208,43 @@ function judgeArray(commits: readonly Commit[], journals: readonly AuditedJourna
 function judgeFirst(commit: Commit, journals: readonly AuditedJournal[]): Finding | null {
   if (commit.body.before === null || journals.some(({ from }) => from > 0)) return null;
   const text = `${nameOf(commit)} rests on commit ${wordOf(commit.body.before)}, which is in no journal`;
-  return commit.body.kind === 'new-term' ? noted(commit, text) : left(commit, text);
+  return commit.body.kind === 'new-term' ? noted(commit.entry, text) : left(commit.entry, text);
 }
 
 function judgeNext(previous: Commit, commit: Commit): Finding | null {
   const { body } = commit;
   const { before } = body;
   if (compareVersions(previous.body.version, body.version) === 0) {
-    return broken(commit, 'commit', `${nameOf(commit)} is two: the other is event ${numberOf(previous.event)}`);
+    return broken(commit.entry, 'commit', `${nameOf(commit)} is two: the other is event ${numberOf(previous.event)}`);
   }
   if (before === null) {
     if (previous.body.kind === 'release') return null;
-    return left(commit, `${nameOf(commit)} begins the array anew, and its release is in no journal`);
+    return left(commit.entry, `${nameOf(commit)} begins the array anew, and its release is in no journal`);
   }
   const gap = compareVersions(before, previous.body.version);
   if (gap < 0) {
     const text = `${nameOf(commit)} rests on ${wordOf(before)}, although ${nameOf(previous)} had been made: what that said was lost, or the terms overlap`;
-    return broken(commit, 'term', text);
+    return broken(commit.entry, 'term', text);
   }
   const step = body.events - previous.body.events;
   if (gap > 0) {
     const text = `${nameOf(commit)} rests on commit ${wordOf(before)}, which is in no journal`;
     if (step < 0)
-      return broken(commit, 'superblock-events', `${text}, and the superblocks' events went back by ${-step}`);
+      return broken(commit.entry, 'superblock-events', `${text}, and the superblocks' events went back by ${-step}`);
     // Its master wrote the disks and died before it told anybody; the next one found it there.
-    if (body.kind === 'new-term') return noted(commit, `${text}: found on the disks by the next master`);
-    return left(commit, text);
+    if (body.kind === 'new-term') return noted(commit.entry, `${text}: found on the disks by the next master`);
+    return left(commit.entry, text);
   }
   if (body.version.index !== before.index + 1) {
     return broken(
-      commit,
+      commit.entry,
       'commit',
       `${nameOf(commit)} does not follow ${wordOf(before)}: its index is not the next one`,
     );
   }
   if (!eventsStep(body.kind).includes(step)) {
     const text = `${nameOf(commit)} takes the superblocks' events from ${previous.body.events} to ${body.events}; a ${body.kind} adds ${eventsStep(body.kind).join(' or ')}`;
-    return broken(commit, 'superblock-events', text);
+    return broken(commit.entry, 'superblock-events', text);
   }
   return null;
 }
@@ -265,19 +257,23 @@ function nameOf({ body, event }: Commit): string {
   return `commit ${wordOf(body.version)} (${body.kind}) of ${body.md} by node ${event.origin}`;
 }
 
-function at(placed: Placed, severity: Finding['severity'], rule: Finding['rule'], text: string): Finding {
-  const { file, line, cursor } = placed.entry;
-  return { severity, rule, journal: placed.journal.name, file, line, cursor, text };
+function at(
+  { journal, file, line, cursor }: AuditedEntry,
+  severity: Finding['severity'],
+  rule: Finding['rule'],
+  text: string,
+): Finding {
+  return { severity, rule, journal: journal.name, file, line, cursor, text };
 }
 
-function broken(placed: Placed, rule: Finding['rule'], text: string): Finding {
-  return at(placed, 'broken', rule, text);
+function broken(entry: AuditedEntry, rule: Finding['rule'], text: string): Finding {
+  return at(entry, 'broken', rule, text);
 }
 
-function left(placed: Placed, text: string): Finding {
-  return at(placed, 'open', 'commit', text);
+function left(entry: AuditedEntry, text: string): Finding {
+  return at(entry, 'open', 'commit', text);
 }
 
-function noted(placed: Placed, text: string): Finding {
-  return at(placed, 'note', 'commit', text);
+function noted(entry: AuditedEntry, text: string): Finding {
+  return at(entry, 'note', 'commit', text);
 }

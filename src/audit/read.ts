@@ -14,6 +14,7 @@ import type { NamedJournal } from './journals.ts';
 import type { LineChecker } from './threads.ts';
 
 export interface AuditedEntry {
+  journal: AuditedJournal;
   file: string;
   line: number;
   cursor: number;
@@ -195,7 +196,9 @@ class ChainReader {
       this.#faults += 1;
       if (this.#faults <= FAULTS_MAX) this.#find('broken', fault.rule, cursor, fault.why);
     }
-    if (event !== null) this.#journal.entries.push({ file: this.#file, line: this.#line, cursor, event });
+    if (event !== null) {
+      this.#journal.entries.push({ journal: this.#journal, file: this.#file, line: this.#line, cursor, event });
+    }
     return null;
   }
 

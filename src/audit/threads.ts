@@ -20,9 +20,12 @@ export interface LineChecker {
 /** As many pieces as keep the other threads busy while this one verifies one by itself. */
 const ASSUMED_MAX = 3;
 
-/** In this thread, but for signatures: those the addon's threads verify, and this one too when they have enough. */
-export function checkHere(cluster: AuditedCluster, { verifies, each }: Ed25519): LineChecker {
-  const checker = new Checker(cluster, verifies);
+/**
+ * In this thread, but for signatures: those the addon's threads verify, and this one too when they have enough.
+ * @param isMany as the checker's
+ */
+export function checkHere(cluster: AuditedCluster, { verifies, each }: Ed25519, isMany = true): LineChecker {
+  const checker = new Checker(cluster, verifies, isMany);
   const assumed = each === null ? null : new Assumed(each);
   const underWay = new Set<Promise<void>>();
   return {

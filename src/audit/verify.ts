@@ -36,18 +36,20 @@ export async function verifyJournals(options: AuditOptions): Promise<Verdict> {
   const ed25519 = fastEd25519();
   const isMuch = bytes >= WORTH_A_THREAD_BYTES && cores > (ed25519.each === null ? 1 : CORES_FOR_ONE);
   const threads = options.threads ?? (isMuch ? cores : 0);
-  const checker = threads === 0 ? checkHere(cluster, ed25519) : checkInThreads(cluster, threads);
+  const checker =
+    threads === 0 ? checkHere(cluster, ed25519, options.journals.length > 1) : checkInThreads(cluster, threads);
   try {
     const journals = await Promise.all(options.journals.map((journal) => readJournal(journal, checker)));
     nameJournals(journals);
     const strict = { peers: options.peers ?? false, nodes: [...cluster.peerIds.keys()] };
     const checkpoints = judgeCheckpoints(journals, strict);
-    const { findings: ofTerms, terms } = judgeTerms(journals, cluster);
+    const { findings: ofAgreement, events } = judgeAgreement(journals);
+    const { findings: ofTerms, terms } = judgeTerms(events, journals, cluster);
     const findings = [
       ...journals.flatMap((journal) => [...journal.findings, ...judgeEmpty(journal)]),
       ...checkpoints.findings,
       ...ofTerms,
-      ...judgeAgreement(journals),
+      ...ofAgreement,
     ].sort(
       (a, b) =>
         RANK[a.severity] - RANK[b.severity] ||

@@ -73,7 +73,7 @@ export async function open(
   return openNow(bytes, publicKeysOf, cluster);
 }
 
-/** Whether the key made the signature of these bytes. */
+/** Whether the key made the signature of these bytes, which hold until it returns. */
 export type Verifies = (key: Pick<PublicKey, 'raw'>, signed: Uint8Array, signature: Uint8Array) => boolean;
 
 export const verifies: Verifies = (key, signed, signature) => verify(null, signed, verifyingKey(key), signature);
@@ -154,13 +154,18 @@ function varint(value: number): Uint8Array {
 
 const signedHead = concat([domainBytes, typeBytes].flatMap((part) => [varint(part.byteLength), part]));
 
+let signedRoom = Buffer.allocUnsafeSlow(4096);
+
+/** They hold until the next call: who signs or verifies them does it at once. */
 function signedBytes(payload: Uint8Array): Uint8Array {
   const size = varint(payload.byteLength);
-  const bytes = Buffer.allocUnsafe(signedHead.byteLength + size.byteLength + payload.byteLength);
-  bytes.set(signedHead);
-  bytes.set(size, signedHead.byteLength);
-  bytes.set(payload, signedHead.byteLength + size.byteLength);
-  return bytes;
+  const head = signedHead.byteLength + size.byteLength;
+  const whole = head + payload.byteLength;
+  if (whole > signedRoom.byteLength) signedRoom = Buffer.allocUnsafeSlow(2 * whole);
+  signedRoom.set(signedHead);
+  signedRoom.set(size, signedHead.byteLength);
+  signedRoom.set(payload, head);
+  return signedRoom.subarray(0, whole);
 }
 
 /** Protobuf tag of field `number`, wire type 2 (length-delimited). */

@@ -17,10 +17,11 @@ const line = (cursor: number, bytes: Buffer) =>
 
 test('an envelope is verified once, whatever entries of whatever journals hold it; a changed one is another', () => {
   let verified = 0;
-  const checker = new Checker(cluster, (...words) => {
+  const counted: typeof verifies = (...words) => {
     verified += 1;
     return verifies(...words);
-  });
+  };
+  const checker = new Checker(cluster, counted);
   const faultOf = (cursor: number, bytes: Buffer) => {
     const [checked] = checker.check(line(cursor, bytes));
     assert.ok(checked?.kind === 'entry');
@@ -38,6 +39,13 @@ test('an envelope is verified once, whatever entries of whatever journals hold i
     assert.equal(faultOf(2, changed)?.rule, 'signature', 'and it stays so');
   }
   assert.equal(verified, 4);
+  const ofOne = new Checker(cluster, counted, false);
+  const twice = ofOne.check(Buffer.concat([line(1, envelope), line(2, envelope)]));
+  assert.deepEqual(
+    twice.map((checked) => checked.kind === 'entry' && checked.judged.event?.origin),
+    [1, 1],
+  );
+  assert.equal(verified, 6, 'of one journal nothing is remembered');
 });
 
 /** As the addon does it, by Node's own. */

@@ -8,6 +8,7 @@
 //   mdio bench      --device D [--bs 4096] [--pattern seq|random] [--seconds 5] [--jobs J] [--read] [--offset-bytes X] [--size-bytes Y]
 //   mdio registers  --device D --log F --registers K [--node N] [--run R] [--start-block B] [--stride-blocks S] [--writers W --first-own I --step J]
 //                   [--readers R] [--rate PER_SECOND_AND_PROCESS] [--times N] [--origin TICKS]      until SIGTERM or the end
+//   mdio subscribe  --socket S --path P --type T                       one line each time an agent tells of such an event, until SIGTERM
 //   mdio clock      [--cores] [--tick 9000 to 11000]
 #include "options.h"
 #include "verbs.h"
@@ -22,6 +23,7 @@ int main(int count, char **words) {
   if (verb == "fail") return fail_verb(options);
   if (verb == "bench") return bench_verb(options);
   if (verb == "registers") return registers_verb(options);
+  if (verb == "subscribe") return subscribe_verb(options);
   if (verb == "clock") return clock_verb(options);
-  Options::refuse(verb, "is not one of write, verify, read-check, watch, fail, bench, registers, clock");
+  Options::refuse(verb, "is not one of write, verify, read-check, watch, fail, bench, registers, subscribe, clock");
 }

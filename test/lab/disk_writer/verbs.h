@@ -8,4 +8,5 @@ int watch_verb(Options &options);
 int fail_verb(Options &options);
 int bench_verb(Options &options);
 int registers_verb(Options &options);
+int subscribe_verb(Options &options);
 int clock_verb(Options &options);

@@ -27,6 +27,7 @@ const programs = [
       'ack_log.cc',
       'line_log.cc',
       'registers.cc',
+      'subscribe.cc',
       'clocks.cc',
     ],
   },
