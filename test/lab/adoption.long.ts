@@ -17,7 +17,7 @@ if (!available.ok) console.warn(`SKIPPED, adopting and releasing arrays on real 
 
 const disk = (index: number): string => `/dev/ubd${'abcd'[index]}`;
 
-suite('adopt and release', { skip: available.ok ? false : available.why, timeout: 150_000 }, () => {
+suite('adopt and release', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   const logs: string[] = [];
 

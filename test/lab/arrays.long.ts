@@ -22,7 +22,7 @@ const wanted: { md: string; level: ArrayRecord['level']; raidDisks: number; owne
 ];
 const diskCount = wanted.reduce((sum, { raidDisks }) => sum + raidDisks, 0);
 
-suite('exclusive arrays', { skip: available.ok ? false : available.why, timeout: 150_000 }, () => {
+suite('exclusive arrays', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   const logs = new Map<string, string[]>();
   const devices = new Map<string, string[]>();

@@ -22,7 +22,7 @@ const names = Object.keys(disks);
 const indexOf = (disk: Disk): number => names.indexOf(disk);
 const path = (disk: Disk): string => `/dev/mapper/leg${'abcdefgh'[indexOf(disk)]}`;
 
-suite("operators' commands", { skip: available.ok ? false : available.why, timeout: 200_000 }, () => {
+suite("operators' commands", { skip: available.ok ? false : available.why, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   let writers: Writers;
 

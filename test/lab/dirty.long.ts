@@ -24,7 +24,7 @@ const striped = {
   bitmap,
 };
 
-suite('arrays left dirty', { skip: available.ok ? false : available.why, timeout: 150_000 }, () => {
+suite('arrays left dirty', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   const writers: Writers[] = [];
   const records = new Map<string, ArrayRecord>();

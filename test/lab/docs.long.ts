@@ -35,7 +35,7 @@ function marked(page: string): Block[] {
 /** `wait` tells that there was nothing to wait for, `doctor` that there is something to mend: not that it went wrong. */
 const mayEndWithOne = /^mdmesh (wait|doctor)\b/;
 
-test('the pages’ commands', { skip: available.ok ? false : available.why, timeout: 600_000 }, async (t) => {
+test('the pages’ commands', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, async (t) => {
   await using cluster = await Cluster.prepare({ name: 'docs', diskMib: [32, 32, 32], config: PATIENT });
   const chapter = chapters(t, cluster);
   await startInOrder(cluster);

@@ -21,7 +21,7 @@ export const COMPONENT_SECTORS = 65_536;
 export const DATA_OFFSET_SECTORS = 2048;
 export const CHUNK_SECTORS = 128;
 const GRANT_MS = 60_000;
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 export function testDisks(): string[] {
   return (process.env.MDMESH_TEST_DISKS ?? '').split(',').filter((path) => path !== '');

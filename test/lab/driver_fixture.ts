@@ -13,7 +13,7 @@ import { Application, failByIoctl, letGo, run } from './driver_bench.ts';
 
 const SECTOR_BYTES = 512;
 const DISK_SECTORS = 4096;
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 /** A device that dmsetup made; a link to it as udev would set it, since none runs in a guest. */
 export function makeDevice(name: string, table: string): string {

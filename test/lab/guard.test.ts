@@ -32,7 +32,7 @@ test('an event loop that stalls: writes stop in time, commits are refused, and a
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line));
   const until = async (what: string): Promise<void> => {
-    for (const endMs = Date.now() + 60_000; !said().some((line) => line.what === what); await sleep(100)) {
+    for (const endMs = Date.now() + 240_000; !said().some((line) => line.what === what); await sleep(100)) {
       assert.ok(Date.now() < endMs, `the program never said "${what}": ${readFileSync(logFile, 'utf8')}`);
     }
   };

@@ -23,7 +23,7 @@ const legName = (index: number): string => `leg${'abcdefgh'[index]}`;
 const legPath = (index: number): string => `/dev/mapper/${legName(index)}`;
 const others = (index: number): number[] => Array.from({ length: LEGS }, (_, i) => i).filter((i) => i !== index);
 
-suite('a mirror of six legs on three nodes', { skip: available.ok ? false : available.why, timeout: 150_000 }, () => {
+suite('a mirror of six legs on three nodes', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   let master: NodeId;
   let record: ArrayRecord;

@@ -20,7 +20,7 @@ if (skip) console.warn(`SKIPPED, the web page over real kernels: ${skip}`);
 const DOOR_PORT = 8000;
 const AGENT_SOCKET = '/run/mdmesh/mdmesh.sock';
 
-suite('the web page over real kernels', { skip, timeout: 420_000 }, () => {
+suite('the web page over real kernels', { skip, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   let browser: Browser;
   let door: Server;

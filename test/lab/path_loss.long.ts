@@ -20,7 +20,7 @@ const REGION_BLOCKS = 2000;
 
 test('one node loses its path, and waits', {
   skip: available.ok ? false : available.why,
-  timeout: 400_000,
+  timeout: 1_200_000,
 }, async (t) => {
   await using cluster = await Cluster.prepare({
     name: 'path-loss',

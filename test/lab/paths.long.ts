@@ -24,7 +24,7 @@ const SPREAD_BLOCKS = 2000;
 
 suite('a path to a leg is lost under a queue of writes', {
   skip: available.ok ? false : available.why,
-  timeout: 420_000,
+  timeout: 1_200_000,
 }, () => {
   let cluster: Cluster;
 

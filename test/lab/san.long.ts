@@ -187,7 +187,7 @@ test('fencing by reservations alone', { skip, timeout: 900_000 }, async (t) => {
   });
 });
 
-test('a thin LUN is full: it is given up, and no write is lost', { skip, timeout: 400_000 }, async () => {
+test('a thin LUN is full: it is given up, and no write is lost', { skip, timeout: 1_200_000 }, async () => {
   const bytes = 24 * 1024 * 1024;
   await using cluster = await Cluster.prepare({
     name: 'san-full',

@@ -30,7 +30,7 @@ const arrays = [
 ] as const;
 type Mirror = (typeof arrays)[number];
 
-suite('legs that differ', { skip: available.ok ? false : available.why, timeout: 300_000 }, () => {
+suite('legs that differ', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
   /** Of what the array holds by the word of its first legs. */
   const right = new Map<string, string>();
