@@ -188,15 +188,16 @@ export function procedures(agent: Agent): Procedures {
     throw new Refusal(`${device.path}: ${why} the master (node ${agent.self}); check the paths to the shared storage`);
   }
 
+  /** @param uuid of the superblock on it */
+  function isNoMember({ path }: ResolvedDevice, uuid: string | null): void {
+    const record = present().find(({ members }) => members.some((member) => member.uuid === uuid));
+    if (record !== undefined) throw new Refusal(`${path} is a member of ${record.md}; remove it there first`);
+  }
+
   function mayTake(disk: Disk, device: ResolvedDevice, force: boolean): void {
     if (disk.holders.length > 0)
       throw new Refusal(`${disk.path} on node ${agent.self} is in use by ${disk.holders.join(', ')}`);
-    for (const record of present()) {
-      const uuid = disk.superblock?.deviceUuid;
-      if (record.members.some((member) => member.uuid === uuid)) {
-        throw new Refusal(`${device.path} is a member of ${record.md}; remove it there first`);
-      }
-    }
+    isNoMember(device, disk.superblock?.deviceUuid ?? null);
     if (force) return;
     if (disk.superblock !== null) {
       throw new Refusal(
@@ -294,6 +295,8 @@ export function procedures(agent: Agent): Procedures {
     const taken = new Set<string>();
     const found: { disk: Disk; device: ResolvedDevice }[] = [];
     for (const device of devices) {
+      // A commit may have changed a member's content since the asking node looked at it: it is told by its superblock first.
+      isNoMember(device, device.memberUuid);
       const disk = await match(device, taken, disks);
       mayTake(disk, device, request.force);
       taken.add(disk.path);

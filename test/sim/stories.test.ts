@@ -137,8 +137,7 @@ test('one seed, one run: twice the same story ends in the same journal', async (
 });
 
 test('a request that meets a master which knows nothing yet: it is answered by what stands on the disks', async () => {
-  // Of most seeds the disks change, by the master's first commit, between the two looks at them that tell which disk is meant.
-  const { cluster, applications } = await writing({ seed: 3, legs: 2 });
+  const { cluster, applications } = await writing({ seed: 11, legs: 2 });
   for (const application of applications) application.abandon();
   const lost = async () => {
     cluster.powerCut();
