@@ -24,7 +24,10 @@ const LEGS = ['/dev/ubda', '/dev/ubdb', '/dev/ubdc', '/dev/ubdd'] as const;
 /** Longer than its grant: it holds what it reads by then. */
 const HELD_MS = 4000;
 
-test('a node that no commit waits for', { skip: available.ok ? false : available.why, timeout: 1_200_000 }, async (t) => {
+test('a node that no commit waits for', {
+  skip: available.ok ? false : available.why,
+  timeout: 1_200_000,
+}, async (t) => {
   await using cluster = await Cluster.prepare({ name: 'reads', diskMib: LEGS.map(() => 40), config: PATIENT });
   await startInOrder(cluster);
   const chapter = chapters(t, cluster);
