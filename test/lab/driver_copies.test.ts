@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ArrayRecord, type MemberRecord, wholeCopy } from '#src/arrays/record.ts';
 import type { ArrayObservation } from '#src/md/driver.ts';
 import type { Guest } from './guest/guest.ts';
+import { patient } from './guest/patience.ts';
 import { Lab, labAvailable } from './lab.ts';
 
 const PORT = 7070;
@@ -20,7 +21,7 @@ const DATA_OFFSET_SECTORS = 2048;
 const COMPONENT_SECTORS = 65_536;
 const WINDOW_SECTORS = 4096;
 const BLOCKS = COMPONENT_SECTORS / 8;
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 60_000;
 const UUIDS = ['d0000000-0000-4000-8000-00000000aaa1', 'd0000000-0000-4000-8000-00000000aaa2'] as const;
 const SPARE = UUIDS[1];
 const PATHS = { [UUIDS[0]]: '/dev/ubda', [UUIDS[1]]: '/dev/ubdb' };
@@ -85,7 +86,11 @@ class Remote {
     const program = join(import.meta.dirname, 'guest_programs', 'driver_server.ts');
     const env = { MDMESH_TEST_DISKS: '/dev/ubda,/dev/ubdb', DRIVER_PORT: String(PORT) };
     await guest.spawn([process.execPath, '--no-warnings', program], { logFile, env });
-    for (const endMs = Date.now() + PATIENCE_MS; !readFileSync(logFile, 'utf8').includes('listening'); await sleep(50))
+    for (
+      const endMs = Date.now() + patient(PATIENCE_MS);
+      !readFileSync(logFile, 'utf8').includes('listening');
+      await sleep(50)
+    )
       assert.ok(Date.now() < endMs, `the driver of node ${node}: ${readFileSync(logFile, 'utf8')}`);
     const socket = connect(await lab.forward(node, PORT));
     socket.on('error', () => undefined);
@@ -116,7 +121,7 @@ class Remote {
   }
 
   async until(words: string, condition: (seen: ArrayObservation) => boolean): Promise<void> {
-    const endMs = Date.now() + PATIENCE_MS;
+    const endMs = Date.now() + patient(PATIENCE_MS);
     for (;;) {
       const seen = await this.see();
       if (condition(seen)) return;

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { patient } from './guest/patience.ts';
 import { Lab, labAvailable } from './lab.ts';
 
 const available = labAvailable();
@@ -32,7 +33,7 @@ test('an event loop that stalls: writes stop in time, commits are refused, and a
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line));
   const until = async (what: string): Promise<void> => {
-    for (const endMs = Date.now() + 240_000; !said().some((line) => line.what === what); await sleep(100)) {
+    for (const endMs = Date.now() + patient(60_000); !said().some((line) => line.what === what); await sleep(100)) {
       assert.ok(Date.now() < endMs, `the program never said "${what}": ${readFileSync(logFile, 'utf8')}`);
     }
   };
