@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ArrayRecord, NodeId } from '../src/arrays/record.ts';
 import { slotPicture } from '../src/cli/array_condition.ts';
 import type { Status } from '../src/outlets/index.ts';
+import { patient } from '../test/lab/guest/patience.ts';
 import { localPicture, type Screen } from './screen.ts';
 import type { Finding, Stage, WriterResult } from './stage.ts';
 
@@ -13,8 +14,7 @@ const MD = 'md0';
 /** Between two looks while nothing is measured, and while something is. */
 const LOOK_EVERY_MS = 200;
 const LOOK_CLOSELY_MS = 20;
-/** For machines on which page faults are dear (test/lab/README.md), and with them a guest's every step. */
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 40_000;
 
 export class Story {
   readonly #stage: Stage;
@@ -260,11 +260,12 @@ export class Story {
     look: () => T | null | false,
     sinceWallMs: number = Date.now(),
   ): Promise<{ value: T; tookMs: number }> {
-    const endMs = performance.now() + PATIENCE_MS;
+    const patienceMs = patient(PATIENCE_MS);
+    const endMs = performance.now() + patienceMs;
     for (;;) {
       const value = look();
       if (value !== null && value !== false) return { value, tookMs: Date.now() - sinceWallMs };
-      if (performance.now() > endMs) throw new Error(`after ${PATIENCE_MS / 1000} s still not: ${what}`);
+      if (performance.now() > endMs) throw new Error(`after ${patienceMs / 1000} s still not: ${what}`);
       await sleep(LOOK_CLOSELY_MS);
       await this.#look();
     }
