@@ -9,7 +9,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { catalogue } from '../src/outlets/index.ts';
-import { Cluster } from '../test/lab/cluster.ts';
+import { Cluster, SOCKET } from '../test/lab/cluster.ts';
 import { mdMemberOn } from '../test/lab/md_members.ts';
 import { makeMirror, unmakeMirror } from './arrays.ts';
 import { Clocks } from './clocks.ts';
@@ -124,7 +124,7 @@ export async function eventToSubscriber(): Promise<Measured[]> {
     await makeMirror(cluster, { devices: ['/dev/ubda', '/dev/ubdb'] });
     const failing = cluster.nodes[count % cluster.nodes.length] ?? 1;
     const listening = cluster.nodes[(count + 1) % cluster.nodes.length] ?? 2;
-    const words = ['--socket', '/run/mdmesh/mdmesh.sock', '--path', '/v1/events?follow=true'];
+    const words = ['--socket', SOCKET, '--path', '/v1/events?follow=true'];
     const subscriber = await mdio(cluster, listening, ['subscribe', ...words, '--type', catalogue.Fail.type]);
     await cluster.until('the subscription', 30_000, async () => subscriber.output().includes('"listening"'));
     const { name } = await mdMemberOn(cluster.lab.guest(failing), 'md0', count % 2 === 0 ? 'ubda' : 'ubdb');

@@ -8,7 +8,7 @@ import { AgentClient } from '../src/cli/agent_client.ts';
 import { eventLine } from '../src/outlets/cloud_event.ts';
 import type { CloudEvent, Status } from '../src/outlets/index.ts';
 import type { Request } from '../src/wire/messages.ts';
-import { Cluster, program } from '../test/lab/cluster.ts';
+import { Cluster, program, SOCKET } from '../test/lab/cluster.ts';
 import { stateRoot } from '../test/lab/guest/registry.ts';
 import { type GuestProcess, Lab } from '../test/lab/lab.ts';
 import { mdMemberOn } from '../test/lab/md_members.ts';
@@ -16,7 +16,6 @@ import type { Finding, Pause, Stage, Writer, WriterResult } from './stage.ts';
 
 const DISK_MIB = [96, 96, 96];
 const DOOR_PORT = 7947;
-const AGENT_SOCKET = '/run/mdmesh/mdmesh.sock';
 const ANSWER_WITHIN_MS = 800;
 const WRITES_PER_SECOND = 100;
 const BLOCKS_PER_NODE = 1500;
@@ -147,7 +146,7 @@ export class KernelStage implements Stage {
     await this.#cluster.startAgent(node);
     const program = [process.execPath, '--no-warnings', join(import.meta.dirname, 'door.ts')];
     const logFile = join(this.#cluster.folder(node), 'door.log');
-    await lab.guest(node).spawn([...program, String(DOOR_PORT), AGENT_SOCKET], { logFile });
+    await lab.guest(node).spawn([...program, String(DOOR_PORT), SOCKET], { logFile });
     const known = this.#clients.has(node);
     if (!known) this.#clients.set(node, new AgentClient(await lab.forward(node, DOOR_PORT)));
     this.#off.delete(node);

@@ -10,14 +10,14 @@ import { join } from 'node:path';
 import test from 'node:test';
 import type { CloudEvent } from '../../src/outlets/told.ts';
 import { chapters } from './chapters.ts';
-import { Cluster } from './cluster.ts';
+import { Cluster, SOCKET } from './cluster.ts';
 import { type GuestProcess, labAvailable } from './lab.ts';
 import { mdMemberOn } from './md_members.ts';
 import { agentKilled } from './upsets.ts';
 import { PATIENT, startInOrder } from './writers.ts';
 
 const available = labAvailable();
-const SOCKET = '/run/mdmesh/mdmesh.sock';
+
 const SSE = 'text/event-stream';
 const WORK_DIR = join(import.meta.dirname, '../../out/lab/api');
 const HOOK = join(WORK_DIR, 'hook.sh');

@@ -74,10 +74,7 @@ test('an agent hands over to its successor', {
   }
 
   async function handOver(node: NodeId): Promise<{ ok: boolean; text: string }> {
-    const ask = 'curl -s --max-time 90 -X POST --unix-socket /run/mdmesh/mdmesh.sock http://mdmesh/v1/hand-over';
-    const { out, err } = await cluster.lab.guest(node).sh(ask, { timeoutMs: 100_000 });
-    assert.notEqual(out, '', err);
-    return JSON.parse(out);
+    return JSON.parse(await cluster.ask(node, '/v1/hand-over', { body: null, timeoutMs: 100_000 }));
   }
 
   /** By this node, and the process that is the agent afterwards. */

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { Browser } from 'playwright-core';
 import { noBrowser, openBrowser, view } from '../browser/chromium.ts';
-import { Cluster } from './cluster.ts';
+import { Cluster, SOCKET } from './cluster.ts';
 import { labAvailable } from './lab.ts';
 import { mdMemberOn } from './md_members.ts';
 import { PATIENT, startInOrder } from './writers.ts';
@@ -18,7 +18,6 @@ const skip = available.ok ? noBrowser : available.why;
 if (skip) console.warn(`SKIPPED, the web page over real kernels: ${skip}`);
 
 const DOOR_PORT = 8000;
-const AGENT_SOCKET = '/run/mdmesh/mdmesh.sock';
 
 suite('the web page over real kernels', { skip, timeout: 1_200_000 }, () => {
   let cluster: Cluster;
@@ -31,7 +30,7 @@ suite('the web page over real kernels', { skip, timeout: 1_200_000 }, () => {
     await startInOrder(cluster);
     const program = [process.execPath, '--no-warnings', join(import.meta.dirname, '../../demo/door.ts')];
     const logFile = join(cluster.folder(1), 'door.log');
-    await cluster.lab.guest(1).spawn([...program, String(DOOR_PORT), AGENT_SOCKET], { logFile });
+    await cluster.lab.guest(1).spawn([...program, String(DOOR_PORT), SOCKET], { logFile });
     const inGuest = await cluster.lab.forward(1, DOOR_PORT);
     door = createServer((here) => {
       const there = connect(inGuest);

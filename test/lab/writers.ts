@@ -252,10 +252,8 @@ interface Body {
 
 /** What a node's journal holds, in the order in which the node learned of it. */
 async function journal(cluster: Cluster, node: NodeId): Promise<{ origin: number; boot: string; body: Body }[]> {
-  const url = 'http://mdmesh/v1/events?after=0&follow=false';
-  const curl = `curl -s --max-time 10 --unix-socket /run/mdmesh/mdmesh.sock '${url}'`;
-  const { out } = await cluster.lab.guest(node).sh(curl, { timeoutMs: 20_000 });
-  return out
+  const entries = await cluster.ask(node, '/v1/events?after=0&follow=false', { timeoutMs: 20_000 });
+  return entries
     .split('\n')
     .filter((line) => line !== '')
     .map((line): { id?: string; data?: { body?: Body } } => JSON.parse(line))

@@ -312,6 +312,14 @@ export class Guest {
     return content;
   }
 
+  /** Says it to a unix socket there; what came back until the other end closed. */
+  async exchange(socket: string, said: string, options: { timeoutMs?: number } = {}): Promise<Buffer> {
+    const timeoutMs = patient(options.timeoutMs ?? 5000);
+    const { kind, fields } = await this.#open.ask(['exchange', socket, said, String(timeoutMs)], timeoutMs + 2000);
+    if (kind === 'error') throw new GuestErrno(this.node, `ask ${socket}`, Number(fields[0]));
+    return fields[0] ?? Buffer.alloc(0);
+  }
+
   /** The guest's clocks. */
   async now(): Promise<{ bootMs: number; wallMs: number }> {
     const [boot, wall] = await this.#simple(['now'], 'now');
