@@ -60,6 +60,8 @@ export class MemberKeys {
   #seenMs = Number.NEGATIVE_INFINITY;
   #looking = false;
   #shutOut = false;
+  /** Kernel names of arrays that ran here before this agent did. */
+  readonly #outlived: ReadonlySet<string>;
 
   constructor(parts: AgentParts, disks: DiskView, state: Readonly<AgentState>, options: MemberKeysOptions) {
     this.#parts = parts;
@@ -67,6 +69,7 @@ export class MemberKeys {
     this.#state = state;
     this.#options = options;
     const { config, driver, timers } = parts;
+    this.#outlived = new Set(arraysInKernel(driver));
     this.#reservations = new Reservations({
       disks: driver,
       cluster: config.cluster.uuid,
@@ -184,7 +187,7 @@ export class MemberKeys {
     // What the disks say and no commit has told yet: a new master writes there first of all.
     for (const { record } of this.#disks.arrays()) records.set(record.uuid, record);
     for (const record of recordsOf(this.#state)) records.set(record.uuid, record);
-    return [...records.values()].flatMap(({ members, writers }) =>
+    return [...records.values()].flatMap(({ md, members, writers }) =>
       members
         .filter(({ role }) => role !== 'faulty')
         .map(({ uuid, role }) => ({
@@ -192,6 +195,7 @@ export class MemberKeys {
           path: this.#disks.paths.get(uuid) ?? null,
           written: role !== 'spare',
           writers,
+          outlived: role === 'active' && this.#outlived.has(md),
         })),
     );
   }

@@ -45,13 +45,14 @@
  * - No drain (suspend, open, start of a copy) is begun while a path is lost, or was a moment ago: it would wait for it.
  * - Where members are reserved, writes pass only with this node's key on each, as seen since its grant began. A node whose key was taken off holds its arrays. What it
  *   sees fail from then on, it fails itself: it tells nobody, answers no gate for it, and takes part again only with an array that
- *   had nothing in flight, or was stopped since. So a failure is told only after the keys were looked at once more.
+ *   had nothing in flight, or was stopped since. So a failure is told only after the keys were looked at once more. Nor does it go on
+ *   with an array that has writes at a gate then.
  * - A spare that is not reserved yet takes no slot: nodes that were shut out of the other members, and were not booted since, would
  *   write to it beside the copy. It is one that was removed and is back, and their md may know it still.
  * - The path to the last copy is never let go: a write that another leg took, which has failed since, would be told as done.
  *   It is tried again instead, every second, by a writer with a live grant.
  */
-import type { SectorRange } from '../md/driver.ts';
+import type { ArrayObservation, SectorRange } from '../md/driver.ts';
 import type { Observation } from '../wire/messages.ts';
 import { copyOn, marksTaken, withProgress } from './copy_here.ts';
 import { gatesAnswerable, settledMembers } from './gates.ts';
@@ -70,7 +71,7 @@ import { lastCopy, mayRestore, pathOp } from './lost_paths.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import { type ArrayRecord, compareVersions } from './record.ts';
 import { inShort, reportOf } from './report.ts';
-import { diverged, failedHere, isClean, isReleased, lostLately, pathLost, readsHeld } from './seen_here.ts';
+import { diverged, failedHere, gateClosed, isClean, isReleased, lostLately, pathLost, readsHeld } from './seen_here.ts';
 import { windowsHeld } from './windows.ts';
 
 const RETRY_MS = 200;
@@ -464,13 +465,23 @@ function advance(
 function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects: LocalEffect[]): Partial<LocalArray> {
   const { observation, record, partedAtMs } = array;
   if (observation == null) return { partedAtMs: null, refused: false };
-  if (!failedHere(observation, record)) return { partedAtMs: null };
+  const failed = failedHere(observation, record);
+  const stuck = isStuckAtGate(state, array, observation);
+  if (!failed && !stuck) return { partedAtMs: null };
   if (state.keys === null) return { partedAtMs: partedAtMs ?? now };
-  if (partedAtMs === null) effects.push({ type: 'check-keys' });
+  if (failed && partedAtMs === null) effects.push({ type: 'check-keys' });
   const refused = array.refused || state.keys.shutOut;
   const waitedFor = record.writers.includes(state.self) && now < state.grantUntilMs;
   if (refused && waitedFor) effects.push({ type: 'refused-writes', array: record.uuid, md: record.md });
-  return { partedAtMs: partedAtMs ?? now, refused };
+  return { partedAtMs: failed ? (partedAtMs ?? now) : null, refused };
+}
+
+/**
+ * Shut out with writes at a gate: whether they were refused cannot be told, so it is not answered; and as long as they wait there nothing
+ * can be drained, so that the keys could be put back.
+ */
+function isStuckAtGate({ keys }: NodeArrays, { busy }: LocalArray, observation: ArrayObservation): boolean {
+  return keys?.shutOut === true && !observation.held && gateClosed(observation) && busy === null;
 }
 
 /** What is seen failed is a member's failure, as far as this node can know. */

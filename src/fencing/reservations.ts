@@ -8,6 +8,7 @@
  * - A key that was taken off (the disk is reserved, and had it) is not put back by the look that finds it missing, though the node may
  *   have a live grant: what it wrote meanwhile was refused, and has to be told from what has failed. It counts as shut out first, and
  *   drains.
+ * - An agent that finds an array which has outlived another one takes part as that one would have: what is missing there was taken off.
  * - A master whose key was taken off while it led (the disk is reserved, and had it) puts none back under that lease: others have
  *   elected past it (lease/early.ts), or are about to. It gives the lease up.
  * - A key that was put back counts for metadata once a majority has answered a later renewal (`putMs`, agent/member_keys.ts).
@@ -39,6 +40,8 @@ export interface ReservedMember {
   written: boolean;
   /** Nodes that may write to it. */
   writers: readonly NodeId[];
+  /** md here has used it since before this agent: this node had its key there. */
+  outlived?: boolean;
 }
 
 export interface ReservationsOptions {
@@ -126,6 +129,8 @@ export class Reservations {
     const beganMs = this.#options.now();
     await Promise.all(
       members.map(async (member) => {
+        if (member.outlived === true && !this.#had.has(member.member))
+          this.#had.set(member.member, Number.NEGATIVE_INFINITY);
         const before = this.#had.has(member.member);
         const seen = await this.#inTime(member);
         states.set(member.member, seen.state);

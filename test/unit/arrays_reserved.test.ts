@@ -188,6 +188,18 @@ test('a gate that a commit has closed is answered under a whole hold, though thi
   assert.deepEqual(ops(node.see(md({ held: true }, LEG_A))), ['answer-gates']);
 });
 
+test('shut out with writes at a gate that a commit has closed, it can neither answer nor drain: others must not wait for it', () => {
+  const node = Node.writing();
+  const record = withFaulty(newer(node.array().record, {}), LEG_A);
+  const asks = (effects: LocalEffect[]): boolean => effects.some(({ type }) => type === 'refused-writes');
+  assert.ok(!asks([...node.see(md({ held: false }, LEG_A)), ...node.keys({ usable: new Set([LEG_B]) })]));
+  node.feed({ type: 'commit', record, forgotten: false });
+  const effects = [...node.keys({ shutOut: true, usable: new Set() }), ...node.tick()];
+  assert.ok(asks(effects));
+  assert.ok(!ops(effects).includes('answer-gates'));
+  assert.match(node.array().trouble ?? '', /shut out while writes were on their way/);
+});
+
 test('an array that was open as a grant ended is drained once, when a key is missing somewhere: it may be put there then', () => {
   const node = Node.writing();
   node.see(lost(md(), LEG_B));

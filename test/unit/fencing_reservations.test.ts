@@ -126,6 +126,19 @@ test('a node that never had a key there is not shut out: it has only just come',
   assert.equal(three.isUsable('sda'), false);
 });
 
+test('an agent that finds an array of an earlier one is shut out where its key is missing', async () => {
+  const { san, one } = await San.reserved();
+  await one.shutOut(2, san.members(), san.ifMaster);
+  const next = san.node(2);
+  const members = san.members().map((member) => ({ ...member, outlived: true }));
+  const { missed } = await next.look(members);
+  assert.deepEqual(missed, DISKS, 'it may put its keys there, but has to know first that they were taken off');
+  assert.equal(next.isShutOut, true);
+  await next.look(members);
+  assert.equal(next.isShutOut, false);
+  assert.deepEqual(san.nodesOn('sda'), [1, 2]);
+});
+
 test('keys that a disk has forgotten are put back, and it is reserved only with all of them', async () => {
   const { san, one, two } = await San.reserved();
   san.storage.forgetReservations('sda');
