@@ -37,11 +37,12 @@ export class DiskView {
 
   /** As a new master takes them over. */
   found(): Extract<MasterInput, { type: 'disks' }>['found'] {
-    return this.arrays().map(({ record, members, problems }) => {
+    return this.arrays().map(({ record, members, stale, problems }) => {
       const missing = record.members.filter((member) => member.role === 'active' && !members.has(member.uuid));
       // A member that is not seen is judged by `complete`; anything else that does not fit together stops here.
       const others = problems.filter((problem) => !missing.some((member) => problem.includes(member.uuid)));
-      return { record, complete: missing.length === 0, problem: others.length === 0 ? null : others.join('; ') };
+      const problem = others.length === 0 ? null : others.join('; ');
+      return { record, complete: missing.length === 0, stale, problem };
     });
   }
 

@@ -25,11 +25,12 @@
 import type { ArrayReport, CommitKind } from '../wire/messages.ts';
 import { outcomeText, tellCommit, tellPercent } from './commit_words.ts';
 import { copierFor } from './copies.ts';
-import { allowed } from './failures.ts';
+import { allowed, failMember } from './failures.ts';
 import { givesUp, mayTouch, survivesWithout } from './levels.ts';
 import {
   BLANK,
   emptyArray,
+  type FoundRecord,
   type MasterArray,
   type MasterEffect,
   type MasterInput,
@@ -375,10 +376,27 @@ export function notTakenOver({ scanned, arrays }: MasterState): { record: ArrayR
   );
 }
 
+/**
+ * What has missed that much is failed as the array is taken over: the first commit would make it look like the others. Nothing says what it
+ * lacks, so it is filled as a whole if it comes back.
+ */
+function withoutStale({ record, stale }: FoundRecord): ArrayRecord {
+  if (stale.size === 0) return record;
+  const { missed: _, ...failed } = [...stale.keys()].reduce(failMember, record);
+  return { ...failed, events: record.events + 2 };
+}
+
+function inWords(stale: FoundRecord['stale']): PendingCommit['detail'] {
+  const [first] = stale;
+  return first === undefined ? {} : { member: first[0], why: [...stale.values()].join('; ') };
+}
+
 /** A record found on disk may be continued when nothing newer can have been released. */
 function provenNewest(state: MasterState, found: NonNullable<MasterArray['found']>): string | null {
-  const { record } = found;
+  const { record, stale } = found;
   if (found.problem !== null) return found.problem;
+  const [left] = [...stale].filter(([uuid]) => !allowed(record, uuid, [...stale.keys()]));
+  if (left !== undefined) return `${left[1]}, and without it nothing would be left; examine it`;
   for (const [id, node] of state.nodes) {
     const known = node.reports.get(record.uuid)?.known ?? null;
     if (known !== null && compareVersions(known, record.version) > 0) {
@@ -412,6 +430,7 @@ function advance(
     before: Version | null,
     detail: PendingCommit['detail'],
   ): void => {
+    const standing = array?.record ?? array?.found?.record;
     const pending: PendingCommit = {
       record,
       before,
@@ -419,7 +438,7 @@ function advance(
       detail,
       stage: 'persisting',
       retryAtMs: Number.POSITIVE_INFINITY,
-      givesUp: array?.record != null && givesUp(array.record, record),
+      givesUp: standing != null && givesUp(standing, record),
       waiting: [],
     };
     array = replace({ pending });
@@ -441,7 +460,8 @@ function advance(
       }
       return;
     }
-    const { record } = array.found;
+    const { stale } = array.found;
+    const record = withoutStale(array.found);
     const run = state.autoAssemble || runsSomewhere(state, record) ? record.run : 'stopped';
     const since = record.version.index + 1;
     const resync = record.resync === null ? null : { ...record.resync, by: copierFor(state, record), since };
@@ -449,7 +469,7 @@ function advance(
       'new-term',
       { ...record, run, resync, version: { term: state.term, index: record.version.index + 1 } },
       record.version,
-      {},
+      inWords(stale),
     );
     return;
   }

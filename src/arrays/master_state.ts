@@ -75,7 +75,17 @@ export interface MasterArray {
   /** What a node has to know before it is granted writes: what was found on the disks, or the record that left it out. */
   mustKnow: ReadonlyMap<NodeId, Version>;
   /** Found on disk, not committed under this term yet. */
-  found: { record: ArrayRecord; complete: boolean; problem: string | null } | null;
+  found: FoundRecord | null;
+}
+
+export interface FoundRecord {
+  record: ArrayRecord;
+  /** Every active member is seen. */
+  complete: boolean;
+  /** Members that this record calls good and that have missed too much to be, and why. */
+  stale: ReadonlyMap<string, string>;
+  /** Whatever else does not fit together. */
+  problem: string | null;
 }
 
 export interface MasterNode {
@@ -144,7 +154,7 @@ export type MasterInput =
   | { type: 'config'; config: MasterConfig }
   | { type: 'elected'; term: number }
   | { type: 'lost' }
-  | { type: 'disks'; found: { record: ArrayRecord; complete: boolean; problem: string | null }[] }
+  | { type: 'disks'; found: FoundRecord[] }
   | { type: 'status'; node: NodeId; status: MemberStatus }
   | {
       type: 'report';

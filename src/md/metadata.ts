@@ -166,6 +166,11 @@ export interface FoundArray {
   members: Map<string, string>;
   /** Members whose header or superblock is older than the record by the one commit that a crash may tear. */
   unfinished: string[];
+  /**
+   * Members whose header is older by more than that although the record calls them good, and why: their data may be old, as after a
+   * restore from a snapshot, or several masters in turn did not reach them. To be failed before anything is written there.
+   */
+  stale: Map<string, string>;
   /** Words for people. Any of them: do not go on without an operator's word or a look at more disks. */
   problems: string[];
 }
@@ -258,6 +263,7 @@ function crossCheck(
   const { record } = newest;
   const members = new Map<string, string>();
   const unfinished: string[] = [];
+  const stale = new Map<string, string>();
   const problems: string[] = [];
   const wanted = new Map(record.members.map((member) => [member.uuid, member]));
 
@@ -299,8 +305,9 @@ function crossCheck(
       unfinished.push(member.uuid);
       const lag = record.version.index - header.record.version.index;
       if (member.role !== 'spare' && lag > 1)
-        problems.push(
-          `${own}: it missed ${lag} commits and is still called ${member.role} in ${record.version.term}.${record.version.index}: its data may be old; fail it, or examine it`,
+        stale.set(
+          member.uuid,
+          `${own}: it missed ${lag} commits and is still called ${member.role} in ${record.version.term}.${record.version.index}: its data may be old`,
         );
     }
   }
@@ -316,7 +323,7 @@ function crossCheck(
   for (const member of record.members)
     if (member.role === 'active' && !members.has(member.uuid))
       problems.push(`member ${member.uuid} (slot ${member.slot}) of ${record.md}: not seen on any disk here`);
-  return { record, header: newest, members, unfinished, problems };
+  return { record, header: newest, members, unfinished, stale, problems };
 }
 
 export interface CommitWrites {

@@ -289,7 +289,10 @@ function commitTellings(body: CommitBody, names: Names): [Telling, ...Telling[]]
     'resync-change': () => [tell('CopyChanged', md, resyncText(record), uuid)],
     // The master says PathLost and PathRestored in notices of its own.
     'path-lost': () => [tell('PathLossAgreed', md, `${node}, ${member}`, uuid)],
-    'new-term': () => [tell('TermStarted', md, `term ${record.version.term}`)],
+    'new-term': () => {
+      const started = tell('TermStarted', md, `term ${record.version.term}${why === undefined ? '' : `; ${why}`}`);
+      return uuid === null ? [started] : [started, tell('Fail', md, member, uuid), ...degradedTelling(record)];
+    },
     blind: () => [tell('NodeCannotSeeMember', md, `${node}: ${member}`, uuid)],
     grow: () => [tell('ArrayGrown', md, `${record.raidDisks} disks, ${record.componentSectors} sectors of each`)],
     bitmap: () => [tell('BitmapChanged', md, bitmapText(record))],

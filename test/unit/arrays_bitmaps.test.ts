@@ -21,6 +21,7 @@ import {
   mdRebuilding,
   mirror,
   newer,
+  onDisks,
   report,
   SPARE,
   withFaulty,
@@ -64,7 +65,7 @@ class Master {
     master.feed({ type: 'elected', term: 2 });
     for (const from of [1, 2, 3])
       master.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [report(found)] });
-    master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
+    master.feed(onDisks(found));
     master.settle(1, 2, 3);
     master.now += 5000;
     return master;

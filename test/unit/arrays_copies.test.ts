@@ -19,6 +19,7 @@ import {
   mdRebuilding,
   mirror,
   newer,
+  onDisks,
   PATHS,
   rebuilding,
   report,
@@ -297,7 +298,7 @@ class Master {
     for (const from of [1, 2, 3]) {
       this.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [this.report(record)] });
     }
-    this.feed({ type: 'disks', found: [{ record, complete: true, problem: null }] });
+    this.feed(onDisks(record));
     this.commit();
   }
   report(record: ArrayRecord) {
@@ -390,7 +391,7 @@ test('a spare that a writer does not see is not taken', () => {
   for (const from of [1, 2, 3]) {
     master.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [blind(from)] });
   }
-  master.feed({ type: 'disks', found: [{ record, complete: true, problem: null }] });
+  master.feed(onDisks(record));
   const { version } = master.record;
   master.feed({ type: 'persisted', array: ARRAY, version, written: true, failed: [], text: '' });
   for (const from of [1, 2, 3]) {

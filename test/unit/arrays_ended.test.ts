@@ -23,6 +23,7 @@ import {
   marking,
   md,
   mirror,
+  onDisks,
   report,
   unread,
   withFaulty,
@@ -150,7 +151,7 @@ function backAgain(ended: EndedArray[] | undefined, found = mirror()) {
     { type: 'elected', term: 2 },
     reportFrom(1, found, 1),
     reportFrom(3, found, 1),
-    { type: 'disks', found: [{ record: found, complete: true, problem: null }] },
+    onDisks(found),
   ]);
   const record = elected.pending?.record ?? assert.fail('nothing is committed');
   const applied = [1, 3].map(

@@ -9,7 +9,7 @@ import {
   localStart,
   type NodeArrays,
 } from '../../src/arrays/local_state.ts';
-import type { MasterConfig } from '../../src/arrays/master_state.ts';
+import type { MasterConfig, MasterInput } from '../../src/arrays/master_state.ts';
 import { PATH_LOSS } from '../../src/arrays/path_loss.ts';
 import {
   type ArrayRecord,
@@ -253,4 +253,12 @@ export class LocalNode extends FedNode {
   get busy(): LocalOp | null {
     return this.state.arrays.get(ARRAY)?.busy ?? null;
   }
+}
+
+/** A new master finds these, each whole. */
+export function onDisks(...records: ArrayRecord[]): Extract<MasterInput, { type: 'disks' }> {
+  return {
+    type: 'disks',
+    found: records.map((record) => ({ record, complete: true, stale: new Map(), problem: null })),
+  };
 }

@@ -14,6 +14,7 @@ import {
   LEG_B,
   MASTER_CONFIG,
   mirror,
+  onDisks,
   report,
   SPARE,
   withFaulty,
@@ -63,7 +64,7 @@ class Master {
     master.alive(1, 2, 3);
     master.feed({ type: 'elected', term: 2 });
     master.reports(found, 1, 2, 3);
-    master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
+    master.feed(onDisks(found));
     master.durable();
     master.applied(1, 2, 3);
     master.now += 5000;
@@ -88,7 +89,7 @@ test('a new master re-commits what stands on the disks under its own term before
   });
   assert.deepEqual(early, [], 'nothing is decided before the disks were read');
   master.reports(mirror(), 1, 2, 3);
-  const scanned = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
+  const scanned = master.feed(onDisks(mirror()));
   assert.deepEqual(kinds(scanned), ['persist new-term', 'grantable']);
   assert.deepEqual(master.pending?.version, { term: 2, index: 6 });
   assert.deepEqual(kinds(master.durable()), ['commit new-term']);
@@ -107,7 +108,7 @@ test('a master that found no disk looks again as long as a node tells of an arra
   master.now += 600;
   assert.deepEqual(kinds(master.feed({ type: 'tick' })), ['scan']);
   master.reports(found, 1, 3);
-  const effects = master.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
+  const effects = master.feed(onDisks(found));
   assert.deepEqual(kinds(effects), ['persist new-term']);
   master.durable();
   master.now += 600;
@@ -310,7 +311,7 @@ test('disks that are older than what a node knows are not believed', () => {
   master.alive(1, 2, 3);
   master.feed({ type: 'elected', term: 2 });
   master.reports(mirror({ version: { term: 1, index: 9 } }), 2);
-  const scanned = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
+  const scanned = master.feed(onDisks(mirror()));
   assert.deepEqual(kinds(scanned), ['notice', 'grantable']);
   assert.equal(master.pending, null);
 });
@@ -319,11 +320,47 @@ test('with a leg out of sight the record is believed only if every writer knows 
   const master = new Master();
   master.alive(1, 2, 3);
   master.feed({ type: 'elected', term: 2 });
-  const found = [{ record: mirror(), complete: false, problem: null }];
+  const found = onDisks(mirror()).found.map((each) => ({ ...each, complete: false }));
   master.reports(mirror(), 1, 2);
   assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice', 'grantable']);
   master.reports(mirror(), 3);
   assert.equal(master.pending?.version.term, 2);
+});
+
+test('what has missed several commits is failed by the commit with which a new master takes over, before anything is written to it', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  const found = { ...mirror(), missed: { since: 3, nodes: [], on: [LEG_A], left: [] } };
+  master.reports(found, 1, 2, 3);
+  const [seen] = onDisks(found).found;
+  assert.ok(seen !== undefined);
+  const stale = new Map([[LEG_B, 'member /dev/sdb of md0: it missed 2 commits']]);
+  const effects = master.feed({ type: 'disks', found: [{ ...seen, stale }] });
+  assert.deepEqual(kinds(effects), ['persist new-term', 'grantable']);
+  assert.deepEqual(
+    master.pending?.members.map(({ role }) => role),
+    ['active', 'faulty'],
+  );
+  assert.equal(master.pending?.events, found.events + 2);
+  assert.equal(master.pending?.missed, undefined, 'nothing says what it lacks');
+  const [commit] = master.durable();
+  assert.ok(commit?.type === 'commit');
+  assert.deepEqual(commit.detail, { member: LEG_B, why: 'member /dev/sdb of md0: it missed 2 commits' });
+});
+
+test('what has missed several commits and cannot be done without keeps the array held', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  const found = withFaulty(mirror(), LEG_A);
+  master.reports(found, 1, 2, 3);
+  const [seen] = onDisks(found).found;
+  assert.ok(seen !== undefined);
+  const stale = new Map([[LEG_B, 'member /dev/sdb of md0: it missed 2 commits']]);
+  const effects = master.feed({ type: 'disks', found: [{ ...seen, stale }] });
+  assert.deepEqual(kinds(effects), ['notice', 'grantable']);
+  assert.match(JSON.stringify(effects), /it missed 2 commits, and without it nothing would be left; examine it/);
 });
 
 test('a stop that one node cannot carry out is taken back, and the answer says why', () => {
@@ -475,7 +512,7 @@ test('without auto_assemble an array that nobody runs stays stopped under a new 
     master.state = masterStart(1, { ...MASTER_CONFIG, autoAssemble: false });
     master.alive(1, 2, 3);
     master.feed({ type: 'elected', term: 2 });
-    master.feed({ type: 'disks', found: [{ record: mirror({ writers }), complete: true, problem: null }] });
+    master.feed(onDisks(mirror({ writers })));
     assert.equal(master.pending?.run, run, `writers ${writers.join()}`);
   }
 });
@@ -488,7 +525,7 @@ test('a master that has just come back to a majority gives the others time to co
   master.alive(3);
   master.feed({ type: 'elected', term: 2 });
   master.reports(mirror(), 1, 3);
-  const found = master.feed({ type: 'disks', found: [{ record: mirror(), complete: true, problem: null }] });
+  const found = master.feed(onDisks(mirror()));
   assert.ok(!kinds(found).includes('fence'), 'it was cut off itself: node 2 may be on its way back');
   master.now += 2000;
   assert.ok(!kinds(master.feed({ type: 'tick' })).includes('fence'));
@@ -532,7 +569,7 @@ test('the master begins due checks one after the other, and the record keeps wha
     const reports = found.map((record) => report(record));
     for (const from of [1, 2, 3])
       master.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports });
-    master.feed({ type: 'disks', found: found.map((record) => ({ record, complete: true, problem: null })) });
+    master.feed(onDisks(...found));
   };
   master.state = { ...master.state, checks: { everySeconds: 1000, fromMinute: 0, toMinute: 0 } };
   lead([mirror(), mirror({ uuid: other, md: 'md1' })]);
@@ -634,7 +671,7 @@ test('a new master grants writes to nobody who may have missed what it found on 
   master.reports(mirror(), 1);
   master.reports(missed, 2, 3);
   assert.deepEqual(master.state.grantable, [], 'the disks were not read yet');
-  master.feed({ type: 'disks', found: [{ record: missed, complete: true, problem: null }] });
+  master.feed(onDisks(missed));
   assert.deepEqual(master.state.grantable, [2, 3]);
   master.reports(missed, 1);
   assert.deepEqual(master.state.grantable, [1, 2, 3]);

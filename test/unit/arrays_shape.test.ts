@@ -20,6 +20,7 @@ import {
   md,
   mirror,
   newer,
+  onDisks,
   PATHS,
   report,
   SPARE,
@@ -61,7 +62,7 @@ class Master {
     for (const node of [1, 2, 3]) this.feed({ type: 'status', node, status: 'alive' });
     this.feed({ type: 'elected', term: 2 });
     this.reports(found);
-    this.feed({ type: 'disks', found: [{ record: found, complete: true, problem: null }] });
+    this.feed(onDisks(found));
     this.done();
     this.now += 5000;
   }

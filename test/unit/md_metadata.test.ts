@@ -347,10 +347,13 @@ test('a leg that missed commits, a leg that is gone and a copied leg are told', 
     for (const write of writesFor(commitOf(at, { devices: new Map([[memberUuid(0), '/dev/sda']]) })))
       lagging.apply(write);
   }
+  const behind = recordFromDisks(lagging.scan(), CLUSTER)[0];
+  assert.deepEqual([...(behind?.stale.keys() ?? [])], [memberUuid(1)]);
   assert.match(
-    recordFromDisks(lagging.scan(), CLUSTER)[0]?.problems.join() ?? '',
+    [...(behind?.stale.values() ?? [])].join(),
     /sdb of md0: it missed 2 commits and is still called active/,
   );
+  assert.deepEqual(behind?.problems, []);
 
   const [one] = created(first).scan();
   assert.ok(one);
