@@ -233,7 +233,8 @@ export function masterStep(
       const array = arrays.get(input.array);
       if (!state.leading) {
         if (input.requestId !== null) {
-          effects.push({ type: 'answer', requestId: input.requestId, ok: false, text: 'this node is not the master' });
+          const text = `node ${state.self} is not the master any more; see \`mdmesh status\`, and ask again`;
+          effects.push({ type: 'answer', requestId: input.requestId, ok: false, text });
         }
       } else if (array === undefined && input.change.what !== 'introduce') {
         if (input.requestId !== null) {

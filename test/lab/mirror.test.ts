@@ -11,6 +11,7 @@ import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import { Cluster, program } from './cluster.ts';
 import { labAvailable } from './lab.ts';
+import { leads } from './lasting_writers.ts';
 import { type MdMember, mdMembers } from './md_members.ts';
 import { checkLegs, commits, examine, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
 
@@ -130,6 +131,7 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
 
   test('made by a node that is not the master, it is the same on every node', async () => {
     const paths = Array.from({ length: LEGS }, (_, index) => legPath(index)).join(' ');
+    await leads(cluster, 1);
     const said = await cluster.must(3, `create md0 --level 1 --raid-devices ${LEGS} ${paths}`);
     assert.match(said, /md0 created \(UUID /);
     record = await cluster.open();
