@@ -336,9 +336,10 @@ export function onlyWritersWrite(cluster: SimCluster, record: ArrayRecord, node:
 const DRAIN_MS = 2000;
 
 /** An agent that runs lets no write pass without a grant. Where none runs, or it stands still, others have to wait, or fence. */
-export function writesNeedAGrant(cluster: SimCluster, node: NodeId, ranForMs: number): string | null {
+export function writesNeedAGrant(cluster: SimCluster, node: NodeId): string | null {
   const { guard } = cluster.driver(node);
   const withoutMs = cluster.driver(node).now() - guard.state().grantUntilMs;
+  const ranForMs = cluster.awakeForMs(node);
   if (!cluster.isRunning(node) || withoutMs < DRAIN_MS || ranForMs < DRAIN_MS) return null;
   return `node ${node} writes, and has had no grant for ${Math.min(withoutMs, ranForMs).toFixed(0)} ms`;
 }

@@ -99,6 +99,8 @@ interface Machine {
   unplug: () => void;
   /** Calls the reset off that a watchdog is about to make. */
   petted: () => void;
+  /** Since when its agent runs, or has gone on after standing still. */
+  awakeSinceMs: number;
 }
 
 async function identityFrom(random: () => number): Promise<Identity> {
@@ -203,6 +205,7 @@ export class SimCluster {
         wallOffMs: 0,
         unplug: () => undefined,
         petted: () => undefined,
+        awakeSinceMs: 0,
       });
     }
     const listed = cluster.nodes.slice(0, options.nodes ?? 3).map((node) => cluster.entry(node));
@@ -344,6 +347,7 @@ export class SimCluster {
   async #start(machine: Machine, node: NodeId, inherited?: Inheritance): Promise<void> {
     machine.starting = true;
     machine.petted();
+    machine.awakeSinceMs = this.time.clock();
     const life = new ProcessLife();
     machine.life = life;
     const timers = this.#timers(machine, life, node);
@@ -526,6 +530,7 @@ export class SimCluster {
     const machine = this.#machine(node);
     if (!machine.powered || !machine.life.stalled) return;
     machine.petted();
+    machine.awakeSinceMs = this.time.clock();
     // Deadlines first, as the kernel wakes the threads that wait for them.
     machine.driver.resume();
     machine.driver.guard.goOn();
@@ -568,6 +573,11 @@ export class SimCluster {
   isRunning(node: NodeId): boolean {
     const { agent, life } = this.#machine(node);
     return agent !== null && !life.stalled;
+  }
+
+  /** How long its agent has run without standing still; it does run. */
+  awakeForMs(node: NodeId): number {
+    return this.time.clock() - this.#machine(node).awakeSinceMs;
   }
 
   agent(node: NodeId): Agent | null {

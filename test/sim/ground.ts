@@ -35,7 +35,6 @@ export class Ground {
   readonly moments = new Moments();
   readonly #leases: LeaseWatch;
   /** Of the cluster's clock, when each agent was started. */
-  readonly #startedMs = new Map<NodeId, number>();
   readonly #cluster: SimCluster;
   readonly #say: (who: string, text: string) => void;
   readonly #lines = new Map<string, checkers.CommitLine>();
@@ -191,7 +190,6 @@ export class Ground {
   #agentStarts(node: NodeId): void {
     this.#applied.delete(node);
     this.#leases.agentStarts(node);
-    this.#startedMs.set(node, this.#cluster.time.clock());
     const { guard } = this.#cluster.driver(node);
     const { extendLease, extendGrant } = guard;
     guard.extendLease = (untilMs) => {
@@ -271,8 +269,7 @@ export class Ground {
       // Its own copy is no write of an application.
       if (this.#cluster.driver(node).copying(record.md) !== null) return;
       this.judge(checkers.onlyWritersWrite, checkers.onlyWritersWrite(this.#cluster, record, node, write.disk));
-      const ranForMs = this.#cluster.time.clock() - (this.#startedMs.get(node) ?? 0);
-      this.judge(checkers.writesNeedAGrant, checkers.writesNeedAGrant(this.#cluster, node, ranForMs));
+      this.judge(checkers.writesNeedAGrant, checkers.writesNeedAGrant(this.#cluster, node));
       const text = checkers.noWriteBesideTheCopy(this.#cluster, record.md, node, written);
       this.judge(checkers.noWriteBesideTheCopy, text);
       return;
