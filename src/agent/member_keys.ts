@@ -202,14 +202,21 @@ export class MemberKeys {
 
   #mayRegister(): boolean {
     const { driver } = this.#parts;
+    const running = arraysInKernel(driver);
+    // Who leads and runs no array has nothing on its way, granted or not: who has missed a commit has no grant before it is written anew.
+    if (running.length === 0 && this.#leaseLives()) return !this.#state.stopped && !this.#state.local.leaving;
     const known = new Set(recordsOf(this.#state).map(({ md }) => md));
     // An array that nobody has told of may have anything in flight, unless it is held.
-    const stirs = arraysInKernel(driver).some((md) => {
+    const stirs = running.some((md) => {
       if (known.has(md)) return false;
       const observation = driver.observe(md);
       return observation === null || !liesStill(observation);
     });
     return !stirs && !this.#state.stopped && mayRegister(this.#state.local, this.#now());
+  }
+
+  #leaseLives(): boolean {
+    return this.#state.master.leading && this.#now() < this.#parts.driver.guard.state().leaseUntilMs;
   }
 
   /** By the list of methods, or because all of them can be. */

@@ -99,6 +99,8 @@ interface Machine {
   unplug: () => void;
   /** Calls the reset off that a watchdog is about to make. */
   petted: () => void;
+  /** The whole machine stands still: its kernel too. */
+  suspended: boolean;
   /** Since when its agent runs, or has gone on after standing still. */
   awakeSinceMs: number;
 }
@@ -205,6 +207,7 @@ export class SimCluster {
         wallOffMs: 0,
         unplug: () => undefined,
         petted: () => undefined,
+        suspended: false,
         awakeSinceMs: 0,
       });
     }
@@ -434,6 +437,7 @@ export class SimCluster {
     this.hub.thaw(node);
     machine.journal.powerCut();
     machine.petted();
+    machine.suspended = false;
     machine.powered = false;
     this.onCrash?.(node);
   }
@@ -447,10 +451,13 @@ export class SimCluster {
     machine.starting = false;
   }
 
-  /** kill -9: the kernel goes on, nobody keeps its deadlines, and a moment later its arrays are held from outside. */
+  /**
+   * kill -9: the kernel goes on, nobody keeps its deadlines, and a moment later its arrays are held from outside. On a machine that
+   * stands still nobody is there to do it.
+   */
   killAgent(node: NodeId): void {
     const machine = this.#machine(node);
-    if (machine.agent === null) return;
+    if (machine.agent === null || machine.suspended) return;
     this.#endLife(machine);
     this.#processDied(machine, node);
   }
@@ -520,7 +527,10 @@ export class SimCluster {
     if (machine.agent === null || machine.life.stalled) return;
     machine.life.stall();
     this.hub.freeze(node);
-    if (what === 'machine') machine.driver.pause();
+    if (what === 'machine') {
+      machine.suspended = true;
+      machine.driver.pause();
+    }
     if (what === 'process') machine.driver.guard.stall();
     // The hardware does not suspend with the machine; a guard that runs goes on petting for a while.
     if (what !== 'loop') this.#watchdog(machine, node);
@@ -531,6 +541,7 @@ export class SimCluster {
     if (!machine.powered || !machine.life.stalled) return;
     machine.petted();
     machine.awakeSinceMs = this.time.clock();
+    machine.suspended = false;
     // Deadlines first, as the kernel wakes the threads that wait for them.
     machine.driver.resume();
     machine.driver.guard.goOn();
