@@ -28,7 +28,19 @@ function devicesOf(request: Request): readonly string[] {
   }
 }
 
-async function resolve(driver: MdDriver, disks: DiskView, path: string, content: boolean): Promise<ResolvedDevice> {
+/** @param md kernel name of the array that it is asked for, if it has one */
+function inUseText(holders: readonly string[], md: string | undefined): string {
+  if (md === undefined || !holders.includes(md)) return `in use by ${holders.join(', ')}; stop that first`;
+  return `${md} has it still, as a member or as one that has failed; take that out first, as with \`mdmesh manage ${md} --remove failed\``;
+}
+
+async function resolve(
+  driver: MdDriver,
+  disks: DiskView,
+  path: string,
+  content: boolean,
+  md: string | undefined,
+): Promise<ResolvedDevice> {
   // A member that has failed may not be readable any more: what the last scan saw of it is enough to name it.
   for (const [uuid, known] of disks.paths) {
     if (!content && (known === path || uuid === path)) {
@@ -39,7 +51,7 @@ async function resolve(driver: MdDriver, disks: DiskView, path: string, content:
   const memberUuid = disk.superblock?.deviceUuid ?? null;
   if (!content) return { path, memberUuid, sizeSectors: disk.sizeSectors, digest: '', blank: false };
   // As it is now: the last scan may have seen an array on it that has been stopped since.
-  if (disk.holders.length > 0) throw new Error(`in use by ${disk.holders.join(', ')}; stop that first`);
+  if (disk.holders.length > 0) throw new Error(inUseText(disk.holders, md));
   const { sizeSectors, digest, blank } = await driver.fingerprint(path);
   return { path, memberUuid, sizeSectors, digest, blank };
 }
@@ -53,6 +65,7 @@ export async function resolveDevices(
 ): Promise<{ request: Request; devices: ResolvedDevice[] } | { error: string }> {
   const content = request.verb === 'create' || request.verb === 'add';
   const devices: ResolvedDevice[] = [];
+  const array = 'array' in request && request.array !== null ? findArray(records, request.array) : null;
   for (const path of devicesOf(request)) {
     // A disk that is gone can still be named by its UUID.
     if (!content && records.some((record) => record.members.some((member) => member.uuid === path))) {
@@ -60,9 +73,8 @@ export async function resolveDevices(
       continue;
     }
     try {
-      devices.push(await resolve(driver, disks, path, content));
+      devices.push(await resolve(driver, disks, path, content, array?.md));
     } catch (error) {
-      const array = 'array' in request && request.array !== null ? findArray(records, request.array) : null;
       const members =
         array === null
           ? ''

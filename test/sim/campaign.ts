@@ -129,7 +129,9 @@ class Campaign implements Chance {
       pathLoss: { policy, waitMs: 3000 },
       check,
       log: (node, level, text, fields) => {
-        const why = 'why' in fields ? `: ${String(fields.why)}` : '';
+        const { why: reason, detail } = fields as { why?: unknown; detail?: { why?: unknown } };
+        const said = reason ?? detail?.why;
+        const why = said === undefined ? '' : `: ${String(said)}`;
         transcript.say(`node ${node}`, `${level === 'info' ? '' : `${level}: `}${text}${why}`);
       },
     });
@@ -404,8 +406,9 @@ class Campaign implements Chance {
       if (record.run === 'stopped') return ask({ verb: 'assemble', array: 'md0' });
       if (record.resync?.halted === true) return ask({ verb: 'action', array: 'md0', action: 'idle' });
       if (record.syncLimitKib !== null) return ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
-      // Others that have failed have no disk any more: it was added anew.
-      const [device] = record.members.flatMap(({ role, uuid }) => (role === 'faulty' ? (paths[uuid] ?? []) : []));
+      // As --remove failed does: by its UUID where its disk bears no superblock any more.
+      const failed = record.members.find(({ role }) => role === 'faulty');
+      const device = failed && (paths[failed.uuid] ?? failed.uuid);
       if (device !== undefined) return ask({ verb: 'remove', array: 'md0', device });
       const used = new Set(Object.values(paths));
       const free = cluster.storage
