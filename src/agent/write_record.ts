@@ -34,6 +34,9 @@ export async function writeRecord(
   reserved: boolean,
 ): Promise<RecordWritten> {
   const devices = disks.paths;
+  const reached = record.members.some(({ uuid, role }) => role === 'active' && devices.has(uuid));
+  // Standing on other members alone it would be newer than what counts.
+  if (!reached) return notWritten(new Error(`this node sees no active member of ${record.md}`));
   const writes =
     kind === 'release'
       ? releaseWrites(record, devices, disks.superblocks)

@@ -234,7 +234,8 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
-      return member.role === 'active' || ahead || fillsByMarks(copy) ? held(attach) : { op: attach, settled: false };
+      const whole = member.role === 'active' || early || ahead || fillsByMarks(copy);
+      return whole ? held(attach) : { op: attach, settled: false };
     }
     // Its writes would miss the member: it holds them until it sees the disk.
     return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };

@@ -164,7 +164,10 @@ export interface FoundArray {
   header: MeshHeader;
   /** member uuid → path of the disk that carries it here. */
   members: Map<string, string>;
-  /** Members whose header or superblock is older than the record by the one commit that a crash may tear. */
+  /**
+   * Members whose header or superblock is older than the record by the one commit that a crash may tear; or newer, by an attempt
+   * that reached no active member.
+   */
   unfinished: string[];
   /**
    * Members whose header is older by more than that although the record calls them good, and why: their data may be old, as after a
@@ -240,10 +243,8 @@ export function recordFromDisks(disks: readonly Disk[], clusterUuid: string): Fo
     const owned = group.filter(({ sb }) => (sb.featureMap & FEATURE_MESH_OWNED) !== 0);
     // Released, or never wholly adopted: an mdadm array like any other.
     if (owned.length === 0) continue;
-    let newest: MeshHeader | null = null;
-    for (const { header } of owned)
-      if (newest === null || compareVersions(header.record.version, newest.record.version) > 0) newest = header;
-    if (newest === null) continue;
+    const newest = newestOf(owned);
+    if (newest === undefined) continue;
     found.push(
       crossCheck(
         newest,
@@ -253,6 +254,24 @@ export function recordFromDisks(disks: readonly Disk[], clusterUuid: string): Fo
     );
   }
   return found.sort((a, b) => a.record.md.localeCompare(b.record.md));
+}
+
+/**
+ * The newest header that may be of a commit. One that stands on none of the members that it calls active, which are all here, is of an
+ * attempt that reached only spares or members that were being filled: nobody was told of it, and the record before goes on.
+ */
+function newestOf(group: readonly { sb: Superblock; header: MeshHeader }[]): MeshHeader | undefined {
+  const headers = new Map(group.map(({ sb, header }) => [sb.deviceUuid, header]));
+  const mayStand = ({ record }: MeshHeader): boolean =>
+    record.members.some(({ uuid, role }) => {
+      if (role !== 'active') return false;
+      const there = headers.get(uuid);
+      return there === undefined || compareVersions(there.record.version, record.version) >= 0;
+    });
+  const sorted = group
+    .map(({ header }) => header)
+    .sort((a, b) => compareVersions(b.record.version, a.record.version));
+  return sorted.find(mayStand) ?? sorted[0];
 }
 
 function crossCheck(
@@ -284,7 +303,8 @@ function crossCheck(
     }
     if ((sb.featureMap & FEATURE_MESH_OWNED) === 0)
       problems.push(`${own}: released to mdadm while others are still owned; run mdmesh release again to finish it`);
-    if (sb.events > record.events)
+    const order = compareVersions(header.record.version, record.version);
+    if (sb.events > (order > 0 ? header : newest).record.events)
       problems.push(
         `${own}: superblock has events ${sb.events}, newest mesh header only ${record.events}: something else wrote it; compare with mdmesh examine`,
       );
@@ -295,13 +315,12 @@ function crossCheck(
           : contradiction(sb, header);
       if (text !== null) problems.push(`${own}: superblock disagrees: ${text}; compare with mdmesh examine`);
     }
-    const order = compareVersions(header.record.version, record.version);
     if (order === 0 && JSON.stringify(header.record) !== JSON.stringify(record))
       problems.push(
         `${own}: another record of the same version ${record.version.term}.${record.version.index}; compare with mdmesh examine`,
       );
     if (member === undefined || member.role === 'faulty') continue;
-    if (order < 0 || sb.events < record.events) {
+    if (order !== 0 || sb.events < record.events) {
       unfinished.push(member.uuid);
       const lag = record.version.index - header.record.version.index;
       if (member.role !== 'spare' && lag > 1)

@@ -253,6 +253,25 @@ test('a commit cut at any point, on any member, leaves the record before it or i
   }
 });
 
+test('an attempt that reached only a member that is being filled is no commit; what may stand on a disk that is not here is one', () => {
+  const copy = { kind: 'recovery', fromSector: 0, by: 1, since: 7, halted: false, markedBy: null } as const;
+  const first = record({ members: [member(0), member(1, { role: 'rebuilding' })], resync: copy });
+  const shelf = created(first);
+  let attempt = first;
+  for (let step = 0; step < 3; step++) {
+    attempt = next(attempt);
+    for (const write of writesFor(commitOf(attempt, { devices: new Map([[memberUuid(1), '/dev/sdb']]) })))
+      shelf.apply(write);
+  }
+  const [found] = recordFromDisks(shelf.scan(), CLUSTER);
+  assert.deepEqual(found?.record, first);
+  assert.deepEqual(found?.problems, []);
+  assert.deepEqual([...(found?.stale ?? [])], []);
+  assert.deepEqual(found?.unfinished, [memberUuid(1)]);
+  const hidden = recordFromDisks(shelf.scan().slice(1), CLUSTER)[0];
+  assert.deepEqual(hidden?.record, attempt);
+});
+
 test('a create cut at any point leaves a disk without superblock', () => {
   const writes = writesFor(commitOf(record(), { fresh: new Set(DEVICES.keys()) }));
   const ofOne = writes.filter((write) => write.path === '/dev/sda');
