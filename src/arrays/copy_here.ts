@@ -1,10 +1,11 @@
 /** This node's part in a copy: its own windows as the copier, its answers to another's, and how far it is (windows.ts). */
 import type { ArrayObservation, SectorRange } from '../md/driver.ts';
 import type { CopyProgress } from '../wire/messages.ts';
+import { admittedUnder } from './ended.ts';
 import { rebuildingMembers } from './levels.ts';
 import { isMarked } from './local_plan.ts';
 import { type LocalArray, type LocalEffect, type NodeArrays, REPEAT_MS } from './local_state.ts';
-import type { Copy } from './record.ts';
+import type { ArrayRecord, Copy } from './record.ts';
 import { byBitmap, copyRuns, ended, isInSlot, isReleased } from './seen_here.ts';
 import { marksInCopy, rangeOnArray, type Windows, windowsAgain, windowsStart, windowsStep } from './windows.ts';
 
@@ -27,6 +28,31 @@ export function marksTaken(state: NodeArrays, array: LocalArray): { since: numbe
   if (observation.bitmap === null) return markedBy === null ? null : { since, kept: false };
   const own = markedBy?.length === 1 && markedBy[0] === state.self;
   return own || !isMarked(array, copy) ? null : { since, kept: true };
+}
+
+/** Whoever wrote under the one writes under the other, in the same boot: nothing has been left in doubt between them. */
+function noneCrashed(before: ArrayRecord, after: ArrayRecord): boolean {
+  return before.writers.every(
+    (node) => after.writers.includes(node) && admittedUnder(after, node) === admittedUnder(before, node),
+  );
+}
+
+/**
+ * A copy that goes on under another name, as by a new master, fills what it filled: what md here knows of it holds. Else its members
+ * would be moved back, under a hold that may wait for the reads which this record is to let go on.
+ */
+export function attachedUnder(known: LocalArray, record: ArrayRecord): LocalArray['attached'] {
+  const [before, copy] = [known.record.resync, record.resync];
+  if (before === null || copy === null || before.since === copy.since) return known.attached;
+  if (before.kind !== copy.kind || copy.fromSector < before.fromSector || !noneCrashed(known.record, record))
+    return known.attached;
+  return new Map(
+    [...known.attached].map(([uuid, { since, fromSector }]) => {
+      if (since !== before.since) return [uuid, { since, fromSector }];
+      // This node's own copy may have come further than anybody knows.
+      return [uuid, { since: copy.since, fromSector: known.copying === since ? Number.POSITIVE_INFINITY : fromSector }];
+    }),
+  );
 }
 
 /** This node's part in the copy under way: its own windows, or its answer to the copier's. */

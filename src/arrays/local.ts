@@ -54,7 +54,7 @@
  */
 import type { ArrayObservation, SectorRange } from '../md/driver.ts';
 import type { Observation } from '../wire/messages.ts';
-import { copyOn, marksTaken, withProgress } from './copy_here.ts';
+import { attachedUnder, copyOn, marksTaken, withProgress } from './copy_here.ts';
 import { gatesAnswerable, settledMembers } from './gates.ts';
 import { givesUp, rebuildingMembers } from './levels.ts';
 import { isUnfit, plan, refusedText } from './local_plan.ts';
@@ -216,7 +216,8 @@ export function localStep(
       } else {
         const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
         const unstored = known.unstored !== null || givesUp(known.record, record) ? record.version : null;
-        change(record.uuid, { record, unstored, released, retryAtMs: 0, trouble: null, expected: new Map() });
+        const attached = attachedUnder(known, record);
+        change(record.uuid, { record, unstored, released, attached, retryAtMs: 0, trouble: null, expected: new Map() });
       }
       if (input.forgotten) arrays.delete(record.uuid);
       else if (arrays.get(record.uuid)?.unstored != null) {

@@ -268,9 +268,7 @@ function newestOf(group: readonly { sb: Superblock; header: MeshHeader }[]): Mes
       const there = headers.get(uuid);
       return there === undefined || compareVersions(there.record.version, record.version) >= 0;
     });
-  const sorted = group
-    .map(({ header }) => header)
-    .sort((a, b) => compareVersions(b.record.version, a.record.version));
+  const sorted = group.map(({ header }) => header).sort((a, b) => compareVersions(b.record.version, a.record.version));
   return sorted.find(mayStand) ?? sorted[0];
 }
 

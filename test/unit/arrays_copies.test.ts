@@ -608,6 +608,35 @@ test('a rebuilding member that md here reads further than a copy after a crash h
   assert.equal(isApplied(node.commit(further)), true, 'a checkpoint');
 });
 
+test('a copy that goes on under a new master moves no member back, unless a writer has crashed meanwhile', () => {
+  const record = { ...rebuilding(1, 5), resync: copy(1, 5, 'recovery', { fromSector: 500 }) };
+  const applied = (next: ArrayRecord): boolean => {
+    const node = new Node(record, null);
+    assert.equal(isApplied(node.did(mdRebuilding('rebuilding', { held: true }))), true);
+    return isApplied(node.commit(next));
+  };
+  const goesOn = newer(record, { resync: copy(3, 6, 'recovery', { fromSector: 500 }) });
+  assert.equal(applied(goesOn), true);
+  assert.equal(applied({ ...goesOn, writers: [1, 2] }), true, 'up to there it is filled as the record says');
+  const anew = newer(record, { resync: copy(3, 6, 'recovery') });
+  assert.equal(applied(anew), false);
+});
+
+test('of its own copy a node may know more than the record: it goes on as long as no writer has crashed', () => {
+  const record = rebuilding(2, 5);
+  const applied = (next: ArrayRecord): boolean => {
+    const node = new Node(record, mdRebuilding('rebuilding', { held: true }));
+    const array = node.state.arrays.get(ARRAY);
+    assert.ok(array !== undefined);
+    const attached = new Map([[SPARE, { since: 5, fromSector: 0 }]]);
+    node.state = { ...node.state, arrays: new Map([[ARRAY, { ...array, attached, copying: 5, busy: null }]]) };
+    return isApplied(node.commit(next));
+  };
+  const goesOn = newer(record, { resync: copy(1, 6, 'recovery') });
+  assert.equal(applied(goesOn), true);
+  assert.equal(applied({ ...goesOn, writers: [1, 2] }), false, 'node 3 is gone');
+});
+
 test('a leg that failed before the gate of another was answered keeps no recovery from being applied; nothing is copied before its member is in', () => {
   const record = { ...rebuilding(1, 6), raidDisks: 2 };
   const failed = { uuid: LEG_B, device: 'sdb', slot: 1, inSync: false, rebuilding: false, faulty: true, blocked: true };
