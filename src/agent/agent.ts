@@ -982,8 +982,8 @@ export class Agent implements AgentFace {
       case 'check-keys':
         void this.#keys?.look();
         break;
-      case 'refused-writes':
-        this.#suspendStuck(effect.md, `${effect.md}: writes were refused by its members, and cannot end`);
+      case 'stuck':
+        this.#suspendStuck(effect.md, `${effect.md}: ${effect.why}`);
         break;
       case 'trouble':
         if (effect.text === null) log.info({ array: effect.md }, `${effect.md}: trouble is over`);
@@ -1030,9 +1030,13 @@ export class Agent implements AgentFace {
    * @param text with the array's name, as the driver's errors have it
    */
   #suspendStuck(md: string, text: string): void {
+    if (this.#stuck.has(md)) return;
+    this.#stuck.add(md);
     this.notice('SuspendStuck', 'critical', md, { node: this.self, why: text });
     this.onFatal?.(`${text}; this node must be fenced or reset`);
   }
+
+  readonly #stuck = new Set<string>();
 
   #observeMd(md: string): void {
     for (const [uuid, array] of this.#state.local.arrays) if (array.record.md === md) this.#observe(uuid);

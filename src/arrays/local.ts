@@ -57,7 +57,7 @@ import type { Observation } from '../wire/messages.ts';
 import { attachedUnder, copyOn, marksTaken, withProgress } from './copy_here.ts';
 import { gatesAnswerable, settledMembers } from './gates.ts';
 import { givesUp, rebuildingMembers } from './levels.ts';
-import { isUnfit, plan, refusedText } from './local_plan.ts';
+import { isUnfit, type Plan, plan, refusedText } from './local_plan.ts';
 import {
   type KeysHere,
   type LocalArray,
@@ -71,7 +71,17 @@ import { lastCopy, mayRestore, pathOp } from './lost_paths.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import { type ArrayRecord, compareVersions } from './record.ts';
 import { inShort, reportOf } from './report.ts';
-import { diverged, failedHere, gateClosed, isClean, isReleased, lostLately, pathLost, readsHeld } from './seen_here.ts';
+import {
+  diverged,
+  failedHere,
+  gateClosed,
+  isClean,
+  isReleased,
+  lostLately,
+  nothingWaits,
+  pathLost,
+  readsHeld,
+} from './seen_here.ts';
 import { windowsHeld } from './windows.ts';
 
 const RETRY_MS = 200;
@@ -80,6 +90,9 @@ const RETRY_REFUSED_MS = 5000;
 
 /** A few times as often as the master asks. */
 const FINE_MS = 4000;
+
+/** Far longer than anything that ends by itself. */
+const STUCK_MS = 15_000;
 
 /** Many times what a commit takes. */
 const EXPECT_MS = 300;
@@ -192,6 +205,7 @@ export function localStep(
           cleanAtMs: Number.NEGATIVE_INFINITY,
           partedAtMs: null,
           refused: false,
+          stuckSinceMs: null,
           unfit: null,
           roomFor: null,
           copying: null,
@@ -422,6 +436,12 @@ function advance(
     array = replace({ retryAtMs: now + REPEAT_MS });
     effects.push({ type: 'rescan' });
   }
+  const stuck = waitsForItself(state, array, next, now);
+  array = replace({ stuckSinceMs: stuck ? (array.stuckSinceMs ?? now) : null });
+  if (array.stuckSinceMs !== null && now - array.stuckSinceMs >= STUCK_MS) {
+    const why = 'what is due needs a drain that waits for reads, and these wait for what is due';
+    effects.push({ type: 'stuck', array: uuid, md, why });
+  }
   // A store to the suspend range that waits for a path returns only after the release, which waits for this word.
   const suspends = array.busy !== null && ['hold', 'hold-range', 'open'].includes(array.busy.op);
   const { observation: seen } = array;
@@ -462,6 +482,14 @@ function advance(
   }
 }
 
+/** A writer whose reads are held since its grant last ended, and whose writes had not drained by then: they cannot now. */
+function waitsForItself(state: NodeArrays, array: LocalArray, { op, settled, trouble }: Plan, now: number): boolean {
+  const { observation, record, busy } = array;
+  if (observation == null || op !== null || settled || trouble !== undefined || busy !== null) return false;
+  const waitedFor = record.writers.includes(state.self) && now < state.grantUntilMs;
+  return waitedFor && !observation.held && nothingWaits(observation) && readsHeld(observation);
+}
+
 /** Whose failure it is that md shows here: a member's, or that of a node which is shut out. */
 function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects: LocalEffect[]): Partial<LocalArray> {
   const { observation, record, partedAtMs } = array;
@@ -473,7 +501,10 @@ function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects
   if (failed && partedAtMs === null) effects.push({ type: 'check-keys' });
   const refused = array.refused || state.keys.shutOut;
   const waitedFor = record.writers.includes(state.self) && now < state.grantUntilMs;
-  if (refused && waitedFor) effects.push({ type: 'refused-writes', array: record.uuid, md: record.md });
+  if (refused && waitedFor) {
+    const why = 'writes were refused by its members, and cannot end';
+    effects.push({ type: 'stuck', array: record.uuid, md: record.md, why });
+  }
   return { partedAtMs: failed ? (partedAtMs ?? now) : null, refused };
 }
 

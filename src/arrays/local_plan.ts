@@ -99,7 +99,7 @@ export function isMarked({ marked }: LocalArray, copy: Copy): boolean {
   return marked?.since === copy.since;
 }
 
-interface Plan {
+export interface Plan {
   op: LocalOp | null;
   /** The record is applied: what the other writers wait for is done here. */
   settled: boolean;

@@ -61,6 +61,8 @@ export interface LocalArray {
   partedAtMs: number | null;
   /** A member here was seen failed when this node was shut out: its own writes were refused. Until the array is stopped. */
   refused: boolean;
+  /** Since when what is due here needs a drain that waits for reads, which are held; null: it is not so. */
+  stuckSinceMs: number | null;
   /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
   unfit: { version: Version; text: string; isSmall: boolean } | null;
   /** The record's size, of this version, has room here, and waits for reads to pass. */
@@ -190,8 +192,8 @@ export type LocalEffect =
   | { type: 'rescan' }
   /** Look whether this node's keys are still on the members. */
   | { type: 'check-keys' }
-  /** Writes of this node were refused, and end neither way: others must not wait for it. */
-  | { type: 'refused-writes'; array: string; md: string }
+  /** What this node has on its way ends neither way, and others must not wait for it. `why`: for people */
+  | { type: 'stuck'; array: string; md: string; why: string }
   | { type: 'trouble'; array: string; md: string; text: string | null };
 
 /** What a reload may change. */

@@ -637,6 +637,32 @@ test('of its own copy a node may know more than the record: it goes on as long a
   assert.equal(applied({ ...goesOn, writers: [1, 2] }), false, 'node 3 is gone');
 });
 
+test('a member has to be moved back, and the drain for it waits for reads that are held: after a while others must not wait for this node', () => {
+  const record = rebuilding(2, 5);
+  const standing = unread(mdRebuilding('rebuilding'));
+  const node = new Node(record, mdRebuilding('rebuilding', { held: true }));
+  const array = node.state.arrays.get(ARRAY);
+  assert.ok(array !== undefined);
+  const attached = new Map([[SPARE, { since: 5, fromSector: 0 }]]);
+  const told = { ...array, attached, copying: 5, busy: null, observation: standing };
+  node.state = { ...node.state, arrays: new Map([[ARRAY, told]]) };
+  const isStuck = (effects: LocalEffect[]): boolean => effects.some(({ type }) => type === 'stuck');
+  const crashed = newer(record, { resync: copy(2, 6, 'recovery'), writers: [1, 2] });
+  assert.equal(isStuck(node.commit(crashed)), false);
+  const after = (ms: number): boolean => {
+    node.now += ms;
+    return isStuck(node.feed({ type: 'grant', untilMs: node.now + 5000 }));
+  };
+  assert.equal(after(14_000), false);
+  assert.equal(after(2000), true);
+  node.feed({
+    type: 'observed',
+    array: ARRAY,
+    observation: { ...standing, held: true, suspended: { loSector: 0, hiSector: 1000 } },
+  });
+  assert.equal(after(20_000), false, 'drained after all');
+});
+
 test('a leg that failed before the gate of another was answered keeps no recovery from being applied; nothing is copied before its member is in', () => {
   const record = { ...rebuilding(1, 6), raidDisks: 2 };
   const failed = { uuid: LEG_B, device: 'sdb', slot: 1, inSync: false, rebuilding: false, faulty: true, blocked: true };

@@ -126,7 +126,7 @@ test('what a node that is shut out sees fail, it fails itself: it tells nobody, 
   assert.deepEqual(faultsTold(effects), []);
   assert.ok(!ops(effects).includes('answer-gates'));
   assert.ok(
-    effects.some(({ type }) => type === 'refused-writes'),
+    effects.some(({ type }) => type === 'stuck'),
     'others wait for it in vain',
   );
   // Its keys are back, as after a fencing that was called off.
@@ -191,7 +191,7 @@ test('a gate that a commit has closed is answered under a whole hold, though thi
 test('shut out with writes at a gate that a commit has closed, it can neither answer nor drain: others must not wait for it', () => {
   const node = Node.writing();
   const record = withFaulty(newer(node.array().record, {}), LEG_A);
-  const asks = (effects: LocalEffect[]): boolean => effects.some(({ type }) => type === 'refused-writes');
+  const asks = (effects: LocalEffect[]): boolean => effects.some(({ type }) => type === 'stuck');
   assert.ok(!asks([...node.see(md({ held: false }, LEG_A)), ...node.keys({ usable: new Set([LEG_B]) })]));
   node.feed({ type: 'commit', record, forgotten: false });
   const effects = [...node.keys({ shutOut: true, usable: new Set() }), ...node.tick()];
