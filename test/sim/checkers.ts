@@ -117,7 +117,7 @@ export function noReaderMissesAWrite(
     if (seen === null || seen.arrayUuid !== record.uuid) continue;
     const mark = seen.resyncStartSector;
     const past = mark !== null && (block + 1) * SECTORS_PER_BLOCK > mark;
-    // A read that waits for a path reads nothing.
+    // A read that waits for a path reads nothing, and one whose path has failed ends with an error.
     const inSync = seen.members.filter(({ slot, inSync: whole, faulty }) => slot !== null && whole && !faulty);
     const first = inSync.reduce<(typeof inSync)[number] | null>(
       (least, member) => (least === null || (member.slot ?? 0) < (least.slot ?? 0) ? member : least),
@@ -125,7 +125,8 @@ export function noReaderMissesAWrite(
     );
     for (const { uuid, device, path } of past && first !== null ? [first] : inSync) {
       const member = record.members.find((candidate) => candidate.uuid === uuid);
-      if (path === 'lost' || path === 'held' || member === undefined || good.has(device)) continue;
+      if (path === 'lost' || path === 'held' || path === 'failing' || member === undefined || good.has(device))
+        continue;
       const [lost] = application.lostIn(block, device, member.dataOffsetSectors * SECTOR_BYTES);
       if (lost !== undefined) return `node ${node} would read ${lost}`;
       good.add(device);
