@@ -57,7 +57,7 @@ import type { Observation } from '../wire/messages.ts';
 import { attachedUnder, copyOn, marksTaken, withProgress } from './copy_here.ts';
 import { gatesAnswerable, settledMembers } from './gates.ts';
 import { givesUp, rebuildingMembers } from './levels.ts';
-import { isUnfit, type Plan, plan, refusedText } from './local_plan.ts';
+import { isUnfit, onlyStale, type Plan, plan, refusedText } from './local_plan.ts';
 import {
   type KeysHere,
   type LocalArray,
@@ -439,7 +439,7 @@ function advance(
   const stuck = waitsForItself(state, array, next, now);
   array = replace({ stuckSinceMs: stuck ? (array.stuckSinceMs ?? now) : null });
   if (array.stuckSinceMs !== null && now - array.stuckSinceMs >= STUCK_MS) {
-    const why = 'what is due needs a drain that waits for reads, and these wait for what is due';
+    const why = 'what the cluster has agreed on cannot be applied here: what is on its way waits for ever';
     effects.push({ type: 'stuck', array: uuid, md, why });
   }
   // A store to the suspend range that waits for a path returns only after the release, which waits for this word.
@@ -482,12 +482,16 @@ function advance(
   }
 }
 
-/** A writer whose reads are held since its grant last ended, and whose writes had not drained by then: they cannot now. */
+/**
+ * A writer that cannot apply what it knows. Its reads are held since its grant last ended, and its writes had not drained by then: they
+ * cannot now. Or it has failed here, by its own path, whatever is in sync for the others.
+ */
 function waitsForItself(state: NodeArrays, array: LocalArray, { op, settled, trouble }: Plan, now: number): boolean {
   const { observation, record, busy } = array;
-  if (observation == null || op !== null || settled || trouble !== undefined || busy !== null) return false;
-  const waitedFor = record.writers.includes(state.self) && now < state.grantUntilMs;
-  return waitedFor && !observation.held && nothingWaits(observation) && readsHeld(observation);
+  if (observation == null || settled || !record.writers.includes(state.self) || now >= state.grantUntilMs) return false;
+  if (onlyStale(record, observation)) return true;
+  if (op !== null || trouble !== undefined || busy !== null) return false;
+  return !observation.held && nothingWaits(observation) && readsHeld(observation);
 }
 
 /** Whose failure it is that md shows here: a member's, or that of a node which is shut out. */

@@ -152,7 +152,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (observation.held) return { op, settled: false };
     return { op: drains ? { op: 'hold' } : null, settled: false };
   };
-  if (onlyStale(state, record, observation)) {
+  if (onlyStale(record, observation)) {
     // A closed gate is answered by who writes, and this node will not: it would be told of what it does not have.
     const trouble = gateClosed(observation) && !observation.held ? { trouble: refusedText(record) } : {};
     return { ...held({ op: 'stop' }), ...trouble };
@@ -302,11 +302,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
 }
 
 /**
- * Nobody waits for this node, and of all that the record calls in sync it has nothing: it would read what is old, and md would not
- * let go of the last of that. It is assembled anew, as soon as what is in sync is seen.
+ * Of all that the record calls in sync this node has nothing: it would read what is old, and md would not let go of the last of that.
+ * It is assembled anew, as soon as what is in sync is seen.
  */
-function onlyStale(state: NodeArrays, record: ArrayRecord, observation: ArrayObservation): boolean {
-  if (record.writers.includes(state.self)) return false;
+export function onlyStale(record: ArrayRecord, observation: ArrayObservation): boolean {
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
   return activeMembers(record).every(({ uuid }) => !has(uuid));
 }

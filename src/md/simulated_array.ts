@@ -545,6 +545,7 @@ export class SimulatedArray {
   async end(): Promise<void> {
     await this.freeze();
     this.#stopped = true;
+    this.#wake();
     const { bitmap } = this.#kept ?? {};
     const cleared = [bitmap?.rest(), bitmap?.rest()];
     if (cleared.includes(true)) await this.#flushBitmap();
@@ -657,12 +658,13 @@ export class SimulatedArray {
     // A write that ends where the range begins waits too (is_suspended, drivers/md/md.c).
     const range = { loSector: sector, hiSector: sector + data.length / 512 + 1 };
     await this.#until(
-      () => this.#draining === null && overlap(this.#suspended, range) === null,
+      () => this.#stopped || (this.#draining === null && overlap(this.#suspended, range) === null),
       () => {
         this.#admitted += 1;
       },
     );
     try {
+      if (this.#stopped) throw new MdError('ENODEV', `${this.record.md} was stopped; assemble it first`);
       if (isRedundant(this.record.level)) {
         if (this.#clean) {
           this.#clean = false;

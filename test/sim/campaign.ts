@@ -417,7 +417,7 @@ class Campaign implements Chance {
         .find((path) => !used.has(path));
       const legs = record.members.filter(({ role }) => role === 'active').length;
       if (legs < record.raidDisks && free !== undefined && record.resync === null) {
-        return ask({ verb: 'add', array: 'md0', device: free, force: false });
+        return ask({ verb: 'add', array: 'md0', device: free, force: true });
       }
       // Grown, by force, to more legs than there are disks.
       if (cluster.storage.names().length < record.raidDisks && record.resync === null)
