@@ -326,7 +326,8 @@ export function localStep(
         if (gaveUp || (shapes && !PASSING.includes(code))) {
           change(input.array, { unfit: { version: array.record.version, text, isSmall: code === 'ENOSPC' } });
         }
-        if (input.op.op === 'assemble') effects.push({ type: 'rescan' });
+        // A look at the disks in between has missed one that this core knows of.
+        if (input.op.op === 'assemble' || code === 'ENOENT') effects.push({ type: 'rescan' });
         effects.push({ type: 'report' });
       } else if (array.trouble !== null) {
         change(input.array, { trouble: null });

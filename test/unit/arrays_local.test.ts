@@ -233,6 +233,32 @@ test("left out before the drain of its grant's end was over, which waits for rea
   assert.ok(!within.ops(within.feed({ type: 'tick' })).includes('stop'), 'a writer reads again first');
 });
 
+test('a disk of which this core knows was missed by a look that somebody else took at the disks: it is looked for again', () => {
+  const node = Node.writing();
+  const op: LocalOp = { op: 'attach-rebuilding', member: LEG_B, record: mirror(), fromSector: 0, since: 5 };
+  const error = { code: 'ENOENT', text: 'no disk here with member' };
+  const effects = node.feed({ type: 'done', array: ARRAY, op, error });
+  assert.ok(effects.some(({ type }) => type === 'rescan'));
+});
+
+test('a writer that has failed, by its own path, what all others write has the array anew, or says after a while that it is stuck', () => {
+  const record = withFaulty(mirror(), LEG_B);
+  const node = Node.writing(record, md({ held: true }, LEG_A));
+  const first = node.ops(node.feed({ type: 'tick' }));
+  assert.deepEqual([...first, node.state.arrays.get(ARRAY)?.busy?.op], ['stop']);
+  const busy = { code: 'EBUSY', text: 'md0 is in use' };
+  const isStuck = (): boolean =>
+    node
+      .feed(
+        { type: 'grant', untilMs: node.now + 5000 },
+        { type: 'done', array: ARRAY, op: { op: 'stop' }, error: busy },
+      )
+      .some(({ type }) => type === 'stuck');
+  assert.equal(isStuck(), false);
+  node.now += 20_000;
+  assert.equal(isStuck(), true);
+});
+
 test('that a commit which gives up a member is applied is said when the journal has it on disk, and not before', () => {
   const record = mirror();
   const node = Node.writing(record);
