@@ -833,7 +833,7 @@ export class Agent implements AgentFace {
         void this.#shutOutSilent(effect.holder, effect.id);
         break;
       case 'lease-extended':
-        if (!this.#releasing) driver.guard.extendLease(effect.untilMs);
+        driver.guard.extendLease(effect.untilMs);
         break;
       case 'grant':
         driver.guard.extendGrant(effect.untilMs);
@@ -901,21 +901,15 @@ export class Agent implements AgentFace {
 
   async #handOver(term: number, to: NodeId | null): Promise<void> {
     await this.until(() => this.#persisting === 0, 1000);
-    if (this.#persisting > 0 || this.#releasing) return;
-    this.#releasing = true;
-    try {
-      this.parts.driver.guard.endLease();
-      const { sealed } = await this.#events.seal({ type: 'lease-release', term, to });
-      this.#events.publish(sealed);
-      // Nothing is written under this lease any more: a list that waited for that counts before anybody stands.
-      this.#feedRoster({ type: 'lease-over', term });
-      this.#feedLease({ type: 'released', term, sealed });
-    } finally {
-      this.#releasing = false;
-    }
+    if (this.#persisting > 0) return;
+    this.#feedLease({ type: 'releasing', term });
+    this.parts.driver.guard.endLease();
+    const { sealed } = await this.#events.seal({ type: 'lease-release', term, to });
+    this.#events.publish(sealed);
+    // Nothing is written under this lease any more: a list that waited for that counts before anybody stands.
+    this.#feedRoster({ type: 'lease-over', term });
+    this.#feedLease({ type: 'released', term, sealed });
   }
-  /** Its lease has ended for the release that is being sealed: a renewal that comes meanwhile would let a write begin again, beside the next master's. */
-  #releasing = false;
 
   // --- this node's arrays ---------------------------------------------------------------------------------------------
 

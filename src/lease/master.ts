@@ -48,6 +48,7 @@ export function becomeMaster(
       grantedAckMs: new Map(),
       lowerSinceMs: new Map(),
       handOverAskedMs: null,
+      releasing: false,
     },
   });
   turn.effects.push({ type: 'elected', term, certificate: [...certificate], untilMs: leaseUntilMs, shutOut });
@@ -139,10 +140,16 @@ function answeredSinceMs(turn: Turn, role: Master): number | null {
   return sinceMs === Number.NEGATIVE_INFINITY ? null : sinceMs;
 }
 
+/** Others may have elected the next master as soon as they have read the release: until it is out nothing may be written again. */
+export function onReleasing(turn: Turn, term: number): void {
+  const { role } = turn.state;
+  if (role.kind === 'master' && role.term === term) change(turn, { role: { ...role, releasing: true } });
+}
+
 /** To R after what its lease rests on: invariant 3 or 9. */
 export function extendLease(turn: Turn): void {
   const { role, config } = turn.state;
-  if (role.kind !== 'master') return;
+  if (role.kind !== 'master' || role.releasing) return;
   const sinceMs = disksDecide(turn.state) ? heldSinceMs(turn.state) : answeredSinceMs(turn, role);
   if (sinceMs === null) return;
   const leaseUntilMs = sinceMs + config.holderMs;

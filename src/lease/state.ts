@@ -87,6 +87,8 @@ export interface Master {
   /** Since when each lower eligible ID has been alive without a break. */
   lowerSinceMs: ReadonlyMap<NodeId, number>;
   handOverAskedMs: number | null;
+  /** Its release is being sealed: the lease has ended in the guard, and nothing brings it back. */
+  releasing: boolean;
 }
 
 export interface LeaseState {

@@ -30,6 +30,7 @@ import {
   onFollow,
   onGrantable,
   onReleased,
+  onReleasing,
   onRenewAck,
   renewIfDue,
   renewWhoAppeared,
@@ -113,6 +114,9 @@ function take(turn: Turn, input: LeaseInput): void {
       return;
     case 'grantable':
       onGrantable(turn, input.nodes);
+      return;
+    case 'releasing':
+      onReleasing(turn, input.term);
       return;
     case 'released':
       onReleased(turn, input.term, input.sealed);

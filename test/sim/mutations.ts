@@ -119,15 +119,6 @@ export const MUTATIONS: readonly Mutation[] = [
     everyMs: 9000,
   },
   {
-    name: 'no-lease-while-releasing',
-    rule: 'a lease whose release is being sealed is not extended any more',
-    removed: 'the look whether it is',
-    file: 'src/agent/agent.ts',
-    from: 'if (!this.#releasing) driver.guard.extendLease',
-    to: 'driver.guard.extendLease',
-    aim: ['the mastership goes round', 'delay and reordering'],
-  },
-  {
     name: 'released-term-elects-nobody',
     rule: 'a vote in a term that was released is refused',
     removed: 'the comparison with what was released',

@@ -730,3 +730,15 @@ test('invariant 11: a candidate shuts out what a majority has not heard either, 
   two.hear(3, { kind: 'renew-ack', term: 2, echoSentAtMs: two.now, sentAtMs: 5 }, 100);
   assert.equal(grantMayLastUntilMs(two.state, 3), two.now + L, 'it has answered this master');
 });
+
+test('a lease whose release is being sealed is not extended by what is answered meanwhile', () => {
+  const answered = (releasing: boolean): boolean => {
+    const one = Lone.master();
+    one.do({ type: 'tick' }, 500);
+    if (releasing) one.do({ type: 'releasing', term: 1 });
+    const ack = { kind: 'renew-ack', term: 1, sentAtMs: 0, echoSentAtMs: one.now } as const;
+    return one.do({ type: 'message', from: 2, message: ack }, 10).some(({ type }) => type === 'lease-extended');
+  };
+  assert.equal(answered(false), true);
+  assert.equal(answered(true), false);
+});
