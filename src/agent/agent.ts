@@ -799,15 +799,20 @@ export class Agent implements AgentFace {
         break;
       case 'store-vote': {
         const { term, candidate } = effect.vote;
-        const shutOut = [...effect.shutOut];
+        const { shutOut } = effect;
         const store = files.storeVote(effect.vote);
         if (candidate === null) {
           this.#tryTo('store the vote', () => store);
           break;
         }
+        const seal = async (): Promise<string | null> => {
+          if (shutOut === null) return null;
+          const passed = shutOut.length > 0 ? { shutOut: [...shutOut] } : {};
+          return (await this.#events.seal({ type: 'vote', term, candidate, ...passed })).sealed;
+        };
         store
-          .then(() => this.#events.seal({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))
-          .then(({ sealed }) => this.#feedLease({ type: 'vote-stored', term, candidate, sealed }))
+          .then(seal)
+          .then((sealed) => this.#feedLease({ type: 'vote-stored', term, candidate, sealed }))
           .catch((error: unknown) => {
             // A vote that is not on disk is not given.
             this.parts.log.error({ err: error, term }, `vote of term ${term} could not be stored; it is not given`);

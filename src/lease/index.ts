@@ -94,8 +94,8 @@ export type LeaseInput =
    * `released` message, which is ignored without it: the core cannot open envelopes.
    */
   | { type: 'message'; from: NodeId; message: LeaseMessage; release?: VerifiedRelease }
-  /** The vote asked for by a `store-vote` effect is on disk and sealed. */
-  | { type: 'vote-stored'; term: number; candidate: NodeId; sealed: string }
+  /** The vote asked for by a `store-vote` effect is on disk, and sealed if it was to be. */
+  | { type: 'vote-stored'; term: number; candidate: NodeId; sealed: string | null }
   /** The disk did not take it. */
   | { type: 'vote-not-stored'; term: number; candidate: NodeId }
   /** Whether this node could shut another one out now: reservations are in force on every member, and its own key is on each. */
@@ -130,8 +130,8 @@ export type LeaseInput =
 
 export type LeaseEffect =
   | { type: 'send'; to: NodeId; message: LeaseMessage }
-  /** Store with fsync, seal the vote event, then answer with `vote-stored`. */
-  | { type: 'store-vote'; vote: StoredVote; shutOut: readonly PassedHolder[] }
+  /** Store with fsync, seal the vote event, then answer with `vote-stored`. `shutOut` null: it was given before, and is not sealed again. */
+  | { type: 'store-vote'; vote: StoredVote; shutOut: readonly PassedHolder[] | null }
   /** Take every key of the holder off every member of every array, and answer with `shut-out`. */
   | { type: 'shut-out'; holder: NodeId; id: number }
   /** `shutOut`: their leases may live for L more, and the disks alone keep them from writing. */

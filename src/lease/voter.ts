@@ -9,6 +9,7 @@ import { loseLease } from './master.ts';
 import {
   change,
   knowTerm,
+  type LeaseState,
   listOf,
   makePromise,
   note,
@@ -72,18 +73,25 @@ function isListRefused(turn: Turn, { list, voterMs }: VoteRequest): boolean {
 }
 
 export function storeVote(turn: Turn, term: number, candidate: NodeId, theirSentAtMs: number | null): void {
-  const shutOut = passedFor(turn, candidate);
-  change(turn, { pendingVote: { term, candidate, theirSentAtMs, shutOut, renew: null } });
-  turn.effects.push({ type: 'store-vote', vote: withSet(turn.state, { term, candidate, promise: null }), shutOut });
+  store(turn, { term, candidate, theirSentAtMs, shutOut: passedFor(turn, candidate), renew: null }, true);
+}
+
+function store(turn: Turn, pendingVote: NonNullable<LeaseState['pendingVote']>, seals: boolean): void {
+  const { term, candidate, shutOut } = pendingVote;
+  change(turn, { pendingVote });
+  const stored = withSet(turn.state, { term, candidate, promise: null });
+  turn.effects.push({ type: 'store-vote', vote: stored, shutOut: seals ? shutOut : null });
 }
 
 /** Invariant 1: only here, with the vote on disk, may it leave. Nothing else was promised while the disk was writing. */
-export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed: string): void {
+export function onVoteStored(turn: Turn, term: number, candidate: NodeId, sealed: string | null): void {
   const pending = turn.state.pendingVote;
   if (pending === null || pending.term !== term || pending.candidate !== candidate) return;
   change(turn, { pendingVote: null, proofOnDisk: false, vote: { term, candidate, sealed, shutOut: pending.shutOut } });
   knowTerm(turn, term);
-  if (candidate === turn.state.config.self) {
+  if (sealed === null) {
+    // Its file alone was to lose the proof: the vote was given before.
+  } else if (candidate === turn.state.config.self) {
     elect(turn, term, sealed, pending.shutOut);
   } else if (pending.theirSentAtMs !== null && term > turn.state.releasedTerm) {
     promiseAndVote(turn, candidate, term, pending.theirSentAtMs, sealed);
@@ -138,11 +146,11 @@ export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
     return;
   }
   if (turn.state.proofOnDisk) {
+    const later = { theirSentAtMs: null, renew: { from, message: renew } };
     // To follow the winner of a term is recorded as a vote for it, unless the vote of that term was given to a loser.
-    const candidate = vote.term === renew.term && vote.candidate !== null ? vote.candidate : from;
-    storeVote(turn, renew.term, candidate, null);
-    const stored = turn.state.pendingVote;
-    if (stored !== null) change(turn, { pendingVote: { ...stored, renew: { from, message: renew } } });
+    const [term, loser] = [renew.term, vote.term === renew.term && vote.candidate !== from ? vote.candidate : null];
+    if (loser === null) store(turn, { term, candidate: from, shutOut: [], ...later }, true);
+    else store(turn, { term, candidate: loser, shutOut: vote.shutOut, ...later }, false);
     return;
   }
   takeGrant(turn, renew);

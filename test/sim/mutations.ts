@@ -49,10 +49,9 @@ export const MUTATIONS: readonly Mutation[] = [
     removed: 'the waiting for the disk',
     file: 'src/agent/agent.ts',
     from: `        store
-          .then(() => this.#events.seal({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
+          .then(seal)`,
     to: `        store.catch(() => undefined);
-        Promise.resolve()
-          .then(() => this.#events.seal({ type: 'vote', term, candidate, ...(shutOut.length > 0 ? { shutOut } : {}) }))`,
+        seal()`,
     aim: ['votes are stored slowly', 'power loss of the master'],
   },
   {

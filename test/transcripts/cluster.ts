@@ -585,7 +585,7 @@ export class Cluster {
         this.#send(node, effect.to, { room: 'lease', message: effect.message });
         return;
       case 'store-vote':
-        this.#store(node, effect.vote);
+        this.#store(node, effect.vote, this.#voteStored(node, effect));
         return;
       case 'elected':
         this.say(`   node ${id}: elected in term ${effect.term} by ${words(effect.certificate)}`);
@@ -699,18 +699,18 @@ export class Cluster {
       if (!alive && (node.start !== start || node.voteFile === null || this.#random() < 0.5)) return;
       node.voteFile = vote;
       if (!alive) this.#tell(node, 'late-write');
-      if (!alive) return;
-      if (stored !== undefined) {
-        this.#later(node, stored)(null);
-        return;
-      }
-      if (vote.candidate === null) return;
-      const { term, candidate } = vote;
-      const sealed = `vote/${term}/${candidate}/${node.id}`;
-      const open = () => this.#stepLease(node, { type: 'vote-stored', term, candidate, sealed });
-      if (node.frozen) node.inbox.push(open);
-      else open();
+      if (alive && stored !== undefined) this.#later(node, stored)(null);
     });
+  }
+
+  #voteStored(
+    node: Node,
+    { vote, shutOut }: Extract<LeaseEffect, { type: 'store-vote' }>,
+  ): (() => LeaseInput) | undefined {
+    const { term, candidate } = vote;
+    if (candidate === null) return undefined;
+    const sealed = shutOut === null ? null : `vote/${term}/${candidate}/${node.id}`;
+    return () => ({ type: 'vote-stored', term, candidate, sealed });
   }
 
   /** Links differ: of some the frames are late by seconds, while others are quick. */

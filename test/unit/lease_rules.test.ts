@@ -407,6 +407,17 @@ test('invariant 5: a proven promise is taken up as it stood', () => {
   assert.equal(of(voter.effects, 'store-vote').length, 1);
 });
 
+test('invariant 5: the proof is off the disk before a winner is followed, and the vote that a loser had is not given again', () => {
+  const voter = new Lone(3, 3, { term: 4, candidate: 2, promise: { holder: 1, untilMs: 11_000, kernelBoot: BOOT } });
+  assert.deepEqual(voter.hear(1, renew(4)), []);
+  assert.deepEqual(of(voter.effects, 'store-vote'), [
+    { type: 'store-vote', vote: { term: 4, candidate: 2, promise: null }, shutOut: null },
+  ]);
+  const effects = voter.do({ type: 'vote-stored', term: 4, candidate: 2, sealed: null }, 20);
+  assert.deepEqual(reasons(sent(effects)), ['renew-ack']);
+  assert.equal(leaseSummary(voter.state).promise?.holder, 1);
+});
+
 test('invariant 5: the proof is off the disk before anything new is promised', () => {
   const voter = new Lone(3, 3, { term: 4, candidate: 2, promise: { holder: null, untilMs: 0, kernelBoot: BOOT } });
   assert.deepEqual(voter.hear(1, renew(6)), []);
