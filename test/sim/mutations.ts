@@ -192,9 +192,9 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'a master that hands over has ended its lease before it says so',
     removed: 'the end of the lease at the guard',
     file: 'src/agent/agent.ts',
-    from: `    if (this.#persisting > 0) return;
+    from: `    this.#feedLease({ type: 'releasing', term });
     this.parts.driver.guard.endLease();`,
-    to: '    if (this.#persisting > 0) return;',
+    to: `    this.#feedLease({ type: 'releasing', term });`,
     aim: ['says goodbye', 'agent stopped'],
   },
   {
