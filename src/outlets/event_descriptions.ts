@@ -52,7 +52,10 @@ export const DESCRIPTIONS = {
     from: { commit: 'fail' },
   },
   DeviceDisappeared: { when: 'An array was stopped on all nodes.', from: { commit: 'stop' } },
-  Fail: { when: 'A member that held data is faulty, for the whole cluster.', from: { commit: 'fail' } },
+  Fail: {
+    when: 'A member that held data is faulty, for the whole cluster. As a new master takes the array over: one that had missed several commits; TermStarted says why.',
+    from: { commit: 'fail' },
+  },
   FailSpare: { when: 'A spare is faulty.', from: { commit: 'fail' } },
   SpareAdded: {
     when: 'A disk was added to an array. Of one that was a member before: why it is filled as a whole, if it is.',
@@ -162,7 +165,7 @@ export const DESCRIPTIONS = {
     from: notice({ code: z.string().describe('errno name.') }, { code: 'ETIMEDOUT' }),
   },
   SuspendStuck: {
-    when: 'Holding an array’s writes did not return: the node ends, and must be fenced or reset.',
+    when: 'What this node has on its way on an array ends neither way, as when holding its writes did not return, or its disks refuse them: others must not wait for it, so the agent ends, and the node must be fenced or reset.',
     from: notice({ node, why }, { node: 2, why: 'suspend did not return within 5 s' }),
   },
   LastMemberFaulty: {
