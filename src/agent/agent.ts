@@ -1367,12 +1367,8 @@ export class Agent implements AgentFace {
       if (this.leading) this.#feedMaster({ type: 'observation', from: origin, observation: body.observation });
     } else if (body.type === 'request') {
       this.#requests.asked(body.requestId, origin);
-      if (!this.leading)
-        this.answer(
-          body.requestId,
-          false,
-          `node ${this.self} is not the master any more; see \`mdmesh status\`, and ask again`,
-        );
+      const text = `node ${this.self} is not the master any more; see \`mdmesh status\`, and ask again`;
+      if (!this.leading) this.answer(body.requestId, false, text);
       else this.#procedures.handle(origin, body.requestId, body.request, body.devices);
     }
   }

@@ -61,7 +61,7 @@ export interface LocalArray {
   partedAtMs: number | null;
   /** A member here was seen failed when this node was shut out: its own writes were refused. Until the array is stopped. */
   refused: boolean;
-  /** Since when what is due here needs a drain that waits for reads, which are held; null: it is not so. */
+  /** Since when this writer can by no means apply what it knows; null: it can. */
   stuckSinceMs: number | null;
   /** Why md here cannot take the slots or the size of the record of this version: not tried again before something has changed. */
   unfit: { version: Version; text: string; isSmall: boolean } | null;

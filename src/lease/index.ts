@@ -104,9 +104,9 @@ export type LeaseInput =
   | { type: 'shut-out'; holder: NodeId; id: number; done: boolean }
   /** Which nodes may be granted writes now (caught up, not evicted): decided by arrays on the master. */
   | { type: 'grantable'; nodes: readonly NodeId[] }
-  /** The agent's answer to `hand-over`: commits are finished, write-enable is dropped, the release is sealed. */
-  /** The agent seals the release of this term now. */
+  /** The agent's answer to `hand-over`: commits are finished, write-enable is dropped, and the release of this term is sealed now. */
   | { type: 'releasing'; term: number }
+  /** It is sealed. */
   | { type: 'released'; term: number; sealed: string }
   /**
    * Another list counts, or is to be counted as well; or timings have changed. Who is master goes on by the list that elected it,
