@@ -15,13 +15,18 @@ function recordForGates({ observation, record, released }: LocalArray): ArrayRec
   return observation?.held === true ? record : released;
 }
 
+/** It is, or has not looked since it was without a grant: what it let begin might be refused. */
+function mayBeShutOut({ keys, lapsedAtMs }: NodeArrays): boolean {
+  return keys !== null && (keys.shutOut || keys.atMs < lapsedAtMs);
+}
+
 /** Whether the gates of this array may be answered now. */
 export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { observation, record } = array;
   const agreed = recordForGates(array);
   if (observation == null || agreed === null || !gateClosed(observation)) return false;
   // A record may fail a member while this node is out: with its gate closed for good it would not be let in again.
-  if (array.refused || (state.keys?.shutOut === true && !observation.held)) return false;
+  if (array.refused || (mayBeShutOut(state) && !observation.held)) return false;
   if (state.leaving || now >= state.grantUntilMs) return false;
   if (!agreed.writers.includes(state.self) && !observation.held) return false;
   return (

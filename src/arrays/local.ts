@@ -72,6 +72,7 @@ import { fillsByMarks, isWhole } from './missed.ts';
 import { type ArrayRecord, compareVersions } from './record.ts';
 import { inShort, reportOf } from './report.ts';
 import {
+  asksToBegin,
   diverged,
   failedHere,
   gateClosed,
@@ -402,7 +403,7 @@ function advance(
   if (array.fineAtMs.size > 0) {
     array = replace({ fineAtMs: new Map([...array.fineAtMs].filter(([, atMs]) => now - atMs < FINE_MS)) });
   }
-  if (isClean(array)) array = replace({ cleanAtMs: now });
+  if (isClean(array) || hasNotBegun(array)) array = replace({ cleanAtMs: now });
   array = replace(refusalsSeen(state, array, now, effects));
   const { observation } = array;
   if (observation != null && !array.marksLeft && !isWhole(array.record)) array = replace({ marksLeft: true });
@@ -513,12 +514,17 @@ function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects
   return { partedAtMs: failed ? (partedAtMs ?? now) : null, refused };
 }
 
+function hasNotBegun({ observation, gateBusy }: LocalArray): boolean {
+  return observation != null && !gateBusy && asksToBegin(observation);
+}
+
 /**
  * Shut out with writes at a gate: whether they were refused cannot be told, so it is not answered; and as long as they wait there nothing
  * can be drained, so that the keys could be put back.
  */
 function isStuckAtGate({ keys }: NodeArrays, { busy }: LocalArray, observation: ArrayObservation): boolean {
-  return keys?.shutOut === true && !observation.held && gateClosed(observation) && busy === null;
+  if (keys?.shutOut !== true || observation.held || busy !== null) return false;
+  return gateClosed(observation) && !asksToBegin(observation);
 }
 
 /** What is seen failed is a member's failure, as far as this node can know. */

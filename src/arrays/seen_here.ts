@@ -26,6 +26,18 @@ export function isClean({ observation, busy, record }: LocalArray): boolean {
   return observation.held && !changes && nothingWaits(observation) && !failedHere(observation, record);
 }
 
+/**
+ * A whole array that was clean asks before its first write (md_write_start, drivers/md/md.c): until it is answered nothing has been sent to
+ * any member. Where one is missing, a failure may be what waits there, and writes with it.
+ */
+export function asksToBegin({ writePending, degraded, members }: ArrayObservation): boolean {
+  return (
+    writePending &&
+    degraded === 0 &&
+    members.every(({ faulty, blocked, path }) => !faulty && !blocked && path !== 'lost')
+  );
+}
+
 /** Of an array that no record has told of: nothing that was begun on it is on its way, and nothing of it has failed. */
 export function liesStill(observation: ArrayObservation): boolean {
   const hasFailed = observation.members.some(({ faulty, blocked }) => faulty || blocked);

@@ -200,6 +200,27 @@ test('shut out with writes at a gate that a commit has closed, it can neither an
   assert.match(node.array().trouble ?? '', /shut out while writes were on their way/);
 });
 
+test('shut out as the first write to a clean array waits at its gate, it may have its keys back: nothing was sent to any disk', () => {
+  const asks = md({ writePending: true, arrayState: 'write-pending' });
+  const back = (seen: Parameters<typeof md>[0]): Node => {
+    const node = Node.writing();
+    node.now = 2_000_000;
+    node.see(seen);
+    const granted = node.feed({ type: 'grant', untilMs: 3_000_000 });
+    assert.ok(!ops(granted).includes('answer-gates'), 'it has not looked for its keys yet');
+    return node;
+  };
+  const node = back(asks);
+  const effects = [...node.keys({ shutOut: true, usable: new Set() }), ...node.tick()];
+  assert.ok(!effects.some(({ type }) => type === 'stuck'));
+  assert.ok(!ops(effects).includes('answer-gates'));
+  assert.equal(mayRegister(node.state, node.now), true);
+  assert.deepEqual(ops(node.keys()), ['answer-gates']);
+  const other = back({ ...asks, degraded: 1 });
+  other.keys({ shutOut: true, usable: new Set() });
+  assert.equal(mayRegister(other.state, other.now), false, 'a member is missing: writes may wait for its failure');
+});
+
 test('an array that was open as a grant ended is drained once, when a key is missing somewhere: it may be put there then', () => {
   const node = Node.writing();
   node.see(lost(md(), LEG_B));
