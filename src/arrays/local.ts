@@ -486,14 +486,18 @@ function advance(
 
 /**
  * A writer that cannot apply what it knows. Its reads are held since its grant last ended, and its writes had not drained by then: they
- * cannot now. Or it has failed here, by its own path, whatever is in sync for the others.
+ * cannot now. Or something that was ordered of md does not end, as that a copy ends whose reads are held. Or it has failed here, by its
+ * own path, whatever is in sync for the others.
  */
 function waitsForItself(state: NodeArrays, array: LocalArray, { op, settled, trouble }: Plan, now: number): boolean {
-  const { observation, record, busy } = array;
-  if (observation == null || settled || !record.writers.includes(state.self) || now >= state.grantUntilMs) return false;
+  const { observation, record, applied, busy } = array;
+  if (observation == null || !record.writers.includes(state.self) || now >= state.grantUntilMs) return false;
+  if (busy !== null) return applied === null || compareVersions(applied, record.version) !== 0;
+  if (settled) return false;
   if (onlyStale(record, observation)) return true;
-  if (op !== null || trouble !== undefined || busy !== null) return false;
-  return !observation.held && nothingWaits(observation) && readsHeld(observation);
+  return (
+    op === null && trouble === undefined && !observation.held && nothingWaits(observation) && readsHeld(observation)
+  );
 }
 
 /** Whose failure it is that md shows here: a member's, or that of a node which is shut out. */

@@ -241,6 +241,20 @@ test('a disk of which this core knows was missed by a look that somebody else to
   assert.ok(effects.some(({ type }) => type === 'rescan'));
 });
 
+test('what was ordered of md does not end, and others wait for this node: after a while they must not', () => {
+  const record = mirror();
+  const node = Node.writing(record);
+  node.feed({ type: 'commit', record: newer(withFaulty(record, LEG_B), {}), forgotten: false });
+  assert.equal(node.state.arrays.get(ARRAY)?.busy?.op, 'hold');
+  const after = (ms: number): boolean => {
+    node.now += ms;
+    return node.feed({ type: 'grant', untilMs: node.now + 5000 }).some(({ type }) => type === 'stuck');
+  };
+  assert.deepEqual([after(0), after(14_000), after(2000)], [false, false, true]);
+  node.feed(observed(md({ held: true })), { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null });
+  assert.equal(after(14_000), false, 'it has ended: the next may take as long');
+});
+
 test('a writer that has failed, by its own path, what all others write has the array anew, or says after a while that it is stuck', () => {
   const record = withFaulty(mirror(), LEG_B);
   const node = Node.writing(record, md({ held: true }, LEG_A));
