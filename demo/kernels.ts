@@ -9,6 +9,7 @@ import { eventLine } from '../src/outlets/cloud_event.ts';
 import type { CloudEvent, Status } from '../src/outlets/index.ts';
 import type { Request } from '../src/wire/messages.ts';
 import { Cluster, program, SOCKET } from '../test/lab/cluster.ts';
+import { patient } from '../test/lab/guest/patience.ts';
 import { stateRoot } from '../test/lab/guest/registry.ts';
 import { type GuestProcess, Lab } from '../test/lab/lab.ts';
 import { mdMemberOn } from '../test/lab/md_members.ts';
@@ -196,7 +197,7 @@ export class KernelStage implements Stage {
       () => null,
     );
     void answer.finally(() => this.#looking.delete(node));
-    return Promise.race([answer, sleep(ANSWER_WITHIN_MS, null, { ref: false })]);
+    return Promise.race([answer, sleep(patient(ANSWER_WITHIN_MS), null, { ref: false })]);
   }
 
   request(node: NodeId, request: Request): Promise<{ ok: boolean; text: string }> {

@@ -20,6 +20,8 @@ export class Story {
   readonly #stage: Stage;
   readonly #screen: Screen;
   #seen: ReadonlyMap<NodeId, Status | null> = new Map();
+  /** Of each node the newest answer: on a slow machine one that is well may not have given the next in time. */
+  readonly #last = new Map<NodeId, Status>();
   #over = false;
   readonly #dead = new Set<NodeId>();
   /** Whoever was seen as master of a term: never more than one. */
@@ -67,6 +69,7 @@ export class Story {
     this.#seen = await this.#stage.look();
     for (const status of this.#seen.values()) {
       if (status === null) continue;
+      this.#last.set(status.self, status);
       const { role, term } = status.lease;
       if (role === 'master') this.#terms.set(term, (this.#terms.get(term) ?? new Set()).add(status.self));
       for (const { record } of status.arrays) this.#commits = Math.max(this.#commits, record.version.index);
@@ -145,8 +148,7 @@ export class Story {
   }
 
   async #masterDeath(): Promise<void> {
-    const master = this.#leader();
-    if (master === null) throw new Error('no master is there to be killed');
+    const { value: master } = await this.#until('a master that all nodes follow', () => this.#leader());
     const survivors = this.#stage.nodes.filter((node) => node !== master);
     this.#screen.step(
       `The power of node ${master}, the master, is cut under load: the others elect, fence it, make the legs equal, and go on.`,
@@ -276,8 +278,8 @@ export class Story {
   }
 
   #status(node: NodeId): Status {
-    const status = this.#seen.get(node) ?? null;
-    if (status === null) throw new Error(`node ${node} gives no answer`);
+    const status = this.#last.get(node);
+    if (status === undefined) throw new Error(`node ${node} gives no answer`);
     return status;
   }
 
@@ -286,8 +288,8 @@ export class Story {
   }
 
   #record(): ArrayRecord {
-    const newest = this.#living()
-      .flatMap((node) => this.#array(node)?.record ?? [])
+    const newest = [...this.#last.values()]
+      .flatMap(({ arrays }) => arrays.find(({ record }) => record.md === MD)?.record ?? [])
       .sort((a, b) => b.version.index - a.version.index)[0];
     if (newest === undefined) throw new Error(`no node knows ${MD}`);
     return newest;
