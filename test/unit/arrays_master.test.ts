@@ -327,16 +327,20 @@ test('with a leg out of sight the record is believed only if every writer knows 
   assert.equal(master.pending?.version.term, 2);
 });
 
-test('what has missed several commits is failed by the commit with which a new master takes over, before anything is written to it', () => {
+/** A new master that all nodes know no more to than what it finds, with a leg that has missed two commits. */
+function facing(found: ArrayRecord): { master: Master; effects: MasterEffect[] } {
   const master = new Master();
   master.alive(1, 2, 3);
   master.feed({ type: 'elected', term: 2 });
-  const found = { ...mirror(), missed: { since: 3, nodes: [], on: [LEG_A], left: [] } };
   master.reports(found, 1, 2, 3);
-  const [seen] = onDisks(found).found;
-  assert.ok(seen !== undefined);
   const stale = new Map([[LEG_B, 'member /dev/sdb of md0: it missed 2 commits']]);
-  const effects = master.feed({ type: 'disks', found: [{ ...seen, stale }] });
+  const seen = onDisks(found).found.map((each) => ({ ...each, stale }));
+  return { master, effects: master.feed({ type: 'disks', found: seen }) };
+}
+
+test('what has missed several commits is failed by the commit with which a new master takes over, before anything is written to it', () => {
+  const found = { ...mirror(), missed: { since: 3, nodes: [], on: [LEG_A], left: [] } };
+  const { master, effects } = facing(found);
   assert.deepEqual(kinds(effects), ['persist new-term', 'grantable']);
   assert.deepEqual(
     master.pending?.members.map(({ role }) => role),
@@ -350,15 +354,7 @@ test('what has missed several commits is failed by the commit with which a new m
 });
 
 test('what has missed several commits and cannot be done without keeps the array held', () => {
-  const master = new Master();
-  master.alive(1, 2, 3);
-  master.feed({ type: 'elected', term: 2 });
-  const found = withFaulty(mirror(), LEG_A);
-  master.reports(found, 1, 2, 3);
-  const [seen] = onDisks(found).found;
-  assert.ok(seen !== undefined);
-  const stale = new Map([[LEG_B, 'member /dev/sdb of md0: it missed 2 commits']]);
-  const effects = master.feed({ type: 'disks', found: [{ ...seen, stale }] });
+  const { effects } = facing(withFaulty(mirror(), LEG_A));
   assert.deepEqual(kinds(effects), ['notice', 'grantable']);
   assert.match(JSON.stringify(effects), /it missed 2 commits, and without it nothing would be left; examine it/);
 });
