@@ -1185,12 +1185,22 @@ export class Agent implements AgentFace {
     const { config, driver } = this.parts;
     const stamped = { ...record, utimeSeconds: Math.floor(this.parts.timers.wall().getTime() / 1000) };
     const { leaseOver, ...outcome } = await this.#readyToWrite(stamped)
-      .then(() => writeRecord(driver, this.disks, config.cluster, stamped, kind, this.#keys !== null))
+      .then(() => {
+        this.#demandRests(stamped);
+        return writeRecord(driver, this.disks, config.cluster, stamped, kind, this.#keys !== null);
+      })
       .catch(notWritten);
     if (leaseOver)
       this.#feedLease({ type: 'step-down', reason: 'the guard refused a metadata write: the lease has ended' });
     this.#persisting -= 1;
     this.#feedMaster({ type: 'persisted', array: record.uuid, version: record.version, ...outcome });
+  }
+
+  /** @throws Error when it was taken over from what was seen, and meanwhile a member has come that knows of more */
+  #demandRests({ uuid, version: { term, index } }: ArrayRecord): void {
+    const stands = this.disks.arrays().find(({ record }) => record.uuid === uuid)?.record.version;
+    if (stands !== undefined && stands.term < term && stands.index >= index)
+      throw new Error(`the disks hold commit ${stands.term}.${stands.index}, on which this one does not rest`);
   }
 
   /** @throws Error when this node may not write it */

@@ -66,6 +66,13 @@ export function masterStep(
   const changeArray = (uuid: string, fields: Partial<MasterArray>): void => {
     arrays.set(uuid, { ...(arrays.get(uuid) ?? emptyArray), ...fields });
   };
+  /** A takeover that is not being written now, and rests on an older commit than the disks have shown since, is begun anew. */
+  const dropOverruled = (uuid: string): void => {
+    const { pending, found } = arrays.get(uuid) ?? emptyArray;
+    if (pending?.before == null || found === null || pending.retryAtMs === Number.POSITIVE_INFINITY) return;
+    const { version } = found.record;
+    if (version.term < state.term && compareVersions(version, pending.before) > 0) changeArray(uuid, { pending: null });
+  };
   const keepReport = (from: NodeId, report: ArrayReport): void => {
     changeNode(from, { reports: new Map(nodes.get(from)?.reports).set(report.array, report) });
   };
@@ -135,6 +142,7 @@ export function masterStep(
         // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
         const mustKnow = new Map([...nodes.keys()].map((id) => [id, found.record.version] as const));
         changeArray(found.record.uuid, { found, mustKnow });
+        dropOverruled(found.record.uuid);
       }
       break;
     case 'report': {
@@ -265,6 +273,7 @@ export function masterStep(
           subject: pending.record.md,
           detail: { why: input.text },
         });
+        dropOverruled(input.array);
         break;
       }
       const touching = [

@@ -14,6 +14,7 @@ import {
   LEG_B,
   MASTER_CONFIG,
   mirror,
+  newer,
   onDisks,
   report,
   SPARE,
@@ -325,6 +326,37 @@ test('with a leg out of sight the record is believed only if every writer knows 
   assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice', 'grantable']);
   master.reports(mirror(), 3);
   assert.equal(master.pending?.version.term, 2);
+});
+
+test('a member appears that knows of a later commit, before the takeover is written: the array is taken over from that one', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  const found = mirror();
+  master.reports(found, 1, 2, 3);
+  master.feed({ type: 'disks', found: onDisks(found).found.map((each) => ({ ...each, complete: false })) });
+  assert.deepEqual(master.pending?.version, { term: 2, index: 6 });
+  const later = withFaulty(newer(found, { events: 12 }), LEG_B);
+  assert.deepEqual(kinds(master.feed(onDisks(later))), ['grantable'], 'the first may be on its way to the disks');
+  const version = { term: 2, index: 6 };
+  const effects = master.feed({ type: 'persisted', array: ARRAY, version, written: false, failed: [], text: 'EIO' });
+  assert.deepEqual(kinds(effects), ['notice', 'persist new-term']);
+  assert.deepEqual(master.pending?.version, { term: 2, index: 7 });
+  assert.deepEqual(
+    master.pending?.members.map(({ role }) => role),
+    ['active', 'faulty'],
+  );
+  master.feed({
+    type: 'persisted',
+    array: ARRAY,
+    version: { term: 2, index: 7 },
+    written: false,
+    failed: [],
+    text: 'EIO',
+  });
+  const own = { ...later, version: { term: 2, index: 7 } };
+  assert.deepEqual(kinds(master.feed(onDisks(own))), [], 'its own, on some member: tried again');
+  assert.deepEqual(master.pending?.version, { term: 2, index: 7 });
 });
 
 /** A new master that all nodes know no more to than what it finds, with a leg that has missed two commits. */
