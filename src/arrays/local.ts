@@ -86,6 +86,8 @@ import {
 import { windowsHeld } from './windows.ts';
 
 const RETRY_MS = 200;
+/** Writes wait there. */
+const GATE_RETRY_MS = 10;
 /** Whoever uses an array whose writes were refused will not end soon. */
 const RETRY_REFUSED_MS = 5000;
 
@@ -201,6 +203,7 @@ export function localStep(
           lostAtMs: new Map(),
           fineAtMs: new Map(),
           gateBusy: false,
+          gateAtMs: 0,
           retryAtMs: 0,
           trouble: null,
           cleanAtMs: Number.NEGATIVE_INFINITY,
@@ -337,7 +340,11 @@ export function localStep(
       break;
     }
     case 'gates-done':
-      change(input.array, { gateBusy: false, retryAtMs: input.error === null ? 0 : now + RETRY_MS });
+      change(input.array, {
+        gateBusy: false,
+        gateAtMs: input.error === null ? 0 : now + GATE_RETRY_MS,
+        retryAtMs: input.error === null ? 0 : now + RETRY_MS,
+      });
       break;
   }
   for (const uuid of arrays.keys()) advance(state, arrays, uuid, now, effects);
@@ -418,7 +425,7 @@ function advance(
       tell(`faulty ${member}`, { what: 'member-faulty', array: uuid, member });
     }
   }
-  if (!array.gateBusy && gatesAnswerable(state, array, now)) {
+  if (!array.gateBusy && now >= array.gateAtMs && gatesAnswerable(state, array, now)) {
     array = replace({ gateBusy: true });
     effects.push({ type: 'answer-gates', array: uuid, md, settled: settledMembers(array) });
   }

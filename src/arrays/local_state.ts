@@ -53,6 +53,8 @@ export interface LocalArray {
   /** Members read because the master asked: when. */
   fineAtMs: ReadonlyMap<string, number>;
   gateBusy: boolean;
+  /** Not answered before, after an answer that the driver refused. */
+  gateAtMs: number;
   retryAtMs: number;
   trouble: string | null;
   /** When nothing was in flight under a whole hold, nor failed, as far as is known; or md had nothing of it. */

@@ -233,6 +233,18 @@ test("left out before the drain of its grant's end was over, which waits for rea
   assert.ok(!within.ops(within.feed({ type: 'tick' })).includes('stop'), 'a writer reads again first');
 });
 
+test('a gate whose answer the driver has refused is answered again a moment later, not at once', () => {
+  const node = Node.writing(withFaulty(mirror(), LEG_B), md({}, LEG_B));
+  const refused = {
+    type: 'gates-done',
+    array: ARRAY,
+    error: { code: 'EAGAIN', text: 'sda has failed meanwhile' },
+  } as const;
+  assert.deepEqual(node.ops(node.feed(refused)), []);
+  node.now += 20;
+  assert.deepEqual(node.ops(node.feed({ type: 'tick' })), ['answer-gates']);
+});
+
 test('a disk of which this core knows was missed by a look that somebody else took at the disks: it is looked for again', () => {
   const node = Node.writing();
   const op: LocalOp = { op: 'attach-rebuilding', member: LEG_B, record: mirror(), fromSector: 0, since: 5 };
