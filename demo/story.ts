@@ -284,12 +284,12 @@ export class Story {
   }
 
   #array(node: NodeId) {
-    return this.#seen.get(node)?.arrays.find(({ record }) => record.md === MD);
+    return mirrorIn(this.#seen.get(node));
   }
 
   #record(): ArrayRecord {
     const newest = [...this.#last.values()]
-      .flatMap(({ arrays }) => arrays.find(({ record }) => record.md === MD)?.record ?? [])
+      .flatMap((status) => mirrorIn(status)?.record ?? [])
       .sort((a, b) => b.version.index - a.version.index)[0];
     if (newest === undefined) throw new Error(`no node knows ${MD}`);
     return newest;
@@ -327,4 +327,8 @@ export class Story {
 
 function words(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+function mirrorIn(status: Status | null | undefined) {
+  return status?.arrays.find(({ record }) => record.md === MD);
 }

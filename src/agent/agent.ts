@@ -4,6 +4,7 @@
  * Nothing else in mdmesh holds state that matters.
  */
 import type { PublicKey } from '@libp2p/interface';
+import { leadsNoMore } from '../arrays/commit_words.ts';
 import type { EndedArray } from '../arrays/ended.ts';
 import { endedBefore, endedNow, type Inheritance, localEstate, localInherit } from '../arrays/estate.ts';
 import { isWritten, mayTouch } from '../arrays/levels.ts';
@@ -1377,8 +1378,7 @@ export class Agent implements AgentFace {
       if (this.leading) this.#feedMaster({ type: 'observation', from: origin, observation: body.observation });
     } else if (body.type === 'request') {
       this.#requests.asked(body.requestId, origin);
-      const text = `node ${this.self} is not the master any more; see \`mdmesh status\`, and ask again`;
-      if (!this.leading) this.answer(body.requestId, false, text);
+      if (!this.leading) this.answer(body.requestId, false, leadsNoMore(this.self));
       else this.#procedures.handle(origin, body.requestId, body.request, body.devices);
     }
   }

@@ -7,6 +7,7 @@ export class DiskView {
   readonly #driver: MdDriver;
   readonly #cluster: string;
   #disks: Disk[] = [];
+  #arrays: readonly FoundArray[] = [];
   #paths: ReadonlyMap<string, string> = new Map();
   #superblocks: ReadonlyMap<string, Superblock> = new Map();
   #running: Promise<void> | null = null;
@@ -31,8 +32,9 @@ export class DiskView {
     return this.#superblocks;
   }
 
-  arrays(): FoundArray[] {
-    return recordFromDisks(this.#disks, this.#cluster);
+  /** As the last scan showed them. */
+  arrays(): readonly FoundArray[] {
+    return this.#arrays;
   }
 
   /** As a new master takes them over. */
@@ -72,6 +74,7 @@ export class DiskView {
       superblocks.set(disk.superblock.deviceUuid, disk.superblock);
     }
     this.#disks = disks;
+    this.#arrays = recordFromDisks(disks, this.#cluster);
     this.#paths = paths;
     this.#superblocks = superblocks;
   }

@@ -3,10 +3,15 @@ import type { CommitKind, CopyProgress } from '../wire/messages.ts';
 import { arraySectors, nodeSlotsOf } from './levels.ts';
 import type { MasterArray, MasterEffect, MasterState, PendingCommit } from './master_state.ts';
 import { lacksOnlyMarked } from './missed.ts';
-import type { ArrayRecord } from './record.ts';
+import type { ArrayRecord, NodeId } from './record.ts';
 
 /** As mdadm --monitor's RebuildNN. */
 const PERCENT_STEP = 20;
+
+/** To whoever asked a node that has led until just now. */
+export function leadsNoMore(node: NodeId): string {
+  return `node ${node} is not the master any more; see \`mdmesh status\`, and ask again`;
+}
 
 export function outcomeText(pending: PendingCommit): string {
   const { record, kind, detail } = pending;

@@ -491,6 +491,11 @@ function advance(
   }
 }
 
+/** Commits wait for this node, and nobody fences it. */
+function isWaitedFor(state: NodeArrays, record: ArrayRecord, now: number): boolean {
+  return record.writers.includes(state.self) && now < state.grantUntilMs;
+}
+
 /**
  * A writer that cannot apply what it knows. Its reads are held since its grant last ended, and its writes had not drained by then: they
  * cannot now. Or something that was ordered of md does not end, as that a copy ends whose reads are held. Or it has failed here, by its
@@ -498,7 +503,7 @@ function advance(
  */
 function waitsForItself(state: NodeArrays, array: LocalArray, { op, settled, trouble }: Plan, now: number): boolean {
   const { observation, record, applied, busy } = array;
-  if (observation == null || !record.writers.includes(state.self) || now >= state.grantUntilMs) return false;
+  if (observation == null || !isWaitedFor(state, record, now)) return false;
   if (busy !== null) return applied === null || compareVersions(applied, record.version) !== 0;
   if (settled) return false;
   if (onlyStale(record, observation)) return true;
@@ -517,8 +522,7 @@ function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects
   if (state.keys === null) return { partedAtMs: partedAtMs ?? now };
   if (failed && partedAtMs === null) effects.push({ type: 'check-keys' });
   const refused = array.refused || state.keys.shutOut;
-  const waitedFor = record.writers.includes(state.self) && now < state.grantUntilMs;
-  if (refused && waitedFor) {
+  if (refused && isWaitedFor(state, record, now)) {
     const why = 'writes were refused by its members, and cannot end';
     effects.push({ type: 'stuck', array: record.uuid, md: record.md, why });
   }

@@ -23,7 +23,7 @@
  * - A path that is lost on one node only is judged in path_loss.ts, by what all nodes report.
  */
 import type { ArrayReport, CommitKind } from '../wire/messages.ts';
-import { outcomeText, tellCommit, tellPercent } from './commit_words.ts';
+import { leadsNoMore, outcomeText, tellCommit, tellPercent } from './commit_words.ts';
 import { copierFor } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
 import { givesUp, mayTouch, survivesWithout } from './levels.ts';
@@ -241,8 +241,7 @@ export function masterStep(
       const array = arrays.get(input.array);
       if (!state.leading) {
         if (input.requestId !== null) {
-          const text = `node ${state.self} is not the master any more; see \`mdmesh status\`, and ask again`;
-          effects.push({ type: 'answer', requestId: input.requestId, ok: false, text });
+          effects.push({ type: 'answer', requestId: input.requestId, ok: false, text: leadsNoMore(state.self) });
         }
       } else if (array === undefined && input.change.what !== 'introduce') {
         if (input.requestId !== null) {

@@ -17,7 +17,6 @@ import { agentKilled } from './upsets.ts';
 import { PATIENT, startInOrder } from './writers.ts';
 
 const available = labAvailable();
-
 const SSE = 'text/event-stream';
 const WORK_DIR = join(import.meta.dirname, '../../out/lab/api');
 const HOOK = join(WORK_DIR, 'hook.sh');

@@ -189,7 +189,7 @@ export class Cluster {
 
   /**
    * What an agent's API answers, whatever its status code. Not by curl: starting it for each look costs a busy guest a second.
-   * @param body sent as JSON by POST; without one it is a GET
+   * @param body sent as JSON by POST, null: a POST of nothing; without it, it is a GET
    */
   async ask(
     node: NodeId,

@@ -34,7 +34,6 @@ export class Ground {
   commits = 0;
   readonly moments = new Moments();
   readonly #leases: LeaseWatch;
-  /** Of the cluster's clock, when each agent was started. */
   readonly #cluster: SimCluster;
   readonly #say: (who: string, text: string) => void;
   readonly #lines = new Map<string, checkers.CommitLine>();

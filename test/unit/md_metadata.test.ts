@@ -253,16 +253,22 @@ test('a commit cut at any point, on any member, leaves the record before it or i
   }
 });
 
+/** So many commits after this record, written to one disk alone. Returns the last one. */
+function onlyOn(path: string, shelf: Shelf, first: ArrayRecord, commits: number): ArrayRecord {
+  const devices = new Map([...DEVICES].filter(([, device]) => device === path));
+  let at = first;
+  for (let step = 0; step < commits; step++) {
+    at = next(at);
+    for (const write of writesFor(commitOf(at, { devices }))) shelf.apply(write);
+  }
+  return at;
+}
+
 test('an attempt that reached only a member that is being filled is no commit; what may stand on a disk that is not here is one', () => {
   const copy = { kind: 'recovery', fromSector: 0, by: 1, since: 7, halted: false, markedBy: null } as const;
   const first = record({ members: [member(0), member(1, { role: 'rebuilding' })], resync: copy });
   const shelf = created(first);
-  let attempt = first;
-  for (let step = 0; step < 3; step++) {
-    attempt = next(attempt);
-    for (const write of writesFor(commitOf(attempt, { devices: new Map([[memberUuid(1), '/dev/sdb']]) })))
-      shelf.apply(write);
-  }
+  const attempt = onlyOn('/dev/sdb', shelf, first, 3);
   const [found] = recordFromDisks(shelf.scan(), CLUSTER);
   assert.deepEqual(found?.record, first);
   assert.deepEqual(found?.problems, []);
@@ -360,12 +366,7 @@ test('a leg that missed commits, a leg that is gone and a copied leg are told', 
   assert.match(alone?.problems.join() ?? '', /member d.*0 \(slot 0\) of md0: not seen on any disk here/);
 
   const lagging = created(first);
-  let at = first;
-  for (let step = 0; step < 2; step++) {
-    at = next(at);
-    for (const write of writesFor(commitOf(at, { devices: new Map([[memberUuid(0), '/dev/sda']]) })))
-      lagging.apply(write);
-  }
+  onlyOn('/dev/sda', lagging, first, 2);
   const behind = recordFromDisks(lagging.scan(), CLUSTER)[0];
   assert.deepEqual([...(behind?.stale.keys() ?? [])], [memberUuid(1)]);
   assert.match(
