@@ -90,7 +90,12 @@ export function mayTouch(record: ArrayRecord): number[] {
   return [...nodes].sort((a, b) => a - b);
 }
 
-/** Whether this node is one of those, asked after every step. */
+/** Those, and who had a part in what was committed before: until the record's commit is released. */
+export function mayTouchYet(record: ArrayRecord): number[] {
+  return [...new Set([...mayTouch(record), ...(record.formerCopiers ?? [])])];
+}
+
+/** Whether this node is one of those that may touch them, asked after every step. */
 export function touches({ writers, resync }: ArrayRecord, node: number): boolean {
   return writers.includes(node) || resync?.by === node;
 }

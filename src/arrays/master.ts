@@ -26,7 +26,7 @@ import type { ArrayReport, CommitKind } from '../wire/messages.ts';
 import { leadsNoMore, outcomeText, tellCommit, tellPercent } from './commit_words.ts';
 import { copierFor } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
-import { givesUp, mayTouch, survivesWithout } from './levels.ts';
+import { givesUp, mayTouch, mayTouchYet, survivesWithout } from './levels.ts';
 import {
   BLANK,
   emptyArray,
@@ -276,9 +276,9 @@ export function masterStep(
         break;
       }
       const touching = [
-        ...mayTouch(pending.record),
+        ...mayTouchYet(pending.record),
         ...(array.record === null ? [] : mayTouch(array.record)),
-        ...(array.found === null ? [] : mayTouch(array.found.record)),
+        ...(array.found === null ? [] : mayTouchYet(array.found.record)),
       ];
       // Whatever its part in the array, this node's journal has it before anybody relies on it. What is given back nobody applies.
       const all = pending.kind === 'release' ? touching : [...touching, state.self];
@@ -316,6 +316,21 @@ export function masterStep(
     }
   }
   return { state, effects };
+}
+
+/**
+ * A copier need not be a writer, and what ends its copy leaves nothing in the record that another master would wait for.
+ *
+ * @param taken the record before was found on the disks, and nobody knows whether its commit was released
+ */
+function withFormerCopiers(state: MasterState, before: ArrayRecord, after: ArrayRecord, taken: boolean): ArrayRecord {
+  const { formerCopiers: _, ...rest } = after;
+  const copied = [
+    ...(before.resync === null ? [] : [before.resync.by]),
+    ...(taken ? (before.formerCopiers ?? []) : []),
+  ];
+  const yet = without(copied, mayTouch(after)).filter((id) => state.nodes.get(id)?.fencing !== 'stopped');
+  return yet.length === 0 ? rest : { ...rest, formerCopiers: [...new Set(yet)] };
 }
 
 /** Whoever a commit leaves out has to know it. */
@@ -440,8 +455,9 @@ function advance(
     detail: PendingCommit['detail'],
   ): void => {
     const standing = array?.record ?? array?.found?.record;
+    const stamped = standing == null ? record : withFormerCopiers(state, standing, record, array?.record == null);
     const pending: PendingCommit = {
-      record,
+      record: stamped,
       before,
       kind,
       detail,
@@ -451,7 +467,7 @@ function advance(
       waiting: [],
     };
     array = replace({ pending });
-    effects.push({ type: 'persist', record, kind });
+    effects.push({ type: 'persist', record: stamped, kind });
   };
 
   if (array.record === null && array.found !== null && array.pending === null) {
@@ -642,8 +658,9 @@ function seesMajority(state: MasterState): boolean {
 function watchNodes(state: MasterState, nodes: Map<NodeId, MasterNode>, now: number, effects: MasterEffect[]): void {
   const touching = new Set<NodeId>();
   for (const array of state.arrays.values()) {
-    const records = [array.record, array.pending?.record ?? null, array.found?.record ?? null];
-    for (const record of records) if (record !== null) for (const id of mayTouch(record)) touching.add(id);
+    if (array.record !== null) for (const id of mayTouch(array.record)) touching.add(id);
+    for (const record of [array.pending?.record, array.found?.record])
+      if (record !== undefined) for (const id of mayTouchYet(record)) touching.add(id);
   }
   for (const [id, node] of nodes) {
     // Counted as stopped until its eviction is committed everywhere; then it may come back as a new boot.

@@ -128,6 +128,11 @@ export const ArrayRecord = z.object({
       markedBy: z.array(NodeId).nullable().default(null),
     })
     .nullable(),
+  /**
+   * Nodes that copied by the record before, or by one whose commit may not have been released, and have no part in this one: until its
+   * commit is released they may be reading members yet. Left out: none.
+   */
+  formerCopiers: z.array(NodeId).optional(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */
   syncLimitKib: z.int().min(1).nullable().default(null),
   /** Nodes for which the mesh area has room. Left out: for 16. */

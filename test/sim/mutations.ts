@@ -439,6 +439,16 @@ export const MUTATIONS: readonly Mutation[] = [
     covered: 'who leaves the writers has said that it holds its writes, and opens no more; who is evicted has stopped',
   },
   {
+    name: 'waits-for-former-copiers',
+    rule: 'a commit, and what takes it over, waits for who copied by the record before and is no writer',
+    removed: 'whoever takes it over does not',
+    file: 'src/arrays/master.ts',
+    from: 'return yet.length === 0 ? rest :',
+    to: 'return yet.length >= 0 ? rest :',
+    aim: ['slow copy', 'all others', 'stands still'],
+    setting: { fencing: 'reservation' },
+  },
+  {
     name: 'gates-after-release',
     rule: 'a gate is answered only for failures that are faulty in a released record',
     removed: 'the release: the record as it is known is enough',

@@ -35,11 +35,10 @@ function boundUntilMs(cluster: SimCluster, voter: NodeId, holder: NodeId): numbe
     return promise?.holder === holder ? cluster.clusterMs(voter, promise.untilMs) : Number.NEGATIVE_INFINITY;
   }
   const proof = cluster.storedVote(voter)?.promise ?? null;
-  if (proof === null) return Number.POSITIVE_INFINITY;
-  if (proof.holder !== holder) return Number.NEGATIVE_INFINITY;
-  // The clock of another boot begins anew, and gets there later.
-  const isThisBoot = cluster.isUp(voter) && proof.kernelBoot === cluster.driver(voter).kernelBoot();
-  return isThisBoot ? cluster.clusterMs(voter, proof.untilMs) : Number.POSITIVE_INFINITY;
+  // That nothing was promised is so on any boot; until when something was, only on the boot by whose clock it was. It abstains else.
+  const isThisBoot = cluster.isUp(voter) && proof?.kernelBoot === cluster.driver(voter).kernelBoot();
+  if (proof === null || (proof.holder !== null && !isThisBoot)) return Number.POSITIVE_INFINITY;
+  return proof.holder === holder ? cluster.clusterMs(voter, proof.untilMs) : Number.NEGATIVE_INFINITY;
 }
 
 /** The guard lets no metadata pass for a node whose core does not lead, nor for longer than that core knows of. */

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { LocalEffect } from '../../src/arrays/local_state.ts';
 import { masterStep } from '../../src/arrays/master.ts';
-import { type MasterEffect, type MasterInput, masterStart } from '../../src/arrays/master_state.ts';
-import type { ArrayRecord } from '../../src/arrays/record.ts';
+import { type MasterEffect, type MasterInput, type MasterState, masterStart } from '../../src/arrays/master_state.ts';
+import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import type { CopyProgress } from '../../src/wire/messages.ts';
 import {
@@ -289,17 +289,19 @@ test('a check compares from where it was asked to, tells what it found, and move
 // --- the master's side ------------------------------------------------------------------------------------------------
 
 class Master {
-  state = masterStart(1, MASTER_CONFIG);
+  state: MasterState;
   now = 1000;
   readonly told: MasterEffect[] = [];
-  constructor(record: ArrayRecord) {
+  /** @param takesOver what it found on the disks is committed already */
+  constructor(record: ArrayRecord, self: NodeId = 1, takesOver = true) {
+    this.state = masterStart(self, MASTER_CONFIG);
     for (const node of [1, 2, 3]) this.feed({ type: 'status', node, status: 'alive' });
     this.feed({ type: 'elected', term: 1 });
     for (const from of [1, 2, 3]) {
       this.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [this.report(record)] });
     }
     this.feed(onDisks(record));
-    this.commit();
+    if (takesOver) this.commit();
   }
   report(record: ArrayRecord) {
     return report(record, { visible: record.members.map(({ uuid }) => uuid) });
@@ -323,12 +325,19 @@ class Master {
   commit(): ArrayRecord {
     const record = this.array?.pending?.record;
     assert.ok(record !== undefined, 'nothing is pending');
-    const { version } = record;
+    this.durable();
+    this.applied(record, 1, 2, 3);
+    return record;
+  }
+  durable(): void {
+    const { version } = this.record;
     this.feed({ type: 'persisted', array: ARRAY, version, written: true, failed: [], text: '' });
-    for (const from of [1, 2, 3]) {
+  }
+  applied(record: ArrayRecord, ...nodes: NodeId[]): void {
+    const { version } = record;
+    for (const from of nodes) {
       this.feed({ type: 'applied', from, array: ARRAY, version, report: this.report(record) });
     }
-    return record;
   }
   progress(doneSectors: number, totalSectors = 1000): MasterEffect[] {
     const { since, kind, by } = this.record.resync ?? copy(1, 0);
@@ -438,6 +447,34 @@ test('a new master goes on from the last checkpoint, as a copy of its own', () =
   assert.deepEqual(master.record.resync, copy(1, master.record.version.index, 'resync', { fromSector: 600 }));
 });
 
+test('who copies without being a writer is waited for until the end of its copy is released, by the next masters too', () => {
+  const filled = withFaulty(mirror({ writers: [2, 3] }), LEG_B);
+  const slot = { ...SPARE_MEMBER, role: 'rebuilding' as const, slot: 1 };
+  const master = new Master({ ...filled, members: [...filled.members, slot], resync: copy(1, 5, 'recovery') });
+  master.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: SPARE } });
+  const ended = master.record;
+  assert.deepEqual([ended.resync, ended.writers, ended.formerCopiers], [null, [2, 3], [1]]);
+
+  const takeOver = (found: ArrayRecord): NodeId[] => {
+    const next = new Master(found, 2, false);
+    assert.deepEqual(next.record.formerCopiers, [1], 'whoever takes over from that one has to wait, too');
+    next.durable();
+    return [...(next.array?.pending?.waiting ?? [])];
+  };
+  assert.deepEqual(takeOver(ended), [2, 3, 1]);
+  assert.deepEqual(takeOver(mirror({ writers: [2, 3], resync: copy(1, 5) })), [2, 3, 1]);
+
+  const next = new Master(ended, 2, false);
+  next.durable();
+  const { record } = next;
+  next.applied(record, 2, 3);
+  assert.ok(next.array?.pending !== null, 'it may be reading, and filling, yet');
+  next.applied(record, 1);
+  assert.equal(next.array?.pending, null);
+  next.ask({ what: 'sync-limit', limitKib: 100 });
+  assert.deepEqual([next.record.syncLimitKib, next.record.formerCopiers], [100, undefined]);
+});
+
 test('a writer dies in a recovery: it begins anew, and legs that may differ are made equal afterwards', () => {
   const master = new Master(degraded());
   master.commit();
@@ -455,11 +492,8 @@ test('a writer dies in a recovery: it begins anew, and legs that may differ are 
   const wide = new Master(three);
   wide.feed({ type: 'status', node: 3, status: 'dead' }, { type: 'fenced', node: 3, stopped: true, text: 'off' });
   const settle = (): void => {
-    wide.feed({ type: 'persisted', array: ARRAY, version: wide.record.version, written: true, failed: [], text: '' });
-    const { record } = wide;
-    for (const from of [1, 2]) {
-      wide.feed({ type: 'applied', from, array: ARRAY, version: record.version, report: wide.report(record) });
-    }
+    wide.durable();
+    wide.applied(wide.record, 1, 2);
   };
   assert.equal(wide.record.resync?.kind, 'resync', 'md resyncs nothing beside a member that is rebuilt');
   assert.deepEqual([wide.record.members.at(-1)?.role, wide.record.members.at(-1)?.slot], ['spare', null]);
