@@ -103,6 +103,30 @@ test('writes pass only with this node’s key on every member', () => {
   assert.deepEqual(ops(node.keys()), ['open']);
 });
 
+test('nothing is assembled before its bitmap can be written: a member that refuses it would fail for all', () => {
+  const node = new Node();
+  const record = mirror();
+  node.feed({ type: 'paths', paths: PATHS }, { type: 'master', term: 1, node: 1 });
+  const told = node.feed(
+    { type: 'grant', untilMs: 1_000_000 },
+    { type: 'commit', record, forgotten: false },
+    { type: 'observed', array: ARRAY, observation: null },
+  );
+  assert.deepEqual(ops(told), []);
+  assert.ok(
+    told.some(({ type }) => type === 'applied'),
+    'others do not wait for what runs nothing',
+  );
+  assert.deepEqual(ops(node.keys({ usable: new Set([LEG_B]) })), []);
+  assert.deepEqual(ops(node.keys({ shutOut: true })), []);
+  assert.ok(mayRegister(node.state, node.now));
+  assert.deepEqual(ops(node.keys()), ['assemble']);
+  assert.ok(
+    !mayRegister(node.state, node.now),
+    'a key that is taken off meanwhile must not be back before it is known what was refused',
+  );
+});
+
 test('a node that is shut out holds at once, and says so', () => {
   const node = Node.writing();
   const effects = node.keys({ shutOut: true, usable: new Set() });
