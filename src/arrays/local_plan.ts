@@ -22,6 +22,7 @@ import {
   gateClosed,
   goodIn,
   inSlot,
+  isHeldAtGate,
   isReleased,
   keepsBitmap,
   mayDrain,
@@ -252,7 +253,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     return { op: observation.held ? null : held(attach).op, settled: false, ...unseen(record, [member]) };
   }
   const must = mustHold(state, array, now);
-  const hold = must || awaitsFailure(array, now);
+  const hold = (must && !isHeldAtGate(state.self, array)) || awaitsFailure(array, now);
   if (hold && !observation.held) return held({ op: 'hold' }, must ? mayDrain(observation) : mayWait);
   // A resync of this node's own moves md's mark itself, from when it has begun; until then it reads as all others do.
   const moves = copierHere && copy.kind === 'resync' && !copy.halted;

@@ -3,7 +3,7 @@ import type { ArrayReport, LocalState } from '../wire/messages.ts';
 import type { LocalArray, NodeArrays } from './local_state.ts';
 import { mustHoldReads } from './may_pass.ts';
 import type { MemberRecord } from './record.ts';
-import { keepsBitmap, lostHere, readsPass } from './seen_here.ts';
+import { isHeldAtGate, keepsBitmap, lostHere, readsPass } from './seen_here.ts';
 
 export function localState(array: LocalArray): LocalState {
   if (array.observation == null) return 'absent';
@@ -13,7 +13,8 @@ export function localState(array: LocalArray): LocalState {
 /** As the master hears it: who says that it holds what it was not waited for any more reads nothing either. */
 function standing(state: NodeArrays, array: LocalArray, now: number): LocalState {
   const reads = array.observation != null && readsPass(array.observation);
-  return reads && mustHoldReads(state, array, now) ? 'open' : localState(array);
+  if (reads && mustHoldReads(state, array, now)) return 'open';
+  return isHeldAtGate(state.self, array) ? 'held' : localState(array);
 }
 
 export function inShort(state: NodeArrays, array: LocalArray, now: number): string {

@@ -38,6 +38,15 @@ export function asksToBegin({ writePending, degraded, members }: ArrayObservatio
   );
 }
 
+/**
+ * The first write to a clean array waits for an answer that only a writer gives, and all others behind it: it is held as well as by a
+ * suspend, which could not drain it. Not beside a copy, whose windows it would have to be kept from once it is answered.
+ */
+export function isHeldAtGate(self: NodeId, { observation, record, gateBusy }: LocalArray): boolean {
+  if (observation == null || gateBusy || record.writers.includes(self) || record.resync !== null) return false;
+  return asksToBegin(observation);
+}
+
 /** Of an array that no record has told of: nothing that was begun on it is on its way, and nothing of it has failed. */
 export function liesStill(observation: ArrayObservation): boolean {
   const hasFailed = observation.members.some(({ faulty, blocked }) => faulty || blocked);

@@ -5,6 +5,7 @@
 
 import { isWritten } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
+import { asksToBegin } from '#src/arrays/seen_here.ts';
 import { rangeOnArray } from '#src/arrays/windows.ts';
 import type { SectorRange } from '#src/md/driver.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
@@ -227,7 +228,10 @@ export function oneCopier(cluster: SimCluster, node: NodeId, md: string): string
   return null;
 }
 
-/** Where a node's md may copy, every other node's writes are suspended, and none is in flight. */
+/**
+ * Where a node's md may copy, every other node's writes are suspended, and none is in flight; or they wait, from the first on, for an
+ * answer that a node which is no writer does not give.
+ */
 export function suspendBeforeSync(
   cluster: SimCluster,
   node: NodeId,
@@ -241,6 +245,7 @@ export function suspendBeforeSync(
   for (const other of cluster.up()) {
     const seen = other === node ? null : cluster.driver(other).observe(record.md);
     if (seen === null || seen.held || isShutOut(cluster, other)) continue;
+    if (!record.writers.includes(other) && asksToBegin(seen)) continue;
     const held = seen.suspended;
     if (held !== null && held.loSector <= range.loSector && held.hiSector >= range.hiSector) continue;
     const text = held === null ? 'nothing' : `${held.loSector}..${held.hiSector}`;

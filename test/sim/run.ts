@@ -1,7 +1,7 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
- * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; FENCING;
- * WORKERS; FIRST=1: ends at the first violation.
+ * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; EVERY: ms between
+ * two of them, about; FENCING; WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
 import type { Setting } from './campaign.ts';
@@ -43,6 +43,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     ...(job.nodes ? [`NODES=${job.nodes}`] : []),
     ...(job.hours ? [`HOURS=${job.hours}`] : []),
     ...(job.faults ? [`FAULTS='${job.faults.join()}'`] : []),
+    ...(job.faultsEveryMs ? [`EVERY=${job.faultsEveryMs}`] : []),
     ...(job.setting?.fencing ? [`FENCING=${job.setting.fencing}`] : []),
   ];
   process.stdout.write(
@@ -55,11 +56,12 @@ async function main(): Promise<number> {
   const seeds = seedsIn(process.env.SEED || '1');
   const [nodes, hours] = [numberIn('NODES'), numberIn('HOURS')];
   const faults = process.env.FAULTS ? process.env.FAULTS.split(',') : undefined;
-  const fencing = fencingAsked();
+  const [fencing, everyMs] = [fencingAsked(), numberIn('EVERY')];
   const job = {
     ...(nodes && { nodes }),
     ...(hours && { hours }),
     ...(faults && { faults }),
+    ...(everyMs && { faultsEveryMs: everyMs }),
     ...(fencing && { setting: { fencing } }),
   };
   const workers = Math.min(numberIn('WORKERS') ?? availableParallelism(), seeds.length);

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type KeysHere, type LocalEffect, localStart } from '../../src/arrays/local_state.ts';
 import { mayRegister } from '../../src/arrays/may_pass.ts';
+import type { ArrayRecord } from '../../src/arrays/record.ts';
 import { reportOf } from '../../src/arrays/report.ts';
 import {
   ARRAY,
   bootOf,
   COPY_OPTIONS,
+  copy,
   FedNode,
   LEG_A,
   LEG_B,
@@ -243,6 +245,32 @@ test('shut out as the first write to a clean array waits at its gate, it may hav
   const other = back({ ...asks, degraded: 1 });
   other.keys({ shutOut: true, usable: new Set() });
   assert.equal(mayRegister(other.state, other.now), false, 'a member is missing: writes may wait for its failure');
+});
+
+test('left out as the first write to a clean array waits at its gate, it is let in by that: no suspend could drain the write', () => {
+  const node = Node.writing();
+  node.now = 2_000_000;
+  node.see({
+    writePending: true,
+    arrayState: 'write-pending',
+    members: md().members.map((member) => ({ ...member, path: 'held' as const })),
+  });
+  const without = newer(mirror(), { writers: [1, 3] });
+  const leftOut = (record: ArrayRecord): LocalEffect[] =>
+    node.feed(
+      { type: 'commit', record, forgotten: false },
+      { type: 'released', array: ARRAY, version: record.version },
+      { type: 'grant', untilMs: 3_000_000 },
+    );
+  const told = [...leftOut(without), ...node.keys()];
+  assert.deepEqual(ops(told), []);
+  assert.ok(told.some(({ type }) => type === 'applied'));
+  assert.equal(reportOf(node.state, node.array(), node.now).state, 'held');
+  const copied = newer(without, { resync: copy(1, 7) });
+  leftOut(copied);
+  assert.equal(reportOf(node.state, node.array(), node.now).state, 'open', 'it could not be kept from what is copied');
+  const letIn = newer(copied, { writers: [1, 2, 3], resync: null });
+  assert.deepEqual(ops(leftOut(letIn)), ['answer-gates', 'let-read']);
 });
 
 test('an array that was open as a grant ended is drained once, when a key is missing somewhere: it may be put there then', () => {
