@@ -134,8 +134,9 @@ export class MemberKeys {
       if (answered) this.#seenMs = atMs;
       const { usable, unreserved } = this.#concluded(members, seen);
       const states = members.map(({ member }) => seen.states.get(member));
+      const absent = new Set(members.map(({ member }) => member).filter((uuid) => seen.states.get(uuid) === 'absent'));
       await this.#options.looked({
-        keys: used ? { usable, unreserved, shutOut, atMs: this.#seenMs } : null,
+        keys: used ? { usable, unreserved, absent, shutOut, atMs: this.#seenMs } : null,
         mayShutOut: used && states.length > 0 && states.every((state) => state === 'registered'),
         wereTaken: seen.taken.length > 0,
       });

@@ -521,7 +521,11 @@ function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects
   if (!failed && !stuck) return { partedAtMs: null };
   if (state.keys === null) return { partedAtMs: partedAtMs ?? now };
   if (failed && partedAtMs === null) effects.push({ type: 'check-keys' });
-  const refused = array.refused || state.keys.shutOut;
+  const { shutOut, absent, atMs } = state.keys;
+  const looked = partedAtMs !== null && atMs > partedAtMs;
+  const lacksKey =
+    looked && observation.members.some(({ uuid, faulty, blocked }) => (faulty || blocked) && absent.has(uuid ?? ''));
+  const refused = array.refused || shutOut || lacksKey;
   if (refused && isWaitedFor(state, record, now)) {
     const why = 'writes were refused by its members, and cannot end';
     effects.push({ type: 'stuck', array: record.uuid, md: record.md, why });

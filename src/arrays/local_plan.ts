@@ -8,9 +8,9 @@ import {
   mayOpen,
   mustHold,
   mustHoldReads,
-  refusesHere,
   unsure,
   wantedHere,
+  wouldRefuse,
 } from './may_pass.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import { type ArrayRecord, type Copy, compareVersions, type MemberRecord } from './record.ts';
@@ -149,7 +149,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
     if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };
     // A bitmap that is refused would be a failure of that member, for all; and what this node marks later would not stand on the others.
-    if (refusesHere(state, record)) return { op: null, settled: !crashedSince(state, record) };
+    if (wouldRefuse(state, record)) return { op: null, settled: !crashedSince(state, record) };
     // It runs nothing that could contradict the record, and others may be waiting for its word.
     if (marksAreNeeded(state, record)) return { op: null, settled: true };
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };

@@ -134,6 +134,8 @@ export interface KeysHere {
   usable: ReadonlySet<string>;
   /** Of these the ones that take anybody's writes still: they are not reserved yet. */
   unreserved: ReadonlySet<string>;
+  /** Members that have answered, and do not have this node's key: they refuse its writes. */
+  absent: ReadonlySet<string>;
   /** Another node has taken this one's key off a member. */
   shutOut: boolean;
   /** When they were last asked for and some disk answered. */
@@ -221,7 +223,7 @@ export function localStart(
     copyOptions,
     pathLoss,
     keys: reserved
-      ? { usable: new Set(), unreserved: new Set(), shutOut: false, atMs: Number.NEGATIVE_INFINITY }
+      ? { usable: new Set(), unreserved: new Set(), absent: new Set(), shutOut: false, atMs: Number.NEGATIVE_INFINITY }
       : null,
     lapsedAtMs: 0,
     inherited: new Map(),

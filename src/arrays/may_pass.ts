@@ -7,16 +7,20 @@ import { type ArrayRecord, compareVersions, type NodeId } from './record.ts';
 import { copyRuns, goodIn, isReleased, readsHeld } from './seen_here.ts';
 
 /** This node may not write to all members that it would write to. */
-function lacksKeys(state: NodeArrays, record: ArrayRecord): boolean {
-  const { keys, lapsedAtMs } = state;
+function lacksKeys({ keys, lapsedAtMs }: NodeArrays, record: ArrayRecord): boolean {
+  if (keys === null) return false;
   // Without a grant it may have been shut out, and a node that stood still has not looked since.
-  return keys !== null && (keys.atMs < lapsedAtMs || refusesHere(state, record));
+  if (keys.shutOut || keys.atMs < lapsedAtMs) return true;
+  return record.members.some((member) => isWritten(member) && !keys.usable.has(member.uuid));
 }
 
-/** By the newest look some member takes no write of this node's: not even its bitmap's, which md writes as it assembles the array. */
-export function refusesHere({ keys }: NodeArrays, record: ArrayRecord): boolean {
+/** As far as this node knows some member refuses what it writes: also the bitmap that md writes as it assembles the array. */
+export function wouldRefuse({ keys }: NodeArrays, record: ArrayRecord): boolean {
   if (keys === null) return false;
-  return keys.shutOut || record.members.some((member) => isWritten(member) && !keys.usable.has(member.uuid));
+  const hasLooked = keys.atMs > Number.NEGATIVE_INFINITY;
+  return (
+    !hasLooked || keys.shutOut || record.members.some((member) => isWritten(member) && keys.absent.has(member.uuid))
+  );
 }
 
 /**
@@ -32,13 +36,14 @@ function owesDrain({ keys, lapsedAtMs, arrays }: NodeArrays, { cleanAtMs }: Loca
 
 /**
  * This node's key may be put on a disk where it is missing: it has a live grant, so that nobody is shutting it out, and nothing of
- * what it began before it last had none is on its way, nor a bitmap that is written as an array is assembled.
+ * what it began before it last had none is on its way, nor a bitmap that is written as an array is assembled. Where a member has failed
+ * here, it must be seen first whether that was for the missing key.
  */
 export function mayRegister(state: NodeArrays, now: number): boolean {
   if (now >= state.grantUntilMs || state.leaving) return false;
   return [...state.arrays.values()].every(
-    ({ observation, cleanAtMs, busy }) =>
-      observation !== undefined && cleanAtMs >= state.lapsedAtMs && busy?.op !== 'assemble',
+    ({ observation, cleanAtMs, busy, partedAtMs }) =>
+      observation !== undefined && cleanAtMs >= state.lapsedAtMs && busy?.op !== 'assemble' && partedAtMs === null,
   );
 }
 

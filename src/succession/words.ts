@@ -32,6 +32,7 @@ const Estate = z.object({
     .object({
       usable: z.array(z.string()),
       unreserved: z.array(z.string()).default([]),
+      absent: z.array(z.string()).default([]),
       shutOut: z.boolean(),
       atMs: z.number().nullable(),
     })
@@ -69,6 +70,7 @@ export function estateOf({ grantUntilMs, keys, arrays }: Estate): Said {
     keys: keys && {
       usable: [...keys.usable],
       unreserved: [...keys.unreserved],
+      absent: [...keys.absent],
       shutOut: keys.shutOut,
       atMs: Number.isFinite(keys.atMs) ? keys.atMs : null,
     },
@@ -82,6 +84,7 @@ export function estateIn({ grantUntilMs, keys, arrays }: z.infer<typeof Estate>)
     keys: keys && {
       usable: new Set(keys.usable),
       unreserved: new Set(keys.unreserved),
+      absent: new Set(keys.absent),
       shutOut: keys.shutOut,
       atMs: keys.atMs ?? Number.NEGATIVE_INFINITY,
     },

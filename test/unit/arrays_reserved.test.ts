@@ -33,7 +33,7 @@ class Node extends FedNode {
   keys(change: Partial<KeysHere> = {}): LocalEffect[] {
     return this.feed({
       type: 'keys',
-      keys: { usable: ALL, unreserved: new Set(), shutOut: false, atMs: this.now, ...change },
+      keys: { usable: ALL, unreserved: new Set(), absent: new Set(), shutOut: false, atMs: this.now, ...change },
     });
   }
 
@@ -119,7 +119,7 @@ test('nothing is assembled before its bitmap can be written: a member that refus
     told.some(({ type }) => type === 'applied'),
     'others do not wait for what runs nothing',
   );
-  assert.deepEqual(ops(node.keys({ usable: new Set([LEG_B]) })), []);
+  assert.deepEqual(ops(node.keys({ usable: new Set([LEG_B]), absent: new Set([LEG_A]) })), []);
   assert.deepEqual(ops(node.keys({ shutOut: true })), []);
   assert.ok(mayRegister(node.state, node.now));
   assert.deepEqual(ops(node.keys()), ['assemble']);

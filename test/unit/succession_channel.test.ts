@@ -49,6 +49,7 @@ test('an estate comes through the channel as it was', () => {
   const keys = {
     usable: new Set(['a', 'b']),
     unreserved: new Set(['b']),
+    absent: new Set(['c']),
     shutOut: false,
     atMs: Number.NEGATIVE_INFINITY,
   };
@@ -66,7 +67,13 @@ test('an estate comes through the channel as it was', () => {
 });
 
 test('a grant is inherited; keys only where members are reserved', () => {
-  const keys = { usable: new Set(['a']), unreserved: new Set<string>(), shutOut: false, atMs: 5 };
+  const keys = {
+    usable: new Set(['a']),
+    unreserved: new Set<string>(),
+    absent: new Set<string>(),
+    shutOut: false,
+    atMs: 5,
+  };
   const plain = localInherit(localStart(1, 'boot', COPY_OPTIONS), { grantUntilMs: 9, keys, arrays: new Map() });
   assert.deepEqual([plain.grantUntilMs, plain.keys], [9, null]);
   const reserved = localStart(1, 'boot', COPY_OPTIONS, 'fail-member', true);
