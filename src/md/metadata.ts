@@ -272,6 +272,11 @@ function newestOf(group: readonly { sb: Superblock; header: MeshHeader }[]): Mes
   return sorted.find(mayStand) ?? sorted[0];
 }
 
+/**
+ * What stands on members that are not active counts for nothing, and the next commit writes it anew: attempts that reached them alone may
+ * have left it torn, or with more events than the array has. What disks that the record does not name carry says only whether there is
+ * another record of its version.
+ */
 function crossCheck(
   newest: MeshHeader,
   group: readonly { disk: Disk; sb: Superblock; header: MeshHeader }[],
@@ -286,6 +291,13 @@ function crossCheck(
 
   for (const { disk, sb, header } of group) {
     const own = `member ${disk.path} of ${record.md}`;
+    const order = compareVersions(header.record.version, record.version);
+    if (order === 0 && JSON.stringify(header.record) !== JSON.stringify(record))
+      problems.push(
+        `${own}: another record of the same version ${record.version.term}.${record.version.index}; compare with mdmesh examine`,
+      );
+    const member = wanted.get(sb.deviceUuid);
+    if (member === undefined) continue;
     const twin = members.get(sb.deviceUuid);
     if (twin !== undefined) {
       problems.push(
@@ -293,31 +305,26 @@ function crossCheck(
       );
       continue;
     }
-    const member = wanted.get(sb.deviceUuid);
-    if (member !== undefined) members.set(sb.deviceUuid, disk.path);
+    members.set(sb.deviceUuid, disk.path);
     if (sb.setUuid !== record.uuid) {
       problems.push(`${own}: its superblock is of array ${sb.setUuid}, its mesh header of ${record.uuid}`);
       continue;
     }
     if ((sb.featureMap & FEATURE_MESH_OWNED) === 0)
       problems.push(`${own}: released to mdadm while others are still owned; run mdmesh release again to finish it`);
-    const order = compareVersions(header.record.version, record.version);
-    if (sb.events > (order > 0 ? header : newest).record.events)
+    const events = (order > 0 ? header : newest).record.events;
+    if (member.role === 'active' && sb.events > events)
       problems.push(
         `${own}: superblock has events ${sb.events}, newest mesh header only ${record.events}: something else wrote it; compare with mdmesh examine`,
       );
-    else if (sb.events >= header.record.events) {
+    else if (member.role === 'active' && sb.events >= header.record.events) {
       const text =
         sb.events > header.record.events
           ? `events ${sb.events} > ${header.record.events} in its mesh header`
           : contradiction(sb, header);
       if (text !== null) problems.push(`${own}: superblock disagrees: ${text}; compare with mdmesh examine`);
     }
-    if (order === 0 && JSON.stringify(header.record) !== JSON.stringify(record))
-      problems.push(
-        `${own}: another record of the same version ${record.version.term}.${record.version.index}; compare with mdmesh examine`,
-      );
-    if (member === undefined || member.role === 'faulty') continue;
+    if (member.role === 'faulty') continue;
     if (order !== 0 || sb.events < record.events) {
       unfinished.push(member.uuid);
       const lag = record.version.index - header.record.version.index;
@@ -331,8 +338,7 @@ function crossCheck(
 
   for (const disk of sameArray) {
     if (disk.mesh !== null && disk.mesh.record.uuid === record.uuid) continue;
-    const uuid = disk.superblock?.deviceUuid;
-    if (uuid === undefined) continue;
+    if (wanted.get(disk.superblock?.deviceUuid ?? '')?.role !== 'active') continue;
     problems.push(
       `member ${disk.path} of ${record.md}: no mesh header of this cluster (${disk.problem ?? 'blank or torn'}); examine it`,
     );

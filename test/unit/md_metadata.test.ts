@@ -326,6 +326,32 @@ test('an addition that was never committed leaves a disk that is passed over, wh
   }
 });
 
+test('an addition whose attempts reached the new disk alone holds no array up, torn or with more events than a later master has', () => {
+  const before = next(record());
+  const added = { ...member(2), role: 'spare' as const, slot: null };
+  const onNew = new Map([[added.uuid, '/dev/new']]);
+  const attempt = next(before, { members: [...before.members, added] });
+  const laid = writesFor(commitOf(recordBeforeCommit(before, added), { devices: onNew, fresh: new Set([added.uuid]) }));
+  const taken: ArrayRecord = { ...before, version: { term: before.version.term + 1, index: before.version.index + 1 } };
+  const shelf = new Shelf('/dev/sda', '/dev/sdb', '/dev/new');
+  for (const write of writesFor(commitOf(before, { fresh: new Set(DEVICES.keys()) }))) shelf.apply(write);
+  for (const write of [...laid, ...writesFor(commitOf(attempt, { devices: onNew }))]) shelf.apply(write);
+  for (const write of writesFor(commitOf(taken))) shelf.apply(write);
+  const torn = shelf.copy();
+  for (const { path, offsetBytes } of laid.slice(0, -1))
+    torn.disks.get(path)?.fill(0x77, offsetBytes, offsetBytes + 512);
+  for (const disks of [shelf.scan(), torn.scan()]) {
+    const [found, ...more] = recordFromDisks(disks, CLUSTER);
+    assert.deepEqual(more, []);
+    assert.deepEqual(found?.record, taken);
+    assert.deepEqual(found?.problems, []);
+  }
+  // As a spare that the record has, but for that one commit.
+  const has = next(taken, { members: [...taken.members, added] });
+  for (const write of writesFor(commitOf(has))) torn.apply(write);
+  assert.deepEqual(recordFromDisks(torn.scan(), CLUSTER)[0]?.problems, []);
+});
+
 test('what somebody else wrote is told, never believed', () => {
   const first = record();
   const tamper = (index: number, change: (sb: Superblock) => Partial<Superblock>): string[] => {
