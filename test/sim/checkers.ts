@@ -254,7 +254,7 @@ export function suspendBeforeSync(
   return null;
 }
 
-/** No node's write goes to the disks where another node is copying at that moment. */
+/** No node's write goes to the disks where another node is copying at that moment, and they take what it copies. */
 export function noWriteBesideTheCopy(
   cluster: SimCluster,
   md: string,
@@ -262,7 +262,7 @@ export function noWriteBesideTheCopy(
   written: SectorRange,
 ): string | null {
   for (const other of cluster.up()) {
-    const piece = other === node ? null : cluster.driver(other).copying(md);
+    const piece = other === node || isShutOut(cluster, other) ? null : cluster.driver(other).copying(md);
     if (piece === null || piece.loSector >= written.hiSector || piece.hiSector <= written.loSector) continue;
     return `node ${node} writes ${written.loSector}..${written.hiSector} while node ${other} copies ${piece.loSector}..${piece.hiSector}`;
   }
@@ -274,6 +274,8 @@ export interface CommitLine {
   newest: { version: Version; by: NodeId } | null;
   /** The newest under whose release a write was told as done. */
   relied: Version | null;
+  /** What the newest takeover has found on the disks. */
+  found: Version | null;
 }
 
 /**
@@ -284,8 +286,11 @@ export function commitsAreOneLine(line: CommitLine, event: Event): string | null
   const { body, origin } = event;
   if (body.type !== 'commit') return null;
   const { version, md } = body.record;
-  const { newest: before, relied } = line;
+  const { newest: before, relied, found } = line;
+  // Told late, by one that has been shut out since: it stood on the disks already, and goes on in what has taken it over.
+  if (found !== null && compareVersions(version, found) === 0) return null;
   line.newest = { version, by: origin };
+  if (body.kind === 'new-term') line.found = body.before;
   const words = (of: Version | null): string => (of === null ? 'none' : `${of.term}.${of.index}`);
   if (before === null) return null;
   if (version.term < before.version.term)

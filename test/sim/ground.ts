@@ -218,7 +218,7 @@ export class Ground {
     const { record } = body;
     const before = this.#newest;
     this.commits += 1;
-    const line = this.#lines.get(record.uuid) ?? { newest: null, relied: null };
+    const line = this.#lines.get(record.uuid) ?? { newest: null, relied: null, found: null };
     this.#lines.set(record.uuid, line);
     this.judge(checkers.commitsAreOneLine, checkers.commitsAreOneLine(line, event));
     const writers = this.#writers.get(record.uuid) ?? [];
