@@ -260,7 +260,7 @@ class Addon : public Napi::Addon<Addon> {
     writes.push_back({path, offset_bytes, mdmesh::AlignedBuffer(source.ByteLength())});
     if (source.ByteLength() > 0) std::memcpy(writes[0].bytes.bytes(), source.Data(), source.ByteLength());
     const Pending pending(env, mailbox_);
-    own_blocks_.write(std::move(writes), [pending](std::vector<Outcome> outcomes) { pending.settle(outcomes.at(0)); });
+    own_blocks_.write(std::move(writes), [] { return Outcome{}; }, [pending](std::vector<Outcome> outcomes) { pending.settle(outcomes.at(0)); });
     return pending.promise();
   }
 
@@ -460,7 +460,7 @@ class Addon : public Napi::Addon<Addon> {
   mdmesh::Pool reservation_pool_{"mdmesh-reserve", kPoolThreadsMax};
   /** One for each processor but that of the thread that asks. */
   mdmesh::Pool verify_pool_{"mdmesh-verify", std::max(2U, std::thread::hardware_concurrency()) - 1};
-  mdmesh::DiskWriter own_blocks_{[] { return Outcome{}; }};
+  mdmesh::DiskWriter own_blocks_;
   std::vector<std::weak_ptr<mdmesh::Watcher>> watchers_;
   std::weak_ptr<mdmesh::Guard> guard_;
 };

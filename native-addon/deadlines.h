@@ -12,7 +12,11 @@ namespace mdmesh {
  */
 class Deadlines {
  public:
-  void extend_lease(std::int64_t until_ns) noexcept { raise(lease_until_ns_, until_ns); }
+  void extend_lease(std::int64_t until_ns) noexcept {
+    // Before the deadline: whoever sees the new lease live sees its number.
+    if (!lease_lives()) lease_number_++;
+    raise(lease_until_ns_, until_ns);
+  }
   void extend_grant(std::int64_t until_ns) noexcept { raise(grant_until_ns_, until_ns); }
   void end_lease() noexcept { lease_until_ns_ = 0; }
   void end_grant() noexcept { grant_until_ns_ = 0; }
@@ -20,6 +24,9 @@ class Deadlines {
   std::int64_t lease_until_ns() const noexcept { return lease_until_ns_; }
   std::int64_t grant_until_ns() const noexcept { return grant_until_ns_; }
   bool lease_lives() const noexcept { return boot_time_ns() < lease_until_ns_; }
+  /** Each lease after the end of another has one of its own: what was asked for under that must not pass under this. */
+  std::uint64_t lease_number() const noexcept { return lease_number_; }
+  bool lease_lives(std::uint64_t number) const noexcept { return lease_lives() && lease_number_ == number; }
   bool grant_lives() const noexcept { return boot_time_ns() < grant_until_ns_; }
 
   /** A drop that began is carried through even if the grant comes back meanwhile: nothing is let go until it is done. */
@@ -42,6 +49,7 @@ class Deadlines {
   }
 
   std::atomic<std::int64_t> lease_until_ns_{0};
+  std::atomic<std::uint64_t> lease_number_{0};
   std::atomic<std::int64_t> grant_until_ns_{0};
   std::atomic<bool> dropping_{false};
   std::atomic<std::uint64_t> drop_number_{0};

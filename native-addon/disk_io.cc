@@ -157,7 +157,7 @@ struct DiskWriter::Device {
   Lane lane;
 };
 
-DiskWriter::DiskWriter(Refuse refuse) : refuse_(std::move(refuse)) {}
+DiskWriter::DiskWriter() = default;
 
 DiskWriter::~DiskWriter() = default;
 
@@ -168,7 +168,7 @@ DiskWriter::Device& DiskWriter::device(const std::string& path) {
   return *device;
 }
 
-void DiskWriter::write(std::vector<DiskWrite> writes, Done done) {
+void DiskWriter::write(std::vector<DiskWrite> writes, Refuse refuse, Done done) {
   struct Batch {
     std::vector<DiskWrite> writes;
     std::vector<Outcome> outcomes;
@@ -188,7 +188,7 @@ void DiskWriter::write(std::vector<DiskWrite> writes, Done done) {
   }
   for (auto& [path, indices] : by_path) {
     auto& target = device(path);
-    target.lane.run([batch, open = target.open, indices = std::move(indices), refuse = refuse_] {
+    target.lane.run([batch, open = target.open, indices = std::move(indices), refuse] {
       const Failure* stopped = nullptr;
       for (const auto i : indices) {
         auto& outcome = batch->outcomes[i];

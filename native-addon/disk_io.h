@@ -50,8 +50,7 @@ struct DiskWrite {
 };
 
 /**
- * Durable writes (O_DIRECT, RWF_DSYNC): devices in parallel, each device's writes in order, also across calls. `refuse` is
- * asked immediately before each write; what it answers stops that write and the rest of its device.
+ * Durable writes (O_DIRECT, RWF_DSYNC): devices in parallel, each device's writes in order, also across calls.
  */
 class DiskWriter {
  public:
@@ -59,10 +58,11 @@ class DiskWriter {
   /** One outcome a write, in the order of the writes. */
   using Done = std::function<void(std::vector<Outcome>)>;
 
-  explicit DiskWriter(Refuse refuse);
+  DiskWriter();
   ~DiskWriter();
 
-  void write(std::vector<DiskWrite> writes, Done done);
+  /** `refuse` is asked immediately before each write; what it answers stops that write and the rest of its device. */
+  void write(std::vector<DiskWrite> writes, Refuse refuse, Done done);
   /** Closes what is open on the device, after the writes that wait for it. It is closed by itself after five idle seconds. */
   void release(const std::string& path, std::function<void()> done);
 
@@ -70,7 +70,6 @@ class DiskWriter {
   struct Device;
   Device& device(const std::string& path);
 
-  Refuse refuse_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Device>> devices_;
 };

@@ -33,11 +33,7 @@ void signal(const Fd& event) noexcept {
 Guard::Guard(OnEvent on_event)
     : on_event_(std::move(on_event)),
       wake_(std::make_shared<Fd>(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
-      timer_(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)),
-      writer_([deadlines = deadlines_]() -> Outcome {
-        if (deadlines->lease_lives()) return {};
-        return Failure{"ELEASE", "refused: this node's lease has ended"};
-      }) {
+      timer_(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)) {
   sem_init(&ring_wake_, 0, 0);
 }
 
@@ -215,7 +211,13 @@ void Guard::answer_gates(const std::string& md, std::vector<std::string> devices
   gate_lane_.run([array, devices = std::move(devices), done = std::move(done)] { done(array->answer_gates(devices)); });
 }
 
-void Guard::write_metadata(std::vector<DiskWrite> writes, DiskWriter::Done done) { writer_.write(std::move(writes), std::move(done)); }
+void Guard::write_metadata(std::vector<DiskWrite> writes, DiskWriter::Done done) {
+  const auto refuse = [deadlines = deadlines_, number = deadlines_->lease_number()]() -> Outcome {
+    if (deadlines->lease_lives(number)) return {};
+    return Failure{"ELEASE", "refused: this node's lease has ended"};
+  };
+  writer_.write(std::move(writes), refuse, std::move(done));
+}
 
 void Guard::release_device(const std::string& path, std::function<void()> done) { writer_.release(path, std::move(done)); }
 

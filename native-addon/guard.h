@@ -83,6 +83,7 @@ class Guard : public std::enable_shared_from_this<Guard> {
   void restore_path(const std::string& md, const std::string& device, GatedArray::Done done);
   void suspend_range(const std::string& md, std::uint64_t lo_sector, std::uint64_t hi_sector, GatedArray::Done done);
   void answer_gates(const std::string& md, std::vector<std::string> devices, GatedArray::Done done);
+  /** Passes under the lease that lives at this call, and under no later one. */
   void write_metadata(std::vector<DiskWrite> writes, DiskWriter::Done done);
   void release_device(const std::string& path, std::function<void()> done);
 

@@ -194,8 +194,9 @@ export interface NativeGuard {
   /** `active`, then `-blocked` to each device, on a thread that never suspends. `EGRANT` when the grant ended before a store. */
   answerGates(md: string, blockedDevices: readonly string[]): Promise<void>;
   /**
-   * Durable on return (O_DIRECT, RWF_DSYNC). Devices in parallel, a device's writes in order. `ELEASE` when the lease had
-   * ended before the write; after a failed write the rest of its device is `ECANCELED`. Whole logical blocks only.
+   * Durable on return (O_DIRECT, RWF_DSYNC). Devices in parallel, a device's writes in order. `ELEASE` when the lease that lived
+   * at the call had ended before the write, also under a later one; after a failed write the rest of its device is `ECANCELED`.
+   * Whole logical blocks only.
    */
   writeMetadata(
     writes: readonly { path: string; offsetBytes: number; bytes: Uint8Array }[],

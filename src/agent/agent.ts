@@ -1187,6 +1187,7 @@ export class Agent implements AgentFace {
     const stamped = { ...record, utimeSeconds: Math.floor(this.parts.timers.wall().getTime() / 1000) };
     const { leaseOver, ...outcome } = await this.#readyToWrite(stamped)
       .then(() => {
+        this.#demandTerm(stamped);
         this.#demandRests(stamped);
         return writeRecord(driver, this.disks, config.cluster, stamped, kind, this.#keys !== null);
       })
@@ -1195,6 +1196,12 @@ export class Agent implements AgentFace {
       this.#feedLease({ type: 'step-down', reason: 'the guard refused a metadata write: the lease has ended' });
     this.#persisting -= 1;
     this.#feedMaster({ type: 'persisted', array: record.uuid, version: record.version, ...outcome });
+  }
+
+  /** @throws Error when this node has lost the term that it was to be committed in, though it may lead in a later one by now */
+  #demandTerm({ version: { term } }: ArrayRecord): void {
+    const { role } = this.#state.lease;
+    if (role.kind !== 'master' || role.term !== term) throw new Error(`this node leads no more in term ${term}`);
   }
 
   /** @throws Error when it was taken over from what was seen, and meanwhile a member has come that knows of more */

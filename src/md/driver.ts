@@ -218,7 +218,10 @@ export interface MdDriver {
   /** Size and digest over the first 4 MiB and last 1 MiB, to recognise one disk from two nodes before it has a superblock. */
   fingerprint(path: string): Promise<{ sizeSectors: number; digest: string; blank: boolean }>;
 
-  /** Write to members; each device's writes in the order given, devices in parallel; O_DIRECT + DSYNC; refused without a live lease. */
+  /**
+   * Write to members; each device's writes in the order given, devices in parallel; O_DIRECT + DSYNC. Refused without a live lease, and
+   * once that which lives at the call has ended: not under a later one either.
+   */
   writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]>;
   /**
    * This node's own block (4 KiB; docs/quorum.md), durable on return. Needs no lease: it is how one is got. Waits for no metadata write.

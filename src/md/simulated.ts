@@ -180,10 +180,11 @@ export class SimulatedNode implements MdDriver {
   async writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
     const byPath = new Map<string, MetadataWrite[]>();
     for (const write of writes) byPath.set(write.path, [...(byPath.get(write.path) ?? []), write]);
-    return Promise.all([...byPath].map(([path, own]) => this.#writeInOrder(path, own)));
+    const lease = this.#guard.leaseNumber;
+    return Promise.all([...byPath].map(([path, own]) => this.#writeInOrder(path, own, lease)));
   }
 
-  async #writeInOrder(path: string, writes: readonly MetadataWrite[]): Promise<MetadataResult> {
+  async #writeInOrder(path: string, writes: readonly MetadataWrite[], lease: number): Promise<MetadataResult> {
     try {
       const disk = this.#storage.at(this.node, path);
       for (const { offsetBytes, bytes } of writes) {
@@ -193,7 +194,7 @@ export class SimulatedNode implements MdDriver {
             `disk ${path}: ${bytes.length} bytes at ${offsetBytes}: O_DIRECT wants multiples of ${BLOCK_BYTES}`,
           );
         // Immediately before each write, as the guard does.
-        if (!this.#guard.leaseLive)
+        if (!this.#guard.leaseLive || this.#guard.leaseNumber !== lease)
           throw new MdError('ELEASE', `disk ${path}: this node's lease has ended; metadata is not its to write`);
         await this.#kernel.write(disk, offsetBytes, bytes);
       }

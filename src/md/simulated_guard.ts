@@ -24,6 +24,7 @@ export class SimulatedGuard implements Guard {
   readonly #arrays: () => Droppable[];
   readonly #listeners: ((event: GuardEvent) => void)[] = [];
   #leaseUntilMs = 0;
+  #leaseNumber = 0;
   #grantUntilMs = 0;
   #dropping = false;
   #ended = false;
@@ -41,12 +42,18 @@ export class SimulatedGuard implements Guard {
     return this.#kernel.now() < this.#leaseUntilMs;
   }
 
+  /** Each lease after the end of another has one of its own. */
+  get leaseNumber(): number {
+    return this.#leaseNumber;
+  }
+
   get grantLive(): boolean {
     return this.#kernel.now() < this.#grantUntilMs;
   }
 
   extendLease(untilMs: number): void {
     if (untilMs <= this.#leaseUntilMs) return;
+    if (!this.leaseLive) this.#leaseNumber += 1;
     this.#leaseUntilMs = untilMs;
     this.#cancelLease();
     this.#cancelLease = this.#kernel.later(untilMs - this.#kernel.now(), () =>

@@ -675,6 +675,27 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal((await bench.done(driver.readMetadata(block.path, block.offsetBytes, BLOCK_BYTES)))[0], 1);
     });
 
+    test('what was asked for under one lease is not written under the next', async () => {
+      const bench = await Bench.make(fixture);
+      const { driver } = bench;
+      const at = 2048 * SECTOR_BYTES;
+      const blocks = Array.from({ length: 256 }, (_, index) => ({
+        path: bench.path(0),
+        offsetBytes: at + index * BLOCK_BYTES,
+        bytes: filled(1 + (index % 200)),
+      }));
+      const asked = driver.writeMetadata(blocks);
+      driver.guard.endLease();
+      driver.guard.extendLease(driver.now() + FAR_MS);
+      const [result] = await bench.done(asked);
+      assert.equal(result?.error?.code, 'ELEASE');
+      const [last] = await bench.done(driver.readMetadata(bench.path(0), at + 255 * BLOCK_BYTES, BLOCK_BYTES));
+      assert.notEqual(last, blocks[255]?.bytes[0]);
+      assert.deepEqual(await bench.done(driver.writeMetadata(blocks.slice(255))), [
+        { path: bench.path(0), error: null },
+      ]);
+    });
+
     test("a node's own block is written without a lease, whole, and nothing else with it", async () => {
       const bench = await Bench.make(fixture);
       const { driver } = bench;

@@ -193,6 +193,27 @@ describe('the guard', () => {
     assert.equal(late[0]?.error?.code, 'ELEASE');
     assert.deepEqual(await addon.readDirect(disk, 0, 4096), block('two'));
   });
+
+  test('what was asked for under one lease is not written under the next', async (t) => {
+    const disk = await findDisk();
+    if (disk === null) return t.skip('LOUD SKIP: no directory with O_DIRECT; nothing about disk writes was tested');
+    const { guard } = startGuard();
+    t.after(() => guard.close());
+    guard.extendLease(addon.bootTimeMs() + FAR_MS);
+    const asked = guard.writeMetadata(
+      Array.from({ length: 16 }, (_, index) => ({
+        path: disk,
+        offsetBytes: index * 4096,
+        bytes: block('under the first'),
+      })),
+    );
+    guard.endLease();
+    guard.extendLease(addon.bootTimeMs() + FAR_MS);
+    assert.equal((await asked).at(-1)?.error?.code, 'ELEASE');
+    const [next] = await guard.writeMetadata([{ path: disk, offsetBytes: 61440, bytes: block('under the second') }]);
+    assert.equal(next?.error, null);
+    assert.deepEqual(await addon.readDirect(disk, 61440, 4096), block('under the second'));
+  });
 });
 
 describe('files', () => {
