@@ -57,7 +57,7 @@ import type { Observation } from '../wire/messages.ts';
 import { attachedUnder, copyOn, marksTaken, withProgress } from './copy_here.ts';
 import { gatesAnswerable, settledMembers } from './gates.ts';
 import { givesUp, rebuildingMembers } from './levels.ts';
-import { isUnfit, onlyStale, type Plan, plan, refusedText } from './local_plan.ts';
+import { isUnfit, onlyFailing, onlyStale, type Plan, plan, refusedText } from './local_plan.ts';
 import {
   type KeysHere,
   type LocalArray,
@@ -79,7 +79,6 @@ import {
   isClean,
   isReleased,
   lostLately,
-  nothingWaits,
   pathLost,
   readsHeld,
 } from './seen_here.ts';
@@ -105,6 +104,9 @@ const PASSING = ['EGRANT', 'EAGAIN', 'EBUSY', 'ETIMEDOUT'];
 const REPORT_AT_REST_MS = 4000;
 
 /** What the master goes by at once. */
+/** What md may not end before every path works. */
+const WAIT_FOR_PATHS: readonly LocalOp['op'][] = ['hold', 'hold-range', 'open', 'mark', 'set-bitmap'];
+
 function toldOf(keys: KeysHere | null): string {
   return keys === null ? '' : `${keys.shutOut} ${[...keys.unreserved].sort().join()}`;
 }
@@ -451,8 +453,8 @@ function advance(
     const why = 'what the cluster has agreed on cannot be applied here: what is on its way waits for ever';
     effects.push({ type: 'stuck', array: uuid, md, why });
   }
-  // A store to the suspend range that waits for a path returns only after the release, which waits for this word.
-  const suspends = array.busy !== null && ['hold', 'hold-range', 'open'].includes(array.busy.op);
+  // A store to the suspend range, or bits on their way, that wait for a path return only after the release, which waits for this word.
+  const suspends = array.busy !== null && WAIT_FOR_PATHS.includes(array.busy.op);
   const { observation: seen } = array;
   const waits = suspends && seen != null && (pathLost(seen) || readsHeld(seen));
   if (next.settled && array.unstored === null && (array.busy === null || waits)) {
@@ -498,18 +500,18 @@ function isWaitedFor(state: NodeArrays, record: ArrayRecord, now: number): boole
 
 /**
  * A writer that cannot apply what it knows. Its reads are held since its grant last ended, and its writes had not drained by then: they
- * cannot now. Or something that was ordered of md does not end, as that a copy ends whose reads are held. Or it has failed here, by its
- * own path, whatever is in sync for the others.
+ * cannot now. Or what waits at a gate keeps it from that, and the answer, which is given when the commit is released, waits for its word.
+ * Or something that was ordered of md does not end, as that a copy ends whose reads are held. Or it has failed here, by its own path,
+ * whatever is in sync for the others.
  */
 function waitsForItself(state: NodeArrays, array: LocalArray, { op, settled, trouble }: Plan, now: number): boolean {
   const { observation, record, applied, busy } = array;
   if (observation == null || !isWaitedFor(state, record, now)) return false;
   if (busy !== null) return applied === null || compareVersions(applied, record.version) !== 0;
   if (settled) return false;
-  if (onlyStale(record, observation)) return true;
-  return (
-    op === null && trouble === undefined && !observation.held && nothingWaits(observation) && readsHeld(observation)
-  );
+  if (onlyStale(record, observation) || onlyFailing(record, observation)) return true;
+  if (op !== null || trouble !== undefined || observation.held || pathLost(observation)) return false;
+  return readsHeld(observation) || gateClosed(observation);
 }
 
 /** Whose failure it is that md shows here: a member's, or that of a node which is shut out. */
@@ -522,7 +524,7 @@ function refusalsSeen(state: NodeArrays, array: LocalArray, now: number, effects
   if (state.keys === null) return { partedAtMs: partedAtMs ?? now };
   if (failed && partedAtMs === null) effects.push({ type: 'check-keys' });
   const { shutOut, absent, atMs } = state.keys;
-  const looked = partedAtMs !== null && atMs > partedAtMs;
+  const looked = partedAtMs !== null && atMs >= partedAtMs;
   const lacksKey =
     looked && observation.members.some(({ uuid, faulty, blocked }) => (faulty || blocked) && absent.has(uuid ?? ''));
   const refused = array.refused || shutOut || lacksKey;
@@ -549,5 +551,6 @@ function isStuckAtGate({ keys }: NodeArrays, { busy }: LocalArray, observation: 
 /** What is seen failed is a member's failure, as far as this node can know. */
 function mayTell(state: NodeArrays, { partedAtMs, refused }: LocalArray): boolean {
   if (state.keys === null || partedAtMs === null) return true;
-  return !refused && !state.keys.shutOut && state.keys.atMs > partedAtMs;
+  // It reads after it has begun: one that began in the very instant will do.
+  return !refused && !state.keys.shutOut && state.keys.atMs >= partedAtMs;
 }

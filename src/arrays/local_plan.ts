@@ -236,6 +236,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     const ahead = seen?.rebuilding === true && copy !== null && !copy.halted && isAhead(array, copy, member);
     if (inSlot(seen) && !early && !ahead) continue;
     if (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty)) continue;
+    // Its slots wait for a failure to be agreed on, which is the next commit, and waits for this one: as below.
+    if (member.slot !== null && member.slot >= observation.raidDisks && parted)
+      return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) };
     // md keeps a failed member in its slot for as long as it is frozen.
     const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
     if (failed !== undefined && failed.uuid !== null) {
@@ -320,6 +323,15 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
 export function onlyStale(record: ArrayRecord, observation: ArrayObservation): boolean {
   const has = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && inSlot(seen) && !seen.faulty);
   return activeMembers(record).every(({ uuid }) => !has(uuid));
+}
+
+/**
+ * Nor is any of that in sync here, and what is cannot be let go: md keeps its last one, and no drain ends that makes another one it. That
+ * member failed for all while the path to it was lost here, before this node could take the newly filled one for in sync.
+ */
+export function onlyFailing(record: ArrayRecord, observation: ArrayObservation): boolean {
+  const good = (uuid: string) => observation.members.some((seen) => seen.uuid === uuid && seen.inSync && !seen.faulty);
+  return !observation.held && !mayDrain(observation) && activeMembers(record).every(({ uuid }) => !good(uuid));
 }
 
 /** Left out with reads held and writes not: the drain that its grant's end began has not ended, and cannot any more. */

@@ -14,6 +14,8 @@ export function pathOp(state: NodeArrays, array: LocalArray, now: number): Local
   if (waits !== true) return null;
   const good = goodIn(record);
   const goodForOthers = goodIn(released);
+  // Its bits alone are on their way, and keep it from saying that it has applied what fails the member.
+  const writesNothing = observation?.held === true && !record.writers.includes(state.self);
   for (const { uuid, path, faulty } of observation?.members ?? []) {
     if (uuid === null) continue;
     // What waits at a member that has failed in md is read from another, which is held as well.
@@ -24,7 +26,8 @@ export function pathOp(state: NodeArrays, array: LocalArray, now: number): Local
     if (lastCopy(record, uuid)) return { op: 'restore-path', member: uuid };
     // As long as this node has not said that it gave the member up, no other node has a write that the member misses.
     if (pathLoss === 'drop-node' && !faulty && good.has(uuid)) return { op: 'restore-path', member: uuid };
-    if (released === null || good.has(uuid) || goodForOthers.has(uuid)) continue;
+    const isAgreed = writesNothing || (released !== null && !goodForOthers.has(uuid));
+    if (good.has(uuid) || !isAgreed) continue;
     return { op: faulty ? 'release-path' : 'set-faulty', member: uuid };
   }
   return null;

@@ -8,6 +8,7 @@ import { reportOf } from '../../src/arrays/report.ts';
 import type { ArrayObservation } from '../../src/md/driver.ts';
 import {
   ARRAY,
+  BITMAPS,
   bootOf,
   copy,
   FedNode,
@@ -19,6 +20,7 @@ import {
   newer,
   PATHS,
   SPARE,
+  SPARE_MEMBER,
   unread,
   withFaulty,
 } from './arrays_fixture.ts';
@@ -283,6 +285,63 @@ test('a writer that has failed, by its own path, what all others write has the a
   assert.equal(isStuck(), false);
   node.now += 20_000;
   assert.equal(isStuck(), true);
+});
+
+test('a gate keeps a writer from applying what its answer waits for: after a while others must not wait for it', () => {
+  const slot = { ...SPARE_MEMBER, role: 'rebuilding' as const, slot: 1 };
+  const filled = withFaulty(mirror(), LEG_B);
+  const record = { ...filled, members: [...filled.members, slot], resync: copy(1, 6, 'recovery') };
+  const [good, other] = md().members;
+  assert.ok(good !== undefined && other !== undefined);
+  const ahead = { ...other, uuid: SPARE, device: 'sdc', inSync: true };
+  const node = Node.writing(mirror());
+  const seen = md({ writePending: true, degraded: 1, members: [good, ahead] });
+  node.feed(observed(seen), { type: 'commit', record: newer(record, {}), forgotten: false });
+  const after = (ms: number): boolean => {
+    node.now += ms;
+    return node.feed({ type: 'grant', untilMs: node.now + 5000 }).some(({ type }) => type === 'stuck');
+  };
+  assert.deepEqual([after(0), after(14_000), after(2000)], [false, false, true]);
+});
+
+test('a failed spare that is not agreed on keeps no member that is filled out of a slot that the grown array has not here yet', () => {
+  const record = mirror({ members: [...mirror().members, SPARE_MEMBER] });
+  const [leg] = md().members;
+  assert.ok(leg !== undefined);
+  const spare = { ...leg, uuid: SPARE, device: 'sdc', slot: null, inSync: false };
+  const node = Node.writing(record, md({ members: [...md().members, spare] }));
+  const more = '00000000-0000-4000-8000-00000000000d';
+  const members = [
+    ...record.members,
+    { ...SPARE_MEMBER, uuid: more, devNumber: 3, role: 'rebuilding' as const, slot: 2 },
+  ];
+  const grown = newer(record, { raidDisks: 3, members, resync: copy(1, 6, 'recovery') });
+  const seen = md({ writePending: true, members: [...md().members, { ...spare, faulty: true, blocked: true }] });
+  node.feed({ type: 'paths', paths: new Map([...PATHS, [more, '/dev/sdd']]) }, observed(seen));
+  const told = node.feed({ type: 'commit', record: grown, forgotten: false });
+  assert.deepEqual(node.ops(told), []);
+  assert.ok(
+    told.some(({ type }) => type === 'applied'),
+    'the next commit is of that failure',
+  );
+});
+
+test('what alone is in sync here has failed for all while reads were held: nothing can end that, and others must not wait', () => {
+  const filled = withFaulty(mirror(), LEG_A);
+  const seen = unread(md());
+  const members = seen.members.map((member) =>
+    member.uuid === LEG_B ? { ...member, inSync: false, rebuilding: true } : member,
+  );
+  const node = Node.writing(mirror(), { ...seen, members });
+  node.feed({ type: 'commit', record: newer(filled, {}), forgotten: false });
+  const refuses = { code: 'EBUSY', text: 'sda is needed' };
+  const after = (ms: number): boolean => {
+    node.now += ms;
+    const { busy } = node.state.arrays.get(ARRAY) ?? {};
+    const ended: LocalInput[] = busy == null ? [] : [{ type: 'done', array: ARRAY, op: busy, error: refuses }];
+    return node.feed(...ended, { type: 'grant', untilMs: node.now + 5000 }).some(({ type }) => type === 'stuck');
+  };
+  assert.deepEqual([after(0), after(14_000), after(2000)], [false, false, true]);
 });
 
 test('that a commit which gives up a member is applied is said when the journal has it on disk, and not before', () => {
@@ -693,6 +752,16 @@ test('a path is let go beside an operation that may be waiting for it', () => {
   assert.deepEqual(node.ops(released), ['set-faulty']);
   node.feed(observed(lost(md({}, LEG_B), LEG_B)), done({ op: 'set-faulty', member: LEG_B }));
   assert.equal(node.state.arrays.get(ARRAY)?.busy?.op, 'hold', 'the suspend still waits');
+});
+
+test('held, and no writer, a node lets go at once of what a commit fails: nothing waits for it but its own bits', () => {
+  const record = mirror({ writers: [1], bitmap: BITMAPS });
+  const node = Node.writing(record, lost(md({ held: true }), LEG_B));
+  const failed = newer(withFaulty(record, LEG_B), { events: 12 });
+  assert.ok(node.ops(node.feed({ type: 'commit', record: failed, forgotten: false })).includes('set-faulty'));
+  const seen = observed(lost(md({ held: true }, LEG_B), LEG_B));
+  const after = node.feed(seen, done({ op: 'set-faulty', member: LEG_B }));
+  assert.ok(node.ops(after).includes('release-path'));
 });
 
 test('a suspend that waits for a lost path keeps no record from being applied', () => {

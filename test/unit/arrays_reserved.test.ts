@@ -138,6 +138,7 @@ test('a node that is shut out holds at once, and says so', () => {
 
 test('a failure is told only after the keys were looked at once more', () => {
   const node = Node.writing();
+  node.now += 1;
   const effects = node.see(blockedLeg());
   assert.ok(effects.some(({ type }) => type === 'check-keys'));
   assert.deepEqual(faultsTold(effects), []);
