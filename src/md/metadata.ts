@@ -312,7 +312,8 @@ function crossCheck(
     }
     if ((sb.featureMap & FEATURE_MESH_OWNED) === 0)
       problems.push(`${own}: released to mdadm while others are still owned; run mdmesh release again to finish it`);
-    const events = (order > 0 ? header : newest).record.events;
+    // An attempt of an earlier term that reached this member alone, and that was taken over without it as nobody knew of it, may have more.
+    const events = Math.max(header.record.events, order > 0 ? 0 : record.events);
     if (member.role === 'active' && sb.events > events)
       problems.push(
         `${own}: superblock has events ${sb.events}, newest mesh header only ${record.events}: something else wrote it; compare with mdmesh examine`,

@@ -352,6 +352,21 @@ test('an addition whose attempts reached the new disk alone holds no array up, t
   assert.deepEqual(recordFromDisks(torn.scan(), CLUSTER)[0]?.problems, []);
 });
 
+test('an attempt that failed a member, and that nobody has heard of, holds no array up that was taken over without it', () => {
+  const first = record();
+  const shelf = created(first);
+  const [left, right] = first.members;
+  assert.ok(left !== undefined && right !== undefined);
+  const only = ({ uuid }: { uuid: string }) => new Map([[uuid, DEVICES.get(uuid) ?? '']]);
+  const attempt = next(first, { members: [left, { ...right, role: 'faulty' }] });
+  for (const write of writesFor(commitOf(attempt, { devices: only(left) }))) shelf.apply(write);
+  const version = { term: first.version.term + 1, index: attempt.version.index };
+  for (const write of writesFor(commitOf({ ...first, version }, { devices: only(right) }))) shelf.apply(write);
+  const [found] = recordFromDisks(shelf.scan(), CLUSTER);
+  assert.deepEqual(found?.record.version, version);
+  assert.deepEqual([found?.problems, found?.unfinished, found?.stale.size], [[], [left.uuid], 0]);
+});
+
 test('what somebody else wrote is told, never believed', () => {
   const first = record();
   const tamper = (index: number, change: (sb: Superblock) => Partial<Superblock>): string[] => {
