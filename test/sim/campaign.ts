@@ -443,9 +443,9 @@ class Campaign implements Chance {
     await this.pass(1000);
     const array = cluster.status(1)?.arrays[0];
     if (array === undefined || ground.violation !== null) return;
-    const { record, paths } = array;
-    ground.judge(noWriteLost, noWriteLost(cluster, record, paths, 1, ground.applications));
-    ground.judge(legsAgree, legsAgree(cluster, record, paths, 1));
+    const { record } = array;
+    ground.judge(noWriteLost, noWriteLost(cluster, record, ground.applications));
+    ground.judge(legsAgree, legsAgree(cluster, record));
   }
 }
 

@@ -175,12 +175,11 @@ export function noWriteFails(application: Application): string | null {
 export function noWriteLost(
   cluster: SimCluster,
   record: ArrayRecord,
-  paths: Readonly<Record<string, string>>,
-  node: NodeId,
   applications: readonly Application[],
 ): string | null {
   for (const member of record.members.filter(({ role }) => role === 'active')) {
-    const disk = cluster.storage.at(node, paths[member.uuid] ?? '');
+    const disk = diskOf(cluster, record, member.uuid);
+    if (disk === null) return `no node's md has member ${member.uuid}`;
     for (const application of applications) {
       const { sectors, example } = application.lost(disk, member.dataOffsetSectors * SECTOR_BYTES);
       if (sectors > 0) return `${sectors} sectors lost: ${example}`;
@@ -190,15 +189,11 @@ export function noWriteLost(
 }
 
 /** Legs in sync are one to the last byte. */
-export function legsAgree(
-  cluster: SimCluster,
-  record: ArrayRecord,
-  paths: Readonly<Record<string, string>>,
-  node: NodeId,
-): string | null {
+export function legsAgree(cluster: SimCluster, record: ArrayRecord): string | null {
   const legs = record.members.filter(({ role }) => role === 'active');
-  const areas = legs.map((member) => {
-    const disk = cluster.storage.at(node, paths[member.uuid] ?? '');
+  const areas = legs.flatMap((member) => {
+    const disk = diskOf(cluster, record, member.uuid);
+    if (disk === null) return [];
     const begin = member.dataOffsetSectors * SECTOR_BYTES;
     const { buffer, byteOffset, byteLength } = cluster.storage.glance(
       disk,
