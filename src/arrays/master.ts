@@ -19,7 +19,8 @@
  * - Storage may vouch for a node that goes on reading until its grant ends. A commit that gives up a member is not released before.
  * - A node is granted writes only when it has said that it knows what a new master found on the disks, or the record that left it
  *   out. One that was cut off, held its writes in time and was counted as stopped was never reset: it still has a released
- *   record by which it is a writer, and would write, and read a leg that has failed since, until it hears of a newer one.
+ *   record by which it is a writer, and would write, and read a leg that has failed since, until it hears of a newer one. Where the disks
+ *   do not tell what is newest, it must know the most of all nodes.
  * - A path that is lost on one node only is judged in path_loss.ts, by what all nodes report.
  */
 import type { ArrayReport, CommitKind } from '../wire/messages.ts';
@@ -340,10 +341,28 @@ function leftOut(array: MasterArray, { record }: PendingCommit): MasterArray['mu
   return new Map([...array.mustKnow, ...gone.map((id) => [id, record.version] as const)]);
 }
 
+/**
+ * Where the disks that are seen do not tell what the newest record is, only nodes can: none of them knows more than this one. Until all have
+ * spoken, or are surely stopped, one may know of the record that left it out.
+ */
+function knowsTheMost({ nodes }: MasterState, uuid: string, node: MasterNode): boolean {
+  if (node.kernelBoot === null) return false;
+  const known = node.reports.get(uuid)?.known ?? null;
+  return [...nodes.values()].every((other) => {
+    if (other.kernelBoot === null) return other.fencing === 'stopped';
+    const more = other.reports.get(uuid)?.known ?? null;
+    return known === null || more === null || compareVersions(more, known) <= 0;
+  });
+}
+
 /** By what this node has said in this term it knows all that it could have missed. */
 function isCaughtUp(state: MasterState, id: NodeId, node: MasterNode): boolean {
   if (!state.scanned) return false;
-  return [...state.arrays].every(([uuid, { mustKnow }]) => {
+  const overlooked = [...node.reports.keys()].filter((uuid) => !state.arrays.has(uuid) && !state.givenBack.has(uuid));
+  if (overlooked.some((uuid) => !knowsTheMost(state, uuid, node))) return false;
+  return [...state.arrays].every(([uuid, { mustKnow, record, found }]) => {
+    const unproven = record === null && found !== null && provenNewest(state, found) !== null;
+    if (unproven && !knowsTheMost(state, uuid, node)) return false;
     const wanted = mustKnow.get(id);
     if (wanted === undefined) return true;
     if (node.kernelBoot === null) return false;

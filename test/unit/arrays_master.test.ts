@@ -313,8 +313,25 @@ test('disks that are older than what a node knows are not believed', () => {
   master.feed({ type: 'elected', term: 2 });
   master.reports(mirror({ version: { term: 1, index: 9 } }), 2);
   const scanned = master.feed(onDisks(mirror()));
-  assert.deepEqual(kinds(scanned), ['notice', 'grantable']);
+  assert.deepEqual(kinds(scanned), ['notice']);
   assert.equal(master.pending, null);
+});
+
+test('where the disks do not tell what is newest, who writes must know the most of all, and all must have spoken', () => {
+  const newest = mirror({ version: { term: 1, index: 9 }, writers: [1, 3] });
+  const granted = (master: Master): readonly number[] => master.state.grantable;
+  for (const found of [onDisks(mirror()).found, []]) {
+    const master = new Master();
+    master.alive(1, 2, 3);
+    master.feed({ type: 'elected', term: 2 });
+    master.feed({ type: 'disks', found });
+    master.reports(mirror({ version: { term: 1, index: 8 } }), 2);
+    assert.ok(!granted(master).includes(2), 'another node may know of the record that left it out');
+    master.reports(newest, 1);
+    assert.ok(!granted(master).includes(1));
+    master.reports(newest, 3);
+    assert.deepEqual(granted(master), [1, 3]);
+  }
 });
 
 test('with a leg out of sight the record is believed only if every writer knows nothing newer', () => {
@@ -323,7 +340,7 @@ test('with a leg out of sight the record is believed only if every writer knows 
   master.feed({ type: 'elected', term: 2 });
   const found = onDisks(mirror()).found.map((each) => ({ ...each, complete: false }));
   master.reports(mirror(), 1, 2);
-  assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice', 'grantable']);
+  assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice']);
   master.reports(mirror(), 3);
   assert.equal(master.pending?.version.term, 2);
 });
