@@ -4,7 +4,7 @@ import { checked, copierFor, copyOf, progressBeyond, unseenBy } from './copies.t
 import { allowed, failMember } from './failures.ts';
 import { activeMembers, isRedundant, isWritten } from './levels.ts';
 import type { AskedChange, Change, MasterArray, MasterState, NextChange } from './master_state.ts';
-import type { ArrayRecord } from './record.ts';
+import { type ArrayRecord, copyAnew } from './record.ts';
 import { changeBitmap, changeSize, changeSlots, startReplacement, withoutReplacement } from './shape.ts';
 
 export function changeFor(
@@ -28,7 +28,11 @@ export function changeFor(
       return refuse(`${record.md}: an array with UUID ${record.uuid} is known already`);
     case 'start':
       if (record.run === 'started') return refuse(`${record.md} is started already`);
-      return next('start', { ...record, run: 'started', events: record.events + 1 });
+      return next(
+        'start',
+        { ...record, run: 'started', resync: copyAnew(record), events: record.events + 1 },
+        { copied: false, progress: null },
+      );
     case 'stop':
       if (record.run === 'stopped') return refuse(`${record.md} is stopped already`);
       return next('stop', { ...record, run: 'stopped' }, { stopRequest: requestId });

@@ -42,7 +42,7 @@ import {
 import { withMissed } from './missed.ts';
 import { goneFrom, nextChange, without } from './next_change.ts';
 import { judgePaths, NO_PATHS } from './path_loss.ts';
-import { type ArrayRecord, compareVersions, type NodeId, type Version } from './record.ts';
+import { type ArrayRecord, compareVersions, copyAnew, type NodeId, type Version } from './record.ts';
 
 const RETRY_MS = 250;
 /** Longer than the redial's slowest pace, with a probe after it. */
@@ -507,8 +507,7 @@ function advance(
     const { stale } = array.found;
     const record = withoutStale(array.found);
     const run = state.autoAssemble || runsSomewhere(state, record) ? record.run : 'stopped';
-    const since = record.version.index + 1;
-    const resync = record.resync === null ? null : { ...record.resync, by: copierFor(state, record), since };
+    const resync = copyAnew(record, copierFor(state, record));
     propose(
       'new-term',
       { ...record, run, resync, version: { term: state.term, index: record.version.index + 1 } },
@@ -644,10 +643,13 @@ function revertBusyStop(
     const record: ArrayRecord = {
       ...pending.record,
       run: 'started',
+      resync: copyAnew(pending.record),
       version: { term: state.term, index: pending.record.version.index + 1 },
     };
     replace({
       stopRequest: null,
+      copied: false,
+      progress: null,
       pending: {
         ...pending,
         record,

@@ -15,7 +15,7 @@ import { admittedUnder, hasEnded } from './ended.ts';
 import { allowed, failMember } from './failures.ts';
 import { isWritten, mayTouch, rebuildingMembers, touches } from './levels.ts';
 import type { AskedChange, MasterArray, MasterNode, MasterState, NextChange } from './master_state.ts';
-import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId } from './record.ts';
+import { type ArrayRecord, compareVersions, copyAnew, type MemberRecord, type NodeId } from './record.ts';
 import { replacementOver } from './shape.ts';
 
 export function without(nodes: readonly NodeId[], gone: readonly NodeId[]): NodeId[] {
@@ -184,10 +184,7 @@ export function nextChange(
   if (record.resync !== null && record.resync.by !== copierFor(state, record)) {
     return {
       kind: 'resync-start',
-      record: {
-        ...record,
-        resync: { ...record.resync, by: copierFor(state, record), since: record.version.index + 1 },
-      },
+      record: { ...record, resync: copyAnew(record, copierFor(state, record)) },
       detail: {},
       fields: { copied: false, progress: null },
     };

@@ -166,6 +166,14 @@ export type ArrayRecord = z.infer<typeof ArrayRecord>;
 
 export type Copy = NonNullable<ArrayRecord['resync']>;
 
+/**
+ * The copy of this record, as the next commit begins it anew from where it has come to: windows that were agreed on for it, and how far its
+ * copier has come, count no more.
+ */
+export function copyAnew({ resync, version }: ArrayRecord, by?: NodeId): Copy | null {
+  return resync === null ? null : { ...resync, by: by ?? resync.by, since: version.index + 1 };
+}
+
 /** A copy of everything. @param since index of the commit that asks for it */
 export function wholeCopy(kind: CopyKind, by: NodeId, since: number): Copy {
   return { kind, fromSector: 0, by, since, halted: false, markedBy: null };

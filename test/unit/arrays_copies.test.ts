@@ -447,6 +447,15 @@ test('a new master goes on from the last checkpoint, as a copy of its own', () =
   assert.deepEqual(master.record.resync, copy(1, master.record.version.index, 'resync', { fromSector: 600 }));
 });
 
+test('an array that is started again begins its copy anew: what was agreed on before it was stopped counts no more', () => {
+  const master = new Master(mirror({ writers: [], resync: copy(1, 5, 'resync', { fromSector: 250 }), run: 'stopped' }));
+  master.progress(500);
+  const { version } = master.commit();
+  master.ask({ what: 'start' });
+  assert.deepEqual(master.record.resync, copy(1, version.index + 1, 'resync', { fromSector: 500 }));
+  assert.equal(master.array?.progress, null);
+});
+
 test('who copies without being a writer is waited for until the end of its copy is released, by the next masters too', () => {
   const filled = withFaulty(mirror({ writers: [2, 3] }), LEG_B);
   const slot = { ...SPARE_MEMBER, role: 'rebuilding' as const, slot: 1 };
