@@ -23,6 +23,7 @@ import {
   goodIn,
   inSlot,
   isHeldAtGate,
+  isReadTooFar,
   isReleased,
   keepsBitmap,
   mayDrain,
@@ -93,16 +94,6 @@ function attachFor(
 function attachedFor(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boolean {
   const attached = array.attached.get(uuid);
   return attached?.since === copy.since && attached.fromSector === copy.fromSector;
-}
-
-/**
- * md reads a rebuilding member as far as it knows it to be filled (raid1_read_balance). Of a copy that begins anew, as after a crash, it
- * may know too much: what the crash has left in doubt would be read from both, and be two stories.
- */
-function isAhead(array: LocalArray, copy: Copy, { uuid }: MemberRecord): boolean {
-  const attached = array.attached.get(uuid);
-  if (attached === undefined || attached.since === copy.since) return false;
-  return array.copying === attached.since || attached.fromSector > copy.fromSector;
 }
 
 export function isMarked({ marked }: LocalArray, copy: Copy): boolean {
@@ -231,13 +222,13 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   for (const member of isRedundant(record.level) ? record.members.filter(isWritten) : []) {
     const seen = observation.members.find((candidate) => candidate.uuid === member.uuid);
     // An active one was rebuilt while this node was away. Of a writer it is a failure, and told as one.
-    // In sync here by a copy that counts no more, as its end was never committed.
-    const early = member.role === 'rebuilding' && seen?.inSync === true && !copierHere;
-    const ahead = seen?.rebuilding === true && copy !== null && !copy.halted && isAhead(array, copy, member);
-    if (inSlot(seen) && !early && !ahead) continue;
+    const tooFar = seen !== undefined && isReadTooFar(state.self, array, member, seen);
+    if (inSlot(seen) && !tooFar) continue;
     if (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty)) continue;
-    // Its slots wait for a failure to be agreed on, which is the next commit, and waits for this one: as below.
-    if (member.slot !== null && member.slot >= observation.raidDisks && parted)
+    const noSlot = member.slot !== null && member.slot >= observation.raidDisks;
+    // Another member's failure is to be agreed on first, which is the next commit, and waits for this one: as below. What is read too far
+    // is not read meanwhile.
+    if (parted && (noSlot || gateClosed(observation)) && (!tooFar || readsHeld(observation)))
       return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) };
     // md keeps a failed member in its slot for as long as it is frozen.
     const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
@@ -249,7 +240,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
-      const whole = member.role === 'active' || early || ahead || fillsByMarks(copy);
+      const whole = member.role === 'active' || tooFar || fillsByMarks(copy);
       return whole ? held(attach) : { op: attach, settled: false };
     }
     // Its writes would miss the member: it holds them until it sees the disk.

@@ -1,10 +1,10 @@
 /** Whether writes and reads of this node may pass now: by its grant, its keys, its boot, and what the cluster has said of the record. */
-import type { ArrayObservation } from '../md/driver.ts';
+import type { ArrayObservation, MemberObservation } from '../md/driver.ts';
 import { admittedUnder } from './ended.ts';
-import { activeMembers, canDiffer, isRedundant, isWritten, touches } from './levels.ts';
+import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, touches } from './levels.ts';
 import type { LocalArray, NodeArrays } from './local_state.ts';
 import { type ArrayRecord, compareVersions, type NodeId } from './record.ts';
-import { copyRuns, goodIn, isReleased, readsHeld } from './seen_here.ts';
+import { copyRuns, goodIn, isReadTooFar, isReleased, readsHeld } from './seen_here.ts';
 
 /** This node may not write to all members that it would write to. */
 function lacksKeys({ keys, lapsedAtMs }: NodeArrays, record: ArrayRecord): boolean {
@@ -119,6 +119,11 @@ export function mayRead(state: NodeArrays, array: LocalArray, now: number): bool
   if (wantedHere(record, state.self)) {
     // As the record has it: else a member may be in sync here that is not, or has failed.
     if (!isReleased(array) || applied === null || compareVersions(applied, record.version) !== 0) return false;
+    const tooFar = (seen: MemberObservation): boolean =>
+      rebuildingMembers(record).some(
+        (member) => member.uuid === seen.uuid && isReadTooFar(state.self, array, member, seen),
+      );
+    if (observation.members.some(tooFar)) return false;
   } else if (!readsAsRecorded(state, record, observation)) return false;
   if (copyRuns(observation) || busy?.op === 'hold-reads') return false;
   const good = goodIn(record);

@@ -3,7 +3,14 @@ import type { ArrayObservation, MemberObservation } from '../md/driver.ts';
 import { rebuildingMembers } from './levels.ts';
 import type { LocalArray, NodeArrays } from './local_state.ts';
 import { fillsByMarks } from './missed.ts';
-import { type ArrayRecord, bitmapSector, type Copy, compareVersions, type NodeId } from './record.ts';
+import {
+  type ArrayRecord,
+  bitmapSector,
+  type Copy,
+  compareVersions,
+  type MemberRecord,
+  type NodeId,
+} from './record.ts';
 
 /** Longer than a lost path rests between two tries: one that works only until its next I/O is not back. */
 const STEADY_MS = 1500;
@@ -149,6 +156,25 @@ export function byBitmap(observation: ArrayObservation, copy: Copy): boolean {
 export function keepsBitmap({ bitmap: place }: ArrayRecord, { bitmap }: ArrayObservation, self: NodeId): boolean {
   if (place === null || bitmap === null) return place === bitmap;
   return bitmap.sector === bitmapSector(place, self) && bitmap.chunkSectors === place.chunkSectors;
+}
+
+/**
+ * md reads a rebuilding member as far as it knows it to be filled (raid1_read_balance). Of a copy that begins anew, as after a crash, it
+ * may know too much: what the crash has left in doubt would be read from both, and be two stories. Or it is in sync here by a copy that
+ * counts no more, as its end was never committed.
+ */
+export function isReadTooFar(
+  self: NodeId,
+  { record, attached, copying }: LocalArray,
+  { uuid, role }: MemberRecord,
+  seen: MemberObservation,
+): boolean {
+  const copy = record.resync;
+  if (role === 'rebuilding' && seen.inSync) return copy?.by !== self;
+  if (!seen.rebuilding || copy === null || copy.halted) return false;
+  const since = attached.get(uuid);
+  if (since === undefined || since.since === copy.since) return false;
+  return copying === since.since || since.fromSector > copy.fromSector;
 }
 
 /** The copy that md was started on has come to its end. */
