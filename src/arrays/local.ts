@@ -85,6 +85,8 @@ import {
 import { windowsHeld } from './windows.ts';
 
 const RETRY_MS = 200;
+/** It may never come; until it is seen it is not filled. */
+const LOOK_FOR_SPARES_MS = 5000;
 /** Writes wait there. */
 const GATE_RETRY_MS = 10;
 /** Whoever uses an array whose writes were refused will not end soon. */
@@ -208,6 +210,7 @@ export function localStep(
           gateAtMs: 0,
           retryAtMs: 0,
           trouble: null,
+          lookAtMs: 0,
           cleanAtMs: Number.NEGATIVE_INFINITY,
           partedAtMs: null,
           refused: false,
@@ -445,6 +448,13 @@ function advance(
   // A disk that was too small may have grown: only a look at it tells.
   if ((next.rescan === true || (isUnfit(array) && array.unfit?.isSmall === true)) && now >= array.retryAtMs) {
     array = replace({ retryAtMs: now + REPEAT_MS });
+    effects.push({ type: 'rescan' });
+  }
+  if (
+    now >= array.lookAtMs &&
+    array.record.members.some(({ role, uuid }) => role === 'spare' && !state.paths.has(uuid))
+  ) {
+    array = replace({ lookAtMs: now + LOOK_FOR_SPARES_MS });
     effects.push({ type: 'rescan' });
   }
   const stuck = waitsForItself(state, array, next, now);

@@ -56,6 +56,8 @@ export interface LocalArray {
   /** Not answered before, after an answer that the driver refused. */
   gateAtMs: number;
   retryAtMs: number;
+  /** A spare that this node does not see is looked for again then. */
+  lookAtMs: number;
   trouble: string | null;
   /** When nothing was in flight under a whole hold, nor failed, as far as is known; or md had nothing of it. */
   cleanAtMs: number;

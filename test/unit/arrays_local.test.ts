@@ -255,6 +255,17 @@ test('a disk of which this core knows was missed by a look that somebody else to
   assert.ok(effects.some(({ type }) => type === 'rescan'));
 });
 
+test('a spare that this node has not seen is looked for again, now and then', () => {
+  const node = Node.writing(
+    mirror({ members: [...mirror().members, { ...SPARE_MEMBER, uuid: '00000000-0000-4000-8000-00000000000d' }] }),
+  );
+  const looks = (ms: number): boolean => {
+    node.now += ms;
+    return node.feed({ type: 'tick' }).some(({ type }) => type === 'rescan');
+  };
+  assert.deepEqual([looks(1000), looks(4000), looks(1000)], [false, true, false]);
+});
+
 test('what was ordered of md does not end, and others wait for this node: after a while they must not', () => {
   const record = mirror();
   const node = Node.writing(record);
