@@ -7,7 +7,8 @@ import { isWritten } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { asksToBegin } from '#src/arrays/seen_here.ts';
 import { rangeOnArray } from '#src/arrays/windows.ts';
-import type { SectorRange } from '#src/md/driver.ts';
+import type { MetadataWrite, SectorRange } from '#src/md/driver.ts';
+import { decodeMeshHeaders, MESH_HEADER_BYTES } from '#src/md/mesh_area.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
 import type { Event } from '#src/wire/messages.ts';
 import { type Application, BLOCK_BYTES, SECTORS_PER_BLOCK, sequencesIn } from './application.ts';
@@ -79,6 +80,25 @@ export function metadataInsideLease(cluster: SimCluster, write: DiskWrite): stri
   if (first === node && (!isMember || others.length === 0) && cluster.agent(node)?.leading === true) return null;
   const who = first === undefined ? 'nobody' : `node ${[first, ...others].join(' and ')}`;
   return `node ${node} writes ${lengthBytes} bytes of metadata at sector ${sector} of ${disk}; ${who} holds the lease`;
+}
+
+/** Where a member of the simulation has the two copies of its mesh header. */
+const HEADERS_AT = [MESH_HEADER_BYTES, 2 * MESH_HEADER_BYTES];
+
+/** A record of an earlier term is not written over that of a later one, be it by the node that led in both. */
+export function termsGoOnOnDisk(cluster: SimCluster, node: NodeId, write: MetadataWrite): string | null {
+  if (!HEADERS_AT.includes(write.offsetBytes) || write.bytes.length !== MESH_HEADER_BYTES) return null;
+  const disk = cluster.storage.at(node, write.path);
+  if (!cluster.driver(node).guard.leaseLive || !cluster.storage.mayWrite(node, disk)) return null;
+  // What an addition that is refused has overwritten is put back.
+  if (!memberDisks(cluster, node).has(disk)) return null;
+  const [zero, one] = HEADERS_AT.map((offset) => cluster.storage.glance(disk, offset, MESH_HEADER_BYTES));
+  const written = decodeMeshHeaders(write.bytes, write.bytes)?.header.record;
+  const standing = zero === undefined || one === undefined ? null : decodeMeshHeaders(zero, one)?.header.record;
+  if (written === undefined || standing == null || written.uuid !== standing.uuid) return null;
+  if (written.version.term >= standing.version.term) return null;
+  const words = ({ version: { term, index } }: ArrayRecord): string => `${term}.${index}`;
+  return `node ${node} writes record ${words(written)} of ${written.md} to ${disk}, which has ${words(standing)}`;
 }
 
 function byTerm(cluster: SimCluster, holders: readonly NodeId[]): NodeId[] {

@@ -60,6 +60,7 @@ export class Ground {
       this.#journaled.set(node, new Set());
       cluster.journal(node).onAppend(({ event }) => this.#appended(node, event));
       this.#watchCopies(node);
+      this.#watchRecords(node);
     }
   }
 
@@ -277,6 +278,16 @@ export class Ground {
     if (bitmap !== null && sector >= bitmap.firstSector) return;
     this.judge(checkers.metadataInsideLease, checkers.metadataInsideLease(this.#cluster, write));
     this.moments.tell('writes metadata', write.node);
+  }
+
+  #watchRecords(node: NodeId): void {
+    const driver = this.#cluster.driver(node);
+    const { writeMetadata } = driver;
+    driver.writeMetadata = (writes) => {
+      for (const write of writes)
+        this.judge(checkers.termsGoOnOnDisk, checkers.termsGoOnOnDisk(this.#cluster, node, write));
+      return writeMetadata.call(driver, writes);
+    };
   }
 
   #watchCopies(node: NodeId): void {
