@@ -117,6 +117,17 @@ function unseen(record: ArrayRecord, missing: readonly MemberRecord[]): Pick<Pla
   };
 }
 
+function withoutKeys({ keys }: NodeArrays, { md, members }: ArrayRecord): Pick<Plan, 'trouble'> {
+  const lacking = members
+    .filter((member) => isWritten(member) && keys?.absent.has(member.uuid))
+    .map(({ uuid }) => uuid);
+  if (lacking.length === 0) return {};
+  const which = lacking.join(', ');
+  return {
+    trouble: `${md}: this node's reservation key is not on member ${which}; it is put there, and ${md} assembled, once the master grants this node writes (mdmesh doctor)`,
+  };
+}
+
 export function refusedText({ md }: ArrayRecord): string {
   return `${md}: this node was shut out while writes were on their way; they are held for good: end what uses ${md}, or reboot the node`;
 }
@@ -140,7 +151,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (missing.length > 0) return { op: null, settled: false, ...unseen(record, missing) };
     if (crashedSince(state, record) && record.bitmap !== null) return { op: null, settled: false };
     // A bitmap that is refused would be a failure of that member, for all; and what this node marks later would not stand on the others.
-    if (wouldRefuse(state, record)) return { op: null, settled: !crashedSince(state, record) };
+    if (wouldRefuse(state, record)) {
+      return { op: null, settled: !crashedSince(state, record), ...withoutKeys(state, record) };
+    }
     // It runs nothing that could contradict the record, and others may be waiting for its word.
     if (marksAreNeeded(state, record)) return { op: null, settled: true };
     return { op: state.leaving ? null : { op: 'assemble', record }, settled: false };

@@ -119,7 +119,9 @@ test('nothing is assembled before its bitmap can be written: a member that refus
     told.some(({ type }) => type === 'applied'),
     'others do not wait for what runs nothing',
   );
-  assert.deepEqual(ops(node.keys({ usable: new Set([LEG_B]), absent: new Set([LEG_A]) })), []);
+  const refused = node.keys({ usable: new Set([LEG_B]), absent: new Set([LEG_A]) });
+  assert.deepEqual(ops(refused), []);
+  assert.ok(refused.some((effect) => effect.type === 'trouble' && effect.text?.includes(`not on member ${LEG_A}`)));
   assert.deepEqual(ops(node.keys({ shutOut: true })), []);
   assert.ok(mayRegister(node.state, node.now));
   assert.deepEqual(ops(node.keys()), ['assemble']);
