@@ -79,6 +79,8 @@ const STORE_AGAIN_MS = 1000;
 /** For the arrays that an earlier agent has left. */
 const START_HOLD_MS = 15_000;
 const KEYS_WAIT_MS = 1000;
+/** What a new master does not see by then others are to lead by. */
+const UNSEEN_MS = 3000;
 /** Of nodes that are shut down at once. Nobody waits meanwhile: the lease of a master that leaves lives on. */
 const OTHERS_LEAVE_MS = 300;
 /** A commit, an election, and a renewal after it take far less. */
@@ -1107,13 +1109,40 @@ export class Agent implements AgentFace {
   }
 
   /**
-   * Whoever lacks keys, and may put none back for what it has on its way, commits nothing, however long it leads; but where that is so of
-   * all, one of them has to grant.
+   * Whoever lacks keys, and may put none back for what it has on its way, commits nothing, however long it leads; nor does who does not see
+   * the members that it would have to take over. But where that is so of all, one of them has to grant.
    */
   #leavesItToOthers(): boolean {
-    if (this.#keys?.keepsFromCommits !== true) return false;
-    return view(this.#state.members).alive.some(({ node, eligible }) => node !== this.self && eligible);
+    const unseen = this.#unseenAsMaster.some((uuid) => !this.disks.paths.has(uuid));
+    return (unseen || this.#keys?.keepsFromCommits === true) && this.#mayLeadInstead().length > 0;
   }
+
+  #mayLeadInstead(): NodeId[] {
+    const { alive } = view(this.#state.members);
+    return alive.filter(({ node, eligible }) => node !== this.self && eligible).map(({ node }) => node);
+  }
+
+  /** Members, seen by another node that may lead, without which this one could not take over what it found. */
+  #unseenAsMaster: readonly string[] = [];
+
+  /** After a while: a disk may be late, and others have to report first. */
+  async #leaveWhatIsUnseen(): Promise<void> {
+    const { nodes, electedAtMs } = this.#state.master;
+    if (!this.leading || this.#leavesLead || this.now() - electedAtMs < UNSEEN_MS) return;
+    const waiting = (notTakenOver(this.#state.master) ?? []).filter(({ why }) => why !== null);
+    this.#unseenAsMaster = waiting.flatMap(({ record: found }) => {
+      const { uuid: array, members } = this.#state.local.arrays.get(found.uuid)?.record ?? found;
+      const active = members.filter(({ role }) => role === 'active').map(({ uuid }) => uuid);
+      const unseen = active.filter((uuid) => !this.disks.paths.has(uuid));
+      const seenBy = (node: NodeId) => nodes.get(node)?.reports.get(array)?.visible ?? [];
+      return this.#mayLeadInstead().some((node) => unseen.every((uuid) => seenBy(node).includes(uuid))) ? unseen : [];
+    });
+    if (!this.#leavesItToOthers()) return;
+    this.#leavesLead = true;
+    await this.#tryTo('leave the lead to a node that sees the members', () => this.#giveUpMastership());
+    this.#leavesLead = false;
+  }
+  #leavesLead = false;
 
   async #shutOutSilent(holder: NodeId, id: number): Promise<void> {
     const wanted = (): boolean => this.#state.lease.shutOuts.get(holder)?.id === id && !this.#state.stopped;
@@ -1179,6 +1208,7 @@ export class Agent implements AgentFace {
         this.#feedLocal({ type: 'commit', record, forgotten: false });
     }
     this.#feedMaster({ type: 'disks', found });
+    await this.#leaveWhatIsUnseen();
   }
 
   async #persist(record: ArrayRecord, kind: CommitKind): Promise<void> {
