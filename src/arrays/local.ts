@@ -68,6 +68,7 @@ import {
   REPEAT_MS,
 } from './local_state.ts';
 import { lastCopy, mayRestore, pathOp } from './lost_paths.ts';
+import { mayRead } from './may_pass.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import { type ArrayRecord, compareVersions } from './record.ts';
 import { inShort, reportOf } from './report.ts';
@@ -512,12 +513,13 @@ function isWaitedFor(state: NodeArrays, record: ArrayRecord, now: number): boole
  * A writer that cannot apply what it knows. Its reads are held since its grant last ended, and its writes had not drained by then: they
  * cannot now. Or what waits at a gate keeps it from that, and the answer, which is given when the commit is released, waits for its word.
  * Or something that was ordered of md does not end, as that a copy ends whose reads are held. Or it has failed here, by its own path,
- * whatever is in sync for the others.
+ * whatever is in sync for the others. Or what may be read is not let go, as a copy of an earlier life waits there that must not go on.
  */
 function waitsForItself(state: NodeArrays, array: LocalArray, { op, settled, trouble }: Plan, now: number): boolean {
   const { observation, record, applied, busy } = array;
   if (observation == null || !isWaitedFor(state, record, now)) return false;
   if (busy !== null) return applied === null || compareVersions(applied, record.version) !== 0;
+  if (mayRead(state, array, now)) return true;
   if (settled) return false;
   if (onlyStale(record, observation) || onlyFailing(record, observation)) return true;
   if (op !== null || trouble !== undefined || observation.held || pathLost(observation)) return false;

@@ -255,6 +255,21 @@ test('a disk of which this core knows was missed by a look that somebody else to
   assert.ok(effects.some(({ type }) => type === 'rescan'));
 });
 
+test('what may be read is not let go, for a copy waits that must not go on: after a while the node says that it is stuck', () => {
+  const node = Node.writing(mirror(), unread(md({ held: true })));
+  const refusal = { code: 'EBUSY', text: 'a copy waits, and must not go on' };
+  const after = (ms: number): boolean => {
+    node.now += ms;
+    return node
+      .feed(
+        { type: 'grant', untilMs: node.now + 5000 },
+        { type: 'done', array: ARRAY, op: { op: 'let-read' }, error: refusal },
+      )
+      .some(({ type }) => type === 'stuck');
+  };
+  assert.deepEqual([after(0), after(14_000), after(2000)], [false, false, true]);
+});
+
 test('a spare that this node has not seen is looked for again, now and then', () => {
   const node = Node.writing(
     mirror({ members: [...mirror().members, { ...SPARE_MEMBER, uuid: '00000000-0000-4000-8000-00000000000d' }] }),
