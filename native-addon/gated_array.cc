@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -247,10 +246,7 @@ bool GatedArray::reads_may_pass() const noexcept {
 void GatedArray::enforce_reads_on_thread() noexcept {
   const std::uint64_t drop = deadlines_->drop_number();
   if (reads_may_pass()) return;
-  // Others rely on it from the end of the grant on: a process that stood still then has no time left for a drain.
-  const std::int64_t grant_ns = deadlines_->grant_until_ns();
-  const std::int64_t now_ns = boot_time_ns();
-  const std::int64_t late_ns = (grant_ns == 0 ? now_ns : std::min(now_ns, grant_ns)) + kDrainPatienceNs;
+  const std::int64_t late_ns = boot_time_ns() + kDrainPatienceNs;
   const timespec moment{.tv_sec = 0, .tv_nsec = 2 * kNsPerMs};
   while (!quiet_ && boot_time_ns() < late_ns) nanosleep(&moment, nullptr);
   int error = 0;

@@ -29,8 +29,7 @@ namespace mdmesh {
  * "gates looked at" exclude one another: a gate that is seen closed stays closed once the grant has ended.
  *
  * Reads are held and let go on another thread still: after the drain and the end of a copy, which would wait for them; but not
- * later than kDrainPatienceNs after the end of the grant, for others may rely on it. A mutex of their own does for them what the
- * gate mutex does for gates.
+ * later than kDrainPatienceNs, for others may rely on it. A mutex of their own does for them what the gate mutex does for gates.
  */
 class GatedArray : public std::enable_shared_from_this<GatedArray> {
  public:

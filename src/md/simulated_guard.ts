@@ -14,7 +14,7 @@ export interface Droppable {
   holdPaths(): void;
 }
 
-/** Reads are held after a drain, or all the same when that takes until so long after the end of the grant. */
+/** Reads are held after a drain, or all the same when it takes longer than this. */
 const DRAIN_PATIENCE_MS = 250;
 /** After it a drop is told as failed; the hold goes on trying. */
 const DROP_LIMIT_MS = 5000;
@@ -68,7 +68,7 @@ export class SimulatedGuard implements Guard {
     this.#cancelGrant = this.#kernel.later(untilMs - this.#kernel.now(), () =>
       this.#due(() => {
         this.#tell({ type: 'grant-expired', atMs: this.#kernel.now() });
-        void this.#holdAll(untilMs + DRAIN_PATIENCE_MS - this.#kernel.now());
+        void this.#holdAll();
       }),
     );
   }
@@ -85,15 +85,15 @@ export class SimulatedGuard implements Guard {
     this.#leaseUntilMs = Math.min(this.#leaseUntilMs, this.#kernel.now());
   }
 
-  async #holdAll(patienceMs = DRAIN_PATIENCE_MS): Promise<void> {
+  async #holdAll(): Promise<void> {
     this.#dropping = true;
     let failed = false;
     await Promise.all(
       this.#arrays().map(async (array) => {
         try {
           const drained = array.hold().then(() => array.endCopy());
-          const late = new Promise<void>((resolve) => this.#kernel.later(patienceMs, resolve));
-          if (patienceMs > 0) await Promise.race([drained.catch(() => undefined), late]);
+          const late = new Promise<void>((resolve) => this.#kernel.later(DRAIN_PATIENCE_MS, resolve));
+          await Promise.race([drained.catch(() => undefined), late]);
           array.holdPaths();
           // A copy under way may wait for a path that is held by now.
           const given = new Promise<never>((_, reject) =>
