@@ -108,6 +108,7 @@ Outcome GatedArray::open_files() {
   if (auto failure = open_file(directory_ + "/suspend_hi", O_RDWR, suspend_hi_)) return failure;
   if (auto failure = open_file(directory_ + "/array_state", O_RDONLY, array_state_)) return failure;
   copy_.reset(open((directory_ + "/sync_action").c_str(), O_RDWR | O_CLOEXEC));
+  completed_.reset(open((directory_ + "/sync_completed").c_str(), O_RDONLY | O_CLOEXEC));
   // A descriptor of its own: kernfs serialises stores on one open file.
   return open_file(directory_ + "/array_state", O_WRONLY, answer_);
 }
@@ -224,6 +225,9 @@ void GatedArray::enforce_on_thread() noexcept {
 
 bool GatedArray::copies() const noexcept {
   Line buffer;
+  // md calls itself frozen as soon as it is told to be, whatever is still on its way (action_show, drivers/md/md.c).
+  const auto completed = completed_ ? first_line(completed_, buffer) : std::string_view{};
+  if (!completed.empty() && completed != "none") return true;
   const auto action = copy_ ? first_line(copy_, buffer) : std::string_view{};
   return !action.empty() && action != "idle" && action != "frozen";
 }

@@ -145,6 +145,7 @@ class GatedArray : public std::enable_shared_from_this<GatedArray> {
   Fd answer_;
   /** sync_action; a level without copies has none. */
   Fd copy_;
+  Fd completed_;
   PiMutex gate_mutex_;
   /** "Deadline checked, path used" and "paths held" exclude one another. Before members_mutex_. */
   PiMutex paths_mutex_;

@@ -30,7 +30,8 @@ export function failedHere(observation: ArrayObservation, record: ArrayRecord): 
 export function isClean({ observation, busy, record }: LocalArray): boolean {
   if (observation == null) return observation === null && busy?.op !== 'assemble';
   const changes = busy !== null && ['open', 'hold-range'].includes(busy.op);
-  return observation.held && !changes && nothingWaits(observation) && !failedHere(observation, record);
+  if (changes || copyRuns(observation)) return false;
+  return observation.held && nothingWaits(observation) && !failedHere(observation, record);
 }
 
 /**
@@ -113,9 +114,9 @@ export function lostHere({ observation, lostAtMs }: LocalArray): string[] {
   return [...new Set([...lost, ...lostAtMs.keys()])].sort();
 }
 
-/** The kernel is moving data between members. */
-export function copyRuns(observation: ArrayObservation): boolean {
-  return !['idle', 'frozen', ''].includes(observation.syncAction);
+/** The kernel is moving data between members. As soon as it is told not to, md calls itself frozen, whatever is still on its way. */
+export function copyRuns({ syncAction, syncCompleted }: ArrayObservation): boolean {
+  return syncCompleted !== null || !['idle', 'frozen', ''].includes(syncAction);
 }
 
 export function isReleased(array: LocalArray): boolean {

@@ -107,6 +107,8 @@ export class SimulatedArray {
   writesEnded = 0;
   /** A piece is being copied, be it of a copy that was stopped meanwhile. */
   #stepping = false;
+  /** Interrupted: while a piece of it is under way it is not over. */
+  #ending: Copy | null = null;
   /** Of the array. null: nothing is read or written for a copy in this moment. */
   piece: SectorRange | null = null;
   #barrier = false;
@@ -186,7 +188,8 @@ export class SimulatedArray {
     else if (this.#writePending) arrayState = 'write-pending';
     else if (this.#broken) arrayState = 'broken';
     const inSync = this.members.filter((member) => member.slot !== null && member.inSync).length;
-    const copy = this.#copy;
+    const copy = this.#copy ?? (this.#stepping ? this.#ending : null);
+    const isFrozen = this.#frozen && gated && this.#copy === null;
     return {
       md: this.record.md,
       arrayUuid: this.record.uuid,
@@ -194,7 +197,7 @@ export class SimulatedArray {
       writePending: this.#writePending,
       held: this.held,
       suspended: this.#suspended,
-      syncAction: copy !== null ? ACTIONS[copy.kind] : this.#frozen && gated ? 'frozen' : 'idle',
+      syncAction: isFrozen ? 'frozen' : copy !== null ? ACTIONS[copy.kind] : 'idle',
       syncCompleted:
         copy === null ? null : { doneSectors: copy.completed, totalSectors: copySectors(this.record, copy.kind) },
       resyncStartSector: this.#resyncStartSector,
@@ -305,7 +308,7 @@ export class SimulatedArray {
 
   /** @throws MdError EBUSY */
   letRead(): void {
-    if (this.#stepping)
+    if (this.#copy !== null || this.#stepping)
       throw new MdError('EBUSY', `${this.record.md}: a copy waits, and must not go on; reboot this node`);
     this.#readsHeld = false;
     for (const member of this.members) if (member.path === 'held') member.path = 'up';
@@ -945,6 +948,7 @@ export class SimulatedArray {
     const copy = this.#copy;
     if (copy === null) return;
     this.#copy = null;
+    this.#ending = copy;
     this.#writePending = true;
     if (copy.kind === 'resync') this.#resyncStartSector = Math.max(this.#resyncStartSector ?? 0, copy.position);
     this.#kept?.bitmap.endSync(copy.position, true);

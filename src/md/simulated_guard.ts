@@ -30,6 +30,7 @@ export class SimulatedGuard implements Guard {
   #ended = false;
   /** null: its thread runs. */
   #stalled: (() => void)[] | null = null;
+  #wentOnMs = Number.NEGATIVE_INFINITY;
   #cancelLease: () => void = () => {};
   #cancelGrant: () => void = () => {};
 
@@ -133,13 +134,15 @@ export class SimulatedGuard implements Guard {
     return this.#grantUntilMs;
   }
 
+  /** Also just after it went on: what was due is drained first. */
   get stands(): boolean {
-    return this.#stalled !== null;
+    return this.#stalled !== null || this.#kernel.now() - this.#wentOnMs <= DRAIN_PATIENCE_MS;
   }
 
   goOn(): void {
     const due = this.#stalled ?? [];
     this.#stalled = null;
+    this.#wentOnMs = this.#kernel.now();
     for (const act of due) act();
   }
 

@@ -116,7 +116,7 @@ function isAdmitted(cluster: SimCluster, record: ArrayRecord, node: NodeId): boo
 }
 
 /**
- * Its agent stands still with its guard, and the disks alone keep it out: they refuse what it writes, and not what it reads. A limit of
+ * Its agent stands still with its guard, or did a moment ago, and the disks alone keep it out: they refuse what it writes, and not what it reads. A limit of
  * reservations without a watchdog (README, "What is not there yet").
  */
 export function readsUnguarded(cluster: SimCluster, node: NodeId): boolean {
