@@ -78,6 +78,8 @@ const LIST_PATIENCE_MS = 2000;
 const STORE_AGAIN_MS = 1000;
 /** For the arrays that an earlier agent has left. */
 const START_HOLD_MS = 15_000;
+/** Far more than a drain of sound disks takes. */
+const DRAIN_MS = 250;
 const KEYS_WAIT_MS = 1000;
 /** What a new master does not see by then others are to lead by. */
 const UNSEEN_MS = 3000;
@@ -230,6 +232,8 @@ export class Agent implements AgentFace {
         await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md));
         isHeld = true;
       };
+      // What it has on its way may wait for a path; what is read must not pass until that is back.
+      void this.until(() => isHeld, DRAIN_MS).then(() => (isHeld ? undefined : driver.guard.drop()));
       await Promise.race([hold(), this.until(() => isHeld, START_HOLD_MS)]);
       // Nobody else can end it either, and a start that waits for it would say nothing.
       if (!isHeld)
