@@ -1206,9 +1206,11 @@ export class Agent implements AgentFace {
     await this.#keys?.sweep();
     const found = this.disks.found();
     // News for this node as well: without it, it is granted nothing, and may put its key on no disk on which it has to commit.
+    const told = this.#state.master.nodes.get(this.self)?.reports;
     for (const { record, problem } of found) {
-      const known = this.#state.local.arrays.get(record.uuid)?.record.version;
-      if (problem === null && known !== undefined && compareVersions(known, record.version) < 0)
+      // By its journal alone, where it has restarted since.
+      const known = this.#state.local.arrays.get(record.uuid)?.record.version ?? told?.get(record.uuid)?.known ?? null;
+      if (problem === null && known !== null && compareVersions(known, record.version) < 0)
         this.#feedLocal({ type: 'commit', record, forgotten: false });
     }
     this.#feedMaster({ type: 'disks', found });

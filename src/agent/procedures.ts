@@ -352,11 +352,31 @@ export function procedures(agent: Agent): Procedures {
     if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
   }
 
+  /** Disks that a request is making members: another one must not, nor be undone by what the first puts back. */
+  const beingLaid = new Set<string>();
+
+  /** @throws Refusal when another request has one of these disks in hand */
+  async function layDown(...[asker, record, paths, typed, allowMissing]: Parameters<typeof lay>): Promise<NodeId[]> {
+    const taken = [...paths].find(([, path]) => beingLaid.has(path));
+    if (taken !== undefined) {
+      const name = typed.get(taken[0]) ?? taken[1];
+      throw new Refusal(
+        `${name}: an earlier request is about to make it a member; see \`mdmesh status\` for what becomes of it`,
+      );
+    }
+    for (const path of paths.values()) beingLaid.add(path);
+    try {
+      return await lay(asker, record, paths, typed, allowMissing);
+    } finally {
+      for (const path of paths.values()) beingLaid.delete(path);
+    }
+  }
+
   /**
    * Writes superblocks and a fresh mesh area, and has every node look. If one does not see them, all is put back as it was, or
    * `allowMissing` and it is returned.
    */
-  async function layDown(
+  async function lay(
     asker: NodeId,
     record: ArrayRecord,
     paths: ReadonlyMap<string, string>,
@@ -384,10 +404,23 @@ export function procedures(agent: Agent): Procedures {
         return [node];
       });
     } catch (error) {
-      await driver.writeMetadata(before);
+      const ours = await stillLaid(paths);
+      await driver.writeMetadata(before.filter(({ path }) => ours.has(path)));
       await agent.rescan();
       throw error;
     }
+  }
+
+  /** Of these disks those that nobody has made another member since, as another master may have. */
+  async function stillLaid(paths: ReadonlyMap<string, string>): Promise<Set<string>> {
+    const laid = await Promise.all(
+      [...paths.values()].map(async (path) => {
+        const disk = await driver.examine(path).catch(() => null);
+        const isOurs = disk !== null && (disk.superblock === null || paths.has(disk.superblock.deviceUuid));
+        return isOurs ? [path] : [];
+      }),
+    );
+    return new Set(laid.flat());
   }
 
   async function adopt(asker: NodeId, requestId: string, request: Extract<Request, { verb: 'adopt' }>): Promise<void> {

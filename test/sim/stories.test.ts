@@ -1,6 +1,7 @@
 /** A cluster's afternoon, under virtual time and from a seed: agents, gossip and lease are the real ones, md is simulated. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { NodeId } from '#src/arrays/record.ts';
 import {
   assertReadersSeeAll,
   assertWhole,
@@ -205,5 +206,22 @@ test('the lowest node does not see the leg that counts: it leaves the lead to a 
   cluster.storage.show(1, 'sdb');
   await watched(cluster, 'node 1 writes again', () => recordOn(cluster, 2).record.writers.includes(1));
   await watched(cluster, 'node 1 leads again', () => cluster.masters().includes(1));
+  cluster.close();
+});
+
+test('one disk that two people add at once becomes one member', async () => {
+  const { cluster, applications } = await writing({ seed: 5, legs: 2 });
+  const ask = (node: NodeId, verb: 'fail' | 'remove') =>
+    cluster.request(node, { verb, array: 'md0', device: '/dev/sda' });
+  for (const verb of ['fail', 'remove'] as const) assert.equal((await ask(1, verb)).ok, true);
+  const add = { verb: 'add' as const, array: 'md0', device: '/dev/sda', force: true };
+  const answers = await Promise.all([cluster.request(1, add), cluster.request(2, add)]);
+  assert.deepEqual(answers.map(({ ok }) => ok).sort(), [false, true]);
+  assert.match(answers.find(({ ok }) => !ok)?.text ?? '', /an earlier request is about to make it a member/);
+  await watched(cluster, 'it is filled', () =>
+    recordOn(cluster, 1).record.members.every(({ role }) => role === 'active'),
+  );
+  assert.equal(recordOn(cluster, 1).record.members.length, 2);
+  await stopAll(applications);
   cluster.close();
 });
