@@ -10,7 +10,7 @@ import { endedBefore, endedNow, type Inheritance, localEstate, localInherit } fr
 import { isWritten, mayTouch } from '../arrays/levels.ts';
 import { localStep } from '../arrays/local.ts';
 import { type LocalArray, type LocalEffect, type LocalInput, type LocalOp, localStart } from '../arrays/local_state.ts';
-import { masterStep, notTakenOver } from '../arrays/master.ts';
+import { masterStep, notTakenOver, overlooked } from '../arrays/master.ts';
 import { type MasterEffect, type MasterInput, masterStart } from '../arrays/master_state.ts';
 import { heldForFailure } from '../arrays/may_pass.ts';
 import { type ArrayRecord, compareVersions, type NodeId } from '../arrays/record.ts';
@@ -1134,12 +1134,17 @@ export class Agent implements AgentFace {
     const { nodes, electedAtMs } = this.#state.master;
     if (!this.leading || this.#leavesLead || this.now() - electedAtMs < UNSEEN_MS) return;
     const waiting = (notTakenOver(this.#state.master) ?? []).filter(({ why }) => why !== null);
-    this.#unseenAsMaster = waiting.flatMap(({ record: found }) => {
-      const { uuid: array, members } = this.#state.local.arrays.get(found.uuid)?.record ?? found;
-      const active = members.filter(({ role }) => role === 'active').map(({ uuid }) => uuid);
-      const unseen = active.filter((uuid) => !this.disks.paths.has(uuid));
-      const seenBy = (node: NodeId) => nodes.get(node)?.reports.get(array)?.visible ?? [];
-      return this.#mayLeadInstead().some((node) => unseen.every((uuid) => seenBy(node).includes(uuid))) ? unseen : [];
+    const found = new Map(waiting.map(({ record }) => [record.uuid, record]));
+    const arrays = new Set([...found.keys(), ...overlooked(this.#state.master)]);
+    this.#unseenAsMaster = [...arrays].flatMap((array) => {
+      const record = this.#state.local.arrays.get(array)?.record ?? found.get(array);
+      const active = record?.members.filter(({ role }) => role === 'active').map(({ uuid }) => uuid);
+      for (const node of this.#mayLeadInstead()) {
+        const seenThere = nodes.get(node)?.reports.get(array)?.visible ?? [];
+        const unseen = (active ?? seenThere).filter((uuid) => !this.disks.paths.has(uuid));
+        if (unseen.length > 0 && unseen.every((uuid) => seenThere.includes(uuid))) return unseen;
+      }
+      return [];
     });
     if (!this.#leavesItToOthers()) return;
     this.#leavesLead = true;

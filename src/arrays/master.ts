@@ -308,10 +308,7 @@ export function masterStep(
     if (input.type === 'report') resend(state, input.from, effects);
     watchNodes(state, nodes, now, effects);
     const unresolved = [...arrays.values()].some((array) => array.found !== null && array.record === null);
-    // Whoever runs an array that was not found on any disk tells of it: the disks were not to be read in that moment.
-    const isNews = (uuid: string): boolean => !arrays.has(uuid) && !state.givenBack.has(uuid);
-    const overlooked = [...nodes.values()].some(({ reports }) => [...reports.keys()].some(isNews));
-    if (state.scanned && (unresolved || overlooked) && now - state.scanAtMs >= RESCAN_MS) {
+    if (state.scanned && (unresolved || overlooked(state).length > 0) && now - state.scanAtMs >= RESCAN_MS) {
       state.scanAtMs = now;
       effects.push({ type: 'scan' });
     }
@@ -358,8 +355,7 @@ function knowsTheMost({ nodes }: MasterState, uuid: string, node: MasterNode): b
 /** By what this node has said in this term it knows all that it could have missed. */
 function isCaughtUp(state: MasterState, id: NodeId, node: MasterNode): boolean {
   if (!state.scanned) return false;
-  const overlooked = [...node.reports.keys()].filter((uuid) => !state.arrays.has(uuid) && !state.givenBack.has(uuid));
-  if (overlooked.some((uuid) => !knowsTheMost(state, uuid, node))) return false;
+  if (overlooked(state).some((uuid) => node.reports.has(uuid) && !knowsTheMost(state, uuid, node))) return false;
   return [...state.arrays].every(([uuid, { mustKnow, record, found }]) => {
     const unproven = record === null && found !== null && provenNewest(state, found) !== null;
     if (unproven && !knowsTheMost(state, uuid, node)) return false;
@@ -406,6 +402,12 @@ function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
 function runsSomewhere(state: MasterState, record: ArrayRecord): boolean {
   if (record.writers.length > 0) return true;
   return [...state.nodes.values()].some((node) => (node.reports.get(record.uuid)?.state ?? 'absent') !== 'absent');
+}
+
+/** Whoever runs an array that was not found on any disk tells of it: the disks are not seen, or were not to be read in that moment. */
+export function overlooked({ arrays, nodes, givenBack }: MasterState): string[] {
+  const told = [...nodes.values()].flatMap(({ reports }) => [...reports.keys()]);
+  return [...new Set(told)].filter((uuid) => !arrays.has(uuid) && !givenBack.has(uuid));
 }
 
 /**
