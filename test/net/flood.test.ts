@@ -17,7 +17,7 @@ import { RealAgents } from './real_agents.ts';
 
 const FLOOD_MS = 1200;
 /** Slow enough that a machine that others use as well keeps it; a queue that grows loses it all the same. */
-const timing = 'timing: { renew: 1s, holder: 5s, voter: 7s, watchdog: 8s }';
+const timing = 'timing: { renew: 1s, holder: 8s, voter: 12s, watchdog: 13s }';
 
 /** What shows that the flood has arrived, and met the rule that bounds it, where there is one. */
 const met: Partial<Record<FloodKind, (counters: Status['counters'], before: Status['counters']) => boolean>> = {
