@@ -308,7 +308,7 @@ export function masterStep(
     if (input.type === 'report') resend(state, input.from, effects);
     watchNodes(state, nodes, now, effects);
     const unresolved = [...arrays.values()].some((array) => array.found !== null && array.record === null);
-    if (state.scanned && (unresolved || overlooked(state).length > 0) && now - state.scanAtMs >= RESCAN_MS) {
+    if (state.scanned && now - state.scanAtMs >= RESCAN_MS && (unresolved || overlooked(state).length > 0)) {
       state.scanAtMs = now;
       effects.push({ type: 'scan' });
     }
@@ -355,7 +355,8 @@ function knowsTheMost({ nodes }: MasterState, uuid: string, node: MasterNode): b
 /** By what this node has said in this term it knows all that it could have missed. */
 function isCaughtUp(state: MasterState, id: NodeId, node: MasterNode): boolean {
   if (!state.scanned) return false;
-  if (overlooked(state).some((uuid) => node.reports.has(uuid) && !knowsTheMost(state, uuid, node))) return false;
+  for (const uuid of node.reports.keys())
+    if (isOverlooked(state, uuid) && !knowsTheMost(state, uuid, node)) return false;
   return [...state.arrays].every(([uuid, { mustKnow, record, found }]) => {
     const unproven = record === null && found !== null && provenNewest(state, found) !== null;
     if (unproven && !knowsTheMost(state, uuid, node)) return false;
@@ -405,9 +406,13 @@ function runsSomewhere(state: MasterState, record: ArrayRecord): boolean {
 }
 
 /** Whoever runs an array that was not found on any disk tells of it: the disks are not seen, or were not to be read in that moment. */
-export function overlooked({ arrays, nodes, givenBack }: MasterState): string[] {
-  const told = [...nodes.values()].flatMap(({ reports }) => [...reports.keys()]);
-  return [...new Set(told)].filter((uuid) => !arrays.has(uuid) && !givenBack.has(uuid));
+export function overlooked(state: MasterState): string[] {
+  const told = [...state.nodes.values()].flatMap(({ reports }) => [...reports.keys()]);
+  return [...new Set(told)].filter((uuid) => isOverlooked(state, uuid));
+}
+
+function isOverlooked({ arrays, givenBack }: MasterState, uuid: string): boolean {
+  return !arrays.has(uuid) && !givenBack.has(uuid);
 }
 
 /**

@@ -116,8 +116,8 @@ function isAdmitted(cluster: SimCluster, record: ArrayRecord, node: NodeId): boo
 }
 
 /**
- * Its agent stands still with its guard, or did a moment ago, and the disks alone keep it out: they refuse what it writes, and not what it reads. A limit of
- * reservations without a watchdog (README, "What is not there yet").
+ * Its agent stands still with its guard, or did a moment ago, and the disks alone keep it out: they refuse what it writes, and not what it
+ * reads. A limit of reservations without a watchdog (README, "What is not there yet").
  */
 export function readsUnguarded(cluster: SimCluster, node: NodeId): boolean {
   return cluster.driver(node).guard.stands && isShutOut(cluster, node);
