@@ -262,9 +262,10 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   const must = mustHold(state, array, now);
   const hold = (must && !isHeldAtGate(state.self, array)) || awaitsFailure(array, now);
   if (hold && !observation.held) return held({ op: 'hold' }, must ? mayDrain(observation) : mayWait);
-  // A resync of this node's own moves md's mark itself, from when it has begun; until then it reads as all others do.
+  // A resync of this node's own moves md's mark itself, from when it has begun; until then it reads as all others do, be the mark there
+  // from a copy before that, which a crash has made begin anew.
   const moves = copierHere && copy.kind === 'resync' && !copy.halted;
-  if (!runs && !(moves && (started || observation.resyncStartSector !== null))) {
+  if (!runs && !(moves && (started || isMarked(array, copy)))) {
     const mark = copy?.kind === 'resync' ? copy.fromSector : unsure(state, record) ? 0 : null;
     if (observation.resyncStartSector !== mark) return { op: { op: 'resync-start', sector: mark }, settled: false };
   }

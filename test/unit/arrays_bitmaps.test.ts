@@ -202,6 +202,14 @@ test('until its resync begins, which may take long, the copier reads from the fi
   assert.equal(node.busy?.op, 'mark');
 });
 
+test('a mark of an earlier resync, which a crash has made begin anew, is put back before the record counts as applied', () => {
+  const record = marking({ writers: [1, 2], resync: marked(2, 5, null) });
+  const node = new Node(record, md({ bitmap: KEPT, resyncStartSector: 4096 }));
+  assert.deepEqual(node.busy, { op: 'resync-start', sector: 0 }, 'else what lies before it is read from any leg');
+  const effects = node.did(md({ bitmap: KEPT, resyncStartSector: 0 }));
+  assert.deepEqual([node.busy, applied(effects)], [null, true]);
+});
+
 test('before its first window the copier marks what may differ; others hold from sector 0 on, where md begins', () => {
   const { node, record } = copier({}, marked(2, 5, [3], { fromSector: 4096 }));
   assert.deepEqual(node.busy, { op: 'mark', record, nodes: [3], fromSector: 4096, since: 5 });
