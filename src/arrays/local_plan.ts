@@ -189,6 +189,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (!copyRuns(observation)) return held({ op: 'detach-rebuilding', member: recorded.uuid });
     if (!pathLost(observation)) return { op: { op: 'freeze' }, settled: false };
   }
+  // What is on its way waits for reads to pass, which this node may not have before it is let in, nor that before it holds. Where nobody
+  // has it open nothing is, and it can be had anew. Before members are given up: md keeps the last of those that it has in sync.
+  if (isStuckOutside(state, array, observation, now)) return { op: { op: 'stop' }, settled: false };
   for (const member of observation.members) {
     if (member.uuid === null) continue;
     const recorded = record.members.find((candidate) => candidate.uuid === member.uuid);
@@ -208,9 +211,6 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       return { op: { op: 'remove', member: member.uuid }, settled: false };
     }
   }
-  // What is on its way waits for reads to pass, which this node may not have before it is let in, nor that before it holds. Where nobody
-  // has it open nothing is, and it can be had anew.
-  if (isStuckOutside(state, array, observation, now)) return { op: { op: 'stop' }, settled: false };
   const copy = record.resync;
   const copierHere = copy !== null && copy.by === state.self;
   const started = copierHere && array.copying === copy.since;

@@ -231,6 +231,17 @@ test("left out before the drain of its grant's end was over, which waits for rea
   assert.deepEqual(outside(unread(md())), ['stop']);
   assert.deepEqual(outside(md()), ['hold'], 'what is on its way ends by itself');
   assert.deepEqual(outside(unread(md({ held: true }))), [], 'it has ended');
+  const stale = unread(md());
+  const [old, filled] = stale.members;
+  assert.ok(old !== undefined && filled !== undefined);
+  const last = {
+    ...stale,
+    members: [
+      { ...old, uuid: SPARE },
+      { ...filled, inSync: false, rebuilding: true },
+    ],
+  };
+  assert.deepEqual(outside(last), ['stop'], 'md would not let go of the last that it has in sync');
   const within = Node.writing(mirror(), unread(md()));
   assert.ok(!within.ops(within.feed({ type: 'tick' })).includes('stop'), 'a writer reads again first');
 });
