@@ -17,12 +17,19 @@ import type { SimCluster } from './cluster.ts';
 const COPIES = ['resync', 'recover', 'check', 'repair'];
 const SECTOR_BYTES = 512;
 
+/** For moments in which no other agent runs: nobody gives a member up, or takes one in. */
+const lastMemberDisks = new WeakMap<SimCluster, Map<NodeId, Set<string>>>();
+
 /**
  * Disks of members in a slot that have not failed, by the newest records that anybody but this node has; of an array that nobody else has
  * been told of, as after a power loss of all, by what the others have read on the disks.
  */
 function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
   const { storage } = cluster;
+  const last = lastMemberDisks.get(cluster) ?? new Map<NodeId, Set<string>>();
+  lastMemberDisks.set(cluster, last);
+  const others = cluster.up().filter((node) => node !== but && cluster.agent(node) !== null);
+  if (others.length === 0) return last.get(but) ?? new Set();
   const told = new Map<string, ArrayRecord>();
   const read = new Map<string, ArrayRecord>();
   const disks = new Map<string, string>();
@@ -38,7 +45,9 @@ function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
     for (const { record } of agent.disks.arrays()) keep(read, record);
   }
   const members = [...new Map([...read, ...told]).values()].flatMap(({ members }) => members.filter(isWritten));
-  return new Set(members.flatMap(({ uuid }) => disks.get(uuid) ?? []));
+  const found = new Set(members.flatMap(({ uuid }) => disks.get(uuid) ?? []));
+  last.set(but, found);
+  return found;
 }
 
 /**
@@ -269,13 +278,16 @@ export function suspendBeforeSync(
   return null;
 }
 
-/** No node's write goes to the disks where another node is copying at that moment, and they take what it copies. */
+/** No node's write goes to a member where another node is copying at that moment, and they take what it copies. */
 export function noWriteBesideTheCopy(
   cluster: SimCluster,
   md: string,
   node: NodeId,
+  disk: string,
   written: SectorRange,
 ): string | null {
+  // A node that was shut out is so of members; a disk that has failed before may take what it writes.
+  if (cluster.storage.refuses(node) && !memberDisks(cluster, node).has(disk)) return null;
   for (const other of cluster.up()) {
     const piece = other === node || isShutOut(cluster, other) ? null : cluster.driver(other).copying(md);
     if (piece === null || piece.loSector >= written.hiSector || piece.hiSector <= written.loSector) continue;

@@ -270,7 +270,7 @@ export class Ground {
       if (this.#cluster.driver(node).copying(record.md) !== null) return;
       this.judge(checkers.onlyWritersWrite, checkers.onlyWritersWrite(this.#cluster, record, node, write.disk));
       this.judge(checkers.writesNeedAGrant, checkers.writesNeedAGrant(this.#cluster, node));
-      const text = checkers.noWriteBesideTheCopy(this.#cluster, record.md, node, written);
+      const text = checkers.noWriteBesideTheCopy(this.#cluster, record.md, node, write.disk, written);
       this.judge(checkers.noWriteBesideTheCopy, text);
       return;
     }
