@@ -42,7 +42,7 @@ import {
 import { withMissed } from './missed.ts';
 import { goneFrom, nextChange, without } from './next_change.ts';
 import { judgePaths, NO_PATHS } from './path_loss.ts';
-import { type ArrayRecord, compareVersions, copyAnew, type NodeId, type Version } from './record.ts';
+import { type ArrayRecord, compareVersions, copyAnew, type NodeId, type Version, WHY_MAX } from './record.ts';
 
 const RETRY_MS = 250;
 /** Longer than the redial's slowest pace, with a probe after it. */
@@ -438,7 +438,10 @@ function withoutStale({ record, stale }: FoundRecord): ArrayRecord {
 
 function inWords(stale: FoundRecord['stale']): PendingCommit['detail'] {
   const [first] = stale;
-  return first === undefined ? {} : { member: first[0], why: [...stale.values()].join('; ') };
+  if (first === undefined) return {};
+  const why = [...stale.values()].join('; ');
+  // What peers would not take is never told, and the disks have it already.
+  return { member: first[0], why: why.length <= WHY_MAX ? why : `${why.slice(0, WHY_MAX - 1)}…` };
 }
 
 /** A record found on disk may be continued when nothing newer can have been released. */

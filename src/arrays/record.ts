@@ -61,6 +61,9 @@ export function bitmapSector(place: BitmapPlace, node: NodeId): number {
   return place.firstSector + (node - 1) * place.sectorsPerNode;
 }
 
+/** Characters of the reason that a commit may give (`detail.why`); a longer one is cut. */
+export const WHY_MAX = 200;
+
 /**
  * What one node copies for all: `resync` makes the legs equal, `recovery` fills the rebuilding members, `check` counts where
  * copies differ, `repair` also makes them equal.

@@ -7,7 +7,7 @@
  */
 import { z } from 'zod';
 import { EndedArray } from '../arrays/ended.ts';
-import { ArrayRecord, CopyKind, NodeId, Uuid, Version } from '../arrays/record.ts';
+import { ArrayRecord, CopyKind, NodeId, Uuid, Version, WHY_MAX } from '../arrays/record.ts';
 import { ListVersion, NodeList } from '../roster/list.ts';
 import { RosterWord } from '../roster/word.ts';
 
@@ -196,8 +196,8 @@ export const EventBody = z.discriminatedUnion('type', [
       member: Uuid.optional(),
       node: NodeId.optional(),
       requestId: Uuid.optional(),
-      /** Of a former member that was added: why it is filled as a whole. */
-      why: z.string().max(200).optional(),
+      /** Of a former member that was added: why it is filled as a whole. Of members that were given up at a takeover: why. */
+      why: z.string().max(WHY_MAX).optional(),
     }),
     certificate: z.array(Sealed).max(64),
   }),

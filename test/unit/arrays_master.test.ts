@@ -5,7 +5,7 @@ import { checkDue } from '../../src/arrays/check_schedule.ts';
 import { masterStep } from '../../src/arrays/master.ts';
 import { type MasterEffect, type MasterInput, type MasterState, masterStart } from '../../src/arrays/master_state.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
-import type { ArrayReport } from '../../src/wire/messages.ts';
+import { type ArrayReport, EventBody } from '../../src/wire/messages.ts';
 import {
   ARRAY,
   bootOf,
@@ -377,12 +377,15 @@ test('a member appears that knows of a later commit, before the takeover is writ
 });
 
 /** A new master that all nodes know no more to than what it finds, with a leg that has missed two commits. */
-function facing(found: ArrayRecord): { master: Master; effects: MasterEffect[] } {
+function facing(
+  found: ArrayRecord,
+  why = 'member /dev/sdb of md0: it missed 2 commits',
+): { master: Master; effects: MasterEffect[] } {
   const master = new Master();
   master.alive(1, 2, 3);
   master.feed({ type: 'elected', term: 2 });
   master.reports(found, 1, 2, 3);
-  const stale = new Map([[LEG_B, 'member /dev/sdb of md0: it missed 2 commits']]);
+  const stale = new Map([[LEG_B, why]]);
   const seen = onDisks(found).found.map((each) => ({ ...each, stale }));
   return { master, effects: master.feed({ type: 'disks', found: seen }) };
 }
@@ -400,6 +403,15 @@ test('what has missed several commits is failed by the commit with which a new m
   const [commit] = master.durable();
   assert.ok(commit?.type === 'commit');
   assert.deepEqual(commit.detail, { member: LEG_B, why: 'member /dev/sdb of md0: it missed 2 commits' });
+});
+
+test('a reason that is longer than a commit may carry is cut: what cannot be told would stand on the disks alone', () => {
+  const { master } = facing(mirror(), `member /dev/sdb of md0: it missed ${'1, '.repeat(90)}commits`);
+  const [commit] = master.durable();
+  assert.ok(commit?.type === 'commit');
+  const { record, kind, before, detail } = commit;
+  assert.match(detail.why ?? '', /^member .*…$/);
+  EventBody.parse({ type: 'commit', kind, record, before, detail, certificate: [] });
 });
 
 test('what has missed several commits and cannot be done without keeps the array held', () => {
