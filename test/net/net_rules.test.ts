@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type MessageStream, type MessageStreamEvents, StreamMessageEvent, TypedEventEmitter } from '@libp2p/interface';
-import { BootWitness, proofHoldsMs } from '#src/net/boot_witness.ts';
+import { BootWitness, lateMs, proofHoldsMs } from '#src/net/boot_witness.ts';
 import { encodePage } from '#src/net/catchup.ts';
 import { Dialer } from '#src/net/dialer.ts';
 import { memoryHub, memoryNet, type NetEvent } from '#src/net/index.ts';
@@ -31,22 +31,33 @@ test('witness: an old boot’s Hello that was only late, on a connection from be
   assert.equal(witness.hello(2, 'a', 105, 120), null);
 });
 
+test('witness: an old boot’s Hello that comes after the new one’s, of which the line was slow, proves nothing of the new one', () => {
+  for (const openedMs of [5, 100, lateMs]) {
+    const witness = new BootWitness();
+    witness.hello(2, 'new', 0, 10);
+    assert.equal(witness.hello(2, 'old', openedMs, lateMs + 20), null);
+    assert.equal(witness.hello(2, 'new', lateMs + 200, lateMs + 210), null, `opened at ${openedMs}`);
+  }
+});
+
 test('witness: an old boot that connects after the new one spoke is alive beside it; both are told, for a while', () => {
   const witness = new BootWitness();
   witness.hello(2, 'a', 0, 10);
-  assert.equal(witness.hello(2, 'b', 100, 110), null);
-  assert.deepEqual(witness.hello(2, 'a', 200, 210)?.sort(), ['a', 'b']);
-  assert.deepEqual(witness.hello(2, 'b', 300, 310)?.sort(), ['a', 'b']);
-  assert.equal(witness.hello(3, 'b', 300, 310), null, 'another node is another matter');
-  assert.equal(witness.hello(2, 'c', 400, 410), null, 'a third boot is not accused of what the two did');
+  const at = lateMs + 100;
+  assert.equal(witness.hello(2, 'b', at, at + 10), null);
+  assert.deepEqual(witness.hello(2, 'a', at + 100, at + 110)?.sort(), ['a', 'b']);
+  assert.deepEqual(witness.hello(2, 'b', at + 200, at + 210)?.sort(), ['a', 'b']);
+  assert.equal(witness.hello(3, 'b', at + 200, at + 210), null, 'another node is another matter');
+  assert.equal(witness.hello(2, 'c', at + 300, at + 310), null, 'a third boot is not accused of what the two did');
 });
 
 test('witness: when one of the two has been stopped for long, the other is not told any more', () => {
   const witness = new BootWitness();
   witness.hello(2, 'a', 0, 10);
-  witness.hello(2, 'b', 100, 110);
-  assert(witness.hello(2, 'a', 200, 210));
-  assert.equal(witness.hello(2, 'b', 210 + proofHoldsMs, 211 + 7 * proofHoldsMs), null);
+  const at = lateMs + 100;
+  witness.hello(2, 'b', at, at + 10);
+  assert(witness.hello(2, 'a', at + 100, at + 110));
+  assert.equal(witness.hello(2, 'b', at + 110 + proofHoldsMs, at + 111 + 7 * proofHoldsMs), null);
 });
 
 test('two connections: both ends of a simultaneous dial keep the same one, in whatever order they see them', () => {
