@@ -904,6 +904,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("dmTable", &Addon::dm_table),
                            InstanceMethod("readReservations", &Addon::read_reservations),
                            InstanceMethod("registerKey", &Addon::with_key<mdmesh::register_key>),
+                           InstanceMethod("confirmKey", &Addon::with_key<mdmesh::confirm_key>),
                            InstanceMethod("reserve", &Addon::with_key<mdmesh::reserve>),
                            InstanceMethod("preemptAndAbort", &Addon::preempt_and_abort),
                            InstanceMethod("clearReservations", &Addon::with_key<mdmesh::clear_reservations>),

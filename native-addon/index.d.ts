@@ -47,8 +47,10 @@ export interface NativeAddon {
   dmTable(name: string): string | null;
   /** Keys registered on a disk, and what is reserved. `EOPNOTSUPP`: it has no reservations; `ENOLINK`: it cannot be reached. */
   readReservations(path: string): Promise<NativeReservations>;
-  /** Keys are 16 hexadecimal digits. Whatever key this node had on the disk before is replaced. On each path, where there are several. */
+  /** Keys are 16 hexadecimal digits. Whatever key this node had on the disk before is replaced. Each path of several by itself. */
   registerKey(path: string, key: string): Promise<void>;
+  /** `EBADE`: this node is not registered with that key on this path. Adds nothing. */
+  confirmKey(path: string, key: string): Promise<void>;
   /** Write exclusive, registrants only. Held by another registrant: done. `EBADE`, here and below: this node is not registered with that key. */
   reserve(path: string, key: string): Promise<void>;
   /** Takes the victim's registration off the disk, and aborts what of it is under way. `EBADE` also when there is no such victim. */

@@ -214,6 +214,14 @@ Outcome register_key(const std::string& path, std::uint64_t key) {
   return change(path, IOC_PR_REGISTER, request, "register a reservation key");
 }
 
+Outcome confirm_key(const std::string& path, std::uint64_t key) {
+  pr_registration request{};
+  // Replaces the key by itself, and nothing where there is none: a REGISTER that names the old key is refused then (SPC-4, 5.13.7).
+  request.old_key = key;
+  request.new_key = key;
+  return change(path, IOC_PR_REGISTER, request, "confirm a reservation key");
+}
+
 Outcome reserve(const std::string& path, std::uint64_t key) {
   pr_reservation request{};
   request.key = key;

@@ -24,16 +24,20 @@ struct Reservations {
 };
 
 /**
- * Reservations of a disk: SCSI-3 persistent ones (SPC-4, 5.9) and NVMe's, changed through <linux/pr.h>, which does both, and on a
- * device-mapper multipath on every path. Each node registers a key; the type is always write exclusive, registrants only: who is
+ * Reservations of a disk: SCSI-3 persistent ones (SPC-4, 5.9) and NVMe's, changed through <linux/pr.h>, which does both. Each node registers a key; the type is always write exclusive, registrants only: who is
  * not registered reads, and its writes end with EBADE.
  *
  * All of these block. A disk that tells of something that happened (UNIT ATTENTION) is asked again. EBADE: the disk refuses,
  * because this node is not registered (any more). EOPNOTSUPP: the disk has no reservations. ENOLINK: it could not be reached.
  */
 Outcome read_reservations(const std::string& path, Reservations& found);
-/** Whatever key this node had here before. On each path, where there are several. */
+/**
+ * Whatever key this node had here before. Of a disk with several paths each is named by itself: the kernel, asked for all of them, takes
+ * the key off those that have it when one does not answer (dm_pr_register, drivers/md/dm.c).
+ */
 Outcome register_key(const std::string& path, std::uint64_t key);
+/** EBADE: this node is not registered with that key on this path. Adds nothing. */
+Outcome confirm_key(const std::string& path, std::uint64_t key);
 /** Registered as `key`. EBADE: somebody holds it in another type. Held already by any registrant: done. */
 Outcome reserve(const std::string& path, std::uint64_t key);
 /** Takes `victim` off the disk and aborts what of it is on its way. EBADE: this node is not registered as `key`, or no `victim` is. */

@@ -4,7 +4,7 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 # program or header:package
-wanted="dh:debhelper lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish g++:g++ make:make python3:python3 sodium.h:libsodium-dev curl:curl linux.uml:user-mode-linux modprobe:kmod ip:iproute2 mdadm:mdadm dmsetup:dmsetup iscsiadm:open-iscsi chromium:chromium promtool:prometheus spin:spin"
+wanted="dh:debhelper lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish g++:g++ make:make python3:python3 sodium.h:libsodium-dev curl:curl linux.uml:user-mode-linux modprobe:kmod ip:iproute2 mdadm:mdadm dmsetup:dmsetup iscsiadm:open-iscsi multipathd:multipath-tools chromium:chromium promtool:prometheus spin:spin"
 
 missing() {
   local pair

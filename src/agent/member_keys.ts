@@ -49,6 +49,11 @@ export function ownsKeys({ keys }: NodeArrays, { members }: ArrayRecord): boolea
   return keys === null || members.every(({ uuid, role }) => role === 'faulty' || keys.usable.has(uuid));
 }
 
+/** What this node writes there is refused, or may be. */
+function isLacking(state: KeyState | undefined): boolean {
+  return state === 'absent' || state === 'partial';
+}
+
 export class MemberKeys {
   readonly #parts: AgentParts;
   readonly #disks: DiskView;
@@ -109,7 +114,7 @@ export class MemberKeys {
   get keepsFromCommits(): boolean {
     const { keys, grantUntilMs } = this.#state.local;
     if (keys === null || this.#now() >= grantUntilMs) return false;
-    return [...this.states.values()].includes('absent') && !this.#mayRegister();
+    return [...this.states.values()].some(isLacking) && !this.#mayRegister();
   }
 
   /** One look at a time. Never rejects. */
@@ -134,7 +139,7 @@ export class MemberKeys {
       if (answered) this.#seenMs = atMs;
       const { usable, unreserved } = this.#concluded(members, seen);
       const states = members.map(({ member }) => seen.states.get(member));
-      const absent = new Set(members.map(({ member }) => member).filter((uuid) => seen.states.get(uuid) === 'absent'));
+      const absent = new Set(members.map(({ member }) => member).filter((uuid) => isLacking(seen.states.get(uuid))));
       await this.#options.looked({
         keys: used ? { usable, unreserved, absent, shutOut, atMs: this.#seenMs } : null,
         mayShutOut: used && states.length > 0 && states.every((state) => state === 'registered'),

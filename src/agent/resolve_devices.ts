@@ -4,7 +4,7 @@
 import { activeMembers } from '../arrays/levels.ts';
 import type { ArrayRecord } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
-import type { MdDriver } from '../md/driver.ts';
+import type { Disk, MdDriver } from '../md/driver.ts';
 import type { Request, ResolvedDevice } from '../wire/messages.ts';
 import type { DiskView } from './disk_view.ts';
 
@@ -29,7 +29,9 @@ function devicesOf(request: Request): readonly string[] {
 }
 
 /** @param md kernel name of the array that it is asked for, if it has one */
-function inUseText(holders: readonly string[], md: string | undefined): string {
+function inUseText({ holders, problem }: Disk, md: string | undefined): string {
+  // What is wrong with it says what to name instead: of several paths the map over them.
+  if (problem !== null && holders.every((holder) => holder.startsWith('dm-'))) return problem;
   if (md === undefined || !holders.includes(md)) return `in use by ${holders.join(', ')}; stop that first`;
   return `${md} has it still, as a member or as one that has failed; take that out first, as with \`mdmesh manage ${md} --remove failed\``;
 }
@@ -51,7 +53,7 @@ async function resolve(
   const memberUuid = disk.superblock?.deviceUuid ?? null;
   if (!content) return { path, memberUuid, sizeSectors: disk.sizeSectors, digest: '', blank: false };
   // As it is now: the last scan may have seen an array on it that has been stopped since.
-  if (disk.holders.length > 0) throw new Error(inUseText(disk.holders, md));
+  if (disk.holders.length > 0) throw new Error(inUseText(disk, md));
   const { sizeSectors, digest, blank } = await driver.fingerprint(path);
   return { path, memberUuid, sizeSectors, digest, blank };
 }

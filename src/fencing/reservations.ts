@@ -14,10 +14,13 @@
  * - A key that was put back counts for metadata once a majority has answered a later renewal (`putMs`, agent/member_keys.ts).
  * - A disk that has forgotten all (a reset, power lost) is reserved again only with every writer's key on it, for until then a
  *   living writer would be shut out. Fencing does not wait for that.
+ * - A disk with several ways (multipath) has a registration for each. A way that is new is registered as a missing key is, by who may, and
+ *   counts as a missing one until then: what takes it is refused.
  * - A node counts as shut out only when every member has been read again, holds no key of it, and is reserved.
  *
  * Between the look at `mayRegister` and the disk's answer a node may stand still and be fenced: its key is back then, without a grant.
- * It is asked for only where a key is missing, so that this takes a disk that has forgotten all, and a freeze in those milliseconds.
+ * It is asked for only where a key is missing, so that this takes a disk that has forgotten all, or a way that is new, and a freeze in
+ * those milliseconds.
  * Several nodes may shut the same one out at once: what each of them reads afterwards decides.
  */
 import type { NodeId } from '../arrays/record.ts';
@@ -28,6 +31,8 @@ export type KeyState =
   | 'registered'
   /** Not there, and not to be put there now. */
   | 'absent'
+  /** There, but not on every way that this node's writes take; what takes another is refused. Not to be put there now. */
+  | 'partial'
   | 'unsupported'
   /** The disk did not answer. */
   | 'unknown';
@@ -45,7 +50,10 @@ export interface ReservedMember {
 }
 
 export interface ReservationsOptions {
-  disks: Pick<MdDriver, 'readReservations' | 'registerKey' | 'reserve' | 'preemptKey' | 'clearReservations'>;
+  disks: Pick<
+    MdDriver,
+    'readReservations' | 'registerKey' | 'confirmKey' | 'reserve' | 'preemptKey' | 'clearReservations'
+  >;
   cluster: string;
   self: NodeId;
   kernelBoot: string;
@@ -93,6 +101,8 @@ export class Reservations {
   readonly #had = new Map<string, number>();
   /** When this agent has put its key there; Infinity: it may be on its way still. */
   readonly #putMs = new Map<string, number>();
+  /** Ways to each member that are known to be registered, where there are several. */
+  readonly #ways = new Map<string, ReadonlySet<string>>();
 
   constructor(options: ReservationsOptions) {
     this.#options = options;
@@ -173,8 +183,10 @@ export class Reservations {
         const wasTaken = this.#wasTaken(member, seen);
         if (wasTaken || this.#isNews(member, seen) || !this.#options.mayRegister())
           return { state: 'absent', wasMissing, wasTaken };
-        await this.#register(member, path);
-        seen = await disks.readReservations(path);
+        seen = await this.#registered(member, path, seen);
+      } else if (!(await this.#isOnAllWays(member, path, seen))) {
+        if (!this.#options.mayRegister()) return { state: 'partial', wasMissing };
+        seen = await this.#registered(member, path, seen);
       } else if (this.#putMs.get(member) === Number.POSITIVE_INFINITY) this.#putMs.set(member, this.#options.now());
       if (isReserved(seen)) return { state: 'registered', wasMissing };
       const reserves = this.#options.leads() && this.#allThere(seen, writers);
@@ -196,10 +208,24 @@ export class Reservations {
     return isReserved(seen) && this.#had.has(member) && this.#states.get(member) !== 'absent';
   }
 
-  async #register(member: string, path: string): Promise<void> {
+  /** A way that is there since the last look is a nexus of its own to the disk, which knows no key of it. */
+  async #isOnAllWays(member: string, path: string, { ways }: DiskReservations): Promise<boolean> {
+    const known = this.#ways.get(member);
+    if (ways.every((way) => known?.has(way) === true)) return true;
+    if (!(await this.#options.disks.confirmKey(path, this.key))) return false;
+    this.#ways.set(member, new Set(ways));
+    return true;
+  }
+
+  /** @param before as it was read: a way that came since is asked about by the next look @returns as it is then */
+  async #registered(member: string, path: string, before: DiskReservations): Promise<DiskReservations> {
+    const { disks, now } = this.#options;
+    this.#ways.delete(member);
     this.#putMs.set(member, Number.POSITIVE_INFINITY);
-    await this.#options.disks.registerKey(path, this.key);
-    this.#putMs.set(member, this.#options.now());
+    await disks.registerKey(path, this.key);
+    this.#putMs.set(member, now());
+    this.#ways.set(member, new Set(before.ways));
+    return disks.readReservations(path);
   }
 
   #allThere({ keys }: DiskReservations, writers: readonly NodeId[]): boolean {
@@ -225,7 +251,7 @@ export class Reservations {
     if (!before.keys.includes(this.key)) {
       if (this.#wasTaken(member, before) || this.#isNews(member, before) || !this.#options.mayRegister())
         throw new MdError('EBADE', `${path}: this node's own key is not on it`);
-      await this.#register(member, path);
+      await this.#registered(member, path, before);
     }
     if (!isReserved(before)) await disks.reserve(path, this.key).catch(unlessRefused);
     for (const key of before.keys) {

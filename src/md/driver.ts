@@ -167,6 +167,11 @@ export interface DiskReservations {
   type: number;
   /** Registrations outlive a loss of the disk's power. */
   persists: boolean;
+  /**
+   * The ways to it that this node's I/O may take now, where it has several to choose from: each has to be registered by itself. Names
+   * that are never given to another. Empty: there is one, and `keys` says whether it is.
+   */
+  ways: string[];
 }
 
 /** Raised by driver calls. `code`: errno name, `EGRANT`/`ELEASE` (guard refused), `ETIMEDOUT` (a suspend did not return). */
@@ -232,12 +237,14 @@ export interface MdDriver {
   readMetadata(path: string, offsetBytes: number, lengthBytes: number): Promise<Uint8Array>;
 
   /**
-   * Reservations of a disk. Of all five: EOPNOTSUPP: it has none; EBADE: refused, because this node is not registered with that
+   * Reservations of a disk. Of all six: EOPNOTSUPP: it has none; EBADE: refused, because this node is not registered with that
    * key; ENOLINK, EIO…: it did not answer.
    */
   readReservations(path: string): Promise<DiskReservations>;
-  /** Whatever key this node had on the disk before is replaced. */
+  /** Whatever key this node had on the disk before is replaced. On each of its ways: when one fails, others may have it. */
   registerKey(path: string, key: string): Promise<void>;
+  /** Whether every way to the disk is registered with this key of this node. Adds nothing. */
+  confirmKey(path: string, key: string): Promise<boolean>;
   /** `REGISTRANTS_ONLY`. Held so by another registrant: done. */
   reserve(path: string, key: string): Promise<void>;
   /** Takes the victim's key off the disk and aborts its I/O under way; from then on its writes end with an error. */

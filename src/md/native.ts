@@ -39,6 +39,7 @@ const FUNCTIONS = [
   'dmTable',
   'readReservations',
   'registerKey',
+  'confirmKey',
   'reserve',
   'preemptAndAbort',
   'clearReservations',

@@ -52,6 +52,7 @@ import { RealGuard } from './real_guard.ts';
 import { Lanes } from './real_lanes.ts';
 import { MemberPaths } from './real_paths.ts';
 import { ArrayWatch } from './real_watch.ts';
+import { DiskWays } from './real_ways.ts';
 import {
   copying,
   type FileReader,
@@ -94,6 +95,7 @@ class RealDriver implements MdDriver {
   readonly #disks: Disks;
   readonly #lanes = new Lanes();
   readonly #paths: MemberPaths;
+  readonly #ways: DiskWays;
   readonly #watch: ArrayWatch;
   readonly #boot: string;
   readonly #node: NodeId;
@@ -117,6 +119,7 @@ class RealDriver implements MdDriver {
       native.readDirect(path, offset, length),
     );
     this.#paths = new MemberPaths(native, this.#readFiles);
+    this.#ways = new DiskWays(native, this.#readFiles);
     const layerOf = (device: string) => this.#paths.layerOf(device);
     this.#guard = new RealGuard(native, this.#readFiles, this.#store, layerOf, () => this.#watch.refresh());
     this.guard = this.#guard;
@@ -218,12 +221,18 @@ class RealDriver implements MdDriver {
     return this.#guard.writeMetadata(writes);
   }
 
-  readReservations(path: string): Promise<DiskReservations> {
-    return asMdError(this.#native.readReservations(path));
+  async readReservations(path: string): Promise<DiskReservations> {
+    // As they were before: a way that comes meanwhile is news to the next look.
+    const ways = this.#ways.names(path);
+    return { ...(await asMdError(this.#native.readReservations(path))), ways };
   }
 
   registerKey(path: string, key: string): Promise<void> {
-    return asMdError(this.#native.registerKey(path, key));
+    return asMdError(this.#ways.registerKey(path, key));
+  }
+
+  confirmKey(path: string, key: string): Promise<boolean> {
+    return asMdError(this.#ways.confirmKey(path, key));
   }
 
   reserve(path: string, key: string): Promise<void> {

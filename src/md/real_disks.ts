@@ -33,6 +33,9 @@ export interface Identity {
   array: string;
 }
 
+/** Of the maps of multipathd's; ours is another one. */
+export const MULTIPATH_UUID = 'mpath-';
+
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const SUPERBLOCK_OFFSET = SUPERBLOCK_SECTOR * SECTOR_BYTES;
@@ -65,7 +68,13 @@ export class Disks {
     const seen = new Map<string, BlockDevice>();
     for (const path of this.#globs.flatMap((pattern) => globSync(pattern)).sort()) {
       const device = tryResolve(path);
-      if (device !== null && !seen.has(device.devno) && couldBeMember(device) && !this.#isOurMap(device.sysPath))
+      if (
+        device !== null &&
+        !seen.has(device.devno) &&
+        couldBeMember(device) &&
+        !this.#isOurMap(device.sysPath) &&
+        this.#multipathOver(device.sysPath) === null
+      )
         seen.set(device.devno, device);
     }
     const disks = await Promise.all(
@@ -161,6 +170,18 @@ export class Disks {
     return this.#readFiles([`${sysPath}/dm/uuid`])[0]?.startsWith(MAP_UUID_PREFIX) === true;
   }
 
+  /** Of one path of several to a disk: the map over them, which is what is to be used. */
+  #multipathOver(sysPath: string): string | null {
+    for (const holder of namesIn(`${sysPath}/holders`)) {
+      const [uuid, map] = this.#readFiles([
+        `${sysPath}/holders/${holder}/dm/uuid`,
+        `${sysPath}/holders/${holder}/dm/name`,
+      ]);
+      if (uuid?.startsWith(MULTIPATH_UUID) === true && map != null) return map;
+    }
+    return null;
+  }
+
   async #look(device: BlockDevice): Promise<Disk> {
     const disk = this.#bare(device);
     if (disk.sizeSectors === 0) return disk;
@@ -179,6 +200,8 @@ export class Disks {
       this.#identities.delete(device.devno);
       disk.problem = partitionsProblem(device);
     }
+    const map = this.#multipathOver(device.sysPath);
+    if (map !== null) disk.problem = `it is one of the paths of /dev/mapper/${map}; name that`;
     return disk;
   }
 
@@ -226,7 +249,7 @@ export function resolveDevice(path: string): BlockDevice {
 }
 
 /** null: no such device number any more. */
-function deviceByNumber(devno: string): BlockDevice | null {
+export function deviceByNumber(devno: string): BlockDevice | null {
   try {
     const name = basename(readlinkSync(`/sys/dev/block/${devno}`));
     return tryResolve(`/dev/${name.replaceAll('!', '/')}`);

@@ -231,11 +231,15 @@ export class SimulatedNode implements MdDriver {
   }
 
   readReservations(path: string): Promise<DiskReservations> {
-    return this.#asked(path, (disk) => this.#storage.readReservations(disk));
+    return this.#asked(path, (disk) => this.#storage.readReservations(this.node, disk));
   }
 
   registerKey(path: string, key: string): Promise<void> {
     return this.#asked(path, (disk) => this.#storage.registerKey(this.node, disk, key));
+  }
+
+  confirmKey(path: string, key: string): Promise<boolean> {
+    return this.#asked(path, (disk) => this.#storage.hasKey(this.node, disk, key));
   }
 
   reserve(path: string, key: string): Promise<void> {

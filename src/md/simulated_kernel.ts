@@ -103,7 +103,7 @@ export class SimulatedKernel {
         onWrite?.({ ...told, stage: 'lands' });
         let error: unknown = null;
         if (this.storage.broken(this.node, disk, 'write')) error = this.#ioError(disk, 'writing');
-        else if (!this.storage.mayWrite(this.node, disk))
+        else if (!this.storage.takesWrite(this.node, disk))
           error = new MdError('EBADE', `disk ${this.storage.pathOn(this.node, disk)}: reservation conflict`);
         else
           try {

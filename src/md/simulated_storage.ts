@@ -67,9 +67,17 @@ interface StoredDisk {
   reservations: Registrations | null;
 }
 
+interface Ways {
+  names: string[];
+  /** The newest of them was never registered; what takes it is refused. */
+  bare: boolean;
+  /** I/O takes them by turns. */
+  turn: number;
+}
+
 interface Registrations {
   generation: number;
-  /** By node: one way to the disk each. */
+  /** By node. */
   keys: Map<number, string>;
   holder: number | null;
 }
@@ -83,6 +91,8 @@ export class SimulatedStorage {
   readonly #hidden = new Set<string>();
   /** `node:disk` → sectors, where a node has not noticed that the disk has grown. */
   readonly #seen = new Map<string, number>();
+  /** `node:disk` → ways of a node that has several to a disk. */
+  readonly #ways = new Map<string, Ways>();
   readonly #open: { close(): void }[] = [];
   /** Told of each write; for those who judge a simulation. */
   onWrite: ((write: DiskWrite) => void) | null = null;
@@ -237,6 +247,22 @@ export class SimulatedStorage {
     return reservations === null || reservations.holder === null || reservations.keys.has(node);
   }
 
+  /** A node sees a disk on one way more, as when a session is logged in anew: its writes take it at once. */
+  addWay(node: number, disk: string): void {
+    const { names } = this.#ways.get(`${node}:${disk}`) ?? { names: ['way-1'] };
+    const bare = this.#disk(disk).reservations?.keys.has(node) === true;
+    this.#ways.set(`${node}:${disk}`, { names: [...names, `way-${names.length + 1}`], bare, turn: 0 });
+  }
+
+  /** As mayWrite, of a write that takes one of several ways. */
+  takesWrite(node: number, disk: string): boolean {
+    if (!this.mayWrite(node, disk)) return false;
+    const ways = this.#ways.get(`${node}:${disk}`);
+    if (ways?.bare !== true || !this.isReserved(disk)) return true;
+    ways.turn += 1;
+    return ways.turn % ways.names.length !== 0;
+  }
+
   /** Some disk takes no write of this node. */
   refuses(node: number): boolean {
     for (const disk of this.#disks.keys()) if (!this.mayWrite(node, disk)) return true;
@@ -253,7 +279,7 @@ export class SimulatedStorage {
     return reservations;
   }
 
-  readReservations(disk: string): DiskReservations {
+  readReservations(node: number, disk: string): DiskReservations {
     const { generation, keys, holder } = this.#registrations(disk);
     const held = holder === null ? null : (keys.get(holder) ?? null);
     return {
@@ -262,6 +288,7 @@ export class SimulatedStorage {
       holder: held,
       type: held === null ? 0 : REGISTRANTS_ONLY,
       persists: true,
+      ways: this.#ways.get(`${node}:${disk}`)?.names ?? [],
     };
   }
 
@@ -269,6 +296,12 @@ export class SimulatedStorage {
     const registrations = this.#registrations(disk);
     registrations.keys.set(node, key);
     registrations.generation += 1;
+    const ways = this.#ways.get(`${node}:${disk}`);
+    if (ways !== undefined) ways.bare = false;
+  }
+
+  hasKey(node: number, disk: string, key: string): boolean {
+    return this.#registrations(disk).keys.get(node) === key && this.#ways.get(`${node}:${disk}`)?.bare !== true;
   }
 
   #demandKey(node: number, disk: string, key: string): Registrations {

@@ -157,7 +157,9 @@ export const Status = z.object({
     .object({
       used: z.boolean().describe('False: `auto`, and some member has none.'),
       shutOut: z.boolean().describe('This node’s key was taken off some member; its writes are held.'),
-      members: z.record(z.string(), z.enum(['registered', 'absent', 'unsupported', 'unknown'])).describe('By UUID.'),
+      members: z
+        .record(z.string(), z.enum(['registered', 'absent', 'partial', 'unsupported', 'unknown']))
+        .describe('By UUID.'),
     })
     .nullable()
     .describe('Of the members, as this node sees them; null: fencing does not ask for them.'),

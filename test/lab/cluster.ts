@@ -30,6 +30,8 @@ export interface ClusterOptions extends LabOptions {
   program?: string;
   /** One guest more, which is no node: it exports these to all, as /dev/sda, /dev/sdb, … */
   luns?: readonly LunBacking[];
+  /** Ways from each node to those; of several the LUNs are /dev/mapper/luna, lunb, … @default 1 */
+  portals?: number;
   /** Run there before it exports. */
   storageMounts?: string;
 }
@@ -54,13 +56,13 @@ export class Cluster {
 
   readonly #san: StorageGuest | null;
 
-  private constructor(lab: Lab, binary: string, luns: readonly LunBacking[]) {
+  private constructor(lab: Lab, binary: string, luns: readonly LunBacking[], portals: number) {
     this.lab = lab;
     this.#program = binary;
     const nodes = lab.guests.map((_, index) => index + 1);
     const storage = luns.length === 0 ? undefined : nodes.pop();
     this.nodes = nodes;
-    this.#san = storage === undefined ? null : new StorageGuest(lab.guest(storage), luns);
+    this.#san = storage === undefined ? null : new StorageGuest(lab.guest(storage), luns, portals);
   }
 
   get san(): StorageGuest {
@@ -70,14 +72,14 @@ export class Cluster {
 
   /** Boots the guests and writes keys and configs; starts no agent yet. */
   static async prepare(options: ClusterOptions): Promise<Cluster> {
-    const { luns = [] } = options;
+    const { luns = [], portals = 1 } = options;
     const guests = (options.guests ?? 3) + (luns.length === 0 ? 0 : 1);
     const lab = await Lab.start({
       modules: luns.length === 0 ? labModules : [...labModules, 'configfs'],
       ...options,
       guests,
     });
-    const cluster = new Cluster(lab, options.program ?? program, luns);
+    const cluster = new Cluster(lab, options.program ?? program, luns, portals);
     if (luns.length > 0) {
       if (options.storageMounts !== undefined) await cluster.san.guest.must(options.storageMounts);
       await cluster.san.export();
@@ -93,7 +95,7 @@ export class Cluster {
       `{ methods: [command, manual], command: { argv: ["${lab.fenceScript()}"], timeout: 10s } }`;
     const letters = 'abcdefghij';
     const disks = (options.diskMib ?? [256, 256, 256]).map((_, index) => `/dev/ubd${letters[index]}`);
-    const lunPaths = luns.map((_, index) => `/dev/sd${letters[index]}`);
+    const lunPaths = portals > 1 ? ['/dev/sd*', '/dev/mapper/*'] : luns.map((_, index) => `/dev/sd${letters[index]}`);
     const devices = options.devices ?? (luns.length === 0 ? disks : lunPaths);
     for (const node of cluster.nodes) {
       const folder = cluster.folder(node);

@@ -1,7 +1,8 @@
 /**
  * A storage array for the other guests: one guest that exports LUNs by iSCSI (LIO, set up through configfs), with SCSI-3
  * persistent reservations, and the way of a node to them (open-iscsi). SAN traffic takes the control network, so that a node
- * that is cut off the data network still reaches its disks: that is the node which must be fenced by the storage.
+ * that is cut off the data network still reaches its disks: that is the node which must be fenced by the storage. There may be several
+ * portals, on addresses of their own: then multipathd makes one disk of each LUN's ways.
  */
 import { join } from 'node:path';
 import { nodeOfKey } from '../../src/fencing/keys.ts';
@@ -9,8 +10,9 @@ import { projectDir } from './guest/build.ts';
 import type { Guest } from './lab.ts';
 
 /** As clusters of the laboratory are named. */
-const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
+export const CLUSTER = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9001';
 const TARGET = 'iqn.2026-01.lab:san';
+const LETTERS = 'abcdefgh';
 const CORE = '/sys/kernel/config/target/core';
 const TPG = `/sys/kernel/config/target/iscsi/${TARGET}/tpgt_1`;
 
@@ -28,14 +30,21 @@ function backstore({ device, file }: LunBacking, lun: number): { name: string; c
 export class StorageGuest {
   readonly guest: Guest;
   readonly luns: readonly LunBacking[];
+  readonly portals: readonly string[];
 
-  constructor(guest: Guest, luns: readonly LunBacking[]) {
+  constructor(guest: Guest, luns: readonly LunBacking[], portals: number) {
     this.guest = guest;
     this.luns = luns;
+    this.portals = Array.from({ length: portals }, (_, way) => `10.78.0.${100 * way + guest.node}`);
   }
 
-  get portal(): string {
-    return `10.78.0.${this.guest.node}`;
+  /** What all LUNs are called on a node, but for their last letter. */
+  get prefix(): string {
+    return this.portals.length > 1 ? '/dev/mapper/lun' : '/dev/sd';
+  }
+
+  #portal(way: number): string {
+    return this.portals[way] ?? '';
   }
 
   /** Exports all LUNs. After a boot of the guest nothing is left of what was registered before: as an array that lost its battery. */
@@ -49,7 +58,9 @@ export class StorageGuest {
       'mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config',
       // Where LIO keeps registrations that are to outlive it (APTPL); without it each registration is refused.
       'mkdir -p /var/target/pr',
-      `mkdir -p ${TPG}/np/${this.portal}:3260`,
+      `device=$(ip -o addr show to ${this.portals[0]}/32 | awk '{print $2}')`,
+      ...this.portals.slice(1).map((portal) => `ip addr add ${portal}/24 dev $device`),
+      ...this.portals.map((portal) => `mkdir -p ${TPG}/np/${portal}:3260`),
     ];
     this.luns.forEach((backing, lun) => {
       const { name, control } = backstore(backing, lun);
@@ -73,10 +84,15 @@ export class StorageGuest {
     await this.guest.must(lines.join('\n'));
   }
 
-  /** Logs a node in; its LUNs are /dev/sda, /dev/sdb, … A session that is lost is told to the kernel within seconds. */
+  /**
+   * Logs a node in; its LUNs are /dev/sda, /dev/sdb, …, or of several ways /dev/mapper/luna, lunb, … A session that is lost is told to
+   * the kernel within seconds.
+   */
   async connect(node: Guest): Promise<void> {
     const set = (name: string, value: number | string): string =>
-      `iscsiadm -m node -T ${TARGET} -p ${this.portal} -o update -n ${name} -v ${value}`;
+      `iscsiadm -m node -T ${TARGET} -o update -n ${name} -v ${value}`;
+    const last = LETTERS[this.luns.length - 1];
+    if (this.portals.length > 1) await this.#startMultipath(node);
     await node.must(
       [
         'set -e',
@@ -84,24 +100,77 @@ export class StorageGuest {
         `echo InitiatorName=iqn.2026-01.lab:n${node.node} > /etc/iscsi/initiatorname.iscsi`,
         'mkdir -p /run/lock/iscsi /var/lib/iscsi',
         'iscsid',
-        `iscsiadm -m discovery -t sendtargets -p ${this.portal} > /dev/null`,
+        `iscsiadm -m discovery -t sendtargets -p ${this.#portal(0)} > /dev/null`,
         set('node.session.timeo.replacement_timeout', 2),
         set('node.conn[0].timeo.noop_out_interval', 1),
         set('node.conn[0].timeo.noop_out_timeout', 1),
         set('node.session.initial_login_retry_max', 60),
-        `iscsiadm -m node -T ${TARGET} -p ${this.portal} --login > /dev/null`,
-        `for i in $(seq 100); do [ -b /dev/sd${'abcdefgh'[this.luns.length - 1]} ] && exit 0; sleep 0.1; done; exit 1`,
+        ...this.portals.map((portal) => `iscsiadm -m node -T ${TARGET} -p ${portal} --login > /dev/null`),
+        `for i in $(seq 300); do [ -b ${this.prefix}${last} ] && exit 0; sleep 0.1; done; exit 1`,
       ].join('\n'),
+    );
+    if (this.portals.length > 1) await this.waysUp(node, this.portals.length);
+  }
+
+  /** As a distribution does it, with keys kept; the names are the same on all nodes. Queueing without a path would be LIO's default. */
+  async #startMultipath(node: Guest): Promise<void> {
+    const config = [
+      'defaults {',
+      'reservation_key file',
+      'find_multipaths yes',
+      'polling_interval 2',
+      'max_polling_interval 2',
+      '}',
+      'overrides {',
+      'no_path_retry fail',
+      '}',
+      'multipaths {',
+      ...this.luns.flatMap((_, lun) => [
+        'multipath {',
+        // NAA of LIO's, and the hexadecimal digits of the serial number.
+        `wwid ${`36001405ab${lun}`.padEnd(33, '0')}`,
+        `alias lun${LETTERS[lun]}`,
+        '}',
+      ]),
+      '}',
+    ];
+    await node.must(
+      [
+        'set -e',
+        'modprobe -a dm-multipath dm-service-time',
+        'mkdir -p /etc/multipath /run/udev',
+        `printf '%s\\n' ${config.map((line) => `'${line}'`).join(' ')} > /etc/multipath.conf`,
+        '/lib/systemd/systemd-udevd --daemon',
+      ].join('\n'),
+    );
+    await node.spawn(['multipathd', '-d'], { logFile: join(node.dir, 'multipathd.log') });
+  }
+
+  /** Waits until multipath uses so many ways to each LUN. */
+  async waysUp(node: Guest, count: number): Promise<void> {
+    const each = this.luns.map((_, lun) => `lun${LETTERS[lun]}`).join(' ');
+    const ways = `dmsetup status $map | grep -o '[0-9]*:[0-9]* A' | wc -l`;
+    await node.must(
+      `for map in ${each}; do for i in $(seq 600); do [ "$(${ways})" = ${count} ] && continue 2; sleep 0.1; done; dmsetup status; exit 1; done`,
     );
   }
 
-  /** The node's way to the storage, and nothing else of it. */
-  async cutPath(node: Guest): Promise<void> {
-    await node.must(`ip route add blackhole ${this.portal}/32`);
+  /** A node's way to the storage, and nothing else of it. */
+  async cutPath(node: Guest, way = 0): Promise<void> {
+    await node.must(`ip route add blackhole ${this.#portal(way)}/32`);
   }
 
-  async healPath(node: Guest): Promise<void> {
-    await node.must(`ip route del blackhole ${this.portal}/32`);
+  async healPath(node: Guest, way = 0): Promise<void> {
+    await node.must(`ip route del blackhole ${this.#portal(way)}/32`);
+  }
+
+  /** The way is gone, and with it its nexus to the target; what comes back is another one. */
+  async logout(node: Guest, way: number): Promise<void> {
+    await node.must(`iscsiadm -m node -T ${TARGET} -p ${this.#portal(way)} --logout > /dev/null`);
+  }
+
+  async login(node: Guest, way: number): Promise<void> {
+    await node.must(`iscsiadm -m node -T ${TARGET} -p ${this.#portal(way)} --login > /dev/null`);
   }
 
   /** Each request to the LUN takes so much longer; 0: as ever. Of a LUN on a device. */
@@ -141,7 +210,7 @@ export async function keysOn(
 /** Whose keys are on it, by this node's look: node IDs. */
 export async function registeredOn(guest: Guest, device: string): Promise<number[]> {
   const { keys } = await keysOn(guest, device);
-  return keys.map((key) => nodeOfKey(CLUSTER, key) ?? 0).sort();
+  return [...new Set(keys.map((key) => nodeOfKey(CLUSTER, key) ?? 0))].sort();
 }
 
 /** Writes zeros to the last block of a LUN, where no array has anything. Words of the kernel; empty: written. */

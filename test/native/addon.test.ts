@@ -281,6 +281,7 @@ test('reservations: keys are 16 hexadecimal digits and never 0, and a file has n
   }
   await assert.rejects(addon.readReservations(path), withCode('EOPNOTSUPP'));
   await assert.rejects(addon.registerKey(path, '6d64000000010001'), withCode('EOPNOTSUPP'));
+  await assert.rejects(addon.confirmKey(path, '6d64000000010001'), withCode('EOPNOTSUPP'));
   await assert.rejects(addon.reserve(path, '6d64000000010001'), withCode('EOPNOTSUPP'));
   await assert.rejects(addon.preemptAndAbort(path, '6d64000000010001', '6d64000000020001'), withCode('EOPNOTSUPP'));
   await assert.rejects(addon.clearReservations(join(scratch, 'none'), '6d64000000010001'), withCode('ENOENT'));

@@ -1017,6 +1017,7 @@ void a_file_has_no_reservations() {
   mdmesh::Reservations found;
   CHECK(mdmesh::read_reservations(path.string(), found)->code == "EOPNOTSUPP");
   CHECK(mdmesh::register_key(path.string(), 1)->code == "EOPNOTSUPP");
+  CHECK(mdmesh::confirm_key(path.string(), 1)->code == "EOPNOTSUPP");
   CHECK(mdmesh::reserve(path.string(), 1)->code == "EOPNOTSUPP");
   CHECK(mdmesh::preempt_and_abort(path.string(), 1, 2)->code == "EOPNOTSUPP");
   CHECK(mdmesh::clear_reservations(path.string(), 1)->code == "EOPNOTSUPP");

@@ -27,7 +27,7 @@ function reserved(seed: number) {
 
 function nodesOn(cluster: SimCluster, disk: string): (NodeId | null)[] {
   return cluster.storage
-    .readReservations(disk)
+    .readReservations(1, disk)
     .keys.map((key) => nodeOfKey(CLUSTER_UUID, key))
     .sort();
 }

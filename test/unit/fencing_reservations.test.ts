@@ -17,6 +17,8 @@ class San {
   master: NodeId = 1;
   nowMs = 1000;
   ledSinceMs = 1000;
+  /** Questions to a disk whether all ways to it are registered. */
+  confirmed = 0;
   /** What is asked for is done, and the answer lost. */
   loseAnswers = false;
   /** Called before a key is taken off. */
@@ -35,7 +37,11 @@ class San {
     this.may.set(node, true);
     return new Reservations({
       disks: {
-        readReservations: async (path) => storage.readReservations(path),
+        readReservations: async (path) => storage.readReservations(node, path),
+        confirmKey: async (path, key) => {
+          this.confirmed += 1;
+          return storage.hasKey(node, path, key);
+        },
         registerKey: async (path, key) => {
           storage.registerKey(node, path, key);
           if (this.loseAnswers) throw new MdError('EIO', `${path}: no answer`);
@@ -61,7 +67,7 @@ class San {
 
   nodesOn(disk: string): (NodeId | null)[] {
     return this.storage
-      .readReservations(disk)
+      .readReservations(1, disk)
       .keys.map((key) => nodeOfKey(CLUSTER, key))
       .sort();
   }
@@ -89,14 +95,14 @@ test('each node puts its key on every member, and the master reserves once every
   const [one, two] = [san.node(1), san.node(2)];
   const { unreserved } = await one.look(san.members());
   assert.deepEqual(unreserved, DISKS);
-  assert.equal(san.storage.readReservations('sda').holder, null, 'node 2 writes without a key still');
+  assert.equal(san.storage.readReservations(1, 'sda').holder, null, 'node 2 writes without a key still');
   assert.equal(san.storage.mayWrite(2, 'sda'), true);
   assert.deepEqual((await two.look(san.members())).unreserved, DISKS);
   assert.deepEqual((await one.look(san.members())).unreserved, []);
   assert.deepEqual((await two.look(san.members())).unreserved, []);
   for (const disk of DISKS) {
     assert.deepEqual(san.nodesOn(disk), [1, 2]);
-    const { type, holder } = san.storage.readReservations(disk);
+    const { type, holder } = san.storage.readReservations(1, disk);
     assert.deepEqual({ type, holder }, { type: REGISTRANTS_ONLY, holder: one.key });
     assert.equal(san.storage.mayWrite(3, disk), false);
   }
@@ -271,4 +277,41 @@ test('it is told since when a key has been there, and of one that may be on its 
   san.nowMs = 3000;
   await one.look(san.members());
   assert.equal(one.putMs(DISKS), 3000);
+});
+
+test('a way that comes is registered as the others are, and is asked about once', async () => {
+  const { san, one } = await San.reserved();
+  assert.equal(san.confirmed, 0, 'of a disk with one way its keys say all');
+  san.storage.addWay(1, 'sda');
+  const taken = (): boolean[] => [1, 2, 3, 4].map(() => san.storage.takesWrite(1, 'sda'));
+  assert.deepEqual(taken(), [true, false, true, false], 'what takes the new way is refused');
+  await one.look(san.members());
+  assert.deepEqual(taken(), [true, true, true, true]);
+  assert.equal(san.confirmed, 1);
+  await one.look(san.members());
+  assert.deepEqual([san.confirmed, one.isUsable('sda')], [1, true]);
+  assert.deepEqual(san.nodesOn('sda'), [1, 2]);
+});
+
+test('a node that may put no key there counts a way that comes as one that refuses it, and as nothing that was taken off', async () => {
+  const { san, one } = await San.reserved();
+  san.storage.addWay(1, 'sda');
+  san.may.set(1, false);
+  const seen = await one.look(san.members());
+  assert.deepEqual([seen.states.get('sda'), seen.states.get('sdb')], ['partial', 'registered']);
+  assert.deepEqual([one.isUsable('sda'), one.isShutOut, seen.missed], [false, false, []]);
+  san.may.set(1, true);
+  await one.look(san.members());
+  assert.equal(one.isUsable('sda'), true);
+});
+
+test('an agent that starts where all ways are registered puts nothing there', async () => {
+  const { san, one } = await San.reserved();
+  san.storage.addWay(1, 'sda');
+  await one.look(san.members());
+  const next = san.node(1);
+  san.may.set(1, false);
+  const { generation } = san.storage.readReservations(1, 'sda');
+  await next.look(san.members());
+  assert.deepEqual([next.isUsable('sda'), san.storage.readReservations(1, 'sda').generation], [true, generation]);
 });
