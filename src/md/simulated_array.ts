@@ -422,6 +422,8 @@ export class SimulatedArray {
     if (slots < this.record.raidDisks) this.#sparesLeave();
     this.member(uuid).inSync = true;
     this.#fillsAll = false;
+    // It has none of the bits yet: the driver has md recover it from its end on, which begins with that (md_bitmap_write_all).
+    void this.#flushBitmap();
     this.#tell();
   }
 
