@@ -343,6 +343,9 @@ export function localStep(
         change(input.array, { trouble: null });
         effects.push({ type: 'trouble', array: input.array, md: array.record.md, text: null });
       }
+      // The last look at the disks could not read it.
+      if (input.error === null && input.op.op === 'restore-path' && !state.paths.has(input.op.member))
+        effects.push({ type: 'rescan' });
       break;
     }
     case 'gates-done':

@@ -292,6 +292,16 @@ test('a spare that this node has not seen is looked for again, now and then', ()
   assert.deepEqual([looks(1000), looks(4000), looks(1000)], [false, true, false]);
 });
 
+test('a member whose path was lost as the disks were looked at is looked for again when its path is back', () => {
+  const node = Node.writing();
+  const looks = (): boolean =>
+    node.feed(done({ op: 'restore-path', member: LEG_B })).some(({ type }) => type === 'rescan');
+  const { paths } = node.state;
+  assert.equal(looks(), false);
+  node.feed({ type: 'paths', paths: new Map([...paths].filter(([uuid]) => uuid !== LEG_B)) });
+  assert.equal(looks(), true);
+});
+
 test('what was ordered of md does not end, and others wait for this node: after a while they must not', () => {
   const record = mirror();
   const node = Node.writing(record);
