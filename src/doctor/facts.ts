@@ -81,6 +81,11 @@ export const Facts = z.object({
       arrayUuid: z.string().nullable(),
       writeCache: z.string().nullable(),
       fua: z.string().nullable(),
+      /** null: it is none of multipathd's maps, nor a partition of one. `queues`: without a path I/O waits for ever. */
+      multipath: z
+        .object({ map: z.string(), answers: z.boolean(), queues: z.boolean(), key: z.string().nullable() })
+        .nullable()
+        .default(null),
     }),
   ),
   watchdog: z.object({

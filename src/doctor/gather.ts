@@ -40,6 +40,8 @@ export interface Machine {
   /** ms of one durable write in a directory; throws. */
   sync(directory: string): Promise<number>;
   freeMib(directory: string): Promise<number>;
+  /** What multipathd says; throws where it does not answer. */
+  multipathd(...words: string[]): Promise<string>;
   /** major:minor and type of the file system that a directory is on. */
   mountOf(directory: string): { device: string; type: string } | null;
   modeOf(path: string): number | null;
@@ -60,6 +62,7 @@ const NEW_ARRAY = '/sys/module/md_mod/parameters/new_array';
 const ATTRIBUTES = ['array_state', 'new_dev', 'resync_start', 'safe_mode_delay', 'consistency_policy'] as const;
 const HANDSHAKES = 5;
 const CONNECT_WITHIN_MS = 2000;
+const MULTIPATHD_WITHIN_MS = 5000;
 
 export async function gather(
   configFile: string,
@@ -133,13 +136,16 @@ export async function gather(
     },
     arrays: status instanceof Error ? [] : status.arrays.map(arrayFacts),
     reservations: status instanceof Error ? null : status.reservations,
-    disks: disks.map((disk) => ({
-      path: disk.path,
-      uuid: disk.superblock?.deviceUuid ?? null,
-      arrayUuid: disk.mesh === null ? null : (disk.superblock?.setUuid ?? null),
-      writeCache: machine.read(`${queueOf(machine, disk.devno)}/write_cache`),
-      fua: machine.read(`${queueOf(machine, disk.devno)}/fua`),
-    })),
+    disks: await Promise.all(
+      disks.map(async (disk) => ({
+        path: disk.path,
+        uuid: disk.superblock?.deviceUuid ?? null,
+        arrayUuid: disk.mesh === null ? null : (disk.superblock?.setUuid ?? null),
+        writeCache: machine.read(`${queueOf(machine, disk.devno)}/write_cache`),
+        fua: machine.read(`${queueOf(machine, disk.devno)}/fua`),
+        multipath: await multipathOf(machine, disk.devno),
+      })),
+    ),
     watchdog: watchdogOf(machine, config?.fencing.watchdog?.device ?? '/dev/watchdog'),
     peers: await Promise.all(nodes.filter(({ id }) => id !== self).map((node) => peerFacts(machine, node))),
     journal: await journalFacts(
@@ -250,6 +256,22 @@ function queueOf(machine: Machine, devno: string): string {
   return machine.list(`${own}/queue`).length > 0 ? `${own}/queue` : `${own}/../queue`;
 }
 
+/** Of a partition, of the map below it (kpartx names it so). */
+async function multipathOf(machine: Machine, devno: string): Promise<Facts['disks'][number]['multipath']> {
+  const [, part, isMap] = /^(part\d+-)?(mpath-)/.exec(machine.read(`/sys/dev/block/${devno}/dm/uuid`) ?? '') ?? [];
+  if (isMap === undefined) return null;
+  const below = `/sys/dev/block/${devno}/slaves`;
+  const [slave] = part === undefined ? [] : machine.list(below);
+  const map = machine.read(slave === undefined ? `/sys/dev/block/${devno}/dm/name` : `${below}/${slave}/dm/name`) ?? '';
+  try {
+    const queueing = /"queueing"\s*:\s*"([^"]*)"/.exec(await machine.multipathd('show', 'map', map, 'json'))?.[1];
+    const key = /0x[0-9a-f]+/.exec(await machine.multipathd('getprkey', 'map', map))?.[0] ?? null;
+    return { map, answers: true, queues: queueing === 'on', key };
+  } catch {
+    return { map, answers: false, queues: false, key: null };
+  }
+}
+
 function watchdogOf(machine: Machine, device: string): Facts['watchdog'] {
   const name = basename(device) === 'watchdog' ? 'watchdog0' : basename(device);
   const timeout = machine.read(`/sys/class/watchdog/${name}/timeout`);
@@ -323,6 +345,8 @@ export function machine(root = ''): Machine {
         () => true,
         () => false,
       ),
+    multipathd: async (...words) =>
+      (await promisify(execFile)('multipathd', words, { timeout: MULTIPATHD_WITHIN_MS })).stdout,
     connect: (address, port) =>
       new Promise((resolve, reject) => {
         const startedMs = performance.now();

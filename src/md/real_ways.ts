@@ -54,7 +54,8 @@ export class DiskWays {
   }
 
   async confirmKey(path: string, key: string): Promise<boolean> {
-    const paths = this.#find(path)?.ways.map((way) => way.path) ?? [path];
+    const found = this.#find(path);
+    const paths = found?.ways.map((way) => way.path) ?? [path];
     const answers = paths.map((each) =>
       this.#native.confirmKey(each, key).then(
         () => true,
@@ -64,7 +65,10 @@ export class DiskWays {
         },
       ),
     );
-    return (await Promise.all(answers)).every((each) => each);
+    const isOnAll = (await Promise.all(answers)).every((each) => each);
+    // It may have been started, or told to keep keys, since they were registered.
+    if (isOnAll && found !== null) await tellMultipathd(found.map, key);
+    return isOnAll;
   }
 
   /** The multipath map that this disk is, or that it is a partition of. */

@@ -1649,6 +1649,30 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal(bench.see().resyncStartSector, null);
     });
 
+    test('a member that is activated has, before anything more is written, the marks of what was written before it came', async () => {
+      const bench = await Bench.make(fixture, {
+        bitmap: bitmap(),
+        members: [member(0), member(1, { role: 'faulty' })],
+      });
+      const { driver, md } = bench;
+      await bench.writable();
+      await bench.done(bench.write(40, 5).promise);
+      const earlier = { loSector: 256, hiSector: 384 };
+      assert.deepEqual((await bench.marks(0)).at(-1), earlier);
+      const back = { ...bench.record, members: [member(0), rebuilding(1)], resync: wholeCopy('recovery', 2, 9) };
+      await bench.done(fixture.writeDisk(bench.path(1), 2048 + 40 * 8, filled(5)));
+      await bench.done(driver.attachRebuilding(md, memberUuid(1), bench.path(1), back, 0));
+      await bench.done(driver.hold(md));
+      await bench.done(driver.activate(md, memberUuid(1), bench.path(1), back));
+      await bench.done(driver.open(md));
+      await bench.done(bench.write(40, 6).promise);
+      const marks = await bench.done(readMarks(driver, { ...back, members: [member(1)] }, [1], bench.devices));
+      assert.ok(
+        marks.some(({ loSector, hiSector }) => loSector <= earlier.loSector && hiSector >= earlier.hiSector),
+        JSON.stringify(marks),
+      );
+    });
+
     test('no bitmap is laid anew while a member is rebuilding: md would go on with that', async () => {
       const bench = await Bench.make(fixture, { bitmap: bitmap(), members: [member(0), rebuilding(1)] });
       await bench.assemble();

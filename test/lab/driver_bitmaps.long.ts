@@ -3,4 +3,4 @@ import { test } from 'node:test';
 import { BITMAPS, keepsItsContract } from './driver_in_guest.ts';
 
 test('the real driver keeps its contract with bitmaps', (t) =>
-  keepsItsContract(t, { name: 'driver-bitmaps', which: { only: BITMAPS }, atLeast: 12 }));
+  keepsItsContract(t, { name: 'driver-bitmaps', which: { only: BITMAPS }, atLeast: 13 }));

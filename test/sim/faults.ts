@@ -295,8 +295,16 @@ const disks: Fault[] = [
       const disk = chance.pick(storage.names());
       const kind = chance.pick(['all', 'all', 'write', 'read'] as const);
       if (node === undefined || disk === undefined || kind === undefined) return null;
-      const end = storage.fault({ node, disk, kind });
-      return { text: `node ${node} to ${disk} (${kind})`, lastsMs: chance.between(100, 15_000), end };
+      const heal = storage.fault({ node, disk, kind });
+      const lastsMs = chance.between(100, 15_000);
+      const end = (): void => {
+        heal();
+        // What is back may be another nexus, which knows no key of this node's.
+        if (kind !== 'all' || Math.floor(lastsMs) % 4 !== 0 || !storage.isReserved(disk)) return;
+        storage.addWay(node, disk);
+        chance.say(`node ${node} has one way more to ${disk}`);
+      };
+      return { text: `node ${node} to ${disk} (${kind})`, lastsMs, end };
     },
   },
   {

@@ -235,3 +235,34 @@ test('the lowest node lacks its key and may put none back: whoever has theirs le
   heal();
   cluster.close();
 });
+
+test('a way that comes without a key refuses a write before anybody has looked: no leg is given up for it, and its node says what it needs', async () => {
+  const { cluster, applications } = await reserved(1);
+  cluster.storage.addWay(3, 'sda');
+  await watched(cluster, 'it says so', () => /reboot the node/.test(cluster.status(3)?.arrays[0]?.trouble ?? ''));
+  await writersGoOn(cluster, applications.slice(0, 2));
+  assert.ok(!told(cluster, 1).includes('fail'), told(cluster, 1).join());
+  cluster.crash(3);
+  await cluster.boot(3);
+  await untilWhole(cluster, 2);
+  const alive = [...applications.slice(0, 2), ...(await startedOn(cluster, [3], 1))];
+  await allGoOn(cluster, alive);
+  await stopAll(alive);
+  await untilWhole(cluster, 2);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});
+
+test('a way that comes while nobody writes is registered before anything takes it', async () => {
+  const { cluster, applications } = await reserved(2);
+  await stopAll(applications);
+  for (const node of cluster.nodes) cluster.storage.addWay(node, 'sda');
+  await watchedPass(cluster, 3000);
+  const again = await startedOn(cluster, [1, 2, 3], 1);
+  await allGoOn(cluster, again);
+  for (const node of cluster.nodes) assert.equal(cluster.status(node)?.arrays[0]?.trouble, null);
+  assert.ok(!told(cluster, 1).includes('fail'), told(cluster, 1).join());
+  await stopAll(again);
+  assertWhole(cluster, applications, 1, 2);
+  cluster.close();
+});

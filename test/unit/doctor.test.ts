@@ -86,6 +86,7 @@ function healthy(self = 1): Facts {
       arrayUuid,
       writeCache: 'write back',
       fua: '1',
+      multipath: null,
     })),
     watchdog: { identity: null, timeoutSeconds: null, state: null },
     peers: [2, 3].map((node) => ({ node, address: `10.0.0.${node}`, port: 7946, roundTripMs: 0.3, trouble: null })),
@@ -118,6 +119,15 @@ const unreserved =
   (facts) => {
     facts.config.methods = methods;
     facts.reservations = { used: true, shutOut: false, members: { [memberA]: 'registered', [memberB]: 'unsupported' } };
+  };
+
+/** A member with several ways, fenced by reservations, of which multipathd says this. */
+const overWays =
+  (said: Partial<NonNullable<Facts['disks'][number]['multipath']>>): Change =>
+  (facts) => {
+    facts.reservations = { used: true, shutOut: false, members: { [memberA]: 'registered', [memberB]: 'registered' } };
+    const multipath = { map: 'luna', answers: true, queues: false, key: '0x6d64000000010001', ...said };
+    Object.assign(facts.disks[0] ?? {}, { multipath });
   };
 
 /** These decide, of which some answer. */
@@ -170,6 +180,9 @@ const provocations: readonly [string, Finding['severity'], Change][] = [
   ['members.layer', 'warning', ({ arrays }) => void arrays[0]?.direct.push('sdb')],
   ['members.trouble', 'critical', ({ arrays }) => Object.assign(arrays[0] ?? {}, { trouble: 'EBUSY' })],
   ['disk.fua', 'info', ({ disks }) => Object.assign(disks[0] ?? {}, { fua: '0' })],
+  ['multipath.queues', 'warning', overWays({ queues: true })],
+  ['multipath.keys', 'warning', overWays({ key: null })],
+  ['multipath.keys', 'warning', overWays({ answers: false, key: null })],
   ['fencing.people', 'warning', ({ config }) => Object.assign(config, { methods: ['manual'] })],
   [
     'fencing.people',
@@ -426,7 +439,7 @@ test('agent, disks, key and network: what they say becomes facts', async (t) => 
     ['/dev/ubda', null],
   );
   assert.deepEqual(facts.disks, [
-    { path: '/dev/ubda', uuid: null, arrayUuid: null, writeCache: 'write back', fua: '0' },
+    { path: '/dev/ubda', uuid: null, arrayUuid: null, writeCache: 'write back', fua: '0', multipath: null },
   ]);
   assert.equal(facts.journal.trouble, null);
   assert.ok((facts.journal.syncMs ?? 0) > 0);
@@ -435,6 +448,43 @@ test('agent, disks, key and network: what they say becomes facts', async (t) => 
   const loose = await gather(configFile, mixed, agent, async (file) => (await identities.loadIdentity(file)).peerId);
   const checks = new Set([...findings(facts), ...findings(loose)].map(({ check }) => check));
   for (const check of ['key.mode', 'quorum.size', 'members.seen']) assert.ok(checks.has(check), check);
+});
+
+test('of a disk with several ways multipathd is asked, by the map that a partition lies on', async (t) => {
+  const { machine: fake } = fakeMachine(t, {
+    '/sys/dev/block/253:0/dm/uuid': 'mpath-3600140\n',
+    '/sys/dev/block/253:0/dm/name': 'luna\n',
+    '/sys/dev/block/253:1/dm/uuid': 'part1-mpath-3600140\n',
+    '/sys/dev/block/253:1/dm/name': 'luna-part1\n',
+    '/sys/dev/block/253:1/slaves/dm-0/dm/name': 'luna\n',
+    '/sys/dev/block/253:2/dm/uuid': 'LVM-abc\n',
+  });
+  const disk = (number: number) => ({
+    path: `/dev/dm-${number}`,
+    devno: `253:${number}`,
+    sizeSectors: 1,
+    logicalBlockBytes: 512,
+    superblock: null,
+    mesh: null,
+    problem: null,
+    holders: [],
+  });
+  const agent = { status: async () => clusterStatus(), disks: async () => [0, 1, 2].map(disk) };
+  const seen = async (multipathd: Machine['multipathd']) =>
+    (await gather('/none.yaml', { ...fake, multipathd }, agent, noKey)).disks.map(({ multipath }) => multipath);
+  const asked: string[] = [];
+  const queueing = async (...words: string[]): Promise<string> => {
+    asked.push(words.join(' '));
+    return words[0] === 'show' ? '{ "map": { "name": "luna", "queueing" : "on" } }' : '0x6d64000000010001\n';
+  };
+  const found = { map: 'luna', answers: true, queues: true, key: '0x6d64000000010001' };
+  assert.deepEqual(await seen(queueing), [found, found, null]);
+  assert.deepEqual([...new Set(asked)], ['show map luna json', 'getprkey map luna']);
+  const keyless = async (...words: string[]): Promise<string> =>
+    words[0] === 'show' ? '{ "map": { "queueing" : "off" } }' : 'none\n';
+  assert.deepEqual((await seen(keyless))[0], { map: 'luna', answers: true, queues: false, key: null });
+  const silent = await seen(async () => Promise.reject(new Error('ENOENT')));
+  assert.deepEqual(silent[0], { map: 'luna', answers: false, queues: false, key: null });
 });
 
 test('a port where nobody listens is told as such', async () => {
