@@ -129,7 +129,7 @@ function withoutKeys({ keys }: NodeArrays, { md, members }: ArrayRecord): Pick<P
 }
 
 export function refusedText({ md }: ArrayRecord): string {
-  return `${md}: this node was shut out while writes were on their way; they are held for good: end what uses ${md}, or reboot the node`;
+  return `${md}: its members have refused writes of this node (it was shut out, or a path came without its key); they are held for good: end what uses ${md}, or reboot the node`;
 }
 
 /** The first thing that differs between record and observation, in the order in which differences are dangerous. */

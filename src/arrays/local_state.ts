@@ -63,7 +63,7 @@ export interface LocalArray {
   cleanAtMs: number;
   /** Since when members are seen failed that the record takes for good, other than by their path; null: none is. */
   partedAtMs: number | null;
-  /** A member here was seen failed when this node was shut out: its own writes were refused. Until the array is stopped. */
+  /** A member here was seen failed while this node's key was missing on it: its own writes were refused. Until the array is stopped. */
   refused: boolean;
   /** Since when this writer can by no means apply what it knows; null: it can. */
   stuckSinceMs: number | null;

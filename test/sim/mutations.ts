@@ -238,10 +238,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'written-in-its-term',
     rule: 'a record is written only as long as its node leads in the term of that record',
-    removed: 'the term: to lead is enough',
+    removed: 'the term, and the guard’s look at which lease it was: to lead is enough',
     file: 'src/agent/agent.ts',
     from: '        this.#demandTerm(stamped);\n',
     to: '',
+    also: {
+      file: 'src/md/simulated.ts',
+      from: 'if (!this.#guard.leaseLive || this.#guard.leaseNumber !== lease)',
+      to: 'if (!this.#guard.leaseLive)',
+    },
     aim: ['disk fails', 'stands still', 'goes round', 'goes nowhere'],
     setting: { fencing: 'reservation' },
   },

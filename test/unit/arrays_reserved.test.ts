@@ -162,7 +162,7 @@ test('what a node that is shut out sees fail, it fails itself: it tells nobody, 
   const later = [...node.keys(), ...node.tick(), ...node.tick()];
   assert.deepEqual(faultsTold(later), []);
   assert.ok(!ops(later).includes('answer-gates'));
-  assert.match(node.array().trouble ?? '', /shut out while writes were on their way/);
+  assert.match(node.array().trouble ?? '', /have refused writes of this node/);
   // Stopped: nothing of it is left.
   node.feed({ type: 'observed', array: ARRAY, observation: null });
   assert.equal(node.array().refused, false);
@@ -226,7 +226,7 @@ test('shut out with writes at a gate that a commit has closed, it can neither an
   const effects = [...node.keys({ shutOut: true, usable: new Set() }), ...node.tick()];
   assert.ok(asks(effects));
   assert.ok(!ops(effects).includes('answer-gates'));
-  assert.match(node.array().trouble ?? '', /shut out while writes were on their way/);
+  assert.match(node.array().trouble ?? '', /have refused writes of this node/);
 });
 
 test('shut out as the first write to a clean array waits at its gate, it may have its keys back: nothing was sent to any disk', () => {
