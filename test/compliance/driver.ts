@@ -1747,7 +1747,10 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await fixture.done(elsewhere.registerKey(other, OTHER));
       await fixture.done(elsewhere.reserve(other, OTHER));
       await fixture.done(driver.registerKey(path, '6d64000000010000'));
+      const has = (key: string) => fixture.done(driver.confirmKey(path, key));
+      assert.deepEqual([await has(OWN), await has('6d64000000010000')], [false, true]);
       await fixture.done(driver.registerKey(path, OWN));
+      assert.deepEqual([await has(OWN), await has('6d64000000010000')], [true, false]);
       await fixture.done(driver.reserve(path, OWN));
       const { keys, holder, type, generation } = await seen();
       assert.deepEqual({ keys: keys.toSorted(), holder, type }, { keys: [OWN, OTHER], holder: OTHER, type: 5 });
@@ -1756,7 +1759,7 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       const after = await seen();
       assert.deepEqual(
         { ...after, generation: 0, persists: true },
-        { keys: [OWN], holder: OWN, type: 5, generation: 0, persists: true },
+        { keys: [OWN], holder: OWN, type: 5, generation: 0, persists: true, ways: [] },
       );
       assert.ok(after.generation > generation);
       // Some disks answer these two with what has happened to them, first of all.
