@@ -17,7 +17,12 @@ export interface KeygenOptions {
   json?: boolean;
 }
 
-const freshVote: StoredVote = { term: 0, candidate: null, promise: { holder: null, untilMs: 0, kernelBoot: '' } };
+/** Of a key made just now: nothing was ever promised under it. */
+export const freshVote: StoredVote = {
+  term: 0,
+  candidate: null,
+  promise: { holder: null, untilMs: 0, kernelBoot: '' },
+};
 
 export interface MadeKey {
   peerId: string;

@@ -40,11 +40,9 @@ test('floods of a member: the lease is kept, operators are answered, disks are n
   timeout: 240_000,
 }, async (t) => {
   const agents = await RealAgents.plan(t, 3, timing);
-  // All three once: nodes that never voted wait for the whole list.
-  await Promise.all([1, 2, 3].map((node) => agents.start(node)));
+  await Promise.all([1, 2].map((node) => agents.start(node)));
   const before = await agents.until(1, ({ lease }) => lease.role === 'master', 'node 1 leads');
-  for (const node of [2, 3]) await agents.until(node, ({ lease }) => lease.master === 1, 'the others follow');
-  await agents.kill(3);
+  await agents.until(2, ({ lease }) => lease.master === 1, 'node 2 follows');
   const identity = agents.identities[2];
   const to = agents.nodes[0];
   assert(identity && to);

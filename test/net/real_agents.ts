@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { freshVote } from '#src/cli/keygen.ts';
 import type { PeerEntry } from '#src/net/index.ts';
 import type { Status } from '#src/outlets/index.ts';
 import { type Identity, saveIdentity } from '#src/wire/index.ts';
@@ -46,6 +47,9 @@ export class RealAgents {
     const folder = this.folder(node);
     mkdirSync(join(folder, 'state'), { recursive: true });
     await saveIdentity(join(folder, 'key'), identity);
+    // As keygen lays it: a node without one waits for the word of the whole list before it votes.
+    const vote = join(folder, 'state', 'vote.json');
+    if (!existsSync(vote)) writeFileSync(vote, `${JSON.stringify(freshVote)}\n`);
     const config = [
       `cluster: { name: alone, uuid: ${cluster} }`,
       'nodes:',
