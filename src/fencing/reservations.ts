@@ -183,10 +183,10 @@ export class Reservations {
         const wasTaken = this.#wasTaken(member, seen);
         if (wasTaken || this.#isNews(member, seen) || !this.#options.mayRegister())
           return { state: 'absent', wasMissing, wasTaken };
-        seen = await this.#registered(member, path, seen);
+        seen = await this.#registered(member, path);
       } else if (!(await this.#isOnAllWays(member, path, seen))) {
         if (!this.#options.mayRegister()) return { state: 'partial', wasMissing };
-        seen = await this.#registered(member, path, seen);
+        seen = await this.#registered(member, path);
       } else if (this.#putMs.get(member) === Number.POSITIVE_INFINITY) this.#putMs.set(member, this.#options.now());
       if (isReserved(seen)) return { state: 'registered', wasMissing };
       const reserves = this.#options.leads() && this.#allThere(seen, writers);
@@ -212,19 +212,20 @@ export class Reservations {
   async #isOnAllWays(member: string, path: string, { ways }: DiskReservations): Promise<boolean> {
     const known = this.#ways.get(member);
     if (ways.every((way) => known?.has(way) === true)) return true;
-    if (!(await this.#options.disks.confirmKey(path, this.key))) return false;
-    this.#ways.set(member, new Set(ways));
-    return true;
+    const confirmed = await this.#options.disks.confirmKey(path, this.key);
+    if (confirmed !== null) this.#ways.set(member, new Set(confirmed));
+    return confirmed !== null;
   }
 
-  /** @param before as it was read: a way that came since is asked about by the next look @returns as it is then */
-  async #registered(member: string, path: string, before: DiskReservations): Promise<DiskReservations> {
+  /** @returns the disk as it is then */
+  async #registered(member: string, path: string): Promise<DiskReservations> {
     const { disks, now } = this.#options;
     this.#ways.delete(member);
     this.#putMs.set(member, Number.POSITIVE_INFINITY);
-    await disks.registerKey(path, this.key);
+    // Those that were up in that instant: one that was not, and had the key before, is asked about when it is back.
+    const ways = await disks.registerKey(path, this.key);
     this.#putMs.set(member, now());
-    this.#ways.set(member, new Set(before.ways));
+    this.#ways.set(member, new Set(ways));
     return disks.readReservations(path);
   }
 
@@ -251,7 +252,7 @@ export class Reservations {
     if (!before.keys.includes(this.key)) {
       if (this.#wasTaken(member, before) || this.#isNews(member, before) || !this.#options.mayRegister())
         throw new MdError('EBADE', `${path}: this node's own key is not on it`);
-      await this.#registered(member, path, before);
+      await this.#registered(member, path);
     }
     if (!isReserved(before)) await disks.reserve(path, this.key).catch(unlessRefused);
     for (const key of before.keys) {

@@ -241,10 +241,13 @@ export interface MdDriver {
    * key; ENOLINK, EIO…: it did not answer.
    */
   readReservations(path: string): Promise<DiskReservations>;
-  /** Whatever key this node had on the disk before is replaced. On each of its ways: when one fails, others may have it. */
-  registerKey(path: string, key: string): Promise<void>;
-  /** Whether every way to the disk is registered with this key of this node. Adds nothing. */
-  confirmKey(path: string, key: string): Promise<boolean>;
+  /**
+   * Whatever key this node had on the disk before is replaced, on each of its ways: when one fails, others may have it.
+   * @returns those that have it, by name
+   */
+  registerKey(path: string, key: string): Promise<string[]>;
+  /** The ways that are registered with this key of this node, by name; null: some way that could be taken is not. Adds nothing. */
+  confirmKey(path: string, key: string): Promise<string[] | null>;
   /** `REGISTRANTS_ONLY`. Held so by another registrant: done. */
   reserve(path: string, key: string): Promise<void>;
   /** Takes the victim's key off the disk and aborts its I/O under way; from then on its writes end with an error. */

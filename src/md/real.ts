@@ -227,11 +227,11 @@ class RealDriver implements MdDriver {
     return { ...(await asMdError(this.#native.readReservations(path))), ways };
   }
 
-  registerKey(path: string, key: string): Promise<void> {
+  registerKey(path: string, key: string): Promise<string[]> {
     return asMdError(this.#ways.registerKey(path, key));
   }
 
-  confirmKey(path: string, key: string): Promise<boolean> {
+  confirmKey(path: string, key: string): Promise<string[] | null> {
     return asMdError(this.#ways.confirmKey(path, key));
   }
 

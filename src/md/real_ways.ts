@@ -43,17 +43,21 @@ export class DiskWays {
   }
 
   /** @throws MdError of the first path that has not taken it; others may have */
-  async registerKey(path: string, key: string): Promise<void> {
+  async registerKey(path: string, key: string): Promise<string[]> {
     const found = this.#find(path);
-    const paths = found?.ways.map((way) => way.path) ?? [path];
-    if (paths.length === 0) throw new MdError('ENOLINK', `${path}: no path to it is up`);
-    const answers = await Promise.allSettled(paths.map((each) => this.#native.registerKey(each, key)));
+    if (found === null) {
+      await this.#native.registerKey(path, key);
+      return [];
+    }
+    if (found.ways.length === 0) throw new MdError('ENOLINK', `${path}: no path to it is up`);
+    const answers = await Promise.allSettled(found.ways.map((way) => this.#native.registerKey(way.path, key)));
     const failed = answers.find((answer) => answer.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
-    if (found !== null) await tellMultipathd(found.map, key);
+    await tellMultipathd(found.map, key);
+    return found.ways.map(({ name }) => name);
   }
 
-  async confirmKey(path: string, key: string): Promise<boolean> {
+  async confirmKey(path: string, key: string): Promise<string[] | null> {
     const found = this.#find(path);
     const paths = found?.ways.map((way) => way.path) ?? [path];
     const answers = paths.map((each) =>
@@ -65,10 +69,10 @@ export class DiskWays {
         },
       ),
     );
-    const isOnAll = (await Promise.all(answers)).every((each) => each);
+    if ((await Promise.all(answers)).includes(false)) return null;
     // It may have been started, or told to keep keys, since they were registered.
-    if (isOnAll && found !== null) await tellMultipathd(found.map, key);
-    return isOnAll;
+    if (found !== null) await tellMultipathd(found.map, key);
+    return found?.ways.map(({ name }) => name) ?? [];
   }
 
   /** The multipath map that this disk is, or that it is a partition of. */

@@ -234,12 +234,12 @@ export class SimulatedNode implements MdDriver {
     return this.#asked(path, (disk) => this.#storage.readReservations(this.node, disk));
   }
 
-  registerKey(path: string, key: string): Promise<void> {
+  registerKey(path: string, key: string): Promise<string[]> {
     return this.#asked(path, (disk) => this.#storage.registerKey(this.node, disk, key));
   }
 
-  confirmKey(path: string, key: string): Promise<boolean> {
-    return this.#asked(path, (disk) => this.#storage.hasKey(this.node, disk, key));
+  confirmKey(path: string, key: string): Promise<string[] | null> {
+    return this.#asked(path, (disk) => this.#storage.confirmKey(this.node, disk, key));
   }
 
   reserve(path: string, key: string): Promise<void> {

@@ -292,16 +292,18 @@ export class SimulatedStorage {
     };
   }
 
-  registerKey(node: number, disk: string, key: string): void {
+  registerKey(node: number, disk: string, key: string): string[] {
     const registrations = this.#registrations(disk);
     registrations.keys.set(node, key);
     registrations.generation += 1;
     const ways = this.#ways.get(`${node}:${disk}`);
     if (ways !== undefined) ways.bare = false;
+    return ways?.names ?? [];
   }
 
-  hasKey(node: number, disk: string, key: string): boolean {
-    return this.#registrations(disk).keys.get(node) === key && this.#ways.get(`${node}:${disk}`)?.bare !== true;
+  confirmKey(node: number, disk: string, key: string): string[] | null {
+    const ways = this.#ways.get(`${node}:${disk}`);
+    return this.#registrations(disk).keys.get(node) === key && ways?.bare !== true ? (ways?.names ?? []) : null;
   }
 
   #demandKey(node: number, disk: string, key: string): Registrations {

@@ -40,11 +40,12 @@ class San {
         readReservations: async (path) => storage.readReservations(node, path),
         confirmKey: async (path, key) => {
           this.confirmed += 1;
-          return storage.hasKey(node, path, key);
+          return storage.confirmKey(node, path, key);
         },
         registerKey: async (path, key) => {
-          storage.registerKey(node, path, key);
+          const ways = storage.registerKey(node, path, key);
           if (this.loseAnswers) throw new MdError('EIO', `${path}: no answer`);
+          return ways;
         },
         reserve: async (path, key) => storage.reserve(node, path, key),
         preemptKey: async (path, key, victim) => storage.preemptKey(node, path, key, victim),
