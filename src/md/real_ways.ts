@@ -2,7 +2,8 @@
  * Disks behind device-mapper multipath. Each path is a nexus of its own to the target and is registered by itself: one that comes later, as
  * when a session is logged in anew, has no key, and what takes it is refused: no error of the path, so that multipath hands it up.
  *
- * - IOC_PR_REGISTER on the map is not used: on 6.1 it takes the key off all paths when one of them does not answer (dm_pr_register).
+ * - IOC_PR_REGISTER on the map is not used: when one path does not answer it ends with an error, and has taken the key off the others
+ *   (dm_pr_register, drivers/md/dm.c; tried on 6.1).
  * - multipathd registers a path that comes before any I/O takes it, if it knows the key: `reservation_key file` in multipath.conf, and
  *   the two commands given here (multipath.conf(5), multipathd(8); tried with 0.9.4). Without that, writes may be refused until the
  *   next look at the disk.
