@@ -324,7 +324,8 @@ export function commitsAreOneLine(line: CommitLine, event: Event): string | null
     return `${md}: node ${origin} commits ${words(version)} after ${words(before.version)} of node ${before.by}`;
   const named = body.before;
   const follows = named === null ? -1 : named.index;
-  if (relied !== null && follows < relied.index)
+  // Its own master may have let a write go under it before anybody has journaled it.
+  if (relied !== null && follows < relied.index && compareVersions(relied, version) !== 0)
     return `${md}: commit ${words(version)} of node ${origin} follows ${words(named)}, but writes were told as done under ${words(relied)}`;
   // Of an earlier term there may be one more on the disks, which nobody was told of; or one less.
   if (version.term > before.version.term || (named !== null && compareVersions(named, before.version) === 0))
