@@ -310,29 +310,27 @@ const caches: Look = ({ disks }) =>
     );
 
 const multipath: Look = ({ disks, reservations: seen }) =>
-  disks
-    .filter(({ uuid }) => uuid !== null)
-    .flatMap(({ path, multipath: over }): Finding[] => {
-      if (over === null) return [];
-      return [
-        ...when(over.queues, {
-          check: 'multipath.queues',
-          severity: 'warning',
-          text: `${path}: without a path, multipath keeps I/O for ever (no_path_retry queue)`,
-          reason:
-            'this node cannot tell that it has lost the disk; all that waits for this node waits until it is fenced',
-          remedy: '`no_path_retry fail` in the section overrides of /etc/multipath.conf, then `multipathd reconfigure`',
-        }),
-        ...when(seen?.used === true && over.key === null, {
-          check: 'multipath.keys',
-          severity: 'warning',
-          text: `${path}: multipathd ${over.answers ? 'keeps no reservation key for it' : 'does not answer'}`,
-          reason: 'a path that comes back is used before it is registered, and what is written there is refused',
-          remedy:
-            'run multipathd, with `reservation_key file` in the section defaults of /etc/multipath.conf; then `multipathd reconfigure`, and restart mdmesh',
-        }),
-      ];
-    });
+  disks.flatMap(({ path, uuid, multipath: over }): Finding[] => {
+    if (uuid === null || over === null) return [];
+    return [
+      ...when(over.queues, {
+        check: 'multipath.queues',
+        severity: 'warning',
+        text: `${path}: without a path, multipath keeps I/O for ever (no_path_retry queue)`,
+        reason:
+          'this node cannot tell that it has lost the disk; all that waits for this node waits until it is fenced',
+        remedy: '`no_path_retry fail` in the section overrides of /etc/multipath.conf, then `multipathd reconfigure`',
+      }),
+      ...when(seen?.used === true && over.key === null, {
+        check: 'multipath.keys',
+        severity: 'warning',
+        text: `${path}: multipathd ${over.answers ? 'keeps no reservation key for it' : 'does not answer'}`,
+        reason: 'a path that comes back is used before it is registered, and what is written there is refused',
+        remedy:
+          'run multipathd, with `reservation_key file` in the section defaults of /etc/multipath.conf; then `multipathd reconfigure`, and restart mdmesh',
+      }),
+    ];
+  });
 
 const reservations: Look = ({ config, arrays, reservations: seen }) => {
   if (seen === null) return [];

@@ -87,7 +87,11 @@ export class Disks {
 
   /** @throws MdError ENOENT, ENOTBLK, EIO… An unsound superblock is no error: it stands in `problem`. */
   async examine(path: string): Promise<Disk> {
-    return this.#look(resolveDevice(path));
+    const device = resolveDevice(path);
+    const disk = await this.#look(device);
+    const map = this.#multipathOver(device.sysPath);
+    if (map !== null) disk.problem = `it is one of the paths of /dev/mapper/${map}; name that`;
+    return disk;
   }
 
   /** Reads the superblocks behind these device numbers, so that observations can name their members. Never rejects. */
@@ -200,8 +204,6 @@ export class Disks {
       this.#identities.delete(device.devno);
       disk.problem = partitionsProblem(device);
     }
-    const map = this.#multipathOver(device.sysPath);
-    if (map !== null) disk.problem = `it is one of the paths of /dev/mapper/${map}; name that`;
     return disk;
   }
 

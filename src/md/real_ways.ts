@@ -79,7 +79,8 @@ export class DiskWays {
   /** The multipath map that this disk is, or that it is a partition of. */
   #find(path: string): Multipath | null {
     let device: BlockDevice | null = resolveDevice(path);
-    while (device !== null) {
+    // Of any other disk sysfs is not asked: its keys are looked at every two seconds.
+    while (device?.name.startsWith('dm-') === true) {
       const [uuid, map] = this.#readFiles([`${device.sysPath}/dm/uuid`, `${device.sysPath}/dm/name`]);
       if (uuid?.startsWith(MULTIPATH_UUID) === true && map != null) return { map, ways: this.#ways(map) };
       device = uuid?.includes(`-${MULTIPATH_UUID}`) === true ? this.#below(device) : null;

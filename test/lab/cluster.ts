@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeDurably } from '../../src/agent/state_files.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import { freshVote } from '../../src/cli/keygen.ts';
 import type { Status } from '../../src/outlets/index.ts';
 import { generateIdentity, saveIdentity } from '../../src/wire/index.ts';
 import { patient } from './guest/patience.ts';
@@ -102,10 +103,7 @@ export class Cluster {
       mkdirSync(join(folder, 'state'), { recursive: true });
       const identity = identities[node - 1];
       if (identity !== undefined) await saveIdentity(join(folder, 'key'), identity);
-      await writeDurably(
-        join(folder, 'state', 'vote.json'),
-        '{"term":0,"candidate":null,"promise":{"holder":null,"untilMs":0,"kernelBoot":""}}\n',
-      );
+      await writeDurably(join(folder, 'state', 'vote.json'), `${JSON.stringify(freshVote)}\n`);
       writeFileSync(
         join(folder, 'mdmesh.yaml'),
         [

@@ -7,9 +7,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
-import { calibrate } from './agent_log.ts';
+import { calibrate, evicted } from './agent_log.ts';
 import type { Cluster } from './cluster.ts';
 import type { GuestProcess } from './lab.ts';
+import { registeredOn } from './storage_guest.ts';
 import { acknowledgedIn, checkLegs } from './writers.ts';
 
 const REGION_BLOCKS = 4000;
@@ -102,6 +103,15 @@ export class LastingWriters {
       }),
     );
     await this.goOn(nodes);
+  }
+
+  /** On a SAN: its node is evicted, its keys are on no LUN, the others' are, and those go on. */
+  async outlive(victim: NodeId, since: number): Promise<void> {
+    const { lab, nodes, san } = this.#cluster;
+    const others = nodes.filter((node) => node !== victim);
+    await this.#cluster.until(`node ${victim} evicted`, 60_000, () => evicted(this.#cluster, victim, since));
+    for (const device of san.devices) assert.deepEqual(await registeredOn(lab.guest(others[0] ?? 1), device), others);
+    await this.goOn(others);
   }
 
   runs(node: NodeId): boolean {

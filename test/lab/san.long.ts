@@ -7,7 +7,6 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../src/arrays/record.ts';
-import { evicted } from './agent_log.ts';
 import { chapters } from './chapters.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
@@ -63,20 +62,13 @@ test('fencing by reservations alone', { skip, timeout: 900_000 }, async (t) => {
   await requestMirror(cluster, { prefix: '/dev/sd', assumeClean: true });
   await cluster.open();
 
-  async function shutOut(victim: NodeId, since: number): Promise<void> {
-    const others = cluster.nodes.filter((node) => node !== victim);
-    await cluster.until(`node ${victim} evicted`, 60_000, () => evicted(cluster, victim, since));
-    for (const device of LUNS) assert.deepEqual(await registered(cluster, others[0] ?? 1, device), others);
-    await writers.goOn(others);
-  }
-
   for (const victim of [3, 1]) {
     await chapter(`node ${victim} dies`, async () => {
       await leads(cluster, 1);
       await writers.start();
       const since = Date.now();
       await lab.guest(victim).kill9();
-      await shutOut(victim, since);
+      await writers.outlive(victim, since);
       writers.forget(victim);
       await comesBack(cluster, victim);
       await writers.start([victim]);
@@ -91,7 +83,7 @@ test('fencing by reservations alone', { skip, timeout: 900_000 }, async (t) => {
       const asked = victim === 1 ? 2 : 1;
       const since = Date.now();
       await lab.guest(victim).freeze();
-      await shutOut(victim, since);
+      await writers.outlive(victim, since);
       await sleep(Math.max(0, since + FROZEN_MS - Date.now()));
       await lab.guest(victim).thaw();
       // What it does now, it does by itself.
@@ -125,7 +117,7 @@ test('fencing by reservations alone', { skip, timeout: 900_000 }, async (t) => {
     await writers.start();
     const since = Date.now();
     await lab.cut(1);
-    await shutOut(1, since);
+    await writers.outlive(1, since);
     assert.match(await rawWrite(lab.guest(1), '/dev/sdb'), /Invalid exchange/);
     await lab.heal(1);
     await cluster.open();

@@ -43,6 +43,11 @@ export class StorageGuest {
     return this.portals.length > 1 ? '/dev/mapper/lun' : '/dev/sd';
   }
 
+  /** All LUNs, on a node. */
+  get devices(): string[] {
+    return this.luns.map((_, lun) => `${this.prefix}${LETTERS[lun]}`);
+  }
+
   #portal(way: number): string {
     return this.portals[way] ?? '';
   }
@@ -91,7 +96,6 @@ export class StorageGuest {
   async connect(node: Guest): Promise<void> {
     const set = (name: string, value: number | string): string =>
       `iscsiadm -m node -T ${TARGET} -o update -n ${name} -v ${value}`;
-    const last = LETTERS[this.luns.length - 1];
     if (this.portals.length > 1) await this.#startMultipath(node);
     await node.must(
       [
@@ -106,7 +110,7 @@ export class StorageGuest {
         set('node.conn[0].timeo.noop_out_timeout', 1),
         set('node.session.initial_login_retry_max', 60),
         ...this.portals.map((portal) => `iscsiadm -m node -T ${TARGET} -p ${portal} --login > /dev/null`),
-        `for i in $(seq 300); do [ -b ${this.prefix}${last} ] && exit 0; sleep 0.1; done; exit 1`,
+        `for i in $(seq 300); do [ -b ${this.devices.at(-1)} ] && exit 0; sleep 0.1; done; exit 1`,
       ].join('\n'),
     );
     if (this.portals.length > 1) await this.waysUp(node, this.portals.length);

@@ -299,7 +299,7 @@ const disks: Fault[] = [
       const lastsMs = chance.between(100, 15_000);
       const end = (): void => {
         heal();
-        // What is back may be another nexus, which knows no key of this node's.
+        // What is back may be another nexus, which knows no key of this node's. By no draw of its own: seeds stay as they were elsewhere.
         if (kind !== 'all' || Math.floor(lastsMs) % 4 !== 0 || !storage.isReserved(disk)) return;
         storage.addWay(node, disk);
         chance.say(`node ${node} has one way more to ${disk}`);

@@ -16,6 +16,7 @@ import {
   machine,
   reportsOfOthers,
 } from '#src/doctor/index.ts';
+import type { Disk } from '#src/md/driver.ts';
 import { VERSION } from '#src/version.ts';
 import { FakeTerminal } from './cli_fake_terminal.ts';
 import { clusterStatus, memberA, memberB, startFakeAgent } from './outlets_fake_agent.ts';
@@ -327,6 +328,11 @@ function fakeMachine(
   };
 }
 
+function blankDisk(path: string, devno: string): Disk {
+  const content = { superblock: null, mesh: null, problem: null, holders: [] };
+  return { path, devno, sizeSectors: 1, logicalBlockBytes: 512, ...content };
+}
+
 const probeArray = '/sys/block/md_mdmesh_probe/md';
 const md: Record<string, string> = Object.fromEntries([
   ['/sys/module/md_mod/parameters/new_array', ''],
@@ -417,17 +423,7 @@ test('agent, disks, key and network: what they say becomes facts', async (t) => 
     freeMib: real.freeMib,
     mountOf: real.mountOf,
   };
-  const disk = {
-    path: '/dev/ubda',
-    devno: '98:0',
-    sizeSectors: 1,
-    logicalBlockBytes: 512,
-    superblock: null,
-    mesh: null,
-    problem: null,
-    holders: [],
-  };
-  const agent = { status: async () => status, disks: async () => [disk] };
+  const agent = { status: async () => status, disks: async () => [blankDisk('/dev/ubda', '98:0')] };
   const facts = await gather(configFile, mixed, agent, async (file) => (await identities.loadIdentity(file)).peerId);
   assert.equal(facts.config.self, 1);
   assert.notEqual(facts.config.digest, null);
@@ -459,17 +455,8 @@ test('of a disk with several ways multipathd is asked, by the map that a partiti
     '/sys/dev/block/253:1/slaves/dm-0/dm/name': 'luna\n',
     '/sys/dev/block/253:2/dm/uuid': 'LVM-abc\n',
   });
-  const disk = (number: number) => ({
-    path: `/dev/dm-${number}`,
-    devno: `253:${number}`,
-    sizeSectors: 1,
-    logicalBlockBytes: 512,
-    superblock: null,
-    mesh: null,
-    problem: null,
-    holders: [],
-  });
-  const agent = { status: async () => clusterStatus(), disks: async () => [0, 1, 2].map(disk) };
+  const maps = [0, 1, 2].map((number) => blankDisk(`/dev/dm-${number}`, `253:${number}`));
+  const agent = { status: async () => clusterStatus(), disks: async () => maps };
   const seen = async (multipathd: Machine['multipathd']) =>
     (await gather('/none.yaml', { ...fake, multipathd }, agent, noKey)).disks.map(({ multipath }) => multipath);
   const asked: string[] = [];
