@@ -10,7 +10,7 @@ esac
 out=out/test
 mkdir -p "$out"
 summary=""
-failed=0
+failed=()
 
 # stage NAME COMMAND…: its output on the terminal and in out/test/NAME.log, one line in the summary.
 stage() {
@@ -20,12 +20,24 @@ stage() {
   echo "=== $name: $*"
   if "$@" 2>&1 | tee "$out/$name.log"; then verdict=ok; else
     verdict=FAILED
-    failed=1
+    failed+=("$name")
   fi
   counts=$(sed -nE 's/^(ℹ|#) (pass|fail|skipped) ([0-9]+)$/\3 \2/p' "$out/$name.log" | paste -sd ',' | sed 's/,/, /g; s/pass/passed/; s/fail/failed/')
   # A skipped test is no passed one: nobody should have to look for it.
   if [[ $counts =~ (^|, )([1-9][0-9]*)\ skipped ]] && [ "$verdict" = ok ]; then verdict=SKIPPED-SOME; fi
   summary+=$(printf '%-12s %-12s %4d s   %s' "$name" "$verdict" "$((SECONDS - start))" "$counts")$'\n'
+}
+
+# why NAME: what a failed stage says of its failure; a reader of a log's end looks for it in vain among a thousand lines.
+why() {
+  echo
+  echo "=== $1 FAILED:"
+  if grep -q '^✖ failing tests:' "$out/$1.log"; then
+    # Of each file at most so many lines, up to where the next begins.
+    awk '/^✖ failing tests:/ { left = 40 } /^▶ |^what took / { left = 0 } left-- > 0' "$out/$1.log"
+  else
+    tail -n 15 "$out/$1.log"
+  fi
 }
 
 # tests NAME CONCURRENCY: the tests below test/NAME.
@@ -67,4 +79,5 @@ done
 echo
 echo "=== summary (logs in $out/)"
 printf '%s' "$summary"
-exit "$failed"
+for name in "${failed[@]}"; do why "$name"; done
+[ ${#failed[@]} -eq 0 ]
