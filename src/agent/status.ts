@@ -132,6 +132,7 @@ function arrayStatus({ disks, state: { local, master }, parts }: Looked, array: 
       if (report !== undefined) reports.push({ node, report });
     }
   } else reports.push({ node: local.self, report: reportOf(local, array, parts.driver.now()) });
+  const sync = record.resync === null ? null : array.progress;
   return {
     record,
     applied: array.applied,
@@ -139,8 +140,9 @@ function arrayStatus({ disks, state: { local, master }, parts }: Looked, array: 
     local: array.observation ?? null,
     paths,
     reports,
-    sync: record.resync === null ? null : array.progress,
-    mismatchSectors: array.mismatchSectors,
+    sync,
+    // The last word of a copier may come after the commit that ends its copy, or not at all.
+    mismatchSectors: sync?.mismatchSectors ?? record.lastCheck?.mismatchSectors ?? null,
     trouble: array.trouble ?? keysTrouble(local, record) ?? master.arrays.get(record.uuid)?.trouble ?? null,
   };
 }

@@ -162,9 +162,5 @@ function progressHere(
     mismatchSectors: counts ? observation.mismatchSectors : null,
   };
   effects.push({ type: 'progress', array: array.record.uuid, progress });
-  return { ...withProgress(array.mismatchSectors, progress), progressAtMs: now };
-}
-
-export function withProgress(mismatchSectors: number | null, progress: CopyProgress): Partial<LocalArray> {
-  return { progress, mismatchSectors: progress.mismatchSectors ?? mismatchSectors };
+  return { progress, progressAtMs: now };
 }

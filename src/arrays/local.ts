@@ -54,7 +54,7 @@
  */
 import type { ArrayObservation, SectorRange } from '../md/driver.ts';
 import type { Observation } from '../wire/messages.ts';
-import { attachedUnder, copyOn, marksTaken, withProgress } from './copy_here.ts';
+import { attachedUnder, copyOn, marksTaken } from './copy_here.ts';
 import { gatesAnswerable, settledMembers } from './gates.ts';
 import { givesUp, rebuildingMembers } from './levels.ts';
 import { isUnfit, onlyFailing, onlyStale, type Plan, plan, refusedText } from './local_plan.ts';
@@ -231,7 +231,6 @@ export function localStep(
           attached: new Map(),
           progress: null,
           progressAtMs: Number.NEGATIVE_INFINITY,
-          mismatchSectors: null,
           wakeAtMs: Number.NEGATIVE_INFINITY,
           told: new Map(),
           reportedAtMs: Number.NEGATIVE_INFINITY,
@@ -304,7 +303,7 @@ export function localStep(
     case 'progress': {
       const resync = arrays.get(input.array)?.record.resync;
       if (resync?.by === input.from && resync.since === input.progress.since) {
-        change(input.array, withProgress(arrays.get(input.array)?.mismatchSectors ?? null, input.progress));
+        change(input.array, { progress: input.progress });
       }
       break;
     }

@@ -95,8 +95,6 @@ export interface LocalArray {
   /** How the copy under way stands, by its copier's word. */
   progress: CopyProgress | null;
   progressAtMs: number;
-  /** Found by the newest check or repair of which something was heard. */
-  mismatchSectors: number | null;
   /** The next tick that this array has asked for. */
   wakeAtMs: number;
   /** Observations told to the master: key → when. Told again after a second, or to a new master. */

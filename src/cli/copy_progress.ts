@@ -96,7 +96,7 @@ export function copyNotes(md: string, { by, state, limitKib }: Copy): string {
 /** Differences that the newest check or repair found; null: none, or none was made. */
 export function mismatchText({ record, mismatchSectors }: ArrayStatus): string | null {
   if (mismatchSectors === null || mismatchSectors === 0) return null;
-  return `the newest check or repair found ${mismatchSectors} sectors in which copies differ; \`mdmesh action ${record.md} repair\` makes them equal`;
+  return `the newest check or repair found ${mismatchSectors} sectors in which copies differ; if it was a check, \`mdmesh action ${record.md} repair\` makes them equal`;
 }
 
 /** What machines are told: sizes in bytes. `percent` has a tenth. */

@@ -92,7 +92,9 @@ export const ArrayStatus = z.object({
   ),
   mismatchSectors: sectors
     .nullable()
-    .describe('Where the newest check or repair found differences; null: none since this agent began.'),
+    .describe(
+      'Where a check or repair under way has found differences so far, or the newest one did; null: none did, or it was called off.',
+    ),
   trouble: z.string().nullable().describe('Why it cannot be brought to its record here, for people.'),
 });
 /** One array as this node sees it. */

@@ -158,6 +158,10 @@ test('a check finds what differs and a repair mends it; halted, a copy stands st
     cluster.until('its end', () => cluster.nodes.every((node) => recordOn(cluster, node).record.resync === null));
   await ask('check');
   await over();
+  // Also by the word of a node whose agent has heard nothing of it from the copier.
+  cluster.killAgent(2);
+  await cluster.driven('its agent is started', cluster.startAgent(2));
+  await cluster.until('its agent is back', () => cluster.status(2)?.arrays[0]?.local != null);
   for (const node of cluster.nodes) assert.ok((recordOn(cluster, node).mismatchSectors ?? 0) >= 8, `node ${node}`);
   await ask('repair');
   await ask('frozen');
