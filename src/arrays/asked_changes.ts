@@ -1,6 +1,6 @@
 /** What operators ask for, checked against the record: it becomes the next commit, or is refused in words. */
 import type { CommitKind } from '../wire/messages.ts';
-import { checked, copierFor, copyOf, progressBeyond, unseenBy } from './copies.ts';
+import { checked, copierFor, copyOf, furthered, unseenBy } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
 import { activeMembers, isRedundant, isWritten } from './levels.ts';
 import type { AskedChange, Change, MasterArray, MasterState, NextChange } from './master_state.ts';
@@ -123,7 +123,6 @@ function actionFor(
   if (copy.halted === halted) {
     return refuse(`${record.md}: the ${copy.kind} is ${halted ? 'halted already' : 'under way'}`);
   }
-  const fromSector = progressBeyond(array, copy) ?? copy.fromSector;
-  const changed = { ...copy, fromSector, halted, since };
+  const changed = { ...furthered(array, copy), halted, since };
   return next('resync-change', { ...record, resync: changed, events: record.events + 1 }, fields);
 }

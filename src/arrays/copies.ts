@@ -170,10 +170,18 @@ export function scheduledCheck(state: MasterState, array: MasterArray, record: A
  * How far a copy is by the copier's word; null: no more than the record says. Never at its end: whoever had to go on from there would
  * find nothing to begin, and so nothing whose end it could tell.
  */
-export function progressBeyond(array: MasterArray, copy: Copy): number | null {
+function progressBeyond(array: MasterArray, copy: Copy): number | null {
   const { progress } = array;
   if (progress === null || progress.since !== copy.since || progress.doneSectors <= copy.fromSector) return null;
   return progress.doneSectors < progress.totalSectors ? progress.doneSectors : null;
+}
+
+/** A copy as far as its copier has told of it. */
+export function furthered(array: MasterArray, copy: Copy): Copy {
+  const fromSector = progressBeyond(array, copy);
+  if (fromSector === null) return copy;
+  const foundSectors = array.progress?.mismatchSectors ?? 0;
+  return { ...copy, fromSector, ...(foundSectors > 0 && { foundSectors }) };
 }
 
 export function checkpoint(
@@ -184,14 +192,15 @@ export function checkpoint(
 ): NextChange | null {
   const copy = record.resync;
   if (copy === null || copy.halted) return null;
-  const doneSectors = progressBeyond(array, copy);
-  if (doneSectors === null) return null;
-  const due = now - array.checkpointAtMs >= state.checkpointMs || doneSectors - copy.fromSector >= CHECKPOINT_SECTORS;
+  const resync = furthered(array, copy);
+  if (resync === copy) return null;
+  const far = resync.fromSector - copy.fromSector >= CHECKPOINT_SECTORS;
+  const due = now - array.checkpointAtMs >= state.checkpointMs || far;
   if (!due) return null;
   return {
     kind: 'resync-checkpoint',
     // Of the same events, a superblock that a crash left behind would contradict its header.
-    record: { ...record, resync: { ...copy, fromSector: doneSectors }, events: record.events + 1 },
+    record: { ...record, resync, events: record.events + 1 },
     detail: {},
     fields: { checkpointAtMs: now },
   };

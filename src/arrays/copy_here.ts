@@ -6,8 +6,16 @@ import { rebuildingMembers } from './levels.ts';
 import { isMarked } from './local_plan.ts';
 import { type LocalArray, type LocalEffect, type NodeArrays, REPEAT_MS } from './local_state.ts';
 import type { ArrayRecord, Copy } from './record.ts';
-import { byBitmap, copyRuns, ended, isInSlot, isReleased } from './seen_here.ts';
-import { marksInCopy, rangeOnArray, type Windows, windowsAgain, windowsStart, windowsStep } from './windows.ts';
+import { byBitmap, copyRuns, ended, foundSoFar, isInSlot, isReleased } from './seen_here.ts';
+import {
+  beginning,
+  marksInCopy,
+  rangeOnArray,
+  type Windows,
+  windowsAgain,
+  windowsStart,
+  windowsStep,
+} from './windows.ts';
 
 const PROGRESS_MS = 1000;
 
@@ -101,7 +109,8 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
   const interrupted = array.copying === copy.since && !runs && array.busy === null && !ended(array, observation);
   // What was copied may be marked again by now, outside of what the others hold.
   const again = interrupted && copy.kind === 'resync' && byBitmap(observation, copy);
-  if (again) windows = windowsAgain(windows, now);
+  const begins = again ? 0 : beginning(record, copy.kind, windows.doneSector);
+  if (again || (interrupted && begins < windows.doneSector)) windows = windowsAgain(windows, begins, now);
   const begunAgain: Partial<LocalArray> = again ? { copying: null } : {};
   const doneSector = running ? (observation.syncCompleted?.doneSectors ?? null) : null;
   const others = record.writers.filter((node) => node !== state.self);
@@ -121,6 +130,7 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
     !again &&
     array.copying === copy.since &&
     array.busy?.op !== 'start-copy' &&
+    now >= array.extendAgainMs &&
     windows.allowedSector > array.extendedTo
   ) {
     const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
@@ -149,7 +159,6 @@ function progressHere(
   const doneSectors = over ? windows.totalSectors : windows.doneSector;
   const last = over && before?.doneSectors !== doneSectors;
   if (before !== null && elapsedMs < PROGRESS_MS && !last) return {};
-  const counts = copy.kind === 'check' || copy.kind === 'repair';
   const progress: CopyProgress = {
     since: copy.since,
     sequence: (before?.sequence ?? 0) + 1,
@@ -159,7 +168,7 @@ function progressHere(
     totalSectors: windows.totalSectors,
     kibPerSecond:
       before === null ? null : Math.round((500 * (doneSectors - before.doneSectors)) / Math.max(1, elapsedMs)),
-    mismatchSectors: counts ? observation.mismatchSectors : null,
+    mismatchSectors: foundSoFar(array),
   };
   effects.push({ type: 'progress', array: array.record.uuid, progress });
   return { progress, progressAtMs: now };

@@ -76,6 +76,7 @@ import {
   asksToBegin,
   diverged,
   failedHere,
+  foundSoFar,
   gateClosed,
   isClean,
   isReleased,
@@ -219,12 +220,14 @@ export function localStep(
           unfit: null,
           roomFor: null,
           copying: null,
+          foundBefore: 0,
           marked: null,
           marksLeft: inherited?.marksLeft ?? true,
           bitmapSet: undefined,
           expected: new Map(),
           windows: null,
           extendedTo: 0,
+          extendAgainMs: 0,
           window: null,
           heldSequence: 0,
           heldToldAtMs: Number.NEGATIVE_INFINITY,
@@ -288,7 +291,7 @@ export function localStep(
       break;
     }
     case 'extend-failed':
-      change(input.array, { extendedTo: 0 });
+      change(input.array, { extendedTo: 0, extendAgainMs: now + RETRY_MS });
       break;
     case 'probed': {
       const array = arrays.get(input.array);
@@ -373,7 +376,7 @@ function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]
   }
   if (op.op === 'set-bitmap') return { marksLeft: false, bitmapSet: op.none ? null : op.record.bitmap };
   if (op.op === 'start-copy') {
-    return { copying: op.since, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
+    return { copying: op.since, foundBefore: op.foundBefore, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
   }
   if (op.op === 'attach-rebuilding') {
     const { since, fromSector } = op;
@@ -488,8 +491,7 @@ function advance(
     const taken = marksTaken(state, array);
     if (taken !== null) tell(`marks ${taken.since} ${taken.kept}`, { what: 'marks-taken', array: uuid, ...taken });
     if (next.copyDone === true && array.copying !== null) {
-      const counted = ['check', 'repair'].includes(array.record.resync?.kind ?? '');
-      const mismatchSectors = counted ? (array.observation?.mismatchSectors ?? null) : null;
+      const mismatchSectors = foundSoFar(array);
       tell(`copied ${array.copying}`, { what: 'resync-done', array: uuid, since: array.copying, mismatchSectors });
     }
   }

@@ -19,6 +19,7 @@ import {
   copyRuns,
   diverged,
   ended,
+  foundSoFar,
   gateClosed,
   goodIn,
   inSlot,
@@ -285,15 +286,15 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     }
     const { windows } = array;
     if (windows?.since === copy.since && mayWait && now < state.grantUntilMs) {
-      // An interrupted copy goes on from md's own checkpoint, which is never behind the window that others hold. With a bitmap
-      // a resync begins at 0, as its windows do: what lies before the checkpoint is not marked.
-      const reached = copy.kind === 'resync' ? observation.resyncStartSector : windows.doneSector;
-      const marks = copy.kind === 'resync' && byBitmap(observation, copy);
-      const fromSector = marks ? windows.doneSector : started ? (reached ?? copy.fromSector) : copy.fromSector;
+      // An interrupted resync goes on from md's own checkpoint, which is never behind the window that others hold. With a bitmap
+      // it begins at 0, as its windows do: what lies before the checkpoint is not marked.
+      const goesOn = started && copy.kind === 'resync' && !byBitmap(observation, copy);
+      const fromSector = (goesOn ? observation.resyncStartSector : null) ?? windows.doneSector;
       const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
       if (windows.allowedSector > windows.doneSector && (!byBitmap(observation, copy) || isMarked(array, copy))) {
         const order: CopyOrder = { kind: copy.kind, fromSector, toSector };
-        return { op: { op: 'start-copy', copy: order, since: copy.since }, settled: true };
+        const foundBefore = foundSoFar(array) ?? 0;
+        return { op: { op: 'start-copy', copy: order, since: copy.since, foundBefore }, settled: true };
       }
     }
   }

@@ -25,7 +25,8 @@ export type LocalOp =
   | { op: 'detach-rebuilding'; member: string }
   /** `nodes`: whose marks say what may differ; null: anything may, from `fromSector` on. */
   | { op: 'mark'; record: ArrayRecord; nodes: readonly NodeId[] | null; fromSector: number; since: number }
-  | { op: 'start-copy'; copy: CopyOrder; since: number }
+  /** `foundBefore`: see LocalArray. */
+  | { op: 'start-copy'; copy: CopyOrder; since: number; foundBefore: number }
   /** With none of the marks that it has; `none`: to let the array grow. */
   | { op: 'set-bitmap'; record: ArrayRecord; none: boolean }
   | { op: 'set-slots'; record: ArrayRecord }
@@ -75,6 +76,8 @@ export interface LocalArray {
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
   copying: number | null;
+  /** What that check or repair had found before md was started on it last, in sectors: md counts from there. */
+  foundBefore: number;
   /** What this node's md was told to resync, for which copy; null: md has no bitmap, or was not told yet. */
   marked: { since: number; ranges: readonly SectorRange[] } | null;
   /** md's bitmap here may have marks of writes that missed a member. */
@@ -85,6 +88,8 @@ export interface LocalArray {
   windows: Windows | null;
   /** How far md was told to copy. */
   extendedTo: number;
+  /** Not before this time is that tried again which failed. */
+  extendAgainMs: number;
   /** Where another node that copies wants writes held; null: it has not said so in this agent's life. */
   window: (SectorRange & { since: number; sequence: number }) | null;
   /** The newest request of the copier that was answered. */

@@ -120,6 +120,7 @@ export const ArrayRecord = z.object({
    * `halted`: an operator paused it.
    * `markedBy`, of a resync or recovery: what may differ is marked in the bitmaps of these nodes, on every member in sync. null:
    * anything may.
+   * `foundSectors`, of a check or repair: where copies differed up to there, or a little beyond; left out: nowhere.
    */
   resync: z
     .object({
@@ -129,6 +130,7 @@ export const ArrayRecord = z.object({
       since: z.int().min(0),
       halted: z.boolean().default(false),
       markedBy: z.array(NodeId).nullable().default(null),
+      foundSectors: z.int().min(1).optional(),
     })
     .nullable(),
   /**

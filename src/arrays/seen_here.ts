@@ -178,6 +178,17 @@ export function isReadTooFar(
   return copying === since.since || since.fromSector > copy.fromSector;
 }
 
+/**
+ * Where this node's check or repair has found copies to differ, in sectors, whoever made it before; null: it is another copy. What lies
+ * behind a checkpoint, or was looked at when md was interrupted, may be counted twice; nothing is left out.
+ */
+export function foundSoFar({ record, copying, foundBefore, observation }: LocalArray): number | null {
+  const copy = record.resync;
+  if (copy?.kind !== 'check' && copy?.kind !== 'repair') return null;
+  if (copying !== copy.since) return copy.foundSectors ?? 0;
+  return foundBefore + (observation?.mismatchSectors ?? 0);
+}
+
 /** The copy that md was started on has come to its end. */
 export function ended(array: LocalArray, observation: ArrayObservation): boolean {
   const { record, windows } = array;
@@ -189,7 +200,8 @@ export function ended(array: LocalArray, observation: ArrayObservation): boolean
         observation.members.some((seen) => seen.uuid === uuid && seen.inSync),
       );
     default:
-      return windows !== null && windows.allowedSector >= windows.totalSectors;
+      if (windows === null || windows.allowedSector < windows.totalSectors) return false;
+      return !observation.copyUnended || windows.doneSector >= windows.totalSectors;
   }
 }
 

@@ -138,18 +138,25 @@ export function marksInCopy(record: ArrayRecord, kind: CopyKind, marks: readonly
   return ranges;
 }
 
+/** Where md can begin this copy, at or before this sector: a check or repair begins with a whole chunk (sync_min). */
+export function beginning(record: ArrayRecord, kind: CopyKind, sector: number): number {
+  if (kind !== 'check' && kind !== 'repair') return sector;
+  return sector - (sector % (record.chunkSectors || PIECE_SECTORS));
+}
+
 /**
  * Before the first window of a copy.
- * @param fromSector where md begins: the checkpoint, or 0 of a resync with a bitmap
+ * @param sector where md begins, or a little before: the checkpoint, or 0 of a resync with a bitmap
  * @param marks in the unit of the copy
  */
 export function windowsStart(
   record: ArrayRecord,
   copy: Copy,
   now: number,
-  fromSector = copy.fromSector,
+  sector = copy.fromSector,
   marks: readonly SectorRange[] | null = null,
 ): Windows {
+  const fromSector = beginning(record, copy.kind, sector);
   return {
     since: copy.since,
     marks,
@@ -174,9 +181,9 @@ export function windowsStart(
   };
 }
 
-/** md begins anew at 0; what the others were asked to hold until now counts no more. */
-export function windowsAgain(windows: Windows, now: number): Windows {
-  const start = { doneSector: 0, allowedSector: 0, askedFrom: 0, askedSector: 0 };
+/** md begins anew there; what the others were asked to hold until now counts no more. */
+export function windowsAgain(windows: Windows, sector: number, now: number): Windows {
+  const start = { doneSector: sector, allowedSector: sector, askedFrom: sector, askedSector: sector };
   return { ...windows, ...start, busyFromMs: now, fromRest: true, nextAtMs: now };
 }
 

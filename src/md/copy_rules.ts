@@ -53,6 +53,12 @@ export function demandMovable(seen: ArrayObservation, doing: string): void {
   demandOpenGates(seen, doing);
 }
 
+/**
+ * Where a copy may go that nobody limits: beyond every array, and whole chunks of any size. `max` is what md itself puts into sync_max when
+ * a copy has come to its end (md_do_sync, drivers/md/md.c), the one thing by which an end differs from an interruption.
+ */
+export const NO_LIMIT_SECTOR = 2 ** 52;
+
 /** @throws MdError EINVAL. `toSector`: null is the end */
 export function demandStop(md: string, toSector: number | null, chunkSectors: number): void {
   if (toSector === null) return;

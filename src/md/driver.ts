@@ -127,6 +127,8 @@ export interface ArrayObservation {
   syncAction: string;
   /** In the unit of the copy (see `resync` of the record); null when idle. */
   syncCompleted: { doneSectors: number; totalSectors: number } | null;
+  /** The newest copy that was begun by startCopy is under way, or was interrupted before its end. */
+  copyUnended: boolean;
   /** In the unit of a resync; null = none (in sync). */
   resyncStartSector: number | null;
   /** Sectors in which the newest check or repair found differences. */

@@ -305,6 +305,7 @@ class RealDriver implements MdDriver {
       suspended: this.#guard.suspended(array),
       syncAction: moving === undefined ? (array.syncAction ?? 'idle') : 'frozen',
       syncCompleted: moving === undefined ? array.syncCompleted : null,
+      copyUnended: array.copyUnended,
       resyncStartSector: array.resyncStartSector,
       mismatchSectors: array.mismatchSectors,
       degraded: array.degraded,

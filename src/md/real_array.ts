@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import type { ArrayRecord, BitmapPlace, MemberRecord, NodeId } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import { textOf } from '../error_text.ts';
-import { demandStop } from './copy_rules.ts';
+import { demandStop, NO_LIMIT_SECTOR } from './copy_rules.ts';
 import { type CopyOrder, MdError, type SectorRange } from './driver.ts';
 import { memberUuidOf } from './layer.ts';
 import type { NativeAddon } from './native.ts';
@@ -61,7 +61,7 @@ function wordsOf(ranges: readonly SectorRange[], chunkSectors: number): string[]
 }
 
 function syncMax(toSector: number | null): string {
-  return toSector === null ? 'max' : String(toSector);
+  return String(toSector ?? NO_LIMIT_SECTOR);
 }
 
 /** raid0 and linear know neither failed members, nor spares, nor resync: sysfs has no such files for them. */

@@ -26,6 +26,7 @@ import {
   demandOpenGates,
   demandReads,
   demandStop,
+  NO_LIMIT_SECTOR,
   overlap,
 } from './copy_rules.ts';
 import { type ArrayObservation, type CopyOrder, MdError, type MemberPath, type SectorRange } from './driver.ts';
@@ -201,6 +202,7 @@ export class SimulatedArray {
       syncCompleted:
         copy === null ? null : { doneSectors: copy.completed, totalSectors: copySectors(this.record, copy.kind) },
       resyncStartSector: this.#resyncStartSector,
+      copyUnended: Number.isFinite(this.#syncMaxSector),
       mismatchSectors: this.#mismatchSectors,
       degraded: this.record.raidDisks - inSync,
       raidDisks: this.record.raidDisks,
@@ -891,7 +893,7 @@ export class SimulatedArray {
     // md prefers the rebuilding of a spare to any other copy, and takes each it finds into a free slot.
     this.#sparesLeave();
     if (order.kind === 'resync') this.#resyncStartSector = order.fromSector;
-    this.#syncMaxSector = order.toSector ?? Number.POSITIVE_INFINITY;
+    this.#syncMaxSector = order.toSector ?? NO_LIMIT_SECTOR;
     this.#frozen = false;
     this.#begin(order.kind, this.#beginningOf(order.kind, order.fromSector));
   }
@@ -907,7 +909,7 @@ export class SimulatedArray {
     demandStop(this.record.md, toSector, this.record.chunkSectors);
     const copy = this.#copy;
     if (copy === null) return;
-    this.#syncMaxSector = Math.max(this.#syncMaxSector, toSector ?? Number.POSITIVE_INFINITY);
+    this.#syncMaxSector = Math.max(this.#syncMaxSector, toSector ?? NO_LIMIT_SECTOR);
     if (!copy.waiting) return;
     copy.waiting = false;
     this.#kernel.later(0, () => void this.#copyOn(copy));

@@ -29,6 +29,8 @@ export interface SysfsArray {
   /** null: this level copies nothing (raid0, linear). */
   syncAction: string | null;
   syncCompleted: { doneSectors: number; totalSectors: number } | null;
+  /** A copy is under way, or was interrupted: md sets sync_max to `max` when one has come to its end. */
+  copyUnended: boolean;
   resyncStartSector: number | null;
   mismatchSectors: number;
   degraded: number;
@@ -73,6 +75,7 @@ const ARRAY_FILES = [
   'suspend_hi',
   'sync_action',
   'sync_completed',
+  'sync_max',
   'resync_start',
   'mismatch_cnt',
   'degraded',
@@ -123,6 +126,7 @@ export function readArray(md: string, readFiles: FileReader): SysfsArray | null 
     suspend: lo === null || hi === null ? null : { loSector: lo, hiSector: hi },
     syncAction: read('sync_action'),
     syncCompleted: parseCompleted(read('sync_completed')),
+    copyUnended: numberOrNull(read('sync_max')) !== null,
     resyncStartSector: numberOrNull(read('resync_start')),
     mismatchSectors: numberOrNull(read('mismatch_cnt')) ?? 0,
     degraded: numberOrNull(read('degraded')) ?? 0,

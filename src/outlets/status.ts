@@ -68,6 +68,7 @@ const Observed = exactly<ArrayObservation>()(
     suspended: SectorRange.nullable().describe('Where writes wait, in sectors of the array.'),
     syncAction: z.string(),
     syncCompleted: z.object({ doneSectors: sectors, totalSectors: sectors }).nullable(),
+    copyUnended: z.boolean().describe('A copy is under way, or was interrupted before its end.'),
     resyncStartSector: sectors.nullable().describe('null: in sync.'),
     mismatchSectors: sectors,
     degraded: z.int(),

@@ -989,6 +989,26 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal(bench.see().resyncStartSector, null);
     });
 
+    test('whether a check has come to its end, or was interrupted, is seen, however far it might have gone', async () => {
+      const bench = await Bench.make(fixture);
+      await bench.writable();
+      await bench.copied({ kind: 'check', fromSector: 0, toSector: null });
+      assert.equal(bench.see().copyUnended, false);
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'check', fromSector: 0, toSector: 1024 }));
+      await fixture.until(() => bench.see().syncCompleted?.doneSectors === 1024, 'it stands');
+      await bench.done(bench.driver.freeze(bench.md));
+      assert.equal(bench.see().copyUnended, true);
+      // It is quick: one of many is hit before it is over.
+      for (let tries = 0; tries < 50; tries++) {
+        await bench.done(bench.driver.startCopy(bench.md, { kind: 'check', fromSector: 0, toSector: null }));
+        await bench.done(bench.driver.freeze(bench.md));
+        if (bench.see().copyUnended) break;
+      }
+      assert.equal(bench.see().copyUnended, true, 'no limit was in its way');
+      await bench.copied({ kind: 'check', fromSector: 0, toSector: null });
+      assert.equal(bench.see().copyUnended, false);
+    });
+
     test('raid10: a resync counts sectors of the array, a recovery those of the component', async () => {
       const four = [member(0), member(1), member(2), rebuilding(3)];
       const bench = await Bench.make(fixture, {

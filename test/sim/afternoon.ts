@@ -180,7 +180,9 @@ export function watchCopies(cluster: SimCluster): Watch {
       return startCopy.call(driver, md, copy);
     };
     driver.extendCopy = async (md, toSector) => {
-      look(md, driver.observe(md)?.syncCompleted?.doneSectors ?? 0, toSector);
+      const copy = driver.observe(md)?.syncCompleted;
+      // Of none that is under way it does nothing.
+      if (copy != null) look(md, copy.doneSectors, toSector);
       return extendCopy.call(driver, md, toSector);
     };
   }

@@ -1,7 +1,9 @@
 /** Checks that nobody asked for: when they begin, what is remembered of them, and by whom. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { recordOn, stopAll, writing } from './afternoon.ts';
+import { VirtualTime } from '#src/md/simulated_time.ts';
+import { recordOn, startedOn, stopAll, watchCopies, watched, writing } from './afternoon.ts';
+import { mirrorOf, SimCluster } from './cluster.ts';
 
 const EVERY_SECONDS = 90;
 
@@ -34,3 +36,42 @@ test('a check begins by itself, its outcome stands in the record, and a new mast
   assert.notEqual(cluster.status(2)?.lease.master, 1);
   cluster.close();
 });
+
+const shapes = [
+  { level: 'raid1', legs: 2 },
+  { level: 'raid10', legs: 4, layout: 0x102, chunkKib: 256 },
+] as const;
+for (const { legs, ...shape } of shapes) {
+  test(`${shape.level}: a check that another master goes on with tells what the first has found, and its own`, async () => {
+    const cluster = await SimCluster.start({ time: new VirtualTime(), seed: 7, diskMib: Array(legs).fill(24) });
+    const devices = cluster.storage.names().map((name) => `/dev/${name}`);
+    const created = await cluster.request(2, mirrorOf(devices, { ...shape, bitmap: 'internal' }));
+    assert.ok(created.ok, created.text);
+    await cluster.open();
+    const { members, componentSectors } = recordOn(cluster, 1).record;
+    const dataOffset = members[0]?.dataOffsetSectors ?? 0;
+    // One near its beginning, one near its end.
+    for (const sector of [64, componentSectors - 64])
+      cluster.storage.poke('sda', (dataOffset + sector) * 512, new Uint8Array(4096).fill(9));
+    const ask = async (words: Parameters<SimCluster['request']>[1]): Promise<void> => {
+      const { ok, text } = await cluster.request(2, words);
+      assert.ok(ok, text);
+    };
+    await ask({ verb: 'sync-limit', array: 'md0', limitKib: 1024 });
+    const applications = await startedOn(cluster, [2, 3]);
+    const watch = watchCopies(cluster);
+    await ask({ verb: 'action', array: 'md0', action: 'check' });
+    const halfway = () => (recordOn(cluster, 1).record.resync?.fromSector ?? 0) >= componentSectors / 4;
+    await watched(cluster, 'a checkpoint in the middle', halfway);
+    await cluster.driven('its master leaves', cluster.stopAgent(1));
+    await watched(cluster, 'another is at it', () => watch.copiers.some(({ node }) => node !== 1));
+    await ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
+    const outcome = await watched(cluster, 'its end', () => recordOn(cluster, 2).record.lastCheck);
+    const found = outcome.mismatchSectors ?? 0;
+    // Each difference is counted as the piece that it lies in; one may be looked at by both.
+    assert.ok(found >= 2 * 128 && found <= 3 * 128, `${found} sectors`);
+    assert.ok((watch.copiers.at(-1)?.fromSector ?? 0) > 0, 'what was looked at was not looked at again');
+    await stopAll(applications);
+    cluster.close();
+  });
+}

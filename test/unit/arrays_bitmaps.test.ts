@@ -227,6 +227,7 @@ test('before its first window the copier marks what may differ; others hold from
     op: 'start-copy',
     copy: { kind: 'resync', fromSector: 0, toSector: null },
     since: 5,
+    foundBefore: 0,
   });
 });
 
@@ -369,6 +370,7 @@ test('its copier marks what all have marked, once all have let it in, takes resy
     op: 'start-copy',
     copy: { kind: 'recovery', fromSector: 0, toSector: null },
     since: 6,
+    foundBefore: 0,
   });
 });
 
@@ -481,7 +483,7 @@ test('a window holds no more marked sectors than one without a bitmap would hold
 test('after windows have begun again no older answer lets md go on', () => {
   const first = windowsStep(windowsStart(RECORD, copy(1, 6), 0), { others: [2], doneSector: null }, COPY_OPTIONS, 0);
   const again = windowsHeld(
-    windowsAgain(first.windows, 1),
+    windowsAgain(first.windows, 0, 1),
     { node: 2, sequence: first.ask?.sequence ?? 0, writes: null },
     1,
   );

@@ -266,6 +266,18 @@ test('the copier’s md is told to go on as the windows allow, and a copy that i
     [next.range.hiSector],
   );
 
+  const tries = (inMs: number) => {
+    node.now += inMs;
+    const again = node.feed({ type: 'observed', array: ARRAY, observation: runs(asked.range.hiSector) });
+    return again.some((effect) => effect.type === 'extend');
+  };
+  node.feed({ type: 'extend-failed', array: ARRAY });
+  assert.deepEqual(
+    [tries(0), tries(300), tries(0)],
+    [false, true, false],
+    'what fails is tried again, not for ever at once',
+  );
+
   const restarted = new Node(big, runs(2048));
   assert.equal(restarted.busy?.op, 'freeze');
 });
@@ -284,6 +296,49 @@ test('a check compares from where it was asked to, tells what it found, and move
     done.flatMap((effect) => (effect.type === 'submit' ? [effect.observation] : [])),
     [{ what: 'resync-done', array: ARRAY, since: 5, mismatchSectors: 8 }],
   );
+});
+
+test('a check counts on from what its former copier had found, and from what md had when it was interrupted', () => {
+  const found = { fromSector: 128, foundSectors: 24 };
+  const record = mirror({ resync: copy(2, 5, 'check', found), writers: [2] });
+  const before = md({ mismatchSectors: 640 });
+  const node = new Node(record, before);
+  const told = (effects: LocalEffect[]) =>
+    effects.flatMap((effect) => (effect.type === 'progress' ? [effect.progress.mismatchSectors] : []));
+  assert.deepEqual(told(node.release(record)), [24], 'what md has found for somebody else counts nothing');
+  const runs = (mismatchSectors: number) =>
+    md({ mismatchSectors, syncAction: 'check', syncCompleted: { doneSectors: 256, totalSectors: 1000 } });
+  node.did(runs(0));
+  node.now += 5000;
+  assert.deepEqual(told(node.feed({ type: 'observed', array: ARRAY, observation: runs(8) })), [32]);
+
+  // All of it was allowed; md was kept from it.
+  node.feed({ type: 'observed', array: ARRAY, observation: md({ mismatchSectors: 16, copyUnended: true }) });
+  const again = node.busy;
+  assert.ok(again?.op === 'start-copy');
+  assert.deepEqual([again.foundBefore, again.copy.fromSector], [40, 256]);
+});
+
+test('a check goes on with a whole chunk, which the others hold before: md begins with no other', () => {
+  const shape = { level: 'raid10', layout: 0x102, chunkSectors: 1024, componentSectors: 102_400 } as const;
+  const record = mirror({ ...shape, resync: copy(2, 5, 'check', { fromSector: 1152 }) });
+  const node = new Node(record, md());
+  const asked = (effects: LocalEffect[]) => effects.find((effect) => effect.type === 'send-window');
+  const begins = () => (node.busy?.op === 'start-copy' ? node.busy.copy.fromSector : null);
+  const hold = (effects: LocalEffect[]): void => {
+    const { sequence = 0 } = asked(effects) ?? {};
+    for (const from of [1, 3]) node.feed({ type: 'window-held', from, array: ARRAY, since: 5, sequence, writes: null });
+  };
+  const first = node.release(record);
+  assert.equal(asked(first)?.range.loSector, 1024);
+  hold(first);
+  assert.equal(begins(), 1024);
+  node.did(md({ syncAction: 'check', syncCompleted: { doneSectors: 2176, totalSectors: 102_400 } }));
+  node.now += 5;
+  const again = node.feed({ type: 'observed', array: ARRAY, observation: md({ copyUnended: true }) });
+  assert.equal(asked(again)?.range.loSector, 2048);
+  hold(again);
+  assert.equal(begins(), 2048);
 });
 
 // --- the master's side ------------------------------------------------------------------------------------------------
@@ -339,7 +394,7 @@ class Master {
       this.feed({ type: 'applied', from, array: ARRAY, version, report: this.report(record) });
     }
   }
-  progress(doneSectors: number, totalSectors = 1000): MasterEffect[] {
+  progress(doneSectors: number, totalSectors = 1000, mismatchSectors: number | null = null): MasterEffect[] {
     const { since, kind, by } = this.record.resync ?? copy(1, 0);
     const progress: CopyProgress = {
       since,
@@ -349,7 +404,7 @@ class Master {
       doneSectors,
       totalSectors,
       kibPerSecond: null,
-      mismatchSectors: null,
+      mismatchSectors,
     };
     return this.feed({ type: 'progress', from: by, array: ARRAY, progress });
   }
@@ -440,6 +495,20 @@ test('the end of a copy is no checkpoint: whoever went on from there would have 
   other.now += 2000;
   other.progress(999);
   assert.equal(other.commit().resync?.fromSector, 999);
+});
+
+test('what a check has found is kept with how far it is, when it is halted as well, and a new master knows it', () => {
+  const master = new Master(mirror({ resync: copy(1, 5, 'check') }));
+  master.now += 5000;
+  master.progress(300, 1000, 8);
+  const kept = master.commit();
+  assert.deepEqual([kept.resync?.fromSector, kept.resync?.foundSectors], [300, 8]);
+  master.progress(500, 1000, 16);
+  master.ask({ what: 'action', action: 'frozen' });
+  const halted = master.commit();
+  assert.equal(halted.resync?.foundSectors, 16);
+  const next = new Master(halted, 2, false);
+  assert.deepEqual([next.record.resync?.by, next.record.resync?.foundSectors], [2, 16]);
 });
 
 test('a new master goes on from the last checkpoint, as a copy of its own', () => {

@@ -117,6 +117,7 @@ export function md(fields: Partial<ArrayObservation> = {}, faulty: string | null
     syncAction: 'frozen',
     syncCompleted: null,
     resyncStartSector: null,
+    copyUnended: false,
     mismatchSectors: 0,
     degraded: faulty === null ? 0 : 1,
     raidDisks: 2,

@@ -46,7 +46,12 @@ class Node extends FedNode {
   }
 }
 
-const START: LocalOp = { op: 'start-copy', copy: { kind: 'resync', fromSector: 0, toSector: null }, since: 5 };
+const START: LocalOp = {
+  op: 'start-copy',
+  copy: { kind: 'resync', fromSector: 0, toSector: null },
+  since: 5,
+  foundBefore: 0,
+};
 
 function windowsIn(effects: LocalEffect[]) {
   return effects.filter((effect) => effect.type === 'send-window');

@@ -81,6 +81,7 @@ function statusOf(self: number, master: number): Status {
           syncAction: 'resync',
           syncCompleted: null,
           resyncStartSector: 0,
+          copyUnended: false,
           mismatchSectors: 0,
           degraded: 1,
           raidDisks: 2,

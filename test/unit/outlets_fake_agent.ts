@@ -83,6 +83,7 @@ export function arrayStatus(record: ArrayRecord = raid1()): ArrayStatus {
       syncAction: 'frozen',
       syncCompleted: null,
       resyncStartSector: null,
+      copyUnended: false,
       mismatchSectors: 0,
       degraded: 0,
       raidDisks: 2,
