@@ -7,7 +7,7 @@
  * set: index 68 · term 72 · disks 80 · former 81 (255: none) · UUIDs from 96, 16 each · SHA-256 480
  * ```
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { NodeId } from '../arrays/record.ts';
 import { type DiskBlock, QUORUM_DISKS_MAX, type ReadBlock } from '../lease/index.ts';
 import { NODE_BLOCK_BYTES } from './mesh_area.ts';
@@ -31,12 +31,12 @@ function uuidOf(bytes: Buffer): string {
 }
 
 function seal(block: Buffer): Buffer {
-  createHash('sha256').update(block.subarray(0, DIGEST_AT)).digest().copy(block, DIGEST_AT);
+  hash('sha256', block.subarray(0, DIGEST_AT), 'buffer').copy(block, DIGEST_AT);
   return block;
 }
 
 function isWhole(sector: Buffer): boolean {
-  const digest = createHash('sha256').update(sector.subarray(0, DIGEST_AT)).digest();
+  const digest = hash('sha256', sector.subarray(0, DIGEST_AT), 'buffer');
   return digest.equals(sector.subarray(DIGEST_AT, SECTOR_BYTES));
 }
 

@@ -76,6 +76,8 @@ export class SimulatedNode implements MdDriver {
   readonly #listeners = new Set<(md: string) => void>();
   #guard: SimulatedGuard;
   #watchdogMs: number | null = null;
+  /** Told of each stretch in which a check or repair here has compared the copies, in its unit. */
+  onCompared: ((md: string, range: SectorRange) => void) | null = null;
 
   constructor(options: SimulatedOptions) {
     this.node = options.node;
@@ -312,6 +314,7 @@ export class SimulatedNode implements MdDriver {
       );
     const kept = await this.#bitmapFor(record, members);
     const array = new SimulatedArray(this.#kernel, record, members, kept, this.#random, () => this.#changed(md));
+    array.onCompared = (range) => this.onCompared?.(md, range);
     this.#arrays.set(md, array);
     this.#changed(md);
   }

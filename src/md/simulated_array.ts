@@ -112,6 +112,8 @@ export class SimulatedArray {
   #ending: Copy | null = null;
   /** Of the array. null: nothing is read or written for a copy in this moment. */
   piece: SectorRange | null = null;
+  /** Told of each stretch in which a check or repair has compared the copies, in its unit. */
+  onCompared: ((range: SectorRange) => void) | null = null;
   #barrier = false;
   /** Under md, by `holdPaths`. */
   #readsHeld: boolean;
@@ -1005,6 +1007,8 @@ export class SimulatedArray {
         if (!this.#hasFreeSlot) bitmap?.beginSync(copy.position);
         this.piece = rangeOnArray(this.record, copy.kind, copy.position, end);
         await this.#copyRange(copy.kind, copy.position, end);
+        if (this.#copy === copy && (copy.kind === 'check' || copy.kind === 'repair'))
+          this.onCompared?.({ loSector: copy.position, hiSector: end });
       }
     } finally {
       this.#stepping = false;

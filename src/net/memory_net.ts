@@ -6,7 +6,7 @@
  * A cut is a partition as TCP sees it: nobody is told, what was written waits, and passes when the cut is healed unless
  * an end has given up meanwhile. A lost frame is a late one (TCP repeats it); a lost piece of gossip is lost.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { NodeId } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import { envelopeBytesMax } from '../wire/envelope.ts';
@@ -594,7 +594,7 @@ class MemoryNet implements Net, Endpoint {
   }
 
   #firstSight(sealed: Uint8Array): boolean {
-    const name = createHash('sha256').update(sealed).digest('base64');
+    const name = hash('sha256', sealed, 'base64');
     if (this.#seen.has(name)) return false;
     this.#seen.add(name);
     if (this.#seen.size > gossipSeenMax) {

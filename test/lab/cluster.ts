@@ -255,20 +255,23 @@ export class Cluster {
 
   /** Waits until the array is open for writes on these nodes and no copy is under way. */
   async open(nodes: readonly NodeId[] = this.nodes, md = 'md0', timeoutMs = 60_000): Promise<ArrayRecord> {
-    return this.until(`${md} open on ${nodes.join(', ')}`, timeoutMs, async () => {
-      const arrays = await Promise.all(nodes.map((node) => this.array(node, md).catch(() => undefined)));
-      const first = arrays[0]?.record;
-      const settled = arrays.every(
-        (array) =>
-          array?.local != null &&
-          !array.local.held &&
-          array.record.resync === null &&
-          array.trouble === null &&
-          array.record.version.index === first?.version.index &&
-          nodes.every((node) => array.record.writers.includes(node)),
-      );
-      return settled && first !== undefined ? first : null;
-    });
+    return this.until(`${md} open on ${nodes.join(', ')}`, timeoutMs, () => this.opened(nodes, md));
+  }
+
+  /** Its record, if it is open there now. */
+  async opened(nodes: readonly NodeId[] = this.nodes, md = 'md0'): Promise<ArrayRecord | null> {
+    const arrays = await Promise.all(nodes.map((node) => this.array(node, md).catch(() => undefined)));
+    const first = arrays[0]?.record;
+    const settled = arrays.every(
+      (array) =>
+        array?.local != null &&
+        !array.local.held &&
+        array.record.resync === null &&
+        array.trouble === null &&
+        array.record.version.index === first?.version.index &&
+        nodes.every((node) => array.record.writers.includes(node)),
+    );
+    return settled && first !== undefined ? first : null;
   }
 
   async until<T>(what: string, usualMs: number, look: () => Promise<T | null | undefined | false>): Promise<T> {

@@ -214,17 +214,13 @@ export class HistoryRounds {
   /** All nodes run and answer, and the mirror is whole. One may still be fenced for what befell it before. */
   async #mended(): Promise<void> {
     const { cluster } = this;
-    for (;;) {
+    const back = async (): Promise<void> => {
       await Promise.all(cluster.nodes.map((node) => cluster.lab.heal(node)));
       await allBack(cluster, this.workload, (node) => this.#keeper.prepare(node));
-      try {
-        await this.#keeper.limit(null);
-        await this.#keeper.wholeAgain();
-        return;
-      } catch (error) {
-        if (cluster.nodes.every((node) => cluster.lab.guest(node).running)) throw error;
-      }
-    }
+    };
+    await back();
+    await this.#keeper.limit(null);
+    await this.#keeper.wholeAgain(back);
   }
 
   /** Violations as stories, the first few of them. */

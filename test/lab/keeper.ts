@@ -104,10 +104,15 @@ export class Keeper {
     await this.ask({ verb: 'sync-limit', array: 'md0', limitKib }, 'never');
   }
 
-  /** Two legs in sync, no third disk, nothing being copied, all nodes writing. */
-  async wholeAgain(): Promise<void> {
+  /**
+   * Two legs in sync, no third disk, nothing being copied, all nodes writing. A leg may turn out to have failed, and a node be switched off,
+   * while that is waited for.
+   * @param back boots whoever is down
+   */
+  async wholeAgain(back: () => Promise<void> = async () => {}): Promise<void> {
     const cluster = this.#cluster;
-    await cluster.until('two legs in sync', PATIENCE_MS, async () => {
+    await cluster.until('two legs in sync, and all nodes write', 2 * PATIENCE_MS, async () => {
+      await back();
       const node = await this.anyNode();
       const array = await cluster.array(node);
       if (array === undefined) return false;
@@ -125,12 +130,11 @@ export class Keeper {
       const [spare] = of('spare');
       if (of('active').length === 2) {
         if (spare !== undefined) return ask({ verb: 'remove', array: 'md0', device: paths[spare.uuid] });
-        return record.members.length === 2;
+        return record.members.length === 2 && (await cluster.opened()) !== null;
       }
       if (record.members.length > of('active').length) return false;
       return ask({ verb: 'add', array: 'md0', device: await this.freeDisk() });
     });
-    await cluster.open(cluster.nodes, 'md0', PATIENCE_MS);
   }
 }
 

@@ -155,9 +155,10 @@ class Soak {
     for (const outcome of await Promise.allSettled([deed, upset])) {
       if (outcome.status === 'rejected') throw outcome.reason;
     }
-    await allBack(cluster, this.#writers, (node) => this.#keeper.prepare(node));
+    const back = () => allBack(cluster, this.#writers, (node) => this.#keeper.prepare(node));
+    await back();
     await this.#keeper.limit(null);
-    await this.#keeper.wholeAgain();
+    await this.#keeper.wholeAgain(back);
     const gone = cluster.nodes.filter((node) => !this.#writers.runs(node));
     if (gone.length > 0) await this.#writers.start(gone);
     const summaries = await proveWhole(cluster, this.#writers);

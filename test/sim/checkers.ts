@@ -6,7 +6,7 @@
 import { isWritten } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { asksToBegin } from '#src/arrays/seen_here.ts';
-import { rangeOnArray } from '#src/arrays/windows.ts';
+import { copySectors, rangeOnArray } from '#src/arrays/windows.ts';
 import type { MetadataWrite, SectorRange } from '#src/md/driver.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES } from '#src/md/mesh_area.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
@@ -414,6 +414,21 @@ export function legsAgreeWhenCopied(
     }
   }
   return null;
+}
+
+/** A check or repair that is said to have come to its end has looked at everything, whoever made it, and however often it began again. */
+export function checkedWhole(before: ArrayRecord, compared: readonly SectorRange[], after: ArrayRecord): string | null {
+  const { resync } = before;
+  // Called off: of that nothing is claimed.
+  if (resync === null || after.lastCheck?.mismatchSectors == null) return null;
+  const total = copySectors(before, resync.kind);
+  let reached = 0;
+  for (const { loSector, hiSector } of compared.toSorted((a, b) => a.loSector - b.loSector)) {
+    if (loSector > reached) break;
+    reached = Math.max(reached, hiSector);
+  }
+  if (reached >= total) return null;
+  return `the ${resync.kind} of ${before.md} has ended, and nobody has compared sector ${reached} of ${total}`;
 }
 
 /** By whoever's md has it. */

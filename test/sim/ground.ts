@@ -4,6 +4,7 @@
  */
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { copySectors } from '#src/arrays/windows.ts';
+import type { SectorRange } from '#src/md/driver.ts';
 import { dataOffsetSectorsFor } from '#src/md/metadata.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
 import type { Event } from '#src/wire/messages.ts';
@@ -48,6 +49,8 @@ export class Ground {
   readonly #refused = new Set<string>();
   /** What each node's md was last told to copy. */
   readonly #copies = new Map<NodeId, CopyKind>();
+  /** Where the copies were compared since the newest check or repair was begun. */
+  #compared: SectorRange[] = [];
   #newest: ArrayRecord | null = null;
 
   constructor(cluster: SimCluster, say: (who: string, text: string) => void) {
@@ -232,6 +235,10 @@ export class Ground {
     this.judge(checkers.dataHasACopy, checkers.dataHasACopy(record));
     if (body.kind === 'resync-done' && copied(before))
       this.judge(checkers.legsAgreeWhenCopied, checkers.legsAgreeWhenCopied(this.#cluster, record, this.applications));
+    const looks = (record: ArrayRecord | null) => ['check', 'repair'].includes(record?.resync?.kind ?? '');
+    if (body.kind === 'resync-start' && looks(record)) this.#compared = [];
+    if (body.kind === 'resync-done' && before !== null && looks(before))
+      this.judge(checkers.checkedWhole, checkers.checkedWhole(before, this.#compared, record));
     this.moments.tell('commits', node);
     if (body.kind === 'fail') this.moments.tell('fails a member', node);
     if (body.kind === 'resync-done') this.moments.tell('ends a copy', node);
@@ -299,6 +306,9 @@ export class Ground {
       this.judge(checkers.oneCopier, checkers.oneCopier(this.#cluster, node, md));
       const text = checkers.suspendBeforeSync(this.#cluster, node, record, kind, fromSector, end);
       this.judge(checkers.suspendBeforeSync, text);
+    };
+    driver.onCompared = (md, range) => {
+      if (this.#newest?.md === md) this.#compared.push(range);
     };
     const { startCopy, extendCopy } = driver;
     driver.startCopy = async (md, copy) => {

@@ -19,8 +19,7 @@ function publicKeyOf(key: KeyObject): string {
 }
 
 function signature(key: KeyObject, bytes: Uint8Array): Buffer {
-  const hash = crypto.createHash('sha512').update(publicKeyOf(key), 'latin1');
-  return hash.update(bytes).digest();
+  return crypto.hash('sha512', Buffer.concat([Buffer.from(publicKeyOf(key), 'latin1'), bytes]), 'buffer');
 }
 
 /** In this process, from now on. */
