@@ -729,6 +729,15 @@ export const MUTATIONS: readonly Mutation[] = [
     everyMs: 12_000,
   },
   {
+    name: 'check-looks-at-all',
+    rule: 'a check that md was kept from ending has not ended',
+    removed: 'the look at how far md came: it runs no more, and nothing was left that it was not allowed',
+    file: 'src/arrays/seen_here.ts',
+    from: 'return !observation.copyUnended || windows.doneSector >= windows.totalSectors;',
+    to: 'return true;',
+    aim: ['a slow copy', 'path lost', 'slow storage'],
+  },
+  {
     name: 'rebuilt-before-read',
     rule: 'a rebuilding member is attached as such, and not read before it is whole',
     removed: 'its incompleteness: attached as in sync up to its end',
