@@ -153,6 +153,8 @@ function progressHere(
   now: number,
   effects: LocalEffect[],
 ): Partial<LocalArray> {
+  // md has begun to count anew, and what it had counted is not added yet.
+  if (array.busy?.op === 'start-copy') return {};
   const before = array.progress?.since === copy.since ? array.progress : null;
   const elapsedMs = now - array.progressAtMs;
   const over = array.copying === copy.since && !copyRuns(observation) && ended(array, observation);

@@ -317,6 +317,10 @@ test('a check counts on from what its former copier had found, and from what md 
   const again = node.busy;
   assert.ok(again?.op === 'start-copy');
   assert.deepEqual([again.foundBefore, again.copy.fromSector], [40, 256]);
+  node.now += 5000;
+  const begun = node.feed({ type: 'observed', array: ARRAY, observation: runs(0) });
+  assert.deepEqual(told(begun), [], 'nothing is forgotten while md begins');
+  assert.deepEqual(told(node.did(runs(8))), [48]);
 });
 
 test('a check goes on with a whole chunk, which the others hold before: md begins with no other', () => {
