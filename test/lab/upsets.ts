@@ -72,9 +72,16 @@ export async function allBack(
   await cluster.until('every agent answers', 90_000, async () => {
     for (const node of cluster.nodes.filter((each) => !cluster.lab.guest(each).running)) {
       writers.forget(node);
-      await cluster.lab.guest(node).boot();
-      await beforeAgent(node);
-      await cluster.startAgent(node);
+      const guest = cluster.lab.guest(node);
+      await guest.boot();
+      try {
+        await beforeAgent(node);
+        await cluster.startAgent(node);
+      } catch (error) {
+        // Half prepared it would stay without an agent: nobody looks at it again as long as it runs.
+        if (guest.running) await guest.kill9();
+        throw error;
+      }
     }
     return Promise.all(cluster.nodes.map((node) => cluster.status(node)));
   });
