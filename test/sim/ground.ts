@@ -2,6 +2,7 @@
  * Stands behind a simulated cluster and sees everything: each write to each disk, each lease, each copy, each journal. It asks the
  * checkers at the moments at which their rules can be broken, and keeps the first answer that is not good.
  */
+import { givesUp } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { copySectors } from '#src/arrays/windows.ts';
 import type { SectorRange } from '#src/md/driver.ts';
@@ -45,6 +46,8 @@ export class Ground {
   readonly #writers = new Map<string, readonly NodeId[]>();
   readonly #reading = new Set<NodeId>();
   readonly #stories = new Map<string, Story>();
+  /** The newest commit that gave up a leg before a resync had made it one with the others: what was read of it is in doubt again. */
+  #inDoubtSince: Version | null = null;
   /** Writes under way that their disk would have refused as they were handed to it. */
   readonly #refused = new Set<string>();
   /** What each node's md was last told to copy. */
@@ -137,7 +140,8 @@ export class Ground {
     const arrays = [...(this.#cluster.agent(reader)?.arrays.values() ?? [])];
     const array = arrays.find(({ record }) => record.md === application.md);
     if (array === undefined || array.applied === null || array.record.writers.includes(application.node)) return false;
-    return array.applied.index === array.record.version.index && array.applied.term === array.record.version.term;
+    if (this.#inDoubtSince !== null && compareVersions(array.applied, this.#inDoubtSince) < 0) return false;
+    return compareVersions(array.applied, array.record.version) === 0;
   }
 
   #compare(
@@ -231,6 +235,10 @@ export class Ground {
     if (body.kind === 'evict')
       for (const application of this.applications)
         if (writers.includes(application.node) && !record.writers.includes(application.node)) application.settle();
+    if (before?.resync?.kind === 'resync' && givesUp(before, record)) {
+      this.#inDoubtSince = record.version;
+      this.#stories.clear();
+    }
     this.#newest = record;
     this.judge(checkers.dataHasACopy, checkers.dataHasACopy(record));
     if (body.kind === 'resync-done' && copied(before))
