@@ -252,6 +252,9 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       // member is in, no window is answered here, so nothing that is written without it has been copied. Marks are read earlier.
       return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) && !observation.held };
     }
+    // So may reads that are held: slots are moved when this node is drained, and that waits for them.
+    const isTaken = observation.members.some(({ uuid, slot }) => slot === member.slot && uuid !== member.uuid);
+    if (isTaken) return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) && !observation.held };
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
       const whole = member.role === 'active' || tooFar || fillsByMarks(copy);

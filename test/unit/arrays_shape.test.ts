@@ -439,3 +439,23 @@ test('room for more nodes moves the bitmaps', () => {
   assert.equal(without.ask(bitmaps(null, { nodeSlots: 40 })), 'bitmap', 'no bitmap is in the way');
   assert.equal(without.pending?.record.nodeSlots, 40);
 });
+
+test('reads that are held keep slots from being moved, and not the record from being applied: it is what they wait for', () => {
+  const [, second] = mirror().members;
+  assert.ok(second);
+  const filled = third({ role: 'rebuilding', slot: 1 });
+  const moved = { raidDisks: 3, members: [{ ...second, slot: 0 }, filled], resync: copy(1, 6, 'recovery') };
+  const record = mirror({ ...moved, writers: [1, 2, 3] });
+  const seen = (path: 'held' | 'up') => {
+    const observed = mdOf({ [LEG_B]: 1 });
+    return { ...observed, members: observed.members.map((each) => ({ ...each, path })) };
+  };
+  const node = new Node(record, seen('held'));
+  assert.notEqual(node.busy?.op, 'attach-rebuilding', 'another member has its slot');
+  assert.ok(isApplied(node.effects));
+  node.release(record);
+  node.feed({ type: 'observed', array: ARRAY, observation: seen('up') });
+  assert.equal(node.busy?.op, 'hold');
+  node.did({ ...seen('up'), held: true });
+  assert.equal(node.busy?.op, 'set-slots');
+});
