@@ -4,7 +4,7 @@ import { checked, copierFor, copyOf, furthered, unseenBy } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
 import { activeMembers, isRedundant, isWritten } from './levels.ts';
 import type { AskedChange, Change, MasterArray, MasterState, NextChange } from './master_state.ts';
-import { type ArrayRecord, copyAnew } from './record.ts';
+import { type ArrayRecord, compares, copyAnew } from './record.ts';
 import { changeBitmap, changeSize, changeSlots, startReplacement, withoutReplacement } from './shape.ts';
 
 export function changeFor(
@@ -106,7 +106,7 @@ function actionFor(
   const since = record.version.index + 1;
   if (record.run !== 'started') return refuse(`${record.md} is stopped; assemble it first`);
   if (!isRedundant(record.level)) return refuse(`${record.md}: ${record.level} has no copies to compare or to make`);
-  if (action === 'check' || action === 'repair') {
+  if (compares(action)) {
     if (copy !== null)
       return refuse(`${record.md}: a ${copy.kind} is under way; wait for it (mdmesh wait ${record.md})`);
     if (activeMembers(record).length < 2)
@@ -116,7 +116,7 @@ function actionFor(
   }
   if (copy === null) return refuse(`${record.md}: nothing is being copied`);
   const fields = { copied: false, progress: null };
-  if (action === 'idle' && (copy.kind === 'check' || copy.kind === 'repair')) {
+  if (action === 'idle' && compares(copy.kind)) {
     return next('resync-done', checked(state, { ...record, resync: null }, copy, null), fields);
   }
   const halted = action === 'frozen';

@@ -6,7 +6,15 @@ import { checkDue } from './check_schedule.ts';
 import { canDiffer, freeSlots, isRedundant, mayTouch, rebuildingMembers } from './levels.ts';
 import type { MasterArray, MasterState, NextChange } from './master_state.ts';
 import { lacksOnlyMarked } from './missed.ts';
-import { type ArrayRecord, type Copy, type CopyKind, type MemberRecord, type NodeId, wholeCopy } from './record.ts';
+import {
+  type ArrayRecord,
+  type Copy,
+  type CopyKind,
+  compares,
+  type MemberRecord,
+  type NodeId,
+  wholeCopy,
+} from './record.ts';
 import { replacementIn } from './shape.ts';
 
 /** 1 GiB: a fast copy is not done again for as long as `checkpointMs` would have it. */
@@ -75,7 +83,7 @@ export function checked(
   copy: Copy,
   mismatchSectors: number | null,
 ): ArrayRecord {
-  if (copy.kind !== 'check' && copy.kind !== 'repair') return record;
+  if (!compares(copy.kind)) return record;
   return { ...record, lastCheck: { atSeconds: state.wall?.seconds ?? record.utimeSeconds, mismatchSectors } };
 }
 
@@ -167,20 +175,14 @@ export function scheduledCheck(state: MasterState, array: MasterArray, record: A
 }
 
 /**
- * How far a copy is by the copier's word; null: no more than the record says. Never at its end: whoever had to go on from there would
- * find nothing to begin, and so nothing whose end it could tell.
+ * A copy as far as its copier has told of it; the same one: no further than the record says. Never at its end: whoever had to go on from
+ * there would find nothing to begin, and so nothing whose end it could tell.
  */
-function progressBeyond(array: MasterArray, copy: Copy): number | null {
-  const { progress } = array;
-  if (progress === null || progress.since !== copy.since || progress.doneSectors <= copy.fromSector) return null;
-  return progress.doneSectors < progress.totalSectors ? progress.doneSectors : null;
-}
-
-/** A copy as far as its copier has told of it. */
-export function furthered(array: MasterArray, copy: Copy): Copy {
-  const fromSector = progressBeyond(array, copy);
-  if (fromSector === null) return copy;
-  const foundSectors = array.progress?.mismatchSectors ?? 0;
+export function furthered({ progress }: MasterArray, copy: Copy): Copy {
+  if (progress === null || progress.since !== copy.since) return copy;
+  const { doneSectors: fromSector, totalSectors, mismatchSectors } = progress;
+  if (fromSector <= copy.fromSector || fromSector >= totalSectors) return copy;
+  const foundSectors = mismatchSectors ?? 0;
   return { ...copy, fromSector, ...(foundSectors > 0 && { foundSectors }) };
 }
 

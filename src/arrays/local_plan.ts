@@ -240,21 +240,22 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
     if (inSlot(seen) && !tooFar) continue;
     if (member.role === 'active' && (record.writers.includes(state.self) || seen?.faulty)) continue;
     const noSlot = member.slot !== null && member.slot >= observation.raidDisks;
+    // Until it is in, no window is answered here, so nothing that is written without it has been copied. Marks are read earlier.
+    const appliesWithout = member.role === 'rebuilding' && !fillsByMarks(copy);
     // Another member's failure is to be agreed on first, which is the next commit, and waits for this one: as below. What is read too far
     // is not read meanwhile.
     if (parted && (noSlot || gateClosed(observation)) && (!tooFar || readsHeld(observation)))
-      return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) };
+      return { op: null, settled: appliesWithout };
     // md keeps a failed member in its slot for as long as it is frozen.
     const failed = observation.members.find((other) => other.slot === member.slot && other.faulty);
     if (failed !== undefined && failed.uuid !== null) {
       if (!failed.blocked) return { op: { op: 'remove', member: failed.uuid }, settled: false };
-      // Another leg may have failed before this one's gate was answered: that is the next commit, and waits for this one. Until the
-      // member is in, no window is answered here, so nothing that is written without it has been copied. Marks are read earlier.
-      return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) && !observation.held };
+      // Another leg may have failed before this one's gate was answered: that is the next commit, and waits for this one.
+      return { op: null, settled: appliesWithout && !observation.held };
     }
     // So may reads that are held: slots are moved when this node is drained, and that waits for them.
     const isTaken = observation.members.some(({ uuid, slot }) => slot === member.slot && uuid !== member.uuid);
-    if (isTaken) return { op: null, settled: member.role === 'rebuilding' && !fillsByMarks(copy) && !observation.held };
+    if (isTaken) return { op: null, settled: appliesWithout && !observation.held };
     const attach = attachFor(state, record, member);
     if (state.paths.has(member.uuid)) {
       const whole = member.role === 'active' || tooFar || fillsByMarks(copy);

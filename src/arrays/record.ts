@@ -71,6 +71,11 @@ export const WHY_MAX = 200;
 export const CopyKind = z.enum(['resync', 'recovery', 'check', 'repair']);
 export type CopyKind = z.infer<typeof CopyKind>;
 
+/** It compares what is in sync, and writes nothing, or only where that differs. */
+export function compares(kind: string | undefined): kind is 'check' | 'repair' {
+  return kind === 'check' || kind === 'repair';
+}
+
 export const ArrayRecord = z.object({
   uuid: Uuid,
   /** Name in the superblock, at most 32 bytes, e.g. `demo:md0`. */

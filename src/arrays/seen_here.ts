@@ -7,6 +7,7 @@ import {
   type ArrayRecord,
   bitmapSector,
   type Copy,
+  compares,
   compareVersions,
   type MemberRecord,
   type NodeId,
@@ -184,7 +185,7 @@ export function isReadTooFar(
  */
 export function foundSoFar({ record, copying, foundBefore, observation }: LocalArray): number | null {
   const copy = record.resync;
-  if (copy?.kind !== 'check' && copy?.kind !== 'repair') return null;
+  if (copy === null || !compares(copy.kind)) return null;
   if (copying !== copy.since) return copy.foundSectors ?? 0;
   return foundBefore + (observation?.mismatchSectors ?? 0);
 }

@@ -28,7 +28,7 @@
 
 import type { SectorRange } from '../md/driver.ts';
 import { arrayOnComponent, arraySectors, componentOnArray } from './levels.ts';
-import type { ArrayRecord, Copy, CopyKind, NodeId } from './record.ts';
+import { type ArrayRecord, type Copy, type CopyKind, compares, type NodeId } from './record.ts';
 
 export interface CopyOptions {
   /** How long the copy of one window should take. */
@@ -140,7 +140,7 @@ export function marksInCopy(record: ArrayRecord, kind: CopyKind, marks: readonly
 
 /** Where md can begin this copy, at or before this sector: a check or repair begins with a whole chunk (sync_min). */
 export function beginning(record: ArrayRecord, kind: CopyKind, sector: number): number {
-  if (kind !== 'check' && kind !== 'repair') return sector;
+  if (!compares(kind)) return sector;
   return sector - (sector % (record.chunkSectors || PIECE_SECTORS));
 }
 

@@ -3,7 +3,7 @@
  * rebuilding members (md_check_recovery, md_do_sync and max_sync_store in drivers/md/md.c), told once for both drivers.
  */
 import { arraySectors } from '../arrays/levels.ts';
-import type { ArrayRecord, MemberRecord } from '../arrays/record.ts';
+import { type ArrayRecord, compares, type MemberRecord } from '../arrays/record.ts';
 import { gateClosed } from '../arrays/seen_here.ts';
 import { type ArrayObservation, type CopyOrder, MdError, type MemberObservation, type SectorRange } from './driver.ts';
 
@@ -89,7 +89,7 @@ export function demandCopy(
     throw new MdError('EINVAL', `${md}: ${kind} from sector ${fromSector} to ${toSector ?? 'the end'} is no range`);
   demandStop(md, toSector, chunkSectors);
   const unit = chunkSectors === 0 ? SYNC_MIN_SECTORS : chunkSectors;
-  if ((kind === 'check' || kind === 'repair') && fromSector % unit !== 0)
+  if (compares(kind) && fromSector % unit !== 0)
     throw new MdError('EINVAL', `${md}: ${kind} from sector ${fromSector}: sync_min is rounded to ${unit} sectors`);
   if (kind !== 'recovery' && rebuildingFrom !== null)
     throw new MdError('EBUSY', `${md}: a member is rebuilding; md would go on with that instead of a ${kind}`);

@@ -3,7 +3,7 @@
  * lanes and without the guard: those are the driver's.
  */
 import { readFileSync } from 'node:fs';
-import type { ArrayRecord, BitmapPlace, MemberRecord, NodeId } from '../arrays/record.ts';
+import { type ArrayRecord, type BitmapPlace, compares, type MemberRecord, type NodeId } from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import { textOf } from '../error_text.ts';
 import { demandStop, NO_LIMIT_SECTOR } from './copy_rules.ts';
@@ -297,7 +297,7 @@ export class RealArray {
     // The last copy may have left a sync_min above the new sync_max, which md would refuse.
     await set('sync_min', '0');
     await set('sync_max', syncMax(toSector));
-    if (kind === 'check' || kind === 'repair') await set('sync_min', String(fromSector));
+    if (compares(kind)) await set('sync_min', String(fromSector));
     // Nobody but whoever moves sync_max paces a copy: peers hold their writes for as long as it takes.
     for (const name of ['sync_speed_max', 'sync_speed_min']) await set(name, UNLIMITED_KIB_PER_SECOND);
     await this.#letRun();

@@ -13,7 +13,7 @@
  * array that is not frozen copies by itself as md does: the rebuilding of a spare first, then what resync_start marks.
  */
 import { arraySectors, isRedundant, survives } from '../arrays/levels.ts';
-import type { ArrayRecord, CopyKind, MemberRecord } from '../arrays/record.ts';
+import { type ArrayRecord, type CopyKind, compares, type MemberRecord } from '../arrays/record.ts';
 import { copySectors, rangeOnArray } from '../arrays/windows.ts';
 import {
   activeAlready,
@@ -1007,8 +1007,7 @@ export class SimulatedArray {
         if (!this.#hasFreeSlot) bitmap?.beginSync(copy.position);
         this.piece = rangeOnArray(this.record, copy.kind, copy.position, end);
         await this.#copyRange(copy.kind, copy.position, end);
-        if (this.#copy === copy && (copy.kind === 'check' || copy.kind === 'repair'))
-          this.onCompared?.({ loSector: copy.position, hiSector: end });
+        if (this.#copy === copy && compares(copy.kind)) this.onCompared?.({ loSector: copy.position, hiSector: end });
       }
     } finally {
       this.#stepping = false;
@@ -1128,7 +1127,7 @@ export class SimulatedArray {
       if (part === null) return;
       xor(bytes, part);
     }
-    if (kind === 'check' || kind === 'repair') {
+    if (compares(kind)) {
       const copy = await this.#attempt(target, this.#readLeg(target, sector, sectors));
       if (copy === null || Buffer.compare(copy, bytes) === 0) return;
       this.#mismatchSectors += sectors;

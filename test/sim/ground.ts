@@ -3,7 +3,14 @@
  * checkers at the moments at which their rules can be broken, and keeps the first answer that is not good.
  */
 import { givesUp } from '#src/arrays/levels.ts';
-import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
+import {
+  type ArrayRecord,
+  type CopyKind,
+  compares,
+  compareVersions,
+  type NodeId,
+  type Version,
+} from '#src/arrays/record.ts';
 import { copySectors } from '#src/arrays/windows.ts';
 import type { SectorRange } from '#src/md/driver.ts';
 import { dataOffsetSectorsFor } from '#src/md/metadata.ts';
@@ -243,9 +250,8 @@ export class Ground {
     this.judge(checkers.dataHasACopy, checkers.dataHasACopy(record));
     if (body.kind === 'resync-done' && copied(before))
       this.judge(checkers.legsAgreeWhenCopied, checkers.legsAgreeWhenCopied(this.#cluster, record, this.applications));
-    const looks = (record: ArrayRecord | null) => ['check', 'repair'].includes(record?.resync?.kind ?? '');
-    if (body.kind === 'resync-start' && looks(record)) this.#compared = [];
-    if (body.kind === 'resync-done' && before !== null && looks(before))
+    if (body.kind === 'resync-start' && compares(record.resync?.kind)) this.#compared = [];
+    if (body.kind === 'resync-done' && before !== null && compares(before.resync?.kind))
       this.judge(checkers.checkedWhole, checkers.checkedWhole(before, this.#compared, record));
     this.moments.tell('commits', node);
     if (body.kind === 'fail') this.moments.tell('fails a member', node);
