@@ -19,6 +19,7 @@
 #include "dm_ioctl.h"
 #include "ed25519.h"
 #include "guard.h"
+#include "io_flusher.h"
 #include "lane.h"
 #include "md_ioctl.h"
 #include "md_sysfs.h"
@@ -431,6 +432,7 @@ class Addon : public Napi::Addon<Addon> {
     object.Set("effective", names(found.effective));
     object.Set("permitted", names(found.permitted));
     object.Set("noNewPrivileges", found.no_new_privileges);
+    object.Set("ioFlusher", mdmesh::is_io_flusher());
     return object;
   }
 
@@ -443,6 +445,8 @@ class Addon : public Napi::Addon<Addon> {
     }
     throw_if(info.Env(), mdmesh::restrict_privileges(keep, info[1].ToBoolean().Value()));
   }
+
+  void become_io_flusher(const Napi::CallbackInfo& info) { throw_if(info.Env(), mdmesh::become_io_flusher()); }
 
   Napi::Value sd_notify_barrier(const Napi::CallbackInfo& info) {
     const auto timeout_ms = static_cast<int>(number_at(info, 0, "timeoutMs", 1, 600'000));
@@ -910,6 +914,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : mailbox_(std::make_shared<Ma
                            InstanceMethod("clearReservations", &Addon::with_key<mdmesh::clear_reservations>),
                            InstanceMethod("privileges", &Addon::privileges),
                            InstanceMethod("restrictPrivileges", &Addon::restrict_privileges),
+                           InstanceMethod("becomeIoFlusher", &Addon::become_io_flusher),
                            InstanceMethod("sdNotify", &Addon::sd_notify),
                            InstanceMethod("sdNotifyBarrier", &Addon::sd_notify_barrier),
                            InstanceMethod("verifyEd25519", &Addon::verify_ed25519),

@@ -3,8 +3,9 @@
     {
       'target_name': 'mdmesh',
       'sources': [
-        'binding.cc', 'clock.cc', 'disk_io.cc', 'dm_ioctl.cc', 'ed25519.cc', 'failure.cc', 'gated_array.cc', 'guard.cc', 'lane.cc',
-        'md_ioctl.cc', 'md_sysfs.cc', 'notify.cc', 'privileges.cc', 'read_gate.cc', 'realtime.cc', 'reservation.cc', 'watchdog.cc',
+        'binding.cc', 'clock.cc', 'disk_io.cc', 'dm_ioctl.cc', 'ed25519.cc', 'every_thread.cc', 'failure.cc', 'gated_array.cc', 'guard.cc',
+        'io_flusher.cc', 'lane.cc', 'md_ioctl.cc', 'md_sysfs.cc', 'notify.cc', 'privileges.cc', 'read_gate.cc', 'realtime.cc', 'reservation.cc',
+        'watchdog.cc',
       ],
       # node-addon-api as a system directory: its warnings are not ours.
       'cflags_cc': [

@@ -76,6 +76,12 @@ export interface NativeAddon {
    * that are started get what they would have got before. Throws `EAGAIN` when some thread did not take part; the others did.
    */
   restrictPrivileges(keep: readonly string[], forGood: boolean): void;
+  /**
+   * Every thread of the process, now and later, and what it starts, is given memory without waiting for I/O (PR_SET_IO_FLUSHER): a page
+   * that the kernel would write first, to an array whose writes this process holds, would wait for itself. Throws `EPERM` without
+   * CAP_SYS_RESOURCE, unless it has inherited the state; `EINVAL` before Linux 5.6; `EAGAIN` as restrictPrivileges.
+   */
+  becomeIoFlusher(): void;
   /** sd_notify(3), e.g. `READY=1`. False: not started by systemd, or not taken. */
   sdNotify(state: string): boolean;
   /** sd_notify_barrier(3): resolves when systemd has acted on all that was said before. Not started by systemd: at once. `ETIMEDOUT` */
@@ -88,6 +94,8 @@ export interface NativePrivileges {
   effective: string[];
   permitted: string[];
   noNewPrivileges: boolean;
+  /** Of the calling thread, see becomeIoFlusher. */
+  ioFlusher: boolean;
 }
 
 export interface NativeReservations {

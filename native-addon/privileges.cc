@@ -1,6 +1,5 @@
 #include "privileges.h"
 
-#include <dirent.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -11,15 +10,9 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
-#include <csignal>
-#include <cstdlib>
-#include <memory>
 #include <optional>
-#include <set>
-#include <thread>
 
-#include "md_sysfs.h"
+#include "every_thread.h"
 
 namespace mdmesh {
 namespace {
@@ -35,24 +28,6 @@ constexpr std::array<std::string_view, 41> kNames{
     "CAP_WAKE_ALARM",      "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ",      "CAP_PERFMON",          "CAP_BPF",
     "CAP_CHECKPOINT_RESTORE",
 };
-
-/**
- * glibc's SIGSETXID: the one signal that nobody can block through libc. Node's thread that waits for SIGUSR1 blocks every other.
- */
-constexpr int kEveryThread = 33;
-constexpr std::chrono::milliseconds kPatience{2000};
-
-/** As the kernel has it; libc refuses to speak of the signal above. */
-struct KernelAction {
-  void (*handler)(int) = nullptr;
-  unsigned long flags = 0;
-  void (*restorer)() = nullptr;
-  std::uint64_t mask = 0;
-};
-
-long kernel_action(int signal, const KernelAction* wanted, KernelAction* former) {
-  return syscall(SYS_rt_sigaction, signal, wanted, former, sizeof(std::uint64_t));
-}
 
 struct Sets {
   std::uint64_t effective = 0;
@@ -86,7 +61,6 @@ bool put_sets(const Sets& sets) noexcept {
 
 std::atomic<std::uint64_t> kept{0};
 std::atomic<bool> is_for_good{false};
-std::atomic<std::size_t> arrived{0};
 
 void restrict_this_thread() noexcept {
   const std::uint64_t keep = kept.load();
@@ -105,22 +79,6 @@ void restrict_this_thread() noexcept {
   put_sets(sets);
 }
 
-void on_signal(int) {
-  const int error = errno;
-  restrict_this_thread();
-  errno = error;
-  arrived.fetch_add(1);
-}
-
-std::vector<pid_t> threads() {
-  std::vector<pid_t> found;
-  const std::unique_ptr<DIR, int (*)(DIR*)> tasks(opendir("/proc/self/task"), closedir);
-  while (const dirent* one = tasks ? readdir(tasks.get()) : nullptr) {
-    if (const int thread = std::atoi(one->d_name); thread > 0) found.push_back(thread);
-  }
-  return found;
-}
-
 std::optional<std::uint64_t> number_behind(const std::string& status, std::string_view label, int base) {
   const auto at = status.find(label);
   if (at == std::string::npos) return std::nullopt;
@@ -134,7 +92,7 @@ std::optional<std::uint64_t> number_behind(const std::string& status, std::strin
 
 /** A thread that has ended meanwhile is. */
 bool is_restricted(pid_t thread, std::uint64_t keep, bool for_good) {
-  const auto status = read_text("/proc/self/task/" + std::to_string(thread) + "/status");
+  const auto status = read_of_thread(thread, "status");
   if (!status) return true;
   const auto set = number_behind(*status, for_good ? "\nCapPrm:" : "\nCapEff:", 16);
   const auto closed = number_behind(*status, "\nNoNewPrivs:", 10);
@@ -167,39 +125,8 @@ Outcome read_privileges(Privileges& found) {
 Outcome restrict_privileges(std::uint64_t keep, bool for_good) {
   kept.store(keep);
   is_for_good.store(for_good);
-  // The way back from a handler is libc's own; it is lent by a signal that libc speaks of.
-  struct sigaction wanted{}, before{};
-  wanted.sa_handler = on_signal;
-  wanted.sa_flags = SA_RESTART;
-  KernelAction lent, former;
-  if (sigaction(SIGRTMAX, &wanted, &before) != 0) return errno_failure(errno, "sigaction");
-  kernel_action(SIGRTMAX, nullptr, &lent);
-  sigaction(SIGRTMAX, &before, nullptr);
-  if (kernel_action(kEveryThread, &lent, &former) != 0) return errno_failure(errno, "rt_sigaction");
-
-  restrict_this_thread();
-  std::set<pid_t> asked{gettid()};
-  std::size_t sent = 0;
-  const auto end = std::chrono::steady_clock::now() + kPatience;
-  pid_t lacking = 0;
-  for (;;) {
-    lacking = 0;
-    for (const auto thread : threads()) {
-      if (is_restricted(thread, keep, for_good)) continue;
-      lacking = thread;
-      if (asked.insert(thread).second && syscall(SYS_tgkill, getpid(), thread, kEveryThread) == 0) sent++;
-    }
-    const bool is_settled = lacking == 0 && arrived.load() == sent;
-    if (is_settled || std::chrono::steady_clock::now() > end) break;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  // One that is still on its way must find a handler.
-  if (arrived.load() == sent) kernel_action(kEveryThread, &former, nullptr);
-  arrived.store(0);
-  if (lacking != 0) {
-    return errno_failure(EAGAIN, "capabilities: thread " + std::to_string(lacking) + " keeps more than it should");
-  }
-  return {};
+  return on_every_thread(
+      restrict_this_thread, [&](pid_t thread) { return !is_restricted(thread, keep, for_good); }, "capabilities");
 }
 
 }  // namespace mdmesh

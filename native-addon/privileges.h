@@ -26,14 +26,13 @@ Outcome read_privileges(Privileges& found);
 
 /**
  * Takes from every thread of the process what is not in `keep`; threads that are made later inherit that. Capabilities belong to
- * threads, not to processes, and a runtime has made a dozen before the first line of a program runs.
+ * threads, not to processes.
  *
  * `for_good`: no way back, also not by starting a program: permitted and bounding set shrink as well (the latter where CAP_SETPCAP
  * allows it), and PR_SET_NO_NEW_PRIVS is set. Otherwise the effective set alone shrinks, and a program that is started gets what
  * it would have got before.
  *
- * Once a process, and not beside setuid() and its like: the signal that libc keeps for those is what reaches every thread.
- * `EAGAIN`: some thread did not take part within two seconds.
+ * Once a process. `EAGAIN`: as of on_every_thread.
  */
 Outcome restrict_privileges(std::uint64_t keep, bool for_good);
 

@@ -154,7 +154,7 @@ async function ground(started: Started): Promise<Ground> {
     openJournal(journalOptions(started)),
   ]);
   // Before the network is listened to; and before anything is written, so that a state directory of somebody else is noticed now.
-  giveUpPrivileges(config, native, log);
+  settleProcess(config, native, log);
   const own = journal.vector().filter((cursor) => cursor.origin === config.self);
   const bootNumber = await files.nextBootNumber(Math.max(0, ...own.map((cursor) => cursor.bootNumber)) + 1);
   const boot = { boot: randomUUID(), bootNumber };
@@ -174,7 +174,7 @@ async function inheritedGround(
     const refusal = from.whyNot({ ...placeOf(config), needs: keptPrivileges(config).capabilities });
     if (refusal !== null) throw new Error(refusal);
     const { driver, native } = await buildDriver(config, true);
-    giveUpPrivileges(config, native, log);
+    settleProcess(config, native, log);
     const disks = new DiskView(driver, config.cluster.uuid);
     await disks.refresh();
     const bootNumber = await (await openStateFiles(config.stateDir)).nextBootNumber(from.bootNumber + 1);
@@ -250,9 +250,17 @@ function beating(driver: MdDriver): () => void {
   return timers.every(1000, () => driver.notify('WATCHDOG=1'));
 }
 
-/** Where it fails, the agent has what it was started with, and `mdmesh doctor` says so. */
-function giveUpPrivileges(config: Config, native: NativeAddon, log: ApiLog): void {
+/**
+ * As a process is that others' writes wait for: no more privileges than it needs, and memory that waits for nobody's writes. Where it
+ * fails, the agent is as it was started, and `mdmesh doctor` says so.
+ */
+function settleProcess(config: Config, native: NativeAddon, log: ApiLog): void {
   const { capabilities, forGood } = keptPrivileges(config);
+  try {
+    native.becomeIoFlusher();
+  } catch (error) {
+    log.info({ err: error }, 'memory of the agent may wait for I/O');
+  }
   try {
     native.restrictPrivileges(capabilities, forGood);
   } catch (error) {

@@ -26,6 +26,9 @@ const forPorts = 'CAP_NET_BIND_SERVICE';
 /** No agent keeps more than these. */
 export const capabilitiesKept: readonly string[] = [...always, forGroup, forPorts];
 
+/** What it is started with besides, and gives up: PR_SET_IO_FLUSHER. */
+export const capabilitiesAtStart: readonly string[] = ['CAP_SYS_RESOURCE'];
+
 type Asked = Pick<Config, 'nodes' | 'self' | 'api' | 'socket' | 'hooks' | 'mail' | 'fencing'>;
 
 export interface Kept {

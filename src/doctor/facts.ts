@@ -100,6 +100,8 @@ export const Facts = z.object({
       trouble: z.string().nullable(),
     }),
   ),
+  /** `onArray`: the md device of this cluster that it lies on. */
+  swaps: z.array(z.object({ path: z.string(), onArray: z.string().nullable() })).default([]),
   journal: z.object({
     directory: z.string(),
     fileSystem: z.string().nullable(),

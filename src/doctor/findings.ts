@@ -1,5 +1,5 @@
 /** What one node's facts mean. Pure. */
-import { capabilitiesKept } from '../privileges.ts';
+import { capabilitiesAtStart, capabilitiesKept } from '../privileges.ts';
 import type { Facts, Finding } from './index.ts';
 
 const LAYER = ['dm_mod', 'dm_multipath', 'dm_round_robin'] as const;
@@ -197,15 +197,26 @@ const agent: Look = ({ agent, version }) => [
 
 function privileges(found: Facts['agent']['privileges']): Finding[] {
   if (found === null) return [];
-  const { effective, permitted, noNewPrivileges } = found;
-  const more = permitted.filter((each) => !capabilitiesKept.includes(each));
-  return when(more.length > 0 || !noNewPrivileges, {
-    check: 'agent.privileges',
-    severity: effective.some((each) => !capabilitiesKept.includes(each)) ? 'warning' : 'info',
-    text: `the agent ${noNewPrivileges ? '' : 'and what it starts '}can take up ${more.join(', ') || 'more capabilities'}`,
-    reason: 'hooks, mail and fencing.command get what the agent was started with, so it keeps the way back to that',
-    remedy: 'let the unit set CapabilityBoundingSet and NoNewPrivileges, as the packaged one does; docs/security.md',
-  });
+  const { effective, permitted, noNewPrivileges, ioFlusher } = found;
+  const given = [...capabilitiesKept, ...capabilitiesAtStart];
+  const more = permitted.filter((each) => !given.includes(each));
+  return [
+    ...when(more.length > 0 || !noNewPrivileges, {
+      check: 'agent.privileges',
+      severity: effective.some((each) => !capabilitiesKept.includes(each)) ? 'warning' : 'info',
+      text: `the agent ${noNewPrivileges ? '' : 'and what it starts '}can take up ${more.join(', ') || 'more capabilities'}`,
+      reason: 'hooks, mail and fencing.command get what the agent was started with, so it keeps the way back to that',
+      remedy: 'let the unit set CapabilityBoundingSet and NoNewPrivileges, as the packaged one does; docs/security.md',
+    }),
+    ...when(!ioFlusher, {
+      check: 'agent.memory',
+      severity: 'warning',
+      text: 'memory that the agent asks for may wait until other pages are written',
+      reason:
+        'where little is free, those may wait for an array whose writes wait for the agent: this node then stands still',
+      remedy: 'start it with CAP_SYS_RESOURCE, as the packaged unit does, on Linux 5.6 or newer',
+    }),
+  ];
 }
 
 const network: Look = ({ peers, config }) => [
@@ -385,6 +396,17 @@ const watchdog: Look = ({ config, watchdog: seen, reservations: reserved }) => [
   }),
 ];
 
+const swap: Look = ({ swaps }) =>
+  swaps.flatMap(({ path, onArray }) =>
+    when(onArray !== null, {
+      check: 'swap.on-array',
+      severity: 'critical',
+      text: `swap ${path}: lies on ${onArray}, an array of this cluster`,
+      reason: 'what the agent needs may lie in there, and waits for the agent when the array holds its I/O',
+      remedy: `swapoff ${path}, and swap to a local disk`,
+    }),
+  );
+
 const journal: Look = ({ journal, config }) => {
   const { directory, fileSystem, freeMib, syncMs, onArray, trouble } = journal;
   const at = `state directory ${directory}`;
@@ -447,6 +469,7 @@ const looks: readonly Look[] = [
   autostart,
   reservations,
   watchdog,
+  swap,
   journal,
 ];
 

@@ -15,7 +15,7 @@ import {
 import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
 import { connect as connectTo } from 'node:net';
 import { hostname } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Config, loadConfig } from '../config/index.ts';
 import { draft } from '../config/parse.ts';
@@ -81,6 +81,7 @@ export async function gather(
   const stateDir = config?.stateDir ?? drafted?.config?.stateDir ?? '/var/lib/mdmesh';
   const timing = config?.timing ?? drafted?.config?.timing ?? LAN;
   const mode = machine.modeOf(keyFile);
+  const mds = status instanceof Error ? [] : status.arrays.map(({ record }) => record.md);
   return {
     form: 1,
     at: machine.now().toISOString(),
@@ -148,11 +149,8 @@ export async function gather(
     ),
     watchdog: watchdogOf(machine, config?.fencing.watchdog?.device ?? '/dev/watchdog'),
     peers: await Promise.all(nodes.filter(({ id }) => id !== self).map((node) => peerFacts(machine, node))),
-    journal: await journalFacts(
-      machine,
-      stateDir,
-      status instanceof Error ? [] : status.arrays.map(({ record }) => record.md),
-    ),
+    swaps: swapFacts(machine, mds),
+    journal: await journalFacts(machine, stateDir, mds),
   };
 }
 
@@ -296,9 +294,38 @@ async function peerFacts(
   }
 }
 
+function swapFacts(machine: Machine, mds: readonly string[]): Facts['swaps'] {
+  // proc_swaps(5); what is no word of a path is written in octal there.
+  const lines = (machine.read('/proc/swaps') ?? '').split('\n').slice(1);
+  return lines.flatMap((line) => {
+    const [name = '', type] = line.split(/\s+/);
+    const path = name.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+    if (path === '') return [];
+    const device =
+      type === 'file'
+        ? (machine.mountOf(dirname(path))?.device ?? null)
+        : machine.read(`/sys/class/block/${basename(path)}/dev`);
+    return [{ path, onArray: device === null ? null : arrayBelow(machine, device, mds) }];
+  });
+}
+
+/** Which of these arrays a device is, is part of, or lies on: through partitions, volumes of LVM, dm-crypt. */
+function arrayBelow(machine: Machine, devno: string, mds: readonly string[]): string | null {
+  const own = `/sys/dev/block/${devno}`;
+  const md = mds.find((each) => machine.read(`/sys/block/${each}/dev`) === devno);
+  if (md !== undefined) return md;
+  const whole = machine.read(`${own}/partition`) === null ? null : machine.read(`${own}/../dev`);
+  const below = machine.list(`${own}/slaves`).map((slave) => machine.read(`${own}/slaves/${slave}/dev`));
+  for (const each of [whole, ...below]) {
+    const found = each === null ? null : arrayBelow(machine, each, mds);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
 async function journalFacts(machine: Machine, directory: string, mds: readonly string[]): Promise<Facts['journal']> {
   const mount = machine.mountOf(directory);
-  const onArray = mds.find((md) => mount !== null && machine.read(`/sys/block/${md}/dev`) === mount.device) ?? null;
+  const onArray = mount === null ? null : arrayBelow(machine, mount.device, mds);
   const base = { directory, fileSystem: mount?.type ?? null, onArray };
   try {
     const freeMib = Math.floor(await machine.freeMib(directory));

@@ -45,6 +45,7 @@ const FUNCTIONS = [
   'clearReservations',
   'privileges',
   'restrictPrivileges',
+  'becomeIoFlusher',
   'sdNotify',
   'sdNotifyBarrier',
   'verifyEd25519',

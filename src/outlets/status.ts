@@ -172,9 +172,10 @@ export const Status = z.object({
       effective: z.array(z.string()).describe('What the agent may do now, by the names of capabilities(7).'),
       permitted: z.array(z.string()).describe('What it could take up again.'),
       noNewPrivileges: z.boolean().describe('What it starts gets no more than it has itself.'),
+      ioFlusher: z.boolean().default(false).describe('Its memory never waits for I/O (PR_SET_IO_FLUSHER).'),
     })
     .optional()
-    .describe('Capabilities of the agent’s process; left out where it drives no kernel.'),
+    .describe('Of the agent’s process; left out where it drives no kernel.'),
   journal: z.object({ head: z.int().min(0).describe('Cursor of the newest event.') }),
   counters: z.record(z.string(), z.number()),
 });

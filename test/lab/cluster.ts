@@ -179,6 +179,12 @@ export class Cluster {
     await agent.exited;
   }
 
+  /** Of each thread of a process there, what it is to the kernel: PF_… of <linux/sched.h>. */
+  async threadFlags(node: NodeId, pid: number): Promise<number[]> {
+    const flags = await this.lab.guest(node).must(`sed 's/.*) //' /proc/${pid}/task/*/stat | cut -d ' ' -f 7`);
+    return flags.trim().split('\n').map(Number);
+  }
+
   agentLog(node: NodeId): string {
     try {
       return readFileSync(join(this.folder(node), 'agent.log'), 'utf8');

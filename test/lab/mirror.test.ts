@@ -129,6 +129,19 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
 
   const notMaster = (): NodeId => (master === 2 ? 1 : 2);
 
+  test("no thread of an agent is given memory that others' writes would have to make room for", async () => {
+    const waitsForNoWrite = 0x00080000 | 0x00100000; // PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE
+    for (const node of cluster.nodes) {
+      const { pid } = cluster.agent(node);
+      const flags = await cluster.threadFlags(node, pid);
+      assert.ok(flags.length > 8, 'threads of Node and of the guard');
+      for (const each of flags) assert.equal(each & waitsForNoWrite, waitsForNoWrite, `0x${each.toString(16)}`);
+      const { privileges } = await cluster.status(node);
+      assert.equal(privileges?.ioFlusher, true);
+      assert.equal(privileges.effective.includes('CAP_SYS_RESOURCE'), false, 'what that took is given up');
+    }
+  });
+
   test('made by a node that is not the master, it is the same on every node', async () => {
     const paths = Array.from({ length: LEGS }, (_, index) => legPath(index)).join(' ');
     await leads(cluster, 1);

@@ -69,7 +69,12 @@ function healthy(self = 1): Facts {
         clockRate: node === self ? null : 1.0002,
       })),
       quorumDisks: [],
-      privileges: { effective: ['CAP_SYS_ADMIN'], permitted: ['CAP_SYS_ADMIN'], noNewPrivileges: true },
+      privileges: {
+        effective: ['CAP_SYS_ADMIN'],
+        permitted: ['CAP_SYS_ADMIN'],
+        noNewPrivileges: true,
+        ioFlusher: true,
+      },
     },
     arrays: [
       {
@@ -91,6 +96,7 @@ function healthy(self = 1): Facts {
     })),
     watchdog: { identity: null, timeoutSeconds: null, state: null },
     peers: [2, 3].map((node) => ({ node, address: `10.0.0.${node}`, port: 7946, roundTripMs: 0.3, trouble: null })),
+    swaps: [{ path: '/swapfile', onArray: null }],
     journal: {
       directory: '/var/lib/mdmesh',
       fileSystem: 'ext4',
@@ -167,6 +173,7 @@ const provocations: readonly [string, Finding['severity'], Change][] = [
   ['agent.privileges', 'info', mayAlso({ permitted: ['CAP_SYS_ADMIN', 'CAP_DAC_OVERRIDE'] })],
   ['agent.privileges', 'info', mayAlso({ noNewPrivileges: false })],
   ['agent.privileges', 'warning', mayAlso({ effective: ['CAP_SYS_PTRACE'], permitted: ['CAP_SYS_PTRACE'] })],
+  ['agent.memory', 'warning', mayAlso({ ioFlusher: false })],
   ['network.port', 'critical', (facts) => Object.assign(peerOf(facts), { trouble: 'ECONNREFUSED', roundTripMs: null })],
   ['network.round-trip', 'warning', (facts) => Object.assign(peerOf(facts), { roundTripMs: 60 })],
   ['network.round-trip', 'critical', (facts) => Object.assign(peerOf(facts), { roundTripMs: 300 })],
@@ -212,6 +219,7 @@ const provocations: readonly [string, Finding['severity'], Change][] = [
       facts.watchdog.identity = 'Software Watchdog';
     },
   ],
+  ['swap.on-array', 'critical', ({ swaps }) => void swaps.push({ path: '/dev/dm-3', onArray: 'md0' })],
   ['journal.directory', 'critical', ({ journal }) => Object.assign(journal, { trouble: 'ENOENT' })],
   ['journal.on-array', 'critical', ({ journal }) => Object.assign(journal, { onArray: 'md0' })],
   ['journal.volatile', 'critical', ({ journal }) => Object.assign(journal, { fileSystem: 'tmpfs' })],
@@ -472,6 +480,44 @@ test('of a disk with several ways multipathd is asked, by the map that a partiti
   assert.deepEqual((await seen(keyless))[0], { map: 'luna', answers: true, queues: false, key: null });
   const silent = await seen(async () => Promise.reject(new Error('ENOENT')));
   assert.deepEqual(silent[0], { map: 'luna', answers: false, queues: false, key: null });
+});
+
+test('swap and state directory are followed down to an array, through a file system, a volume and a partition', async (t) => {
+  const { machine: fake } = fakeMachine(t, {
+    '/proc/swaps': [
+      'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority',
+      '/dev/dm-4                               partition\t1048572\t\t0\t\t-2',
+      '/srv/a\\040swap\\134file                    file\t\t1048572\t\t0\t\t-3',
+      '/dev/vda2                               partition\t1048572\t\t0\t\t-4',
+    ].join('\n'),
+    '/sys/block/md0/dev': '9:0\n',
+    '/sys/class/block/dm-4/dev': '254:4\n',
+    '/sys/dev/block/254:4/slaves/md0p1/dev': '259:0\n',
+    '/sys/dev/block/259:0/partition': '1\n',
+    '/sys/dev/block/259:0/../dev': '9:0\n',
+    '/sys/class/block/vda2/dev': '253:2\n',
+  });
+  const status = clusterStatus();
+  const mountOf: Machine['mountOf'] = (directory) => ({
+    device: directory === '/srv' ? '254:4' : '253:2',
+    type: 'xfs',
+  });
+  const agent = { status: async () => status, disks: async () => [] };
+  const { swaps, journal } = await gather('/none.yaml', { ...fake, mountOf }, agent, noKey);
+  assert.deepEqual(swaps, [
+    { path: '/dev/dm-4', onArray: 'md0' },
+    { path: '/srv/a swap\\file', onArray: 'md0' },
+    { path: '/dev/vda2', onArray: null },
+  ]);
+  assert.equal(journal.onArray, null);
+  const below = await gather(
+    '/none.yaml',
+    { ...fake, mountOf: () => ({ device: '254:4', type: 'xfs' }) },
+    agent,
+    noKey,
+  );
+  assert.equal(below.journal.onArray, 'md0');
+  assert.equal(below.journal.syncMs, null, 'nothing is written there');
 });
 
 test('a port where nobody listens is told as such', async () => {
