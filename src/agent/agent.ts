@@ -204,6 +204,12 @@ export class Agent implements AgentFace {
     return termOf(this.#state);
   }
 
+  /** The term in which this node is the master; null: in none. */
+  get leadsInTerm(): number | null {
+    const { role } = this.#state.lease;
+    return role.kind === 'master' ? role.term : null;
+  }
+
   /** As the core has it: for those who judge a simulation. */
   get lease(): LeaseState {
     return this.#state.lease;
@@ -1241,8 +1247,7 @@ export class Agent implements AgentFace {
 
   /** @throws Error when this node has lost the term that it was to be committed in, though it may lead in a later one by now */
   #demandTerm({ version: { term } }: ArrayRecord): void {
-    const { role } = this.#state.lease;
-    if (role.kind !== 'master' || role.term !== term) throw new Error(`this node leads no more in term ${term}`);
+    if (this.leadsInTerm !== term) throw new Error(`this node leads no more in term ${term}`);
   }
 
   /** @throws Error when it was taken over from what was seen, and meanwhile a member has come that knows of more */

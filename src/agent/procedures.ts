@@ -6,6 +6,7 @@
  * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the disks get
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
+import { leadsNoMore } from '../arrays/commit_words.ts';
 import { isRedundant, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
 import { lacksOnlyMarked } from '../arrays/missed.ts';
 import { type ArrayRecord, type BitmapPlace, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
@@ -44,6 +45,16 @@ export interface Procedures {
 
 /** For a new master to take over what it finds: a scan of the disks and a commit, and reports to come where members are missing. */
 const TAKE_OVER_MS = 5000;
+
+/**
+ * A request, and the term in which this master took it up. It takes seconds, in which the lease can end and come back, and another master
+ * can have made something else of the same disks: what is left to do of it is nothing then.
+ */
+interface Work {
+  asker: NodeId;
+  requestId: string;
+  term: number;
+}
 
 /** Ends a procedure with words for the one who asked. */
 class Refusal extends Error {}
@@ -153,7 +164,19 @@ export function procedures(agent: Agent): Procedures {
     return [agent.self, ...agent.parts.net.connected()];
   }
 
-  async function write(writes: MetadataWrite[]): Promise<void> {
+  /** @throws Refusal when the work's term is over */
+  function mustBeCurrent({ term }: Work): void {
+    if (agent.leadsInTerm !== term) throw new Refusal(leadsNoMore(agent.self));
+  }
+
+  /** What the arrays core commits, and answers the asker by. */
+  function ask(work: Work, array: string, change: Parameters<Agent['ask']>[1]): void {
+    mustBeCurrent(work);
+    agent.ask(array, change, work.requestId);
+  }
+
+  async function write(work: Work, writes: MetadataWrite[]): Promise<void> {
+    mustBeCurrent(work);
     const results = await driver.writeMetadata(writes);
     for (const { path, error } of results) if (error !== null) throw new Refusal(`${path}: ${error.text}`);
   }
@@ -271,8 +294,7 @@ export function procedures(agent: Agent): Procedures {
   }
 
   async function create(
-    asker: NodeId,
-    requestId: string,
+    work: Work,
     request: Extract<Request, { verb: 'create' }>,
     devices: readonly ResolvedDevice[],
   ): Promise<void> {
@@ -342,13 +364,13 @@ export function procedures(agent: Agent): Procedures {
       events: 1,
       utimeSeconds: seconds,
       members,
-      version: { term: agent.term, index: 0 },
+      version: { term: work.term, index: 0 },
     };
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
     const whole: ArrayRecord = { ...record, bitmap: request.bitmap === 'internal' ? bitmapFor(record) : null };
-    const blind = await layDown(asker, whole, paths, typed, request.allowMissing === true);
-    agent.ask(record.uuid, { what: 'introduce', kind: 'create', record: whole }, requestId);
+    const blind = await layDown(work, whole, paths, typed, request.allowMissing === true);
+    ask(work, record.uuid, { what: 'introduce', kind: 'create', record: whole });
     if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
   }
 
@@ -356,7 +378,7 @@ export function procedures(agent: Agent): Procedures {
   const beingLaid = new Set<string>();
 
   /** @throws Refusal when another request has one of these disks in hand */
-  async function layDown(...[asker, record, paths, typed, allowMissing]: Parameters<typeof lay>): Promise<NodeId[]> {
+  async function layDown(...[work, record, paths, typed, allowMissing]: Parameters<typeof lay>): Promise<NodeId[]> {
     const taken = [...paths].find(([, path]) => beingLaid.has(path));
     if (taken !== undefined) {
       const name = typed.get(taken[0]) ?? taken[1];
@@ -366,7 +388,7 @@ export function procedures(agent: Agent): Procedures {
     }
     for (const path of paths.values()) beingLaid.add(path);
     try {
-      return await lay(asker, record, paths, typed, allowMissing);
+      return await lay(work, record, paths, typed, allowMissing);
     } finally {
       for (const path of paths.values()) beingLaid.delete(path);
     }
@@ -377,7 +399,7 @@ export function procedures(agent: Agent): Procedures {
    * `allowMissing` and it is returned.
    */
   async function lay(
-    asker: NodeId,
+    work: Work,
     record: ArrayRecord,
     paths: ReadonlyMap<string, string>,
     typed: ReadonlyMap<string, string>,
@@ -395,8 +417,8 @@ export function procedures(agent: Agent): Procedures {
     const blank = [...paths.values()].map(withoutSuperblock);
     const before = [...blank, ...(await underneath(writes))];
     try {
-      await write([...blank, ...writes]);
-      const looked = await allSee(asker, typed, allowMissing);
+      await write(work, [...blank, ...writes]);
+      const looked = await allSee(work.asker, typed, allowMissing);
       return [...looked].flatMap(([node, { seen }]) => {
         const missing = [...typed.keys()].find((uuid) => seen.every((each) => each.uuid !== uuid));
         if (missing === undefined) return [];
@@ -405,7 +427,8 @@ export function procedures(agent: Agent): Procedures {
       });
     } catch (error) {
       const ours = await stillLaid(paths);
-      await driver.writeMetadata(before.filter(({ path }) => ours.has(path)));
+      // A master of a later term has read the disks, and may have made its own what it found there.
+      if (agent.leadsInTerm === work.term) await driver.writeMetadata(before.filter(({ path }) => ours.has(path)));
       await agent.rescan();
       throw error;
     }
@@ -423,7 +446,7 @@ export function procedures(agent: Agent): Procedures {
     return new Set(laid.flat());
   }
 
-  async function adopt(asker: NodeId, requestId: string, request: Extract<Request, { verb: 'adopt' }>): Promise<void> {
+  async function adopt(work: Work, request: Extract<Request, { verb: 'adopt' }>): Promise<void> {
     const md = request.md.replace(/^\/dev\//, '');
     if (present().some((record) => record.md === md || record.uuid === request.uuid)) {
       throw new Refusal(`${md} (${request.uuid}) is in this cluster already`);
@@ -451,7 +474,7 @@ export function procedures(agent: Agent): Procedures {
       md,
       access: request.access,
       owner,
-      term: agent.term,
+      term: work.term,
       resyncBy: owner ?? agent.self,
     });
     checkAccess(request.access, base.level, base.layout);
@@ -461,11 +484,12 @@ export function procedures(agent: Agent): Procedures {
         `${md} is degraded (${active} of ${base.raidDisks} members in sync); make it whole with mdadm before it is adopted`,
       );
     geometriesOf(base, existing, paths);
-    await allSee(asker, paths);
+    await allSee(work.asker, paths);
     const resync = base.resync === null ? null : { ...base.resync, fromSector: 0, since: 0 };
-    const record: ArrayRecord = { ...base, run: 'started', resync, version: { term: agent.term, index: 0 } };
+    const record: ArrayRecord = { ...base, run: 'started', resync, version: { term: work.term, index: 0 } };
     await agent.formerLeasesOver(paths.values());
     await write(
+      work,
       writesFor({
         record,
         clusterUuid: config.cluster.uuid,
@@ -477,15 +501,10 @@ export function procedures(agent: Agent): Procedures {
       }),
     );
     await agent.rescan();
-    agent.ask(record.uuid, { what: 'introduce', kind: 'adopt', record }, requestId);
+    ask(work, record.uuid, { what: 'introduce', kind: 'adopt', record });
   }
 
-  async function add(
-    asker: NodeId,
-    requestId: string,
-    request: Extract<Request, { verb: 'add' }>,
-    device: ResolvedDevice,
-  ): Promise<void> {
+  async function add(work: Work, request: Extract<Request, { verb: 'add' }>, device: ResolvedDevice): Promise<void> {
     const record = arrayOf(request.array);
     if (record.run !== 'started') throw new Refusal(`${record.md} is stopped; assemble it first`);
     const disks = await agent.rescan();
@@ -521,12 +540,12 @@ export function procedures(agent: Agent): Procedures {
         );
     }
     const typed = new Map([[member.uuid, device.path]]);
-    await layDown(asker, next, new Map([[member.uuid, disk.path]]), typed, request.allowMissing === true);
-    agent.ask(record.uuid, { what: 'add', member, ...(why === null ? {} : { why }) }, requestId);
+    await layDown(work, next, new Map([[member.uuid, disk.path]]), typed, request.allowMissing === true);
+    ask(work, record.uuid, { what: 'add', member, ...(why === null ? {} : { why }) });
   }
 
   /** All nodes have to see each disk as large as it is to be used. */
-  async function growSize(requestId: string, request: Extract<Request, { verb: 'grow-size' }>): Promise<void> {
+  async function growSize(work: Work, request: Extract<Request, { verb: 'grow-size' }>): Promise<void> {
     const record = arrayOf(request.array);
     const { md, level, chunkSectors } = record;
     if (!mayBeShared(level, record.layout))
@@ -565,7 +584,7 @@ export function procedures(agent: Agent): Procedures {
     const larger: ArrayRecord = { ...record, componentSectors };
     const bitmap = record.bitmap === null ? null : placeFor(larger, record.bitmap);
     const { assumeClean } = request;
-    agent.ask(record.uuid, { what: 'size', componentSectors, roomSectors, bitmap, assumeClean }, requestId);
+    ask(work, record.uuid, { what: 'size', componentSectors, roomSectors, bitmap, assumeClean });
   }
 
   /** Where bitmaps lie with the record's size and node slots: as they are, if that can be. @throws Refusal */
@@ -584,7 +603,7 @@ export function procedures(agent: Agent): Procedures {
   }
 
   /** The members in use have room for bitmaps, or for those of more nodes, where each node sees them. */
-  function growBitmap(requestId: string, request: Extract<Request, { verb: 'grow-bitmap' }>): void {
+  function growBitmap(work: Work, request: Extract<Request, { verb: 'grow-bitmap' }>): void {
     const record = arrayOf(request.array);
     const { md, level } = record;
     if (!isRedundant(level)) throw new Refusal(`${md}: ${level} has no copies, so nothing to keep a bitmap for`);
@@ -592,7 +611,7 @@ export function procedures(agent: Agent): Procedures {
     if (kind === 'none') {
       if (record.bitmap === null) throw new Refusal(`${md} keeps no bitmaps already`);
       if (chunkKib !== undefined) throw new Refusal(`${md}: no bitmap has no chunk; leave --bitmap-chunk out`);
-      agent.ask(record.uuid, { what: 'bitmap', bitmap: null }, requestId);
+      ask(work, record.uuid, { what: 'bitmap', bitmap: null });
       return;
     }
     const place = placeFor(record, null, chunkKib);
@@ -601,10 +620,10 @@ export function procedures(agent: Agent): Procedures {
         `${md} keeps a bitmap for each node already, ${record.bitmap.chunkSectors / 2} KiB a bit; give another --bitmap-chunk, or --bitmap none`,
       );
     }
-    agent.ask(record.uuid, { what: 'bitmap', bitmap: place }, requestId);
+    ask(work, record.uuid, { what: 'bitmap', bitmap: place });
   }
 
-  function growNodes(requestId: string, request: Extract<Request, { verb: 'grow-nodes' }>): void {
+  function growNodes(work: Work, request: Extract<Request, { verb: 'grow-nodes' }>): void {
     const record = arrayOf(request.array);
     const { nodes } = request;
     const has = nodeSlotsOf(record);
@@ -614,7 +633,7 @@ export function procedures(agent: Agent): Procedures {
     // Without bitmaps the geometry has to fit all the same.
     geometriesOf(wider, agent.disks.superblocks, agent.disks.paths);
     const bitmap = record.bitmap === null ? null : placeFor(wider, record.bitmap);
-    agent.ask(record.uuid, { what: 'bitmap', bitmap, nodeSlots: nodes }, requestId);
+    ask(work, record.uuid, { what: 'bitmap', bitmap, nodeSlots: nodes });
   }
 
   /** By their paths here: they have superblocks to know them by, so that paths only make words. */
@@ -628,62 +647,61 @@ export function procedures(agent: Agent): Procedures {
     throw new Refusal(`${device.path} is not a member of ${record.md}`);
   }
 
-  async function perform(
-    from: NodeId,
-    requestId: string,
-    request: Request,
-    devices: readonly ResolvedDevice[],
-  ): Promise<void> {
+  async function perform(work: Work, request: Request, devices: readonly ResolvedDevice[]): Promise<void> {
     await takenOver(request);
     const [device] = devices;
     switch (request.verb) {
       case 'create':
-        return create(from, requestId, request, devices);
+        return create(work, request, devices);
       case 'adopt':
-        return adopt(from, requestId, request);
+        return adopt(work, request);
       case 'add':
         if (device === undefined) throw new Refusal('no device given');
-        return add(from, requestId, request, device);
+        return add(work, request, device);
       case 'fail':
       case 'remove': {
         if (device === undefined) throw new Refusal('no device given');
         const record = arrayOf(request.array);
-        agent.ask(record.uuid, { what: request.verb, member: memberFor(record, device) }, requestId);
+        ask(work, record.uuid, { what: request.verb, member: memberFor(record, device) });
         return;
       }
       case 'grow-devices': {
         const { array, raidDisks, force } = request;
-        agent.ask(arrayOf(array).uuid, { what: 'slots', raidDisks, force }, requestId);
+        ask(work, arrayOf(array).uuid, { what: 'slots', raidDisks, force });
         return;
       }
       case 'grow-size':
-        return growSize(requestId, request);
+        return growSize(work, request);
       case 'grow-bitmap':
-        return growBitmap(requestId, request);
+        return growBitmap(work, request);
       case 'grow-nodes':
-        return growNodes(requestId, request);
+        return growNodes(work, request);
       case 'replace': {
         if (device === undefined) throw new Refusal('no device given');
         const record = arrayOf(request.array);
         const [, stand] = devices;
         const by = stand === undefined ? null : memberFor(record, stand);
-        agent.ask(record.uuid, { what: 'replace', member: memberFor(record, device), by }, requestId);
+        ask(work, record.uuid, { what: 'replace', member: memberFor(record, device), by });
         return;
       }
       case 'assemble': {
         const stopped = agent.records().filter((record) => record.run === 'stopped');
         if (request.array !== null) {
           const record = arrayOf(request.array);
-          agent.ask(record.uuid, { what: 'start' }, requestId);
+          ask(work, record.uuid, { what: 'start' });
           return;
         }
         for (const record of stopped) agent.ask(record.uuid, { what: 'start' }, null);
         const names = stopped.map((record) => record.md).join(', ');
-        agent.answer(requestId, true, names === '' ? 'every array of this cluster is started' : `starting ${names}`);
+        agent.answer(
+          work.requestId,
+          true,
+          names === '' ? 'every array of this cluster is started' : `starting ${names}`,
+        );
         return;
       }
       case 'stop':
-        agent.ask(arrayOf(request.array).uuid, { what: 'stop' }, requestId);
+        ask(work, arrayOf(request.array).uuid, { what: 'stop' });
         return;
       case 'release': {
         const record = arrayOf(request.array);
@@ -696,14 +714,14 @@ export function procedures(agent: Agent): Procedures {
             `${deciding.length} members of ${record.md} are quorum disks, and would decide nothing any more; set quorum: nodes in the file of every node first`,
           );
         }
-        agent.ask(record.uuid, { what: 'forget' }, requestId);
+        ask(work, record.uuid, { what: 'forget' });
         return;
       }
       case 'action':
-        agent.ask(arrayOf(request.array).uuid, { what: 'action', action: request.action }, requestId);
+        ask(work, arrayOf(request.array).uuid, { what: 'action', action: request.action });
         return;
       case 'sync-limit':
-        agent.ask(arrayOf(request.array).uuid, { what: 'sync-limit', limitKib: request.limitKib }, requestId);
+        ask(work, arrayOf(request.array).uuid, { what: 'sync-limit', limitKib: request.limitKib });
         return;
       case 'confirm-dead': {
         if (request.node === agent.self)
@@ -712,8 +730,8 @@ export function procedures(agent: Agent): Procedures {
           throw new Refusal(`node ${request.node} is connected: it lives`);
         const ignored = agent.parts.fencing.confirm(request.node);
         if (ignored !== null) throw new Refusal(`${ignored}; nothing was confirmed`);
-        agent.notice('NodeConfirmedDead', 'warning', `node/${request.node}`, { node: request.node, by: from });
-        agent.answer(requestId, true, `node ${request.node} is taken as stopped, on your word`);
+        agent.notice('NodeConfirmedDead', 'warning', `node/${request.node}`, { node: request.node, by: work.asker });
+        agent.answer(work.requestId, true, `node ${request.node} is taken as stopped, on your word`);
         return;
       }
     }
@@ -748,8 +766,10 @@ export function procedures(agent: Agent): Procedures {
   }
 
   return {
-    handle(from, requestId, request, devices) {
-      perform(from, requestId, request, devices).catch((error: unknown) => {
+    handle(asker, requestId, request, devices) {
+      const term = agent.leadsInTerm;
+      if (term === null) return agent.answer(requestId, false, leadsNoMore(agent.self));
+      perform({ asker, requestId, term }, request, devices).catch((error: unknown) => {
         const text = textOf(error);
         if (!(error instanceof Refusal))
           agent.parts.log.error({ err: error, verb: request.verb }, `${request.verb}: ${text}`);

@@ -262,17 +262,18 @@ export function masterStep(
       if (compareVersions(input.version, pending.record.version) !== 0) break;
       const faults = [...new Set([...array.faults, ...input.failed])];
       if (!input.written) {
-        changeArray(input.array, {
-          pending: { ...pending, retryAtMs: now + RETRY_MS },
-          trouble: `${pending.record.md}: the commit reached no member: ${input.text}`,
-        });
-        effects.push({
-          type: 'notice',
-          name: 'CommitNotDurable',
-          severity: 'critical',
-          subject: pending.record.md,
-          detail: { why: input.text },
-        });
+        const trouble = `${pending.record.md}: the commit reached no member: ${input.text}`;
+        changeArray(input.array, { pending: { ...pending, retryAtMs: now + RETRY_MS }, trouble });
+        // It is tried again and again; what all journals keep is that it began, and why.
+        if (trouble !== array.trouble) {
+          effects.push({
+            type: 'notice',
+            name: 'CommitNotDurable',
+            severity: 'critical',
+            subject: pending.record.md,
+            detail: { why: input.text },
+          });
+        }
         dropOverruled(input.array);
         break;
       }

@@ -376,6 +376,26 @@ test('a member appears that knows of a later commit, before the takeover is writ
   assert.deepEqual(master.pending?.version, { term: 2, index: 7 });
 });
 
+test('a commit that reaches no member is tried again and again, and told of once for each cause', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  master.reports(mirror(), 1, 2, 3);
+  master.feed(onDisks(mirror()));
+  const version = { term: 2, index: 6 };
+  const fails = (text: string) =>
+    kinds(master.feed({ type: 'persisted', array: ARRAY, version, written: false, failed: [], text }));
+  const again = () => {
+    master.now += 1000;
+    assert.ok(kinds(master.feed({ type: 'tick' })).includes('persist new-term'));
+  };
+  assert.deepEqual(fails('EIO'), ['notice']);
+  again();
+  assert.deepEqual(fails('EIO'), []);
+  again();
+  assert.deepEqual(fails('no such disk'), ['notice']);
+});
+
 /** A new master that all nodes know no more to than what it finds, with a leg that has missed two commits. */
 function facing(
   found: ArrayRecord,

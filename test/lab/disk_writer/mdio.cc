@@ -8,7 +8,7 @@
 //   mdio bench      --device D [--bs 4096] [--pattern seq|random] [--seconds 5] [--jobs J] [--read] [--offset-bytes X] [--size-bytes Y]
 //   mdio registers  --device D --log F --registers K [--node N] [--run R] [--start-block B] [--stride-blocks S] [--writers W --first-own I --step J]
 //                   [--readers R] [--rate PER_SECOND_AND_PROCESS] [--times N] [--origin TICKS]      until SIGTERM or the end
-//   mdio subscribe  --socket S --path P --type T                       one line each time an agent tells of such an event, until SIGTERM
+//   mdio subscribe  --socket S --path P                                one line for each event that an agent tells of, until SIGTERM
 //   mdio clock      [--cores] [--tick 9000 to 11000]
 #include "options.h"
 #include "verbs.h"

@@ -19,15 +19,21 @@ int connected(const std::string &path) {
   return fd;
 }
 
-// In JSON a quote within a string is escaped: this can stand nowhere but where it is meant.
-bool is_of_type(const std::string &line, const std::string &type) { return line.find("\"type\":\"" + type + "\"") != std::string::npos; }
+// The value of the line's own type. In JSON a quote within a string is escaped: this can stand nowhere but where it is meant.
+std::string type_of(const std::string &line) {
+  const std::string label = "\"type\":\"";
+  size_t at = line.find(label);
+  if (at == std::string::npos) return "";
+  at += label.size();
+  return line.substr(at, line.find('"', at) - at);
+}
 
 } // namespace
 
-// Follows an agent's events, and once it has the snapshot says when each of one type came, by this node's wall clock. Asked in HTTP/1.0, a
+// Follows an agent's events, and once it has the snapshot says when each came, and its type, by this node's wall clock. Asked in HTTP/1.0, a
 // server sends what follows the head as it is, until one of the two goes.
 int subscribe_verb(Options &options) {
-  std::string socket = options.text("socket"), path = options.text("path"), type = options.text("type");
+  std::string socket = options.text("socket"), path = options.text("path");
   options.end();
   int fd = connected(socket);
   std::string request = "GET " + path + " HTTP/1.0\r\nHost: localhost\r\nAccept: application/x-ndjson\r\n\r\n";
@@ -43,11 +49,11 @@ int subscribe_verb(Options &options) {
       if (in_head) {
         if (line.rfind("HTTP/1.", 0) == 0 && line.find(" 200 ") == std::string::npos) Options::refuse(path, line.c_str());
         in_head = line != "\r";
-      } else if (is_of_type(line, "snapshot-end")) {
+      } else if (std::string type = type_of(line); type == "snapshot-end") {
         is_listening = true;
         printf("{\"listening\":true}\n");
-      } else if (is_listening && is_of_type(line, type)) {
-        printf("{\"wallMs\":%.3f}\n", wall / 1e6);
+      } else if (is_listening) {
+        printf("{\"type\":\"%s\",\"wallMs\":%.3f}\n", type.c_str(), wall / 1e6);
       }
       fflush(stdout);
     }
