@@ -1215,7 +1215,7 @@ export class Agent implements AgentFace {
   async #scanAsMaster(): Promise<void> {
     await this.#rescan();
     await this.#keys?.sweep();
-    const found = this.disks.found();
+    const found = this.disks.found().filter(({ record }) => !this.#procedures.isBeingMade(record.uuid));
     // News for this node as well: without it, it is granted nothing, and may put its key on no disk on which it has to commit.
     const told = this.#state.master.nodes.get(this.self)?.reports;
     for (const { record, problem } of found) {
@@ -1282,6 +1282,7 @@ export class Agent implements AgentFace {
       this.#sealedCommits.set(record.uuid, sealed);
       this.#events.toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
       const before = this.#state.local.arrays.get(record.uuid)?.record.members ?? [];
+      if (kind === 'release') this.#commits.end(record);
       this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
       const stays = (uuid: string): boolean => record.members.some((member) => member.uuid === uuid);
       const left = kind === 'release' ? record.members : before.filter(({ uuid }) => !stays(uuid));
@@ -1393,28 +1394,34 @@ export class Agent implements AgentFace {
   async #takeCommit(event: Event, via: Via): Promise<void> {
     const { body } = event;
     if (body.type !== 'commit' || event.origin === this.self) return;
-    const { term } = body.record.version;
+    const { record, kind } = body;
+    const { term } = record.version;
     if (staleTerm(event, this.term)) {
-      // Catch-up brings history, and history is full of old terms. Anywhere else it is somebody who was master once.
-      if (via === 'catchup') return;
-      this.#counters.staleTerms += 1;
-      this.#events.refused(
-        `stale-term: commit of ${body.record.md} in term ${term}; this is term ${this.term}`,
-        event.origin,
-        null,
-      );
-      return;
+      // Catch-up brings history, and history is full of old terms: that an array has ended is all that is still news in it.
+      if (via !== 'catchup') {
+        this.#counters.staleTerms += 1;
+        this.#events.refused(
+          `stale-term: commit of ${record.md} in term ${term}; this is term ${this.term}`,
+          event.origin,
+          null,
+        );
+        return;
+      }
+      if (kind !== 'release') return;
     }
     const refusal = await this.#certificates.refusal(term, event.origin, body.certificate);
     if (refusal !== null) {
-      this.#events.refused(`commit of ${body.record.md} refused: ${refusal}`, event.origin, null);
+      this.#events.refused(`commit of ${record.md} refused: ${refusal}`, event.origin, null);
       return;
     }
-    const known = this.#state.local.arrays.get(body.record.uuid);
-    if (known !== undefined && compareVersions(known.record.version, body.record.version) >= 0) return;
-    const missing = body.record.members.some((member) => !this.disks.paths.has(member.uuid));
-    this.#feedLocal({ type: 'commit', record: body.record, forgotten: body.kind === 'release' });
-    if (body.kind === 'release') this.#commits.forget(body.record.uuid);
+    if (this.#commits.isOver(record)) return;
+    const known = this.#state.local.arrays.get(record.uuid);
+    if (known !== undefined && compareVersions(known.record.version, record.version) >= 0) return;
+    if (kind === 'release') this.#commits.end(record);
+    else if (known === undefined && via === 'catchup') this.#commits.heard(record);
+    if (known === undefined && (kind === 'release' || via === 'catchup')) return;
+    const missing = record.members.some((member) => !this.disks.paths.has(member.uuid));
+    this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
     if (missing) this.#rescan();
   }
 

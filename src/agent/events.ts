@@ -222,7 +222,8 @@ export class Events {
     this.#acceptance = state;
     if (verdict === 'duplicate') {
       this.#duplicates += 1;
-      if (event.body.type === 'commit') await this.#options.commit(event, via);
+      // Said again by the master, to one that may not have acted on it; by anybody else it is history.
+      if (event.body.type === 'commit' && via === 'frame') await this.#options.commit(event, via);
       act?.(event);
       return;
     }

@@ -41,6 +41,8 @@ export interface Procedures {
   handle(from: NodeId, requestId: string, request: Request, devices: readonly ResolvedDevice[]): void;
   look(from: NodeId, query: Look): void;
   looked(from: NodeId, answer: Looked): void;
+  /** An array that stands on the disks, and may be taken off them again: nothing to be taken over as yet. */
+  isBeingMade(array: string): boolean;
 }
 
 /** For a new master to take over what it finds: a scan of the disks and a commit, and reports to come where members are missing. */
@@ -369,9 +371,23 @@ export function procedures(agent: Agent): Procedures {
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
     const whole: ArrayRecord = { ...record, bitmap: request.bitmap === 'internal' ? bitmapFor(record) : null };
-    const blind = await layDown(work, whole, paths, typed, request.allowMissing === true);
-    ask(work, record.uuid, { what: 'introduce', kind: 'create', record: whole });
-    if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
+    await making(record.uuid, async () => {
+      const blind = await layDown(work, whole, paths, typed, request.allowMissing === true);
+      ask(work, record.uuid, { what: 'introduce', kind: 'create', record: whole });
+      if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
+    });
+  }
+
+  /** Arrays that requests are laying down, until they are introduced. */
+  const beingMade = new Set<string>();
+
+  async function making(array: string, make: () => Promise<void>): Promise<void> {
+    beingMade.add(array);
+    try {
+      await make();
+    } finally {
+      beingMade.delete(array);
+    }
   }
 
   /** Disks that a request is making members: another one must not, nor be undone by what the first puts back. */
@@ -487,21 +503,21 @@ export function procedures(agent: Agent): Procedures {
     await allSee(work.asker, paths);
     const resync = base.resync === null ? null : { ...base.resync, fromSector: 0, since: 0 };
     const record: ArrayRecord = { ...base, run: 'started', resync, version: { term: work.term, index: 0 } };
+    const writes = writesFor({
+      record,
+      clusterUuid: config.cluster.uuid,
+      clusterName: config.cluster.name,
+      devices: paths,
+      existing,
+      meshSequence: 0,
+      fresh: new Set(paths.keys()),
+    });
     await agent.formerLeasesOver(paths.values());
-    await write(
-      work,
-      writesFor({
-        record,
-        clusterUuid: config.cluster.uuid,
-        clusterName: config.cluster.name,
-        devices: paths,
-        existing,
-        meshSequence: 0,
-        fresh: new Set(paths.keys()),
-      }),
-    );
-    await agent.rescan();
-    ask(work, record.uuid, { what: 'introduce', kind: 'adopt', record });
+    await making(record.uuid, async () => {
+      await write(work, writes);
+      await agent.rescan();
+      ask(work, record.uuid, { what: 'introduce', kind: 'adopt', record });
+    });
   }
 
   async function add(work: Work, request: Extract<Request, { verb: 'add' }>, device: ResolvedDevice): Promise<void> {
@@ -782,5 +798,6 @@ export function procedures(agent: Agent): Procedures {
     looked(from, answer) {
       looks.get(answer.queryId)?.push({ from, answer });
     },
+    isBeingMade: (array) => beingMade.has(array),
   };
 }

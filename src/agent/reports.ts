@@ -4,9 +4,11 @@ import type { Version } from '../arrays/record.ts';
 import { reportOf } from '../arrays/report.ts';
 import type { ArrayReport } from '../wire/messages.ts';
 
-/** @param remembered array → its newest version, from before this start */
+/** @param remembered array → its newest version, see StoredCommits */
 export function reportsOf(local: NodeArrays, remembered: ReadonlyMap<string, Version>, now: number): ArrayReport[] {
-  const looked = [...local.arrays.values()].filter(({ observation }) => observation !== undefined);
+  const looked = [...local.arrays.values()].filter(
+    ({ observation, givenBack }) => observation !== undefined && !givenBack,
+  );
   const absent = [...remembered].filter(([array]) => !local.arrays.has(array));
   return [
     ...looked.map((array) => reportOf(local, array, now)),

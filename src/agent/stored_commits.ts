@@ -2,7 +2,7 @@
  * Commits as far as this node's journal has them: the newest of each array from before this start, and those that have to be on disk
  * before others may go on. It reads the journal; out goes what is stored.
  */
-import { compareVersions, type Version } from '../arrays/record.ts';
+import { type ArrayRecord, compareVersions, type Version } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import type { JournalEntry } from '../journal/index.ts';
 import type { AgentParts } from './parts.ts';
@@ -24,13 +24,15 @@ export class StoredCommits {
   /** Of arrays whose newest commit is to be on disk soon, and is not appended yet. */
   readonly #due = new Map<string, { md: string; version: Version }>();
   readonly #remembered = new Map<string, Version>();
+  /** Arrays that were given back, and by which commit. */
+  readonly #ended = new Map<string, Version>();
 
   constructor(parts: Pick<AgentParts, 'journal' | 'log' | 'timers'>, options: StoredCommitsOptions) {
     this.#parts = parts;
     this.#options = options;
   }
 
-  /** Newest version of each array that the journal knows from before this start: a floor under what a master may take from the disks. */
+  /** Newest version of each array that is known by its history alone: a floor under what a master may take from the disks. */
   get remembered(): ReadonlyMap<string, Version> {
     return this.#remembered;
   }
@@ -46,9 +48,21 @@ export class StoredCommits {
     return journal.onAppend((entry) => this.#onAppend(entry));
   }
 
-  /** The cluster has this array no more. */
-  forget(array: string): void {
-    this.#remembered.delete(array);
+  /** A commit of an array that this node does not have, in what others remember. What became of the array the master says. */
+  heard({ uuid, version }: ArrayRecord): void {
+    const known = this.#remembered.get(uuid);
+    if (known === undefined || compareVersions(known, version) < 0) this.#remembered.set(uuid, version);
+  }
+
+  /** The cluster has this array no more: what was committed before means nothing now, whenever it comes. */
+  end({ uuid, version }: ArrayRecord): void {
+    this.#remembered.delete(uuid);
+    this.#ended.set(uuid, version);
+  }
+
+  isOver({ uuid, version }: ArrayRecord): boolean {
+    const ended = this.#ended.get(uuid);
+    return ended !== undefined && compareVersions(version, ended) <= 0;
   }
 
   /** Begun at the commit's arrival, beside what it does: a sync takes about as long as a drain. */

@@ -212,6 +212,7 @@ export function localStep(
           gateAtMs: 0,
           retryAtMs: 0,
           trouble: null,
+          givenBack: false,
           lookAtMs: 0,
           cleanAtMs: Number.NEGATIVE_INFINITY,
           partedAtMs: null,
@@ -245,8 +246,8 @@ export function localStep(
         const attached = attachedUnder(known, record);
         change(record.uuid, { record, unstored, released, attached, retryAtMs: 0, trouble: null, expected: new Map() });
       }
-      if (input.forgotten) arrays.delete(record.uuid);
-      else if (arrays.get(record.uuid)?.unstored != null) {
+      change(record.uuid, { givenBack: input.forgotten });
+      if (!input.forgotten && arrays.get(record.uuid)?.unstored != null) {
         effects.push({ type: 'store', array: record.uuid, md: record.md, version: record.version });
       }
       break;
@@ -393,6 +394,11 @@ export function differs(array: LocalArray, fields: Partial<LocalArray>): boolean
   return false;
 }
 
+/** What md is doing, or was told to do, when its array is given back, would leave that array there with nobody to look after it. */
+function isGone({ givenBack, observation, busy, pathBusy, gateBusy }: LocalArray): boolean {
+  return givenBack && observation === null && busy === null && pathBusy === null && !gateBusy;
+}
+
 function advance(
   state: NodeArrays,
   arrays: Map<string, LocalArray>,
@@ -417,6 +423,10 @@ function advance(
     array = replace({ told: new Map(told).set(key, now) });
   };
   if (array.observation === undefined) return;
+  if (isGone(array)) {
+    arrays.delete(uuid);
+    return;
+  }
   array = replace({ lostAtMs: lostLately(state, array, now) });
   if (array.fineAtMs.size > 0) {
     array = replace({ fineAtMs: new Map([...array.fineAtMs].filter(([, atMs]) => now - atMs < FINE_MS)) });

@@ -60,6 +60,8 @@ export interface LocalArray {
   /** A spare that this node does not see is looked for again then. */
   lookAtMs: number;
   trouble: string | null;
+  /** The cluster has it no more; it goes from here when md has nothing of it. */
+  givenBack: boolean;
   /** When nothing was in flight under a whole hold, nor failed, as far as is known; or md had nothing of it. */
   cleanAtMs: number;
   /** Since when members are seen failed that the record takes for good, other than by their path; null: none is. */

@@ -103,7 +103,7 @@ export function masterStep(
         leading: true,
         scanned: false,
         scanAtMs: now,
-        givenBack: new Set(),
+        givenBack: new Map(),
         grantable: [],
       });
       effects.push({ type: 'scan' });
@@ -139,7 +139,7 @@ export function masterStep(
       state.scanned = true;
       for (const found of input.found) {
         const known = arrays.get(found.record.uuid);
-        if (known !== undefined && known.record !== null) continue;
+        if (known !== undefined && (known.record !== null || isBeingIntroduced(known))) continue;
         // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
         const mustKnow = new Map([...nodes.keys()].map((id) => [id, found.record.version] as const));
         changeArray(found.record.uuid, { found, mustKnow });
@@ -380,6 +380,10 @@ function refuseAll(array: MasterArray, effects: MasterEffect[], text: string): v
   }
 }
 
+function isBeingIntroduced({ asked, pending }: MasterArray): boolean {
+  return pending?.before === null || asked.some(({ change }) => change.what === 'introduce');
+}
+
 /** Who does not know the newest commit is sent it again. */
 function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
   const node = state.nodes.get(to);
@@ -556,7 +560,7 @@ function advance(
     }
     if (pending.kind === 'release') {
       arrays.delete(uuid);
-      state.givenBack = new Set(state.givenBack).add(uuid);
+      state.givenBack = new Map(state.givenBack).set(uuid, pending.record.version);
       return;
     }
   }
@@ -579,7 +583,9 @@ function advance(
       continue;
     }
     replace(next.fields);
-    const index = record === null ? 0 : record.version.index + 1;
+    // One that was given back in this term, and is adopted, goes on from there: a version names one commit.
+    const before = record?.version ?? state.givenBack.get(uuid);
+    const index = before === undefined ? 0 : before.index + 1;
     const stamped = withMissed(record, { ...next.record, version: { term: state.term, index } });
     propose(next.kind, stamped, record?.version ?? null, next.detail);
     return;

@@ -126,7 +126,7 @@ export interface MasterState {
   scanned: boolean;
   scanAtMs: number;
   /** Released in this term: what nodes told of them before is no news. */
-  givenBack: ReadonlySet<string>;
+  givenBack: ReadonlyMap<string, Version>;
   arrays: ReadonlyMap<string, MasterArray>;
   /**
    * Since when this node sees a majority; null: it does not. Who was cut off itself must not shoot those who are on their way
@@ -203,7 +203,7 @@ export function masterStart(self: NodeId, { nodes, ...config }: MasterConfig, by
     leading: false,
     scanned: false,
     scanAtMs: 0,
-    givenBack: new Set(),
+    givenBack: new Map(),
     arrays: new Map(),
     byDisks,
     majoritySinceMs: nodes.length === 1 || byDisks ? Number.NEGATIVE_INFINITY : null,

@@ -1,4 +1,4 @@
-import { compareVersions } from '../arrays/record.ts';
+import { compareVersions, type Version } from '../arrays/record.ts';
 import type { Event } from '../wire/messages.ts';
 import { originIn } from './checkpoint.ts';
 
@@ -14,6 +14,8 @@ export interface SealedEvent {
  */
 export class Landmarks {
   readonly #commits = new Map<string, SealedEvent>();
+  /** Arrays that were given back, and by which commit: what came before it may come to this journal later. */
+  readonly #ended = new Map<string, Version>();
   readonly #checkpoints = new Map<string, SealedEvent>();
 
   note(event: Event, sealed: string): void {
@@ -25,10 +27,15 @@ export class Landmarks {
       return;
     }
     if (body.type !== 'commit') return;
-    const known = this.#commits.get(body.record.uuid)?.event.body;
-    if (body.kind === 'release') this.#commits.delete(body.record.uuid);
-    else if (known?.type !== 'commit' || compareVersions(known.record.version, body.record.version) < 0) {
-      this.#commits.set(body.record.uuid, { event, sealed });
+    const { uuid, version } = body.record;
+    const ended = this.#ended.get(uuid);
+    if (ended !== undefined && compareVersions(version, ended) <= 0) return;
+    const known = this.#commits.get(uuid)?.event.body;
+    if (body.kind === 'release') {
+      this.#commits.delete(uuid);
+      this.#ended.set(uuid, version);
+    } else if (known?.type !== 'commit' || compareVersions(known.record.version, version) < 0) {
+      this.#commits.set(uuid, { event, sealed });
     }
   }
 

@@ -8,11 +8,11 @@ import type { Request } from '#src/wire/messages.ts';
 import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { mirrorOf, SimCluster } from './cluster.ts';
-import { type Chance, CLOCK_PACES, DRAWN, type Fault } from './faults.ts';
+import { CLOCK_PACES, DRAWN, type Fault } from './faults.ts';
 import { Ground, type Violation } from './ground.ts';
-import { Hands } from './hands.ts';
-import type { Moment } from './moments.ts';
+import { faultsNamed, Misfortunes } from './misfortunes.ts';
 import { operatorWish } from './operators.ts';
+import { Stage } from './stage.ts';
 import { Transcript } from './transcript.ts';
 
 const FAULTS: readonly Fault[] = [...DRAWN, ...AIMED];
@@ -23,8 +23,6 @@ const LOOK_EVERY_MS = 250;
 /** Elections, fencing, eviction, resync and whatever else is left to do. */
 const CALM_WITHIN_MS = 240_000;
 const WRITES_WITHIN_MS = 20_000;
-/** An operator has looked for a process that has the array open, and found none that ends. */
-const IN_USE_MS = 20_000;
 
 /** Instead of what is drawn. */
 export interface Setting {
@@ -66,23 +64,15 @@ export interface Outcome {
 /** Progress once faults stop: each of these within a bounded time. */
 function progressOnceFaultsStop(): void {}
 
-class Campaign implements Chance {
-  readonly cluster: SimCluster;
+class Campaign extends Stage {
   readonly ground: Ground;
-  readonly transcript: Transcript;
-  readonly random: () => number;
-  faults = 0;
-  readonly #time: VirtualTime;
-  readonly #hands: Hands;
   readonly #seed: number;
-  readonly #ends = new Set<() => void>();
-  readonly #inUseSince = new Map<NodeId, number>();
   #faultsMeanMs = 5000;
   #wishesMeanMs = 12_000;
   #over = false;
   /** The disks are compared: nothing is written any more. */
   #judging = false;
-  #faults = FAULTS;
+  #misfortunes: Misfortunes | null = null;
 
   private constructor(
     seed: number,
@@ -91,22 +81,13 @@ class Campaign implements Chance {
     random: () => number,
     transcript: Transcript,
   ) {
+    const ground = new Ground(cluster, (who, text) => transcript.say(who, text));
+    super({ cluster, time, random, transcript, moments: ground.moments, applications: ground.applications }, (node) =>
+      ground.crashed(node),
+    );
     this.#seed = seed;
-    this.cluster = cluster;
-    this.#time = time;
-    this.random = random;
-    this.transcript = transcript;
-    this.ground = new Ground(cluster, (who, text) => transcript.say(who, text));
-    this.#hands = new Hands(cluster, this.ground.moments);
-    cluster.onStore = (node) => this.ground.moments.tell('stores a vote', node);
-    cluster.onCrash = (node) => {
-      transcript.say(`node ${node}`, 'has lost its power');
-      this.ground.crashed(node);
-      // Whoever was fenced, or reset by its watchdog, is switched on again.
-      this.later(this.between(500, 20_000), () => {
-        if (!cluster.isUp(node)) void cluster.powerOn(node);
-      });
-    };
+    this.ground = ground;
+    cluster.onStore = (node) => ground.moments.tell('stores a vote', node);
   }
 
   static async begin({ seed, nodes, setting = {} }: CampaignOptions): Promise<Campaign> {
@@ -149,37 +130,8 @@ class Campaign implements Chance {
     return campaign;
   }
 
-  // --- Chance ---------------------------------------------------------------------------------------------------------
-
-  pick<T>(from: readonly T[]): T | undefined {
-    return from[Math.floor(this.random() * from.length)];
-  }
-
-  between(least: number, most: number): number {
-    return Math.exp(Math.log(least) + this.random() * (Math.log(most) - Math.log(least)));
-  }
-
-  later(delayMs: number, run: () => void): void {
-    this.#time.schedule(this.#time.clock() + delayMs, run);
-  }
-
-  at(moment: Moment, run: (node: NodeId) => void): () => void {
-    return this.ground.moments.next(moment, run);
-  }
-
-  lateHands(node: NodeId, draw: (() => number) | null): void {
-    this.#hands.late(node, draw);
-  }
-
-  rest(): () => void {
-    const wakes = this.ground.applications.map((application) => application.rest());
-    return () => {
-      for (const wake of wakes) wake();
-    };
-  }
-
-  say(text: string): void {
-    this.transcript.say('fault', text);
+  get faults(): number {
+    return this.#misfortunes?.count ?? 0;
   }
 
   // --- the story ------------------------------------------------------------------------------------------------------
@@ -187,7 +139,7 @@ class Campaign implements Chance {
   async #createArray(disks: number, setting: Setting): Promise<void> {
     const { cluster, ground, random } = this;
     await cluster.boot(...cluster.nodes);
-    await this.#until('a first master', CALM_WITHIN_MS, () => this.#oneMaster());
+    await this.#until('a first master', CALM_WITHIN_MS, () => this.oneMaster());
     const legs = setting.legs ?? (disks > 2 && random() < 0.4 ? 3 : 2);
     const devices = cluster.storage.names().map((name) => `/dev/${name}`);
     const drawn = random() < 0.5;
@@ -206,15 +158,15 @@ class Campaign implements Chance {
 
   /** Lets time pass, and ends early when a rule was broken. */
   async pass(ms: number): Promise<void> {
-    const endMs = this.#time.clock() + ms;
-    while (this.ground.violation === null && (await this.#time.step(endMs))) this.ground.step();
-    if (this.ground.violation === null) await this.#time.pass(endMs - this.#time.clock());
+    const endMs = this.time.clock() + ms;
+    while (this.ground.violation === null && (await this.time.step(endMs))) this.ground.step();
+    if (this.ground.violation === null) await this.time.pass(endMs - this.time.clock());
   }
 
   async #until(what: string, withinMs: number, look: () => boolean): Promise<void> {
-    const endMs = this.#time.clock() + withinMs;
+    const endMs = this.time.clock() + withinMs;
     while (this.ground.violation === null && !look()) {
-      if (this.#time.clock() < endMs) await this.pass(50);
+      if (this.time.clock() < endMs) await this.pass(50);
       else {
         this.ground.judge(
           progressOnceFaultsStop,
@@ -231,18 +183,16 @@ class Campaign implements Chance {
     calm = true,
     onProgress = () => undefined,
   }: CampaignOptions): Promise<void> {
-    this.#faultsMeanMs = faultsEveryMs ?? this.#faultsMeanMs;
-    if (faults !== undefined) this.#faults = FAULTS.filter(({ name }) => faults.some((word) => name.includes(word)));
-    if (this.#faults.length === 0) throw new Error(`no fault is named ${faults?.join(' or ')}; see test/sim/faults.ts`);
+    this.#misfortunes = new Misfortunes(this, faultsNamed(faults, FAULTS), faultsEveryMs ?? this.#faultsMeanMs);
     this.#applicationsGoOn();
     this.#readersGoOn();
-    this.#faultsGoOn();
+    this.#misfortunes.begin();
     this.#operatorsGoOn();
-    const endMs = this.#time.clock() + hours * HOUR_MS;
+    const endMs = this.time.clock() + hours * HOUR_MS;
     // What is left may be too little to be added to the clock.
-    while (endMs - this.#time.clock() > 1e-3 && this.ground.violation === null) {
-      await this.pass(Math.min(endMs - this.#time.clock(), 10_000));
-      onProgress(this.#time.clock());
+    while (endMs - this.time.clock() > 1e-3 && this.ground.violation === null) {
+      await this.pass(Math.min(endMs - this.time.clock(), 10_000));
+      onProgress(this.time.clock());
     }
     if (calm && this.ground.violation === null) await this.#calm();
   }
@@ -287,54 +237,14 @@ class Campaign implements Chance {
     tick();
   }
 
-  #faultsGoOn(): void {
-    const next = (): void => {
-      if (this.#over) return;
-      this.#befall(this.#drawn());
-      // Now and then two at once.
-      this.later(this.random() < 0.2 ? this.between(1, 300) : -Math.log(1 - this.random()) * this.#faultsMeanMs, next);
-    };
-    this.later(this.random() * this.#faultsMeanMs, next);
-  }
-
-  #drawn(): Fault | undefined {
-    let at = this.random() * this.#faults.reduce((sum, { weight }) => sum + weight, 0);
-    return this.#faults.find(({ weight }) => {
-      at -= weight;
-      return at < 0;
-    });
-  }
-
-  #befall(fault: Fault | undefined): void {
-    const begun = fault?.begin(this);
-    if (fault === undefined || begun == null) return;
-    this.faults += 1;
-    this.say(`${fault.name}: ${begun.text}${begun.lastsMs > 0 ? `, for ${begun.lastsMs.toFixed(0)} ms` : ''}`);
-    const { end } = begun;
-    if (end === undefined) return;
-    const over = (): void => {
-      if (!this.#ends.delete(over)) return;
-      this.say(`${fault.name}: ${begun.text}: is over`);
-      end();
-    };
-    this.#ends.add(over);
-    this.later(begun.lastsMs, over);
-  }
-
   #operatorsGoOn(): void {
     const next = (): void => {
       if (this.#over) return;
       const node = this.pick(this.cluster.up());
-      if (node !== undefined) void this.#asks(node, operatorWish(this));
+      if (node !== undefined) void this.asks(node, operatorWish(this));
       this.later(-Math.log(1 - this.random()) * this.#wishesMeanMs, next);
     };
     this.later(this.random() * this.#wishesMeanMs, next);
-  }
-
-  async #asks(node: NodeId, request: Request): Promise<void> {
-    this.transcript.say('operator', `on node ${node}: ${JSON.stringify(request)}`);
-    const { ok, text } = await this.cluster.ask(node, request);
-    this.transcript.say('operator', `on node ${node}: ${request.verb}: ${ok ? '' : 'refused: '}${text}`);
   }
 
   // --- the end --------------------------------------------------------------------------------------------------------
@@ -342,9 +252,8 @@ class Campaign implements Chance {
   async #calm(): Promise<void> {
     const { ground } = this;
     this.#over = true;
-    this.say('all faults are over');
-    for (const end of [...this.#ends]) end();
-    await this.#until('one master that all follow', CALM_WITHIN_MS, () => this.#oneMaster());
+    this.#misfortunes?.end();
+    await this.#until('one master that all follow', CALM_WITHIN_MS, () => this.oneMaster());
     await this.#madeWhole();
     const before = ground.applications.map(({ acknowledged }) => acknowledged);
     await this.#until('every application writes on', WRITES_WITHIN_MS, () =>
@@ -354,36 +263,6 @@ class Campaign implements Chance {
     await this.#judgeDisks();
   }
 
-  /** Again and again: an order to fence, or the last part of a fault, may have been on its way. Whoever asks to be booted is. */
-  #mends(): void {
-    const { cluster } = this;
-    for (const node of cluster.nodes) {
-      cluster.thaw(node);
-      if (this.#wantsBoot(node)) cluster.crash(node);
-      if (!cluster.isUp(node)) void cluster.powerOn(node);
-      else if (cluster.agent(node) === null) void cluster.startAgent(node);
-    }
-    for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
-  }
-
-  /** Its agent says so, or that a process has an array open that nobody can end: what it reads is out of date, and waits. */
-  #wantsBoot(node: NodeId): boolean {
-    const said = this.cluster.status(node)?.arrays.map(({ trouble }) => trouble ?? '') ?? [];
-    const now = this.#time.clock();
-    if (!said.some((trouble) => trouble.includes('some process has it open'))) this.#inUseSince.delete(node);
-    else if (!this.#inUseSince.has(node)) this.#inUseSince.set(node, now);
-    const inUseMs = now - (this.#inUseSince.get(node) ?? now);
-    return inUseMs > IN_USE_MS || said.some((trouble) => trouble.includes('or reboot the node'));
-  }
-
-  #oneMaster(): boolean {
-    const { cluster } = this;
-    this.#mends();
-    const seen = new Set(cluster.nodes.map((node) => cluster.status(node)?.lease.master ?? null));
-    const [master] = seen;
-    return seen.size === 1 && master != null && cluster.masters().includes(master);
-  }
-
   /** What an operator does afterwards: starts what was stopped, lets go on what was halted, gives failed disks back. */
   async #madeWhole(): Promise<void> {
     const { cluster } = this;
@@ -391,7 +270,7 @@ class Campaign implements Chance {
     const ask = (request: Request): boolean => {
       if (asking) return false;
       asking = true;
-      void this.#asks(1, request).finally(() =>
+      void this.asks(1, request).finally(() =>
         this.later(1000, () => {
           asking = false;
         }),
@@ -399,7 +278,7 @@ class Campaign implements Chance {
       return false;
     };
     await this.#until('the array is whole and open on every node', CALM_WITHIN_MS, () => {
-      if (!this.#oneMaster()) return false;
+      if (!this.oneMaster()) return false;
       const array = cluster.status(1)?.arrays[0];
       if (array === undefined) return false;
       const { record, paths } = array;

@@ -596,7 +596,7 @@ export const MUTATIONS: readonly Mutation[] = [
     aim: ['gossip told twice', 'held back', 'does not hear of it'],
     also: {
       file: 'src/agent/agent.ts',
-      from: 'if (known !== undefined && compareVersions(known.record.version, body.record.version) >= 0) return;',
+      from: 'if (known !== undefined && compareVersions(known.record.version, record.version) >= 0) return;',
       to: '',
     },
   },

@@ -1,0 +1,329 @@
+/**
+ * Another campaign: arrays come and go on the same disks (created, stopped, assembled, given back to mdadm, adopted) among faults of
+ * network, machines and agents. What was granted must be so, data must outlast everything but a release, no member's superblock is
+ * written over while the array is in use, and in the end the disks can be used again, whatever was begun and not ended.
+ */
+import type { NodeId } from '#src/arrays/record.ts';
+import type { ArrayObservation } from '#src/md/driver.ts';
+import type { DiskWrite } from '#src/md/simulated_storage.ts';
+import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
+import { decodeSuperblockIfAny, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '#src/md/superblock.ts';
+import type { Request } from '#src/wire/messages.ts';
+import { Application } from './application.ts';
+import type { CampaignOptions, Outcome } from './campaign.ts';
+import { atMostOneMaster, legsAgree, noWriteFails, noWriteLost } from './checkers.ts';
+import { mirrorOf, SimCluster } from './cluster.ts';
+import { DRAWN, type Fault } from './faults.ts';
+import type { Violation } from './ground.ts';
+import { faultsNamed, Misfortunes } from './misfortunes.ts';
+import { Moments } from './moments.ts';
+import { Stage, type StageOptions } from './stage.ts';
+import { Transcript } from './transcript.ts';
+
+/** With whole disks: what a lost path or disk does to an array is the other campaign's. */
+const FAULTS: readonly Fault[] = DRAWN.filter(({ name }) => !/path|disk|leg|failure|journal/.test(name));
+const MD = 'md0';
+const DISK_MIB = 3;
+const BLOCKS = 8;
+/** Each array that comes is written where those before it were not. */
+const REGIONS = 6;
+const HOUR_MS = 3_600_000;
+const LOOK_EVERY_MS = 100;
+const CALM_WITHIN_MS = 240_000;
+const ASK_AGAIN_MS = 1000;
+
+/** What the operator has been told: a request that was refused, or never answered, may have been carried out all the same. */
+type Belief = { array: 'none' } | { array: 'there'; uuid: string } | { array: 'unknown' };
+
+/** What was granted is so. */
+function grantedIsSo(): void {}
+/** A superblock of a member in use is its own. */
+function membersKeepTheirNames(): void {}
+/** Once faults stop each of these within a bounded time. */
+function disksCanBeUsedAgain(): void {}
+
+class Comings extends Stage {
+  violation: Violation | null = null;
+  readonly applications: Application[];
+  /** Of each array that came. */
+  readonly #writers = new Map<string, Application[]>();
+  #belief: Belief = { array: 'none' };
+  #released: string | null = null;
+  #over = false;
+
+  constructor(options: StageOptions & { applications: Application[] }) {
+    super(options);
+    this.applications = options.applications;
+    this.cluster.storage.onWrite = (write) => this.#written(write);
+  }
+
+  judge(checker: { name: string }, text: string | null): void {
+    if (text === null || this.violation !== null) return;
+    this.violation = { checker: checker.name, text, atMs: this.time.clock() };
+    this.transcript.say('checker', `${checker.name}: ${text}`);
+  }
+
+  async run({ hours = 0.05, onProgress = () => undefined }: CampaignOptions, misfortunes: Misfortunes): Promise<void> {
+    await this.cluster.boot(...this.cluster.nodes);
+    await this.#until('a first master', () => this.oneMaster());
+    this.#applicationsGoOn();
+    misfortunes.begin();
+    void this.#operate();
+    const endMs = this.time.clock() + hours * HOUR_MS;
+    while (endMs - this.time.clock() > 1e-3 && this.violation === null) {
+      await this.#pass(Math.min(endMs - this.time.clock(), 10_000));
+      onProgress(this.time.clock());
+    }
+    if (this.violation === null) await this.#calm(misfortunes);
+  }
+
+  async #pass(ms: number): Promise<void> {
+    const endMs = this.time.clock() + ms;
+    while (this.violation === null && (await this.time.step(endMs)))
+      this.judge(atMostOneMaster, atMostOneMaster(this.cluster));
+    if (this.violation === null) await this.time.pass(endMs - this.time.clock());
+  }
+
+  async #until(what: string, look: () => boolean): Promise<void> {
+    const endMs = this.time.clock() + CALM_WITHIN_MS;
+    while (this.violation === null && !look()) {
+      if (this.time.clock() < endMs) await this.#pass(50);
+      else {
+        const text = `after ${CALM_WITHIN_MS / 1000} s without faults still not: ${what}\n${this.cluster.account()}`;
+        this.judge(disksCanBeUsedAgain, text);
+      }
+    }
+  }
+
+  // --- what is seen ---------------------------------------------------------------------------------------------------
+
+  #written({ disk, offsetBytes, lengthBytes, stage, node }: DiskWrite): void {
+    const at = SUPERBLOCK_SECTOR * 512;
+    if (stage !== 'lands' || offsetBytes > at || offsetBytes + lengthBytes < at + SUPERBLOCK_BYTES) return;
+    const { storage } = this.cluster;
+    const name = nameOn(storage.glance(disk, at, SUPERBLOCK_BYTES));
+    for (const user of this.cluster.up()) {
+      const member = this.#open(user)?.members.find(({ device }) => device === disk);
+      if (member === undefined || member.faulty || member.uuid === name) continue;
+      this.judge(
+        membersKeepTheirNames,
+        `node ${node} makes ${name ?? 'nothing'} of ${disk}, which node ${user} writes as member ${member.uuid}`,
+      );
+    }
+  }
+
+  /** As its md has the array, while writes pass. */
+  #open(node: NodeId): ArrayObservation | null {
+    const array = this.cluster.driver(node).observe(MD);
+    return array === null || array.held ? null : array;
+  }
+
+  #applicationsGoOn(): void {
+    const { cluster } = this;
+    const running = new Map<NodeId, { application: Application; uuid: string; boots: number }>();
+    const tick = (): void => {
+      for (const node of cluster.nodes) {
+        const driver = cluster.driver(node);
+        const uuid = cluster.isUp(node) ? (driver.observe(MD)?.arrayUuid ?? null) : null;
+        const now = running.get(node);
+        if (now?.uuid === uuid && now?.boots === driver.boots && !now.application.stopped) continue;
+        now?.application.abandon();
+        running.delete(node);
+        if (uuid === null || this.#over) continue;
+        const application = this.#writersOf(uuid)[node - 1];
+        if (application === undefined) continue;
+        application.start();
+        running.set(node, { application, uuid, boots: driver.boots });
+      }
+      for (const application of this.applications) this.judge(noWriteFails, noWriteFails(application));
+      this.later(LOOK_EVERY_MS, tick);
+    };
+    tick();
+  }
+
+  #writersOf(uuid: string): Application[] {
+    const known = this.#writers.get(uuid);
+    if (known !== undefined) return known;
+    const region = (this.#writers.size % REGIONS) * this.cluster.nodes.length;
+    const everyMs = this.between(60, 400);
+    const writers = this.cluster.nodes.map((node, index) => {
+      const place = { firstBlock: (region + index) * BLOCKS, blocks: BLOCKS };
+      return new Application(this.cluster, { node, md: MD, ...place, everyMs });
+    });
+    this.#writers.set(uuid, writers);
+    this.applications.push(...writers);
+    return writers;
+  }
+
+  // --- the operator ---------------------------------------------------------------------------------------------------
+
+  async #operate(): Promise<void> {
+    while (!this.#over) {
+      await this.#after(this.between(200, 15_000));
+      const node = this.pick(this.cluster.up());
+      if (node === undefined || this.#over) continue;
+      await this.#does(node, this.#wish(node));
+    }
+  }
+
+  #after(ms: number): Promise<void> {
+    return new Promise((resolve) => this.later(ms, resolve));
+  }
+
+  #wish(node: NodeId): Request {
+    const known = this.cluster.status(node)?.arrays.find(({ record }) => record.md === MD)?.record;
+    if (known === undefined) {
+      const back = this.#released;
+      if (back !== null && this.random() < 0.3) return { verb: 'adopt', md: MD, uuid: back, access: 'shared' };
+      return this.#creation();
+    }
+    if (known.run === 'started') return { verb: 'stop', array: MD };
+    return this.random() < 0.5 ? { verb: 'release', array: MD } : { verb: 'assemble', array: MD };
+  }
+
+  #creation(): Request {
+    const devices = this.cluster.storage.names().map((name) => `/dev/${name}`);
+    const bitmap = this.random() < 0.5;
+    return mirrorOf(devices, { force: true, assumeClean: this.random() < 0.5, ...(bitmap && { bitmap: 'internal' }) });
+  }
+
+  /** One thing after the other: what one has come to is known, or not, before the next is asked for. */
+  async #does(node: NodeId, request: Request): Promise<boolean> {
+    const { verb } = request;
+    const before = this.#belief;
+    if (verb !== 'stop' && verb !== 'assemble') this.#belief = { array: 'unknown' };
+    const { ok, text } = await this.asks(node, request);
+    if (!ok) return false;
+    if (before.array === 'there' && (verb === 'create' || verb === 'adopt'))
+      this.judge(grantedIsSo, `${verb} was granted while ${MD} (${before.uuid}) is there: ${text}`);
+    const created = /UUID ([0-9a-f-]{36})/.exec(text)?.[1];
+    const uuid = verb === 'adopt' ? request.uuid : created;
+    if ((verb === 'create' || verb === 'adopt') && uuid !== undefined) this.#belief = { array: 'there', uuid };
+    if (verb === 'release') {
+      this.#belief = { array: 'none' };
+      this.#released = before.array === 'there' ? before.uuid : null;
+    }
+    return true;
+  }
+
+  // --- the end --------------------------------------------------------------------------------------------------------
+
+  async #calm(misfortunes: Misfortunes): Promise<void> {
+    this.#over = true;
+    misfortunes.end();
+    await this.#until('one master that all follow', () => this.oneMaster());
+    // Whatever is under way is answered, or taken over, by then.
+    await this.#pass(20_000);
+    await this.#until('one master that all follow', () => this.oneMaster());
+    const there = this.#record();
+    const belief = this.#belief;
+    if (belief.array === 'none' && there !== undefined)
+      this.judge(grantedIsSo, `${MD} was given back, and is there as ${there.uuid}`);
+    if (belief.array === 'there' && there?.uuid !== belief.uuid)
+      this.judge(grantedIsSo, `${MD} was granted as ${belief.uuid}, and there is ${there?.uuid ?? 'none'}`);
+    if (there !== undefined) await this.#judged(there.uuid);
+    await this.#granted(
+      'the array can be stopped',
+      { verb: 'stop', array: MD },
+      () => this.#record()?.run !== 'started',
+    );
+    await this.#granted('the array can be given back', { verb: 'release', array: MD }, () => !this.#record());
+    await this.#granted('an array can be made of the same disks', this.#creation(), () => this.#isOpen());
+  }
+
+  #record() {
+    return this.cluster.status(1)?.arrays.find(({ record }) => record.md === MD)?.record;
+  }
+
+  /** Asked for again and again, until it is so. */
+  async #granted(what: string, request: Request, isSo: () => boolean): Promise<void> {
+    let asking = false;
+    await this.#until(what, () => {
+      if (!this.oneMaster()) return false;
+      if (isSo()) return true;
+      if (!asking) {
+        asking = true;
+        void this.asks(1, request).finally(() =>
+          this.later(ASK_AGAIN_MS, () => {
+            asking = false;
+          }),
+        );
+      }
+      return false;
+    });
+  }
+
+  #isOpen(): boolean {
+    const { cluster } = this;
+    const record = this.#record();
+    return (
+      record?.resync === null &&
+      cluster.nodes.every((node) => {
+        const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
+        const open = local !== null && !local.held && !local.writePending && local.suspended === null;
+        return open && known?.version.index === record.version.index && record.writers.includes(node);
+      })
+    );
+  }
+
+  /** Open again, with all that was acknowledged. */
+  async #judged(uuid: string): Promise<void> {
+    await this.#granted('the array is open on every node', { verb: 'assemble', array: MD }, () => this.#isOpen());
+    const record = this.#record();
+    if (record === undefined || this.violation !== null) return;
+    this.judge(noWriteLost, noWriteLost(this.cluster, record, this.#writers.get(uuid) ?? []));
+    this.judge(legsAgree, legsAgree(this.cluster, record));
+  }
+}
+
+/** UUID of the member that a superblock names; null: there is none that can be read. */
+function nameOn(superblock: Uint8Array): string | null {
+  try {
+    return decodeSuperblockIfAny(superblock, 'a disk')?.deviceUuid ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** As runCampaign. Of a setting its fencing alone counts. */
+export async function runComings(options: CampaignOptions): Promise<Outcome> {
+  const { seed, nodes, faults, faultsEveryMs, setting = {} } = options;
+  const time = new VirtualTime();
+  const random = seededRandom(seed * 7907 + 11);
+  const transcript = new Transcript(time.clock);
+  const count = nodes ?? [3, 3, 2, 4][Math.floor(random() * 4)] ?? 3;
+  const drawn = random();
+  const fencing = setting.fencing ?? (drawn < 0.5 ? 'command' : drawn < 0.75 ? 'reservation' : 'watchdog');
+  const cluster = await SimCluster.create({
+    time,
+    seed,
+    nodes: count,
+    diskMib: [DISK_MIB, DISK_MIB],
+    delayMs: 0.2 + random() * 2,
+    fencing: [fencing],
+    log: (node, level, text, fields) => {
+      const { why: reason, detail } = fields as { why?: unknown; detail?: { why?: unknown } };
+      const said = reason ?? detail?.why;
+      const why = said === undefined ? '' : `: ${String(said)}`;
+      transcript.say(`node ${node}`, `${level === 'info' ? '' : `${level}: `}${text}${why}`);
+    },
+  });
+  transcript.say('setting', `seed ${seed}: arrays come and go on ${count} nodes, fencing by ${fencing}`);
+  const comings = new Comings({ cluster, time, random, transcript, moments: new Moments(), applications: [] });
+  const meanMs = faultsEveryMs ?? comings.between(2500, 30_000);
+  const misfortunes = new Misfortunes(comings, faultsNamed(faults, FAULTS), meanMs);
+  await comings.run(options, misfortunes);
+  const simulatedMs = time.clock();
+  cluster.close();
+  return {
+    seed,
+    nodes: count,
+    simulatedMs,
+    violation: comings.violation,
+    acknowledged: comings.applications.reduce((sum, { acknowledged }) => sum + acknowledged, 0),
+    reads: 0,
+    commits: 0,
+    faults: misfortunes.count,
+    transcript: transcript.text(),
+  };
+}

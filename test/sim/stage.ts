@@ -1,0 +1,125 @@
+/** What campaigns have in common: a cluster, chance, a transcript, and what puts machines right when faults are over. */
+import type { NodeId } from '#src/arrays/record.ts';
+import type { VirtualTime } from '#src/md/simulated_time.ts';
+import type { Request } from '#src/wire/messages.ts';
+import type { Application } from './application.ts';
+import type { SimCluster } from './cluster.ts';
+import type { Chance } from './faults.ts';
+import { Hands } from './hands.ts';
+import type { Moment, Moments } from './moments.ts';
+import type { Transcript } from './transcript.ts';
+
+/** An operator has looked for a process that has the array open, and found none that ends. */
+const IN_USE_MS = 20_000;
+
+export interface StageOptions {
+  cluster: SimCluster;
+  time: VirtualTime;
+  random: () => number;
+  transcript: Transcript;
+  moments: Moments;
+  applications: readonly Application[];
+}
+
+export class Stage implements Chance {
+  readonly cluster: SimCluster;
+  readonly transcript: Transcript;
+  readonly random: () => number;
+  readonly time: VirtualTime;
+  readonly #moments: Moments;
+  readonly #applications: readonly Application[];
+  readonly #hands: Hands;
+  readonly #inUseSince = new Map<NodeId, number>();
+
+  /** @param crashed a machine has lost its power */
+  constructor(options: StageOptions, crashed: (node: NodeId) => void = () => undefined) {
+    const { cluster, time, random, transcript, moments, applications } = options;
+    this.cluster = cluster;
+    this.time = time;
+    this.random = random;
+    this.transcript = transcript;
+    this.#moments = moments;
+    this.#applications = applications;
+    this.#hands = new Hands(cluster, moments);
+    cluster.onCrash = (node) => {
+      transcript.say(`node ${node}`, 'has lost its power');
+      crashed(node);
+      // Whoever was fenced, or reset by its watchdog, is switched on again.
+      this.later(this.between(500, 20_000), () => {
+        if (!cluster.isUp(node)) void cluster.powerOn(node);
+      });
+    };
+  }
+
+  // --- Chance ---------------------------------------------------------------------------------------------------------
+
+  pick<T>(from: readonly T[]): T | undefined {
+    return from[Math.floor(this.random() * from.length)];
+  }
+
+  between(least: number, most: number): number {
+    return Math.exp(Math.log(least) + this.random() * (Math.log(most) - Math.log(least)));
+  }
+
+  later(delayMs: number, run: () => void): void {
+    this.time.schedule(this.time.clock() + delayMs, run);
+  }
+
+  at(moment: Moment, run: (node: NodeId) => void): () => void {
+    return this.#moments.next(moment, run);
+  }
+
+  lateHands(node: NodeId, draw: (() => number) | null): void {
+    this.#hands.late(node, draw);
+  }
+
+  rest(): () => void {
+    const wakes = this.#applications.map((application) => application.rest());
+    return () => {
+      for (const wake of wakes) wake();
+    };
+  }
+
+  say(text: string): void {
+    this.transcript.say('fault', text);
+  }
+
+  // --- people ---------------------------------------------------------------------------------------------------------
+
+  async asks(node: NodeId, request: Request): Promise<{ ok: boolean; text: string }> {
+    this.transcript.say('operator', `on node ${node}: ${JSON.stringify(request)}`);
+    const answer = await this.cluster.ask(node, request);
+    this.transcript.say('operator', `on node ${node}: ${request.verb}: ${answer.ok ? '' : 'refused: '}${answer.text}`);
+    return answer;
+  }
+
+  /** Whether all follow one master. Machines are put right again and again: an order to fence may have been on its way. */
+  oneMaster(): boolean {
+    const { cluster } = this;
+    this.#mends();
+    const seen = new Set(cluster.nodes.map((node) => cluster.status(node)?.lease.master ?? null));
+    const [master] = seen;
+    return seen.size === 1 && master != null && cluster.masters().includes(master);
+  }
+
+  #mends(): void {
+    const { cluster } = this;
+    for (const node of cluster.nodes) {
+      cluster.thaw(node);
+      if (this.#wantsBoot(node)) cluster.crash(node);
+      if (!cluster.isUp(node)) void cluster.powerOn(node);
+      else if (cluster.agent(node) === null) void cluster.startAgent(node);
+    }
+    for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
+  }
+
+  /** Its agent says so, or that a process has an array open that nobody can end: what it reads is out of date, and waits. */
+  #wantsBoot(node: NodeId): boolean {
+    const said = this.cluster.status(node)?.arrays.map(({ trouble }) => trouble ?? '') ?? [];
+    const now = this.time.clock();
+    if (!said.some((trouble) => trouble.includes('some process has it open'))) this.#inUseSince.delete(node);
+    else if (!this.#inUseSince.has(node)) this.#inUseSince.set(node, now);
+    const inUseMs = now - (this.#inUseSince.get(node) ?? now);
+    return inUseMs > IN_USE_MS || said.some((trouble) => trouble.includes('or reboot the node'));
+  }
+}
