@@ -1086,6 +1086,23 @@ export class Agent implements AgentFace {
   async #rescan(): Promise<void> {
     await this.#tryTo('look at the disks', () => this.disks.refresh());
     this.#feedLocal({ type: 'paths', paths: this.disks.paths });
+    for (const md of this.#leftovers())
+      await this.#tryTo(`stop ${md}, which is left over`, () => this.parts.driver.stop(md));
+  }
+
+  /**
+   * What md has here, held, since an earlier life of this agent, and the cluster has no more: it would keep its disks and its name for
+   * ever. Whoever is granted writes knows of all arrays.
+   */
+  #leftovers(): string[] {
+    const { driver } = this.parts;
+    const { arrays, inherited, grantUntilMs } = this.#state.local;
+    if (this.now() >= grantUntilMs || this.#state.stopped) return [];
+    return arraysInKernel(driver).filter((md) => {
+      const seen = driver.observe(md);
+      const uuid = seen?.arrayUuid ?? null;
+      return seen?.held === true && uuid !== null && !arrays.has(uuid) && !inherited.has(uuid);
+    });
   }
 
   #queueReport(): void {

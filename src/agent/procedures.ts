@@ -9,7 +9,14 @@
 import { leadsNoMore } from '../arrays/commit_words.ts';
 import { isRedundant, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
 import { lacksOnlyMarked } from '../arrays/missed.ts';
-import { type ArrayRecord, type BitmapPlace, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
+import {
+  type ArrayRecord,
+  type BitmapPlace,
+  isNew,
+  type MemberRecord,
+  type NodeId,
+  wholeCopy,
+} from '../arrays/record.ts';
 import { copySectors } from '../arrays/windows.ts';
 import { textOf } from '../error_text.ts';
 import type { Disk, MeshGeometry, MetadataWrite, Superblock } from '../md/driver.ts';
@@ -147,9 +154,13 @@ export function procedures(agent: Agent): Procedures {
       throw new Refusal(`node ${agent.self} has only just become the master, and is reading the disks; ask again`);
   }
 
-  /** Of arrays that the cluster has, whether or not they are known well enough to be changed. */
-  function present(): ArrayRecord[] {
-    return [...agent.records(), ...(agent.notTakenOver() ?? []).map(({ record }) => record)];
+  /**
+   * Of arrays that the cluster has, whether or not they are known well enough to be changed.
+   * @param again what was being made, and stands on some of its disks only, is to be made again
+   */
+  function present(again = false): ArrayRecord[] {
+    const found = (agent.notTakenOver() ?? []).filter((each) => !again || each.why === null || !isNew(each.record));
+    return [...agent.records(), ...found.map(({ record }) => record)];
   }
 
   function arrayOf(word: string): ArrayRecord {
@@ -214,15 +225,15 @@ export function procedures(agent: Agent): Procedures {
   }
 
   /** @param uuid of the superblock on it */
-  function isNoMember({ path }: ResolvedDevice, uuid: string | null): void {
-    const record = present().find(({ members }) => members.some((member) => member.uuid === uuid));
+  function isNoMember({ path }: ResolvedDevice, uuid: string | null, again: boolean): void {
+    const record = present(again).find(({ members }) => members.some((member) => member.uuid === uuid));
     if (record !== undefined) throw new Refusal(`${path} is a member of ${record.md}; remove it there first`);
   }
 
   function mayTake(disk: Disk, device: ResolvedDevice, force: boolean): void {
     if (disk.holders.length > 0)
       throw new Refusal(`${disk.path} on node ${agent.self} is in use by ${disk.holders.join(', ')}`);
-    isNoMember(device, disk.superblock?.deviceUuid ?? null);
+    isNoMember(device, disk.superblock?.deviceUuid ?? null, force);
     if (force) return;
     if (disk.superblock !== null) {
       throw new Refusal(
@@ -303,7 +314,8 @@ export function procedures(agent: Agent): Procedures {
     const md = request.md.replace(/^\/dev\//, '');
     if (!/^md[0-9]{1,4}$/.test(md))
       throw new Refusal(`${request.md} is not the name of an md device; use md0 … md9999`);
-    if (present().some((record) => record.md === md)) throw new Refusal(`${md} exists in this cluster already`);
+    if (present(request.force).some((record) => record.md === md))
+      throw new Refusal(`${md} exists in this cluster already`);
     const { level, raidDisks } = request;
     const layout = request.layout ?? defaultLayout(level);
     checkAccess(request.access, level, layout);
@@ -320,7 +332,7 @@ export function procedures(agent: Agent): Procedures {
     const found: { disk: Disk; device: ResolvedDevice }[] = [];
     for (const device of devices) {
       // A commit may have changed a member's content since the asking node looked at it: it is told by its superblock first.
-      isNoMember(device, device.memberUuid);
+      isNoMember(device, device.memberUuid, request.force);
       const disk = await match(device, taken, disks);
       mayTake(disk, device, request.force);
       taken.add(disk.path);
@@ -464,7 +476,7 @@ export function procedures(agent: Agent): Procedures {
 
   async function adopt(work: Work, request: Extract<Request, { verb: 'adopt' }>): Promise<void> {
     const md = request.md.replace(/^\/dev\//, '');
-    if (present().some((record) => record.md === md || record.uuid === request.uuid)) {
+    if (present(true).some((record) => record.md === md || record.uuid === request.uuid)) {
       throw new Refusal(`${md} (${request.uuid}) is in this cluster already`);
     }
     const disks = withoutLeftovers((await agent.rescan()).filter((disk) => disk.superblock?.setUuid === request.uuid));

@@ -42,7 +42,7 @@ import {
 import { withMissed } from './missed.ts';
 import { goneFrom, nextChange, without } from './next_change.ts';
 import { judgePaths, NO_PATHS } from './path_loss.ts';
-import { type ArrayRecord, compareVersions, copyAnew, type NodeId, type Version, WHY_MAX } from './record.ts';
+import { type ArrayRecord, compareVersions, copyAnew, isNew, type NodeId, type Version, WHY_MAX } from './record.ts';
 
 const RETRY_MS = 250;
 /** Longer than the redial's slowest pace, with a probe after it. */
@@ -137,6 +137,8 @@ export function masterStep(
       break;
     case 'disks':
       state.scanned = true;
+      for (const [uuid, array] of arrays)
+        if (isUnmade(array) && !input.found.some(({ record }) => record.uuid === uuid)) arrays.delete(uuid);
       for (const found of input.found) {
         const known = arrays.get(found.record.uuid);
         if (known !== undefined && (known.record !== null || isBeingIntroduced(known))) continue;
@@ -380,6 +382,11 @@ function refuseAll(array: MasterArray, effects: MasterEffect[], text: string): v
   }
 }
 
+/** Found on some of its disks alone, and was never committed: whoever makes it again, or another, need not wait for it. */
+function isUnmade({ record, found, pending, asked }: MasterArray): boolean {
+  return record === null && found !== null && isNew(found.record) && pending === null && asked.length === 0;
+}
+
 function isBeingIntroduced({ asked, pending }: MasterArray): boolean {
   return pending?.before === null || asked.some(({ change }) => change.what === 'introduce');
 }
@@ -462,6 +469,8 @@ function provenNewest(state: MasterState, found: NonNullable<MasterArray['found'
     }
   }
   if (found.complete) return null;
+  if (isNew(record))
+    return `${record.md}: it was being created or adopted, and not every member has its record; ask for that again (mdmesh adopt; mdmesh create --force makes a new array of them)`;
   // Every writer of this record says that it knows nothing newer: then no write was acknowledged past it.
   const silent = mayTouch(record).filter((id) => state.nodes.get(id)?.reports.get(record.uuid)?.known == null);
   if (silent.length === 0 && record.writers.length > 0) return null;

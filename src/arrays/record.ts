@@ -188,3 +188,8 @@ export function copyAnew({ resync, version }: ArrayRecord, by?: NodeId): Copy | 
 export function wholeCopy(kind: CopyKind, by: NodeId, since: number): Copy {
   return { kind, fromSector: 0, by, since, halted: false, markedBy: null };
 }
+
+/** Created or adopted, or about to be: the cluster has let nobody write to it yet. */
+export function isNew({ version, writers }: ArrayRecord): boolean {
+  return version.index === 0 && writers.length === 0;
+}
