@@ -13,7 +13,7 @@ import { type LocalArray, type LocalEffect, type LocalInput, type LocalOp, local
 import { masterStep, notTakenOver, overlooked } from '../arrays/master.ts';
 import { type MasterEffect, type MasterInput, masterStart } from '../arrays/master_state.ts';
 import { heldForFailure } from '../arrays/may_pass.ts';
-import { type ArrayRecord, compareVersions, type NodeId } from '../arrays/record.ts';
+import { type ArrayRecord, compareVersions, isEnd, type NodeId } from '../arrays/record.ts';
 import type { Config } from '../config/index.ts';
 import { usesReservations } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
@@ -43,7 +43,7 @@ import {
 } from '../roster/index.ts';
 import type { Identity } from '../wire/identity.ts';
 import { isSound, staleTerm, wishedList } from '../wire/index.ts';
-import type { ArrayMessage, CommitKind, Event, EventBody, Frame, LeaseMessage, Request } from '../wire/messages.ts';
+import type { ArrayMessage, Event, EventBody, Frame, LeaseMessage, Request } from '../wire/messages.ts';
 import { type AgentState, masterOf, recordsOf, termOf, until } from './agent_state.ts';
 import { Certificates } from './certificates.ts';
 import { leaseConfig, listsOf, masterConfig, membersConfig, peersOf } from './core_configs.ts';
@@ -68,7 +68,7 @@ import { type Answer, Requests } from './requests.ts';
 import { resolveDevices } from './resolve_devices.ts';
 import { statusOf } from './status.ts';
 import { StoredCommits } from './stored_commits.ts';
-import { notWritten, writeRecord } from './write_record.ts';
+import { giveBack, notWritten, writeRecord } from './write_record.ts';
 
 const CATCHUP_EVERY_MS = 5000;
 /** Hours of the day are what it is for. */
@@ -1195,7 +1195,10 @@ export class Agent implements AgentFace {
         this.#scanAsMaster();
         break;
       case 'persist':
-        this.#persist(effect.record, effect.kind);
+        this.#persist(effect.record);
+        break;
+      case 'give-back':
+        void this.#giveBack(effect.record);
         break;
       case 'commit':
         this.#commit(effect);
@@ -1239,13 +1242,13 @@ export class Agent implements AgentFace {
       // By its journal alone, where it has restarted since.
       const known = this.#state.local.arrays.get(record.uuid)?.record.version ?? told?.get(record.uuid)?.known ?? null;
       if (problem === null && known !== null && compareVersions(known, record.version) < 0)
-        this.#feedLocal({ type: 'commit', record, forgotten: false });
+        this.#feedLocal({ type: 'commit', record, forgotten: record.givenBack === true });
     }
     this.#feedMaster({ type: 'disks', found });
     await this.#leaveWhatIsUnseen();
   }
 
-  async #persist(record: ArrayRecord, kind: CommitKind): Promise<void> {
+  async #persist(record: ArrayRecord): Promise<void> {
     this.#persisting += 1;
     const { config, driver } = this.parts;
     const stamped = { ...record, utimeSeconds: Math.floor(this.parts.timers.wall().getTime() / 1000) };
@@ -1253,13 +1256,27 @@ export class Agent implements AgentFace {
       .then(() => {
         this.#demandTerm(stamped);
         this.#demandRests(stamped);
-        return writeRecord(driver, this.disks, config.cluster, stamped, kind, this.#keys !== null);
+        return writeRecord(driver, this.disks, config.cluster, stamped, this.#keys !== null);
       })
       .catch(notWritten);
     if (leaseOver)
       this.#feedLease({ type: 'step-down', reason: 'the guard refused a metadata write: the lease has ended' });
     this.#persisting -= 1;
     this.#feedMaster({ type: 'persisted', array: record.uuid, version: record.version, ...outcome });
+  }
+
+  async #giveBack(record: ArrayRecord): Promise<void> {
+    this.#persisting += 1;
+    // By a new look: what a master before this one has given back already is mdadm's.
+    const error = await this.#rescan()
+      .then(() => {
+        this.#demandTerm(record);
+        return giveBack(this.parts.driver, this.disks, record);
+      })
+      .catch(textOf);
+    this.#persisting -= 1;
+    if (error === null) this.#keys?.ended(record.members);
+    this.#feedMaster({ type: 'given-back', array: record.uuid, error });
   }
 
   /** @throws Error when this node has lost the term that it was to be committed in, though it may lead in a later one by now */
@@ -1299,11 +1316,16 @@ export class Agent implements AgentFace {
       this.#sealedCommits.set(record.uuid, sealed);
       this.#events.toAll({ room: 'arrays', message: { kind: 'commit', event: sealed } });
       const before = this.#state.local.arrays.get(record.uuid)?.record.members ?? [];
-      if (kind === 'release') this.#commits.end(record);
-      this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
+      const ends = isEnd(kind, record);
+      if (ends) this.#commits.end(record);
+      this.#feedLocal({ type: 'commit', record, forgotten: ends });
       const stays = (uuid: string): boolean => record.members.some((member) => member.uuid === uuid);
-      const left = kind === 'release' ? record.members : before.filter(({ uuid }) => !stays(uuid));
-      this.#keys?.left(left, record, kind === 'release');
+      // Members that are given back are written to once more.
+      if (!ends)
+        this.#keys?.left(
+          before.filter(({ uuid }) => !stays(uuid)),
+          record,
+        );
       this.#events.publishLater(sealed);
     });
   }
@@ -1413,18 +1435,18 @@ export class Agent implements AgentFace {
     if (body.type !== 'commit' || event.origin === this.self) return;
     const { record, kind } = body;
     const { term } = record.version;
-    if (staleTerm(event, this.term)) {
-      // Catch-up brings history, and history is full of old terms: that an array has ended is all that is still news in it.
-      if (via !== 'catchup') {
-        this.#counters.staleTerms += 1;
-        this.#events.refused(
-          `stale-term: commit of ${record.md} in term ${term}; this is term ${this.term}`,
-          event.origin,
-          null,
-        );
-        return;
-      }
-      if (kind !== 'release') return;
+    const ends = isEnd(kind, record);
+    // That an array has ended is news whenever it comes, and all that is still news of an earlier term.
+    if (staleTerm(event, this.term) && !ends) {
+      // Catch-up brings history, and history is full of old terms. Anywhere else it is somebody who was master once.
+      if (via === 'catchup') return;
+      this.#counters.staleTerms += 1;
+      this.#events.refused(
+        `stale-term: commit of ${record.md} in term ${term}; this is term ${this.term}`,
+        event.origin,
+        null,
+      );
+      return;
     }
     const refusal = await this.#certificates.refusal(term, event.origin, body.certificate);
     if (refusal !== null) {
@@ -1434,11 +1456,11 @@ export class Agent implements AgentFace {
     if (this.#commits.isOver(record)) return;
     const known = this.#state.local.arrays.get(record.uuid);
     if (known !== undefined && compareVersions(known.record.version, record.version) >= 0) return;
-    if (kind === 'release') this.#commits.end(record);
+    if (ends) this.#commits.end(record);
     else if (known === undefined && via === 'catchup') this.#commits.heard(record);
-    if (known === undefined && (kind === 'release' || via === 'catchup')) return;
+    if (known === undefined && (ends || via === 'catchup')) return;
     const missing = record.members.some((member) => !this.disks.paths.has(member.uuid));
-    this.#feedLocal({ type: 'commit', record, forgotten: kind === 'release' });
+    this.#feedLocal({ type: 'commit', record, forgotten: ends });
     if (missing) this.#rescan();
   }
 

@@ -305,11 +305,18 @@ export class MemberKeys {
   /** Disks that have left, each with the record by which it did. */
   readonly #toLetGo = new Map<string, ArrayRecord>();
 
-  /** This node, as the master, has committed that these are members no more. @param forgotten as is the whole array */
-  left(members: ArrayRecord['members'], record: ArrayRecord, forgotten: boolean): void {
-    const paths = members.flatMap(({ uuid }) => this.#disks.paths.get(uuid) ?? []);
-    if (forgotten) void this.#reservations.letGo(paths);
-    else for (const path of paths) this.#toLetGo.set(path, record);
+  /** This node, as the master, has committed that these are members no more. */
+  left(members: ArrayRecord['members'], record: ArrayRecord): void {
+    for (const path of this.#pathsOf(members)) this.#toLetGo.set(path, record);
+  }
+
+  /** The members of an array that the cluster has no more. */
+  ended(members: ArrayRecord['members']): void {
+    void this.#reservations.letGo(this.#pathsOf(members));
+  }
+
+  #pathsOf(members: ArrayRecord['members']): string[] {
+    return members.flatMap(({ uuid }) => this.#disks.paths.get(uuid) ?? []);
   }
 
   /**

@@ -48,7 +48,7 @@ export interface Procedures {
   handle(from: NodeId, requestId: string, request: Request, devices: readonly ResolvedDevice[]): void;
   look(from: NodeId, query: Look): void;
   looked(from: NodeId, answer: Looked): void;
-  /** An array that stands on the disks, and may be taken off them again: nothing to be taken over as yet. */
+  /** An array that stands on the disks, and may be taken off them again by this master, in this term: nothing to be taken over as yet. */
   isBeingMade(array: string): boolean;
 }
 
@@ -383,18 +383,18 @@ export function procedures(agent: Agent): Procedures {
     const paths = new Map(found.map(({ disk }, index) => [members[index]?.uuid ?? '', disk.path]));
     const typed = new Map(found.map(({ device }, index) => [members[index]?.uuid ?? '', device.path]));
     const whole: ArrayRecord = { ...record, bitmap: request.bitmap === 'internal' ? bitmapFor(record) : null };
-    await making(record.uuid, async () => {
+    await making(work, record.uuid, async () => {
       const blind = await layDown(work, whole, paths, typed, request.allowMissing === true);
       ask(work, record.uuid, { what: 'introduce', kind: 'create', record: whole });
       if (blind.length > 0) agent.ask(record.uuid, { what: 'blind', nodes: blind }, null);
     });
   }
 
-  /** Arrays that requests are laying down, until they are introduced. */
-  const beingMade = new Set<string>();
+  /** Arrays that requests are laying down, until they are introduced, each with the term in which. */
+  const beingMade = new Map<string, number>();
 
-  async function making(array: string, make: () => Promise<void>): Promise<void> {
-    beingMade.add(array);
+  async function making({ term }: Work, array: string, make: () => Promise<void>): Promise<void> {
+    beingMade.set(array, term);
     try {
       await make();
     } finally {
@@ -525,7 +525,7 @@ export function procedures(agent: Agent): Procedures {
       fresh: new Set(paths.keys()),
     });
     await agent.formerLeasesOver(paths.values());
-    await making(record.uuid, async () => {
+    await making(work, record.uuid, async () => {
       await write(work, writes);
       await agent.rescan();
       ask(work, record.uuid, { what: 'introduce', kind: 'adopt', record });
@@ -810,6 +810,6 @@ export function procedures(agent: Agent): Procedures {
     looked(from, answer) {
       looks.get(answer.queryId)?.push({ from, answer });
     },
-    isBeingMade: (array) => beingMade.has(array),
+    isBeingMade: (array) => beingMade.get(array) === agent.leadsInTerm,
   };
 }

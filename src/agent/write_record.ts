@@ -3,7 +3,7 @@ import type { ArrayRecord } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import type { MdDriver } from '../md/driver.ts';
 import { releaseWrites, writesFor } from '../md/metadata.ts';
-import type { CommitKind } from '../wire/messages.ts';
+import { FEATURE_MESH_OWNED } from '../md/superblock.ts';
 import type { DiskView } from './disk_view.ts';
 
 export interface RecordWritten {
@@ -30,26 +30,38 @@ export async function writeRecord(
   disks: DiskView,
   cluster: { uuid: string; name: string },
   record: ArrayRecord,
-  kind: CommitKind,
   reserved: boolean,
 ): Promise<RecordWritten> {
-  const devices = disks.paths;
+  const devices = pathsFor(record, disks);
   const reached = record.members.some(({ uuid, role }) => role === 'active' && devices.has(uuid));
   // Standing on other members alone it would be newer than what counts.
   if (!reached) return notWritten(new Error(`this node sees no active member of ${record.md}`));
-  const writes =
-    kind === 'release'
-      ? releaseWrites(record, devices, disks.superblocks)
-      : writesFor({
-          record,
-          clusterUuid: cluster.uuid,
-          clusterName: cluster.name,
-          devices,
-          existing: disks.superblocks,
-          meshSequence: record.version.index,
-        });
+  const writes = writesFor({
+    record,
+    clusterUuid: cluster.uuid,
+    clusterName: cluster.name,
+    devices,
+    existing: disks.superblocks,
+    meshSequence: record.version.index,
+  });
   const results = await driver.writeMetadata(writes);
   return outcomeOf(record, devices, results, reserved);
+}
+
+/**
+ * Takes the cluster's mark off the members of an array that has ended.
+ * @returns what went wrong; null: none that this node sees has the mark. One that is not seen now is found when it is back.
+ */
+export async function giveBack(driver: MdDriver, disks: DiskView, record: ArrayRecord): Promise<string | null> {
+  const results = await driver.writeMetadata(releaseWrites(record, pathsFor(record, disks), disks.superblocks));
+  const failed = results.find(({ error }) => error !== null);
+  return failed === undefined ? null : `${failed.path}: ${failed.error?.text}`;
+}
+
+/** Of an array that is being given back, members that bear the cluster's mark still: the others may be mdadm's already. */
+function pathsFor({ givenBack }: ArrayRecord, { paths, superblocks }: DiskView): ReadonlyMap<string, string> {
+  if (givenBack !== true) return paths;
+  return new Map([...paths].filter(([uuid]) => ((superblocks.get(uuid)?.featureMap ?? 0) & FEATURE_MESH_OWNED) !== 0));
 }
 
 function outcomeOf(

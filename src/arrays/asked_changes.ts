@@ -38,7 +38,7 @@ export function changeFor(
       return next('stop', { ...record, run: 'stopped' }, { stopRequest: requestId });
     case 'forget':
       if (record.run !== 'stopped' || record.writers.length > 0) return refuse(`${record.md} must be stopped first`);
-      return next('release', { ...record, events: record.events + 1 });
+      return next('release', { ...record, givenBack: true, events: record.events + 1 }, { releaseRequest: requestId });
     case 'fail': {
       const member = record.members.find((candidate) => candidate.uuid === change.member);
       if (member === undefined) return refuse(`${record.md} has no member ${change.member}`);

@@ -42,7 +42,16 @@ import {
 import { withMissed } from './missed.ts';
 import { goneFrom, nextChange, without } from './next_change.ts';
 import { judgePaths, NO_PATHS } from './path_loss.ts';
-import { type ArrayRecord, compareVersions, copyAnew, isNew, type NodeId, type Version, WHY_MAX } from './record.ts';
+import {
+  type ArrayRecord,
+  compareVersions,
+  copyAnew,
+  isEnd,
+  isNew,
+  type NodeId,
+  type Version,
+  WHY_MAX,
+} from './record.ts';
 
 const RETRY_MS = 250;
 /** Longer than the redial's slowest pace, with a probe after it. */
@@ -257,6 +266,28 @@ export function masterStep(
       }
       break;
     }
+    case 'given-back': {
+      const array = arrays.get(input.array);
+      if (array?.record?.givenBack !== true) break;
+      const { record, releaseRequest } = array;
+      if (input.error !== null) {
+        changeArray(input.array, {
+          givingBackAtMs: now + RETRY_MS,
+          trouble: `${record.md}: its members were not given back: ${input.error}`,
+        });
+        break;
+      }
+      if (releaseRequest !== null)
+        effects.push({
+          type: 'answer',
+          requestId: releaseRequest,
+          ok: true,
+          text: `${record.md} is a plain md array again`,
+        });
+      arrays.delete(input.array);
+      state.givenBack = new Map(state.givenBack).set(input.array, record.version);
+      break;
+    }
     case 'persisted': {
       const array = arrays.get(input.array);
       const pending = array?.pending;
@@ -285,7 +316,7 @@ export function masterStep(
         ...(array.found === null ? [] : mayTouchYet(array.found.record)),
       ];
       // Whatever its part in the array, this node's journal has it before anybody relies on it. What is given back nobody applies.
-      const all = pending.kind === 'release' ? touching : [...touching, state.self];
+      const all = isEnd(pending.kind, pending.record) ? touching : [...touching, state.self];
       const waiting = [...new Set(all)].filter((id) => nodes.get(id)?.fencing !== 'stopped');
       changeArray(input.array, {
         record: pending.record,
@@ -308,7 +339,10 @@ export function masterStep(
 
   if (state.leading) {
     for (const uuid of arrays.keys()) advance(state, arrays, uuid, now, effects);
-    if (input.type === 'report') resend(state, input.from, effects);
+    if (input.type === 'report') {
+      resend(state, input.from, effects);
+      resendEnds(state, input.from, effects);
+    }
     watchNodes(state, nodes, now, effects);
     const unresolved = [...arrays.values()].some((array) => array.found !== null && array.record === null);
     if (state.scanned && now - state.scanAtMs >= RESCAN_MS && (unresolved || overlooked(state).length > 0)) {
@@ -376,6 +410,7 @@ function refuseAll(array: MasterArray, effects: MasterEffect[], text: string): v
     ...array.asked.map((asked) => asked.requestId),
     array.pending?.detail.requestId,
     array.stopRequest,
+    array.releaseRequest,
   ];
   for (const requestId of requestIds) {
     if (requestId != null) effects.push({ type: 'answer', requestId, ok: false, text });
@@ -396,6 +431,8 @@ function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
   const node = state.nodes.get(to);
   for (const [uuid, array] of state.arrays) {
     if (array.record === null || array.pending?.stage === 'persisting') continue;
+    // Who is told that it has ended says nothing of it any more.
+    if (array.record.givenBack === true && !node?.reports.has(uuid)) continue;
     const report = node?.reports.get(uuid);
     const known = report?.known ?? null;
     const applied = report?.applied ?? null;
@@ -408,6 +445,14 @@ function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
         effects.push({ type: 'released', to: [to], array: uuid, version: array.record.version });
       }
     }
+  }
+}
+
+/** Who was away as an array of this term was given back. */
+function resendEnds(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
+  for (const [uuid, version] of state.givenBack) {
+    const known = state.nodes.get(to)?.reports.get(uuid)?.known ?? null;
+    if (known !== null && compareVersions(known, version) < 0) effects.push({ type: 'send-commit', to, array: uuid });
   }
 }
 
@@ -428,14 +473,15 @@ function isOverlooked({ arrays, givenBack }: MasterState, uuid: string): boolean
 }
 
 /**
- * What stands on the disks and has not been committed under this term yet, each with what is in the way (null: nothing but
- * time). null: the disks have not been read yet. Whoever asks for a change must not be told that these arrays do not exist.
+ * What stands on the disks and has not been committed under this term yet, or is being given back, each with what is in the way (null:
+ * nothing but time). null: the disks have not been read yet. Whoever asks for a change must not be told that these arrays do not exist.
  */
 export function notTakenOver({ scanned, arrays }: MasterState): { record: ArrayRecord; why: string | null }[] | null {
   if (!scanned) return null;
-  return [...arrays.values()].flatMap(({ record, found, trouble }) =>
-    record === null && found !== null ? [{ record: found.record, why: trouble }] : [],
-  );
+  return [...arrays.values()].flatMap(({ record, found, trouble }) => {
+    if (record?.givenBack === true) return [{ record, why: trouble }];
+    return record === null && found !== null ? [{ record: found.record, why: trouble }] : [];
+  });
 }
 
 /**
@@ -459,7 +505,7 @@ function inWords(stale: FoundRecord['stale']): PendingCommit['detail'] {
 /** A record found on disk may be continued when nothing newer can have been released. */
 function provenNewest(state: MasterState, found: NonNullable<MasterArray['found']>): string | null {
   const { record, stale } = found;
-  if (found.problem !== null) return found.problem;
+  if (found.problem !== null && record.givenBack !== true) return found.problem;
   const [left] = [...stale].filter(([uuid]) => !allowed(record, uuid, [...stale.keys()]));
   if (left !== undefined) return `${left[1]}, and without it nothing would be left; examine it`;
   for (const [id, node] of state.nodes) {
@@ -468,7 +514,8 @@ function provenNewest(state: MasterState, found: NonNullable<MasterArray['found'
       return `${record.md}: node ${id} knows commit ${known.term}.${known.index}, the disks seen here only ${record.version.term}.${record.version.index}; members are missing on this node`;
     }
   }
-  if (found.complete) return null;
+  // What is taken off them one after the other need not stand on all.
+  if (found.complete || record.givenBack === true) return null;
   if (isNew(record))
     return `${record.md}: it was being created or adopted, and not every member has its record; ask for that again (mdmesh adopt; mdmesh create --force makes a new array of them)`;
   // Every writer of this record says that it knows nothing newer: then no write was acknowledged past it.
@@ -564,14 +611,17 @@ function advance(
     effects.push({ type: 'released', to, array: uuid, version: pending.record.version });
     tellCommit(state, array, pending, effects);
     const { requestId } = pending.detail;
-    if (requestId !== undefined && pending.kind !== 'stop') {
+    if (requestId !== undefined && pending.kind !== 'stop' && pending.kind !== 'release') {
       effects.push({ type: 'answer', requestId, ok: true, text: outcomeText(pending) });
     }
-    if (pending.kind === 'release') {
-      arrays.delete(uuid);
-      state.givenBack = new Map(state.givenBack).set(uuid, pending.record.version);
-      return;
-    }
+  }
+  // All that are here know that it has ended: from now on its members may be mdadm's, or of another array.
+  if (array.record?.givenBack === true && array.pending === null) {
+    refuseAll({ ...array, releaseRequest: null }, effects, `${array.record.md} is being given back`);
+    const begins = now >= array.givingBackAtMs;
+    if (begins) effects.push({ type: 'give-back', record: array.record });
+    replace({ asked: [], ...(begins && { givingBackAtMs: Number.POSITIVE_INFINITY }) });
+    return;
   }
   array = replace(followPaths(state, array, now, effects));
   if (array.pending !== null) return;

@@ -71,6 +71,10 @@ export interface MasterArray {
   asked: readonly AskedChange[];
   /** A `stop` waits for everybody to be gone before its request is answered. */
   stopRequest: string | null;
+  /** Asked for by it, and answered when the members are given back. */
+  releaseRequest: string | null;
+  /** They are given back then; infinite: it is under way. */
+  givingBackAtMs: number;
   trouble: string | null;
   /** What a node has to know before it is granted writes: what was found on the disks, or the record that left it out. */
   mustKnow: ReadonlyMap<NodeId, Version>;
@@ -172,10 +176,14 @@ export type MasterInput =
   | { type: 'fenced'; node: NodeId; stopped: boolean; grantUntilMs?: number; text: string }
   | { type: 'ask'; array: string; change: Change; requestId: string | null }
   /** `written`: at least one member is durable with the new record. */
-  | { type: 'persisted'; array: string; version: Version; written: boolean; failed: readonly string[]; text: string };
+  | { type: 'persisted'; array: string; version: Version; written: boolean; failed: readonly string[]; text: string }
+  /** `error` null: nothing of what this node sees is the cluster's any more. */
+  | { type: 'given-back'; array: string; error: string | null };
 
 export type MasterEffect =
   | { type: 'scan' }
+  /** The members of a record that says so, back to mdadm: ends in `given-back`. */
+  | { type: 'give-back'; record: ArrayRecord }
   | { type: 'persist'; record: ArrayRecord; kind: CommitKind }
   | { type: 'commit'; record: ArrayRecord; before: Version | null; kind: CommitKind; detail: PendingCommit['detail'] }
   | { type: 'send-commit'; to: NodeId; array: string }
@@ -238,6 +246,8 @@ export const emptyArray: MasterArray = {
   toldPercent: null,
   asked: [],
   stopRequest: null,
+  releaseRequest: null,
+  givingBackAtMs: 0,
   trouble: null,
   mustKnow: new Map(),
   found: null,

@@ -117,6 +117,8 @@ export const ArrayRecord = z.object({
    * when they do.
    */
   blind: z.array(NodeId).optional(),
+  /** The cluster has it no more: its members are being given back to mdadm, and no node has it. */
+  givenBack: z.literal(true).optional(),
   /**
    * Not null: a copy is under way, and one node (`by`) makes it. What lies before `fromSector` is done: the last checkpoint,
    * in md's own unit of the copy (resync, check and repair of raid10 count sectors of the array, all else sectors of the
@@ -187,6 +189,11 @@ export function copyAnew({ resync, version }: ArrayRecord, by?: NodeId): Copy | 
 /** A copy of everything. @param since index of the commit that asks for it */
 export function wholeCopy(kind: CopyKind, by: NodeId, since: number): Copy {
   return { kind, fromSector: 0, by, since, halted: false, markedBy: null };
+}
+
+/** What this commit says of it is its end. */
+export function isEnd(kind: string, { givenBack }: ArrayRecord): boolean {
+  return kind === 'release' || givenBack === true;
 }
 
 /** Created or adopted, or about to be: the cluster has let nobody write to it yet. */

@@ -1,7 +1,7 @@
 /** Checks each line of a journal by itself: its form, its hash, its signature, and what it carries that is signed. */
 import { hash as digestOf } from 'node:crypto';
 import type { PublicKey } from '@libp2p/interface';
-import type { NodeId, Version } from '../arrays/record.ts';
+import { isEnd, type NodeId, type Version } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import { hashOf, parseHead, parseLine, type SegmentHead } from '../journal/chain.ts';
 import { isCosigned, nameOfNode, openWithAny, placeOf } from '../journal/checkpoint.ts';
@@ -38,6 +38,8 @@ export interface CheckedEvent {
         version: Version;
         before: Version | null;
         events: number;
+        /** The cluster has the array no more. */
+        ends: boolean;
         votes: Vote[];
         /** Its certificate is its master's word that it held the disks. */
         byDisks: boolean;
@@ -223,9 +225,10 @@ export class Checker {
         const { kind, record, before } = body;
         const { votes, byDisks, why } = this.#certificate(record.version.term, origin, body.certificate);
         const { uuid: array, md, version, events } = record;
+        const ends = isEnd(kind, record);
         const words = `commit ${version.term}.${version.index} of ${md} by node ${origin}: ${why}`;
         return {
-          body: { type: 'commit', kind, array, md, version, before, events, votes, byDisks },
+          body: { type: 'commit', kind, array, md, version, before, events, ends, votes, byDisks },
           fault: why === null ? null : { rule: 'certificate', why: words },
         };
       }

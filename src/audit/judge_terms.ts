@@ -218,7 +218,7 @@ function judgeNext(previous: Commit, commit: Commit): Finding | null {
     return broken(commit.entry, 'commit', `${nameOf(commit)} is two: the other is event ${numberOf(previous.event)}`);
   }
   if (before === null) {
-    if (previous.body.kind === 'release') return null;
+    if (previous.body.ends) return null;
     return left(commit.entry, `${nameOf(commit)} begins the array anew, and its release is in no journal`);
   }
   const gap = compareVersions(before, previous.body.version);

@@ -1,4 +1,4 @@
-import { compareVersions, type Version } from '../arrays/record.ts';
+import { compareVersions, isEnd, type Version } from '../arrays/record.ts';
 import type { Event } from '../wire/messages.ts';
 import { originIn } from './checkpoint.ts';
 
@@ -31,7 +31,7 @@ export class Landmarks {
     const ended = this.#ended.get(uuid);
     if (ended !== undefined && compareVersions(version, ended) <= 0) return;
     const known = this.#commits.get(uuid)?.event.body;
-    if (body.kind === 'release') {
+    if (isEnd(body.kind, body.record)) {
       this.#commits.delete(uuid);
       this.#ended.set(uuid, version);
     } else if (known?.type !== 'commit' || compareVersions(known.record.version, version) < 0) {

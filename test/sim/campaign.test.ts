@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runCampaign } from './campaign.ts';
+import { runComings } from './comings.ts';
 import { editsOf, mutated } from './mutate.ts';
 import { MUTATIONS } from './mutations.ts';
 import { DOC } from './prove_mutations.ts';
@@ -23,6 +24,17 @@ for (const seed of seeds) {
     assert.ok(acknowledged > 0 && faults > 0, `${acknowledged} writes, ${faults} faults`);
   });
 }
+
+/** A second each. Of these the first five have found something once, each something else. */
+const COMINGS = [1, 106, 162, 387, 501, 2, 3, 4, 5, 6, 7, 8];
+
+test('arrays come and go among faults: what was granted is so, nothing is lost, and the disks can be used again', async () => {
+  for (const seed of COMINGS) {
+    const { violation, faults } = await runComings({ seed, hours: HOURS, faultsEveryMs: 2000 });
+    assert.equal(violation, null, `make sim COMINGS=1 SEED=${seed} HOURS=${HOURS} EVERY=2000`);
+    assert.ok(faults > 10, `${faults} faults`);
+  }
+});
 
 test('a seed is replayed to the last word', async () => {
   const [first, second] = [await runCampaign({ seed: 3, hours: 0.005 }), await runCampaign({ seed: 3, hours: 0.005 })];

@@ -184,7 +184,8 @@ class Comings extends Stage {
   #creation(): Request {
     const devices = this.cluster.storage.names().map((name) => `/dev/${name}`);
     const bitmap = this.random() < 0.5;
-    return mirrorOf(devices, { force: true, assumeClean: this.random() < 0.5, ...(bitmap && { bitmap: 'internal' }) });
+    // What stood on the disks may differ: it has to be made one, or nothing could be said of legs that do.
+    return mirrorOf(devices, { force: true, ...(bitmap && { bitmap: 'internal' }) });
   }
 
   /** One thing after the other: what one has come to is known, or not, before the next is asked for. */

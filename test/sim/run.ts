@@ -1,7 +1,7 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
  * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; EVERY: ms between
- * two of them, about; FENCING; WORKERS; FIRST=1: ends at the first violation.
+ * two of them, about; FENCING; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
 import type { Setting } from './campaign.ts';
@@ -45,6 +45,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     ...(job.faults ? [`FAULTS='${job.faults.join()}'`] : []),
     ...(job.faultsEveryMs ? [`EVERY=${job.faultsEveryMs}`] : []),
     ...(job.setting?.fencing ? [`FENCING=${job.setting.fencing}`] : []),
+    ...(job.comings ? ['COMINGS=1'] : []),
   ];
   process.stdout.write(
     `\nseed ${seed}: ${violation.checker}, ${(violation.atMs / 1000).toFixed(3)} s after its begin:\n  ${violation.text.split('\n').join('\n  ')}\n` +
@@ -63,6 +64,7 @@ async function main(): Promise<number> {
     ...(faults && { faults }),
     ...(everyMs && { faultsEveryMs: everyMs }),
     ...(fencing && { setting: { fencing } }),
+    ...(process.env.COMINGS && { comings: true }),
   };
   const workers = Math.min(numberIn('WORKERS') ?? availableParallelism(), seeds.length);
   const begunMs = performance.now();

@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runCampaign } from './campaign.ts';
+import { runComings } from './comings.ts';
 import { signQuickly } from './quick_signatures.ts';
 import type { Job, Told } from './workers.ts';
 
@@ -23,7 +24,8 @@ process.on('message', (job: Job) => {
     toldMs = performance.now();
     tell({ type: 'progress', seed: job.seed, simulatedMs });
   };
-  runCampaign({ ...job, onProgress }).then(
+  const { comings, ...options } = job;
+  (comings === true ? runComings : runCampaign)({ ...options, onProgress }).then(
     ({ transcript, ...outcome }) => {
       let file: string | null = null;
       if (outcome.violation !== null && job.transcript) {

@@ -19,6 +19,8 @@ export interface Job {
   faultsEveryMs?: number;
   calm?: boolean;
   setting?: Setting;
+  /** Arrays come and go: comings.ts. */
+  comings?: boolean;
   /** On a violation a transcript is written. */
   transcript: boolean;
 }

@@ -480,12 +480,17 @@ test('a stop is answered when every writer is gone, and then the record is clean
   // What is given back is forgotten, whatever nodes told of it last: a scan would find what is being made of its disks.
   master.feed({ type: 'ask', array: ARRAY, change: { what: 'forget' }, requestId: 'f' });
   const late = master.pending ?? mirror();
+  assert.equal(late.givenBack, true);
   master.durable();
+  assert.ok(!master.told.some((effect) => effect.type === 'answer' && effect.requestId === 'f'));
+  assert.deepEqual(kinds(master.told.slice(-1)), ['give-back'], 'nobody applies it: all have forgotten it');
+  // A disk that does not take it: tried again.
+  master.feed({ type: 'given-back', array: ARRAY, error: 'EIO' });
+  master.now += 1000;
+  assert.ok(kinds(master.feed({ type: 'tick' })).includes('give-back'));
+  master.feed({ type: 'given-back', array: ARRAY, error: null });
   const answers = master.told.filter((effect) => effect.type === 'answer');
-  assert.ok(
-    answers.some(({ requestId, ok }) => requestId === 'f' && ok),
-    'nobody applies it: all have forgotten it',
-  );
+  assert.ok(answers.some(({ requestId, ok }) => requestId === 'f' && ok));
   assert.equal(master.record, null);
   master.reports(late, 1, 2);
   master.now += 600;
