@@ -270,6 +270,9 @@ class Comings extends Stage {
   /** Open again, with all that was acknowledged. */
   async #judged(uuid: string): Promise<void> {
     await this.#granted('the array is open on every node', { verb: 'assemble', array: MD }, () => this.#isOpen());
+    // Nothing is written while the disks are compared.
+    for (const application of this.applications) application.abandon();
+    await this.#pass(1000);
     const record = this.#record();
     if (record === undefined || this.violation !== null) return;
     this.judge(noWriteLost, noWriteLost(this.cluster, record, this.#writers.get(uuid) ?? []));
