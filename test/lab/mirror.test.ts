@@ -5,6 +5,7 @@
  * peer far from the others learns of it late.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -259,6 +260,27 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     assert.equal(detail.rc, 1);
     assert.match(detail.out, /Failed Devices : 5/);
     assert.match(await cluster.must(2, 'status'), /md0 +raid1 +degraded +\[_____U\]/);
+  });
+
+  test('given back it is mdadm’s: an agent that is killed, starts anew and catches up assembles none of it', async () => {
+    for (const verb of ['stop', 'release'])
+      assert.deepEqual((await cluster.request(1, { verb, array: 'md0' })).ok, true, verb);
+    const node = notMaster();
+    await cluster.agent(node).signal('SIGKILL');
+    await cluster.agent(node).exited;
+    await cluster.startAgent(node);
+    await cluster.master();
+    const caughtUp = async () => ((await cluster.status(node)).counters.catchups ?? 0) > 0;
+    await cluster.until('it has asked for what it missed', 30_000, caughtUp);
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    for (const each of cluster.nodes) {
+      assert.deepEqual((await cluster.status(each)).arrays, [], `node ${each}`);
+      assert.doesNotMatch(await cluster.lab.guest(each).must('cat /proc/mdstat'), /^md/m, `node ${each}`);
+    }
+    const image = cluster.lab.diskImage(5);
+    const { stdout } = spawnSync('mdadm', ['--examine', image], { encoding: 'utf8' });
+    assert.match(stdout, /Feature Map : 0x[0-9a-f]*$/m);
+    assert.equal(Number(/Feature Map : (0x[0-9a-f]+)/.exec(stdout)?.[1]) & 0x40000000, 0, 'the cluster’s bit is gone');
   });
 
   async function ioctls(node: NodeId, script: string): Promise<void> {
