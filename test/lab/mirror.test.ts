@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
@@ -262,16 +262,18 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     assert.match(await cluster.must(2, 'status'), /md0 +raid1 +degraded +\[_____U\]/);
   });
 
-  test('given back it is mdadm’s: an agent that is killed, starts anew and catches up assembles none of it', async () => {
+  test('given back it is mdadm’s: an agent that has lost its journal, and hears the whole story again, assembles none of it', async () => {
     for (const verb of ['stop', 'release'])
       assert.deepEqual((await cluster.request(1, { verb, array: 'md0' })).ok, true, verb);
     const node = notMaster();
     await cluster.agent(node).signal('SIGKILL');
     await cluster.agent(node).exited;
+    rmSync(join(cluster.folder(node), 'state', 'journal.jsonl'));
     await cluster.startAgent(node);
     await cluster.master();
-    const caughtUp = async () => ((await cluster.status(node)).counters.catchups ?? 0) > 0;
-    await cluster.until('it has asked for what it missed', 30_000, caughtUp);
+    const { journal } = await cluster.status(1);
+    const caughtUp = async () => (await cluster.status(node)).journal.head >= journal.head;
+    await cluster.until('it has heard all of it', 30_000, caughtUp);
     await new Promise((resolve) => setTimeout(resolve, 3000));
     for (const each of cluster.nodes) {
       assert.deepEqual((await cluster.status(each)).arrays, [], `node ${each}`);
