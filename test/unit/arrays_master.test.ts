@@ -55,9 +55,10 @@ class Master {
   alive(...nodes: NodeId[]): void {
     for (const node of nodes) this.feed({ type: 'status', node, status: 'alive' });
   }
-  reports(record: ArrayRecord, ...nodes: NodeId[]): void {
-    for (const from of nodes)
-      this.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [report(record)] });
+  reports(record: ArrayRecord, ...nodes: NodeId[]): MasterEffect[] {
+    return nodes.flatMap((from) =>
+      this.feed({ type: 'report', from, kernelBoot: bootOf(from), agentStart: 1, reports: [report(record)] }),
+    );
   }
   /** Term 2 of node 1, the mirror taken over from the disks, all three nodes writing. */
   static leading(found = mirror()): Master {
@@ -495,6 +496,32 @@ test('a stop is answered when every writer is gone, and then the record is clean
   master.reports(late, 1, 2);
   master.now += 600;
   assert.deepEqual(kinds(master.feed({ type: 'tick' })), []);
+  // Who was away, and tells of an older commit, is told that it has ended.
+  assert.deepEqual(kinds(master.reports(stopped, 3)), ['send-commit']);
+
+  // Adopted again in this term: no version names two commits, and what is being introduced is not taken over from the disks.
+  const back = mirror({ writers: [], version: { term: 2, index: 0 } });
+  const change = { what: 'introduce', kind: 'adopt', record: back } as const;
+  master.feed({ type: 'ask', array: ARRAY, change, requestId: 'a' });
+  const version = { term: 2, index: late.version.index + 1 };
+  assert.deepEqual(master.pending?.version, version);
+  assert.deepEqual(kinds(master.feed(onDisks(back))), []);
+  assert.deepEqual(master.pending?.version, version);
+  master.durable();
+  assert.deepEqual(master.state.arrays.get(ARRAY)?.record?.version, version);
+});
+
+test('what was being made when its master died is said to be that, and goes when its disks are used for something else', () => {
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  const half = mirror({ writers: [], version: { term: 1, index: 0 } });
+  master.reports(half, 1, 2, 3);
+  master.feed({ type: 'disks', found: onDisks(half).found.map((each) => ({ ...each, complete: false })) });
+  assert.equal(master.pending, null);
+  assert.match(master.state.arrays.get(ARRAY)?.trouble ?? '', /was being created or adopted, .* ask for that again/);
+  master.feed({ type: 'disks', found: [] });
+  assert.equal(master.state.arrays.has(ARRAY), false);
 });
 
 test('an exclusive array moves to the master when its owner is gone', () => {
