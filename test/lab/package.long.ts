@@ -10,6 +10,7 @@ import { after, before, suite, test } from 'node:test';
 import type { Facts, Finding } from '../../src/doctor/index.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
+import { leads } from './lasting_writers.ts';
 import { SystemdGuest } from './systemd_guest.ts';
 import { PATIENT, Writers } from './writers.ts';
 
@@ -99,6 +100,7 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 1_20
   });
 
   test('upgraded under a writer: no write fails, nobody resyncs, the agent is a new one', async (t) => {
+    await leads(cluster, 1);
     await cluster.must(1, 'create md0 --level 1 --raid-devices 2 /dev/ubda /dev/ubdb');
     await cluster.open();
     const before_ = await n1.property('MainPID');
@@ -131,6 +133,8 @@ suite('the Debian package, with an array in use', { skip: missing, timeout: 1_20
     const own = () => reportOf(() => n1.run('mdmesh doctor --json'));
     const report = await own();
     assert.equal(report.facts.kernel.mdTrouble, null);
+    // As the unit has given it, and as its successor inherits it.
+    assert.equal(report.facts.agent.privileges?.ioFlusher, true);
     assert.deepEqual(
       // The other two have no udev rules of ours: they are no machines on which the package was installed.
       report.findings.filter(({ severity, text }) => severity === 'critical' && !/^node [23]: /.test(text)),
