@@ -2,7 +2,7 @@
 import type { ArrayRecord } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import type { MdDriver } from '../md/driver.ts';
-import { releaseWrites, writesFor } from '../md/metadata.ts';
+import { forgettingWrites, releaseWrites, writesFor } from '../md/metadata.ts';
 import { FEATURE_MESH_OWNED } from '../md/superblock.ts';
 import type { DiskView } from './disk_view.ts';
 
@@ -53,9 +53,15 @@ export async function writeRecord(
  * @returns what went wrong; null: none that this node sees has the mark. One that is not seen now is found when it is back.
  */
 export async function giveBack(driver: MdDriver, disks: DiskView, record: ArrayRecord): Promise<string | null> {
-  const results = await driver.writeMetadata(releaseWrites(record, pathsFor(record, disks), disks.superblocks));
+  const writes = releaseWrites(record, pathsFor(record, disks), disks.superblocks);
+  const results = await driver.writeMetadata(writes);
   const failed = results.find(({ error }) => error !== null);
-  return failed === undefined ? null : `${failed.path}: ${failed.error?.text}`;
+  if (failed !== undefined) return `${failed.path}: ${failed.error?.text}`;
+  // Those that failed, or were taken out, would be found as an array of which the rest is missing. That one takes no write is to be expected.
+  const given = new Set(writes.map(({ path }) => path));
+  const others = disks.disks.filter(({ path, mesh }) => mesh?.record.uuid === record.uuid && !given.has(path));
+  await driver.writeMetadata(others.flatMap(forgettingWrites));
+  return null;
 }
 
 /** Of an array that is being given back, members that bear the cluster's mark still: the others may be mdadm's already. */

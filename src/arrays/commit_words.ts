@@ -18,7 +18,6 @@ export function outcomeText(pending: PendingCommit): string {
   const words: Partial<Record<CommitKind, string>> = {
     create: `${record.md} created (UUID ${record.uuid})`,
     adopt: `${record.md} is a cluster array now`,
-    release: `${record.md} is a plain md array again`,
     start: `${record.md} started`,
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,

@@ -577,12 +577,15 @@ function advance(
     }
     const { stale } = array.found;
     const record = withoutStale(array.found);
+    // Given back in this term already, and found on a member that was not seen then: its versions go on from there.
+    const ended = state.givenBack.get(uuid);
+    const before = ended !== undefined && compareVersions(ended, record.version) > 0 ? ended : record.version;
     const run = state.autoAssemble || runsSomewhere(state, record) ? record.run : 'stopped';
     const resync = copyAnew(record, copierFor(state, record));
     propose(
       'new-term',
-      { ...record, run, resync, version: { term: state.term, index: record.version.index + 1 } },
-      record.version,
+      { ...record, run, resync, version: { term: state.term, index: before.index + 1 } },
+      before,
       inWords(stale),
     );
     return;

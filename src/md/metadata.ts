@@ -447,10 +447,16 @@ export function releaseWrites(
     if (path === undefined || record.members.some((member) => member.uuid === uuid && member.role === 'faulty'))
       continue;
     writes.push(superblockWrite(path, sb));
-    for (const sector of headerSectorsOf(sb, path))
-      writes.push(...zeroes(path, sector, MESH_HEADER_BYTES / SECTOR_BYTES));
+    writes.push(...forgettingWrites({ path, superblock: sb }));
   }
   return writes;
+}
+
+/** What a disk that is no member any more remembers of the array, and would let a master find it by. Its superblock stays. */
+export function forgettingWrites({ path, superblock }: Pick<Disk, 'path' | 'superblock'>): MetadataWrite[] {
+  if (superblock === null) return [];
+  const sectors = headerSectorsOf(superblock, path);
+  return sectors.flatMap((sector) => zeroes(path, sector, MESH_HEADER_BYTES / SECTOR_BYTES));
 }
 
 export interface Adoption {
