@@ -54,12 +54,12 @@ export async function writeRecord(
  */
 export async function giveBack(driver: MdDriver, disks: DiskView, record: ArrayRecord): Promise<string | null> {
   const writes = releaseWrites(record, pathsFor(record, disks), disks.superblocks);
-  const results = await driver.writeMetadata(writes);
-  const failed = results.find(({ error }) => error !== null);
+  const given = await driver.writeMetadata(writes);
+  const failed = given.find(({ error }) => error !== null);
   if (failed !== undefined) return `${failed.path}: ${failed.error?.text}`;
   // Those that failed, or were taken out, would be found as an array of which the rest is missing. That one takes no write is to be expected.
-  const given = new Set(writes.map(({ path }) => path));
-  const others = disks.disks.filter(({ path, mesh }) => mesh?.record.uuid === record.uuid && !given.has(path));
+  const written = new Set(writes.map(({ path }) => path));
+  const others = disks.disks.filter(({ path, mesh }) => mesh?.record.uuid === record.uuid && !written.has(path));
   await driver.writeMetadata(others.flatMap(forgettingWrites));
   return null;
 }
