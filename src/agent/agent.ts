@@ -14,6 +14,7 @@ import { masterStep, notTakenOver, overlooked } from '../arrays/master.ts';
 import { type MasterEffect, type MasterInput, masterStart } from '../arrays/master_state.ts';
 import { heldForFailure } from '../arrays/may_pass.ts';
 import { type ArrayRecord, compareVersions, isEnd, type NodeId } from '../arrays/record.ts';
+import { gateClosed } from '../arrays/seen_here.ts';
 import type { Config } from '../config/index.ts';
 import { usesReservations } from '../config/index.ts';
 import { textOf } from '../error_text.ts';
@@ -299,6 +300,7 @@ export class Agent implements AgentFace {
     this.#stops.push(() => this.#pace.stop());
     this.#stops.push(timers.every(WALL_EVERY_MS, () => this.#tellWall()));
     this.#stops.push(timers.every(CATCHUP_EVERY_MS, () => this.#events.catchUpInTurn()));
+    this.#stops.push(timers.every(WALL_EVERY_MS, () => void this.#stopLeftovers()));
   }
 
   /**
@@ -1086,13 +1088,18 @@ export class Agent implements AgentFace {
   async #rescan(): Promise<void> {
     await this.#tryTo('look at the disks', () => this.disks.refresh());
     this.#feedLocal({ type: 'paths', paths: this.disks.paths });
+    await this.#stopLeftovers();
+  }
+
+  async #stopLeftovers(): Promise<void> {
     for (const md of this.#leftovers())
       await this.#tryTo(`stop ${md}, which is left over`, () => this.parts.driver.stop(md));
   }
 
   /**
-   * What md has here, held, since an earlier life of this agent, and the cluster has no more: it would keep its disks and its name for
-   * ever. Whoever is granted writes knows of all arrays.
+   * What md has here, and lets nothing through of, since an earlier life of this agent, and the cluster has no more: it would keep its
+   * disks and its name for ever. Whoever is granted writes knows of all arrays, but for those whose records it has yet to hear of an agent
+   * in whose place it runs.
    */
   #leftovers(): string[] {
     const { driver } = this.parts;
@@ -1101,7 +1108,8 @@ export class Agent implements AgentFace {
     return arraysInKernel(driver).filter((md) => {
       const seen = driver.observe(md);
       const uuid = seen?.arrayUuid ?? null;
-      return seen?.held === true && uuid !== null && !arrays.has(uuid) && !inherited.has(uuid);
+      if (seen === null || uuid === null || arrays.has(uuid)) return false;
+      return (seen.held || gateClosed(seen)) && (!inherited.has(uuid) || this.#commits.hasEnded(uuid));
     });
   }
 

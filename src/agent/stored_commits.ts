@@ -60,6 +60,10 @@ export class StoredCommits {
     this.#ended.set(uuid, version);
   }
 
+  hasEnded(array: string): boolean {
+    return this.#ended.has(array);
+  }
+
   isOver({ uuid, version }: ArrayRecord): boolean {
     const ended = this.#ended.get(uuid);
     return ended !== undefined && compareVersions(version, ended) <= 0;

@@ -112,10 +112,12 @@ class Comings extends Stage {
     }
   }
 
-  /** As its md has the array, while writes pass. */
+  /** As its md has the array, while writes pass: of one that was shut out what it had on its way waits for good, and is not held. */
   #open(node: NodeId): ArrayObservation | null {
     const array = this.cluster.driver(node).observe(MD);
-    return array === null || array.held ? null : array;
+    const known = this.cluster.agent(node)?.records() ?? [];
+    const writes = known.some(({ uuid, writers }) => uuid === array?.arrayUuid && writers.includes(node));
+    return array === null || array.held || !writes ? null : array;
   }
 
   #applicationsGoOn(): void {
