@@ -1329,11 +1329,8 @@ export class Agent implements AgentFace {
       this.#feedLocal({ type: 'commit', record, forgotten: ends });
       const stays = (uuid: string): boolean => record.members.some((member) => member.uuid === uuid);
       // Members that are given back are written to once more.
-      if (!ends)
-        this.#keys?.left(
-          before.filter(({ uuid }) => !stays(uuid)),
-          record,
-        );
+      const left = before.filter(({ uuid }) => !stays(uuid));
+      if (!ends) this.#keys?.left(left, record);
       this.#events.publishLater(sealed);
     });
   }

@@ -4,7 +4,6 @@
  */
 import type { NodeId } from '#src/arrays/record.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
-import type { Request } from '#src/wire/messages.ts';
 import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { mirrorOf, SimCluster } from './cluster.ts';
@@ -109,12 +108,7 @@ class Campaign extends Stage {
       fencing: [fencing],
       pathLoss: { policy, waitMs: 3000 },
       check,
-      log: (node, level, text, fields) => {
-        const { why: reason, detail } = fields as { why?: unknown; detail?: { why?: unknown } };
-        const said = reason ?? detail?.why;
-        const why = said === undefined ? '' : `: ${String(said)}`;
-        transcript.say(`node ${node}`, `${level === 'info' ? '' : `${level}: `}${text}${why}`);
-      },
+      log: (node, level, text, fields) => transcript.heard(node, level, text, fields),
     });
     const campaign = new Campaign(seed, cluster, time, random, transcript);
     transcript.say(
@@ -266,17 +260,7 @@ class Campaign extends Stage {
   /** What an operator does afterwards: starts what was stopped, lets go on what was halted, gives failed disks back. */
   async #madeWhole(): Promise<void> {
     const { cluster } = this;
-    let asking = false;
-    const ask = (request: Request): boolean => {
-      if (asking) return false;
-      asking = true;
-      void this.asks(1, request).finally(() =>
-        this.later(1000, () => {
-          asking = false;
-        }),
-      );
-      return false;
-    };
+    const ask = this.patientAsker();
     await this.#until('the array is whole and open on every node', CALM_WITHIN_MS, () => {
       if (!this.oneMaster()) return false;
       const array = cluster.status(1)?.arrays[0];
@@ -307,11 +291,7 @@ class Campaign extends Stage {
         record.members.some(({ replaces }) => replaces !== undefined)
       )
         return false;
-      return cluster.nodes.every((node) => {
-        const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
-        const open = local !== null && !local.held && !local.writePending && local.suspended === null;
-        return open && known?.version.index === record.version.index && record.writers.includes(node);
-      });
+      return this.isOpenOnAll(record);
     });
   }
 

@@ -30,7 +30,6 @@ const REGIONS = 6;
 const HOUR_MS = 3_600_000;
 const LOOK_EVERY_MS = 100;
 const CALM_WITHIN_MS = 240_000;
-const ASK_AGAIN_MS = 1000;
 
 /** What the operator has been told: a request that was refused, or never answered, may have been carried out all the same. */
 type Belief = { array: 'none' } | { array: 'there'; uuid: string } | { array: 'unknown' };
@@ -191,12 +190,12 @@ class Comings extends Stage {
   }
 
   /** One thing after the other: what one has come to is known, or not, before the next is asked for. */
-  async #does(node: NodeId, request: Request): Promise<boolean> {
+  async #does(node: NodeId, request: Request): Promise<void> {
     const { verb } = request;
     const before = this.#belief;
     if (verb !== 'stop' && verb !== 'assemble') this.#belief = { array: 'unknown' };
     const { ok, text } = await this.asks(node, request);
-    if (!ok) return false;
+    if (!ok) return;
     if (before.array === 'there' && (verb === 'create' || verb === 'adopt'))
       this.judge(grantedIsSo, `${verb} was granted while ${MD} (${before.uuid}) is there: ${text}`);
     const created = /UUID ([0-9a-f-]{36})/.exec(text)?.[1];
@@ -206,7 +205,6 @@ class Comings extends Stage {
       this.#belief = { array: 'none' };
       this.#released = before.array === 'there' ? before.uuid : null;
     }
-    return true;
   }
 
   // --- the end --------------------------------------------------------------------------------------------------------
@@ -240,33 +238,13 @@ class Comings extends Stage {
 
   /** Asked for again and again, until it is so. */
   async #granted(what: string, request: Request, isSo: () => boolean): Promise<void> {
-    let asking = false;
-    await this.#until(what, () => {
-      if (!this.oneMaster()) return false;
-      if (isSo()) return true;
-      if (!asking) {
-        asking = true;
-        void this.asks(1, request).finally(() =>
-          this.later(ASK_AGAIN_MS, () => {
-            asking = false;
-          }),
-        );
-      }
-      return false;
-    });
+    const ask = this.patientAsker();
+    await this.#until(what, () => this.oneMaster() && (isSo() || ask(request)));
   }
 
   #isOpen(): boolean {
-    const { cluster } = this;
     const record = this.#record();
-    return (
-      record?.resync === null &&
-      cluster.nodes.every((node) => {
-        const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
-        const open = local !== null && !local.held && !local.writePending && local.suspended === null;
-        return open && known?.version.index === record.version.index && record.writers.includes(node);
-      })
-    );
+    return record?.resync === null && this.isOpenOnAll(record);
   }
 
   /** Open again, with all that was acknowledged. */
@@ -307,12 +285,7 @@ export async function runComings(options: CampaignOptions): Promise<Outcome> {
     diskMib: [DISK_MIB, DISK_MIB],
     delayMs: 0.2 + random() * 2,
     fencing: [fencing],
-    log: (node, level, text, fields) => {
-      const { why: reason, detail } = fields as { why?: unknown; detail?: { why?: unknown } };
-      const said = reason ?? detail?.why;
-      const why = said === undefined ? '' : `: ${String(said)}`;
-      transcript.say(`node ${node}`, `${level === 'info' ? '' : `${level}: `}${text}${why}`);
-    },
+    log: (node, level, text, fields) => transcript.heard(node, level, text, fields),
   });
   transcript.say('setting', `seed ${seed}: arrays come and go on ${count} nodes, fencing by ${fencing}`);
   const comings = new Comings({ cluster, time, random, transcript, moments: new Moments(), applications: [] });

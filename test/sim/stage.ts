@@ -1,5 +1,5 @@
 /** What campaigns have in common: a cluster, chance, a transcript, and what puts machines right when faults are over. */
-import type { NodeId } from '#src/arrays/record.ts';
+import type { ArrayRecord, NodeId } from '#src/arrays/record.ts';
 import type { VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
 import type { Application } from './application.ts';
@@ -11,6 +11,7 @@ import type { Transcript } from './transcript.ts';
 
 /** An operator has looked for a process that has the array open, and found none that ends. */
 const IN_USE_MS = 20_000;
+const ASK_AGAIN_MS = 1000;
 
 export interface StageOptions {
   cluster: SimCluster;
@@ -91,6 +92,31 @@ export class Stage implements Chance {
     const answer = await this.cluster.ask(node, request);
     this.transcript.say('operator', `on node ${node}: ${request.verb}: ${answer.ok ? '' : 'refused: '}${answer.text}`);
     return answer;
+  }
+
+  /** For what is looked at again and again: asks node 1 for it, and not again within a second of the answer. @returns false */
+  patientAsker(): (request: Request) => false {
+    let asking = false;
+    return (request) => {
+      if (asking) return false;
+      asking = true;
+      void this.asks(1, request).finally(() =>
+        this.later(ASK_AGAIN_MS, () => {
+          asking = false;
+        }),
+      );
+      return false;
+    };
+  }
+
+  /** This record is every node's, and lets every one write. */
+  isOpenOnAll({ version, writers }: ArrayRecord): boolean {
+    const { cluster } = this;
+    return cluster.nodes.every((node) => {
+      const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
+      const open = local !== null && !local.held && !local.writePending && local.suspended === null;
+      return open && known?.version.index === version.index && writers.includes(node);
+    });
   }
 
   /** Whether all follow one master. Machines are put right again and again: an order to fence may have been on its way. */

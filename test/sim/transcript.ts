@@ -1,4 +1,6 @@
 /** What befell a simulated cluster, for people: one line each, the cluster's time first. Of a long run the end is kept. */
+import type { NodeId } from '#src/arrays/record.ts';
+
 const LINES_KEPT = 30_000;
 
 export class Transcript {
@@ -17,6 +19,14 @@ export class Transcript {
     if (this.#lines.length < 2 * LINES_KEPT) return;
     this.#dropped += this.#lines.length - LINES_KEPT;
     this.#lines = this.#lines.slice(-LINES_KEPT);
+  }
+
+  /** What an agent logs, with why. */
+  heard(node: NodeId, level: string, text: string, fields: object): void {
+    const { why: reason, detail } = fields as { why?: unknown; detail?: { why?: unknown } };
+    const said = reason ?? detail?.why;
+    const why = said === undefined ? '' : `: ${String(said)}`;
+    this.say(`node ${node}`, `${level === 'info' ? '' : `${level}: `}${text}${why}`);
   }
 
   text(): string {
