@@ -70,28 +70,18 @@ class Comings extends Stage {
     void this.#operate();
     const endMs = this.time.clock() + hours * HOUR_MS;
     while (endMs - this.time.clock() > 1e-3 && this.violation === null) {
-      await this.#pass(Math.min(endMs - this.time.clock(), 10_000));
+      await this.pass(Math.min(endMs - this.time.clock(), 10_000));
       onProgress(this.time.clock());
     }
     if (this.violation === null) await this.#calm(misfortunes);
   }
 
-  async #pass(ms: number): Promise<void> {
-    const endMs = this.time.clock() + ms;
-    while (this.violation === null && (await this.time.step(endMs)))
-      this.judge(atMostOneMaster, atMostOneMaster(this.cluster));
-    if (this.violation === null) await this.time.pass(endMs - this.time.clock());
+  step(): void {
+    this.judge(atMostOneMaster, atMostOneMaster(this.cluster));
   }
 
   async #until(what: string, look: () => boolean): Promise<void> {
-    const endMs = this.time.clock() + CALM_WITHIN_MS;
-    while (this.violation === null && !look()) {
-      if (this.time.clock() < endMs) await this.#pass(50);
-      else {
-        const text = `after ${CALM_WITHIN_MS / 1000} s without faults still not: ${what}\n${this.cluster.account()}`;
-        this.judge(disksCanBeUsedAgain, text);
-      }
-    }
+    await this.until(disksCanBeUsedAgain, what, CALM_WITHIN_MS, look);
   }
 
   // --- what is seen ---------------------------------------------------------------------------------------------------
@@ -214,7 +204,7 @@ class Comings extends Stage {
     misfortunes.end();
     await this.#until('one master that all follow', () => this.oneMaster());
     // Whatever is under way is answered, or taken over, by then.
-    await this.#pass(20_000);
+    await this.pass(20_000);
     await this.#until('one master that all follow', () => this.oneMaster());
     const there = this.#record();
     const belief = this.#belief;
@@ -252,7 +242,7 @@ class Comings extends Stage {
     await this.#granted('the array is open on every node', { verb: 'assemble', array: MD }, () => this.#isOpen());
     // Nothing is written while the disks are compared.
     for (const application of this.applications) application.abandon();
-    await this.#pass(1000);
+    await this.pass(1000);
     const record = this.#record();
     if (record === undefined || this.violation !== null) return;
     this.judge(noWriteLost, noWriteLost(this.cluster, record, this.#writers.get(uuid) ?? []));

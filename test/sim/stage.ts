@@ -5,6 +5,7 @@ import type { Request } from '#src/wire/messages.ts';
 import type { Application } from './application.ts';
 import type { SimCluster } from './cluster.ts';
 import type { Chance } from './faults.ts';
+import type { Violation } from './ground.ts';
 import { Hands } from './hands.ts';
 import type { Moment, Moments } from './moments.ts';
 import type { Transcript } from './transcript.ts';
@@ -22,7 +23,7 @@ export interface StageOptions {
   applications: readonly Application[];
 }
 
-export class Stage implements Chance {
+export abstract class Stage implements Chance {
   readonly cluster: SimCluster;
   readonly transcript: Transcript;
   readonly random: () => number;
@@ -50,6 +51,32 @@ export class Stage implements Chance {
         if (!cluster.isUp(node)) void cluster.powerOn(node);
       });
     };
+  }
+
+  /** The first rule that was broken; null: none. */
+  abstract get violation(): Violation | null;
+  /** A checker's answer. */
+  abstract judge(checker: { name: string }, text: string | null): void;
+  /** What is looked at after every step. */
+  abstract step(): void;
+
+  /** Lets time pass, and ends early when a rule was broken. */
+  async pass(ms: number): Promise<void> {
+    const endMs = this.time.clock() + ms;
+    while (this.violation === null && (await this.time.step(endMs))) this.step();
+    if (this.violation === null) await this.time.pass(endMs - this.time.clock());
+  }
+
+  /** @param checker what is broken when it is not so by then */
+  async until(checker: { name: string }, what: string, withinMs: number, look: () => boolean): Promise<void> {
+    const endMs = this.time.clock() + withinMs;
+    while (this.violation === null && !look()) {
+      if (this.time.clock() < endMs) await this.pass(50);
+      else {
+        const text = `after ${withinMs / 1000} s without faults still not: ${what}\n${this.cluster.account()}`;
+        this.judge(checker, text);
+      }
+    }
   }
 
   // --- Chance ---------------------------------------------------------------------------------------------------------
