@@ -4,7 +4,7 @@ import { sampleEvent, samplesOf } from '../scripts/event_samples.ts';
 import { memoryJournal } from '../src/journal/index.ts';
 import { serveApi } from '../src/outlets/index.ts';
 import type { Event } from '../src/wire/messages.ts';
-import { clusterStatus } from '../test/unit/outlets_fake_agent.ts';
+import { clusterStatus, namesIn } from '../test/unit/outlets_fake_agent.ts';
 
 export type Command =
   | { do: 'fill'; entries: number }
@@ -34,6 +34,7 @@ const log = { info() {}, warn() {}, error: (_fields: object, text: string) => pr
 await serveApi({
   face: {
     status: () => clusterStatus(),
+    names: namesIn(clusterStatus),
     request: async () => ({ ok: false, text: '' }),
     scan: async () => [],
     reports: async () => [],

@@ -4,7 +4,7 @@
  */
 import type { NodeId } from '../src/arrays/record.ts';
 import { realTime } from '../src/md/simulated_time.ts';
-import { eventLine, namesFrom, type Status } from '../src/outlets/index.ts';
+import { eventLine, type Status } from '../src/outlets/index.ts';
 import type { Request } from '../src/wire/messages.ts';
 import { Application } from '../test/sim/application.ts';
 import { SimCluster } from '../test/sim/cluster.ts';
@@ -40,8 +40,7 @@ export class SimulatedStage implements Stage {
         const id = `${event.origin}/${event.bootNumber}/${event.sequence}`;
         if (this.#told.has(id)) return;
         this.#told.add(id);
-        const status = this.#cluster.status(node);
-        this.onEventLine(status === null ? eventLine(event) : eventLine(event, namesFrom(status)));
+        this.onEventLine(eventLine(event, this.#cluster.agent(node)?.names));
       });
     }
     await this.#cluster.boot(...this.nodes);

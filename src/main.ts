@@ -278,7 +278,7 @@ async function hooksOf(
   const { self, stateDir } = config;
   const hooks = configuredHooks(config);
   const now = () => timers.wall();
-  return startHooks({ hooks, journal, status: () => agent.status(), self, stateDir, begin, now, log });
+  return startHooks({ hooks, journal, names: agent.names, self, stateDir, begin, now, log });
 }
 
 /**
@@ -407,7 +407,7 @@ export async function runAgent(configFile: string, takesOver = false): Promise<n
     await driver.startWatchdog(config.fencing.watchdog.device, Math.ceil(config.timing.watchdogMs / 1000));
   }
   notary.start();
-  logEvents({ journal, self: config.self, status: () => agent.status(), now: () => timers.wall(), log });
+  logEvents({ journal, self: config.self, names: agent.names, now: () => timers.wall(), log });
   const begin = journal.head();
   await agent.start();
   // Writes of a cluster wait for its agents, for a moment nobody for their API: to load it is a tenth of a start, and keeps the loop

@@ -30,7 +30,7 @@ import {
 } from '../lease/index.ts';
 import { type Disk, MdError, type SectorRange } from '../md/driver.ts';
 import { type MembersEffect, type MembersInput, membersStart, membersStep, statuses, view } from '../members/index.ts';
-import type { AgentFace, NodeReport, Status } from '../outlets/index.ts';
+import type { AgentFace, Names, NodeReport, Status } from '../outlets/index.ts';
 import {
   idsOf,
   mayStand,
@@ -67,7 +67,7 @@ import { refusalOf, saidOfReload, whyNotTakenUp } from './reload.ts';
 import { reportsOf } from './reports.ts';
 import { type Answer, Requests } from './requests.ts';
 import { resolveDevices } from './resolve_devices.ts';
-import { statusOf } from './status.ts';
+import { namesOf, statusOf } from './status.ts';
 import { StoredCommits } from './stored_commits.ts';
 import { giveBack, notWritten, writeRecord } from './write_record.ts';
 
@@ -91,6 +91,7 @@ const HAND_OVER_MS = 3000;
 export class Agent implements AgentFace {
   readonly parts: AgentParts;
   readonly disks: DiskView;
+  readonly names: Names;
   readonly #state: AgentState;
   readonly #events: Events;
   readonly #certificates: Certificates;
@@ -139,6 +140,7 @@ export class Agent implements AgentFace {
       peers: peersOf(config, roster, []),
       stopped: false,
     };
+    this.names = namesOf({ parts, state: this.#state, disks: this.disks });
     const notice: Notice = (...said) => this.notice(...said);
     this.#events = new Events(parts, this.#state, {
       commit: (event, via) => this.#takeCommit(event, via),

@@ -5,7 +5,7 @@ import { reportOf } from '../arrays/report.ts';
 import { clockRate, type DiskSummary, disksOf, leaseSummary, type PeerClock } from '../lease/index.ts';
 import { statuses } from '../members/index.ts';
 import { levelOf } from '../net/index.ts';
-import type { ArrayStatus, QuorumStatus, Status } from '../outlets/index.ts';
+import type { ArrayStatus, Names, QuorumStatus, Status } from '../outlets/index.ts';
 import { idsOf, waitsFor } from '../roster/index.ts';
 import { PROTOCOL } from '../version.ts';
 import type { AgentState } from './agent_state.ts';
@@ -92,6 +92,15 @@ export function statusOf(agent: Looked): Status {
     ...(privileges === undefined ? {} : { privileges }),
     journal: { head: journal.head() },
     counters: { ...agent.counters, ...net.counters() },
+  };
+}
+
+export function namesOf({ parts, state, disks }: Pick<Looked, 'parts' | 'state' | 'disks'>): Names {
+  return {
+    cluster: parts.config.cluster.name,
+    array: (uuid) => state.local.arrays.get(uuid)?.record.md ?? null,
+    arrayNamed: (md) => [...state.local.arrays.values()].find(({ record }) => record.md === md)?.record.uuid ?? null,
+    member: (uuid) => disks.paths.get(uuid) ?? null,
   };
 }
 

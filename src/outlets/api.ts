@@ -30,7 +30,7 @@ import type { EventFilter } from './event_filter.ts';
 import { EventStreams } from './event_streams.ts';
 import type { AgentFace } from './index.ts';
 import { journalState } from './journal_state.ts';
-import { patientServer } from './patience.ts';
+import { type Patience, patientServer } from './patience.ts';
 import { listenOnPort, listenOnSocket } from './socket.ts';
 import { streamStatus } from './status_stream.ts';
 
@@ -41,7 +41,7 @@ export interface ApiLog {
   error(fields: object, text: string): void;
 }
 
-export interface ApiOptions {
+export interface ApiOptions extends Patience {
   face: AgentFace;
   journal: Journal;
   socketPath: string;
@@ -55,8 +55,6 @@ export interface ApiOptions {
   backlogMax?: number;
   /** How many may follow events or the status at once. @default 4096 */
   followersMax?: number;
-  /** A request must have arrived whole by then. @default 10 s */
-  requestWithinMs?: number;
 }
 
 const BODY_BYTES_MAX = 256 * 1024;
@@ -71,13 +69,13 @@ const STATUS_EVERY_MS = 1000;
  */
 export async function serveApi(options: ApiOptions): Promise<{ port: number | null; close(): Promise<void> }> {
   const { face, journal, log, tcp = null, backlogMax = BACKLOG_MAX } = options;
-  const streams = new EventStreams({ journal, status: () => face.status(), backlogMax });
+  const streams = new EventStreams({ journal, status: () => face.status(), names: face.names, backlogMax });
   const crowd = { followers: 0 };
   const opened: { server: Server; app: FastifyInstance }[] = [];
   const serve = async (access: Access | null, listen: (server: Server) => Promise<void>) => {
     const app = appFor({ ...options, streams, crowd, access });
     await app.ready();
-    const server = patientServer(app.routing, options.followersMax ?? FOLLOWERS_MAX, options.requestWithinMs);
+    const server = patientServer(app.routing, options.followersMax ?? FOLLOWERS_MAX, options);
     await listen(server);
     opened.push({ server, app });
     return server;

@@ -8,7 +8,6 @@ import type { ArrayRecord } from '../arrays/record.ts';
 import { formatSizeKib } from '../config/sizes.ts';
 import type { CommitKind, Event, EventBody } from '../wire/messages.ts';
 import type { Severity } from './event_filter.ts';
-import type { Status } from './status.ts';
 
 /** One event as people and tools are told of it. */
 export interface Telling {
@@ -25,29 +24,17 @@ export interface Telling {
   member: string | null;
 }
 
-/** What this node calls things that an event names by UUID only. null: not known here. */
+/**
+ * What this node calls things that an event names by UUID only, in the moment in which it is asked: for every event, so it costs nothing
+ * to have. null: not known here.
+ */
 export interface Names {
-  cluster: string;
+  readonly cluster: string;
   array(uuid: string): string | null;
   /** UUID of the array of that md name. */
   arrayNamed(md: string): string | null;
   /** This node's device path of a member. */
   member(uuid: string): string | null;
-}
-
-export function namesFrom(status: Status): Names {
-  return {
-    cluster: status.cluster.name,
-    array: (uuid) => status.arrays.find((array) => array.record.uuid === uuid)?.record.md ?? null,
-    arrayNamed: (md) => status.arrays.find((array) => array.record.md === md)?.record.uuid ?? null,
-    member: (uuid) => {
-      for (const array of status.arrays) {
-        const path = array.paths[uuid];
-        if (path !== undefined) return path;
-      }
-      return null;
-    },
-  };
 }
 
 export const noNames: Names = { cluster: 'cluster', array: () => null, arrayNamed: () => null, member: () => null };

@@ -4,15 +4,14 @@
  */
 import type { Journal, JournalEntry } from '../journal/index.ts';
 import type { ApiLog } from './api.ts';
-import { type Names, namesFrom, tellings } from './catalogue.ts';
+import { type Names, tellings } from './catalogue.ts';
 import { printable } from './cloud_event.ts';
 import type { Severity } from './event_filter.ts';
-import type { Status } from './status.ts';
 
 export interface EventLogOptions {
   journal: Journal;
   self: number;
-  status: () => Status;
+  names: Names;
   now: () => Date;
   log: ApiLog & { debug(fields: object, text: string): void };
 }
@@ -28,11 +27,11 @@ const LEVELS: Record<Severity, 'info' | 'warn' | 'error'> = {
 };
 
 /** Returns the way to stop it. */
-export function logEvents({ journal, self, status, now, log }: EventLogOptions): () => void {
+export function logEvents({ journal, self, names, now, log }: EventLogOptions): () => void {
   return journal.onAppend((entry) => {
     const { event } = entry;
     if (event.body.type === 'notice' && event.origin === self) return;
-    for (const { level, fields, text } of eventLogLines(entry, namesFrom(status()))) {
+    for (const { level, fields, text } of eventLogLines(entry, names)) {
       const isLate = now().getTime() - Date.parse(event.time) > LATE_MS;
       log[isLate ? 'debug' : level](fields, text);
     }

@@ -8,7 +8,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { Cursor, Journal, JournalEntry } from '../journal/index.ts';
-import { type Names, namesFrom } from './catalogue.ts';
+import type { Names } from './catalogue.ts';
 import { cloudEvents } from './cloud_event.ts';
 import { type EventFilter, passes } from './event_filter.ts';
 import type { Status } from './status.ts';
@@ -28,6 +28,7 @@ export interface StreamRequest {
 export interface EventStreamsOptions {
   journal: Journal;
   status: () => Status;
+  names: Names;
   /** How many entries a subscriber that once was up to date may fall behind. */
   backlogMax: number;
 }
@@ -74,8 +75,7 @@ export class EventStreams {
     const { journal } = this.#options;
     const { entries, tooOld } = journal.read(after, limit);
     if (tooOld) return null;
-    const names = this.#names();
-    const events = entries.flatMap((entry) => this.#wanted(entry, filter, names).map(({ event }) => event));
+    const events = entries.flatMap((entry) => this.#wanted(entry, filter).map(({ event }) => event));
     return { events, cursor: entries.length < limit ? journal.head() : (entries.at(-1)?.cursor ?? after) };
   }
 
@@ -148,11 +148,10 @@ export class EventStreams {
           subscriber.isWaiting = false;
           continue;
         }
-        const names = this.#names();
         // All tellings of one entry in one write: a subscriber that is cut off has all of them or none.
         let text = '';
         for (const entry of page.entries) {
-          text += this.#text(entry, format, filter, names);
+          text += this.#text(entry, format, filter);
           if (text.length < WRITE_CHARACTERS && entry !== last) continue;
           await send(text);
           text = '';
@@ -194,8 +193,8 @@ export class EventStreams {
     if (waiting.length > 0) setImmediate(() => this.#wakeSome(waiting));
   }
 
-  #text(entry: JournalEntry, format: StreamFormat, filter: EventFilter, names: () => Names): string {
-    return this.#wanted(entry, filter, names)
+  #text(entry: JournalEntry, format: StreamFormat, filter: EventFilter): string {
+    return this.#wanted(entry, filter)
       .map(({ words, index, event }) => {
         words.texts[format] ??= [];
         words.texts[format][index] ??= framed(format, event.type, event, entry.cursor);
@@ -204,29 +203,16 @@ export class EventStreams {
       .join('');
   }
 
-  #wanted(
-    entry: JournalEntry,
-    filter: EventFilter,
-    names: () => Names,
-  ): { words: Words; index: number; event: CloudEvent }[] {
-    const words = this.#inWords(entry, names);
+  #wanted(entry: JournalEntry, filter: EventFilter): { words: Words; index: number; event: CloudEvent }[] {
+    const words = this.#inWords(entry);
     return words.events.flatMap((event, index) => (passes(filter, event) ? [{ words, index, event }] : []));
   }
 
-  /** The status is put together anew for each who asks: once for some entries is enough. */
-  #names(): () => Names {
-    let names: Names | null = null;
-    return () => {
-      names ??= namesFrom(this.#options.status());
-      return names;
-    };
-  }
-
   /** Under the names that this node has for things when it first tells of them. */
-  #inWords(entry: JournalEntry, names: () => Names): Words {
+  #inWords(entry: JournalEntry): Words {
     const kept = this.#words.get(entry.cursor);
     if (kept !== undefined) return kept;
-    const words: Words = { events: cloudEvents(entry.event, names(), entry), texts: {} };
+    const words: Words = { events: cloudEvents(entry.event, this.#options.names, entry), texts: {} };
     if (this.#subscribers.size > 0) {
       this.#words.set(entry.cursor, words);
       const [oldest] = this.#words.keys();

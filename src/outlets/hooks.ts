@@ -9,10 +9,9 @@ import type { CommandOutcome } from '../fencing/command.ts';
 import type { Cursor, Journal } from '../journal/index.ts';
 import type { Alert } from './alert.ts';
 import type { ApiLog } from './api.ts';
-import { namesFrom } from './catalogue.ts';
+import type { Names } from './catalogue.ts';
 import { cloudEvents } from './cloud_event.ts';
 import { type EventFilter, passes } from './event_filter.ts';
-import type { Status } from './status.ts';
 import type { CloudEvent } from './told.ts';
 
 export interface Hook {
@@ -31,7 +30,7 @@ export interface Hook {
 export interface HooksOptions {
   hooks: readonly Hook[];
   journal: Journal;
-  status: () => Status;
+  names: Names;
   self: NodeId;
   /** Below which their places are stored. */
   stateDir: string;
@@ -138,7 +137,7 @@ class HookQueue {
 
   /** False: there is no more. */
   #readPage(): boolean {
-    const { journal, log } = this.#options;
+    const { journal, log, names } = this.#options;
     const { name } = this.#hook;
     const { entries, tooOld } = journal.read(this.#read, PAGE_ENTRIES);
     if (tooOld) {
@@ -150,7 +149,6 @@ class HookQueue {
       if (tooOld) this.#read = journal.head();
       return false;
     }
-    const names = namesFrom(this.#options.status());
     const oldestMs = this.#options.now().getTime() - this.#hook.maxAgeMs;
     for (const entry of entries) {
       const { cursor, event } = entry;

@@ -4,11 +4,14 @@
  */
 import type { Disk } from '../md/driver.ts';
 import type { Request } from '../wire/messages.ts';
+import type { Names } from './catalogue.ts';
 import type { NodeReport, Status } from './status.ts';
 
 /** What outlets may ask of the agent. */
 export interface AgentFace {
   status(): Status;
+  /** As things stand whenever one of them is asked for. */
+  readonly names: Names;
   /** Carries a request to the master and waits for its outcome. Never throws; bad input gives ok=false and words. */
   request(request: Request): Promise<{ ok: boolean; text: string }>;
   /** Reads the configuration file again. */
@@ -22,7 +25,7 @@ export interface AgentFace {
 }
 
 export { type ApiLog, type ApiOptions, serveApi } from './api.ts';
-export { catalogue, type Names, namesFrom, type Telling, tellings } from './catalogue.ts';
+export { catalogue, type Names, type Telling, tellings } from './catalogue.ts';
 export { cloudEvents, eventLine } from './cloud_event.ts';
 export { configuredHooks } from './configured_hooks.ts';
 export { startHooks } from './hooks.ts';

@@ -5,18 +5,22 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** More than honest callers ever have under way: they send what they want at once. */
-const UNFINISHED_MAX = 256;
+/** More than honest callers ever have under way. They send what they want at once, but a thousand may come in one turn of the loop. */
+const UNFINISHED_MAX = 2048;
 const REQUEST_WITHIN_MS = 10_000;
 
-/**
- * @param answersMax connections on which an answer may be under way, streams included; beyond these nobody is let in
- * @param requestWithinMs head and body; @default 10 s
- */
+export interface Patience {
+  /** Head and body. @default 10 s */
+  requestWithinMs?: number | undefined;
+  /** Connections on which no request has arrived yet. @default 2048 */
+  unfinishedMax?: number | undefined;
+}
+
+/** @param answersMax connections on which an answer may be under way, streams included; beyond these nobody is let in */
 export function patientServer(
   serve: RequestListener,
   answersMax: number,
-  requestWithinMs: number = REQUEST_WITHIN_MS,
+  { requestWithinMs = REQUEST_WITHIN_MS, unfinishedMax = UNFINISHED_MAX }: Patience = {},
 ): Server {
   const server = createServer(
     {
@@ -26,14 +30,14 @@ export function patientServer(
     },
     serve,
   );
-  server.maxConnections = answersMax + UNFINISHED_MAX;
+  server.maxConnections = answersMax + unfinishedMax;
   /** Oldest first. */
   const unfinished = new Set<Socket>();
   const expect = (socket: Socket) => {
     if (socket.destroyed) return;
     unfinished.add(socket);
     const [oldest] = unfinished;
-    if (unfinished.size > UNFINISHED_MAX && oldest !== undefined) {
+    if (unfinished.size > unfinishedMax && oldest !== undefined) {
       unfinished.delete(oldest);
       oldest.destroy();
     }

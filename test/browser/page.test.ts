@@ -22,8 +22,10 @@ suite('the web page', { skip: noBrowser, timeout: 400_000 }, () => {
   let directory = '';
 
   const serve = async (port: number): Promise<void> => {
+    const { names } = cluster.agent(1) ?? assert.fail('node 1 runs');
     api = await serveApi({
       face: {
+        names,
         status(): Status {
           const seen = cluster.status(1);
           assert.ok(seen, 'node 1 runs');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ArrayRecord } from '#src/arrays/record.ts';
-import { catalogue, cloudEvents, eventLine, namesFrom, tellings } from '#src/outlets/index.ts';
+import { catalogue, cloudEvents, eventLine, tellings } from '#src/outlets/index.ts';
 import { CommitKind, type Request } from '#src/wire/messages.ts';
 import {
   arrayUuid,
@@ -10,12 +10,13 @@ import {
   event,
   failCommit,
   memberB,
+  namesIn,
   notice,
   raid1,
   withFaulty,
 } from './outlets_fake_agent.ts';
 
-const names = namesFrom(clusterStatus());
+const names = namesIn(clusterStatus);
 
 function commit(kind: CommitKind, record: ArrayRecord, detail: { member?: string; node?: number } = {}) {
   return event({ type: 'commit', kind, record, before: null, detail, certificate: [] });

@@ -10,6 +10,7 @@ import {
   type AgentFace,
   type ApiOptions,
   type ArrayStatus,
+  type Names,
   type NodeReport,
   type Status,
   serveApi,
@@ -138,8 +139,22 @@ export function clusterStatus(arrays: ArrayStatus[] = [arrayStatus()]): Status {
   };
 }
 
+/** As an agent of that status has them. */
+export function namesIn(status: () => Status): Names {
+  return {
+    cluster: status().cluster.name,
+    array: (uuid) => status().arrays.find(({ record }) => record.uuid === uuid)?.record.md ?? null,
+    arrayNamed: (md) => status().arrays.find(({ record }) => record.md === md)?.record.uuid ?? null,
+    member: (uuid) =>
+      status()
+        .arrays.map(({ paths }) => paths[uuid])
+        .find((path) => path !== undefined) ?? null,
+  };
+}
+
 export class FakeFace implements AgentFace {
   now: Status = clusterStatus();
+  readonly names = namesIn(() => this.now);
   disks: Disk[] = [];
   readonly asked: Request[] = [];
   /** What it answers, and what it changes meanwhile. */

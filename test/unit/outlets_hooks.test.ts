@@ -8,10 +8,10 @@ import type { CommandOutcome } from '#src/fencing/command.ts';
 import { type Alert, mailAlert, mailOf, programAlert, programCall } from '#src/outlets/alert.ts';
 import { printable } from '#src/outlets/cloud_event.ts';
 import type { Hook } from '#src/outlets/hooks.ts';
-import { cloudEvents, namesFrom, startHooks } from '#src/outlets/index.ts';
+import { cloudEvents, startHooks } from '#src/outlets/index.ts';
 import type { CloudEvent } from '#src/outlets/told.ts';
 import type { Event } from '#src/wire/messages.ts';
-import { clusterStatus, event, FakeJournal, failCommit, memberB, notice } from './outlets_fake_agent.ts';
+import { clusterStatus, event, FakeJournal, failCommit, memberB, namesIn, notice } from './outlets_fake_agent.ts';
 
 const fine: CommandOutcome = { exitCode: 0, trouble: null, output: '' };
 
@@ -22,7 +22,7 @@ function directory(t: TestContext): string {
 }
 
 function told(of: Event): CloudEvent {
-  const [first] = cloudEvents(of, namesFrom(clusterStatus()), { cursor: 5, appendedAt: of.time });
+  const [first] = cloudEvents(of, namesIn(clusterStatus), { cursor: 5, appendedAt: of.time });
   assert.ok(first);
   return first;
 }
@@ -66,7 +66,7 @@ class Scene {
         },
       ],
       journal: this.journal,
-      status: () => clusterStatus(),
+      names: namesIn(clusterStatus),
       self: 2,
       stateDir: this.dir,
       ...(begin !== undefined && { begin }),

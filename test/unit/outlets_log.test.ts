@@ -11,6 +11,7 @@ import {
   FakeJournal,
   failCommit,
   memberB,
+  namesIn,
   notice,
   startFakeAgent,
 } from './outlets_fake_agent.ts';
@@ -93,7 +94,7 @@ test('every line about a decision says who made it, in which term, which index, 
   const { lines, log } = captured();
   const journal = new FakeJournal();
   const now = () => new Date('2026-01-01T12:02:00Z');
-  const stop = logEvents({ journal, self: 2, status: () => clusterStatus(), now, log });
+  const stop = logEvents({ journal, self: 2, names: namesIn(clusterStatus), now, log });
   journal.append({ ...failCommit(), origin: 1 }, 'x');
   journal.append(event({ type: 'vote', term: 4, candidate: 1 }, 3), 'x');
   journal.append(notice('NodeDead'), 'x');

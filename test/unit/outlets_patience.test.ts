@@ -26,7 +26,7 @@ const closed = (socket: Socket) =>
 
 for (const what of ['on the socket', 'on the port'] as const) {
   test(`${what}: hundreds of connections that say nothing, or half of it, keep nobody out`, async (t) => {
-    const agent = await startFakeAgent(t, { tcp: { address, port: 0, access } });
+    const agent = await startFakeAgent(t, { tcp: { address, port: 0, access }, unfinishedMax: 256 });
     const at = what === 'on the socket' ? agent.socketPath : agent.port();
     const follower = await open(at, '/v1/events?follow=true', { headers: { authorization } });
     const line = lineReader(follower);
@@ -56,6 +56,18 @@ for (const what of ['on the socket', 'on the port'] as const) {
     assert.deepEqual(agent.face.asked, [], 'half a request asks for nothing');
   });
 }
+
+test('a thousand subscribers who come back in one moment, all before any of them has asked, are all served', async (t) => {
+  const agent = await startFakeAgent(t);
+  const line = 'GET /v1/events?follow=true HTTP/1.1\r\nhost: x\r\naccept: application/x-ndjson\r\n\r\n';
+  const sockets: Socket[] = [];
+  for (let count = 0; count < 1000; count += 1) sockets.push(await begun(t, agent.socketPath, ''));
+  // It has come behind all of these.
+  assert.equal((await call(agent.socketPath, '/v1/status')).code, 200);
+  const answers = sockets.map((socket) => once(socket, 'data'));
+  for (const socket of sockets) socket.write(line);
+  for (const [answer] of await Promise.all(answers)) assert.match(String(answer), /^HTTP\/1\.1 200 /);
+});
 
 test('a request that is whole may take its time, and its connection another request', async (t) => {
   const agent = await startFakeAgent(t, { requestWithinMs: 200 });
