@@ -654,7 +654,11 @@ export class Agent implements AgentFace {
     const work = this.#quorum?.work;
     if (work === undefined) return;
     const claimAs = (): string | null => (this.leading && this.records().length > 0 ? this.parts.uuid() : null);
-    work.lookForWitness(() => this.#nowMs, claimAs);
+    work.lookForWitness(
+      () => this.#nowMs,
+      claimAs,
+      () => this.leadsInTerm,
+    );
     const wanted = work.newlyWanted();
     if (wanted !== null) this.#feedLease({ type: 'quorum-disks', disks: wanted });
   }

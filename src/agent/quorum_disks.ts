@@ -66,9 +66,10 @@ export class QuorumDisks {
 
   /**
    * The master gives a blank witness its name; only a lease lets it.
+   * @param mayStill asked once it has been read: whoever lost the lease meanwhile, and has it again, would name it over its successor
    * @throws Error when something else stands there
    */
-  async claimWitness(uuid: string): Promise<void> {
+  async claimWitness(uuid: string, mayStill: () => boolean): Promise<void> {
     const { driver, cluster, witness } = this.#options;
     await this.lookForWitness();
     if (witness === null || this.#witness !== null) return;
@@ -78,6 +79,7 @@ export class QuorumDisks {
         `quorum_witness ${witness}: its first ${WITNESS_BYTES / 1024} KiB are not blank, and no witness of this cluster; name another device, or clear it`,
       );
     }
+    if (!mayStill()) return;
     const [result] = await driver.writeMetadata([
       { path: witness, offsetBytes: 0, bytes: encodeWitness(cluster, uuid) },
     ]);

@@ -47,13 +47,14 @@ export class QuorumWork {
 
   /**
    * Its name is on it; a new one gets it from the master, once there is an array. Nobody waits for a witness that hangs.
-   * @param claimAs a UUID for a new one, where this node may name it
+   * @param claimAs a UUID for a new one, where this node may name it @param leadsInTerm in which it does
    */
-  lookForWitness(now: () => number, claimAs: () => string | null): void {
+  lookForWitness(now: () => number, claimAs: () => string | null, leadsInTerm: () => number | null): void {
     if (this.#disks.knowsWitness || this.#lookedMs + WITNESS_EVERY_MS > now()) return;
     this.#lookedMs = Number.POSITIVE_INFINITY;
     const uuid = claimAs();
-    (uuid === null ? this.#disks.lookForWitness() : this.#disks.claimWitness(uuid))
+    const term = leadsInTerm();
+    (uuid === null ? this.#disks.lookForWitness() : this.#disks.claimWitness(uuid, () => leadsInTerm() === term))
       .catch((error: unknown) => {
         const trouble = textOf(error);
         if (trouble !== this.#witnessTrouble) this.#log.warn({ err: error }, `quorum: ${trouble}`);

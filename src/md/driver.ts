@@ -186,6 +186,9 @@ export class MdError extends Error {
   }
 }
 
+/** What to do where an array's name is another's: writes at a gate for ever, say, keep that from being stopped. */
+export const NAME_TAKEN = 'stop it first, or reboot the node where that cannot be';
+
 export type GuardEvent =
   | { type: 'grant-expired'; atMs: number }
   | { type: 'lease-expired'; atMs: number }

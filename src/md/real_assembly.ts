@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs';
 import { arraySectors, isRedundant, survives } from '../arrays/levels.ts';
 import { fillsByMarks, isWhole } from '../arrays/missed.ts';
 import { type ArrayRecord, type BitmapPlace, bitmapSector, type MemberRecord, type NodeId } from '../arrays/record.ts';
-import { MdError } from './driver.ts';
+import { MdError, NAME_TAKEN } from './driver.ts';
 import { loadKernelModules } from './kernel_modules.ts';
 import { recoveryStartOf } from './metadata.ts';
 import type { BlockDevice } from './real_disks.ts';
@@ -167,7 +167,7 @@ async function makeDevice(md: string, readFiles: FileReader, store: SysfsStore, 
   if (before !== null) {
     const remains = before.metadata === METADATA_VERSION && before.arrayState === 'inactive';
     if (!remains && before.arrayState !== 'clear') {
-      const text = `${md} is there already (metadata ${before.metadata}, ${before.arrayState}); stop it first`;
+      const text = `${md} is there already (metadata ${before.metadata}, ${before.arrayState}): ${NAME_TAKEN}`;
       throw new MdError('EEXIST', text);
     }
     // Not used again: a cleared device goes away by itself as soon as nobody looks at it.

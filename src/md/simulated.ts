@@ -31,6 +31,7 @@ import {
   MdError,
   type MetadataResult,
   type MetadataWrite,
+  NAME_TAKEN,
   type SectorRange,
 } from './driver.ts';
 import { bitmapBytes } from './marks.ts';
@@ -294,7 +295,7 @@ export class SimulatedNode implements MdDriver {
   async assemble(record: ArrayRecord, devices: ReadonlyMap<string, string>): Promise<void> {
     await this.#kernel.moment();
     const { md } = record;
-    if (this.#arrays.has(md)) throw new MdError('EEXIST', `${md} is there already; stop it first`);
+    if (this.#arrays.has(md)) throw new MdError('EEXIST', `${md} is there already: ${NAME_TAKEN}`);
     const unknown = unknownLayout(record);
     if (unknown !== null)
       throw new MdError('ENOTSUP', `${md}: ${unknown} is not simulated; use another level or the real driver`);

@@ -1,5 +1,6 @@
 /** What campaigns have in common: a cluster, chance, a transcript, and what puts machines right when faults are over. */
 import type { ArrayRecord, NodeId } from '#src/arrays/record.ts';
+import { NAME_TAKEN } from '#src/md/driver.ts';
 import type { VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
 import type { Application } from './application.ts';
@@ -12,6 +13,8 @@ import type { Transcript } from './transcript.ts';
 
 /** An operator has looked for a process that has the array open, and found none that ends. */
 const IN_USE_MS = 20_000;
+/** What an agent stops by itself of arrays that are no more, which it looks for once a minute, is gone. */
+const LEFT_OVER_MS = 120_000;
 const ASK_AGAIN_MS = 1000;
 
 export interface StageOptions {
@@ -31,7 +34,8 @@ export abstract class Stage implements Chance {
   readonly #moments: Moments;
   readonly #applications: readonly Application[];
   readonly #hands: Hands;
-  readonly #inUseSince = new Map<NodeId, number>();
+  /** By node and trouble. */
+  readonly #since = new Map<string, number>();
 
   /** @param crashed a machine has lost its power */
   constructor(options: StageOptions, crashed: (node: NodeId) => void = () => undefined) {
@@ -166,13 +170,20 @@ export abstract class Stage implements Chance {
     for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
   }
 
-  /** Its agent says so, or that a process has an array open that nobody can end: what it reads is out of date, and waits. */
+  /**
+   * Its agent says so, or that a process has an array open that nobody can end: what it reads is out of date, and waits. Or md has an array
+   * by that name which nobody can stop, because of writes at its gate that may never pass.
+   */
   #wantsBoot(node: NodeId): boolean {
     const said = this.cluster.status(node)?.arrays.map(({ trouble }) => trouble ?? '') ?? [];
     const now = this.time.clock();
-    if (!said.some((trouble) => trouble.includes('some process has it open'))) this.#inUseSince.delete(node);
-    else if (!this.#inUseSince.has(node)) this.#inUseSince.set(node, now);
-    const inUseMs = now - (this.#inUseSince.get(node) ?? now);
-    return inUseMs > IN_USE_MS || said.some((trouble) => trouble.includes('or reboot the node'));
+    const saysFor = (words: string, ms: number): boolean => {
+      const key = `${node} ${words}`;
+      if (!said.some((trouble) => trouble.includes(words))) this.#since.delete(key);
+      else if (!this.#since.has(key)) this.#since.set(key, now);
+      return now - (this.#since.get(key) ?? now) > ms;
+    };
+    const [inUse, leftOver] = [saysFor('some process has it open', IN_USE_MS), saysFor(NAME_TAKEN, LEFT_OVER_MS)];
+    return inUse || leftOver || said.some((trouble) => trouble.includes('held for good'));
   }
 }

@@ -90,13 +90,19 @@ test('a witness gets its name once, where it is blank, by a lease alone; until t
   const { driver, quorum, done, record } = await scene('/dev/sdc');
   assert.deepEqual(quorum.wanted(), []);
   driver.guard.endLease();
-  await assert.rejects(done(quorum.claimWitness(WITNESS)), /lease has ended/);
+  await assert.rejects(done(quorum.claimWitness(WITNESS, () => true)), /lease has ended/);
   driver.guard.extendLease(driver.now() + 60_000);
-  await done(quorum.claimWitness(WITNESS));
+  // It leads again, in another term than the one in which it began to look.
+  await done(quorum.claimWitness(WITNESS, () => false));
+  assert.ok(!quorum.knowsWitness);
+  await done(quorum.claimWitness(WITNESS, () => true));
   const names = [...record.members.map(({ uuid }) => uuid).sort(), WITNESS];
   assert.deepEqual(quorum.wanted(), names);
   await done(quorum.write(WITNESS, block(2, names)));
   assert.deepEqual(await done(quorum.read(WITNESS)), new Map([[2, block(2, names)]]));
   const other = await scene('/dev/sda');
-  await assert.rejects(other.done(other.quorum.claimWitness(WITNESS)), /\/dev\/sda: its first 260 KiB are not blank/);
+  await assert.rejects(
+    other.done(other.quorum.claimWitness(WITNESS, () => true)),
+    /\/dev\/sda: its first 260 KiB are not blank/,
+  );
 });

@@ -1,9 +1,9 @@
 #include "clock.h"
+#include "first.h"
 #include "options.h"
 #include "verbs.h"
 #include <cerrno>
 #include <cstring>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -34,11 +34,7 @@ std::string type_of(const std::string &line) {
 // Follows an agent's events, and once it has the snapshot says when each came, and its type, by this node's wall clock. Asked in HTTP/1.0, a
 // server sends what follows the head as it is, until one of the two goes.
 int subscribe_verb(Options &options) {
-  // A guest has one processor, and its agent goes before others: who waits for that to be at rest would say when that was. Among equals
-  // (nice -20) too: a thread that has long slept has a quarter of a second ahead of one that has just started.
-  sched_param parameters{};
-  parameters.sched_priority = 1;
-  if (sched_setscheduler(0, SCHED_FIFO, &parameters) != 0) Options::refuse("SCHED_FIFO", strerror(errno));
+  go_first();
   std::string socket = options.text("socket"), path = options.text("path");
   options.end();
   int fd = connected(socket);

@@ -1,4 +1,5 @@
 #include "clock.h"
+#include "first.h"
 #include "stopping.h"
 #include "verbs.h"
 #include "options.h"
@@ -43,6 +44,7 @@ int watch_verb(Options &options) {
   std::string md = options.text("array");
   uint64_t milliseconds = options.number("seconds", 0) * 1000;
   options.end();
+  go_first();
   Stopping stopping;
   auto members = members_of("/sys/block/" + md + "/md");
   std::vector<pollfd> polled;
