@@ -6,7 +6,7 @@
  * In a process that takes over from an agent that runs (src/succession/) the same, in two parts: what touches nothing first.
  */
 import { randomUUID } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import type pino from 'pino';
@@ -61,14 +61,23 @@ const DEADLINE_NEAR_MS = 100;
 const DROP_MS = 5000;
 
 /**
+ * V8's threads compile and look for garbage. On a node of one processor that would be in the loop's way; below the processes that write
+ * they cannot be, for the loop may come to wait for them.
+ */
+function isHelper(thread: string): boolean {
+  return readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim() === 'V8Worker';
+}
+
+/**
  * Before anything starts a thread, if it can be: while a member's failure is being agreed on, the writes of a whole cluster wait for
  * this loop, and the processes that write must not be served before it. Not permitted, the agent is only slower.
  */
 function goFirst(): void {
   try {
     // The kernel keeps a priority for each thread, and calls them processes here.
-    for (const thread of readdirSync('/proc/self/task'))
-      setPriority(Number(thread), constants.priority.PRIORITY_HIGHEST);
+    for (const thread of readdirSync('/proc/self/task')) {
+      setPriority(Number(thread), isHelper(thread) ? constants.priority.PRIORITY_HIGH : constants.priority.PRIORITY_HIGHEST);
+    }
   } catch {
     // Not root, or no CAP_SYS_NICE.
   }

@@ -1,7 +1,17 @@
 /**
  * A cluster of real agents on real kernels: keys, configs, one agent a guest, and short ways to ask them things.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { writeDurably } from '../../src/agent/state_files.ts';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
@@ -100,7 +110,10 @@ export class Cluster {
     const devices = options.devices ?? (luns.length === 0 ? disks : lunPaths);
     for (const node of cluster.nodes) {
       const folder = cluster.folder(node);
-      mkdirSync(join(folder, 'state'), { recursive: true });
+      mkdirSync(folder, { recursive: true });
+      const state = lab.memoryDir === null ? join(folder, 'state') : join(lab.memoryDir, `node${node}`);
+      mkdirSync(state);
+      if (lab.memoryDir !== null) symlinkSync(state, join(folder, 'state'));
       const identity = identities[node - 1];
       if (identity !== undefined) await saveIdentity(join(folder, 'key'), identity);
       await writeDurably(join(folder, 'state', 'vote.json'), `${JSON.stringify(freshVote)}\n`);
@@ -304,7 +317,18 @@ export class Cluster {
   }
 
   async close(): Promise<void> {
+    for (const node of this.nodes) this.#keepState(node);
     await this.lab.close();
+  }
+
+  /** For who looks at journals afterwards: what is in memory goes with the laboratory. */
+  #keepState(node: NodeId): void {
+    const state = join(this.folder(node), 'state');
+    if (lstatSync(state, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return;
+    const kept = `${state}-kept`;
+    cpSync(realpathSync(state), kept, { recursive: true });
+    rmSync(state);
+    renameSync(kept, state);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

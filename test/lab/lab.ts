@@ -153,6 +153,11 @@ function watchExit(): void {
 export class Lab {
   readonly name: string;
   readonly workDir: string;
+  /**
+   * For files that guests sync: on the host's own disk each sync would stop the whole guest, kernel and all, for as long as that takes.
+   * The same path there and here, until the laboratory is closed. null: disks are not in memory either.
+   */
+  readonly memoryDir: string | null;
   readonly netns: string;
   readonly guests: readonly Guest[];
   /** What the fence server does with a request; a test may replace it by one that refuses or never answers. @default kills the node */
@@ -208,6 +213,8 @@ export class Lab {
     // hostfs runs as the host user of the guest, root; the overlay's tmpfs does not reach here.
     chmodSync(this.workDir, 0o777);
     const diskDir = disksIn === 'memory' ? mkdtempSync('/dev/shm/mdlab-') : this.workDir;
+    this.memoryDir = disksIn === 'memory' ? join(diskDir, 'files') : null;
+    if (this.memoryDir !== null) mkdirSync(this.memoryDir);
     this.#images = diskMib.map((mib, i) => {
       const path = join(diskDir, `disk-${String.fromCharCode(97 + i)}.img`);
       const fd = openSync(path, 'w');
@@ -246,6 +253,7 @@ export class Lab {
         node: i + 1,
         netns: this.netns,
         workDir: this.workDir,
+        memoryDir: this.memoryDir,
         images: this.#images,
         memMib,
         modules: options.modules ?? labModules,

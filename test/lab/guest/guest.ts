@@ -47,6 +47,8 @@ export interface GuestSettings {
   node: number;
   netns: string;
   workDir: string;
+  /** Another folder of the host's that the guest sees under the same path; null: none. */
+  memoryDir: string | null;
   images: readonly string[];
   memMib: number;
   modules: readonly string[];
@@ -102,7 +104,7 @@ export class Guest {
   async boot(): Promise<void> {
     if (this.#process !== null)
       throw new Error(`n${this.node} is already running as host process ${this.#process.pid}`);
-    const { node, netns, workDir, images, memMib, modules, core } = this.#settings;
+    const { node, netns, workDir, memoryDir, images, memMib, modules, core } = this.#settings;
     const argv = [
       'taskset',
       '--cpu-list',
@@ -124,6 +126,7 @@ export class Guest {
       'loglevel=5',
       `lab_node=${node}`,
       `lab_dir=${workDir}`,
+      ...(memoryDir === null ? [] : [`lab_memory=${memoryDir}`]),
       `lab_modules=${modules.join(',')}`,
       `lab_netns=${netns}`,
     ];

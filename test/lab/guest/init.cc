@@ -42,6 +42,11 @@ std::string setting(const char *name) {
   return "";
 }
 
+std::string setting_if_given(const char *name) {
+  const char *value = getenv(name);
+  return value ? value : "";
+}
+
 void mount_at(const char *type, const std::string &where, const std::string &options = "") {
   must(mount(type, where.c_str(), type, 0, options.c_str()), "mount " + std::string(type) + " on " + where);
 }
@@ -121,6 +126,10 @@ void become_init() {
   // One path means the same file on the host and in every guest.
   make_directories(new_root + lab_dir);
   mount_at("hostfs", new_root + lab_dir, lab_dir);
+  if (const std::string memory = setting_if_given("lab_memory"); !memory.empty()) {
+    make_directories(new_root + memory);
+    mount_at("hostfs", new_root + memory, memory);
+  }
   make_directories(new_root + "/lab");
   must(mount((new_root + lab_dir).c_str(), (new_root + "/lab").c_str(), nullptr, MS_BIND, nullptr), "bind /lab");
   make_directories(new_root + "/lib/modules");
@@ -134,6 +143,6 @@ void become_init() {
   interface_up("eth0", "10.77.0." + node);
   interface_up("eth1", "10.78.0." + node);
   load_modules(setting("lab_modules"));
-  for (const char *unwanted : {"lab_node", "lab_dir", "lab_modules", "lab_netns"}) unsetenv(unwanted);
+  for (const char *unwanted : {"lab_node", "lab_dir", "lab_memory", "lab_modules", "lab_netns"}) unsetenv(unwanted);
   chdir("/root");
 }
