@@ -8,7 +8,8 @@ import type { ArrayObservation } from '#src/md/driver.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { decodeSuperblockIfAny, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '#src/md/superblock.ts';
-import type { Request } from '#src/wire/messages.ts';
+import type { Event, Request } from '#src/wire/messages.ts';
+import { AIMED } from './aimed.ts';
 import { Application } from './application.ts';
 import type { CampaignOptions, Outcome } from './campaign.ts';
 import { atMostOneMaster, legsAgree, noWriteFails, noWriteLost } from './checkers.ts';
@@ -16,17 +17,20 @@ import { mirrorOf, SimCluster } from './cluster.ts';
 import { DRAWN, type Fault } from './faults.ts';
 import type { Violation } from './ground.ts';
 import { faultsNamed, Misfortunes } from './misfortunes.ts';
-import { Moments } from './moments.ts';
+import { Moments, tellOfEvent, tellOfGuard } from './moments.ts';
 import { Stage, type StageOptions } from './stage.ts';
 import { Transcript } from './transcript.ts';
 
 /** With whole disks: what a lost path or disk does to an array is the other campaign's. */
-const FAULTS: readonly Fault[] = DRAWN.filter(({ name }) => !/path|disk|leg|failure|journal/.test(name));
+const FAULTS: readonly Fault[] = [...DRAWN, ...AIMED].filter(
+  ({ name }) => !/path|disk|leg|failure|journal|member|copy|copier|writer|bits|all end/.test(name),
+);
 const MD = 'md0';
 const DISK_MIB = 3;
 const BLOCKS = 8;
 /** Each array that comes is written where those before it were not. */
 const REGIONS = 6;
+const SUPERBLOCK_AT = SUPERBLOCK_SECTOR * 512;
 const HOUR_MS = 3_600_000;
 const LOOK_EVERY_MS = 100;
 const CALM_WITHIN_MS = 240_000;
@@ -38,6 +42,8 @@ type Belief = { array: 'none' } | { array: 'there'; uuid: string } | { array: 'u
 function grantedIsSo(): void {}
 /** A superblock of a member in use is its own. */
 function membersKeepTheirNames(): void {}
+/** A version names one commit. */
+function commitsHaveOneName(): void {}
 /** Once faults stop each of these within a bounded time. */
 function disksCanBeUsedAgain(): void {}
 
@@ -46,14 +52,30 @@ class Comings extends Stage {
   readonly applications: Application[];
   /** Of each array that came. */
   readonly #writers = new Map<string, Application[]>();
+  /** Which event has each name. */
+  readonly #commits = new Map<string, string>();
   #belief: Belief = { array: 'none' };
   #released: string | null = null;
   #over = false;
 
   constructor(options: StageOptions & { applications: Application[] }) {
     super(options);
+    const { cluster, moments } = options;
     this.applications = options.applications;
-    this.cluster.storage.onWrite = (write) => this.#written(write);
+    cluster.storage.onWrite = (write) => {
+      if (!coversSuperblock(write)) return;
+      if (write.stage === 'begins') moments.tell('writes metadata', write.node);
+      else this.#named(write);
+    };
+    cluster.onStore = (node) => moments.tell('stores a vote', node);
+    cluster.onAgent = (node) =>
+      tellOfGuard(cluster, moments, node, () => this.judge(atMostOneMaster, atMostOneMaster(cluster)));
+    for (const node of cluster.nodes)
+      cluster.journal(node).onAppend(({ event }) => {
+        if (event.origin !== node) return;
+        tellOfEvent(moments, event);
+        this.#committed(event);
+      });
   }
 
   judge(checker: { name: string }, text: string | null): void {
@@ -86,11 +108,21 @@ class Comings extends Stage {
 
   // --- what is seen ---------------------------------------------------------------------------------------------------
 
-  #written({ disk, offsetBytes, lengthBytes, stage, node }: DiskWrite): void {
-    const at = SUPERBLOCK_SECTOR * 512;
-    if (stage !== 'lands' || offsetBytes > at || offsetBytes + lengthBytes < at + SUPERBLOCK_BYTES) return;
+  /** Also told again, by a node that has lost its journal's end and had it back from another. */
+  #committed({ body, origin, bootNumber, sequence }: Event): void {
+    if (body.type !== 'commit') return;
+    const { uuid, version } = body.record;
+    const name = `${uuid} ${version.term}.${version.index}`;
+    const id = `${origin}/${bootNumber}/${sequence}`;
+    const known = this.#commits.get(name) ?? id;
+    this.#commits.set(name, known);
+    if (known !== id)
+      this.judge(commitsHaveOneName, `node ${origin} commits ${body.kind} as ${name}, which is another (${known})`);
+  }
+
+  #named({ disk, node }: DiskWrite): void {
     const { storage } = this.cluster;
-    const name = nameOn(storage.glance(disk, at, SUPERBLOCK_BYTES));
+    const name = nameOn(storage.glance(disk, SUPERBLOCK_AT, SUPERBLOCK_BYTES));
     for (const user of this.cluster.up()) {
       const member = this.#open(user)?.members.find(({ device }) => device === disk);
       if (member === undefined || member.faulty || member.uuid === name) continue;
@@ -248,6 +280,10 @@ class Comings extends Stage {
     this.judge(noWriteLost, noWriteLost(this.cluster, record, this.#writers.get(uuid) ?? []));
     this.judge(legsAgree, legsAgree(this.cluster, record));
   }
+}
+
+function coversSuperblock({ offsetBytes, lengthBytes }: DiskWrite): boolean {
+  return offsetBytes <= SUPERBLOCK_AT && offsetBytes + lengthBytes >= SUPERBLOCK_AT + SUPERBLOCK_BYTES;
 }
 
 /** UUID of the member that a superblock names; null: there is none that can be read. */

@@ -19,7 +19,7 @@ import type { Event } from '#src/wire/messages.ts';
 import { Application, BLOCK_BYTES, SECTORS_PER_BLOCK, sequencesIn } from './application.ts';
 import * as checkers from './checkers.ts';
 import type { SimCluster } from './cluster.ts';
-import { Moments } from './moments.ts';
+import { Moments, tellOfEvent, tellOfGuard } from './moments.ts';
 import { LeaseWatch } from './promises.ts';
 
 export interface Violation {
@@ -204,17 +204,9 @@ export class Ground {
   #agentStarts(node: NodeId): void {
     this.#applied.delete(node);
     this.#leases.agentStarts(node);
-    const { guard } = this.#cluster.driver(node);
-    const { extendLease, extendGrant } = guard;
-    guard.extendLease = (untilMs) => {
-      this.moments.tell(guard.leaseLive ? 'renews its lease' : 'is elected', node);
-      extendLease.call(guard, untilMs);
-      this.judge(checkers.atMostOneMaster, checkers.atMostOneMaster(this.#cluster));
-    };
-    guard.extendGrant = (untilMs) => {
-      this.moments.tell('is granted writes', node);
-      extendGrant.call(guard, untilMs);
-    };
+    tellOfGuard(this.#cluster, this.moments, node, () =>
+      this.judge(checkers.atMostOneMaster, checkers.atMostOneMaster(this.#cluster)),
+    );
   }
 
   #appended(node: NodeId, event: Event): void {
@@ -227,8 +219,7 @@ export class Ground {
     if (this.#made.has(id)) return;
     this.#made.add(id);
     this.#leases.sealed(event);
-    if (body.type === 'vote') this.moments.tell('votes', node);
-    if (body.type === 'lease-release') this.moments.tell('releases its lease', node);
+    tellOfEvent(this.moments, event);
     if (body.type !== 'commit') return;
     const { record } = body;
     const before = this.#newest;
@@ -253,9 +244,6 @@ export class Ground {
     if (body.kind === 'resync-start' && compares(record.resync?.kind)) this.#compared = [];
     if (body.kind === 'resync-done' && before !== null && compares(before.resync?.kind))
       this.judge(checkers.checkedWhole, checkers.checkedWhole(before, this.#compared, record));
-    this.moments.tell('commits', node);
-    if (body.kind === 'fail') this.moments.tell('fails a member', node);
-    if (body.kind === 'resync-done') this.moments.tell('ends a copy', node);
     const { version, resync } = record;
     const copy = resync === null ? '' : `, ${resync.kind} by ${resync.by} from ${resync.fromSector}`;
     const members = record.members.map(({ uuid, role, slot }) => `${uuid.slice(0, 4)} ${role} ${slot ?? '-'}`);

@@ -27,6 +27,8 @@ export interface Mutation {
   setting?: Setting;
   /** Of how many nodes, where three are too few. */
   nodes?: number;
+  /** In the campaign in which arrays come and go. */
+  comings?: boolean;
   /** Why no checker can miss it alone. */
   covered?: string;
 }
@@ -769,5 +771,100 @@ export const MUTATIONS: readonly Mutation[] = [
     aim: ['writes on one leg while a spare is rebuilt'],
     everyMs: 9000,
     setting: { legs: 3 },
+  },
+  // --- arrays that come and go ------------------------------------------------------------------------------------------
+  {
+    name: 'request-ends-with-term',
+    rule: 'nothing of a request is asked for, or put back on the disks, once the term of its master is over',
+    removed: 'the looking at the term',
+    file: 'src/agent/procedures.ts',
+    from: 'if (agent.leadsInTerm !== term) throw new Refusal(leadsNoMore(agent.self));',
+    to: '',
+    also: {
+      file: 'src/agent/procedures.ts',
+      from: 'if (agent.leadsInTerm === work.term) await driver.writeMetadata(before',
+      to: 'await driver.writeMetadata(before',
+    },
+    comings: true,
+  },
+  {
+    name: 'made-is-no-find',
+    rule: 'an array that is being made is not taken over by its own master’s look at the disks',
+    removed: 'the leaving out of what is being made',
+    file: 'src/agent/procedures.ts',
+    from: 'isBeingMade: (array) => beingMade.get(array) === agent.leadsInTerm,',
+    to: 'isBeingMade: (array) => beingMade.get(array) === -1,',
+    aim: ['struck as it writes metadata', 'struck as it is elected'],
+    comings: true,
+  },
+  {
+    name: 'history-makes-no-array',
+    rule: 'what comes by catch-up makes no array',
+    removed: 'that: an array that is not known here is made of its history',
+    file: 'src/agent/agent.ts',
+    from: "if (known === undefined && (ends || via === 'catchup')) return;",
+    to: 'if (known === undefined && ends) return;',
+    aim: ['power loss', 'says goodbye', 'isolation'],
+    comings: true,
+  },
+  {
+    name: 'end-is-news-in-any-term',
+    rule: 'that an array was given back counts in whatever term it is heard',
+    removed: 'the exception: of an earlier term it is refused, as any commit',
+    file: 'src/agent/agent.ts',
+    from: 'if (staleTerm(event, this.term) && !ends) {',
+    to: 'if (staleTerm(event, this.term)) {',
+    aim: ['power loss', 'isolation', 'the mastership goes round'],
+    comings: true,
+  },
+  {
+    name: 'what-is-over-is-over',
+    rule: 'a commit from before an array was given back, which comes late, is over',
+    removed: 'the comparison',
+    file: 'src/agent/agent.ts',
+    from: 'if (this.#commits.isOver(record)) return;',
+    to: '',
+    aim: ['held back', 'delay', 'gossip', 'isolation', 'one-way cut'],
+    comings: true,
+  },
+  {
+    name: 'gone-before-forgotten',
+    rule: 'an array that was given back goes from md before its node forgets it',
+    removed: 'the waiting for md',
+    file: 'src/arrays/local.ts',
+    from: 'return givenBack && observation === null && busy === null && pathBusy === null && !gateBusy;',
+    to: 'return givenBack;',
+    aim: ['late hands'],
+    comings: true,
+  },
+  {
+    name: 'versions-go-on',
+    rule: 'the versions of an array that is adopted again in the same term go on from where it was given back',
+    removed: 'the remembering',
+    file: 'src/arrays/master.ts',
+    from: 'state.givenBack = new Map(state.givenBack).set(input.array, record.version);',
+    to: '',
+    aim: ['late hands', 'gossip'],
+    comings: true,
+  },
+  {
+    name: 'left-over-is-stopped',
+    rule: 'what md has left of an array that is no more is stopped',
+    removed: 'the stopping',
+    file: 'src/agent/agent.ts',
+    from: 'return (seen.held || gateClosed(seen)) && (!inherited.has(uuid) || this.#commits.hasEnded(uuid));',
+    to: "return seen.held && uuid === '';",
+    aim: ['struck as it commits', 'agent killed'],
+    comings: true,
+  },
+  {
+    name: 'half-made-can-be-used',
+    rule: 'of disks on which an array was begun, and not ended, another one can be made',
+    removed: 'that: it counts as an array that is held',
+    file: 'src/agent/procedures.ts',
+    from: '(each) => !again || each.why === null || !isNew(each.record)',
+    to: '(each) => !again || each.why === null || each.record !== null',
+    aim: ['struck as it writes metadata'],
+    comings: true,
   },
 ];

@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { runCampaign } from './campaign.ts';
+import { runComings } from './comings.ts';
 import { MUTATIONS, type Mutation } from './mutations.ts';
 import { signQuickly } from './quick_signatures.ts';
 import { campaigns, GOES_ON, type Job } from './workers.ts';
@@ -44,10 +45,20 @@ interface Proof {
 /** Most wrongs are seen at once: only some show when all faults are over. */
 function jobOf(
   seed: number,
-  { aim, calm = false, everyMs, setting = {}, nodes }: Mutation,
+  { aim, calm = false, everyMs, setting = {}, nodes, comings = false }: Mutation,
 ): Job & { hours: number; calm: boolean } {
   const [hours, faultsEveryMs] = everyMs === undefined ? [HOURS, FAULTS_EVERY_MS] : [2 * HOURS, everyMs];
-  const job = { seed, hours, faultsEveryMs, calm, setting, transcript: false, ...(nodes !== undefined && { nodes }) };
+  const job = {
+    seed,
+    hours,
+    faultsEveryMs,
+    // Whether disks can be used again shows in the end alone.
+    calm: calm || comings,
+    setting,
+    transcript: false,
+    ...(nodes !== undefined && { nodes }),
+    ...(comings && { comings }),
+  };
   return aim === undefined ? job : { ...job, faults: aim };
 }
 
@@ -55,7 +66,8 @@ function jobOf(
 async function isSound({ seed, atMs }: Caught, mutation: Mutation): Promise<boolean> {
   const job = jobOf(seed, mutation);
   const hours = Math.min(job.hours, atMs === 0 ? job.hours : atMs / HOUR_MS);
-  const { violation } = await runCampaign({ ...job, hours, calm: job.calm && hours === job.hours });
+  const run = mutation.comings === true ? runComings : runCampaign;
+  const { violation } = await run({ ...job, hours, calm: job.calm && hours === job.hours });
   if (violation === null) return true;
   process.stdout.write(
     `seed ${seed} among ${amongOf(mutation)} proves nothing: ${violation.checker} with all rules in force: ${violation.text}\n`,
@@ -87,8 +99,8 @@ async function prove(mutation: Mutation, seeds: number, workers: number): Promis
   return { mutation, tried: seeds, caught: weak };
 }
 
-function amongOf({ aim }: Mutation): string {
-  return aim?.join(', ') ?? 'all';
+function amongOf({ aim, comings }: Mutation): string {
+  return aim?.join(', ') ?? (comings === true ? 'all, as arrays come and go' : 'all');
 }
 
 function begunBy({ rule, removed }: Mutation): string {
