@@ -76,7 +76,10 @@ function goFirst(): void {
   try {
     // The kernel keeps a priority for each thread, and calls them processes here.
     for (const thread of readdirSync('/proc/self/task')) {
-      setPriority(Number(thread), isHelper(thread) ? constants.priority.PRIORITY_HIGH : constants.priority.PRIORITY_HIGHEST);
+      setPriority(
+        Number(thread),
+        isHelper(thread) ? constants.priority.PRIORITY_HIGH : constants.priority.PRIORITY_HIGHEST,
+      );
     }
   } catch {
     // Not root, or no CAP_SYS_NICE.

@@ -1280,17 +1280,27 @@ export class Agent implements AgentFace {
   }
 
   async #giveBack(record: ArrayRecord): Promise<void> {
-    this.#persisting += 1;
-    // By a new look: what a master before this one has given back already is mdadm's.
-    const error = await this.#rescan()
-      .then(() => {
-        this.#demandTerm(record);
-        return giveBack(this.parts.driver, this.disks, record);
-      })
+    // That it has ended stands on no member from here on: who was away has it from a journal.
+    const error = await this.#commits
+      .durable(record)
+      .then(() => this.#takeMarksOff(record))
       .catch(textOf);
-    this.#persisting -= 1;
     if (error === null) this.#keys?.ended(record.members);
     this.#feedMaster({ type: 'given-back', array: record.uuid, error });
+  }
+
+  /** @returns what went wrong, or null @throws Error when this node leads no more */
+  async #takeMarksOff(record: ArrayRecord): Promise<string | null> {
+    if (this.#state.stopped) throw new Error('this agent ends');
+    this.#persisting += 1;
+    try {
+      // By a new look: what a master before this one has given back already is mdadm's.
+      await this.#rescan();
+      this.#demandTerm(record);
+      return await giveBack(this.parts.driver, this.disks, record);
+    } finally {
+      this.#persisting -= 1;
+    }
   }
 
   /** @throws Error when this node has lost the term that it was to be committed in, though it may lead in a later one by now */

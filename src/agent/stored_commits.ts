@@ -21,6 +21,8 @@ export class StoredCommits {
   readonly #options: StoredCommitsOptions;
   /** The newest of each array that was appended to the journal. */
   readonly #appended = new Map<string, Version>();
+  /** Who waits for a commit to be appended. */
+  readonly #awaited = new Set<{ isAppended(): boolean; resolve(): void }>();
   /** Of arrays whose newest commit is to be on disk soon, and is not appended yet. */
   readonly #due = new Map<string, { md: string; version: Version }>();
   readonly #remembered = new Map<string, Version>();
@@ -90,11 +92,26 @@ export class StoredCommits {
     }
   }
 
+  /** Resolves once this commit, or a newer one of its array, is on this node's disk. @throws Error when that takes nothing */
+  async durable({ uuid, version }: ArrayRecord): Promise<void> {
+    const isAppended = (): boolean => {
+      const appended = this.#appended.get(uuid);
+      return appended !== undefined && compareVersions(appended, version) >= 0;
+    };
+    if (!isAppended()) await new Promise<void>((resolve) => this.#awaited.add({ isAppended, resolve }));
+    await this.#parts.journal.durable();
+  }
+
   #onAppend({ event: { body } }: JournalEntry): void {
     if (body.type !== 'commit') return;
     const { uuid, version } = body.record;
     const known = this.#appended.get(uuid);
     if (known === undefined || compareVersions(version, known) > 0) this.#appended.set(uuid, version);
+    for (const awaited of this.#awaited) {
+      if (!awaited.isAppended()) continue;
+      this.#awaited.delete(awaited);
+      awaited.resolve();
+    }
     const due = this.#due.get(uuid);
     if (due !== undefined && compareVersions(version, due.version) >= 0) void this.store(uuid, due.md, due.version);
   }

@@ -111,8 +111,9 @@ class Comings extends Stage {
   /** Also told again, by a node that has lost its journal's end and had it back from another. */
   #committed({ body, origin, bootNumber, sequence }: Event): void {
     if (body.type !== 'commit') return;
-    const { uuid, version } = body.record;
+    const { uuid, version, run, writers } = body.record;
     const name = `${uuid} ${version.term}.${version.index}`;
+    this.transcript.say(`node ${origin}`, `commits ${body.kind} ${name}: ${run}, writers ${writers.join(' ')}`);
     const id = `${origin}/${bootNumber}/${sequence}`;
     const known = this.#commits.get(name) ?? id;
     this.#commits.set(name, known);

@@ -867,4 +867,16 @@ export const MUTATIONS: readonly Mutation[] = [
     aim: ['struck as it writes metadata'],
     comings: true,
   },
+  {
+    name: 'end-stored-before-given-back',
+    rule: 'that an array has ended is on the disk of the one who gives it back before its members are',
+    removed: 'the waiting for the journal',
+    file: 'src/agent/agent.ts',
+    from: `    const error = await this.#commits
+      .durable(record)
+      .then(() => this.#takeMarksOff(record))`,
+    to: '    const error = await this.#takeMarksOff(record)',
+    aim: ['struck as it writes metadata', 'struck as it is elected'],
+    comings: true,
+  },
 ];
