@@ -834,7 +834,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'return givenBack && observation === null && busy === null && pathBusy === null && !gateBusy;',
     to: 'return givenBack;',
-    aim: ['late hands'],
+    aim: ['late hands', 'agent killed', 'hands over'],
     comings: true,
   },
   {
@@ -854,7 +854,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'return (seen.held || gateClosed(seen)) && (!inherited.has(uuid) || this.#commits.hasEnded(uuid));',
     to: "return seen.held && uuid === '';",
-    aim: ['struck as it commits', 'agent killed'],
+    aim: ['agent killed', 'hands over', 'late hands', 'struck as it commits'],
     comings: true,
   },
   {
