@@ -192,10 +192,17 @@ export class Cluster {
     await agent.exited;
   }
 
-  /** Of each thread of a process there, what it is to the kernel: PF_… of <linux/sched.h>. */
-  async threadFlags(node: NodeId, pid: number): Promise<number[]> {
-    const flags = await this.lab.guest(node).must(`sed 's/.*) //' /proc/${pid}/task/*/stat | cut -d ' ' -f 7`);
-    return flags.trim().split('\n').map(Number);
+  /** Of each thread of a process there (proc(5)); `flags`: PF_… of <linux/sched.h>. */
+  async threads(node: NodeId, pid: number): Promise<{ name: string; flags: number; nice: number }[]> {
+    const lines = await this.lab.guest(node).must(`cat /proc/${pid}/task/*/stat`);
+    return lines
+      .trim()
+      .split('\n')
+      .map((line) => {
+        const [, name = '', rest = ''] = /^\d+ \((.*)\) (.*)$/.exec(line) ?? [];
+        const fields = rest.split(' ');
+        return { name, flags: Number(fields[6]), nice: Number(fields[16]) };
+      });
   }
 
   agentLog(node: NodeId): string {

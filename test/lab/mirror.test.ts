@@ -134,13 +134,22 @@ suite('a mirror of six legs on three nodes', { skip: available.ok ? false : avai
     const waitsForNoWrite = 0x00080000 | 0x00100000; // PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE
     for (const node of cluster.nodes) {
       const { pid } = cluster.agent(node);
-      const flags = await cluster.threadFlags(node, pid);
-      assert.ok(flags.length > 8, 'threads of Node and of the guard');
-      for (const each of flags) assert.equal(each & waitsForNoWrite, waitsForNoWrite, `0x${each.toString(16)}`);
+      const threads = await cluster.threads(node, pid);
+      assert.ok(threads.length > 8, 'threads of Node and of the guard');
+      for (const { name, flags } of threads)
+        assert.equal(flags & waitsForNoWrite, waitsForNoWrite, `${name}: 0x${flags.toString(16)}`);
       const { privileges } = await cluster.status(node);
       assert.equal(privileges?.ioFlusher, true);
       assert.equal(privileges.effective.includes('CAP_SYS_RESOURCE'), false, 'what that took is given up');
     }
+  });
+
+  test('its loop goes before the processes that write, and before V8’s own threads', async () => {
+    const { pid } = cluster.agent(1);
+    const threads = await cluster.threads(1, pid);
+    const niceOf = (name: string): number[] => threads.filter((each) => each.name === name).map(({ nice }) => nice);
+    assert.deepEqual(niceOf('MainThread'), [-20], JSON.stringify(threads));
+    assert.deepEqual([...new Set(niceOf('V8Worker'))], [-14]);
   });
 
   test('made by a node that is not the master, it is the same on every node', async () => {
