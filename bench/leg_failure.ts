@@ -36,7 +36,6 @@ async function round(cluster: Cluster, clocks: Clocks, node: number, leg: string
       const range = ['--start-block', String(each * 1000), '--blocks', '1000', '--rate', String(WRITES_A_SECOND)];
       return mdio(cluster, each, [
         'write',
-        '--first',
         '--device',
         '/dev/md0',
         '--node',

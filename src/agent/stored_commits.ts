@@ -9,6 +9,8 @@ import type { AgentParts } from './parts.ts';
 
 /** Between two tries of a journal whose disk takes nothing. */
 const AGAIN_MS = 200;
+/** A commit is appended as soon as it is sealed, or its journal has no room for it. */
+const APPENDED_WITHIN_MS = 2000;
 
 export interface StoredCommitsOptions {
   /** By now: a commit of this array is to be stored, and nobody has been told yet that one is. */
@@ -92,13 +94,21 @@ export class StoredCommits {
     }
   }
 
-  /** Resolves once this commit, or a newer one of its array, is on this node's disk. @throws Error when that takes nothing */
+  /** Resolves once this commit, or a newer one of its array, is on this node's disk. @throws Error when its journal does not take it */
   async durable({ uuid, version }: ArrayRecord): Promise<void> {
     const isAppended = (): boolean => {
       const appended = this.#appended.get(uuid);
       return appended !== undefined && compareVersions(appended, version) >= 0;
     };
-    if (!isAppended()) await new Promise<void>((resolve) => this.#awaited.add({ isAppended, resolve }));
+    if (!isAppended()) {
+      await new Promise<void>((resolve, reject) => {
+        const awaited = { isAppended, resolve };
+        this.#awaited.add(awaited);
+        this.#parts.timers.after(APPENDED_WITHIN_MS, () => {
+          if (this.#awaited.delete(awaited)) reject(new Error("it is not in this node's journal; make room for that"));
+        });
+      });
+    }
     await this.#parts.journal.durable();
   }
 

@@ -1,7 +1,6 @@
 #include "ack_log.h"
 #include "clock.h"
 #include "device.h"
-#include "first.h"
 #include "latency.h"
 #include "stopping.h"
 #include "verbs.h"
@@ -105,8 +104,6 @@ int write_verb(Options &options) {
   uint64_t rate = options.number("rate", 0), milliseconds = options.number("seconds", 0) * 1000, blocks = options.number("blocks", 0);
   bool buffered = options.flag("buffered");
   options.flag("direct"); // the default, said aloud
-  // Threads that are started later inherit it.
-  if (options.flag("first")) go_first();
   options.end();
   if (work.block_bytes == 0 || work.block_bytes % unit_bytes != 0) Options::refuse("--block-bytes", "must be a multiple of 4096");
   work.fd = open_device(device, O_WRONLY, !buffered);
