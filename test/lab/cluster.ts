@@ -3,6 +3,7 @@
  */
 import {
   cpSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   readFileSync,
@@ -331,7 +332,7 @@ export class Cluster {
   /** For who looks at journals afterwards: what is in memory goes with the laboratory. */
   #keepState(node: NodeId): void {
     const state = join(this.folder(node), 'state');
-    if (lstatSync(state, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return;
+    if (!existsSync(state) || !lstatSync(state).isSymbolicLink()) return;
     const kept = `${state}-kept`;
     cpSync(realpathSync(state), kept, { recursive: true });
     rmSync(state);
