@@ -61,7 +61,7 @@ import { Pace, TICK_MS } from './pace.ts';
 import type { AgentParts, Notice } from './parts.ts';
 import { PeerClocks } from './peer_clocks.ts';
 import { type Procedures, procedures } from './procedures.ts';
-import { QuorumDisks, wireSet } from './quorum_disks.ts';
+import { QuorumDisks, type WitnessClaim, wireSet } from './quorum_disks.ts';
 import { QuorumWork } from './quorum_work.ts';
 import { refusalOf, saidOfReload, whyNotTakenUp } from './reload.ts';
 import { reportsOf } from './reports.ts';
@@ -653,12 +653,12 @@ export class Agent implements AgentFace {
   #tellQuorumDisks(): void {
     const work = this.#quorum?.work;
     if (work === undefined) return;
-    const claimAs = (): string | null => (this.leading && this.records().length > 0 ? this.parts.uuid() : null);
-    work.lookForWitness(
-      () => this.#nowMs,
-      claimAs,
-      () => this.leadsInTerm,
-    );
+    const claims = (): WitnessClaim | null => {
+      const term = this.leadsInTerm;
+      if (!this.leading || this.records().length === 0) return null;
+      return { uuid: this.parts.uuid(), holds: () => this.leadsInTerm === term };
+    };
+    work.lookForWitness(() => this.#nowMs, claims);
     const wanted = work.newlyWanted();
     if (wanted !== null) this.#feedLease({ type: 'quorum-disks', disks: wanted });
   }

@@ -27,6 +27,12 @@ export interface QuorumDisksOptions {
   records: () => readonly ArrayRecord[];
 }
 
+export interface WitnessClaim {
+  uuid: string;
+  /** Asked once the witness was read: whoever lost the lease meanwhile, and has it again, would name it over its successor. */
+  holds(): boolean;
+}
+
 export class QuorumDisks {
   readonly #options: QuorumDisksOptions;
   #witness: string | null = null;
@@ -66,10 +72,9 @@ export class QuorumDisks {
 
   /**
    * The master gives a blank witness its name; only a lease lets it.
-   * @param mayStill asked once it has been read: whoever lost the lease meanwhile, and has it again, would name it over its successor
    * @throws Error when something else stands there
    */
-  async claimWitness(uuid: string, mayStill: () => boolean): Promise<void> {
+  async claimWitness({ uuid, holds }: WitnessClaim): Promise<void> {
     const { driver, cluster, witness } = this.#options;
     await this.lookForWitness();
     if (witness === null || this.#witness !== null) return;
@@ -79,7 +84,7 @@ export class QuorumDisks {
         `quorum_witness ${witness}: its first ${WITNESS_BYTES / 1024} KiB are not blank, and no witness of this cluster; name another device, or clear it`,
       );
     }
-    if (!mayStill()) return;
+    if (!holds()) return;
     const [result] = await driver.writeMetadata([
       { path: witness, offsetBytes: 0, bytes: encodeWitness(cluster, uuid) },
     ]);

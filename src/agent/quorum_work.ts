@@ -6,7 +6,7 @@ import type { NodeId } from '../arrays/record.ts';
 import { textOf } from '../error_text.ts';
 import type { LeaseEffect, ReadBlock } from '../lease/index.ts';
 import type { AgentLog, Notice } from './parts.ts';
-import type { QuorumDisks } from './quorum_disks.ts';
+import type { QuorumDisks, WitnessClaim } from './quorum_disks.ts';
 
 /** Until its name is known. */
 const WITNESS_EVERY_MS = 1000;
@@ -47,14 +47,13 @@ export class QuorumWork {
 
   /**
    * Its name is on it; a new one gets it from the master, once there is an array. Nobody waits for a witness that hangs.
-   * @param claimAs a UUID for a new one, where this node may name it @param leadsInTerm in which it does
+   * @param claims a UUID for a new one, where this node may name it
    */
-  lookForWitness(now: () => number, claimAs: () => string | null, leadsInTerm: () => number | null): void {
+  lookForWitness(now: () => number, claims: () => WitnessClaim | null): void {
     if (this.#disks.knowsWitness || this.#lookedMs + WITNESS_EVERY_MS > now()) return;
     this.#lookedMs = Number.POSITIVE_INFINITY;
-    const uuid = claimAs();
-    const term = leadsInTerm();
-    (uuid === null ? this.#disks.lookForWitness() : this.#disks.claimWitness(uuid, () => leadsInTerm() === term))
+    const claim = claims();
+    (claim === null ? this.#disks.lookForWitness() : this.#disks.claimWitness(claim))
       .catch((error: unknown) => {
         const trouble = textOf(error);
         if (trouble !== this.#witnessTrouble) this.#log.warn({ err: error }, `quorum: ${trouble}`);

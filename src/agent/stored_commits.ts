@@ -75,8 +75,7 @@ export class StoredCommits {
 
   /** Begun at the commit's arrival, beside what it does: a sync takes about as long as a drain. */
   async store(array: string, md: string, version: Version): Promise<void> {
-    const appended = this.#appended.get(array);
-    if (appended === undefined || compareVersions(appended, version) < 0) {
+    if (!this.#isAppended(array, version)) {
       this.#due.set(array, { md, version });
       return;
     }
@@ -96,10 +95,7 @@ export class StoredCommits {
 
   /** Resolves once this commit, or a newer one of its array, is on this node's disk. @throws Error when its journal does not take it */
   async durable({ uuid, version }: ArrayRecord): Promise<void> {
-    const isAppended = (): boolean => {
-      const appended = this.#appended.get(uuid);
-      return appended !== undefined && compareVersions(appended, version) >= 0;
-    };
+    const isAppended = (): boolean => this.#isAppended(uuid, version);
     if (!isAppended()) {
       await new Promise<void>((resolve, reject) => {
         const awaited = { isAppended, resolve };
@@ -112,11 +108,16 @@ export class StoredCommits {
     await this.#parts.journal.durable();
   }
 
+  /** This commit, or a newer one of its array. */
+  #isAppended(array: string, version: Version): boolean {
+    const appended = this.#appended.get(array);
+    return appended !== undefined && compareVersions(appended, version) >= 0;
+  }
+
   #onAppend({ event: { body } }: JournalEntry): void {
     if (body.type !== 'commit') return;
     const { uuid, version } = body.record;
-    const known = this.#appended.get(uuid);
-    if (known === undefined || compareVersions(version, known) > 0) this.#appended.set(uuid, version);
+    if (!this.#isAppended(uuid, version)) this.#appended.set(uuid, version);
     for (const awaited of this.#awaited) {
       if (!awaited.isAppended()) continue;
       this.#awaited.delete(awaited);

@@ -86,7 +86,6 @@ class Campaign extends Stage {
     );
     this.#seed = seed;
     this.ground = ground;
-    cluster.onStore = (node) => ground.moments.tell('stores a vote', node);
   }
 
   static async begin({ seed, nodes, setting = {} }: CampaignOptions): Promise<Campaign> {

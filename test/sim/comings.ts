@@ -67,7 +67,6 @@ class Comings extends Stage {
       if (write.stage === 'begins') moments.tell('writes metadata', write.node);
       else this.#named(write);
     };
-    cluster.onStore = (node) => moments.tell('stores a vote', node);
     cluster.onAgent = (node) =>
       tellOfGuard(cluster, moments, node, () => this.judge(atMostOneMaster, atMostOneMaster(cluster)));
     for (const node of cluster.nodes)

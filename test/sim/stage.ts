@@ -47,6 +47,7 @@ export abstract class Stage implements Chance {
     this.#moments = moments;
     this.#applications = applications;
     this.#hands = new Hands(cluster, moments);
+    cluster.onStore = (node) => moments.tell('stores a vote', node);
     cluster.onCrash = (node) => {
       transcript.say(`node ${node}`, 'has lost its power');
       crashed(node);

@@ -90,19 +90,19 @@ test('a witness gets its name once, where it is blank, by a lease alone; until t
   const { driver, quorum, done, record } = await scene('/dev/sdc');
   assert.deepEqual(quorum.wanted(), []);
   driver.guard.endLease();
-  await assert.rejects(done(quorum.claimWitness(WITNESS, () => true)), /lease has ended/);
+  await assert.rejects(done(quorum.claimWitness({ uuid: WITNESS, holds: () => true })), /lease has ended/);
   driver.guard.extendLease(driver.now() + 60_000);
   // It leads again, in another term than the one in which it began to look.
-  await done(quorum.claimWitness(WITNESS, () => false));
+  await done(quorum.claimWitness({ uuid: WITNESS, holds: () => false }));
   assert.ok(!quorum.knowsWitness);
-  await done(quorum.claimWitness(WITNESS, () => true));
+  await done(quorum.claimWitness({ uuid: WITNESS, holds: () => true }));
   const names = [...record.members.map(({ uuid }) => uuid).sort(), WITNESS];
   assert.deepEqual(quorum.wanted(), names);
   await done(quorum.write(WITNESS, block(2, names)));
   assert.deepEqual(await done(quorum.read(WITNESS)), new Map([[2, block(2, names)]]));
   const other = await scene('/dev/sda');
   await assert.rejects(
-    other.done(other.quorum.claimWitness(WITNESS, () => true)),
+    other.done(other.quorum.claimWitness({ uuid: WITNESS, holds: () => true })),
     /\/dev\/sda: its first 260 KiB are not blank/,
   );
 });
