@@ -103,7 +103,6 @@ function actionFor(
   refuse: (text: string) => { refuse: AskedChange; text: string },
 ): NextChange | { refuse: AskedChange; text: string } {
   const copy = record.resync;
-  const since = record.version.index + 1;
   if (record.run !== 'started') return refuse(`${record.md} is stopped; assemble it first`);
   if (!isRedundant(record.level)) return refuse(`${record.md}: ${record.level} has no copies to compare or to make`);
   if (compares(action)) {
@@ -123,6 +122,6 @@ function actionFor(
   if (copy.halted === halted) {
     return refuse(`${record.md}: the ${copy.kind} is ${halted ? 'halted already' : 'under way'}`);
   }
-  const changed = { ...furthered(array, copy), halted, since };
+  const changed = copyAnew({ ...record, resync: { ...furthered(array, copy), halted } });
   return next('resync-change', { ...record, resync: changed, events: record.events + 1 }, fields);
 }

@@ -14,6 +14,7 @@ import {
   type MemberRecord,
   type NodeId,
   wholeCopy,
+  withFound,
 } from './record.ts';
 import { replacementIn } from './shape.ts';
 
@@ -182,8 +183,29 @@ export function furthered({ progress }: MasterArray, copy: Copy): Copy {
   if (progress === null || progress.since !== copy.since) return copy;
   const { doneSectors: fromSector, totalSectors, mismatchSectors } = progress;
   if (fromSector <= copy.fromSector || fromSector >= totalSectors) return copy;
-  const foundSectors = mismatchSectors ?? 0;
+  const foundSectors = (mismatchSectors ?? 0) - (copy.foundBefore ?? 0);
   return { ...copy, fromSector, ...(foundSectors > 0 && { foundSectors }) };
+}
+
+/** What those had mended who were at this repair before, by their own word: each is counted once. */
+export function mendedBefore(state: MasterState, { mended }: MasterArray, record: ArrayRecord): NextChange | null {
+  const copy = record.resync;
+  if (copy?.kind !== 'repair') return null;
+  const counted = mended?.since === copy.since ? mended.by : [];
+  const told = [...state.nodes].flatMap(([node, { reports }]) => {
+    const word = reports.get(record.uuid)?.mended;
+    return word?.since === copy.since && !counted.includes(node) ? [{ node, sectors: word.sectors }] : [];
+  });
+  if (told.length === 0) return null;
+  const sectors = told.reduce((sum, word) => sum + word.sectors, 0);
+  const by = [...counted, ...told.map(({ node }) => node)];
+  return {
+    kind: 'resync-checkpoint',
+    record: { ...record, resync: withFound(copy, sectors), events: record.events + 1 },
+    detail: {},
+    // The copier's words so far are without it.
+    fields: { mended: { since: copy.since, by }, copied: false, progress: null },
+  };
 }
 
 export function checkpoint(

@@ -74,6 +74,7 @@ import { type ArrayRecord, compareVersions } from './record.ts';
 import { inShort, reportOf } from './report.ts';
 import {
   asksToBegin,
+  countedWhole,
   diverged,
   failedHere,
   foundSoFar,
@@ -83,6 +84,7 @@ import {
   lostLately,
   pathLost,
   readsHeld,
+  takenOverBy,
 } from './seen_here.ts';
 import { windowsHeld } from './windows.ts';
 
@@ -222,6 +224,7 @@ export function localStep(
           roomFor: null,
           copying: null,
           foundBefore: 0,
+          takenOver: null,
           marked: null,
           marksLeft: inherited?.marksLeft ?? true,
           bitmapSet: undefined,
@@ -244,7 +247,17 @@ export function localStep(
         const released = repeatsReleased(known, record) ? record : releasedBefore(known, record);
         const unstored = known.unstored !== null || givesUp(known.record, record) ? record.version : null;
         const attached = attachedUnder(known, record);
-        change(record.uuid, { record, unstored, released, attached, retryAtMs: 0, trouble: null, expected: new Map() });
+        const takenOver = takenOverBy(known, record);
+        change(record.uuid, {
+          record,
+          unstored,
+          released,
+          attached,
+          takenOver,
+          retryAtMs: 0,
+          trouble: null,
+          expected: new Map(),
+        });
       }
       change(record.uuid, { givenBack: input.forgotten });
       if (!input.forgotten && arrays.get(record.uuid)?.unstored != null) {
@@ -428,6 +441,7 @@ function advance(
     return;
   }
   array = replace({ lostAtMs: lostLately(state, array, now) });
+  array = replace({ takenOver: countedWhole(array) });
   if (array.fineAtMs.size > 0) {
     array = replace({ fineAtMs: new Map([...array.fineAtMs].filter(([, atMs]) => now - atMs < FINE_MS)) });
   }

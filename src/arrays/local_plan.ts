@@ -13,13 +13,13 @@ import {
   wouldRefuse,
 } from './may_pass.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
-import { type ArrayRecord, type Copy, compareVersions, type MemberRecord } from './record.ts';
+import { type ArrayRecord, type Copy, compares, compareVersions, type MemberRecord } from './record.ts';
 import {
   byBitmap,
   copyRuns,
   diverged,
   ended,
-  foundSoFar,
+  foundHere,
   gateClosed,
   goodIn,
   inSlot,
@@ -297,7 +297,7 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
       const toSector = windows.allowedSector >= windows.totalSectors ? null : windows.allowedSector;
       if (windows.allowedSector > windows.doneSector && (!byBitmap(observation, copy) || isMarked(array, copy))) {
         const order: CopyOrder = { kind: copy.kind, fromSector, toSector };
-        const foundBefore = foundSoFar(array) ?? 0;
+        const foundBefore = compares(copy.kind) ? foundHere(array, copy) : 0;
         return { op: { op: 'start-copy', copy: order, since: copy.since, foundBefore }, settled: true };
       }
     }

@@ -78,8 +78,13 @@ export interface LocalArray {
   expected: ReadonlyMap<string, number>;
   /** `since` of the copy that this node's md was started on; null: none. */
   copying: number | null;
-  /** What that check or repair had found before md was started on it last, in sectors: md counts from there. */
+  /** What that check or repair had found here before md was started on it last, in sectors: md counts from there. */
   foundBefore: number;
+  /**
+   * A repair of this node's, `from`, was taken from it for the copy with this `since`. `told`: what the record knew of what it had found by
+   * then; `sectors`: what it had mended beyond that; null: md may be at it yet.
+   */
+  takenOver: { from: number; since: number; told: number; sectors: number | null } | null;
   /** What this node's md was told to resync, for which copy; null: md has no bitmap, or was not told yet. */
   marked: { since: number; ranges: readonly SectorRange[] } | null;
   /** md's bitmap here may have marks of writes that missed a member. */

@@ -63,6 +63,8 @@ export interface MasterArray {
   marksTaken: { since: number; kept: boolean } | null;
   /** What the check or repair that has ended found. */
   mismatchSectors: number | null;
+  /** Whose word on what it had mended before is in the copy with this `since`. */
+  mended: { since: number; by: readonly NodeId[] } | null;
   /** The copier's newest word. */
   progress: CopyProgress | null;
   checkpointAtMs: number;
@@ -241,6 +243,7 @@ export const emptyArray: MasterArray = {
   copied: false,
   marksTaken: null,
   mismatchSectors: null,
+  mended: null,
   progress: null,
   checkpointAtMs: Number.NEGATIVE_INFINITY,
   toldPercent: null,

@@ -6,6 +6,7 @@ import {
   copierFor,
   isBlind,
   marksAfter,
+  mendedBefore,
   recoveryStart,
   scheduledCheck,
   withoutCopy,
@@ -137,6 +138,8 @@ export function nextChange(
       fields: { keep: null, paths: { ...array.paths, kept: [...array.paths.kept, keep] } },
     };
   }
+  const mended = mendedBefore(state, array, record);
+  if (mended !== null) return mended;
   if (array.copied && record.resync !== null) {
     const member = rebuildingMembers(record)[0]?.uuid;
     return {

@@ -127,7 +127,8 @@ export const ArrayRecord = z.object({
    * `halted`: an operator paused it.
    * `markedBy`, of a resync or recovery: what may differ is marked in the bitmaps of these nodes, on every member in sync. null:
    * anything may.
-   * `foundSectors`, of a check or repair: where copies differed up to there, or a little beyond; left out: nowhere.
+   * `foundSectors`, of a check or repair: where copies differed up to there, or a little beyond; left out: nowhere. `foundBefore`:
+   * the same, by those who were at it before this one (see mendedBefore).
    */
   resync: z
     .object({
@@ -138,6 +139,7 @@ export const ArrayRecord = z.object({
       halted: z.boolean().default(false),
       markedBy: z.array(NodeId).nullable().default(null),
       foundSectors: z.int().min(1).optional(),
+      foundBefore: z.int().min(1).optional(),
     })
     .nullable(),
   /**
@@ -183,7 +185,14 @@ export type Copy = NonNullable<ArrayRecord['resync']>;
  * copier has come, count no more.
  */
 export function copyAnew({ resync, version }: ArrayRecord, by?: NodeId): Copy | null {
-  return resync === null ? null : { ...resync, by: by ?? resync.by, since: version.index + 1 };
+  if (resync === null) return null;
+  const { foundSectors, ...copy } = withFound(resync, resync.foundSectors ?? 0);
+  return { ...copy, by: by ?? resync.by, since: version.index + 1 };
+}
+
+/** Others have found that much more. */
+export function withFound(copy: Copy, sectors: number): Copy {
+  return sectors > 0 ? { ...copy, foundBefore: (copy.foundBefore ?? 0) + sectors } : copy;
 }
 
 /** A copy of everything. @param since index of the commit that asks for it */

@@ -37,5 +37,11 @@ export function reportOf(state: NodeArrays, array: LocalArray, now: number): Arr
     trouble: array.trouble,
     lost: lostHere(array),
     fine: [...array.fineAtMs.keys()],
+    ...mended(array),
   };
+}
+
+function mended({ takenOver }: LocalArray): Pick<ArrayReport, 'mended'> {
+  if (takenOver?.sectors == null || takenOver.sectors === 0) return {};
+  return { mended: { since: takenOver.since, sectors: takenOver.sectors } };
 }

@@ -180,14 +180,41 @@ export function isReadTooFar(
 }
 
 /**
- * Where this node's check or repair has found copies to differ, in sectors, whoever made it before; null: it is another copy. What lies
- * behind a checkpoint, or was looked at when md was interrupted, may be counted twice; nothing is left out.
+ * Where the check or repair that is this node's has found copies to differ, in sectors, whoever made it before; null: it is another copy.
+ * What lies behind a checkpoint, or was looked at when md was interrupted, may be counted twice; nothing is left out.
  */
-export function foundSoFar({ record, copying, foundBefore, observation }: LocalArray): number | null {
-  const copy = record.resync;
-  if (copy === null || !compares(copy.kind)) return null;
-  if (copying !== copy.since) return copy.foundSectors ?? 0;
+export function foundSoFar(array: LocalArray): number | null {
+  const copy = array.record.resync;
+  return copy === null || !compares(copy.kind) ? null : (copy.foundBefore ?? 0) + foundHere(array, copy);
+}
+
+/** Of that, under this `since`. */
+export function foundHere(array: LocalArray, copy: Copy): number {
+  return array.copying === copy.since ? countedHere(array) : (copy.foundSectors ?? 0);
+}
+
+function countedHere({ foundBefore, observation }: LocalArray): number {
   return foundBefore + (observation?.mismatchSectors ?? 0);
+}
+
+/**
+ * What a repair has mended nobody finds again. So whose copy is taken from it, when the lead goes to another node or an operator halts it,
+ * counts to the end what it had not told.
+ */
+export function takenOverBy(known: LocalArray, { resync }: ArrayRecord): LocalArray['takenOver'] {
+  const before = known.record.resync;
+  if (before?.kind !== 'repair' || resync?.kind !== 'repair') return null;
+  const { since: from, foundBefore: others = 0 } = before;
+  if (resync.since === from) return known.takenOver;
+  return { from, since: resync.since, told: (resync.foundBefore ?? 0) - others, sectors: null };
+}
+
+export function countedWhole(array: LocalArray): LocalArray['takenOver'] {
+  const { takenOver, observation, busy } = array;
+  if (takenOver?.sectors !== null || observation == null || busy !== null || copyRuns(observation)) return takenOver;
+  // md was never started on it.
+  if (array.copying !== takenOver.from) return null;
+  return { ...takenOver, sectors: Math.max(0, countedHere(array) - takenOver.told) };
 }
 
 /** The copy that md was started on has come to its end. */

@@ -138,6 +138,7 @@ test('copies with all nodes writing', { skip: available.ok ? false : `no laborat
         await copyUnderWay(cluster, 2, 65);
         await agentKilled(cluster, 1);
         await allBack(cluster, writers);
+        await leads(cluster, 1);
       }
       await over();
       for (const node of cluster.nodes) {

@@ -1,8 +1,9 @@
 /** Checks that nobody asked for: when they begin, what is remembered of them, and by whom. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { LAN } from '#src/config/index.ts';
 import { VirtualTime } from '#src/md/simulated_time.ts';
-import { recordOn, startedOn, stopAll, watchCopies, watched, writing } from './afternoon.ts';
+import { recordOn, startedOn, stopAll, watchCopies, watched, watchedPass, writing } from './afternoon.ts';
 import { mirrorOf, SimCluster } from './cluster.ts';
 
 const EVERY_SECONDS = 90;
@@ -75,3 +76,36 @@ for (const { legs, ...shape } of shapes) {
     cluster.close();
   });
 }
+
+test('a repair in the middle of which the lead goes back tells all that was mended', async () => {
+  const cluster = await SimCluster.start({ time: new VirtualTime(), seed: 11, diskMib: [24, 24] });
+  const created = await cluster.request(2, mirrorOf(['/dev/sda', '/dev/sdb'], { bitmap: 'internal' }));
+  assert.ok(created.ok, created.text);
+  await cluster.open();
+  const { members } = recordOn(cluster, 1).record;
+  const dataOffset = members[0]?.dataOffsetSectors ?? 0;
+  cluster.storage.poke('sda', (dataOffset + 64) * 512, new Uint8Array(4096).fill(9));
+  const ask = async (words: Parameters<SimCluster['request']>[1]): Promise<void> => {
+    const { ok, text } = await cluster.request(2, words);
+    assert.ok(ok, text);
+  };
+  await ask({ verb: 'sync-limit', array: 'md0', limitKib: 2048 });
+  const applications = await startedOn(cluster, [2, 3]);
+  const watch = watchCopies(cluster);
+  await cluster.driven('its master leaves', cluster.stopAgent(1));
+  await watched(cluster, 'another one', () => cluster.masters().some((node) => node === 2));
+  await cluster.driven('it comes back', cluster.startAgent(1));
+  const { failbackAfterMs } = LAN;
+  await watchedPass(cluster, failbackAfterMs - 200);
+  assert.deepEqual(cluster.masters(), [2], 'too late to begin');
+  await ask({ verb: 'action', array: 'md0', action: 'repair' });
+  await watched(cluster, 'the lead goes back', () => cluster.masters().some((node) => node === 1));
+  const before = recordOn(cluster, 2).record.resync;
+  assert.equal(before?.by, 2, 'the repair was over by then, or not begun');
+  assert.equal(before?.foundSectors, undefined, 'it stands in a checkpoint already');
+  const outcome = await watched(cluster, 'its end', () => recordOn(cluster, 2).record.lastCheck);
+  assert.deepEqual([...new Set(watch.copiers.map(({ node }) => node))], [2, 1]);
+  assert.equal(outcome.mismatchSectors, 128, 'the piece that it lies in');
+  await stopAll(applications);
+  cluster.close();
+});

@@ -345,6 +345,27 @@ test('a check goes on with a whole chunk, which the others hold before: md begin
   assert.equal(begins(), 2048);
 });
 
+test('whoever a repair is taken from tells what it had mended beyond what the record knew', () => {
+  const record = mirror({ resync: copy(2, 5, 'repair', { fromSector: 128, foundSectors: 24 }), writers: [2] });
+  const node = new Node(record, md());
+  node.release(record);
+  const runs = (mismatchSectors: number) =>
+    md({ mismatchSectors, syncAction: 'repair', syncCompleted: { doneSectors: 256, totalSectors: 1000 } });
+  node.did(runs(8));
+  const wordOf = (effects: LocalEffect[]) =>
+    effects.flatMap((effect) => (effect.type === 'applied' ? [effect.report.mended] : []));
+  const others = newer(record, { resync: copy(1, 6, 'repair', { fromSector: 128, foundBefore: 24 }) });
+  assert.deepEqual(wordOf(node.commit(others)), [], 'md is at it');
+  assert.deepEqual(node.busy, { op: 'freeze' });
+  assert.deepEqual(wordOf(node.did(md({ mismatchSectors: 40 }))), [{ since: 6, sectors: 40 }]);
+  const counted = newer(others, { resync: copy(1, 6, 'repair', { fromSector: 128, foundBefore: 64 }) });
+  assert.deepEqual(wordOf(node.commit(counted)), [{ since: 6, sectors: 40 }], 'its word stays as it is');
+
+  // One that md was never started on has mended nothing, whatever md counted before.
+  const idle = new Node(record, md({ mismatchSectors: 640 }));
+  assert.deepEqual(wordOf(idle.commit(others)), [undefined]);
+});
+
 // --- the master's side ------------------------------------------------------------------------------------------------
 
 class Master {
@@ -469,6 +490,29 @@ test('a spare that a writer does not see is not taken', () => {
   assert.equal(master.record.members.at(-1)?.role, 'spare');
 });
 
+test('what those had mended who were at a repair before is added once, and to what its copier tells', () => {
+  const master = new Master(mirror({ resync: copy(2, 5, 'repair', { fromSector: 100, foundSectors: 24 }) }));
+  const taken = master.record;
+  const { since = 0 } = taken.resync ?? {};
+  assert.deepEqual(taken.resync, copy(1, since, 'repair', { fromSector: 100, foundBefore: 24 }));
+  const word = { ...master.report(taken), mended: { since, sectors: 40 } };
+  master.feed({ type: 'applied', from: 2, array: ARRAY, version: taken.version, report: word });
+  assert.equal(master.commit().resync?.foundBefore, 64);
+  master.feed({ type: 'applied', from: 2, array: ARRAY, version: master.record.version, report: word });
+  assert.equal(master.array?.pending, null, 'it is counted');
+
+  master.now += 2000;
+  master.progress(500, 1000, 72);
+  const { foundSectors, foundBefore } = master.commit().resync ?? {};
+  assert.deepEqual([foundBefore, foundSectors], [64, 8]);
+  // One that comes with the end counts before it.
+  const late = { ...master.report(master.record), mended: { since, sectors: 1 } };
+  master.feed({ type: 'applied', from: 3, array: ARRAY, version: master.record.version, report: late });
+  master.commit();
+  master.ends(73);
+  assert.deepEqual(master.commit().lastCheck?.mismatchSectors, 73);
+});
+
 test('progress is committed every two seconds, with new events, and told in steps of 20 percent', () => {
   const master = new Master(mirror({ resync: copy(1, 5) }));
   master.progress(250);
@@ -510,9 +554,9 @@ test('what a check has found is kept with how far it is, when it is halted as we
   master.progress(500, 1000, 16);
   master.ask({ what: 'action', action: 'frozen' });
   const halted = master.commit();
-  assert.equal(halted.resync?.foundSectors, 16);
+  assert.deepEqual([halted.resync?.foundBefore, halted.resync?.foundSectors], [16, undefined]);
   const next = new Master(halted, 2, false);
-  assert.deepEqual([next.record.resync?.by, next.record.resync?.foundSectors], [2, 16]);
+  assert.deepEqual([next.record.resync?.by, next.record.resync?.foundBefore], [2, 16]);
 });
 
 test('a new master goes on from the last checkpoint, as a copy of its own', () => {
