@@ -10,7 +10,7 @@ const EVERY_SECONDS = 90;
 
 test('a check begins by itself, its outcome stands in the record, and a new master counts on from there', async () => {
   const check = { everySeconds: EVERY_SECONDS, fromMinute: 0, toMinute: 0 };
-  const { cluster, applications } = await writing({ seed: 5, legs: 2, check });
+  const { cluster, applications } = await writing({ seed: 5, legs: 2, everyMs: 10, check });
   await stopAll(applications);
   const [leg] = recordOn(cluster, 1).record.members;
   cluster.storage.poke('sdb', ((leg?.dataOffsetSectors ?? 0) + 4000) * 512, new Uint8Array(4096).fill(7));
@@ -90,7 +90,7 @@ test('a repair in the middle of which the lead goes back tells all that was mend
     assert.ok(ok, text);
   };
   await ask({ verb: 'sync-limit', array: 'md0', limitKib: 2048 });
-  const applications = await startedOn(cluster, [2, 3]);
+  const applications = await startedOn(cluster, [2, 3], 0, 80, 10);
   const watch = watchCopies(cluster);
   await cluster.driven('its master leaves', cluster.stopAgent(1));
   await watched(cluster, 'another one', () => cluster.masters().some((node) => node === 2));

@@ -30,7 +30,7 @@ async function reloadAll(cluster: SimCluster, nodes: readonly NodeId[]): Promise
 }
 
 test('a fourth node is added while three write, and writes with them', async () => {
-  const { cluster, applications } = await writing({ seed: 1, legs: 2, bitmap: false, spareMachines: 1 });
+  const { cluster, applications } = await writing({ seed: 1, legs: 2, everyMs: 10, bitmap: false, spareMachines: 1 });
   const held = () => [1, 2, 3].filter((node) => recordOn(cluster, node).local?.held !== false);
   cluster.write([1, 2, 3, 4], { nodes: lists(cluster, [1, 2, 3, 4]) });
   await cluster.boot(4);
@@ -60,7 +60,7 @@ test('a fourth node is added while three write, and writes with them', async () 
 });
 
 test('a node that writes stays on the list; once it has stopped it is off, and a stranger', async () => {
-  const { cluster, applications } = await writing({ seed: 2, legs: 2, bitmap: false });
+  const { cluster, applications } = await writing({ seed: 2, legs: 2, everyMs: 10, bitmap: false });
   cluster.write([1, 2], { nodes: lists(cluster, [1, 2]) });
   await reloadAll(cluster, [1]);
   assert.match((await cluster.reload(2)).text, /node 3 may have writes in flight: stop its agent first/);
@@ -90,7 +90,7 @@ test('a node that writes stays on the list; once it has stopped it is off, and a
 });
 
 test('what a node signed while it was on the list stays proved; what it signs later is nobody’s', async () => {
-  const { cluster, applications } = await writing({ seed: 3, legs: 2, bitmap: false });
+  const { cluster, applications } = await writing({ seed: 3, legs: 2, everyMs: 10, bitmap: false });
   await watchedPass(cluster, 1000);
   await stopAll(applications);
   cluster.crash(3);
@@ -137,7 +137,7 @@ test('what a node signed while it was on the list stays proved; what it signs la
 });
 
 test('a key is changed while its node writes: both count for a time, then the old one is a stranger’s', async () => {
-  const { cluster, applications } = await writing({ seed: 4, legs: 2, bitmap: false });
+  const { cluster, applications } = await writing({ seed: 4, legs: 2, everyMs: 10, bitmap: false });
   const next = await cluster.newKey();
   const old = cluster.identity(2);
   const withKeys = (keys: { peerId: string; nextPeerId?: string }) =>
@@ -207,7 +207,7 @@ async function signedBy(cluster: SimCluster, key: Identity): Promise<boolean> {
 }
 
 test('R and L change while all write, up and down; a file of one node alone changes neither', async () => {
-  const { cluster, applications } = await writing({ seed: 5, legs: 2, bitmap: false });
+  const { cluster, applications } = await writing({ seed: 5, legs: 2, everyMs: 10, bitmap: false });
   const slower = { ...LAN, holderMs: 4000, voterMs: 6000, renewMs: 800 };
   const lease = () => cluster.status(1)?.lease.leaseLeftMs ?? 0;
   cluster.write([1], { timing: slower });

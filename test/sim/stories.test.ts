@@ -184,7 +184,7 @@ test('a master whose last look at the disks missed them looks again before it co
 
 for (const hidden of [['sdb'], ['sda', 'sdb']])
   test(`the lowest node does not see ${hidden.join(' and ')}, which counts: it leaves the lead to a node that does, and all others write on`, async () => {
-    const { cluster, applications } = await writing({ seed: 4, legs: 2 });
+    const { cluster, applications } = await writing({ seed: 4, legs: 2, everyMs: 10 });
     const failed = await cluster.request(2, { verb: 'fail', array: 'md0', device: '/dev/sda' });
     assert.equal(failed.ok, true, failed.text);
     cluster.crash(1);
