@@ -84,6 +84,7 @@ export function tellCommit(
   if (kind === 'path-lost' && detail.node !== undefined && detail.member !== undefined) {
     tell('PathLost', 'warning', { node: detail.node, member: detail.member });
   }
+  if (pending.callsOff !== null) tell('CopyCalledOff', 'warning', { kind: pending.callsOff, why: kind });
   const copy = record.resync;
   const begins = ['resync-start', 'create', 'evict', 'adopt', 'grow', 'replace'].includes(kind);
   if (begins && copy !== null) tell('RebuildStarted', 'info', { kind: copy.kind, by: copy.by });

@@ -77,6 +77,11 @@ export function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
   return { ...record, members, resync: null, events: record.events + 1 };
 }
 
+/** The copy of which nothing is left in the record after. */
+export function calledOff({ resync: before }: ArrayRecord, { resync: after }: ArrayRecord): CopyKind | null {
+  return before !== null && before.kind !== after?.kind ? before.kind : null;
+}
+
 /** A check or repair has ended: the next one is counted from now. */
 export function checked(
   state: MasterState,

@@ -25,7 +25,7 @@
  */
 import type { ArrayReport, CommitKind } from '../wire/messages.ts';
 import { leadsNoMore, outcomeText, tellCommit, tellPercent } from './commit_words.ts';
-import { copierFor } from './copies.ts';
+import { calledOff, copierFor } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
 import { givesUp, mayTouch, mayTouchYet, survivesWithout } from './levels.ts';
 import {
@@ -551,6 +551,7 @@ function advance(
       before,
       kind,
       detail,
+      callsOff: kind === 'resync-done' || standing == null ? null : calledOff(standing, record),
       stage: 'persisting',
       retryAtMs: Number.POSITIVE_INFINITY,
       givesUp: standing != null && givesUp(standing, record),

@@ -4,7 +4,7 @@ import type { ArrayReport, CommitKind, CopyProgress, Observation } from '../wire
 import type { CheckSchedule, WallTime } from './check_schedule.ts';
 import type { EndedArray } from './ended.ts';
 import { NO_PATHS, type PathLossOptions, type PathMemory } from './path_loss.ts';
-import type { ArrayRecord, BitmapPlace, MemberRecord, NodeId, Version } from './record.ts';
+import type { ArrayRecord, BitmapPlace, CopyKind, MemberRecord, NodeId, Version } from './record.ts';
 import type { Growth } from './shape.ts';
 
 /** A change asked for by an operator, checked and resolved by the agent as far as disks are concerned. */
@@ -33,6 +33,8 @@ export interface PendingCommit {
   before: Version | null;
   kind: CommitKind;
   detail: { member?: string; node?: number; requestId?: string; why?: string };
+  /** A copy that this ends before it has come to its end, as a check is called off when a leg may differ. */
+  callsOff: CopyKind | null;
   stage: 'persisting' | 'applying';
   /** Persisting again only after this time. */
   retryAtMs: number;

@@ -66,6 +66,7 @@ export const catalogue = {
   RebuildFinished: { type: 'io.mdmesh.array.rebuild-finished', severity: 'notice' },
   MismatchesFound: { type: 'io.mdmesh.array.mismatches-found', severity: 'warning' },
   CopyHalted: { type: 'io.mdmesh.array.copy-halted', severity: 'warning' },
+  CopyCalledOff: { type: 'io.mdmesh.array.copy-called-off', severity: 'warning' },
   CopyContinued: { type: 'io.mdmesh.array.copy-continued', severity: 'notice' },
   CopyOrdered: { type: 'io.mdmesh.array.copy-ordered', severity: 'info' },
   CopyChanged: { type: 'io.mdmesh.array.copy-changed', severity: 'info' },
@@ -221,15 +222,16 @@ function noticeTelling({ name, severity, subject, detail }: NoticeBody, names: N
   return { ...told, text, member };
 }
 
-/** What the master tells of a copy has a detail of its own: kind, percent, by, mismatchSectors; and member, of SpareActive. */
+/** What the master tells of a copy has a detail of its own: kind, why, percent, by, mismatchSectors; and member, of SpareActive. */
 function isCopyNotice(name: string): boolean {
-  return /^Rebuild([0-9]+|Started|Finished)$|^Copy(Halted|Continued)$|^SpareActive$/.test(name);
+  return /^Rebuild([0-9]+|Started|Finished)$|^Copy(Halted|Continued|CalledOff)$|^SpareActive$/.test(name);
 }
 
 function copyText(detail: NoticeBody['detail'], member: string | null, names: Names): string {
-  const { kind, percent, by, mismatchSectors } = detail;
+  const { kind, why, percent, by, mismatchSectors } = detail;
   const parts: string[] = [];
   if (typeof kind === 'string') parts.push(kind);
+  if (typeof why === 'string') parts.push(`by ${why}`);
   if (typeof percent === 'number') parts.push(`${percent} %`);
   if (typeof by === 'number') parts.push(`by node ${by}`);
   if (typeof mismatchSectors === 'number') parts.push(`${mismatchSectors} sectors differed`);

@@ -86,6 +86,13 @@ export const DESCRIPTIONS = {
     from: notice({ mismatchSectors: z.int().describe('Where they did.') }, { mismatchSectors: 128 }),
   },
   CopyHalted: { when: 'An operator halted a copy (`mdmesh action md0 frozen`).', from: copyOf },
+  CopyCalledOff: {
+    when: 'A copy ended before its end: what another commit says must be done first, or leaves nothing to copy. Of a check nothing is counted; it begins anew when it is due.',
+    from: notice(
+      { kind: copyShape.kind, why: z.string().describe('The kind of that commit.') },
+      { kind: 'check', why: 'evict' },
+    ),
+  },
   CopyContinued: { when: 'A halted copy goes on.', from: copyOf },
   CopyOrdered: { when: 'The commit that asks a node to copy.', from: { commit: 'resync-start' } },
   CopyChanged: {

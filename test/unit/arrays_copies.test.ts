@@ -665,16 +665,20 @@ test('check, halt, go on, limit: as mdadm’s --action, refused with words where
   assert.ok((after?.since ?? 0) > before, 'windows of before the halt count no more');
 });
 
-test('a check ends when a leg fails; what it found is told when it ends by itself', () => {
+test('a check ends when a leg fails, and that is told; what it found is told when it ends by itself', () => {
   const master = new Master(mirror({ resync: copy(1, 5, 'check') }));
   master.ends(16);
   master.commit();
   const finished = master.told.find((effect) => effect.type === 'notice' && effect.name === 'RebuildFinished');
   assert.ok(finished?.type === 'notice' && finished.detail.mismatchSectors === 16);
+  assert.ok(!master.notices().includes('CopyCalledOff'));
 
   const failing = new Master(mirror({ resync: copy(1, 5, 'check') }));
   failing.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: LEG_B } });
   assert.equal(failing.record.resync, null);
+  failing.commit();
+  const off = failing.told.find((effect) => effect.type === 'notice' && effect.name === 'CopyCalledOff');
+  assert.deepEqual(off?.type === 'notice' && off.detail, { kind: 'check', why: 'fail' });
 });
 
 test('what cannot be drained now keeps no record from being applied: the failure in the way may be the next one', () => {
