@@ -65,8 +65,8 @@ import { QuorumDisks, type WitnessClaim, wireSet } from './quorum_disks.ts';
 import { QuorumWork } from './quorum_work.ts';
 import { refusalOf, saidOfReload, whyNotTakenUp } from './reload.ts';
 import { reportsOf } from './reports.ts';
-import { type Answer, Requests } from './requests.ts';
-import { resolveDevices } from './resolve_devices.ts';
+import { type Answer, type MastersAnswer, Requests } from './requests.ts';
+import { type ResolvedRequest, resolveDevices } from './resolve_devices.ts';
 import { namesOf, statusOf } from './status.ts';
 import { StoredCommits } from './stored_commits.ts';
 import { giveBack, notWritten, writeRecord } from './write_record.ts';
@@ -88,6 +88,8 @@ const UNSEEN_MS = 3000;
 const OTHERS_LEAVE_MS = 300;
 /** A commit, an election, and a renewal after it take far less. */
 const HAND_OVER_MS = 3000;
+/** For so long another master is asked, where the one before had not begun. */
+const ASK_AGAIN_MS = 20_000;
 export class Agent implements AgentFace {
   readonly parts: AgentParts;
   readonly disks: DiskView;
@@ -882,7 +884,7 @@ export class Agent implements AgentFace {
       case 'master':
         this.#feedLocal({ type: 'master', term: effect.term, node: effect.node });
         this.#feedRoster({ type: 'master', term: effect.term, node: effect.node });
-        this.#requests.giveUp('the master changed meanwhile; see `mdmesh status` for what became of it');
+        this.#requests.masterIs(effect.node);
         break;
       case 'disk-read': {
         const { disk, id } = effect;
@@ -1238,7 +1240,7 @@ export class Agent implements AgentFace {
         this.#feedLease({ type: 'grantable', nodes: effect.nodes });
         break;
       case 'answer':
-        this.answer(effect.requestId, effect.ok, effect.text);
+        this.answer(effect.requestId, effect);
         break;
       case 'notice':
         this.notice(effect.name, effect.severity, effect.subject, effect.detail);
@@ -1357,10 +1359,11 @@ export class Agent implements AgentFace {
     if (fenced !== null) this.#feedMaster(fenced);
   }
 
-  answer(requestId: string, ok: boolean, text: string): void {
+  answer(requestId: string, { ok, text, undone }: MastersAnswer): void {
     const asker = this.#requests.takeAsker(requestId);
-    if (asker === undefined || asker === this.self) this.#requests.answered(requestId, { ok, text });
-    else this.toNode(asker, { kind: 'result', requestId, ok, text: text.slice(0, 4000) });
+    const answer = { ok, text: text.slice(0, 4000), ...(undone && { undone }) };
+    if (asker === undefined || asker === this.self) this.#requests.answered(requestId, answer);
+    else this.toNode(asker, { kind: 'result', requestId, ...answer });
   }
 
   // --- sending --------------------------------------------------------------------------------------------------------
@@ -1498,7 +1501,7 @@ export class Agent implements AgentFace {
       if (this.leading) this.#feedMaster({ type: 'observation', from: origin, observation: body.observation });
     } else if (body.type === 'request') {
       this.#requests.asked(body.requestId, origin);
-      if (!this.leading) this.answer(body.requestId, false, leadsNoMore(this.self));
+      if (!this.leading) this.answer(body.requestId, leadsNoMore(this.self));
       else this.#procedures.handle(origin, body.requestId, body.request, body.devices);
     }
   }
@@ -1546,7 +1549,7 @@ export class Agent implements AgentFace {
         // Sealed: `#receive` opens them; this node's own never take this way.
         break;
       case 'result':
-        this.#requests.answered(message.requestId, { ok: message.ok, text: message.text });
+        this.#requests.answered(message.requestId, message);
         break;
       case 'sees-query':
         this.#procedures.look(from, message);
@@ -1581,9 +1584,19 @@ export class Agent implements AgentFace {
     return this.parts.driver.scan();
   }
 
+  /** Where the lead goes to another node before anything of it has begun, that one is asked. */
   async request(request: Request): Promise<Answer> {
     const resolved = await resolveDevices(this.parts.driver, this.disks, this.records(), request);
     if ('error' in resolved) return { ok: false, text: resolved.error };
+    const endMs = this.now() + ASK_AGAIN_MS;
+    for (;;) {
+      const { ok, text, undone } = await this.#askMaster(resolved);
+      if (undone !== true || this.#state.stopped || this.now() >= endMs) return { ok, text };
+      await this.until(() => false, TICK_MS);
+    }
+  }
+
+  async #askMaster({ request, devices }: ResolvedRequest): Promise<MastersAnswer> {
     await this.until(() => masterOf(this.#state) !== null, 5000);
     const master = masterOf(this.#state);
     if (master === null) {
@@ -1595,12 +1608,13 @@ export class Agent implements AgentFace {
     const { event, sealed } = await this.#events.seal({
       type: 'request',
       requestId,
-      request: resolved.request,
-      devices: resolved.devices,
+      request,
+      devices,
     });
     if (master === this.self) this.#takeSubmitted(event);
     else if (!this.parts.net.send(master, { room: 'arrays', message: { kind: 'submit', event: sealed } })) {
-      this.answer(requestId, false, `the master (node ${master}) cannot be reached from here; try again`);
+      const text = `the master (node ${master}) cannot be reached from here; try again`;
+      this.answer(requestId, { ok: false, text });
     }
     this.#events.spread(sealed, master);
     return outcome;

@@ -6,7 +6,7 @@
  * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the disks get
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
-import { leadsNoMore } from '../arrays/commit_words.ts';
+import { inTheMiddle, leadsNoMore } from '../arrays/commit_words.ts';
 import { isRedundant, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
 import { lacksOnlyMarked } from '../arrays/missed.ts';
 import {
@@ -67,6 +67,9 @@ interface Work {
 
 /** Ends a procedure with words for the one who asked. */
 class Refusal extends Error {}
+
+/** Nothing was begun yet. */
+class TooEarly extends Refusal {}
 
 const leastDisks: Record<ArrayRecord['level'], number> = {
   linear: 1,
@@ -151,7 +154,7 @@ export function procedures(agent: Agent): Procedures {
     };
     await agent.until(() => !agent.leading || !rests(), TAKE_OVER_MS);
     if (agent.notTakenOver() === null)
-      throw new Refusal(`node ${agent.self} has only just become the master, and is reading the disks; ask again`);
+      throw new TooEarly(`node ${agent.self} has only just become the master, and is reading the disks; ask again`);
   }
 
   /**
@@ -179,7 +182,7 @@ export function procedures(agent: Agent): Procedures {
 
   /** @throws Refusal when the work's term is over */
   function mustBeCurrent({ term }: Work): void {
-    if (agent.leadsInTerm !== term) throw new Refusal(leadsNoMore(agent.self));
+    if (agent.leadsInTerm !== term) throw new Refusal(inTheMiddle(agent.self));
   }
 
   /** What the arrays core commits, and answers the asker by. */
@@ -721,11 +724,8 @@ export function procedures(agent: Agent): Procedures {
         }
         for (const record of stopped) agent.ask(record.uuid, { what: 'start' }, null);
         const names = stopped.map((record) => record.md).join(', ');
-        agent.answer(
-          work.requestId,
-          true,
-          names === '' ? 'every array of this cluster is started' : `starting ${names}`,
-        );
+        const text = names === '' ? 'every array of this cluster is started' : `starting ${names}`;
+        agent.answer(work.requestId, { ok: true, text });
         return;
       }
       case 'stop':
@@ -759,7 +759,8 @@ export function procedures(agent: Agent): Procedures {
         const ignored = agent.parts.fencing.confirm(request.node);
         if (ignored !== null) throw new Refusal(`${ignored}; nothing was confirmed`);
         agent.notice('NodeConfirmedDead', 'warning', `node/${request.node}`, { node: request.node, by: work.asker });
-        agent.answer(work.requestId, true, `node ${request.node} is taken as stopped, on your word`);
+        const text = `node ${request.node} is taken as stopped, on your word`;
+        agent.answer(work.requestId, { ok: true, text });
         return;
       }
     }
@@ -796,12 +797,14 @@ export function procedures(agent: Agent): Procedures {
   return {
     handle(asker, requestId, request, devices) {
       const term = agent.leadsInTerm;
-      if (term === null) return agent.answer(requestId, false, leadsNoMore(agent.self));
+      if (term === null) return agent.answer(requestId, leadsNoMore(agent.self));
       perform({ asker, requestId, term }, request, devices).catch((error: unknown) => {
         const text = textOf(error);
         if (!(error instanceof Refusal))
           agent.parts.log.error({ err: error, verb: request.verb }, `${request.verb}: ${text}`);
-        agent.answer(requestId, false, text);
+        if (error instanceof TooEarly) agent.answer(requestId, { ok: false, text, undone: true });
+        // What was laid down by then may be an array all the same, in the next term.
+        else agent.answer(requestId, { ok: false, text: agent.leadsInTerm === term ? text : inTheMiddle(agent.self) });
       });
     },
     look(from, query) {

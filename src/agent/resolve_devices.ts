@@ -58,13 +58,18 @@ async function resolve(
   return { path, memberUuid, sizeSectors, digest, blank };
 }
 
+export interface ResolvedRequest {
+  request: Request;
+  devices: ResolvedDevice[];
+}
+
 /** The request with each device resolved; or words about the first that cannot be. */
 export async function resolveDevices(
   driver: MdDriver,
   disks: DiskView,
   records: readonly ArrayRecord[],
   request: Request,
-): Promise<{ request: Request; devices: ResolvedDevice[] } | { error: string }> {
+): Promise<ResolvedRequest | { error: string }> {
   const content = request.verb === 'create' || request.verb === 'add';
   const devices: ResolvedDevice[] = [];
   const array = 'array' in request && request.array !== null ? findArray(records, request.array) : null;

@@ -8,9 +8,15 @@ import type { ArrayRecord, NodeId } from './record.ts';
 /** As mdadm --monitor's RebuildNN. */
 const PERCENT_STEP = 20;
 
-/** To whoever asked a node that has led until just now. */
-export function leadsNoMore(node: NodeId): string {
-  return `node ${node} is not the master any more; see \`mdmesh status\`, and ask again`;
+/** To whoever asked a node that has led until just now, and has begun nothing of it. */
+export function leadsNoMore(node: NodeId): { ok: false; text: string; undone: true } {
+  const text = `node ${node} is not the master any more; see \`mdmesh status\`, and ask again`;
+  return { ok: false, text, undone: true };
+}
+
+/** To whoever asked it for something that it had begun. */
+export function inTheMiddle(node: NodeId): string {
+  return `node ${node} ceased to be the master in the middle of it; see \`mdmesh status\` for what became of it`;
 }
 
 export function outcomeText(pending: PendingCommit): string {

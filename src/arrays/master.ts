@@ -24,12 +24,13 @@
  * - A path that is lost on one node only is judged in path_loss.ts, by what all nodes report.
  */
 import type { ArrayReport, CommitKind } from '../wire/messages.ts';
-import { leadsNoMore, outcomeText, tellCommit, tellPercent } from './commit_words.ts';
+import { inTheMiddle, leadsNoMore, outcomeText, tellCommit, tellPercent } from './commit_words.ts';
 import { calledOff, copierFor } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
 import { givesUp, mayTouch, mayTouchYet, survivesWithout } from './levels.ts';
 import {
   BLANK,
+  type Change,
   emptyArray,
   type FoundRecord,
   type MasterArray,
@@ -102,7 +103,7 @@ export function masterStep(
       break;
     }
     case 'elected':
-      for (const array of arrays.values()) refuseAll(array, effects, 'a new term began; ask again');
+      for (const array of arrays.values()) giveUpAll(state, array, effects);
       arrays.clear();
       for (const id of nodes.keys())
         changeNode(id, { reports: new Map(), kernelBoot: null, ended: [], fencing: 'no', readsUntilMs: 0 });
@@ -119,7 +120,7 @@ export function masterStep(
       break;
     case 'lost':
       if (state.leading) {
-        for (const array of arrays.values()) refuseAll(array, effects, 'this node is no longer the master; ask again');
+        for (const array of arrays.values()) giveUpAll(state, array, effects);
         for (const [id, node] of nodes) if (node.fencing === 'asked') effects.push({ type: 'cancel-fence', node: id });
       }
       arrays.clear();
@@ -253,7 +254,7 @@ export function masterStep(
       const array = arrays.get(input.array);
       if (!state.leading) {
         if (input.requestId !== null) {
-          effects.push({ type: 'answer', requestId: input.requestId, ok: false, text: leadsNoMore(state.self) });
+          effects.push({ type: 'answer', requestId: input.requestId, ...leadIsOver(state.self, input.change) });
         }
       } else if (array === undefined && input.change.what !== 'introduce') {
         if (input.requestId !== null) {
@@ -405,17 +406,26 @@ function isCaughtUp(state: MasterState, id: NodeId, node: MasterNode): boolean {
   });
 }
 
-function refuseAll(array: MasterArray, effects: MasterEffect[], text: string): void {
-  const requestIds = [
-    ...array.asked.map((asked) => asked.requestId),
-    array.pending?.detail.requestId,
-    array.stopRequest,
-    array.releaseRequest,
-  ];
-  for (const requestId of requestIds) {
+function refuseAll({ asked, pending, ...array }: MasterArray, effects: MasterEffect[], text: string): void {
+  const requests = [...asked.map(({ requestId }) => requestId), pending?.detail.requestId];
+  for (const requestId of [...requests, array.stopRequest, array.releaseRequest]) {
     if (requestId != null) effects.push({ type: 'answer', requestId, ok: false, text });
   }
 }
+
+/** The lead is over. What was asked for and has not begun, another master may be asked. */
+function giveUpAll({ self }: MasterState, array: MasterArray, effects: MasterEffect[]): void {
+  for (const { change, requestId } of array.asked)
+    if (requestId !== null) effects.push({ type: 'answer', requestId, ...leadIsOver(self, change) });
+  refuseAll({ ...array, asked: [] }, effects, inTheMiddle(self));
+}
+
+function leadIsOver(self: NodeId, { what }: Change): ReturnType<typeof leadsNoMore> | { ok: false; text: string } {
+  return WRITES_FIRST.includes(what) ? { ok: false, text: inTheMiddle(self) } : leadsNoMore(self);
+}
+
+/** The members are written to before these are asked for. */
+const WRITES_FIRST: readonly Change['what'][] = ['introduce', 'add', 'size', 'bitmap'];
 
 /** Found on some of its disks alone, and was never committed: whoever makes it again, or another, need not wait for it. */
 function isUnmade({ record, found, pending, asked }: MasterArray): boolean {

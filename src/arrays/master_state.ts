@@ -196,7 +196,8 @@ export type MasterEffect =
   | { type: 'fence'; node: NodeId }
   | { type: 'cancel-fence'; node: NodeId }
   | { type: 'grantable'; nodes: readonly NodeId[] }
-  | { type: 'answer'; requestId: string; ok: boolean; text: string }
+  /** `undone`: nothing of it was begun. */
+  | { type: 'answer'; requestId: string; ok: boolean; text: string; undone?: true }
   | {
       type: 'notice';
       name: string;

@@ -451,8 +451,14 @@ export const ArrayMessage = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('submit'), event: Sealed }),
   /** Node → all that it is connected to: an event of its own, for their journals; gossip follows. */
   z.object({ kind: z.literal('event'), event: Sealed }),
-  /** Master → node: outcome of a request. */
-  z.object({ kind: z.literal('result'), requestId: Uuid, ok: z.boolean(), text: z.string().max(4000) }),
+  /** Master → node: outcome of a request. `undone`: nothing of it was begun, and another master may be asked. */
+  z.object({
+    kind: z.literal('result'),
+    requestId: Uuid,
+    ok: z.boolean(),
+    text: z.string().max(4000),
+    undone: z.literal(true).optional(),
+  }),
   /** Master → node: read these bytes again: does the disk at your path carry this superblock now? And its answer. */
   z.object({
     kind: z.literal('sees-query'),

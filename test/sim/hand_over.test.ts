@@ -147,3 +147,28 @@ test('an agent that cannot make way goes on as before', async () => {
   for (const application of applications) application.abandon();
   cluster.close();
 });
+
+test('what is asked while the lead goes to another node is done by that one, or it is said that nobody knows', async () => {
+  const { cluster, applications } = await writing({ seed: 6, legs: 2, everyMs: 50 });
+  const refusals: string[] = [];
+  const granted = { 2: 0, 3: 0 };
+  const ends = { is: false };
+  const operators = ([2, 3] as const).map(async (node) => {
+    for (let limitKib = 1000; !ends.is; limitKib += 1) {
+      const { ok, text } = await cluster.request(node, { verb: 'sync-limit', array: 'md0', limitKib });
+      if (ok) granted[node] += 1;
+      else refusals.push(text);
+    }
+  });
+  await cluster.driven('node 1 makes way', cluster.handOver(1, 300));
+  await watched(cluster, 'another leads', () => cluster.masters().length === 1);
+  const before = { ...granted };
+  await watchedPass(cluster, 1000);
+  ends.is = true;
+  await cluster.driven('they end', Promise.all(operators));
+  for (const node of [2, 3] as const) assert.ok(granted[node] > before[node], 'nothing is granted any more');
+  // A commit was under way: what is known of it stands in the status.
+  for (const text of refusals) assert.match(text, /in the middle of it|the master changed meanwhile/);
+  await stopAll(applications);
+  cluster.close();
+});
