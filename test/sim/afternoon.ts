@@ -29,7 +29,7 @@ export interface Setting {
   /** As the cluster's. @default 0 */
   spareMachines?: number;
   fencing?: FencingMethod[];
-  /** Between two writes of an application. @default 1 */
+  /** Between two writes of an application. @default 3 */
   everyMs?: number;
   /** @default 3 */
   nodes?: number;
@@ -74,7 +74,7 @@ export async function startedOn(
   nodes: readonly NodeId[],
   region = 0,
   blocks = BLOCKS,
-  everyMs = 1,
+  everyMs = 3,
 ): Promise<Application[]> {
   const applications = nodes.map(
     (node) => new Application(cluster, { node, firstBlock: (region * 3 + node - 1) * blocks, blocks, everyMs }),

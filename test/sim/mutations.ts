@@ -778,7 +778,7 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'nothing of a request is asked for, or put back on the disks, once the term of its master is over',
     removed: 'the looking at the term',
     file: 'src/agent/procedures.ts',
-    from: 'if (agent.leadsInTerm !== term) throw new Refusal(leadsNoMore(agent.self));',
+    from: 'if (agent.leadsInTerm !== term) throw new Refusal(inTheMiddle(agent.self));',
     to: '',
     also: {
       file: 'src/agent/procedures.ts',

@@ -211,7 +211,7 @@ for (const hidden of [['sdb'], ['sda', 'sdb']])
   });
 
 test('one disk that two people add at once becomes one member', async () => {
-  const { cluster, applications } = await writing({ seed: 5, legs: 2 });
+  const { cluster, applications } = await writing({ seed: 5, legs: 2, everyMs: 1 });
   const ask = (node: NodeId, verb: 'fail' | 'remove') =>
     cluster.request(node, { verb, array: 'md0', device: '/dev/sda' });
   for (const verb of ['fail', 'remove'] as const) assert.equal((await ask(1, verb)).ok, true);
