@@ -27,7 +27,7 @@ import { Envelopes } from './envelopes.ts';
 import type { AgentParts } from './parts.ts';
 import { RefusalCount } from './refusal_count.ts';
 
-const GOSSIP_AFTER_FRAMES_MS = 50;
+const GOSSIP_AFTER_FRAMES_MS = 300;
 /** In larger clusters events go by gossip alone: its neighbours pass them on. */
 const TELL_ALL_NODES_MAX = 16;
 /** In a cluster in which nothing is said, every so many turns: what gossip lost is found by then at the latest. */

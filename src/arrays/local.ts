@@ -68,7 +68,7 @@ import {
   REPEAT_MS,
 } from './local_state.ts';
 import { lastCopy, mayRestore, pathOp } from './lost_paths.ts';
-import { mayRead } from './may_pass.ts';
+import { awaitsFailure, mayRead } from './may_pass.ts';
 import { fillsByMarks, isWhole } from './missed.ts';
 import { type ArrayRecord, compareVersions } from './record.ts';
 import { inShort, reportOf } from './report.ts';
@@ -79,6 +79,7 @@ import {
   failedHere,
   foundSoFar,
   gateClosed,
+  isApplied,
   isClean,
   isReleased,
   lostLately,
@@ -498,7 +499,7 @@ function advance(
   const { observation: seen } = array;
   const waits = suspends && seen != null && (pathLost(seen) || readsHeld(seen));
   if (next.settled && array.unstored === null && (array.busy === null || waits)) {
-    if (array.applied === null || compareVersions(array.applied, array.record.version) !== 0) {
+    if (!isApplied(array)) {
       array = replace({
         applied: array.record.version,
         reportedAtMs: now,
@@ -526,7 +527,9 @@ function advance(
   const stands = inShort(state, array, now);
   const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
   const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
-  if (state.master !== null && (stands !== array.reported || now >= againMs)) {
+  // In the middle of a commit, or before that of a failure, it tells how it stands with its `applied`: the master has enough to do.
+  const isNews = stands !== array.reported && isApplied(array) && !awaitsFailure(array, now);
+  if (state.master !== null && (isNews || now >= againMs)) {
     array = replace({ reportedAtMs: now, reported: stands });
     effects.push({ type: 'report' });
   }
@@ -544,9 +547,9 @@ function isWaitedFor(state: NodeArrays, record: ArrayRecord, now: number): boole
  * whatever is in sync for the others. Or what may be read is not let go, as a copy of an earlier life waits there that must not go on.
  */
 function waitsForItself(state: NodeArrays, array: LocalArray, { op, settled, trouble }: Plan, now: number): boolean {
-  const { observation, record, applied, busy } = array;
+  const { observation, record, busy } = array;
   if (observation == null || !isWaitedFor(state, record, now)) return false;
-  if (busy !== null) return applied === null || compareVersions(applied, record.version) !== 0;
+  if (busy !== null) return !isApplied(array);
   if (mayRead(state, array, now)) return true;
   if (settled) return false;
   if (onlyStale(record, observation) || onlyFailing(record, observation)) return true;

@@ -325,7 +325,7 @@ export function masterStep(
         faults,
         trouble: null,
         mustKnow: leftOut(array, pending),
-        pending: { ...pending, stage: 'applying', waiting },
+        pending: { ...pending, stage: 'applying', waiting, retryAtMs: now + RETRY_MS },
       });
       effects.push({
         type: 'commit',
@@ -341,7 +341,7 @@ export function masterStep(
   if (state.leading) {
     for (const uuid of arrays.keys()) advance(state, arrays, uuid, now, effects);
     if (input.type === 'report') {
-      resend(state, input.from, effects);
+      resend(state, input.from, now, effects);
       resendEnds(state, input.from, effects);
     }
     watchNodes(state, nodes, now, effects);
@@ -437,10 +437,12 @@ function isBeingIntroduced({ asked, pending }: MasterArray): boolean {
 }
 
 /** Who does not know the newest commit is sent it again. */
-function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
+function resend(state: MasterState, to: NodeId, now: number, effects: MasterEffect[]): void {
   const node = state.nodes.get(to);
   for (const [uuid, array] of state.arrays) {
-    if (array.record === null || array.pending?.stage === 'persisting') continue;
+    // Its report was on its way as that was: it is told by now.
+    const underWay = array.pending !== null && (array.pending.stage === 'persisting' || now < array.pending.retryAtMs);
+    if (array.record === null || underWay) continue;
     // Who is told that it has ended says nothing of it any more.
     if (array.record.givenBack === true && !node?.reports.has(uuid)) continue;
     const report = node?.reports.get(uuid);
@@ -451,7 +453,8 @@ function resend(state: MasterState, to: NodeId, effects: MasterEffect[]): void {
       effects.push({ type: 'send-commit', to, array: uuid });
     } else {
       const current = compareVersions(applied, array.record.version) === 0;
-      if (current && array.pending === null) {
+      const told = report?.released != null && compareVersions(report.released, array.record.version) === 0;
+      if (current && !told && array.pending === null) {
         effects.push({ type: 'released', to: [to], array: uuid, version: array.record.version });
       }
     }

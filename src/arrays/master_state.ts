@@ -36,7 +36,7 @@ export interface PendingCommit {
   /** A copy that this ends before it has come to its end, as a check is called off when a leg may differ. */
   callsOff: CopyKind | null;
   stage: 'persisting' | 'applying';
-  /** Persisting again only after this time. */
+  /** Persisting, or sending to who says that it does not know it, again only after this time. */
   retryAtMs: number;
   /** A member that has what is written now will miss what is written next. */
   givesUp: boolean;

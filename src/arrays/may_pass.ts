@@ -4,7 +4,7 @@ import { admittedUnder } from './ended.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten, rebuildingMembers, touches } from './levels.ts';
 import type { LocalArray, NodeArrays } from './local_state.ts';
 import { type ArrayRecord, compareVersions, type NodeId } from './record.ts';
-import { copyRuns, goodIn, isReadTooFar, isReleased, readsHeld } from './seen_here.ts';
+import { copyRuns, goodIn, isApplied, isReadTooFar, isReleased, readsHeld } from './seen_here.ts';
 
 /** This node may not write to all members that it would write to. */
 function lacksKeys({ keys, lapsedAtMs }: NodeArrays, record: ArrayRecord): boolean {
@@ -113,12 +113,12 @@ export function heldForFailure(state: NodeArrays, array: LocalArray, now: number
 
 /** What is held may be read: commits wait for this node, and nothing here is read that a commit has given up before. */
 export function mayRead(state: NodeArrays, array: LocalArray, now: number): boolean {
-  const { record, observation, busy, applied } = array;
+  const { record, observation, busy } = array;
   if (observation == null || !readsHeld(observation)) return false;
   if (mustHoldReads(state, array, now)) return false;
   if (wantedHere(record, state.self)) {
     // As the record has it: else a member may be in sync here that is not, or has failed.
-    if (!isReleased(array) || applied === null || compareVersions(applied, record.version) !== 0) return false;
+    if (!isReleased(array) || !isApplied(array)) return false;
     const tooFar = (seen: MemberObservation): boolean =>
       rebuildingMembers(record).some(
         (member) => member.uuid === seen.uuid && isReadTooFar(state.self, array, member, seen),

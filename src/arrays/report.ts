@@ -31,6 +31,7 @@ export function reportOf(state: NodeArrays, array: LocalArray, now: number): Arr
     array: array.record.uuid,
     applied: array.applied,
     known: array.record.version,
+    released: array.released?.version ?? null,
     state: standing(state, array, now),
     visible,
     bitmap: array.observation?.bitmap != null && keepsBitmap(array.record, array.observation, state.self),

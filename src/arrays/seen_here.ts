@@ -120,6 +120,10 @@ export function copyRuns({ syncAction, syncCompleted }: ArrayObservation): boole
   return syncCompleted !== null || !['idle', 'frozen', ''].includes(syncAction);
 }
 
+export function isApplied({ applied, record }: LocalArray): boolean {
+  return applied !== null && compareVersions(applied, record.version) === 0;
+}
+
 export function isReleased(array: LocalArray): boolean {
   return array.released !== null && compareVersions(array.released.version, array.record.version) >= 0;
 }

@@ -191,6 +191,9 @@ export class AppendFile {
 
 /** Of a large file system; of a small one a fiftieth. */
 const KEPT_FREE_BYTES = 16 * 1024 * 1024;
+/** So much is written, for so long, by what was seen last. */
+const UNCHECKED_BYTES = 64 * 1024;
+const UNCHECKED_MS = 1000;
 
 /**
  * Votes are stored beside the journal, and a node that cannot store one cannot follow a master: however much others have to tell, the
@@ -208,6 +211,25 @@ export function demandRoom(
 }
 
 /**
+ * Each look is a turn of a thread, for which the writers of a whole cluster may be waiting: one allows for what comes shortly after.
+ * @returns rejects as demandRoom does
+ */
+export function roomFor(
+  look: () => Promise<Parameters<typeof demandRoom>[0]>,
+  now = () => performance.now(),
+): (sizeBytes: number) => Promise<void> {
+  let seenAtMs = Number.NEGATIVE_INFINITY;
+  let uncheckedBytes = 0;
+  return async (sizeBytes) => {
+    uncheckedBytes += sizeBytes;
+    if (uncheckedBytes <= UNCHECKED_BYTES && now() - seenAtMs < UNCHECKED_MS) return;
+    demandRoom(await look(), sizeBytes + UNCHECKED_BYTES);
+    seenAtMs = now();
+    uncheckedBytes = 0;
+  };
+}
+
+/**
  * The real thing. O_DSYNC: writing and fsyncing are one call, and one turn of a thread instead of two. A new file's name is made
  * durable too: fsync of a file alone does not keep its directory entry. @param fsync false: a write counts before it is on disk
  */
@@ -215,9 +237,10 @@ export async function openAppendable(path: string, fsync = true): Promise<Append
   const { O_RDWR, O_CREAT, O_DSYNC } = constants;
   const handle = await open(path, O_RDWR | O_CREAT | (fsync ? O_DSYNC : 0), 0o600);
   await syncDirectory(dirname(path));
+  const hasRoom = roomFor(() => statfs(dirname(path)));
   return {
     write: async (bytes, offsetBytes) => {
-      demandRoom(await statfs(dirname(path)), bytes.byteLength);
+      await hasRoom(bytes.byteLength);
       let written = 0;
       while (written < bytes.byteLength) {
         written += (await handle.write(bytes, written, bytes.byteLength - written, offsetBytes + written)).bytesWritten;

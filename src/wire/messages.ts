@@ -401,6 +401,8 @@ export const ArrayReport = z.object({
   lost: z.array(Uuid).max(384).default([]),
   /** Members that this node has read lately because the master asked. */
   fine: z.array(Uuid).max(384).default([]),
+  /** The newest record at hand of which it is known here that all have applied it; left out: that is not said. */
+  released: Version.nullable().optional(),
   /** What this node's repair has mended and had not told when another went on with it: `since` of that copy. Left out: nothing. */
   mended: z.object({ since: z.int().min(0), sectors: z.int().min(1) }).optional(),
 });

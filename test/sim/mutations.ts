@@ -450,8 +450,8 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'if (now >= state.grantUntilMs) return false;',
     also: {
       file: 'src/arrays/may_pass.ts',
-      from: 'if (!isReleased(array) || applied === null || compareVersions(applied, record.version) !== 0) return false;',
-      to: 'if (applied === undefined) return false;',
+      from: 'if (!isReleased(array) || !isApplied(array)) return false;',
+      to: '',
     },
     aim: ['power loss of a node', 'isolation', 'given up, and given back'],
   },

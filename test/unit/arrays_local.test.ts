@@ -173,6 +173,7 @@ test('told of a failure elsewhere, a node drains its writes before the commit; o
     { type: 'done', array: ARRAY, op: { op: 'hold' }, error: null },
   );
   assert.deepEqual(node.ops(held), [], 'nothing is failed that is not committed');
+  assert.ok(!held.some(({ type }) => type === 'report'), 'the master hears it with what is applied');
   const array = node.state.arrays.get(ARRAY);
   assert.ok(array !== undefined && heldForFailure(node.state, array, node.now));
   node.now += 1000;

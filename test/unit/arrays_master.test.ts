@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { checkDue } from '../../src/arrays/check_schedule.ts';
 import { masterStep } from '../../src/arrays/master.ts';
 import { type MasterEffect, type MasterInput, type MasterState, masterStart } from '../../src/arrays/master_state.ts';
-import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
+import type { ArrayRecord, NodeId, Version } from '../../src/arrays/record.ts';
 import { type ArrayReport, EventBody } from '../../src/wire/messages.ts';
 import {
   ARRAY,
@@ -97,6 +97,36 @@ test('a new master re-commits what stands on the disks under its own term before
   assert.deepEqual(kinds(master.durable()), ['commit new-term']);
   assert.deepEqual(kinds(master.applied(1, 2)), []);
   assert.deepEqual(kinds(master.applied(3)), ['released']);
+});
+
+test('a report that was on its way as a commit was sent is no reason to send it again; a later one is', () => {
+  const master = Master.leading();
+  const before = master.record ?? mirror();
+  master.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: LEG_B } });
+  assert.deepEqual(kinds(master.durable()), ['commit fail']);
+  assert.deepEqual(kinds(master.reports(before, 3)), [], 'it has just been sent');
+  master.now += 250;
+  assert.deepEqual(kinds(master.reports(before, 3)), ['send-commit']);
+});
+
+test('who says that it knows a release is not told of it again', () => {
+  const master = Master.leading();
+  const record = master.record ?? mirror();
+  const says = (released: Version | null) =>
+    kinds(
+      master.feed({
+        type: 'report',
+        from: 3,
+        kernelBoot: bootOf(3),
+        agentStart: 1,
+        reports: [report(record, { released })],
+      }),
+    );
+  assert.deepEqual(says(null), ['released']);
+  assert.deepEqual(says({ term: 1, index: 1 }), ['released']);
+  assert.deepEqual(says(record.version), []);
+  // An older agent does not say it.
+  assert.deepEqual(kinds(master.reports(record, 3)), ['released']);
 });
 
 test('a master that found no disk looks again as long as a node tells of an array that was not found', () => {

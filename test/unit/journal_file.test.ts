@@ -3,7 +3,7 @@ import { constants, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import { demandRoom, openAppendable } from '#src/journal/append_file.ts';
+import { demandRoom, openAppendable, roomFor } from '#src/journal/append_file.ts';
 import { lineOf, makeLink, parseLine } from '#src/journal/chain.ts';
 import { scanChain } from '#src/journal/chain_scan.ts';
 import { type AppendableFile, type JournalOptions, type OpenedJournal, openJournal } from '#src/journal/index.ts';
@@ -393,4 +393,24 @@ test('the last of the space is for votes: the journal waits before it takes it',
   assert.throws(() => demandRoom(disk(20, 100_000), 5 * mib), /20\.0 MiB are left .* 16\.0 of them are for votes/);
   demandRoom(disk(2, 50), mib);
   assert.throws(() => demandRoom(disk(1, 50), 1), /for votes/);
+});
+
+test('one look at the space allows for what comes within a second, up to 64 KiB; one that finds none allows nothing', async () => {
+  let [looks, nowMs, freeMib] = [0, 0, 1000];
+  const look = async () => {
+    looks += 1;
+    return { bavail: freeMib, blocks: 100_000, bsize: 1024 * 1024 };
+  };
+  const hasRoom = roomFor(look, () => nowMs);
+  for (let entry = 0; entry < 65; entry++) await hasRoom(1024);
+  assert.equal(looks, 1);
+  await hasRoom(1024);
+  assert.equal(looks, 2, 'more than one look allows for');
+  nowMs = 1000;
+  freeMib = 16;
+  await assert.rejects(hasRoom(1), /for votes/);
+  await assert.rejects(hasRoom(1), /for votes/);
+  freeMib = 1000;
+  await hasRoom(1);
+  assert.equal(looks, 5);
 });
