@@ -82,6 +82,7 @@ import {
   isApplied,
   isClean,
   isReleased,
+  lostHere,
   lostLately,
   pathLost,
   readsHeld,
@@ -528,8 +529,8 @@ function advance(
   const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
   const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
   // In the middle of a commit, or before that of a failure, it tells how it stands with its `applied`: the master has enough to do.
-  const isNews = stands !== array.reported && isApplied(array) && !awaitsFailure(array, now);
-  if (state.master !== null && (isNews || now >= againMs)) {
+  const canWait = (!isApplied(array) || awaitsFailure(array, now)) && lostHere(array).length === 0;
+  if (state.master !== null && ((stands !== array.reported && !canWait) || now >= againMs)) {
     array = replace({ reportedAtMs: now, reported: stands });
     effects.push({ type: 'report' });
   }
