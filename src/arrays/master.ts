@@ -440,21 +440,23 @@ function isBeingIntroduced({ asked, pending }: MasterArray): boolean {
 function resend(state: MasterState, to: NodeId, now: number, effects: MasterEffect[]): void {
   const node = state.nodes.get(to);
   for (const [uuid, array] of state.arrays) {
-    // Its report was on its way as that was: it is told by now.
-    const underWay = array.pending !== null && (array.pending.stage === 'persisting' || now < array.pending.retryAtMs);
-    if (array.record === null || underWay) continue;
+    const { pending } = array;
+    if (array.record === null || pending?.stage === 'persisting') continue;
     // Who is told that it has ended says nothing of it any more.
     if (array.record.givenBack === true && !node?.reports.has(uuid)) continue;
     const report = node?.reports.get(uuid);
     const known = report?.known ?? null;
     const applied = report?.applied ?? null;
     // A restarted agent knows the version from its journal, not the record: until it has applied one, it is sent it.
-    if (known === null || applied === null || compareVersions(known, array.record.version) < 0) {
+    if (known === null || applied === null) {
       effects.push({ type: 'send-commit', to, array: uuid });
+    } else if (compareVersions(known, array.record.version) < 0) {
+      // Its report may have been on its way as that was; another one follows. Who has nothing of an array reports but once.
+      if (pending === null || now >= pending.retryAtMs) effects.push({ type: 'send-commit', to, array: uuid });
     } else {
       const current = compareVersions(applied, array.record.version) === 0;
       const told = report?.released != null && compareVersions(report.released, array.record.version) === 0;
-      if (current && !told && array.pending === null) {
+      if (current && !told && pending === null) {
         effects.push({ type: 'released', to: [to], array: uuid, version: array.record.version });
       }
     }

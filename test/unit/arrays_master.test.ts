@@ -105,6 +105,8 @@ test('a report that was on its way as a commit was sent is no reason to send it 
   master.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: LEG_B } });
   assert.deepEqual(kinds(master.durable()), ['commit fail']);
   assert.deepEqual(kinds(master.reports(before, 3)), [], 'it has just been sent');
+  const knowsNothing = { type: 'report', from: 3, kernelBoot: bootOf(3), agentStart: 1, reports: [] } as const;
+  assert.deepEqual(kinds(master.feed(knowsNothing)), ['send-commit'], 'it says so but once');
   master.now += 250;
   assert.deepEqual(kinds(master.reports(before, 3)), ['send-commit']);
 });
