@@ -13,7 +13,7 @@ import { type LocalArray, type LocalEffect, type LocalInput, type LocalOp, local
 import { masterStep, notTakenOver, overlooked } from '../arrays/master.ts';
 import { type MasterEffect, type MasterInput, masterStart } from '../arrays/master_state.ts';
 import { heldForFailure } from '../arrays/may_pass.ts';
-import { type ArrayRecord, compareVersions, isEnd, type NodeId } from '../arrays/record.ts';
+import { type ArrayRecord, compareVersions, isEnd, type NodeId, type Version } from '../arrays/record.ts';
 import { gateClosed } from '../arrays/seen_here.ts';
 import type { Config } from '../config/index.ts';
 import { usesReservations } from '../config/index.ts';
@@ -1267,7 +1267,7 @@ export class Agent implements AgentFace {
   async #persist(record: ArrayRecord): Promise<void> {
     this.#persisting += 1;
     const { config, driver } = this.parts;
-    const stamped = { ...record, utimeSeconds: Math.floor(this.parts.timers.wall().getTime() / 1000) };
+    const stamped = { ...record, utimeSeconds: this.#updatedAt(record) };
     const { leaseOver, ...outcome } = await this.#readyToWrite(stamped)
       .then(() => {
         this.#demandTerm(stamped);
@@ -1280,6 +1280,17 @@ export class Agent implements AgentFace {
     this.#persisting -= 1;
     this.#feedMaster({ type: 'persisted', array: record.uuid, version: record.version, ...outcome });
   }
+
+  /** A version names one record: what is tried again has the time of its first attempt, which may stand on a member. In seconds. */
+  #updatedAt({ uuid, version }: ArrayRecord): number {
+    const known = this.#updates.get(uuid);
+    if (known !== undefined && compareVersions(known.version, version) === 0) return known.seconds;
+    const seconds = Math.floor(this.parts.timers.wall().getTime() / 1000);
+    this.#updates.set(uuid, { version, seconds });
+    return seconds;
+  }
+  /** Array → its newest version that was to be written here, and when first. */
+  readonly #updates = new Map<string, { version: Version; seconds: number }>();
 
   async #giveBack(record: ArrayRecord): Promise<void> {
     // That it has ended stands on no member from here on: who was away has it from a journal.

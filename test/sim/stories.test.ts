@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeId } from '#src/arrays/record.ts';
+import type { JournalEntry } from '#src/journal/index.ts';
 import {
   assertReadersSeeAll,
   assertWhole,
@@ -226,3 +227,38 @@ test('one disk that two people add at once becomes one member', async () => {
   await stopAll(applications);
   cluster.close();
 });
+
+test('a commit that is tried again is the same record: all lose power between two attempts, and the array goes on', async () => {
+  const { cluster, applications } = await writing({ seed: 8, legs: 2, spares: 1, everyMs: 10 });
+  await stopAll(applications);
+  const driver = cluster.driver(1);
+  const on = (disk: string) => cluster.storage.fault({ node: 1, disk, kind: 'write' });
+  const legs = ['sda', 'sdb'].map(on);
+  const asked = cluster.request(2, { verb: 'sync-limit', array: 'md0', limitKib: 1000 });
+  // The spare has it by now; legs take it later, and the spare not any more.
+  await watched(cluster, 'seconds later', () => cluster.journal(2).read(0, 100_000).entries.some(commitHasFailed));
+  await watchedPass(cluster, 2100);
+  for (const mend of legs) mend();
+  const spare = on('sdc');
+  const { writeMetadata } = driver;
+  const written = { is: false };
+  driver.writeMetadata = async (writes) => {
+    const results = await writeMetadata.call(driver, writes);
+    if (results.some(({ error }) => error === null)) {
+      for (const node of cluster.up()) cluster.crash(node);
+      written.is = true;
+    }
+    return results;
+  };
+  await watched(cluster, 'it is written', () => written.is);
+  driver.writeMetadata = writeMetadata;
+  assert.equal((await cluster.driven('no answer', asked)).ok, false);
+  spare();
+  await cluster.boot(...cluster.nodes);
+  await cluster.open();
+  cluster.close();
+});
+
+function commitHasFailed({ event: { body } }: JournalEntry): boolean {
+  return body.type === 'notice' && body.name === 'CommitNotDurable';
+}
