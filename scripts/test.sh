@@ -28,11 +28,12 @@ stage() {
   summary+=$(printf '%-12s %-12s %4d s   %s' "$name" "$verdict" "$((SECONDS - start))" "$counts")$'\n'
 }
 
-# ahead NAME COMMAND…: begun now, beside the stages that follow; `stage NAME outcome NAME` waits for it.
+# ahead NAME COMMAND…: begun now, if it is not yet, beside the stages that follow; `stage NAME outcome NAME` waits for it.
 declare -A begun
 ahead() {
   local name=$1
   shift
+  [ -z "${begun[$name]:-}" ] || return
   { "$@"; echo $? > "$out/$name.code"; } > "$out/$name.ahead" 2>&1 &
   begun[$name]=$!
 }
@@ -80,13 +81,10 @@ for name in "$@"; do
       mapfile -t stories < <(find test/lab -name '*.test.ts' | sort)
       stage lab "$node" scripts/lab.ts 1 "${stories[@]}"
       ;;
-    # Compilers at work, on the processor that models leave idle.
-    sanitizers-ahead) ahead sanitizers native-addon/test.sh address,undefined ;;
-    # The thread sanitizer takes minutes: make sanitizers runs it too.
-    sanitizers)
-      if [ -n "${begun[sanitizers]:-}" ]; then stage sanitizers outcome sanitizers; else
-        stage sanitizers native-addon/test.sh address,undefined
-      fi
+    # Compilers at work, on the processor that models leave idle. The thread sanitizer takes minutes: make sanitizers runs it too.
+    sanitizers-ahead | sanitizers)
+      ahead sanitizers native-addon/test.sh address,undefined
+      if [ "$name" = sanitizers ]; then stage sanitizers outcome sanitizers; fi
       ;;
     # One seed of each story, and of the campaign; make sim has more.
     sim) MDMESH_SIM_SEEDS=${MDMESH_SIM_SEEDS:-1} tests sim 2 ;;

@@ -52,6 +52,7 @@ export class Requests {
   /** Another node leads, or none: who was asked before answers soon, if at all. */
   masterIs(node: NodeId | null): void {
     this.#master = node;
+    if (this.#waiting.size === 0) return;
     this.#timers.after(LATE_MS, () => {
       const text = 'the master changed meanwhile; see `mdmesh status` for what became of it';
       for (const [requestId, { master }] of [...this.#waiting])

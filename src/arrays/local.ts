@@ -528,12 +528,15 @@ function advance(
   const stands = inShort(state, array, now);
   const rests = array.busy === null && isReleased(array) && next.settled && array.trouble === null;
   const againMs = array.reportedAtMs + (rests ? REPORT_AT_REST_MS : REPEAT_MS);
-  // In the middle of a commit, or before that of a failure, it tells how it stands with its `applied`: the master has enough to do.
-  const canWait = (!isApplied(array) || awaitsFailure(array, now)) && lostHere(array).length === 0;
-  if (state.master !== null && ((stands !== array.reported && !canWait) || now >= againMs)) {
+  if (state.master !== null && ((stands !== array.reported && isUrgent(array, now)) || now >= againMs)) {
     array = replace({ reportedAtMs: now, reported: stands });
     effects.push({ type: 'report' });
   }
+}
+
+/** In the middle of a commit, or before that of a failure, it tells how it stands with its `applied`: the master has enough to do. */
+function isUrgent(array: LocalArray, now: number): boolean {
+  return (isApplied(array) && !awaitsFailure(array, now)) || lostHere(array).length > 0;
 }
 
 /** Commits wait for this node, and nobody fences it. */

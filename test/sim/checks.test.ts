@@ -8,6 +8,11 @@ import { mirrorOf, SimCluster } from './cluster.ts';
 
 const EVERY_SECONDS = 90;
 
+async function ask(cluster: SimCluster, words: Parameters<SimCluster['request']>[1]): Promise<void> {
+  const { ok, text } = await cluster.request(2, words);
+  assert.ok(ok, text);
+}
+
 test('a check begins by itself, its outcome stands in the record, and a new master counts on from there', async () => {
   const check = { everySeconds: EVERY_SECONDS, fromMinute: 0, toMinute: 0 };
   const { cluster, applications } = await writing({ seed: 5, legs: 2, everyMs: 10, check });
@@ -54,19 +59,15 @@ for (const { legs, ...shape } of shapes) {
     // One near its beginning, one near its end.
     for (const sector of [64, componentSectors - 64])
       cluster.storage.poke('sda', (dataOffset + sector) * 512, new Uint8Array(4096).fill(9));
-    const ask = async (words: Parameters<SimCluster['request']>[1]): Promise<void> => {
-      const { ok, text } = await cluster.request(2, words);
-      assert.ok(ok, text);
-    };
-    await ask({ verb: 'sync-limit', array: 'md0', limitKib: 1024 });
+    await ask(cluster, { verb: 'sync-limit', array: 'md0', limitKib: 1024 });
     const applications = await startedOn(cluster, [2, 3]);
     const watch = watchCopies(cluster);
-    await ask({ verb: 'action', array: 'md0', action: 'check' });
+    await ask(cluster, { verb: 'action', array: 'md0', action: 'check' });
     const halfway = () => (recordOn(cluster, 1).record.resync?.fromSector ?? 0) >= componentSectors / 4;
     await watched(cluster, 'a checkpoint in the middle', halfway);
     await cluster.driven('its master leaves', cluster.stopAgent(1));
     await watched(cluster, 'another is at it', () => watch.copiers.some(({ node }) => node !== 1));
-    await ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
+    await ask(cluster, { verb: 'sync-limit', array: 'md0', limitKib: null });
     const outcome = await watched(cluster, 'its end', () => recordOn(cluster, 2).record.lastCheck);
     const found = outcome.mismatchSectors ?? 0;
     // Each difference is counted as the piece that it lies in; one may be looked at by both.
@@ -85,11 +86,7 @@ test('a repair in the middle of which the lead goes back tells all that was mend
   const { members } = recordOn(cluster, 1).record;
   const dataOffset = members[0]?.dataOffsetSectors ?? 0;
   cluster.storage.poke('sda', (dataOffset + 64) * 512, new Uint8Array(4096).fill(9));
-  const ask = async (words: Parameters<SimCluster['request']>[1]): Promise<void> => {
-    const { ok, text } = await cluster.request(2, words);
-    assert.ok(ok, text);
-  };
-  await ask({ verb: 'sync-limit', array: 'md0', limitKib: 2048 });
+  await ask(cluster, { verb: 'sync-limit', array: 'md0', limitKib: 2048 });
   const applications = await startedOn(cluster, [2, 3], 0, 80, 10);
   const watch = watchCopies(cluster);
   await cluster.driven('its master leaves', cluster.stopAgent(1));
@@ -98,7 +95,7 @@ test('a repair in the middle of which the lead goes back tells all that was mend
   const { failbackAfterMs } = LAN;
   await watchedPass(cluster, failbackAfterMs - 200);
   assert.deepEqual(cluster.masters(), [2], 'too late to begin');
-  await ask({ verb: 'action', array: 'md0', action: 'repair' });
+  await ask(cluster, { verb: 'action', array: 'md0', action: 'repair' });
   await watched(cluster, 'the lead goes back', () => cluster.masters().some((node) => node === 1));
   const before = recordOn(cluster, 2).record.resync;
   assert.equal(before?.by, 2, 'the repair was over by then, or not begun');
