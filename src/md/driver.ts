@@ -302,12 +302,16 @@ export interface MdDriver {
    *   a failure that nobody has agreed on would be answered with the one that all have. Left out: whichever are blocked.
    */
   answerGates(md: string, settled?: readonly string[]): Promise<void>;
-  /** Works also while I/O waits for the member's path. */
+  /**
+   * Works also while I/O waits for the member's path. A copy under way is ended by it, or as soon as the path is let go, and stays so:
+   * md would begin it again by itself, a resync by marks from the start, where others hold nothing any more.
+   */
   setFaulty(md: string, memberUuid: string): Promise<void>;
   /**
    * Let I/O that waits for a member's lost path end with an error. md then tells applications that their writes are done
    * without asking at any gate, so: first all nodes agree that the member has failed, then `setFaulty`, then this.
-   * No layer, or no path lost: done at once; I/O to a path that is lost later ends with an error too.
+   * No layer, or no path lost: done at once; I/O to a path that is lost later ends with an error too. A copy under way is ended, as by
+   * `setFaulty`: the member may have failed by itself.
    */
   releasePath(md: string, memberUuid: string): Promise<void>;
   /**

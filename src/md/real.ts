@@ -429,8 +429,10 @@ class RealDriver implements MdDriver {
 
   releasePath(md: string, memberUuid: string): Promise<void> {
     return this.#looking(md, async () => {
-      const member = this.#memberOf(this.#array(md).read(), memberUuid);
-      if (this.#paths.stateOf(member) !== 'direct') await this.#paths.release(memberUuid);
+      const array = this.#array(md);
+      if (this.#paths.stateOf(this.#memberOf(array.read(), memberUuid)) === 'direct') return;
+      await array.endCopySoon();
+      await this.#paths.release(memberUuid);
     });
   }
 

@@ -188,6 +188,7 @@ export class RealArray {
       return this.#write(`${memberDirectory(this.md, member.device)}/state`, 'faulty', `failing ${device}`);
     }
     const [major = '', minor = ''] = member.devno.split(':');
+    await this.endCopySoon();
     try {
       // Not by its `state` file, which needs the array's mutex: a suspend that drains keeps that, and may wait for this member's I/O.
       await this.#setDiskFaulty(this.md, Number(major), Number(minor));
@@ -452,6 +453,22 @@ export class RealArray {
     } finally {
       await this.freeze();
     }
+  }
+
+  /**
+   * md begins nothing by itself from now on (MD_RECOVERY_FROZEN). What it copies in this moment may wait for a path; the store waits for
+   * that, and may keep the array's mutex meanwhile (action_store, drivers/md/md.c).
+   */
+  async endCopySoon(): Promise<void> {
+    const action = () => this.#readFiles([`${arrayDirectory(this.md)}/sync_action`])[0]?.trim() ?? null;
+    if (action() === null || action() === 'frozen') return;
+    let failure: unknown = null;
+    this.#set('sync_action', 'frozen', 'ending its copy').catch((error: unknown) => {
+      failure = error;
+    });
+    const frozen = await comesTrue(() => failure !== null || action() === 'frozen', FREEZE_PATIENCE_MS, SOON_MS);
+    if (failure !== null) throw failure;
+    if (!frozen) throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but it does not say so; the kernel log may say why`);
   }
 
   /** raid0 and linear copy nothing: done at once. */

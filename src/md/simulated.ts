@@ -428,12 +428,14 @@ export class SimulatedNode implements MdDriver {
   async setFaulty(md: string, memberUuid: string): Promise<void> {
     await this.#kernel.moment();
     const array = this.#array(md);
+    array.endCopySoon();
     array.setFaulty(array.member(memberUuid));
   }
 
   async releasePath(md: string, memberUuid: string): Promise<void> {
     await this.#kernel.moment();
     const array = this.#array(md);
+    array.endCopySoon();
     array.releasePath(array.member(memberUuid));
   }
 

@@ -65,6 +65,8 @@ interface Copy {
   completed: number;
   /** Stands at sync_max. */
   waiting: boolean;
+  /** A member failed while it stood there: it ends when it is let go on. */
+  over: boolean;
 }
 
 /** md's own unit of resync I/O (RESYNC_BLOCK_SIZE, drivers/md/raid1-10.c). */
@@ -466,10 +468,15 @@ export class SimulatedArray {
     this.#tell();
   }
 
-  async freeze(): Promise<void> {
-    if (!isRedundant(this.record.level)) return;
+  /** Nothing is begun from now on. What is copied in this moment may wait for a path, and ends after. */
+  endCopySoon(): void {
     this.#frozen = true;
     this.#interrupt();
+  }
+
+  async freeze(): Promise<void> {
+    if (!isRedundant(this.record.level)) return;
+    this.endCopySoon();
     await this.#until(() => !this.#stepping);
     this.#tell();
   }
@@ -588,7 +595,9 @@ export class SimulatedArray {
     member.inSync = false;
     member.blocked = true;
     this.#writePending = true;
-    this.#interrupt();
+    // What waits for sync_max does not look whether it is to end (md_do_sync).
+    if (this.#copy?.waiting) this.#copy.over = true;
+    else this.#interrupt();
     this.#tell();
     this.#copyByItself();
     return true;
@@ -914,7 +923,11 @@ export class SimulatedArray {
     this.#syncMaxSector = Math.max(this.#syncMaxSector, toSector ?? NO_LIMIT_SECTOR);
     if (!copy.waiting) return;
     copy.waiting = false;
-    this.#kernel.later(0, () => void this.#copyOn(copy));
+    if (copy.over) {
+      this.#interrupt();
+      this.#tell();
+      this.#copyByItself();
+    } else this.#kernel.later(0, () => void this.#copyOn(copy));
   }
 
   #sparesLeave(): void {
@@ -923,7 +936,7 @@ export class SimulatedArray {
   }
 
   #begin(kind: CopyKind, fromSector: number): void {
-    const copy = { kind, position: fromSector, completed: fromSector, waiting: false };
+    const copy = { kind, position: fromSector, completed: fromSector, waiting: false, over: false };
     this.#copy = copy;
     if (kind !== 'recovery') this.#mismatchSectors = 0;
     // The new member has none of the bits yet (md_bitmap_write_all).

@@ -60,6 +60,9 @@ const FAR_MS = 300_000;
 /** More than any step of a driver takes by itself. */
 const LONG_ENOUGH_MS = 300;
 
+/** For md to begin what nobody has told it to. */
+const BEGUN_ROUNDS = 20;
+
 /** Of half a second each; md needs some 15 s. */
 const UNMARKED_ROUNDS = 120;
 
@@ -1542,6 +1545,74 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.ended();
       assert.equal(await bench.onDisk(1, 165), 0);
     });
+
+    /** A resync by marks that stands in the middle of its second chunk, in a mirror of three; behind it something new is written. */
+    async function standingCopy(): Promise<Bench> {
+      const members = [0, 1, 2].map((index) => member(index));
+      const bench = await Bench.make(fixture, { bitmap: bitmap(), raidDisks: 3, members });
+      await bench.open();
+      await bench.done(bench.driver.mark(bench.md, [{ loSector: 0, hiSector: 256 }]));
+      await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 0, toSector: 192 }));
+      await fixture.until(() => bench.see().syncCompleted?.doneSectors === 192, 'the copy stands there');
+      for (const block of [0, 16]) await bench.done(fixture.writeDisk(bench.path(0), 2048 + block * 8, filled(50)));
+      return bench;
+    }
+
+    test('a leg that fails in the middle of a resync by marks makes md begin it again, in the chunk that it had not ended', async () => {
+      const bench = await standingCopy();
+      await bench.done(fixture.operatorFails(bench.md, bench.path(2)));
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.equal(await bench.onDisk(1, 16), 0, 'what stands at sync_max does not see that it is to end');
+      await bench.done(bench.driver.extendCopy(bench.md, 224));
+      for (let round = 0; (await bench.onDisk(1, 16)) !== 50; round += 1) {
+        assert.ok(round < BEGUN_ROUNDS, 'md has not begun again by itself');
+        await fixture.pass(LONG_ENOUGH_MS);
+      }
+      assert.equal(await bench.onDisk(1, 0), 0, 'what was done is not marked any more');
+      assert.equal(bench.see().syncAction, 'resync');
+      await bench.done(bench.driver.freeze(bench.md));
+      await bench.done(bench.driver.answerGates(bench.md));
+    });
+
+    test('a leg is set faulty in the middle of a resync by marks: md stands still, and begins nothing by itself', async () => {
+      const bench = await standingCopy();
+      await bench.done(bench.driver.setFaulty(bench.md, memberUuid(2)));
+      assert.equal(bench.see().syncAction, 'frozen');
+      await fixture.until(() => bench.see().syncCompleted === null, 'the copy ends');
+      await fixture.pass(LONG_ENOUGH_MS);
+      await bench.done(bench.driver.answerGates(bench.md));
+      await fixture.pass(LONG_ENOUGH_MS);
+      assert.deepEqual([bench.see().syncAction, bench.see().syncCompleted], ['frozen', null]);
+      assert.equal(await bench.onDisk(1, 16), 0);
+    });
+
+    for (const by of ['the driver', 'an operator'] as const) {
+      test(`a leg that ${by} fails while a resync by marks waits for its path: what waits is let go, and nothing begins by itself`, async () => {
+        const members = [0, 1, 2].map((index) => member(index));
+        const bench = await Bench.make(fixture, { bitmap: bitmap(), raidDisks: 3, members });
+        const { driver, md } = bench;
+        await bench.open();
+        await bench.done(driver.mark(md, [{ loSector: 0, hiSector: 256 }]));
+        await fixture.breakDisk(bench.path(2), 'writes');
+        await bench.done(driver.startCopy(md, { kind: 'resync', fromSector: 0, toSector: 192 }));
+        await fixture.until(() => bench.member(2).path === 'lost', 'the copy has lost its path');
+        await fixture.pass(LONG_ENOUGH_MS);
+        await bench.done(fixture.writeDisk(bench.path(0), 2048, filled(50)));
+        if (by === 'an operator') await bench.done(fixture.operatorFails(md, bench.path(2)));
+        else {
+          await bench.done(driver.setFaulty(md, memberUuid(2)));
+          assert.equal(bench.see().syncAction, 'frozen', 'at once, though it cannot end');
+        }
+        assert.notEqual(bench.see().syncCompleted, null, 'it waits for the path');
+        await bench.done(driver.releasePath(md, memberUuid(2)));
+        await fixture.until(() => bench.see().syncCompleted === null, 'the copy ends');
+        await bench.closed('the gates of the failure');
+        await bench.done(driver.answerGates(md));
+        await fixture.pass(LONG_ENOUGH_MS);
+        assert.deepEqual([bench.see().syncAction, bench.see().syncCompleted], ['frozen', null]);
+        assert.equal(await bench.onDisk(1, 0), 0);
+      });
+    }
 
     test('marks of an earlier boot are kept for the resync of this node, and else dropped', async () => {
       const bench = await Bench.make(fixture, { bitmap: bitmap() });
