@@ -9,6 +9,7 @@ import type { ArrayRecord, Copy } from './record.ts';
 import { byBitmap, copyRuns, ended, foundSoFar, isInSlot, isReleased } from './seen_here.ts';
 import {
   beginning,
+  copiedAgain,
   marksInCopy,
   rangeOnArray,
   type Windows,
@@ -90,6 +91,23 @@ function answerWindow(array: LocalArray, copy: Copy, now: number, effects: Local
   return settled && array.heldSequence !== known.sequence ? answer(known.sequence) : {};
 }
 
+/**
+ * A member has failed in md itself, which begins a resync by marks again at once: that is to be stopped, and begun under windows of its own.
+ * Its gate is closed at least until then (gates.ts).
+ */
+export function unlessBegunAgain(
+  { record, windows, observation }: LocalArray,
+  copying: number | null,
+  now: number,
+): Pick<LocalArray, 'copying' | 'windows'> {
+  const copy = record.resync;
+  const mayBegin =
+    copy?.kind === 'resync' && copy.since === copying && observation != null && byBitmap(observation, copy);
+  if (!mayBegin || windows === null || !observation.members.some(({ faulty, blocked }) => faulty && blocked))
+    return { copying, windows };
+  return { copying: null, windows: windowsAgain(windows, 0, now) };
+}
+
 function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: LocalEffect[]): Partial<LocalArray> {
   const { record, observation } = array;
   const copy = record.resync;
@@ -97,8 +115,9 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
   const runs = copyRuns(observation);
   const running = runs && array.copying === copy.since;
   let { windows } = array;
+  // Whatever runs was not begun under these windows: what it may copy stays held until it has ended.
+  if (runs && !running && array.busy?.op !== 'start-copy') return {};
   if (windows?.since !== copy.since) {
-    // Whatever runs was not begun under these windows.
     if (runs || !isReleased(array) || now >= state.grantUntilMs) return {};
     if (byBitmap(observation, copy)) {
       if (!isMarked(array, copy)) return {};
@@ -117,7 +136,8 @@ function copyHere(state: NodeArrays, array: LocalArray, now: number, effects: Lo
   const options = { ...state.copyOptions, limitKib: record.syncLimitKib ?? state.copyOptions.limitKib };
   // Once the lease to write is over nothing is allowed any more; the guard holds what is open.
   if (now >= state.grantUntilMs) return { windows, ...begunAgain };
-  const step = windowsStep(windows, { others, doneSector }, options, now);
+  const againSectors = copy.kind === 'resync' && byBitmap(observation, copy) ? copiedAgain(record) : null;
+  const step = windowsStep(windows, { others, doneSector, againSectors }, options, now);
   windows = step.windows;
   const fields: Partial<LocalArray> = { windows, ...begunAgain };
   const { uuid, md } = record;

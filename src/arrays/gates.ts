@@ -20,6 +20,12 @@ function mayBeShutOut({ keys, lapsedAtMs }: NodeArrays): boolean {
   return keys !== null && (keys.shutOut || keys.atMs < lapsedAtMs);
 }
 
+/** md goes by its marks, and was not told to. It calls itself frozen as soon as it is to end. */
+function copiesUnasked({ record, observation, copying }: LocalArray): boolean {
+  if (observation == null || observation.bitmap === null) return false;
+  return observation.syncAction === 'resync' && (copying === null || copying !== record.resync?.since);
+}
+
 /** Whether the gates of this array may be answered now. */
 export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: number): boolean {
   const { observation, record } = array;
@@ -27,7 +33,7 @@ export function gatesAnswerable(state: NodeArrays, array: LocalArray, now: numbe
   if (observation == null || agreed === null || !gateClosed(observation)) return false;
   // A record may fail a member while this node is out: with its gate closed for good it would not be let in again.
   if (array.refused || (mayBeShutOut(state) && !observation.held)) return false;
-  if (state.leaving || now >= state.grantUntilMs) return false;
+  if (state.leaving || now >= state.grantUntilMs || copiesUnasked(array)) return false;
   if (!agreed.writers.includes(state.self) && !observation.held) return false;
   return (
     diverged(observation, agreed, state.self).length === 0 && diverged(observation, record, state.self).length === 0

@@ -21,6 +21,8 @@
  * - Told that a member failed elsewhere, a node drains its writes while the master still writes that down: the commit then
  *   finds them drained. For a short while, and once for each member and record: a failure that is never committed (the last
  *   copy of data) must not keep its writes waiting.
+ * - Nor is one answered while md here copies by marks what it was not told to, as it does when a leg fails in the middle of a resync: what
+ *   is told as written without that leg is marked then, and would be copied at once, where others hold nothing.
  * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
  *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).
@@ -54,7 +56,7 @@
  */
 import type { ArrayObservation, SectorRange } from '../md/driver.ts';
 import type { Observation } from '../wire/messages.ts';
-import { attachedUnder, copyOn, marksTaken } from './copy_here.ts';
+import { attachedUnder, copyOn, marksTaken, unlessBegunAgain } from './copy_here.ts';
 import { gatesAnswerable, settledMembers } from './gates.ts';
 import { givesUp, rebuildingMembers } from './levels.ts';
 import { isUnfit, onlyFailing, onlyStale, type Plan, plan, refusedText } from './local_plan.ts';
@@ -286,9 +288,13 @@ export function localStep(
       change(input.array, { expected: new Map(array.expected).set(input.member, now + EXPECT_MS) });
       break;
     }
-    case 'observed':
-      change(input.array, { observation: input.observation });
+    case 'observed': {
+      const array = arrays.get(input.array);
+      if (array === undefined) break;
+      const seen = { ...array, observation: input.observation };
+      arrays.set(input.array, { ...seen, ...unlessBegunAgain(seen, array.copying, now) });
       break;
+    }
     case 'window': {
       const array = arrays.get(input.array);
       const resync = array?.record.resync;
@@ -334,7 +340,7 @@ export function localStep(
       change(input.array, {
         ...(ofPath ? { pathBusy: null } : { busy: null }),
         retryAtMs: failed ? now + (array.refused ? RETRY_REFUSED_MS : RETRY_MS) : 0,
-        ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [])),
+        ...(failed ? {} : outcomeOf(array, input.op, input.marks ?? [], now)),
       });
       if (input.error !== null) {
         // Why it is not to be had says more than who uses it.
@@ -379,7 +385,7 @@ export function localStep(
 }
 
 /** What is known after an operation has worked. */
-function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]): Partial<LocalArray> {
+function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[], now: number): Partial<LocalArray> {
   if (op.op === 'mark') return { marked: { since: op.since, ranges: marks } };
   // What an earlier boot left stands there only where the array is not whole.
   if (op.op === 'assemble') {
@@ -392,7 +398,8 @@ function outcomeOf(array: LocalArray, op: LocalOp, marks: readonly SectorRange[]
   }
   if (op.op === 'set-bitmap') return { marksLeft: false, bitmapSet: op.none ? null : op.record.bitmap };
   if (op.op === 'start-copy') {
-    return { copying: op.since, foundBefore: op.foundBefore, extendedTo: op.copy.toSector ?? Number.POSITIVE_INFINITY };
+    const extendedTo = op.copy.toSector ?? Number.POSITIVE_INFINITY;
+    return { ...unlessBegunAgain(array, op.since, now), foundBefore: op.foundBefore, extendedTo };
   }
   if (op.op === 'attach-rebuilding') {
     const { since, fromSector } = op;

@@ -19,15 +19,21 @@
  * is that of the marked stretches. The marks that are known here only measure: should md find another one, it is copied
  * within the window all the same, and takes its time.
  *
+ * A leg that fails makes md end a resync, and begin it again by itself before anybody can tell it not to: what is marked then, it copies
+ * again. That is the chunk of the bitmap in which it was, or, with a slot free, all that it has copied (md_bitmap_start_sync keeps the
+ * marks there). So where md has more than one leg left after a failure, the others hold from there on. Not while md stands at the end of
+ * what it may copy: there it does not see that it is to end until it is let go on (md_do_sync). So where that is all, it stands for as
+ * long after each window as others have held for it, and they write meanwhile.
+ *
  * Sectors are in the unit of the copy (see `resync` of the record); `rangeOnArray` says what they are for writers.
  *
  * Rules kept here (each has a test that goes red without it):
  * - md is never allowed past what every other writer has said that it holds, in answer to the newest request.
- * - What is held is let go only when md has told that it is copied.
+ * - What is held is let go only when md has told that it is copied, and would not copy it again if a leg failed.
  */
 
 import type { SectorRange } from '../md/driver.ts';
-import { arrayOnComponent, arraySectors, componentOnArray } from './levels.ts';
+import { arrayOnComponent, arraySectors, componentOnArray, freeSlots, isWritten } from './levels.ts';
 import { type ArrayRecord, type Copy, type CopyKind, compares, type NodeId } from './record.ts';
 
 export interface CopyOptions {
@@ -112,6 +118,15 @@ export function copySectors(record: ArrayRecord, kind: CopyKind): number {
   return countsArray(record, kind) ? arraySectors(record) : record.componentSectors;
 }
 
+/**
+ * What md copies again of a resync by marks if a leg fails: from the last multiple of so many sectors on; 0: from the start. null: nothing,
+ * as the leg that is left has none to be copied to.
+ */
+export function copiedAgain(record: ArrayRecord): number | null {
+  if (record.bitmap === null || record.members.filter(isWritten).length <= 2) return null;
+  return freeSlots(record).length > 0 ? 0 : record.bitmap.chunkSectors;
+}
+
 /** The sectors of the array that this stretch of a copy can touch. */
 export function rangeOnArray(
   record: ArrayRecord,
@@ -192,6 +207,8 @@ export interface WindowFacts {
   others: readonly NodeId[];
   /** As md tells; null: nothing new. */
   doneSector: number | null;
+  /** See `copiedAgain`. */
+  againSectors: number | null;
 }
 
 export interface WindowStep {
@@ -219,17 +236,21 @@ export function windowsStep(before: Windows, facts: WindowFacts, options: CopyOp
   }
   const sectors = stretch(windows, facts, options, now);
   const left = windows.allowedSector - windows.doneSector;
-  const dueMs = Math.max(windows.nextAtMs, nearEndMs(windows, sectors));
+  const rests = facts.againSectors === 0 && facts.others.length > 0;
+  const dueMs = rests && left > 0 ? Number.POSITIVE_INFINITY : Math.max(windows.nextAtMs, nearEndMs(windows, sectors));
   if (windows.allowedSector === windows.askedSector && windows.askedSector < windows.totalSectors) {
+    const isHeld = windows.askedFrom < windows.askedSector;
+    if (left <= 0 && isHeld && (rests || windows.nextAtMs - now > LET_GO_MS)) {
+      const restMs = rests ? now - windows.askedAtMs : 0;
+      windows = { ...windows, nextAtMs: Math.max(windows.nextAtMs, now + restMs) };
+      return asked(windows, facts.others, windows.doneSector, now, allowed);
+    }
     if (now >= dueMs) {
       const toSector = reach(windows, sectors);
       const work = workIn(windows, windows.askedSector, toSector);
       const paceMs = options.limitKib === null ? 0 : (work / 2 / options.limitKib) * 1000;
       windows = { ...windows, askedSector: toSector, nextAtMs: Math.max(windows.nextAtMs, now - paceMs) + paceMs };
-      return asked(windows, facts.others, now, allowed);
-    }
-    if (left <= 0 && windows.askedFrom < windows.askedSector && windows.nextAtMs - now > LET_GO_MS) {
-      return asked(windows, facts.others, now, allowed);
+      return asked(windows, facts.others, heldFrom(windows, facts), now, allowed);
     }
   }
   if (silent.length > 0 && now - windows.askedAtMs >= ASK_AGAIN_MS) {
@@ -256,10 +277,22 @@ export function windowsHeld(before: Windows, { node, sequence, writes }: WindowA
   return { ...windows, writes: new Map(before.writes).set(node, writes), writtenAtMs: now };
 }
 
-function asked(before: Windows, others: readonly NodeId[], now: number, allowed: boolean): WindowStep {
+/** The others hold from here on as long as md may be copying. */
+function heldFrom({ doneSector }: Windows, { againSectors }: WindowFacts): number {
+  if (againSectors === null) return doneSector;
+  return againSectors === 0 ? 0 : doneSector - (doneSector % againSectors);
+}
+
+function asked(
+  before: Windows,
+  others: readonly NodeId[],
+  fromSector: number,
+  now: number,
+  allowed: boolean,
+): WindowStep {
   const windows: Windows = {
     ...before,
-    askedFrom: before.doneSector,
+    askedFrom: fromSector,
     askedAtMs: now,
     sequence: before.sequence + 1,
   };

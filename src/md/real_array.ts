@@ -468,7 +468,8 @@ export class RealArray {
     });
     const frozen = await comesTrue(() => failure !== null || action() === 'frozen', FREEZE_PATIENCE_MS, SOON_MS);
     if (failure !== null) throw failure;
-    if (!frozen) throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but it does not say so; the kernel log may say why`);
+    if (!frozen)
+      throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but it does not say so; the kernel log may say why`);
   }
 
   /** raid0 and linear copy nothing: done at once. */

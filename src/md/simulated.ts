@@ -648,6 +648,11 @@ export class SimulatedNode implements MdDriver {
     return this.#arrays.get(md)?.piece ?? null;
   }
 
+  /** From where on this node's md may copy, in the copy's sectors. null: nothing. */
+  copiesFrom(md: string): number | null {
+    return this.#arrays.get(md)?.copiesFrom ?? null;
+  }
+
   /** Power off: writes in flight may be torn, no promise of this boot is ever settled. */
   crash(): void {
     this.#kernel.crash();

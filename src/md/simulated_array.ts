@@ -182,6 +182,18 @@ export class SimulatedArray {
     return covers(this.#suspended, this.#sizeSectors);
   }
 
+  /**
+   * From where on the copy under way may copy what it is let go on to: a resync by marks begins again if a leg fails, where one is left to
+   * be copied to. null: nothing.
+   */
+  get copiesFrom(): number | null {
+    const copy = this.#copy;
+    if (copy === null || !this.#somethingToCopy(copy.kind)) return null;
+    if (copy.kind !== 'resync' || this.#kept === null) return copy.position;
+    const legs = this.members.filter((member) => member.slot !== null && !member.faulty).length;
+    return this.#kept.bitmap.nextNeeded(copy.over || legs > 2 ? 0 : copy.position);
+  }
+
   get busy(): boolean {
     return this.#openers > 0 || this.#admitted > 0 || this.#reading > 0;
   }
@@ -723,13 +735,13 @@ export class SimulatedArray {
           else legFailed ||= outcome.value;
         }
       } finally {
-        whole &&= !legFailed && failure === null && pieces.every((piece) => this.#hasAllLegs(piece));
-        for (const mark of marks) bitmap?.endWrite(mark, whole);
         this.#submitted -= 1;
         this.#wake();
       }
-      // Told only after the failure is on record.
+      // Told only after the failure is on record, and what it missed is marked no sooner (bio_end_io_list of raid1d).
       if (legFailed || failure !== null) await this.#until(() => !this.#writePending);
+      whole &&= !legFailed && failure === null && pieces.every((piece) => this.#hasAllLegs(piece));
+      for (const mark of marks) bitmap?.endWrite(mark, whole);
       if (failure !== null) throw failure;
     } finally {
       this.#admitted -= 1;

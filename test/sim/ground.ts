@@ -320,8 +320,8 @@ export class Ground {
     };
     driver.extendCopy = async (md, toSector) => {
       const kind = this.#copies.get(node);
-      const seen = driver.observe(md)?.syncCompleted;
-      if (kind !== undefined && seen != null) look(md, kind, seen.doneSectors, toSector);
+      const fromSector = driver.copiesFrom(md);
+      if (kind !== undefined && fromSector !== null) look(md, kind, fromSector, toSector);
       return extendCopy.call(driver, md, toSector);
     };
   }

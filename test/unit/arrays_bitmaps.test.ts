@@ -307,6 +307,67 @@ test('an interrupted resync begins at 0 again, so the others are asked to hold f
   assert.equal(node.busy?.op, 'start-copy');
 });
 
+/** A mirror of three that node 2 resyncs by marks, half-way through its first window; node 1 holds that. */
+function halfWay(): { node: Node; record: ArrayRecord; seen: ArrayObservation } {
+  const two = marking({ writers: [1, 2], resync: marked(2, 5, [3]) });
+  const [leg] = two.members;
+  const [seenLeg] = md().members;
+  assert.ok(leg !== undefined && seenLeg !== undefined);
+  const record = { ...two, raidDisks: 3, members: [...two.members, { ...leg, uuid: SPARE, devNumber: 2, slot: 2 }] };
+  const members = [...md().members, { ...seenLeg, uuid: SPARE, device: 'sdc', slot: 2 }];
+  const idle = md({ bitmap: KEPT, raidDisks: 3, resyncStartSector: 0, members });
+  const node = new Node(record, idle);
+  node.release(record);
+  node.did(idle, [{ loSector: 0, hiSector: 1_000_000 }]);
+  node.held(1);
+  assert.equal(node.busy?.op, 'start-copy');
+  const syncCompleted = { doneSectors: 0, totalSectors: 1_000_000 };
+  return { node, record, seen: { ...idle, syncAction: 'resync', syncCompleted } };
+}
+
+/** By its own I/O, or by hand: md begins its resync again. */
+function legFails(seen: ArrayObservation): ArrayObservation {
+  const members = seen.members.map((each) =>
+    each.uuid === SPARE ? { ...each, faulty: true, blocked: true, inSync: false } : each,
+  );
+  return { ...seen, members, degraded: 1, writePending: true, arrayState: 'write-pending' };
+}
+
+for (const when of ['under way', 'being started'] as const) {
+  test(`a leg fails in md while its resync by marks is ${when}: it is stopped, no gate is answered before, and it begins under new windows`, () => {
+    const { node, record, seen } = halfWay();
+    if (when === 'under way') node.did(seen);
+    const told = node.feed({ type: 'observed', array: ARRAY, observation: legFails(seen) });
+    if (when === 'being started') node.did(legFails(seen));
+    assert.equal(node.busy?.op, 'freeze');
+    assert.ok(told.some((effect) => effect.type === 'submit' && effect.observation.what === 'member-faulty'));
+    // The others hold what md may copy until it has ended.
+    assert.equal(asked(told), undefined);
+    const failed = newer(withFaulty(record, SPARE), { events: 12 });
+    const released = [
+      ...node.feed({ type: 'commit', record: failed, forgotten: false }),
+      ...node.release(failed),
+      ...node.held(1),
+    ];
+    assert.deepEqual(
+      released.filter(({ type }) => ['answer-gates', 'send-window', 'extend'].includes(type)),
+      [],
+    );
+    const ends = node.feed({
+      type: 'observed',
+      array: ARRAY,
+      observation: { ...legFails(seen), syncAction: 'frozen' },
+    });
+    assert.ok(
+      ends.some(({ type }) => type === 'answer-gates'),
+      'as soon as it is to end: its I/O may wait for that',
+    );
+    assert.equal(asked(ends), undefined);
+    const stands = node.did({ ...legFails(seen), syncAction: 'frozen', syncCompleted: null });
+    assert.equal(asked(stands)?.range.loSector, 0);
+  });
+}
+
 test('a copier without a bitmap copies from the checkpoint on, and says that it needs no marks', () => {
   const { node } = copier({ bitmap: null, held: true }, marked(2, 5, [3], { fromSector: 4096 }));
   const effects = node.did(md({ held: true, resyncStartSector: 4096 }));
@@ -457,10 +518,10 @@ test('windows reach over what is not marked: their number is that of the marked 
     let windows = windowsStart(RECORD, copy(1, 6), now, 0, stretches);
     let rounds = 0;
     for (let doneSector = 0; doneSector < TOTAL; ) {
-      let step = windowsStep(windows, { others: [2], doneSector }, COPY_OPTIONS, now);
+      let step = windowsStep(windows, { others: [2], doneSector, againSectors: null }, COPY_OPTIONS, now);
       assert.ok(step.ask !== null && ++rounds <= most, `${rounds} windows`);
       windows = windowsHeld(step.windows, { node: 2, sequence: step.ask.sequence, writes: null }, now);
-      step = windowsStep(windows, { others: [2], doneSector: null }, COPY_OPTIONS, now);
+      step = windowsStep(windows, { others: [2], doneSector: null, againSectors: null }, COPY_OPTIONS, now);
       windows = step.windows;
       doneSector = windows.allowedSector;
       now += 5;
@@ -472,7 +533,7 @@ test('a window holds no more marked sectors than one without a bitmap would hold
   const marks = Array.from({ length: 1000 }, (_, at) => ({ loSector: at * 100_000, hiSector: at * 100_000 + 128 }));
   const { ask } = windowsStep(
     windowsStart(RECORD, copy(1, 6), 0, 0, marks),
-    { others: [2], doneSector: null },
+    { others: [2], doneSector: null, againSectors: null },
     COPY_OPTIONS,
     0,
   );
@@ -481,13 +542,18 @@ test('a window holds no more marked sectors than one without a bitmap would hold
 });
 
 test('after windows have begun again no older answer lets md go on', () => {
-  const first = windowsStep(windowsStart(RECORD, copy(1, 6), 0), { others: [2], doneSector: null }, COPY_OPTIONS, 0);
+  const first = windowsStep(
+    windowsStart(RECORD, copy(1, 6), 0),
+    { others: [2], doneSector: null, againSectors: null },
+    COPY_OPTIONS,
+    0,
+  );
   const again = windowsHeld(
     windowsAgain(first.windows, 0, 1),
     { node: 2, sequence: first.ask?.sequence ?? 0, writes: null },
     1,
   );
-  const step = windowsStep(again, { others: [2], doneSector: null }, COPY_OPTIONS, 2);
+  const step = windowsStep(again, { others: [2], doneSector: null, againSectors: null }, COPY_OPTIONS, 2);
   assert.equal(step.windows.allowedSector, 0);
   assert.equal(step.ask?.fromSector, 0);
 });

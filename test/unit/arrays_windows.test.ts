@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import type { NodeId } from '../../src/arrays/record.ts';
 import {
   type CopyOptions,
+  copiedAgain,
   rangeOnArray,
   type WindowStep,
   type Windows,
@@ -22,6 +23,7 @@ class Copier {
   windows: Windows = windowsStart(RECORD, copy(1, 6), 1000);
   others: readonly NodeId[] = [2, 3];
   options: CopyOptions = COPY_OPTIONS;
+  againSectors: number | null = null;
   now = 1000;
   asked: WindowStep['ask'] = null;
   /** Of each node, as it would tell; null: it cannot. */
@@ -30,7 +32,12 @@ class Copier {
   readonly holds = new Map<NodeId, { from: number; to: number }>();
 
   step(doneSector: number | null = null): WindowStep {
-    const step = windowsStep(this.windows, { others: this.others, doneSector }, this.options, this.now);
+    const step = windowsStep(
+      this.windows,
+      { others: this.others, doneSector, againSectors: this.againSectors },
+      this.options,
+      this.now,
+    );
     this.windows = step.windows;
     this.asked = step.ask ?? this.asked;
     return step;
@@ -118,7 +125,7 @@ function copied(
       due = true;
     }
     if (due) {
-      const step = windowsStep(windows, { others: [2], doneSector }, options, now);
+      const step = windowsStep(windows, { others: [2], doneSector, againSectors: null }, options, now);
       windows = step.windows;
       if (step.ask !== null) {
         const { sequence, fromSector, toSector } = step.ask;
@@ -285,4 +292,63 @@ test('whatever the order of answers and progress: what md may still copy is held
       }
     }),
   );
+});
+
+/** Let go on to the end of a window, of which md has told that it has done so much. */
+function inTheMiddle(againSectors: number | null): Copier {
+  const copier = new Copier();
+  const sectors = 100 * COPY_OPTIONS.windowMs;
+  copier.againSectors = againSectors;
+  const [done, end] = [100_000, 100_000 + sectors];
+  copier.windows = { ...copier.windows, sectorsPerMs: 100, doneSector: done, allowedSector: end, askedSector: end };
+  copier.windows = { ...copier.windows, askedFrom: 90_000, busyFromMs: copier.now };
+  copier.now += 0.6 * COPY_OPTIONS.windowMs;
+  return copier;
+}
+
+test('what md would copy again if a leg failed is held with the next window', () => {
+  for (const [againSectors, fromSector] of [
+    [null, 101_200],
+    [65_536, 65_536],
+    [1024, 100_352],
+  ] as const) {
+    const copier = inTheMiddle(againSectors);
+    assert.equal(copier.step(101_200).ask?.fromSector, fromSector, `${againSectors}`);
+  }
+});
+
+test('where md would copy all of it again, it stands after each window for as long as others have held, and they hold nothing then', () => {
+  const copier = inTheMiddle(0);
+  const { allowedSector } = copier.windows;
+  assert.equal(copier.step(allowedSector - 1).ask, null, 'no next window before it stands');
+  copier.now += 10;
+  const heldMs = copier.now - copier.windows.askedAtMs;
+  const letGo = copier.step(allowedSector);
+  assert.deepEqual([letGo.ask?.fromSector, letGo.ask?.toSector], [allowedSector, allowedSector]);
+  assert.equal(letGo.wakeMs, 300);
+  copier.answer(2, 3);
+  copier.now += heldMs - 1;
+  assert.equal(copier.step().ask, null);
+  copier.now += 1;
+  const next = copier.step();
+  assert.equal(next.ask?.fromSector, 0);
+  assert.ok((next.ask?.toSector ?? 0) > allowedSector);
+  assert.equal(copier.windows.allowedSector, allowedSector, 'not before all hold');
+  copier.answer(2, 3);
+  assert.ok(copier.windows.allowedSector > allowedSector);
+});
+
+test('md copies nothing again where one leg is left after a failure, nor without a bitmap', () => {
+  const bitmap = { firstSector: 224, sectorsPerNode: 8, chunkSectors: 128 };
+  const legs = (raidDisks: number, there: number) => {
+    const [leg] = RECORD.members;
+    assert.ok(leg !== undefined);
+    const members = Array.from({ length: there }, (_, slot) => ({ ...leg, uuid: `leg ${slot}`, slot }));
+    return { ...RECORD, bitmap, raidDisks, members };
+  };
+  assert.equal(copiedAgain(legs(2, 2)), null);
+  assert.equal(copiedAgain(legs(3, 2)), null);
+  assert.equal(copiedAgain(legs(3, 3)), 128);
+  assert.equal(copiedAgain(legs(4, 3)), 0, 'with a slot free its marks stay');
+  assert.equal(copiedAgain({ ...legs(3, 3), bitmap: null }), null);
 });
