@@ -23,6 +23,8 @@ import {
 } from './afternoon.ts';
 import type { Application } from './application.ts';
 import type { SimCluster } from './cluster.ts';
+import { Hands } from './hands.ts';
+import { Moments } from './moments.ts';
 
 const MIB = 16;
 const BLOCKS = 300;
@@ -363,3 +365,56 @@ test('a node whose disks know of a newer record than it was told of does not ass
   await cluster.open();
   cluster.close();
 });
+
+/** Other nodes hold their writes where this one copies in this moment. Returns whether it copies anything. */
+function copiesWhereOthersHold(cluster: SimCluster, copier: NodeId): boolean {
+  const piece = cluster.driver(copier).copying('md0');
+  if (piece === null) return false;
+  for (const other of cluster.up()) {
+    const seen = other === copier ? null : cluster.driver(other).observe('md0');
+    if (seen === null || seen.held) continue;
+    const held = seen.suspended ?? { loSector: 0, hiSector: 0 };
+    const covers = held.loSector <= piece.loSector && held.hiSector >= piece.hiSector;
+    assert.ok(covers, `node ${copier} copies ${JSON.stringify(piece)}, node ${other} holds ${JSON.stringify(held)}`);
+  }
+  return true;
+}
+
+for (const afterMs of [0, 7, 16]) {
+  test(`a leg is failed by hand on the node that resyncs by marks, ${afterMs} ms into the last third of a chunk: what md then copies again others hold`, async () => {
+    const chunkSectors = 8192;
+    const setting = { seed: 11 + afterMs, legs: 3, mib: MIB, blocks: BLOCKS, everyMs: 10 };
+    const { cluster, applications } = await writing(setting);
+    await granted(cluster, { verb: 'grow-bitmap', array: 'md0', bitmap: 'internal', chunkKib: chunkSectors / 2 });
+    await watchedPass(cluster, 500);
+    cluster.crash(3);
+    const alive = applications.filter(({ node }) => node !== 3);
+    for (const writer of applications) if (writer.node === 3) writer.abandon();
+    const copier = 1;
+    const hands = new Hands(cluster, new Moments());
+    await watched(cluster, 'it is in the middle of a chunk', () => {
+      copiesWhereOthersHold(cluster, copier);
+      const piece = cluster.driver(copier).copying('md0');
+      return piece !== null && piece.loSector % chunkSectors > (2 * chunkSectors) / 3;
+    });
+    await watchedPass(cluster, afterMs);
+    // md is quicker than this agent, as one that has to wait for a processor, and than its word to the other node.
+    hands.late(copier, () => 15);
+    cluster.hub.cut(copier, 2);
+    cluster.driver(copier).mdadmFail('md0', '/dev/sdc');
+    const healAtMs = cluster.time.clock() + 40;
+    await watched(cluster, 'the failure and the resync are over', () => {
+      copiesWhereOthersHold(cluster, copier);
+      if (cluster.time.clock() >= healAtMs) cluster.hub.heal(copier, 2);
+      const { record } = recordOn(cluster, copier);
+      const active = record.members.filter(({ role }) => role === 'active').length;
+      return active === 2 && record.resync === null && cluster.time.clock() > healAtMs;
+    });
+    hands.late(copier, null);
+    await writersGoOn(cluster, alive);
+    await stopAll(alive);
+    await watchedPass(cluster, 500);
+    assertWhole(cluster, applications, copier, 2);
+    cluster.close();
+  });
+}
