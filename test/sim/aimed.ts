@@ -172,7 +172,7 @@ const stories: Fault[] = [
       if (asker === undefined || deaf === undefined || disk === undefined) return null;
       const delayMs = chance.between(60, 500);
       // Of a write that waits for its bits the legs are chosen already.
-      const slow = cluster.storage.names().map((each) =>
+      const slow = cluster.disks().map((each) =>
         cluster.storage.fault({
           node: null,
           disk: each,
@@ -206,7 +206,7 @@ const stories: Fault[] = [
     weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
-      const disk = chance.random() < 0.6 ? 'sda' : (chance.pick(cluster.storage.names()) ?? 'sda');
+      const disk = chance.random() < 0.6 ? 'sda' : (chance.pick(cluster.disks()) ?? 'sda');
       const mend = cluster.storage.fault({ node: null, disk, kind: 'all' });
       const how = chance.random();
       const cancel = chance.at('fails a member', (master) => {
@@ -456,7 +456,7 @@ const stories: Fault[] = [
     begin: (chance) => {
       const { cluster } = chance;
       const nodes = running(chance);
-      const disk = chance.pick(cluster.storage.names());
+      const disk = chance.pick(cluster.disks());
       if (disk === undefined) return null;
       const again = chance.random() < 0.5 ? nodes : [];
       const apartMs = chance.between(1, 2000);
@@ -516,7 +516,7 @@ const stories: Fault[] = [
           if (node === undefined) return;
           crash(chance, [node], () => chance.between(300, 9000));
           if (chance.random() < 0.7)
-            for (const disk of cluster.storage.names())
+            for (const disk of cluster.disks())
               ends.push(cluster.storage.fault({ node: copier, disk, kind: 'slow', delayMs }));
         });
       });
@@ -537,7 +537,7 @@ const stories: Fault[] = [
       const ask = (request: Request) => cluster.ask(asker, request);
       const how = chance.pick(['stopped', 'isolated', 'killed', 'frozen', 'stays'] as const) ?? 'stays';
       const what = chance.pick(['repair', 'member'] as const) ?? 'repair';
-      const device = `/dev/${chance.pick(cluster.storage.names())}`;
+      const device = `/dev/${chance.pick(cluster.disks())}`;
       const cuts: [NodeId, NodeId][] = [];
       void ask({ verb: 'sync-limit', array: 'md0', limitKib: Math.round(chance.between(150, 1500)) }).then(async () => {
         if (what === 'repair') return void (await ask({ verb: 'action', array: 'md0', action: 'repair' }));
@@ -569,7 +569,7 @@ const stories: Fault[] = [
     begin: (chance) => {
       const { cluster } = chance;
       const nodes = shuffled(chance, cluster.up()).slice(0, 2 + Math.floor(2 * chance.random()));
-      const torn = cluster.storage.names().map((disk) => {
+      const torn = cluster.disks().map((disk) => {
         const delayMs = chance.between(1, 300);
         return cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs });
       });
@@ -589,7 +589,7 @@ const stories: Fault[] = [
     begin: (chance) => {
       const { cluster } = chance;
       const node = chance.pick(cluster.up());
-      const disk = chance.pick(cluster.storage.names());
+      const disk = chance.pick(cluster.disks());
       if (node === undefined || disk === undefined) return null;
       const delayMs = chance.between(100, 900);
       const mend = cluster.storage.fault({ node, disk, kind: 'slow', delayMs });
@@ -628,7 +628,7 @@ const stories: Fault[] = [
       const cancel = chance.at('begins a copy', () =>
         chance.later(copyMs * (0.1 + 0.8 * chance.random()), () => {
           if (cluster.isUp(node)) crash(chance, [node], () => chance.between(50, 300));
-          for (const each of cluster.storage.names())
+          for (const each of cluster.disks())
             ends.push(cluster.storage.fault({ node: master, disk: each, kind: 'slow', delayMs }));
         }),
       );
@@ -648,7 +648,7 @@ const stories: Fault[] = [
       const { cluster } = chance;
       const [master] = cluster.masters();
       const node = chance.pick(running(chance).filter((each) => each !== master));
-      const [given, behind] = shuffled(chance, cluster.storage.names());
+      const [given, behind] = shuffled(chance, cluster.disks());
       if (master === undefined || node === undefined || given === undefined || behind === undefined) return null;
       const limitKib = Math.round(chance.between(200, 500));
       const array = 'md0';
@@ -677,7 +677,7 @@ const stories: Fault[] = [
     name: 'all end with their writes on one leg',
     weight: 1.5,
     begin: (chance) => {
-      const disk = chance.pick(chance.cluster.storage.names());
+      const disk = chance.pick(chance.cluster.disks());
       if (disk === undefined) return null;
       const delayMs = chance.between(200, 900);
       const mend = allEndOnOneLeg(chance, disk, delayMs);
@@ -702,7 +702,7 @@ const stories: Fault[] = [
         if (over) return;
         ends.push(
           chance.at('fails a member', (master) => {
-            for (const each of cluster.storage.names())
+            for (const each of cluster.disks())
               ends.push(cluster.storage.fault({ node: null, disk: each, kind: 'slow', delayMs }));
             wake();
             if (master === deaf) return;
@@ -764,7 +764,7 @@ const stories: Fault[] = [
         chance,
         running(chance).filter((node) => node !== master),
       );
-      const disk = chance.pick(cluster.storage.names());
+      const disk = chance.pick(cluster.disks());
       if (master === undefined || crashed === undefined || silent === undefined || disk === undefined) return null;
       const delayMs = chance.between(100, 900);
       const mend = cluster.storage.fault({ node: crashed, disk, kind: 'slow', delayMs });
@@ -799,7 +799,7 @@ const stories: Fault[] = [
       const node = chance.pick(running(chance));
       if (node === undefined) return null;
       const failed: string[] = [];
-      const legs = shuffled(chance, cluster.storage.names());
+      const legs = shuffled(chance, cluster.disks());
       const next = (): void => {
         const disk = legs.pop();
         if (disk === undefined) return;
@@ -821,7 +821,7 @@ const stories: Fault[] = [
     begin: (chance) => {
       const { cluster } = chance;
       const [knows] = cluster.masters();
-      const [leg, other] = shuffled(chance, cluster.storage.names());
+      const [leg, other] = shuffled(chance, cluster.disks());
       if (knows === undefined || leg === undefined || other === undefined) return null;
       const forgetful = others(chance, knows);
       for (const node of forgetful) cluster.journal(node).fill();
@@ -860,7 +860,7 @@ const stories: Fault[] = [
     weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
-      const disk = chance.pick(cluster.storage.names());
+      const disk = chance.pick(cluster.disks());
       const node = chance.pick(running(chance));
       if (disk === undefined || node === undefined) return null;
       const device = `/dev/${disk}`;

@@ -17,6 +17,7 @@ import { Transcript } from './transcript.ts';
 const FAULTS: readonly Fault[] = [...DRAWN, ...AIMED];
 const HOUR_MS = 3_600_000;
 const DISK_MIB = 3;
+const WITNESS_MIB = 1;
 const BLOCKS = 24;
 const LOOK_EVERY_MS = 250;
 /** Elections, fencing, eviction, resync and whatever else is left to do. */
@@ -29,6 +30,8 @@ export interface Setting {
   legs?: number;
   fencing?: 'command' | 'watchdog' | 'reservation';
   policy?: 'fail-member' | 'drop-node';
+  /** Disks: with one more that is a witness. @default nodes */
+  quorum?: 'nodes' | 'disks';
 }
 
 export interface CampaignOptions {
@@ -58,6 +61,11 @@ export interface Outcome {
   /** How many befell it. */
   faults: number;
   transcript: string;
+}
+
+/** Behind so many members. */
+function witnessAfter(disks: number): string {
+  return `/dev/sd${String.fromCharCode('a'.charCodeAt(0) + disks)}`;
 }
 
 /** Progress once faults stop: each of these within a bounded time. */
@@ -102,7 +110,8 @@ class Campaign extends Stage {
       time,
       seed,
       nodes: count,
-      diskMib: Array(disks).fill(DISK_MIB),
+      diskMib: [...Array(disks).fill(DISK_MIB), ...(setting.quorum === 'disks' ? [WITNESS_MIB] : [])],
+      ...(setting.quorum === 'disks' && { quorum: { by: 'disks', witness: witnessAfter(disks) } }),
       delayMs: 0.2 + random() * 2,
       fencing: [fencing],
       pathLoss: { policy, waitMs: 3000 },
@@ -112,7 +121,7 @@ class Campaign extends Stage {
     const campaign = new Campaign(seed, cluster, time, random, transcript);
     transcript.say(
       'setting',
-      `seed ${seed}: ${count} nodes, ${disks} disks, fencing by ${fencing}, path loss ${policy}`,
+      `seed ${seed}: ${count} nodes, ${disks} disks, fencing by ${fencing}, path loss ${policy}, ${setting.quorum ?? 'nodes'} decide`,
     );
     for (const node of cluster.nodes) {
       if (random() < 0.5)
@@ -134,7 +143,7 @@ class Campaign extends Stage {
     await cluster.boot(...cluster.nodes);
     await this.#until('a first master', CALM_WITHIN_MS, () => this.oneMaster());
     const legs = setting.legs ?? (disks > 2 && random() < 0.4 ? 3 : 2);
-    const devices = cluster.storage.names().map((name) => `/dev/${name}`);
+    const devices = cluster.disks().map((name) => `/dev/${name}`);
     const drawn = random() < 0.5;
     const bitmap = setting.bitmap ?? drawn;
     const spares = disks - legs;
@@ -269,8 +278,8 @@ class Campaign extends Stage {
       const device = failed && (paths[failed.uuid] ?? failed.uuid);
       if (device !== undefined) return ask({ verb: 'remove', array: 'md0', device });
       const used = new Set(Object.values(paths));
-      const free = cluster.storage
-        .names()
+      const free = cluster
+        .disks()
         .map((name) => `/dev/${name}`)
         .find((path) => !used.has(path));
       const legs = record.members.filter(({ role }) => role === 'active').length;
@@ -278,7 +287,7 @@ class Campaign extends Stage {
         return ask({ verb: 'add', array: 'md0', device: free, force: true });
       }
       // Grown, by force, to more legs than there are disks.
-      if (cluster.storage.names().length < record.raidDisks && record.resync === null)
+      if (cluster.disks().length < record.raidDisks && record.resync === null)
         return ask({ verb: 'grow-devices', array: 'md0', raidDisks: legs, force: false });
       if (
         legs < record.raidDisks ||

@@ -167,6 +167,12 @@ export class SimCluster {
     });
   }
 
+  /** Names of those that arrays are made of: without a witness. */
+  disks(): string[] {
+    const witness = this.#options.quorum?.witness ?? null;
+    return this.storage.names().filter((name) => `/dev/${name}` !== witness);
+  }
+
   /** Disks and machines, all switched off. */
   static async create(options: SimOptions): Promise<SimCluster> {
     const cluster = new SimCluster(options);

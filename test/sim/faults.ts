@@ -324,7 +324,7 @@ const disks: Fault[] = [
     weight: 1,
     begin: (chance) => {
       const node = chance.pick(running(chance));
-      const disk = chance.pick(chance.cluster.storage.names());
+      const disk = chance.pick(chance.cluster.disks());
       if (node === undefined || disk === undefined || !failedByHand(chance, node, disk)) return null;
       return { text: `${disk}, by mdadm on node ${node} alone`, lastsMs: 0 };
     },
@@ -394,7 +394,7 @@ const together: Fault[] = [
     weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
-      const [leg, other] = shuffled(chance, cluster.storage.names());
+      const [leg, other] = shuffled(chance, cluster.disks());
       if (leg === undefined || other === undefined) return null;
       const mend = cluster.storage.fault({ node: null, disk: leg, kind: 'all' });
       const afterMs = chance.between(1, 200);
@@ -420,7 +420,7 @@ const together: Fault[] = [
     weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
-      const [leg, other] = shuffled(chance, cluster.storage.names());
+      const [leg, other] = shuffled(chance, cluster.disks());
       if (leg === undefined || other === undefined) return null;
       const mend = cluster.storage.fault({ node: null, disk: leg, kind: 'all' });
       const isFaulty = ({ members }: { members: readonly { role: string }[] }) =>
@@ -464,7 +464,7 @@ const together: Fault[] = [
     weight: 2,
     begin: (chance) => {
       const { cluster } = chance;
-      const disk = chance.pick(cluster.storage.names());
+      const disk = chance.pick(cluster.disks());
       const node = chance.pick(cluster.up());
       if (disk === undefined || node === undefined) return null;
       const where = chance.random() < 0.5 ? node : null;
@@ -484,7 +484,7 @@ const together: Fault[] = [
     begin: (chance) => {
       const { cluster } = chance;
       const node = chance.pick(cluster.up());
-      const disk = chance.pick(cluster.storage.names());
+      const disk = chance.pick(cluster.disks());
       if (node === undefined || disk === undefined) return null;
       crash(chance, [node], () => chance.between(300, 4000));
       cluster.storage.hide(node, disk);

@@ -19,6 +19,7 @@ import type { Event } from '#src/wire/messages.ts';
 import { Application, BLOCK_BYTES, SECTORS_PER_BLOCK, sequencesIn } from './application.ts';
 import * as checkers from './checkers.ts';
 import type { SimCluster } from './cluster.ts';
+import { isOwnBlock } from './disk_leases.ts';
 import { Moments, tellOfEvent, tellOfGuard } from './moments.ts';
 import { LeaseWatch } from './promises.ts';
 
@@ -268,7 +269,11 @@ export class Ground {
     const isHandedOver = write.stage === 'begins' && this.#cluster.storage.mayWrite(write.node, write.disk);
     if (!isLate && !isHandedOver) return;
     const sector = write.offsetBytes / 512;
-    const dataSector = dataOffsetSectorsFor(this.#cluster.storage.sizeSectors(write.disk));
+    // On a witness there are no data.
+    const isMember = this.#cluster.disks().includes(write.disk);
+    const dataSector = isMember
+      ? dataOffsetSectorsFor(this.#cluster.storage.sizeSectors(write.disk))
+      : Number.POSITIVE_INFINITY;
     const record = this.#newest;
     if (sector >= dataSector) {
       if (record === null || record.level !== 'raid1') return;
@@ -285,6 +290,7 @@ export class Ground {
     }
     const bitmap = record?.bitmap ?? null;
     if (bitmap !== null && sector >= bitmap.firstSector) return;
+    if (isOwnBlock(this.#cluster, write)) return;
     this.judge(checkers.metadataInsideLease, checkers.metadataInsideLease(this.#cluster, write));
     this.moments.tell('writes metadata', write.node);
   }

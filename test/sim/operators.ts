@@ -42,7 +42,7 @@ const WISHES: readonly Wish[] = [
 ];
 
 export function operatorWish(chance: Chance): Request {
-  const device = `/dev/${chance.pick(chance.cluster.storage.names()) ?? 'sda'}`;
+  const device = `/dev/${chance.pick(chance.cluster.disks()) ?? 'sda'}`;
   let at = chance.random() * WISHES.reduce((sum, { weight }) => sum + weight, 0);
   const wish = WISHES.find(({ weight }) => {
     at -= weight;

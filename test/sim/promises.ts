@@ -7,6 +7,7 @@ import { grantMayLastUntilMs, type LeaseState } from '#src/lease/index.ts';
 import type { Event } from '#src/wire/messages.ts';
 import { isShutOut } from './checkers.ts';
 import type { SimCluster } from './cluster.ts';
+import { leaseStandsOnDisks } from './disk_leases.ts';
 
 /** Clocks are read by division. */
 const ROUNDING_MS = 0.01;
@@ -95,7 +96,9 @@ export function releasedBindsNobody(
 }
 
 /** What the vote file proves to the next start is no less than what is promised now. */
-export function fileProvesNoLess(cluster: SimCluster, node: NodeId, { promise }: LeaseState): string | null {
+export function fileProvesNoLess(cluster: SimCluster, node: NodeId, { promise, disks }: LeaseState): string | null {
+  // Votes nobody asks it for any more: its word stands on the disks.
+  if (disks?.set != null) return null;
   const proof = cluster.storedVote(node)?.promise ?? null;
   const driver = cluster.driver(node);
   if (promise === null || proof === null || promise.untilMs <= driver.now()) return null;
@@ -199,8 +202,12 @@ export class LeaseWatch {
     for (const node of this.#cluster.nodes) if (this.#hasChanged(node)) changed = true;
     if (!changed) return;
     for (const node of this.#cluster.up()) {
-      if (this.#cluster.driver(node).guard.leaseLive)
-        this.#judge(leaseIsPromised, leaseIsPromised(this.#cluster, node));
+      const lease = this.#cluster.agent(node)?.lease;
+      if (this.#cluster.driver(node).guard.leaseLive) {
+        const ownWord = lease === undefined ? null : leaseStandsOnDisks(this.#cluster, node, lease);
+        if (ownWord === null) this.#judge(leaseIsPromised, leaseIsPromised(this.#cluster, node));
+        else this.#judge(leaseStandsOnDisks, ownWord.trouble);
+      }
       this.#judge(grantEndsAsCounted, grantEndsAsCounted(this.#cluster, node));
     }
   }

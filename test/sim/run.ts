@@ -1,7 +1,7 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
  * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; EVERY: ms between
- * two of them, about; FENCING; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
+ * two of them, about; FENCING; QUORUM=disks; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
 import type { Setting } from './campaign.ts';
@@ -35,6 +35,13 @@ function fencingAsked(): Setting['fencing'] {
   return known;
 }
 
+function quorumAsked(): Setting['quorum'] {
+  const asked = process.env.QUORUM;
+  if (!asked || asked === 'nodes') return undefined;
+  if (asked !== 'disks') throw new Error(`QUORUM=${asked}: choose from nodes and disks`);
+  return asked;
+}
+
 function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 'transcript'>): void {
   const { violation } = outcome;
   if (violation === null) return;
@@ -45,6 +52,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     ...(job.faults ? [`FAULTS='${job.faults.join()}'`] : []),
     ...(job.faultsEveryMs ? [`EVERY=${job.faultsEveryMs}`] : []),
     ...(job.setting?.fencing ? [`FENCING=${job.setting.fencing}`] : []),
+    ...(job.setting?.quorum ? [`QUORUM=${job.setting.quorum}`] : []),
     ...(job.comings ? ['COMINGS=1'] : []),
   ];
   process.stdout.write(
@@ -57,13 +65,13 @@ async function main(): Promise<number> {
   const seeds = seedsIn(process.env.SEED || '1');
   const [nodes, hours] = [numberIn('NODES'), numberIn('HOURS')];
   const faults = process.env.FAULTS ? process.env.FAULTS.split(',') : undefined;
-  const [fencing, everyMs] = [fencingAsked(), numberIn('EVERY')];
+  const [fencing, quorum, everyMs] = [fencingAsked(), quorumAsked(), numberIn('EVERY')];
   const job = {
     ...(nodes && { nodes }),
     ...(hours && { hours }),
     ...(faults && { faults }),
     ...(everyMs && { faultsEveryMs: everyMs }),
-    ...(fencing && { setting: { fencing } }),
+    ...((fencing || quorum) && { setting: { ...(fencing && { fencing }), ...(quorum && { quorum }) } }),
     ...(process.env.COMINGS && { comings: true }),
   };
   const workers = Math.min(numberIn('WORKERS') ?? availableParallelism(), seeds.length);
