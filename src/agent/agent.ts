@@ -82,6 +82,8 @@ const START_HOLD_MS = 15_000;
 /** Far more than a drain of sound disks takes. */
 const DRAIN_MS = 250;
 const KEYS_WAIT_MS = 1000;
+/** No master looks at the disks for a node that waits for them to decide. */
+const LOOK_FOR_QUORUM_MS = 2000;
 /** What a new master does not see by then others are to lead by. */
 const UNSEEN_MS = 3000;
 /** Of nodes that are shut down at once. Nobody waits meanwhile: the lease of a master that leaves lives on. */
@@ -661,8 +663,37 @@ export class Agent implements AgentFace {
       return { uuid: this.parts.uuid(), holds: () => this.leadsInTerm === term };
     };
     work.lookForWitness(() => this.#nowMs, claims);
+    this.#lookForQuorum();
     const wanted = work.newlyWanted();
-    if (wanted !== null) this.#feedLease({ type: 'quorum-disks', disks: wanted });
+    if (wanted !== null) this.#feedLease({ type: 'quorum-disks', ...wanted });
+  }
+
+  /** A disk that could not be read when this node started may be one of those that decide. */
+  #lookForQuorum(): void {
+    const { disks } = leaseSummary(this.#state.lease);
+    if (disks?.set == null || disks.quorate || this.now() < this.#lookForQuorumAtMs) return;
+    this.#lookForQuorumAtMs = Number.POSITIVE_INFINITY;
+    void this.#rescan().finally(() => {
+      this.#lookForQuorumAtMs = this.now() + LOOK_FOR_QUORUM_MS;
+    });
+  }
+  #lookForQuorumAtMs = 0;
+
+  /**
+   * Before a member is removed, which then cannot be reached any more: it has no part in what decides.
+   * @returns whether that came about in time; else it stays in the set
+   */
+  async takeOutOfQuorum(member: string, patienceMs: number): Promise<boolean> {
+    const isIn = (): boolean => this.quorumDisks().includes(member);
+    if (!isIn()) return true;
+    const work = this.#quorum?.work;
+    work?.letLeave(member, true);
+    try {
+      await this.until(() => !isIn() || !this.leading, patienceMs);
+      return !isIn();
+    } finally {
+      work?.letLeave(member, false);
+    }
   }
 
   /** Names of the disks that decide; empty where nodes do. */

@@ -54,6 +54,8 @@ export interface Procedures {
 
 /** For a new master to take over what it finds: a scan of the disks and a commit, and reports to come where members are missing. */
 const TAKE_OVER_MS = 5000;
+/** Two writes to a majority of the quorum disks. */
+const LEAVE_QUORUM_MS = 5000;
 
 /**
  * A request, and the term in which this master took it up. It takes seconds, in which the lease can end and come back, and another master
@@ -678,6 +680,21 @@ export function procedures(agent: Agent): Procedures {
     throw new Refusal(`${device.path} is not a member of ${record.md}`);
   }
 
+  async function remove(work: Work, array: string, device: ResolvedDevice): Promise<void> {
+    const record = arrayOf(array);
+    const member = memberFor(record, device);
+    const isUsed = record.members.some(
+      ({ uuid, role }) => uuid === member && (role === 'active' || role === 'rebuilding'),
+    );
+    if (!isUsed && !(await agent.takeOutOfQuorum(member, LEAVE_QUORUM_MS))) {
+      mustBeCurrent(work);
+      throw new Refusal(
+        `${device.path} is a quorum disk, and too few of the others answer for a set without it; bring them back first (mdmesh doctor)`,
+      );
+    }
+    ask(work, record.uuid, { what: 'remove', member });
+  }
+
   async function perform(work: Work, request: Request, devices: readonly ResolvedDevice[]): Promise<void> {
     await takenOver(request);
     const [device] = devices;
@@ -689,13 +706,15 @@ export function procedures(agent: Agent): Procedures {
       case 'add':
         if (device === undefined) throw new Refusal('no device given');
         return add(work, request, device);
-      case 'fail':
-      case 'remove': {
+      case 'fail': {
         if (device === undefined) throw new Refusal('no device given');
         const record = arrayOf(request.array);
-        ask(work, record.uuid, { what: request.verb, member: memberFor(record, device) });
+        ask(work, record.uuid, { what: 'fail', member: memberFor(record, device) });
         return;
       }
+      case 'remove':
+        if (device === undefined) throw new Refusal('no device given');
+        return remove(work, request.array, device);
       case 'grow-devices': {
         const { array, raidDisks, force } = request;
         ask(work, arrayOf(array).uuid, { what: 'slots', raidDisks, force });

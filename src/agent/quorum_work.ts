@@ -21,7 +21,8 @@ export class QuorumWork {
   readonly #notice: Notice;
   readonly #troubled = new Set<string>();
   #underWay = 0;
-  #wanted = '';
+  #told = '';
+  readonly #leaving = new Set<string>();
   #lookedMs = Number.NEGATIVE_INFINITY;
   #witnessTrouble = '';
 
@@ -37,12 +38,19 @@ export class QuorumWork {
     return this.#underWay;
   }
 
-  /** What the records, and the witness, would have the quorum set be, when that has changed; else null. */
-  newlyWanted(): string[] | null {
-    const wanted = this.#disks.wanted();
-    if (wanted.join() === this.#wanted) return null;
-    this.#wanted = wanted.join();
-    return wanted;
+  /** What the records, and the witness, would have the quorum set be, and what is to be out of it, when that has changed; else null. */
+  newlyWanted(): { disks: string[]; leaving: string[] } | null {
+    const [disks, leaving] = [this.#disks.wanted(), [...this.#leaving]];
+    const told = JSON.stringify([disks, leaving]);
+    if (told === this.#told) return null;
+    this.#told = told;
+    return { disks, leaving };
+  }
+
+  /** @param leaves false: it stays after all, or has left */
+  letLeave(disk: string, leaves: boolean): void {
+    if (leaves) this.#leaving.add(disk);
+    else this.#leaving.delete(disk);
   }
 
   /**

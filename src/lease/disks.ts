@@ -71,6 +71,8 @@ export interface DiskState {
   readonly storing: QuorumSet | null;
   /** What the set ought to be, by the newest records. */
   readonly wanted: readonly string[];
+  /** Of the set, what is to be out of it before it can be reached no more. */
+  readonly leaving: readonly string[];
   /** null: it has said nothing since its start. */
   readonly own: OwnBlock | null;
   /** Own sequence that told the disks of the present set: where that one is durable, the set is. */
@@ -99,6 +101,7 @@ export function disksStart(boot: string, set: QuorumSet | null): DiskState {
     set,
     storing: null,
     wanted: [],
+    leaving: [],
     own: null,
     setSequence: 0,
     bid: null,
@@ -397,8 +400,8 @@ export function onDiskLeaseSealed(turn: Turn, term: number, sealed: string): voi
 
 // --- the set ----------------------------------------------------------------------------------------------------------
 
-export function onWantedDisks(turn: Turn, wanted: readonly string[]): void {
-  changeDisks(turn, { wanted: [...wanted] });
+export function onWantedDisks(turn: Turn, wanted: readonly string[], leaving: readonly string[]): void {
+  changeDisks(turn, { wanted: [...wanted], leaving: [...leaving] });
   operate(turn);
 }
 
@@ -408,17 +411,26 @@ export function considerSet(turn: Turn): void {
   if (role.kind !== 'master' || disks === null || disks.storing !== null || pendingVote !== null) return;
   const { wanted, set } = disks;
   // A disk that is of no use to it now would only stand in its own way.
-  if (wanted.length === 0 || wanted.length > QUORUM_DISKS_MAX || !wanted.every((disk) => answers(turn.state, disk)))
-    return;
+  const useful = wanted.length <= QUORUM_DISKS_MAX && wanted.every((disk) => answers(turn.state, disk));
   if (set === null) {
+    if (wanted.length === 0 || !useful) return;
     const first: QuorumSet = { version: { term: role.term, index: 0 }, disks: wanted, former: null };
     changeDisks(turn, { storing: first });
     const { term, candidate } = turn.state.vote;
     turn.effects.push({ type: 'store-set', vote: withSet(turn.state, { term, candidate, promise: null }) });
     return;
   }
-  if (disks.wonTerm !== role.term || set.former !== null || !isWorthChanging(set, wanted)) return;
-  tellSet(turn, { version: { term: role.term, index: set.version.index + 1 }, disks: wanted, former: set.disks });
+  if (disks.wonTerm !== role.term || set.former !== null) return;
+  const next = useful && isWorthChanging(set, wanted) ? wanted : withoutLeaving(turn.state, set, disks.leaving);
+  if (next === null) return;
+  tellSet(turn, { version: { term: role.term, index: set.version.index + 1 }, disks: next, former: set.disks });
+}
+
+/** A disk that never answers again is of no use in a set, whatever its size: out of it, no more of the others are needed than with it. */
+function withoutLeaving(state: LeaseState, set: QuorumSet, leaving: readonly string[]): string[] | null {
+  const disks = set.disks.filter((disk) => !leaving.includes(disk));
+  if (disks.length === 0 || disks.length === set.disks.length) return null;
+  return isQuorum({ ...set, disks, former: null }, (disk) => answers(state, disk)) ? disks : null;
 }
 
 function tellSet(turn: Turn, set: QuorumSet): void {

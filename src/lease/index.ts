@@ -117,8 +117,11 @@ export type LeaseInput =
   | { type: 'leave' }
   /** The lease is of no use (metadata cannot be written, the driver broke): give it up now. */
   | { type: 'step-down'; reason: string }
-  /** What the quorum set ought to be, by the newest records: names of disks, the same on every node. */
-  | { type: 'quorum-disks'; disks: readonly string[] }
+  /**
+   * What the quorum set ought to be, by the newest records: names of disks, the same on every node. `leaving`: soon no record lists them,
+   * and nobody will reach them any more.
+   */
+  | { type: 'quorum-disks'; disks: readonly string[]; leaving?: readonly string[] }
   /** Answer to `disk-read`: every node's block; absent: nothing was ever written there. null: it could not be read. */
   | { type: 'disk-read'; disk: string; id: number; blocks: ReadonlyMap<NodeId, ReadBlock> | null }
   /** Answer to `disk-write`. `done`: it would survive a power cut of the disk. */

@@ -136,7 +136,7 @@ function take(turn: Turn, input: LeaseInput): void {
       change(turn, { standNotBeforeMs: turn.now + turn.state.config.voterMs });
       return;
     case 'quorum-disks':
-      onWantedDisks(turn, input.disks);
+      onWantedDisks(turn, input.disks, input.leaving ?? []);
       return;
     case 'disk-read':
       onDiskRead(turn, input.disk, input.id, input.blocks);

@@ -390,6 +390,37 @@ test('another set decides alone only when a majority of it and of the old one ha
   ]);
 });
 
+test('what is about to leave is taken out of the set, whatever number is left, as long as those can decide', () => {
+  const lone = holder();
+  const sets = () =>
+    lone.all
+      .filter((effect) => effect.type === 'quorum-set')
+      .map(({ set }) => [set.disks.join(''), set.former?.join('') ?? '']);
+  lone.do({ type: 'quorum-disks', disks: ['A', 'W'], leaving: [] });
+  lone.settle('A', 'B', 'W');
+  lone.tick(50);
+  assert.equal(sets().length, 1, 'two are no better than three');
+  lone.do({ type: 'quorum-disks', disks: ['A', 'W'], leaving: ['B'] });
+  lone.settle('A', 'B', 'W');
+  lone.tick(50);
+  lone.settle('B');
+  assert.deepEqual(sets().slice(1), [['AW', 'ABW']]);
+  lone.settle('A', 'W');
+  assert.deepEqual(sets().at(-1), ['AW', '']);
+});
+
+test('what is left has to answer, or nothing leaves the set', () => {
+  const lone = holder();
+  lone.do({ type: 'quorum-disks', disks: ['A', 'B', 'W'], leaving: ['A', 'B'] });
+  for (let ms = 0; ms < L; ms += 100) {
+    lone.tick(100);
+    lone.settle('A', 'B');
+  }
+  assert.equal(lone.role(), 'master');
+  assert.equal(lone.count('quorum-set'), 0);
+  assert.deepEqual(leaseSummary(lone.state).disks?.set?.disks, ['A', 'B', 'W']);
+});
+
 test('a change that another holder left half done is gone on with under the own term', () => {
   const lone = alone();
   const half: QuorumSet = { version: { term: 2, index: 1 }, disks: ['A', 'C', 'W'], former: ['A', 'B', 'W'] };
