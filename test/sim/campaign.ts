@@ -7,6 +7,7 @@ import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { mirrorOf, SimCluster } from './cluster.ts';
+import { AT_QUORUM_DISKS } from './disk_quorum_faults.ts';
 import { CLOCK_PACES, DRAWN, type Fault } from './faults.ts';
 import { Ground, type Violation } from './ground.ts';
 import { faultsNamed, Misfortunes } from './misfortunes.ts';
@@ -178,10 +179,12 @@ class Campaign extends Stage {
     hours = 0.05,
     faults,
     faultsEveryMs,
+    setting = {},
     calm = true,
     onProgress = () => undefined,
   }: CampaignOptions): Promise<void> {
-    this.#misfortunes = new Misfortunes(this, faultsNamed(faults, FAULTS), faultsEveryMs ?? this.#faultsMeanMs);
+    const all = setting.quorum === 'disks' ? [...FAULTS, ...AT_QUORUM_DISKS] : FAULTS;
+    this.#misfortunes = new Misfortunes(this, faultsNamed(faults, all), faultsEveryMs ?? this.#faultsMeanMs);
     this.#applicationsGoOn();
     this.#readersGoOn();
     this.#misfortunes.begin();

@@ -20,7 +20,7 @@ export function isOwnBlock(cluster: SimCluster, { node, disk, offsetBytes, lengt
 }
 
 /**
- * As long as a lease by disks lives its holder's word stands on a majority of those of its set, and of the set before.
+ * As long as a lease by disks lives its holder's word stands on a majority of those of its set; while that is changed, of the one before.
  * null: it is one by votes, as before the first set has been won.
  */
 export function leaseStandsOnDisks(
@@ -36,7 +36,8 @@ export function leaseStandsOnDisks(
     const block = decodeNodeBlock(CLUSTER_UUID, holder, bytes);
     return block !== null && block !== 'torn' && block.term === term && block.phase !== 'free';
   });
-  const least = Math.max(...[disks.set.disks, disks.set.former ?? []].map((list) => Math.floor(list.length / 2) + 1));
+  // What it has, it had before the change was begun.
+  const least = Math.floor((disks.set.former ?? disks.set.disks).length / 2) + 1;
   if (standing.length >= least) return { trouble: null };
   const where = standing.join(' ') || 'no disk';
   return { trouble: `node ${holder} leads in term ${term}, and its word stands on ${where}; ${least} are a majority` };

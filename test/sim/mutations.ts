@@ -33,6 +33,8 @@ export interface Mutation {
   covered?: string;
 }
 
+const BY_DISKS: Setting = { quorum: 'disks' };
+
 export const MUTATIONS: readonly Mutation[] = [
   // --- lease: voters ----------------------------------------------------------------------------------------------------
   {
@@ -209,6 +211,81 @@ export const MUTATIONS: readonly Mutation[] = [
     to: `      case 'lost':`,
     aim: ['split', 'loss', 'held back', 'clocks apart'],
     covered: 'until its time is over a majority is bound to it, and nobody else can lead',
+  },
+  // --- lease: disks -----------------------------------------------------------------------------------------------------
+  {
+    name: 'disk-cleared-of-rivals',
+    rule: 'a disk counts for a bid only when a read after it shows nobody in the way',
+    removed: 'the looking who is in the way, also before a bid',
+    file: 'src/lease/disks.ts',
+    from: 'return [...blocks].filter(([node, seen]) => !isSpent(state, node, seen, byMs)).map(([, seen]) => seen.block);',
+    to: 'return [];',
+    aim: ['all bid at once'],
+    setting: BY_DISKS,
+    nodes: 2,
+  },
+  {
+    name: 'disk-word-counts-for-l',
+    rule: "a holder's word on a disk is in the way until L after it was first seen",
+    removed: 'that time',
+    file: 'src/lease/disks.ts',
+    from: 'return sinceMs + state.config.voterMs <= byMs;',
+    to: 'return sinceMs <= byMs;',
+    setting: BY_DISKS,
+    nodes: 2,
+  },
+  {
+    name: 'disk-majority-for-a-bid',
+    rule: 'a bid is won on a majority of the disks',
+    removed: 'the majority: one is enough',
+    file: 'src/lease/disks.ts',
+    from: 'const won = isQuorum(disks.set, (each) => cleared.has(each));',
+    to: 'const won = cleared.size > 0;',
+    setting: BY_DISKS,
+    nodes: 2,
+  },
+  {
+    name: 'disk-majority-for-a-renewal',
+    rule: 'a lease by disks goes on when a majority of them has the renewal',
+    removed: 'the majority: one is enough',
+    file: 'src/lease/quorum_set.ts',
+    from: 'return newestFirst[Math.floor(disks.length / 2)] ?? Number.NEGATIVE_INFINITY;',
+    to: 'return newestFirst[0] ?? Number.NEGATIVE_INFINITY;',
+    aim: ['reaches one disk alone'],
+    setting: BY_DISKS,
+    nodes: 2,
+  },
+  {
+    name: 'disk-set-by-both-majorities',
+    rule: 'while a quorum set is changed a majority of both decides',
+    removed: 'the one before',
+    file: 'src/lease/quorum_set.ts',
+    from: 'return set.former === null ? [set.disks] : [set.disks, set.former];',
+    to: 'return [set.disks];',
+    setting: BY_DISKS,
+    nodes: 2,
+  },
+  {
+    name: 'disk-leaves-set-before-array',
+    rule: 'a member is out of the quorum set before it is removed from its array',
+    removed: 'the waiting for that',
+    file: 'src/agent/procedures.ts',
+    from: 'if (!isUsed && !(await',
+    to: 'if (isUsed && !(await',
+    setting: BY_DISKS,
+    nodes: 2,
+    calm: true,
+  },
+  {
+    name: 'quorum-disks-looked-for',
+    rule: 'a node that waits for disks to decide looks at all disks again and again',
+    removed: 'that look',
+    file: 'src/agent/agent.ts',
+    from: 'if (disks?.set == null || disks.quorate || this.now() < this.#lookForQuorumAtMs) return;',
+    to: 'if (disks !== undefined) return;',
+    setting: BY_DISKS,
+    nodes: 2,
+    calm: true,
   },
   // --- grants, guard ----------------------------------------------------------------------------------------------------
   {
