@@ -12,6 +12,7 @@ import { type ArrayRecord, compareVersions, type NodeId } from '../arrays/record
 import { liesStill } from '../arrays/seen_here.ts';
 import { textOf } from '../error_text.ts';
 import { type KeyState, type KeysSeen, Reservations, type ReservedMember } from '../fencing/index.ts';
+import { bidsForDisks } from '../lease/index.ts';
 import type { MdDriver } from '../md/driver.ts';
 import { type AgentState, recordsOf, until } from './agent_state.ts';
 import type { DiskView } from './disk_view.ts';
@@ -218,7 +219,8 @@ export class MemberKeys {
       const observation = driver.observe(md);
       return observation === null || !liesStill(observation);
     });
-    return !stirs && !this.#state.stopped && mayRegister(this.#state.local, this.#now());
+    const { local, lease, stopped } = this.#state;
+    return !stirs && !stopped && mayRegister(local, this.#now(), bidsForDisks(lease));
   }
 
   #leaseLives(): boolean {

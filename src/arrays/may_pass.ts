@@ -38,12 +38,15 @@ function owesDrain({ keys, lapsedAtMs, arrays }: NodeArrays, { cleanAtMs }: Loca
  * This node's key may be put on a disk where it is missing: it has a live grant, so that nobody is shutting it out, and nothing of
  * what it began before it last had none is on its way, nor a bitmap that is written as an array is assembled. Where a member has failed
  * here, it must be seen first whether that was for the missing key.
+ * @param bids where disks decide: it stands, as nobody's word is fresh there, and could not write its own
  */
-export function mayRegister(state: NodeArrays, now: number): boolean {
-  if (now >= state.grantUntilMs || state.leaving) return false;
+export function mayRegister(state: NodeArrays, now: number, bids = false): boolean {
+  const granted = now < state.grantUntilMs;
+  if (!(granted || bids) || state.leaving) return false;
+  const sinceMs = granted ? state.lapsedAtMs : Math.max(state.lapsedAtMs, state.grantUntilMs);
   return [...state.arrays.values()].every(
     ({ observation, cleanAtMs, busy, partedAtMs }) =>
-      observation !== undefined && cleanAtMs >= state.lapsedAtMs && busy?.op !== 'assemble' && partedAtMs === null,
+      observation !== undefined && cleanAtMs >= sinceMs && busy?.op !== 'assemble' && partedAtMs === null,
   );
 }
 

@@ -3,8 +3,8 @@
  * key is not on a disk reads it, and its writes end with EBADE, whatever its agent, its guard or its kernel are doing.
  *
  * Rules kept here (each has a test that goes red without it):
- * - A key that is missing is put there only by a node that may (`mayRegister`: a live grant, and nothing left in flight from before
- *   it lost one): what a fenced node had on its way would land otherwise.
+ * - A key that is missing is put there only by a node that may (`mayRegister`: a live grant, or, where disks decide, a bid while nobody
+ *   holds them; and nothing left in flight from before it lost a grant): what a fenced node had on its way would land otherwise.
  * - A key that was taken off (the disk is reserved, and had it) is not put back by the look that finds it missing, though the node may
  *   have a live grant: what it wrote meanwhile was refused, and has to be told from what has failed. It counts as shut out first, and
  *   drains.

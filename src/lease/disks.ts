@@ -137,6 +137,11 @@ export function disksDecide(state: LeaseState): boolean {
   return state.disks !== null && (state.disks.set !== null || state.disks.storing !== null);
 }
 
+/** It stands for the disks: nobody else's word is in the way there, as far as it has seen. */
+export function bidsForDisks({ role, disks }: LeaseState): boolean {
+  return role.kind === 'candidate' && disks !== null && disks.set !== null && disks.bid !== null;
+}
+
 // --- what others say --------------------------------------------------------------------------------------------------
 
 /**

@@ -165,6 +165,7 @@ export type LeaseEffect =
   | { type: 'note'; name: string; text: string };
 
 export { CLOCK_CRITICAL, CLOCK_WARNING, clockHeard, clockRate, type PeerClock } from './clock_rates.ts';
+export { bidsForDisks } from './disks.ts';
 export { leaseDueMs } from './due.ts';
 export { type DiskBlock, disksOf, isQuorum, QUORUM_DISKS_MAX, type QuorumSet, type ReadBlock } from './quorum_set.ts';
 export { leaseStart, storedVoteForStop } from './start.ts';

@@ -191,6 +191,60 @@ for (const seed of seeds) {
   });
 }
 
+for (const how of ['cut off', 'stands still'] as const) {
+  test(`two nodes and reservations: a node that ${how} is shut out of the members; it leads when the other has died`, async () => {
+    const { cluster, applications } = await writing({ seed: 3, ...WITNESSED, fencing: ['reservation'] });
+    await formed(cluster, 3);
+    assert.equal(await cluster.master(), 1);
+    if (how === 'cut off') cluster.hub.cut(1, 2);
+    else cluster.freeze(2, 'machine');
+    await watched(cluster, 'node 2 is shut out', () => {
+      const { record, local } = recordOn(cluster, 1);
+      return !record.writers.includes(2) && record.resync === null && local?.held === false;
+    });
+    for (const disk of ['sda', 'sdb']) assert.equal(cluster.storage.mayWrite(2, disk), false, disk);
+    await writersGoOn(cluster, applications.slice(0, 1));
+    cluster.crash(1);
+    applications[0]?.abandon();
+    if (how === 'stands still') cluster.thaw(2);
+    await watched(cluster, 'node 2 is master', () => cluster.masters().includes(2));
+    await watched(cluster, 'node 1 is out', () => {
+      const { record, local } = recordOn(cluster, 2);
+      return (
+        !record.writers.includes(1) && record.writers.includes(2) && record.resync === null && local?.held === false
+      );
+    });
+    await writersGoOn(cluster, applications.slice(1));
+    await stopAll(applications.slice(1));
+    assertWhole(cluster, applications, 2, 2);
+    cluster.close();
+  });
+}
+
+for (const back of [[1], [2], [1, 2]]) {
+  test(`two nodes and reservations: both lose power, and node ${back.join(' and ')} is back: its key of before is another boot’s`, async () => {
+    const { cluster, applications } = await writing({ seed: 4, ...WITNESSED, fencing: ['reservation'] });
+    await formed(cluster, 3);
+    cluster.powerCut();
+    for (const application of applications) application.abandon();
+    await cluster.pass(300);
+    await cluster.boot(...back);
+    await watched(cluster, 'a master', () => cluster.masters().length === 1);
+    await watched(cluster, 'the array is open', () =>
+      back.every((node) => {
+        const array = cluster.status(node)?.arrays[0];
+        return (
+          array?.local?.held === false && array.record.resync === null && array.record.writers.length === back.length
+        );
+      }),
+    );
+    const later = await startedOn(cluster, back, 1);
+    await stopAll(later);
+    assertWhole(cluster, [...applications, ...later], back[0] ?? 1, 2);
+    cluster.close();
+  });
+}
+
 test('where disks decide the node list stays as it is while agents run; the rest of a file is taken up', async () => {
   const { cluster, applications } = await writing({ seed: 1, ...MIRROR });
   await formed(cluster, 2);

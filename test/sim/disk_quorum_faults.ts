@@ -1,6 +1,6 @@
 /** What is aimed at a lease by disks: each node for itself, and disks that one reaches and another does not. */
 import type { NodeId } from '#src/arrays/record.ts';
-import { type Chance, type Fault, heal } from './faults.ts';
+import { type Chance, crash, type Fault, heal } from './faults.ts';
 
 const HOLDER_MS = 2000;
 const VOTER_MS = 3000;
@@ -51,6 +51,20 @@ export const AT_QUORUM_DISKS: readonly Fault[] = [
         together();
       };
       return { text: `node ${holder}, ${kept}`, lastsMs: chance.between(VOTER_MS, 4 * VOTER_MS), end };
+    },
+  },
+  {
+    name: 'the holder has the others out, and dies',
+    weight: 4,
+    begin: (chance) => {
+      const { cluster } = chance;
+      const [holder] = cluster.masters();
+      if (holder === undefined) return null;
+      const together = allApart(chance);
+      // Longer than a grant, fencing and an eviction.
+      const aloneMs = 2 * VOTER_MS + 2 * VOTER_MS * chance.random();
+      chance.later(aloneMs, () => crash(chance, [holder], () => chance.between(4000, 20_000)));
+      return { text: `node ${holder} in ${aloneMs.toFixed(0)} ms`, lastsMs: aloneMs + 8000, end: together };
     },
   },
   {

@@ -194,6 +194,19 @@ test('keys are put back only with a live grant, and with nothing on its way from
   assert.equal(mayRegister(node.state, node.now), false);
 });
 
+test('where disks decide a node that bids puts them back without a grant, with nothing on its way from before that ended', () => {
+  const node = Node.writing();
+  node.now = 2_000_000;
+  assert.equal(mayRegister(node.state, node.now, true), false, 'open as the grant ended');
+  node.see({ ...blockedLeg(), held: true });
+  assert.equal(mayRegister(node.state, node.now, true), false, 'a write waits at a gate');
+  node.see({ held: true });
+  assert.equal(mayRegister(node.state, node.now, true), true);
+  assert.equal(mayRegister(node.state, node.now), false, 'it does not bid');
+  node.feed({ type: 'leave' });
+  assert.equal(mayRegister(node.state, node.now, true), false);
+});
+
 test('a spare that takes anybody’s writes still is not ready, whoever has its key there', () => {
   const node = Node.writing();
   const record = newer(node.array().record, { members: [...node.array().record.members, SPARE_MEMBER] });
