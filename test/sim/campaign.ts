@@ -33,6 +33,8 @@ export interface Setting {
   policy?: 'fail-member' | 'drop-node';
   /** Disks: with one more that is a witness. @default nodes */
   quorum?: 'nodes' | 'disks';
+  /** Exclusive: one node writes, and another takes over when it is gone. @default shared */
+  access?: 'shared' | 'exclusive';
 }
 
 export interface CampaignOptions {
@@ -148,9 +150,16 @@ class Campaign extends Stage {
     const drawn = random() < 0.5;
     const bitmap = setting.bitmap ?? drawn;
     const spares = disks - legs;
-    const created = await cluster.request(1, mirrorOf(devices, { spares, ...(bitmap && { bitmap: 'internal' }) }));
+    const { access = 'shared' } = setting;
+    const created = await cluster.request(
+      1,
+      mirrorOf(devices, { spares, access, ...(bitmap && { bitmap: 'internal' }) }),
+    );
     if (!created.ok) throw new Error(`seed ${this.#seed}: the array was not created: ${created.text}`);
-    this.transcript.say('setting', `md0: ${legs} legs, ${disks - legs} spares, ${bitmap ? 'bitmaps' : 'no bitmap'}`);
+    this.transcript.say(
+      'setting',
+      `md0: ${access}, ${legs} legs, ${disks - legs} spares, ${bitmap ? 'bitmaps' : 'no bitmap'}`,
+    );
     if (random() < 0.5) await this.#until('a first copy', CALM_WITHIN_MS, () => ground.record?.resync === null);
     const everyMs = this.between(60, 400);
     for (const node of cluster.nodes) {
@@ -256,9 +265,11 @@ class Campaign extends Stage {
     this.#misfortunes?.end();
     await this.#until('one master that all follow', CALM_WITHIN_MS, () => this.oneMaster());
     await this.#madeWhole();
-    const before = ground.applications.map(({ acknowledged }) => acknowledged);
+    const before = new Map(ground.applications.map((each) => [each, each.acknowledged]));
+    const writesHere = ({ node }: { node: NodeId }): boolean =>
+      ground.record?.access !== 'exclusive' || ground.record.owner === node;
     await this.#until('every application writes on', WRITES_WITHIN_MS, () =>
-      ground.applications.every(({ acknowledged }, index) => acknowledged > (before[index] ?? 0)),
+      ground.applications.every((each) => !writesHere(each) || each.acknowledged > (before.get(each) ?? 0)),
     );
     if (ground.violation !== null) return;
     await this.#judgeDisks();

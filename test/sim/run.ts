@@ -1,7 +1,7 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
  * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; EVERY: ms between
- * two of them, about; FENCING; QUORUM=disks; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
+ * two of them, about; FENCING; QUORUM=disks; ACCESS=exclusive; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
 import type { Setting } from './campaign.ts';
@@ -42,6 +42,13 @@ function quorumAsked(): Setting['quorum'] {
   return asked;
 }
 
+function accessAsked(): Setting['access'] {
+  const asked = process.env.ACCESS;
+  if (!asked || asked === 'shared') return undefined;
+  if (asked !== 'exclusive') throw new Error(`ACCESS=${asked}: choose from shared and exclusive`);
+  return asked;
+}
+
 function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 'transcript'>): void {
   const { violation } = outcome;
   if (violation === null) return;
@@ -53,6 +60,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     ...(job.faultsEveryMs ? [`EVERY=${job.faultsEveryMs}`] : []),
     ...(job.setting?.fencing ? [`FENCING=${job.setting.fencing}`] : []),
     ...(job.setting?.quorum ? [`QUORUM=${job.setting.quorum}`] : []),
+    ...(job.setting?.access ? [`ACCESS=${job.setting.access}`] : []),
     ...(job.comings ? ['COMINGS=1'] : []),
   ];
   process.stdout.write(
@@ -65,13 +73,15 @@ async function main(): Promise<number> {
   const seeds = seedsIn(process.env.SEED || '1');
   const [nodes, hours] = [numberIn('NODES'), numberIn('HOURS')];
   const faults = process.env.FAULTS ? process.env.FAULTS.split(',') : undefined;
-  const [fencing, quorum, everyMs] = [fencingAsked(), quorumAsked(), numberIn('EVERY')];
+  const [fencing, quorum, access] = [fencingAsked(), quorumAsked(), accessAsked()];
+  const everyMs = numberIn('EVERY');
+  const setting = { ...(fencing && { fencing }), ...(quorum && { quorum }), ...(access && { access }) };
   const job = {
     ...(nodes && { nodes }),
     ...(hours && { hours }),
     ...(faults && { faults }),
     ...(everyMs && { faultsEveryMs: everyMs }),
-    ...((fencing || quorum) && { setting: { ...(fencing && { fencing }), ...(quorum && { quorum }) } }),
+    setting,
     ...(process.env.COMINGS && { comings: true }),
   };
   const workers = Math.min(numberIn('WORKERS') ?? availableParallelism(), seeds.length);

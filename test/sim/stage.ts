@@ -141,13 +141,15 @@ export abstract class Stage implements Chance {
     };
   }
 
-  /** This record is every node's, and lets every one write. */
-  isOpenOnAll({ version, writers }: ArrayRecord): boolean {
+  /** This record is every node's, and lets every one write, or its owner alone. */
+  isOpenOnAll({ version, writers, access, owner }: ArrayRecord): boolean {
     const { cluster } = this;
     return cluster.nodes.every((node) => {
       const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
+      const isCurrent = known?.version.index === version.index;
+      if (access === 'exclusive' && owner !== node) return isCurrent && local === null;
       const open = local !== null && !local.held && !local.writePending && local.suspended === null;
-      return open && known?.version.index === version.index && writers.includes(node);
+      return open && isCurrent && writers.includes(node);
     });
   }
 
