@@ -41,10 +41,10 @@ export class DiskView {
   found(): Extract<MasterInput, { type: 'disks' }>['found'] {
     return this.arrays().map(({ record, members, stale, problems }) => {
       const missing = record.members.filter((member) => member.role === 'active' && !members.has(member.uuid));
-      // A member that is not seen is judged by `complete`; anything else that does not fit together stops here.
+      // A member that is not seen is judged by `unseen`; anything else that does not fit together stops here.
       const others = problems.filter((problem) => !missing.some((member) => problem.includes(member.uuid)));
       const problem = others.length === 0 ? null : others.join('; ');
-      return { record, complete: missing.length === 0, stale, problem };
+      return { record, unseen: missing.map(({ uuid }) => uuid), stale, problem };
     });
   }
 

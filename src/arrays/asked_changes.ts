@@ -2,7 +2,7 @@
 import type { CommitKind } from '../wire/messages.ts';
 import { checked, copierFor, copyOf, furthered, unseenBy } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
-import { activeMembers, isRedundant, isWritten } from './levels.ts';
+import { activeMembers, canDiffer, isRedundant, isWritten } from './levels.ts';
 import type { AskedChange, Change, MasterArray, MasterState, NextChange } from './master_state.ts';
 import { type ArrayRecord, compares, copyAnew } from './record.ts';
 import { changeBitmap, changeSize, changeSlots, startReplacement, withoutReplacement } from './shape.ts';
@@ -108,8 +108,11 @@ function actionFor(
   if (compares(action)) {
     if (copy !== null)
       return refuse(`${record.md}: a ${copy.kind} is under way; wait for it (mdmesh wait ${record.md})`);
-    if (activeMembers(record).length < 2)
-      return refuse(`${record.md} has one member in sync: nothing to compare it with`);
+    // md would end it at once, having looked at nothing, and it would be begun again for ever.
+    if (!canDiffer(record)) {
+      const inSync = activeMembers(record).length;
+      return refuse(`${record.md} has ${inSync} of ${record.raidDisks} members in sync: there is nothing to compare`);
+    }
     const started = { ...record, resync: copyOf(record, action, copierFor(state, record)) };
     return next('resync-start', started, { copied: false, progress: null, mismatchSectors: null });
   }

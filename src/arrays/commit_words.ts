@@ -1,6 +1,6 @@
 /** Commits and copies in words: the answer to whoever asked, and what mdadm --monitor would tell. */
 import type { CommitKind, CopyProgress } from '../wire/messages.ts';
-import { arraySectors, nodeSlotsOf } from './levels.ts';
+import { activeMembers, arraySectors, nodeSlotsOf, parityInDoubt } from './levels.ts';
 import type { MasterArray, MasterEffect, MasterState, PendingCommit } from './master_state.ts';
 import { lacksOnlyMarked } from './missed.ts';
 import type { ArrayRecord, NodeId } from './record.ts';
@@ -84,11 +84,19 @@ export function tellCommit(
   effects: MasterEffect[],
 ): void {
   const { record, kind, detail } = pending;
-  const tell = (name: string, severity: 'info' | 'warning', more: Record<string, string | number>): void => {
+  const tell = (
+    name: string,
+    severity: 'info' | 'warning' | 'critical',
+    more: Record<string, string | number>,
+  ): void => {
     effects.push({ type: 'notice', name, severity, subject: record.md, detail: more });
   };
   if (kind === 'path-lost' && detail.node !== undefined && detail.member !== undefined) {
     tell('PathLost', 'warning', { node: detail.node, member: detail.member });
+  }
+  if (kind === 'evict' && detail.node !== undefined && parityInDoubt(record)) {
+    const missing = record.raidDisks - activeMembers(record).length;
+    tell('ParityInDoubt', 'critical', { node: detail.node, missing });
   }
   if (pending.callsOff !== null) tell('CopyCalledOff', 'warning', { kind: pending.callsOff, why: kind });
   const copy = record.resync;

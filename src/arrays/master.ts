@@ -27,7 +27,7 @@ import type { ArrayReport, CommitKind } from '../wire/messages.ts';
 import { inTheMiddle, leadsNoMore, outcomeText, tellCommit, tellPercent } from './commit_words.ts';
 import { calledOff, copierFor } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
-import { givesUp, mayTouch, mayTouchYet, survivesWithout } from './levels.ts';
+import { givesUp, isWritten, mayTouch, mayTouchYet, survivesWithout } from './levels.ts';
 import {
   BLANK,
   type Change,
@@ -154,7 +154,7 @@ export function masterStep(
         if (known !== undefined && (known.record !== null || isBeingIntroduced(known))) continue;
         // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
         const mustKnow = new Map([...nodes.keys()].map((id) => [id, found.record.version] as const));
-        changeArray(found.record.uuid, { found, mustKnow });
+        changeArray(found.record.uuid, { found, mustKnow, unreached: unreachedBy(found) });
         dropOverruled(found.record.uuid);
       }
       break;
@@ -323,6 +323,7 @@ export function masterStep(
         record: pending.record,
         found: null,
         faults,
+        unreached: unreachedAfter(array.unreached, pending.record, input.failed),
         trouble: null,
         mustKnow: leftOut(array, pending),
         pending: { ...pending, stage: 'applying', waiting, retryAtMs: now + RETRY_MS },
@@ -367,6 +368,29 @@ function withFormerCopiers(state: MasterState, before: ArrayRecord, after: Array
   ];
   const yet = without(copied, mayTouch(after)).filter((id) => state.nodes.get(id)?.fencing !== 'stopped');
   return yet.length === 0 ? rest : { ...rest, formerCopiers: [...new Set(yet)] };
+}
+
+/** A member that is not seen may have missed one commit already that nobody could say so in. */
+function unreachedBy({ record, unseen }: FoundRecord): MasterArray['unreached'] {
+  const said = (record.unreached ?? []).map(({ uuid, since }) => [uuid, since] as const);
+  return new Map([...unseen.map((uuid) => [uuid, record.version.index - 1] as const), ...said]);
+}
+
+function unreachedAfter(
+  before: MasterArray['unreached'],
+  { version }: ArrayRecord,
+  failed: readonly string[],
+): MasterArray['unreached'] {
+  return new Map(failed.map((uuid) => [uuid, before.get(uuid) ?? version.index - 1]));
+}
+
+/** What can be done without is given up instead. */
+function withUnreached({ unreached: _, ...record }: ArrayRecord, unreached: MasterArray['unreached']): ArrayRecord {
+  const lacking = [...unreached].filter(([uuid]) =>
+    record.members.some((each) => each.uuid === uuid && isWritten(each)),
+  );
+  if (lacking.length === 0 || survivesWithout(record, ...lacking.map(([uuid]) => uuid))) return record;
+  return { ...record, unreached: lacking.map(([uuid, since]) => ({ uuid, since })) };
 }
 
 /** Whoever a commit leaves out has to know it. */
@@ -530,7 +554,7 @@ function provenNewest(state: MasterState, found: NonNullable<MasterArray['found'
     }
   }
   // What is taken off them one after the other need not stand on all.
-  if (found.complete || record.givenBack === true) return null;
+  if (found.unseen.length === 0 || record.givenBack === true) return null;
   if (isNew(record))
     return `${record.md}: it was being created or adopted, and not every member has its record; ask for that again (mdmesh adopt; mdmesh create --force makes a new array of them)`;
   // Every writer of this record says that it knows nothing newer: then no write was acknowledged past it.
@@ -560,7 +584,8 @@ function advance(
     detail: PendingCommit['detail'],
   ): void => {
     const standing = array?.record ?? array?.found?.record;
-    const stamped = standing == null ? record : withFormerCopiers(state, standing, record, array?.record == null);
+    const copied = standing == null ? record : withFormerCopiers(state, standing, record, array?.record == null);
+    const stamped = withUnreached(copied, array?.unreached ?? new Map());
     const pending: PendingCommit = {
       record: stamped,
       before,

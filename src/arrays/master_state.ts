@@ -55,6 +55,8 @@ export interface MasterArray {
   pending: PendingCommit | null;
   /** Members that a node's md, or a failed metadata write, calls faulty. */
   faults: readonly string[];
+  /** Members that did not take the last commit: index of the last one that they may have. */
+  unreached: ReadonlyMap<string, number>;
   paths: PathMemory;
   /** A loss that the cluster lives with, to be committed. */
   keep: { node: NodeId; member: string } | null;
@@ -88,8 +90,8 @@ export interface MasterArray {
 
 export interface FoundRecord {
   record: ArrayRecord;
-  /** Every active member is seen. */
-  complete: boolean;
+  /** Active members that are not seen. */
+  unseen: readonly string[];
   /** Members that this record calls good and that have missed too much to be, and why. */
   stale: ReadonlyMap<string, string>;
   /** Whatever else does not fit together. */
@@ -240,6 +242,7 @@ export const emptyArray: MasterArray = {
   record: null,
   pending: null,
   faults: [],
+  unreached: new Map(),
   paths: NO_PATHS,
   keep: null,
   stuck: [],

@@ -147,6 +147,11 @@ export const ArrayRecord = z.object({
    * commit is released they may be reading members yet. Left out: none.
    */
   formerCopiers: z.array(NodeId).optional(),
+  /**
+   * Members that the data cannot do without, and that took no commit after that of index `since`, as far as its master knew. They lack no
+   * acknowledged write: a write that such a member takes part in waits for it. Left out: none.
+   */
+  unreached: z.array(z.object({ uuid: Uuid, since: z.int().min(0) })).optional(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */
   syncLimitKib: z.int().min(1).nullable().default(null),
   /** Nodes for which the mesh area has room. Left out: for 16. */

@@ -329,7 +329,8 @@ function crossCheck(
     if (order !== 0 || sb.events < record.events) {
       unfinished.push(member.uuid);
       const lag = record.version.index - header.record.version.index;
-      if (member.role !== 'spare' && lag > 1)
+      const since = record.unreached?.find(({ uuid }) => uuid === member.uuid)?.since ?? record.version.index - 1;
+      if (member.role !== 'spare' && header.record.version.index < since)
         stale.set(
           member.uuid,
           `${own}: it missed ${lag} commits and is still called ${member.role} in ${record.version.term}.${record.version.index}: its data may be old`,

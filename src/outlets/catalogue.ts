@@ -65,6 +65,7 @@ export const catalogue = {
   Rebuild80: { type: 'io.mdmesh.array.rebuild-progress', severity: 'info' },
   RebuildFinished: { type: 'io.mdmesh.array.rebuild-finished', severity: 'notice' },
   MismatchesFound: { type: 'io.mdmesh.array.mismatches-found', severity: 'warning' },
+  ParityInDoubt: { type: 'io.mdmesh.array.parity-in-doubt', severity: 'critical' },
   CopyHalted: { type: 'io.mdmesh.array.copy-halted', severity: 'warning' },
   CopyCalledOff: { type: 'io.mdmesh.array.copy-called-off', severity: 'warning' },
   CopyContinued: { type: 'io.mdmesh.array.copy-continued', severity: 'notice' },

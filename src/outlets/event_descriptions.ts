@@ -85,6 +85,13 @@ export const DESCRIPTIONS = {
     when: 'A check or repair found that copies differ.',
     from: notice({ mismatchSectors: z.int().describe('Where they did.') }, { mismatchSectors: 128 }),
   },
+  ParityInDoubt: {
+    when: 'A node crashed as it wrote to a parity array that lacked a member: blocks of that member may read as something that nobody wrote, as in any degraded raid4, raid5 or raid6 (the "write hole", which md calls dirty degraded). Check what is on it (fsck, a database’s own check), or go back to a backup.',
+    from: notice(
+      { node: NodeId.describe('Which crashed.'), missing: z.int().describe('Members.') },
+      { node: 2, missing: 1 },
+    ),
+  },
   CopyHalted: { when: 'An operator halted a copy (`mdmesh action md0 frozen`).', from: copyOf },
   CopyCalledOff: {
     when: 'A copy ended before its end: what another commit says must be done first, or leaves nothing to copy. Of a check nothing is counted; it begins anew when it is due.',

@@ -157,6 +157,11 @@ export class Application {
     this.#stop = true;
   }
 
+  /** Blocks of which a write was acknowledged. */
+  get written(): number[] {
+    return [...this.#newest.keys()];
+  }
+
   /** Sectors of this leg that lack an acknowledged write. `offsetBytes`: where the array's data begins on the disk. */
   lost(disk: string, offsetBytes: number): { sectors: number; example: string | null } {
     let sectors = 0;

@@ -3,12 +3,13 @@
  * kernel, every guard, in one instant), which no node has. Each says in words what is wrong; null: nothing.
  */
 
-import { isWritten } from '#src/arrays/levels.ts';
+import { arraySectors, isWritten, survivesWithout } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
 import { asksToBegin } from '#src/arrays/seen_here.ts';
 import { copySectors, rangeOnArray } from '#src/arrays/windows.ts';
 import type { MetadataWrite, SectorRange } from '#src/md/driver.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES } from '#src/md/mesh_area.ts';
+import { piecesOf } from '#src/md/simulated_layout.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
 import type { Event } from '#src/wire/messages.ts';
 import { type Application, BLOCK_BYTES, SECTORS_PER_BLOCK, sequencesIn } from './application.ts';
@@ -148,17 +149,16 @@ export function noReaderMissesAWrite(
     const mark = seen.resyncStartSector;
     const past = mark !== null && (block + 1) * SECTORS_PER_BLOCK > mark;
     // A read that waits for a path reads nothing, and one whose path has failed ends with an error.
-    const inSync = seen.members.filter(({ slot, inSync: whole, faulty }) => slot !== null && whole && !faulty);
-    const first = inSync.reduce<(typeof inSync)[number] | null>(
-      (least, member) => (least === null || (member.slot ?? 0) < (least.slot ?? 0) ? member : least),
-      null,
-    );
-    for (const { uuid, device, path } of past && first !== null ? [first] : inSync) {
+    const readable = copiesOf(record, block).flatMap(({ slot, sector }) => {
+      const leg = seen.members.find((member) => member.slot === slot && member.inSync && !member.faulty);
+      return leg === undefined ? [] : [{ ...leg, sector }];
+    });
+    for (const { uuid, device, path, sector } of past ? readable.slice(0, 1) : readable) {
       const member = record.members.find((candidate) => candidate.uuid === uuid);
       if (path === 'lost' || path === 'held' || path === 'failing' || member === undefined || good.has(device))
         continue;
-      const [lost] = application.lostIn(block, device, member.dataOffsetSectors * SECTOR_BYTES);
-      if (lost !== undefined) return `node ${node} would read ${lost}`;
+      const lost = lostOn(cluster, application, block, device, member.dataOffsetSectors + sector);
+      if (lost !== null) return `node ${node} would read ${lost}`;
       good.add(device);
     }
   }
@@ -206,15 +206,42 @@ export function noWriteLost(
   record: ArrayRecord,
   applications: readonly Application[],
 ): string | null {
-  for (const member of record.members.filter(({ role }) => role === 'active')) {
-    const disk = diskOf(cluster, record, member.uuid);
-    if (disk === null) return `no node's md has member ${member.uuid}`;
-    for (const application of applications) {
-      const { sectors, example } = application.lost(disk, member.dataOffsetSectors * SECTOR_BYTES);
-      if (sectors > 0) return `${sectors} sectors lost: ${example}`;
+  const legs = new Map(
+    record.members.flatMap((member) => {
+      const { uuid, role, slot } = member;
+      return role === 'active' ? [[slot, { member, disk: diskOf(cluster, record, uuid) }] as const] : [];
+    }),
+  );
+  for (const { member, disk } of legs.values()) if (disk === null) return `no node's md has member ${member.uuid}`;
+  for (const application of applications) {
+    for (const block of application.written) {
+      for (const { slot, sector } of copiesOf(record, block)) {
+        const leg = legs.get(slot);
+        if (leg?.disk == null) continue;
+        const lost = lostOn(cluster, application, block, leg.disk, leg.member.dataOffsetSectors + sector);
+        if (lost !== null) return lost;
+      }
     }
   }
   return null;
+}
+
+/** Where the copies of this block lie: it is within one chunk. */
+function copiesOf(record: ArrayRecord, block: number): { slot: number; sector: number }[] {
+  return piecesOf(record, block * SECTORS_PER_BLOCK, SECTORS_PER_BLOCK)[0]?.copies ?? [];
+}
+
+/** What an acknowledged write of this block has lost on this disk, in words. @param sector of the disk */
+function lostOn(
+  cluster: SimCluster,
+  application: Application,
+  block: number,
+  disk: string,
+  sector: number,
+): string | null {
+  const bytes = cluster.storage.glance(disk, sector * SECTOR_BYTES, BLOCK_BYTES);
+  const [lost] = application.olderThan(block, bytes, application.newestIn(block).acknowledged);
+  return lost === undefined ? null : `${disk}: ${lost}`;
 }
 
 /** Legs in sync are one to the last byte. */
@@ -233,12 +260,49 @@ export function legsAgree(cluster: SimCluster, record: ArrayRecord): string | nu
   });
   const [first, ...others] = areas;
   if (first === undefined) return 'no leg is in sync';
-  // Of other levels the legs differ as they should.
-  if (record.level !== 'raid1' || others.every((area) => area.equals(first))) return null;
+  if (record.level !== 'raid1') return chunksAgree(record, legs, areas);
+  if (others.every((area) => area.equals(first))) return null;
   const block = Array.from({ length: first.length / BLOCK_BYTES }, (_, at) => at * BLOCK_BYTES).find((at) =>
     others.some((area) => !area.subarray(at, at + BLOCK_BYTES).equals(first.subarray(at, at + BLOCK_BYTES))),
   );
   return `the legs differ, first in block ${(block ?? 0) / BLOCK_BYTES}`;
+}
+
+/** Of each chunk the copies are one, or its stripe fits its parity. @param areas of all members in sync, in the order of `legs` */
+function chunksAgree(
+  record: ArrayRecord,
+  legs: readonly ArrayRecord['members'][number][],
+  areas: readonly Buffer[],
+): string | null {
+  const { level, chunkSectors, componentSectors, raidDisks } = record;
+  const bySlot = new Map(legs.map(({ slot }, at) => [slot, areas[at]]));
+  if (level === 'raid10') {
+    for (const { at, sectors, copies } of piecesOf(record, 0, arraySectors(record))) {
+      const [one, ...more] = copies.map(({ slot, sector }) =>
+        bySlot.get(slot)?.subarray(sector * SECTOR_BYTES, (sector + sectors) * SECTOR_BYTES),
+      );
+      if (one === undefined || more.some((other) => other?.equals(one) === false))
+        return `the copies of the chunk at sector ${at} differ`;
+    }
+  } else if ((level === 'raid4' || level === 'raid5') && areas.length === raidDisks) {
+    for (let at = 0; at < componentSectors * SECTOR_BYTES; at += 8) {
+      const sum = areas.reduce((all, area) => all ^ area.readBigUInt64LE(at), 0n);
+      if (sum !== 0n)
+        return `the stripe at sector ${at / SECTOR_BYTES}, of chunks of ${chunkSectors}, does not fit its parity`;
+    }
+  }
+  return null;
+}
+
+/** The sector of the array that lies there. @param sector of the component; raid1 and raid10 near */
+export function arraySectorAt(
+  { level, chunkSectors, raidDisks, layout }: ArrayRecord,
+  slot: number,
+  sector: number,
+): number {
+  if (level !== 'raid10') return sector;
+  const row = Math.floor(sector / chunkSectors);
+  return Math.floor((row * raidDisks + slot) / (layout & 0xff)) * chunkSectors + (sector % chunkSectors);
 }
 
 /** One node copies, never two. */
@@ -384,8 +448,9 @@ export function writesNeedAGrant(cluster: SimCluster, node: NodeId): string | nu
 }
 
 /** The last copy is never given up. */
-export function dataHasACopy({ md, members, version }: ArrayRecord): string | null {
-  if (members.some(({ role }) => role === 'active')) return null;
+export function dataHasACopy(record: ArrayRecord): string | null {
+  const { md, version } = record;
+  if (survivesWithout(record)) return null;
   return `${md}: commit ${version.term}.${version.index} leaves no member in sync`;
 }
 
@@ -399,16 +464,20 @@ export function legsAgreeWhenCopied(
   applications: readonly Application[],
 ): string | null {
   const legs = record.members.filter(({ role }) => role === 'active');
-  const [first, ...others] = legs.map((member) => ({ member, disk: diskOf(cluster, record, member.uuid) }));
-  if (first?.disk == null || record.level !== 'raid1') return null;
+  const disks = new Map(legs.map((member) => [member.slot, { member, disk: diskOf(cluster, record, member.uuid) }]));
   for (const application of applications) {
     const { firstBlock, blocks } = application.region;
     for (let block = firstBlock; block < firstBlock + blocks; block++) {
       if (application.mayDiffer(block)) continue;
-      const at = ({ member, disk }: typeof first): Uint8Array =>
-        cluster.storage.glance(disk ?? '', member.dataOffsetSectors * SECTOR_BYTES + block * BLOCK_BYTES, BLOCK_BYTES);
+      const [first, ...others] = copiesOf(record, block).flatMap(({ slot, sector }) => {
+        const { member, disk } = disks.get(slot) ?? {};
+        return member === undefined || disk == null ? [] : [{ disk, sector: member.dataOffsetSectors + sector }];
+      });
+      if (first === undefined) continue;
+      const at = ({ disk, sector }: typeof first): Uint8Array =>
+        cluster.storage.glance(disk, sector * SECTOR_BYTES, BLOCK_BYTES);
       const bytes = Buffer.from(at(first));
-      const other = others.find((leg) => leg.disk !== null && !bytes.equals(at(leg)));
+      const other = others.find((leg) => !bytes.equals(at(leg)));
       if (other !== undefined)
         return `the copy of ${record.md} has ended, and ${first.disk} and ${other.disk} differ in block ${block} of node ${application.node}`;
     }
@@ -432,7 +501,7 @@ export function checkedWhole(before: ArrayRecord, compared: readonly SectorRange
 }
 
 /** By whoever's md has it. */
-function diskOf(cluster: SimCluster, { md }: ArrayRecord, uuid: string): string | null {
+export function diskOf(cluster: SimCluster, { md }: ArrayRecord, uuid: string): string | null {
   for (const node of cluster.up()) {
     const seen = cluster
       .driver(node)

@@ -2,7 +2,7 @@
  * Stands behind a simulated cluster and sees everything: each write to each disk, each lease, each copy, each journal. It asks the
  * checkers at the moments at which their rules can be broken, and keeps the first answer that is not good.
  */
-import { givesUp } from '#src/arrays/levels.ts';
+import { givesUp, parityInDoubt } from '#src/arrays/levels.ts';
 import {
   type ArrayRecord,
   type CopyKind,
@@ -42,6 +42,8 @@ export class Ground {
   readonly applications: Application[] = [];
   reads = 0;
   commits = 0;
+  /** A writer has crashed while a member of a parity array was missing: of what stands there nothing is claimed any more. */
+  parityInDoubt = false;
   readonly moments = new Moments();
   readonly #leases: LeaseWatch;
   readonly #cluster: SimCluster;
@@ -129,7 +131,7 @@ export class Ground {
     try {
       const bytes = await driver.read(application.md, block * SECTORS_PER_BLOCK, BLOCK_BYTES);
       this.reads += 1;
-      if (checkers.readsUnguarded(this.#cluster, reader)) return;
+      if (checkers.readsUnguarded(this.#cluster, reader) || this.parityInDoubt) return;
       this.judge(checkers.noStaleRead, checkers.noStaleRead(reader, application, block, bytes, before.acknowledged));
       if (settled) this.#compare(reader, application, block, before, bytes);
     } catch (error) {
@@ -231,6 +233,7 @@ export class Ground {
     const writers = this.#writers.get(record.uuid) ?? [];
     this.judge(checkers.evictedHasStopped, checkers.evictedHasStopped(this.#cluster, event, writers));
     this.#writers.set(record.uuid, record.writers);
+    if (body.kind === 'evict' && parityInDoubt(record)) this.parityInDoubt = true;
     if (body.kind === 'evict')
       for (const application of this.applications)
         if (writers.includes(application.node) && !record.writers.includes(application.node)) application.settle();
@@ -276,14 +279,16 @@ export class Ground {
       : Number.POSITIVE_INFINITY;
     const record = this.#newest;
     if (sector >= dataSector) {
-      if (record === null || record.level !== 'raid1') return;
-      const loSector = sector - dataSector;
-      const written = { loSector, hiSector: loSector + write.lengthBytes / 512 };
+      if (record === null) return;
       const { node } = write;
       // Its own copy is no write of an application.
       if (this.#cluster.driver(node).copying(record.md) !== null) return;
       this.judge(checkers.onlyWritersWrite, checkers.onlyWritersWrite(this.#cluster, record, node, write.disk));
       this.judge(checkers.writesNeedAGrant, checkers.writesNeedAGrant(this.#cluster, node));
+      const slot = record.members.find(({ uuid }) => checkers.diskOf(this.#cluster, record, uuid) === write.disk)?.slot;
+      if (slot == null || (record.level !== 'raid1' && record.level !== 'raid10')) return;
+      const loSector = checkers.arraySectorAt(record, slot, sector - dataSector);
+      const written = { loSector, hiSector: loSector + write.lengthBytes / 512 };
       const text = checkers.noWriteBesideTheCopy(this.#cluster, record.md, node, write.disk, written);
       this.judge(checkers.noWriteBesideTheCopy, text);
       return;

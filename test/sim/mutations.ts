@@ -735,6 +735,26 @@ export const MUTATIONS: readonly Mutation[] = [
     setting: { policy: 'fail-member' },
     calm: true,
   },
+  {
+    name: 'needed-member-is-named',
+    rule: 'a member that is needed, and took no commit, is named in the next ones',
+    removed: 'the naming: it counts as one that was away for long',
+    file: 'src/arrays/master.ts',
+    from: 'return { ...record, unreached: lacking.map(([uuid, since]) => ({ uuid, since })) };',
+    to: 'return record;',
+    setting: { level: 'raid5', access: 'exclusive' },
+    calm: true,
+  },
+  {
+    name: 'nothing-to-compare',
+    rule: 'a check is not begun where nothing can be compared',
+    removed: 'the refusal',
+    file: 'src/arrays/asked_changes.ts',
+    from: 'if (!canDiffer(record)) {',
+    to: 'if (activeMembers(record).length < 2) {',
+    setting: { level: 'raid5', access: 'exclusive' },
+    calm: true,
+  },
   // --- copies -----------------------------------------------------------------------------------------------------------
   {
     name: 'window-held-by-all',
@@ -772,8 +792,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/windows.ts',
     from: 'return againSectors === 0 ? 0 : doneSector - (doneSector % againSectors);',
     to: 'return doneSector;',
-    aim: ['a slow copy', 'by hand', 'a member is given up, and given back', 'power loss of a node'],
-    setting: { legs: 3, bitmap: true },
+    aim: ['a slow copy', 'disk fails', 'power loss of a node', 'behind'],
+    setting: { level: 'raid10', bitmap: true },
   },
   {
     name: 'begun-again-is-stopped',

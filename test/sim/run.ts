@@ -1,7 +1,7 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
  * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; EVERY: ms between
- * two of them, about; FENCING; QUORUM=disks; ACCESS=exclusive; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
+ * two of them, about; FENCING; QUORUM=disks; ACCESS=exclusive; LEVEL=raid10 or raid5; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
 import type { Setting } from './campaign.ts';
@@ -49,6 +49,13 @@ function accessAsked(): Setting['access'] {
   return asked;
 }
 
+function levelAsked(): Setting['level'] {
+  const asked = process.env.LEVEL;
+  const known = (['raid1', 'raid10', 'raid5'] as const).find((level) => level === asked);
+  if (asked && known === undefined) throw new Error(`LEVEL=${asked}: choose from raid1, raid10 and raid5`);
+  return known;
+}
+
 function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 'transcript'>): void {
   const { violation } = outcome;
   if (violation === null) return;
@@ -61,6 +68,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     ...(job.setting?.fencing ? [`FENCING=${job.setting.fencing}`] : []),
     ...(job.setting?.quorum ? [`QUORUM=${job.setting.quorum}`] : []),
     ...(job.setting?.access ? [`ACCESS=${job.setting.access}`] : []),
+    ...(job.setting?.level ? [`LEVEL=${job.setting.level}`] : []),
     ...(job.comings ? ['COMINGS=1'] : []),
   ];
   process.stdout.write(
@@ -75,7 +83,13 @@ async function main(): Promise<number> {
   const faults = process.env.FAULTS ? process.env.FAULTS.split(',') : undefined;
   const [fencing, quorum, access] = [fencingAsked(), quorumAsked(), accessAsked()];
   const everyMs = numberIn('EVERY');
-  const setting = { ...(fencing && { fencing }), ...(quorum && { quorum }), ...(access && { access }) };
+  const level = levelAsked();
+  const setting = {
+    ...(fencing && { fencing }),
+    ...(quorum && { quorum }),
+    ...(access && { access }),
+    ...(level && { level }),
+  };
   const job = {
     ...(nodes && { nodes }),
     ...(hours && { hours }),

@@ -371,7 +371,7 @@ test('with a leg out of sight the record is believed only if every writer knows 
   const master = new Master();
   master.alive(1, 2, 3);
   master.feed({ type: 'elected', term: 2 });
-  const found = onDisks(mirror()).found.map((each) => ({ ...each, complete: false }));
+  const found = onDisks(mirror()).found.map((each) => ({ ...each, unseen: [LEG_B] }));
   master.reports(mirror(), 1, 2);
   assert.deepEqual(kinds(master.feed({ type: 'disks', found })), ['notice']);
   master.reports(mirror(), 3);
@@ -384,7 +384,7 @@ test('a member appears that knows of a later commit, before the takeover is writ
   master.feed({ type: 'elected', term: 2 });
   const found = mirror();
   master.reports(found, 1, 2, 3);
-  master.feed({ type: 'disks', found: onDisks(found).found.map((each) => ({ ...each, complete: false })) });
+  master.feed({ type: 'disks', found: onDisks(found).found.map((each) => ({ ...each, unseen: [LEG_B] })) });
   assert.deepEqual(master.pending?.version, { term: 2, index: 6 });
   const later = withFaulty(newer(found, { events: 12 }), LEG_B);
   assert.deepEqual(kinds(master.feed(onDisks(later))), ['grantable'], 'the first may be on its way to the disks');
@@ -549,7 +549,7 @@ test('what was being made when its master died is said to be that, and goes when
   master.feed({ type: 'elected', term: 2 });
   const half = mirror({ writers: [], version: { term: 1, index: 0 } });
   master.reports(half, 1, 2, 3);
-  master.feed({ type: 'disks', found: onDisks(half).found.map((each) => ({ ...each, complete: false })) });
+  master.feed({ type: 'disks', found: onDisks(half).found.map((each) => ({ ...each, unseen: [LEG_B] })) });
   assert.equal(master.pending, null);
   assert.match(master.state.arrays.get(ARRAY)?.trouble ?? '', /was being created or adopted, .* ask for that again/);
   master.feed({ type: 'disks', found: [] });
@@ -816,4 +816,64 @@ test('a new master grants writes to nobody who may have missed what it found on 
   assert.deepEqual(master.state.grantable, [2, 3]);
   master.reports(missed, 1);
   assert.deepEqual(master.state.grantable, [1, 2, 3]);
+});
+
+/** Three members, of which the last has failed: none of the others can be done without. */
+function degradedParity(fields: Partial<ArrayRecord> = {}): ArrayRecord {
+  const [first] = mirror().members;
+  assert.ok(first !== undefined);
+  const third = { ...first, uuid: SPARE, devNumber: 2, role: 'faulty' as const, slot: 2 };
+  return mirror({ level: 'raid5', chunkSectors: 128, raidDisks: 3, members: [...mirror().members, third], ...fields });
+}
+
+test('a member that is needed and takes no commit is named in the next ones, with the last that it may have', () => {
+  const master = Master.leading(degradedParity({ access: 'exclusive', owner: 1, writers: [1] }));
+  const limit = (requestId: string, limitKib: number): ArrayRecord | null => {
+    master.feed({ type: 'ask', array: ARRAY, change: { what: 'sync-limit', limitKib }, requestId });
+    return master.pending;
+  };
+  const first = limit('a', 1000);
+  assert.equal(first?.unreached, undefined);
+  master.durable([LEG_B]);
+  master.applied(1);
+  const had = (first?.version.index ?? 0) - 1;
+  assert.deepEqual(limit('b', 2000)?.unreached, [{ uuid: LEG_B, since: had }]);
+  master.durable([LEG_B]);
+  master.applied(1);
+  assert.deepEqual(limit('c', 3000)?.unreached, [{ uuid: LEG_B, since: had }], 'not one further');
+  master.durable();
+  master.applied(1);
+  assert.equal(limit('d', 4000)?.unreached, undefined, 'it has all again');
+});
+
+test('a new master names a needed member that it does not see, as its predecessor did or one commit back', () => {
+  for (const [unreached, since] of [
+    [undefined, 4],
+    [[{ uuid: LEG_B, since: 2 }], 2],
+  ] as const) {
+    const found = degradedParity({
+      access: 'exclusive',
+      owner: 1,
+      writers: [1],
+      ...(unreached && { unreached: [...unreached] }),
+    });
+    const master = new Master();
+    master.alive(1, 2, 3);
+    master.feed({ type: 'elected', term: 2 });
+    master.reports(found, 1, 2, 3);
+    master.feed({ type: 'disks', found: onDisks(found).found.map((each) => ({ ...each, unseen: [LEG_B] })) });
+    assert.deepEqual(master.pending?.unreached, [{ uuid: LEG_B, since }]);
+  }
+});
+
+test('a degraded parity array has nothing to compare; the crash of its writer is told as what it is', () => {
+  const master = Master.leading(degradedParity({ access: 'exclusive', owner: 2, writers: [2] }));
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'action', action: 'check' }, requestId: 'a' });
+  const refused = master.told.find((effect) => effect.type === 'answer' && !effect.ok);
+  assert.match(refused?.type === 'answer' ? refused.text : '', /2 of 3 members in sync: there is nothing to compare/);
+  master.feed({ type: 'status', node: 2, status: 'dead' }, { type: 'fenced', node: 2, stopped: true, text: 'off' });
+  master.durable();
+  master.applied(1);
+  const told = master.told.find((effect) => effect.type === 'notice' && effect.name === 'ParityInDoubt');
+  assert.deepEqual(told?.type === 'notice' && [told.severity, told.detail], ['critical', { node: 2, missing: 1 }]);
 });

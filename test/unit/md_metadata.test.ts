@@ -416,6 +416,16 @@ test('a leg that missed commits, a leg that is gone and a copied leg are told', 
   );
   assert.deepEqual(behind?.problems, []);
 
+  for (const [since, stale] of [
+    [first.version.index, []],
+    [first.version.index + 1, [memberUuid(1)]],
+  ] as const) {
+    const needed = created(first);
+    onlyOn('/dev/sda', needed, { ...first, unreached: [{ uuid: memberUuid(1), since }] }, 3);
+    const named = recordFromDisks(needed.scan(), CLUSTER)[0];
+    assert.deepEqual([...(named?.stale.keys() ?? [])], stale, 'as the record says that it was out of reach');
+  }
+
   const [one] = created(first).scan();
   assert.ok(one);
   const twins = recordFromDisks([...created(first).scan(), { ...one, path: '/dev/sdz' }], CLUSTER)[0];
