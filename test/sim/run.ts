@@ -4,7 +4,6 @@
  * two of them, about; FENCING; QUORUM=disks; ACCESS=exclusive; LEVEL=raid10 or raid5; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
-import type { Setting } from './campaign.ts';
 import { campaigns, type Job, type Result } from './workers.ts';
 
 const HOUR_MS = 3_600_000;
@@ -28,32 +27,12 @@ function numberIn(name: string): number | undefined {
   return value;
 }
 
-function fencingAsked(): Setting['fencing'] {
-  const asked = process.env.FENCING;
-  const known = (['command', 'watchdog', 'reservation'] as const).find((fencing) => fencing === asked);
-  if (asked && known === undefined) throw new Error(`FENCING=${asked}: choose from command, watchdog and reservation`);
-  return known;
-}
-
-function quorumAsked(): Setting['quorum'] {
-  const asked = process.env.QUORUM;
-  if (!asked || asked === 'nodes') return undefined;
-  if (asked !== 'disks') throw new Error(`QUORUM=${asked}: choose from nodes and disks`);
-  return asked;
-}
-
-function accessAsked(): Setting['access'] {
-  const asked = process.env.ACCESS;
-  if (!asked || asked === 'shared') return undefined;
-  if (asked !== 'exclusive') throw new Error(`ACCESS=${asked}: choose from shared and exclusive`);
-  return asked;
-}
-
-function levelAsked(): Setting['level'] {
-  const asked = process.env.LEVEL;
-  const known = (['raid1', 'raid10', 'raid5'] as const).find((level) => level === asked);
-  if (asked && known === undefined) throw new Error(`LEVEL=${asked}: choose from raid1, raid10 and raid5`);
-  return known;
+/** @throws on any other word */
+function wordIn<Word extends string>(name: string, known: readonly Word[]): Word | undefined {
+  const asked = process.env[name];
+  const word = known.find((each) => each === asked);
+  if (asked && word === undefined) throw new Error(`${name}=${asked}: choose from ${known.join(', ')}`);
+  return word;
 }
 
 function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 'transcript'>): void {
@@ -81,9 +60,11 @@ async function main(): Promise<number> {
   const seeds = seedsIn(process.env.SEED || '1');
   const [nodes, hours] = [numberIn('NODES'), numberIn('HOURS')];
   const faults = process.env.FAULTS ? process.env.FAULTS.split(',') : undefined;
-  const [fencing, quorum, access] = [fencingAsked(), quorumAsked(), accessAsked()];
   const everyMs = numberIn('EVERY');
-  const level = levelAsked();
+  const fencing = wordIn('FENCING', ['command', 'watchdog', 'reservation']);
+  const quorum = wordIn('QUORUM', ['nodes', 'disks']);
+  const access = wordIn('ACCESS', ['shared', 'exclusive']);
+  const level = wordIn('LEVEL', ['raid1', 'raid10', 'raid5']);
   const setting = {
     ...(fencing && { fencing }),
     ...(quorum && { quorum }),
