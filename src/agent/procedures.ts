@@ -7,7 +7,7 @@
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
 import { inTheMiddle, leadsNoMore } from '../arrays/commit_words.ts';
-import { isRedundant, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
+import { isRedundant, isWritten, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
 import { lacksOnlyMarked } from '../arrays/missed.ts';
 import {
   type ArrayRecord,
@@ -683,9 +683,7 @@ export function procedures(agent: Agent): Procedures {
   async function remove(work: Work, array: string, device: ResolvedDevice): Promise<void> {
     const record = arrayOf(array);
     const member = memberFor(record, device);
-    const isUsed = record.members.some(
-      ({ uuid, role }) => uuid === member && (role === 'active' || role === 'rebuilding'),
-    );
+    const isUsed = record.members.some((each) => each.uuid === member && isWritten(each));
     if (!isUsed && !(await agent.takeOutOfQuorum(member, LEAVE_QUORUM_MS))) {
       mustBeCurrent(work);
       throw new Refusal(

@@ -23,7 +23,7 @@ function mayBeShutOut({ keys, lapsedAtMs }: NodeArrays): boolean {
 /** md goes by its marks, and was not told to. It calls itself frozen as soon as it is to end. */
 function copiesUnasked({ record, observation, copying }: LocalArray): boolean {
   if (observation == null || observation.bitmap === null) return false;
-  return observation.syncAction === 'resync' && (copying === null || copying !== record.resync?.since);
+  return observation.syncAction === 'resync' && copying !== record.resync?.since;
 }
 
 /** Whether the gates of this array may be answered now. */

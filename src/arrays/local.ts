@@ -10,6 +10,8 @@
  * - A gate is answered only when every locally faulty member is faulty in a *released* record: all writers have stopped
  *   reading it by then. Before that, an answered gate would acknowledge writes that another node cannot see. Under a whole
  *   hold nothing is in flight and an answer acknowledges nothing: there the record need not be released.
+ * - Nor is one answered while md here copies by marks what it was not told to, as it does when a leg fails in the middle of a resync: what
+ *   is told as written without that leg is marked then, and would be copied at once, where others hold nothing.
  * - Writes pass only with a live grant, as a writer of the newest record that was admitted under this boot of the kernel,
  *   once that record is released.
  * - While another node copies, this node's writes are suspended (drained), not only gated, where it copies: a write in flight
@@ -21,8 +23,6 @@
  * - Told that a member failed elsewhere, a node drains its writes while the master still writes that down: the commit then
  *   finds them drained. For a short while, and once for each member and record: a failure that is never committed (the last
  *   copy of data) must not keep its writes waiting.
- * - Nor is one answered while md here copies by marks what it was not told to, as it does when a leg fails in the middle of a resync: what
- *   is told as written without that leg is marked then, and would be copied at once, where others hold nothing.
  * - No suspend range is changed under a closed gate, neither to hold nor to open: each change drains, and what waits at the
  *   gate would never drain. Gates are answered first.
  * - Only the node that the record names copies, only after the release, and only where all others hold (windows.ts).

@@ -1546,12 +1546,18 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       assert.equal(await bench.onDisk(1, 165), 0);
     });
 
-    /** A resync by marks that stands in the middle of its second chunk, in a mirror of three; behind it something new is written. */
-    async function standingCopy(): Promise<Bench> {
+    /** An open mirror of three, of which the first two chunks are marked. */
+    async function markedMirror(): Promise<Bench> {
       const members = [0, 1, 2].map((index) => member(index));
       const bench = await Bench.make(fixture, { bitmap: bitmap(), raidDisks: 3, members });
       await bench.open();
       await bench.done(bench.driver.mark(bench.md, [{ loSector: 0, hiSector: 256 }]));
+      return bench;
+    }
+
+    /** A resync of that stands in the middle of the second chunk; behind it something new is written. */
+    async function standingCopy(): Promise<Bench> {
+      const bench = await markedMirror();
       await bench.done(bench.driver.startCopy(bench.md, { kind: 'resync', fromSector: 0, toSector: 192 }));
       await fixture.until(() => bench.see().syncCompleted?.doneSectors === 192, 'the copy stands there');
       for (const block of [0, 16]) await bench.done(fixture.writeDisk(bench.path(0), 2048 + block * 8, filled(50)));
@@ -1588,11 +1594,8 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
 
     for (const by of ['the driver', 'an operator'] as const) {
       test(`a leg that ${by} fails while a resync by marks waits for its path: what waits is let go, and nothing begins by itself`, async () => {
-        const members = [0, 1, 2].map((index) => member(index));
-        const bench = await Bench.make(fixture, { bitmap: bitmap(), raidDisks: 3, members });
+        const bench = await markedMirror();
         const { driver, md } = bench;
-        await bench.open();
-        await bench.done(driver.mark(md, [{ loSector: 0, hiSector: 256 }]));
         await fixture.breakDisk(bench.path(2), 'writes');
         await bench.done(driver.startCopy(md, { kind: 'resync', fromSector: 0, toSector: 192 }));
         await fixture.until(() => bench.member(2).path === 'lost', 'the copy has lost its path');

@@ -18,8 +18,8 @@ import {
 import { MOMENTS, type Moment } from './moments.ts';
 
 /** R and L of the simulated cluster's profile. */
-const HOLDER_MS = 2000;
-const VOTER_MS = 3000;
+export const HOLDER_MS = 2000;
+export const VOTER_MS = 3000;
 /** Of a copy, after the windows that come before its limit counts. */
 const COPIED_KIB = 1024;
 /** Two rounds of md's daemon, and a bit. */

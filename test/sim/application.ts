@@ -166,8 +166,8 @@ export class Application {
   lost(disk: string, offsetBytes: number): { sectors: number; example: string | null } {
     let sectors = 0;
     let example: string | null = null;
-    for (const block of this.#newest.keys()) {
-      const [first, ...more] = this.lostIn(block, disk, offsetBytes);
+    for (const block of this.written) {
+      const [first, ...more] = this.lostAt(block, disk, offsetBytes + block * BLOCK_BYTES);
       if (first === undefined) continue;
       sectors += 1 + more.length;
       example ??= first;
@@ -175,9 +175,9 @@ export class Application {
     return { sectors, example };
   }
 
-  /** Each sector of this block on this leg that lacks an acknowledged write, in words. */
-  lostIn(block: number, disk: string, offsetBytes: number): string[] {
-    const bytes = this.#cluster.storage.glance(disk, offsetBytes + block * BLOCK_BYTES, BLOCK_BYTES);
+  /** Each sector of this block that lacks an acknowledged write on this disk, where the block begins at this byte; in words. */
+  lostAt(block: number, disk: string, offsetBytes: number): string[] {
+    const bytes = this.#cluster.storage.glance(disk, offsetBytes, BLOCK_BYTES);
     return this.olderThan(block, bytes, this.newestIn(block).acknowledged).map((text) => `${disk}: ${text}`);
   }
 

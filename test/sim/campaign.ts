@@ -6,7 +6,7 @@ import type { NodeId } from '#src/arrays/record.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
-import { mirrorOf, SimCluster } from './cluster.ts';
+import { diskName, mirrorOf, SimCluster } from './cluster.ts';
 import { AT_QUORUM_DISKS } from './disk_quorum_faults.ts';
 import { CLOCK_PACES, DRAWN, type Fault } from './faults.ts';
 import { Ground, type Violation } from './ground.ts';
@@ -20,8 +20,8 @@ const HOUR_MS = 3_600_000;
 const DISK_MIB = 3;
 const WITNESS_MIB = 1;
 const BLOCKS = 24;
-/** Of members that are no legs of a mirror. */
-const MEMBERS = { raid10: 4, raid5: 3 } as const;
+/** Of a mirror as many as are drawn. */
+const MEMBERS = { raid1: 0, raid10: 4, raid5: 3 } as const;
 const CHUNK_KIB = 16;
 const LOOK_EVERY_MS = 250;
 /** Elections, fencing, eviction, resync and whatever else is left to do. */
@@ -71,11 +71,6 @@ export interface Outcome {
   transcript: string;
 }
 
-/** Behind so many members. */
-function witnessAfter(disks: number): string {
-  return `/dev/sd${String.fromCharCode('a'.charCodeAt(0) + disks)}`;
-}
-
 /** Progress once faults stop: each of these within a bounded time. */
 function progressOnceFaultsStop(): void {}
 
@@ -109,8 +104,8 @@ class Campaign extends Stage {
     const random = seededRandom(seed * 7919 + 17);
     const transcript = new Transcript(time.clock);
     const count = nodes ?? [3, 3, 3, 3, 2, 4, 5][Math.floor(random() * 7)] ?? 3;
-    const striped = setting.level === undefined || setting.level === 'raid1' ? 0 : MEMBERS[setting.level];
-    const disks = Math.max(2 + Math.floor(random() * 3), setting.legs ?? 0, striped + Math.floor(seed % 2));
+    const members = MEMBERS[setting.level ?? 'raid1'];
+    const disks = Math.max(2 + Math.floor(random() * 3), setting.legs ?? 0, members + (seed % 2));
     const drawn = [random(), random()] as const;
     const fencing = setting.fencing ?? (drawn[0] < 0.45 ? 'command' : drawn[0] < 0.7 ? 'reservation' : 'watchdog');
     const policy = setting.policy ?? (drawn[1] < 0.6 ? 'fail-member' : 'drop-node');
@@ -120,7 +115,7 @@ class Campaign extends Stage {
       seed,
       nodes: count,
       diskMib: [...Array(disks).fill(DISK_MIB), ...(setting.quorum === 'disks' ? [WITNESS_MIB] : [])],
-      ...(setting.quorum === 'disks' && { quorum: { by: 'disks', witness: witnessAfter(disks) } }),
+      ...(setting.quorum === 'disks' && { quorum: { by: 'disks', witness: `/dev/${diskName(disks)}` } }),
       delayMs: 0.2 + random() * 2,
       fencing: [fencing],
       pathLoss: { policy, waitMs: 3000 },
@@ -152,8 +147,8 @@ class Campaign extends Stage {
     await cluster.boot(...cluster.nodes);
     await this.#until('a first master', CALM_WITHIN_MS, () => this.oneMaster());
     const { access = 'shared', level = 'raid1' } = setting;
-    const drawnLegs = disks > 2 && random() < 0.4 ? 3 : 2;
-    const legs = level === 'raid1' ? (setting.legs ?? drawnLegs) : MEMBERS[level];
+    const drawnLegs = () => (disks > 2 && random() < 0.4 ? 3 : 2);
+    const legs = level === 'raid1' ? (setting.legs ?? drawnLegs()) : MEMBERS[level];
     const devices = cluster.disks().map((name) => `/dev/${name}`);
     const drawn = random() < 0.5;
     const bitmap = setting.bitmap ?? drawn;

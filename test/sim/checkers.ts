@@ -157,8 +157,8 @@ export function noReaderMissesAWrite(
       const member = record.members.find((candidate) => candidate.uuid === uuid);
       if (path === 'lost' || path === 'held' || path === 'failing' || member === undefined || good.has(device))
         continue;
-      const lost = lostOn(cluster, application, block, device, member.dataOffsetSectors + sector);
-      if (lost !== null) return `node ${node} would read ${lost}`;
+      const [lost] = application.lostAt(block, device, (member.dataOffsetSectors + sector) * SECTOR_BYTES);
+      if (lost !== undefined) return `node ${node} would read ${lost}`;
       good.add(device);
     }
   }
@@ -206,20 +206,15 @@ export function noWriteLost(
   record: ArrayRecord,
   applications: readonly Application[],
 ): string | null {
-  const legs = new Map(
-    record.members.flatMap((member) => {
-      const { uuid, role, slot } = member;
-      return role === 'active' ? [[slot, { member, disk: diskOf(cluster, record, uuid) }] as const] : [];
-    }),
-  );
+  const legs = legsBySlot(cluster, record);
   for (const { member, disk } of legs.values()) if (disk === null) return `no node's md has member ${member.uuid}`;
   for (const application of applications) {
     for (const block of application.written) {
       for (const { slot, sector } of copiesOf(record, block)) {
         const leg = legs.get(slot);
         if (leg?.disk == null) continue;
-        const lost = lostOn(cluster, application, block, leg.disk, leg.member.dataOffsetSectors + sector);
-        if (lost !== null) return lost;
+        const [lost] = application.lostAt(block, leg.disk, (leg.member.dataOffsetSectors + sector) * SECTOR_BYTES);
+        if (lost !== undefined) return lost;
       }
     }
   }
@@ -231,17 +226,10 @@ function copiesOf(record: ArrayRecord, block: number): { slot: number; sector: n
   return piecesOf(record, block * SECTORS_PER_BLOCK, SECTORS_PER_BLOCK)[0]?.copies ?? [];
 }
 
-/** What an acknowledged write of this block has lost on this disk, in words. @param sector of the disk */
-function lostOn(
-  cluster: SimCluster,
-  application: Application,
-  block: number,
-  disk: string,
-  sector: number,
-): string | null {
-  const bytes = cluster.storage.glance(disk, sector * SECTOR_BYTES, BLOCK_BYTES);
-  const [lost] = application.olderThan(block, bytes, application.newestIn(block).acknowledged);
-  return lost === undefined ? null : `${disk}: ${lost}`;
+/** Members in sync, each with the disk that it is, if any node's md has it. */
+function legsBySlot(cluster: SimCluster, record: ArrayRecord) {
+  const legs = record.members.filter(({ role }) => role === 'active');
+  return new Map(legs.map((member) => [member.slot, { member, disk: diskOf(cluster, record, member.uuid) }]));
 }
 
 /** Legs in sync are one to the last byte. */
@@ -463,14 +451,13 @@ export function legsAgreeWhenCopied(
   record: ArrayRecord,
   applications: readonly Application[],
 ): string | null {
-  const legs = record.members.filter(({ role }) => role === 'active');
-  const disks = new Map(legs.map((member) => [member.slot, { member, disk: diskOf(cluster, record, member.uuid) }]));
+  const legs = legsBySlot(cluster, record);
   for (const application of applications) {
     const { firstBlock, blocks } = application.region;
     for (let block = firstBlock; block < firstBlock + blocks; block++) {
       if (application.mayDiffer(block)) continue;
       const [first, ...others] = copiesOf(record, block).flatMap(({ slot, sector }) => {
-        const { member, disk } = disks.get(slot) ?? {};
+        const { member, disk } = legs.get(slot) ?? {};
         return member === undefined || disk == null ? [] : [{ disk, sector: member.dataOffsetSectors + sector }];
       });
       if (first === undefined) continue;

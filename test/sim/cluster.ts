@@ -111,6 +111,11 @@ async function identityFrom(random: () => number): Promise<Identity> {
   return { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() };
 }
 
+/** `sda` is the first. */
+export function diskName(index: number): string {
+  return `sd${String.fromCharCode(97 + index)}`;
+}
+
 /** To be asked of a cluster: md0 as a mirror of these, the last of them spares. @param other what differs */
 export function mirrorOf(
   devices: readonly string[],
@@ -177,7 +182,7 @@ export class SimCluster {
   static async create(options: SimOptions): Promise<SimCluster> {
     const cluster = new SimCluster(options);
     for (const [index, mib] of (options.diskMib ?? [8, 8, 8]).entries()) {
-      cluster.storage.addDisk(`sd${String.fromCharCode(97 + index)}`, mib * SECTORS_PER_MIB);
+      cluster.storage.addDisk(diskName(index), mib * SECTORS_PER_MIB);
     }
     for (const node of cluster.nodes) {
       const clock = new NodeClock(cluster.time);

@@ -46,7 +46,7 @@ export function others({ cluster }: Chance, node: NodeId): NodeId[] {
   return cluster.nodes.filter((other) => other !== node);
 }
 
-function pairs({ cluster }: Chance): [NodeId, NodeId][] {
+export function pairs({ cluster }: Chance): [NodeId, NodeId][] {
   return cluster.nodes.flatMap((a) => cluster.nodes.flatMap((b): [NodeId, NodeId][] => (a < b ? [[a, b]] : [])));
 }
 

@@ -803,7 +803,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'return { copying: null, windows: windowsAgain(windows, 0, now) };',
     to: 'return { copying, windows };',
     aim: ['a slow copy', 'by hand', 'power loss of a node', 'late hands'],
-    setting: { legs: 3, bitmap: true },
+    setting: { level: 'raid10', bitmap: true },
   },
   {
     name: 'held-until-told-where',
