@@ -1285,10 +1285,12 @@ export class Agent implements AgentFace {
     const found = this.disks.found().filter(({ record }) => !this.#procedures.isBeingMade(record.uuid));
     // News for this node as well: without it, it is granted nothing, and may put its key on no disk on which it has to commit.
     const told = this.#state.master.nodes.get(this.self)?.reports;
-    for (const { record, problem } of found) {
+    for (const { record, stands, problem } of found) {
+      // Told of an attempt that no active member has taken, this node would know more than the disks for ever, once they are all seen.
+      if (problem !== null || !stands) continue;
       // By its journal alone, where it has restarted since.
       const known = this.#state.local.arrays.get(record.uuid)?.record.version ?? told?.get(record.uuid)?.known ?? null;
-      if (problem === null && known !== null && compareVersions(known, record.version) < 0)
+      if (known !== null && compareVersions(known, record.version) < 0)
         this.#feedLocal({ type: 'commit', record, forgotten: record.givenBack === true });
     }
     this.#feedMaster({ type: 'disks', found });

@@ -1,5 +1,5 @@
 /** What this node sees on its disks: kept from the last scan, so that a commit needs no reading. */
-import type { MasterInput } from '../arrays/master_state.ts';
+import type { FoundRecord } from '../arrays/master_state.ts';
 import type { Disk, MdDriver, Superblock } from '../md/driver.ts';
 import { type FoundArray, recordFromDisks } from '../md/metadata.ts';
 
@@ -38,13 +38,13 @@ export class DiskView {
   }
 
   /** As a new master takes them over. */
-  found(): Extract<MasterInput, { type: 'disks' }>['found'] {
-    return this.arrays().map(({ record, members, stale, problems }) => {
+  found(): (FoundRecord & Pick<FoundArray, 'stands'>)[] {
+    return this.arrays().map(({ record, members, stands, stale, problems }) => {
       const missing = record.members.filter((member) => member.role === 'active' && !members.has(member.uuid));
       // A member that is not seen is judged by `unseen`; anything else that does not fit together stops here.
       const others = problems.filter((problem) => !missing.some((member) => problem.includes(member.uuid)));
       const problem = others.length === 0 ? null : others.join('; ');
-      return { record, unseen: missing.map(({ uuid }) => uuid), stale, problem };
+      return { record, unseen: missing.map(({ uuid }) => uuid), stands, stale, problem };
     });
   }
 

@@ -169,6 +169,8 @@ export interface FoundArray {
    * that reached no active member.
    */
   unfinished: string[];
+  /** On an active member that is seen. Otherwise it may be an attempt that nobody was told of: what is not seen tells. */
+  stands: boolean;
   /**
    * Members whose header is older by more than that although the record calls them good, and why: their data may be old, as after a
    * restore from a snapshot, or several masters in turn did not reach them. To be failed before anything is written there.
@@ -288,6 +290,7 @@ function crossCheck(
   const stale = new Map<string, string>();
   const problems: string[] = [];
   const wanted = new Map(record.members.map((member) => [member.uuid, member]));
+  let stands = false;
 
   for (const { disk, sb, header } of group) {
     const own = `member ${disk.path} of ${record.md}`;
@@ -325,6 +328,7 @@ function crossCheck(
           : contradiction(sb, header);
       if (text !== null) problems.push(`${own}: superblock disagrees: ${text}; compare with mdmesh examine`);
     }
+    if (member.role === 'active' && order === 0) stands = true;
     if (member.role === 'faulty') continue;
     if (order !== 0 || sb.events < record.events) {
       unfinished.push(member.uuid);
@@ -348,7 +352,7 @@ function crossCheck(
   for (const member of record.members)
     if (member.role === 'active' && !members.has(member.uuid))
       problems.push(`member ${member.uuid} (slot ${member.slot}) of ${record.md}: not seen on any disk here`);
-  return { record, header: newest, members, unfinished, stale, problems };
+  return { record, header: newest, members, unfinished, stands, stale, problems };
 }
 
 export interface CommitWrites {

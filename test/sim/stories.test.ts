@@ -259,6 +259,33 @@ test('a commit that is tried again is the same record: all lose power between tw
   cluster.close();
 });
 
+test('an attempt that reached the spare alone, found by a master that sees no leg, is nothing that it knows once the legs are back', async () => {
+  const { cluster, applications } = await writing({ seed: 9, legs: 2, spares: 1, everyMs: 10 });
+  await stopAll(applications);
+  const legs = ['sda', 'sdb'];
+  const mends = legs.map((disk) => cluster.storage.fault({ node: 1, disk, kind: 'write' }));
+  const asked = cluster.request(2, { verb: 'sync-limit', array: 'md0', limitKib: 1000 });
+  await watched(cluster, 'the spare has it', () => cluster.journal(2).read(0, 100_000).entries.some(commitHasFailed));
+  cluster.powerCut();
+  assert.equal((await cluster.driven('no answer', asked)).ok, false);
+  for (const mend of mends) mend();
+  for (const node of cluster.nodes) for (const disk of legs) cluster.storage.hide(node, disk);
+  // Without the word of all writers it takes nothing over.
+  await cluster.boot(1, 2);
+  await watched(cluster, 'a master again', () => cluster.masters().length === 1);
+  await watchedPass(cluster, 3000);
+  for (const node of cluster.nodes) for (const disk of legs) cluster.storage.show(node, disk);
+  await watched(cluster, 'the array is open', () =>
+    [1, 2].every((node) => cluster.driver(node).observe('md0')?.held === false),
+  );
+  await cluster.boot(3);
+  await cluster.open();
+  const later = await startedOn(cluster, cluster.nodes, 1);
+  await stopAll(later);
+  assertWhole(cluster, [...applications, ...later], 1, 2);
+  cluster.close();
+});
+
 function commitHasFailed({ event: { body } }: JournalEntry): boolean {
   return body.type === 'notice' && body.name === 'CommitNotDurable';
 }
