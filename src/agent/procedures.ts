@@ -736,7 +736,7 @@ export function procedures(agent: Agent): Procedures {
         const stopped = agent.records().filter((record) => record.run === 'stopped');
         if (request.array !== null) {
           const record = arrayOf(request.array);
-          ask(work, record.uuid, { what: 'start' });
+          ask(work, record.uuid, { what: 'start', ...(request.force && { force: true }) });
           return;
         }
         for (const record of stopped) agent.ask(record.uuid, { what: 'start' }, null);

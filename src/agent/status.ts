@@ -1,4 +1,5 @@
 /** What an agent tells outlets of itself, from the states of its cores. */
+import { doubtText } from '../arrays/commit_words.ts';
 import type { LocalArray, NodeArrays } from '../arrays/local_state.ts';
 import type { ArrayRecord, NodeId } from '../arrays/record.ts';
 import { reportOf } from '../arrays/report.ts';
@@ -152,6 +153,11 @@ function arrayStatus({ disks, state: { local, master }, parts }: Looked, array: 
     sync,
     // The last word of a copier may come after the commit that ends its copy, or not at all.
     mismatchSectors: sync?.mismatchSectors ?? record.lastCheck?.mismatchSectors ?? null,
-    trouble: array.trouble ?? keysTrouble(local, record) ?? master.arrays.get(record.uuid)?.trouble ?? null,
+    trouble:
+      array.trouble ??
+      keysTrouble(local, record) ??
+      doubtText(record) ??
+      master.arrays.get(record.uuid)?.trouble ??
+      null,
   };
 }

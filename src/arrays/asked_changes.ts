@@ -1,5 +1,6 @@
 /** What operators ask for, checked against the record: it becomes the next commit, or is refused in words. */
 import type { CommitKind } from '../wire/messages.ts';
+import { doubtText } from './commit_words.ts';
 import { checked, copierFor, copyOf, furthered, unseenBy } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
 import { activeMembers, canDiffer, isRedundant, isWritten } from './levels.ts';
@@ -26,13 +27,17 @@ export function changeFor(
   switch (change.what) {
     case 'introduce':
       return refuse(`${record.md}: an array with UUID ${record.uuid} is known already`);
-    case 'start':
-      if (record.run === 'started') return refuse(`${record.md} is started already`);
+    case 'start': {
+      const { parityInDoubt: _, ...sure } = record;
+      const doubt = doubtText(record);
+      if (doubt !== null && change.force !== true) return refuse(doubt);
+      if (record.run === 'started' && doubt === null) return refuse(`${record.md} is started already`);
       return next(
         'start',
-        { ...record, run: 'started', resync: copyAnew(record), events: record.events + 1 },
+        { ...sure, run: 'started', resync: copyAnew(record), events: record.events + 1 },
         { copied: false, progress: null },
       );
+    }
     case 'stop':
       if (record.run === 'stopped') return refuse(`${record.md} is stopped already`);
       return next('stop', { ...record, run: 'stopped' }, { stopRequest: requestId });

@@ -1,6 +1,6 @@
 /** Commits and copies in words: the answer to whoever asked, and what mdadm --monitor would tell. */
 import type { CommitKind, CopyProgress } from '../wire/messages.ts';
-import { activeMembers, arraySectors, nodeSlotsOf, parityInDoubt } from './levels.ts';
+import { activeMembers, arraySectors, nodeSlotsOf } from './levels.ts';
 import type { MasterArray, MasterEffect, MasterState, PendingCommit } from './master_state.ts';
 import { lacksOnlyMarked } from './missed.ts';
 import type { ArrayRecord, NodeId } from './record.ts';
@@ -23,7 +23,7 @@ export function outcomeText(pending: PendingCommit): string {
   const { record, kind, detail } = pending;
   const words: Partial<Record<CommitKind, string>> = {
     create: `${record.md} created (UUID ${record.uuid})`,
-    adopt: `${record.md} is a cluster array now`,
+    adopt: [`${record.md} is a cluster array now`, doubtText(record) ?? []].flat().join('; '),
     start: `${record.md} started`,
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,
@@ -50,6 +50,12 @@ function copyText({ md, resync, syncLimitKib }: ArrayRecord): string {
   const limit = syncLimitKib === null ? 'as configured' : `${syncLimitKib} KiB/s`;
   const copy = resync === null ? 'nothing is being copied' : `${resync.kind} ${resync.halted ? 'halted' : 'goes on'}`;
   return `${md}: ${copy}; limit ${limit}`;
+}
+
+/** null: nothing is in doubt. */
+export function doubtText({ md, parityInDoubt }: ArrayRecord): string | null {
+  if (parityInDoubt !== true) return null;
+  return `${md}: a node crashed as it wrote to it while a member was missing: blocks of that member may read as something that nobody wrote, so nothing is written or read; mdmesh assemble --force ${md} lets it go on as it is, then check what is on it (fsck)`;
 }
 
 /** Each step of 20 % is told once. */
@@ -94,7 +100,7 @@ export function tellCommit(
   if (kind === 'path-lost' && detail.node !== undefined && detail.member !== undefined) {
     tell('PathLost', 'warning', { node: detail.node, member: detail.member });
   }
-  if (kind === 'evict' && detail.node !== undefined && parityInDoubt(record)) {
+  if (kind === 'evict' && detail.node !== undefined && record.parityInDoubt === true) {
     const missing = record.raidDisks - activeMembers(record).length;
     tell('ParityInDoubt', 'critical', { node: detail.node, missing });
   }

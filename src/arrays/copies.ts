@@ -38,11 +38,22 @@ export function withResync(record: ArrayRecord, by: NodeId, markedBy: readonly N
     const marks = known === null || markedBy === null ? null : union(known, markedBy);
     return { ...record, resync: { ...copyOf(record, 'recovery', by), markedBy: marks } };
   }
-  const members = record.members.map((member) =>
+  const resync = { ...copyOf(record, 'resync', by), markedBy: markedBy === null ? null : [...markedBy] };
+  return { ...record, members: spareAgain(record.members), resync };
+}
+
+/**
+ * What a writer was writing as it crashed may not fit its parity. Nothing can be compared with it, and whatever is filled from it would look
+ * like the others: that waits for an operator's word as well.
+ */
+export function withDoubt(record: ArrayRecord): ArrayRecord {
+  return { ...record, members: spareAgain(record.members), resync: null, parityInDoubt: true };
+}
+
+function spareAgain(members: readonly MemberRecord[]): MemberRecord[] {
+  return members.map((member) =>
     member.role === 'rebuilding' ? { ...member, role: 'spare' as const, slot: null } : member,
   );
-  const resync = { ...copyOf(record, 'resync', by), markedBy: markedBy === null ? null : [...markedBy] };
-  return { ...record, members, resync };
 }
 
 /**

@@ -81,7 +81,7 @@ export function canDiffer(record: ArrayRecord): boolean {
  * What was being written as its writer crashed may have left stripes that do not fit their parity, and of a member that is missing the
  * blocks are made from that: they may read as something that nobody wrote, be it to other blocks of the stripe (md's "dirty degraded").
  */
-export function parityInDoubt(record: ArrayRecord): boolean {
+export function isDegradedParity(record: ArrayRecord): boolean {
   const hasParity = ['raid4', 'raid5', 'raid6'].includes(record.level);
   return hasParity && activeMembers(record).length < record.raidDisks;
 }

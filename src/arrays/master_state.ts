@@ -10,7 +10,8 @@ import type { Growth } from './shape.ts';
 /** A change asked for by an operator, checked and resolved by the agent as far as disks are concerned. */
 export type Change =
   | { what: 'introduce'; kind: 'create' | 'adopt'; record: ArrayRecord }
-  | { what: 'start' }
+  /** `force`: also where parity is in doubt. */
+  | { what: 'start'; force?: true }
   | { what: 'stop' }
   | { what: 'forget' }
   | { what: 'fail'; member: string }

@@ -9,12 +9,13 @@ import {
   mendedBefore,
   recoveryStart,
   scheduledCheck,
+  withDoubt,
   withoutCopy,
   withResync,
 } from './copies.ts';
 import { admittedUnder, hasEnded } from './ended.ts';
 import { allowed, failMember } from './failures.ts';
-import { isWritten, mayTouch, rebuildingMembers, touches } from './levels.ts';
+import { isDegradedParity, isWritten, mayTouch, rebuildingMembers, touches } from './levels.ts';
 import type { AskedChange, MasterArray, MasterNode, MasterState, NextChange } from './master_state.ts';
 import { type ArrayRecord, compareVersions, copyAnew, type MemberRecord, type NodeId } from './record.ts';
 import { replacementOver } from './shape.ts';
@@ -121,9 +122,10 @@ export function nextChange(
       events: record.events + 1,
     };
     const node = gone.dirty[0];
+    const doubtful = isDegradedParity(left) && gone.dirty.some((id) => record.writers.includes(id));
     return {
       kind: 'evict',
-      record: withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),
+      record: doubtful ? withDoubt(left) : withResync(left, copierFor(state, left), marksAfter(record, gone.dirty)),
       detail: node === undefined ? {} : { node },
       fields: { copied: false },
     };
@@ -246,6 +248,7 @@ function mayAdmit(state: MasterState, record: ArrayRecord, id: NodeId, node: Mas
   if (id !== state.self && node.status !== 'alive') return false;
   if (!state.admits.includes(id)) return false;
   if (record.access === 'exclusive' && record.owner !== id) return false;
+  if (record.parityInDoubt === true) return false;
   const report = node.reports.get(record.uuid);
   if (report === undefined || report.applied === null || report.trouble !== null) return false;
   if (compareVersions(report.applied, record.version) !== 0 || report.state !== 'held') return false;

@@ -152,6 +152,11 @@ export const ArrayRecord = z.object({
    * acknowledged write: a write that such a member takes part in waits for it. Left out: none.
    */
   unreached: z.array(z.object({ uuid: Uuid, since: z.int().min(0) })).optional(),
+  /**
+   * A writer has crashed while a member of a parity array was missing (see `isDegradedParity`): nobody writes or reads until an operator
+   * says so, as mdadm does not start such an array without --force.
+   */
+  parityInDoubt: z.literal(true).optional(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */
   syncLimitKib: z.int().min(1).nullable().default(null),
   /** Nodes for which the mesh area has room. Left out: for 16. */

@@ -12,6 +12,7 @@
  * every other node would be a second copier.
  */
 import type { ArrayObservation } from '../md/driver.ts';
+import { doubtText } from './commit_words.ts';
 import { arraySectors, canDiffer, isWritten, nodeSlotsOf } from './levels.ts';
 import { isWhole } from './missed.ts';
 import { type ArrayRecord, type BitmapPlace, type MemberRecord, type NodeId, wholeCopy } from './record.ts';
@@ -37,7 +38,7 @@ function busyWith(record: ArrayRecord): string | null {
   if (record.run !== 'started') return `${md} is stopped; assemble it first`;
   if (resync !== null) return `${md}: a ${resync.kind} is under way; wait for it (mdmesh wait ${md})`;
   if (replacementIn(record) !== undefined) return `${md}: a member is being replaced; wait for it (mdmesh wait ${md})`;
-  return null;
+  return doubtText(record);
 }
 
 /** The record with other slots; or why not. */

@@ -23,6 +23,7 @@ export function stateWords(array: ArrayStatus): string {
   const { record, local } = array;
   const words: string[] = [record.run === 'stopped' ? 'stopped' : conditionOf(record)];
   if (record.run === 'stopped') return words.join();
+  if (record.parityInDoubt === true) words.push('parity in doubt');
   if (record.resync !== null) words.push(`${doing[record.resync.kind]}${record.resync.halted ? ' (halted)' : ''}`);
   if (local === null) words.push('not assembled here');
   else if (local.writePending || local.held) words.push('writes held');

@@ -62,7 +62,11 @@ export async function mdadm(context: Context, argv: readonly string[], options: 
     case 'assemble': {
       const md = await meshArray(context, line.array, options);
       if (md === null) break;
-      await requested(await context.agent(), { verb: 'assemble', array: md }, speaker(context, line.quiet));
+      await requested(
+        await context.agent(),
+        { verb: 'assemble', array: md, ...(line.force && { force: true }) },
+        speaker(context, line.quiet),
+      );
       return 0;
     }
     case 'misc': {

@@ -211,7 +211,8 @@ function readAssemble(argv: readonly string[]): MdadmLine {
   const array = all.find(({ kind }) => kind === 'device')?.name;
   if (array === undefined || all.some(({ name }) => name === 'scan')) return other;
   const quiet = all.some(({ name }) => name === 'quiet');
-  return { mode: 'assemble', array, force: false, quiet, test: false };
+  const force = all.some(({ name, written }) => name === 'force' || written === '-f');
+  return { mode: 'assemble', array, force, quiet, test: false };
 }
 
 function readOthers(argv: readonly string[]): MdadmLine {

@@ -281,15 +281,19 @@ ${examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1', 'md
     .description('start an array of this cluster on all nodes')
     .argument('[array]', 'md0, /dev/md0 or its UUID', read(arrayName))
     .option('-s, --scan', 'all arrays of this cluster')
+    .option('-f, --force', 'let a raid4, raid5 or raid6 go on as it is although its parity is in doubt')
     .addOption(json())
-    .addHelpText('after', examples('mdmesh assemble md0', 'mdmesh assemble --scan'))
+    .addHelpText('after', examples('mdmesh assemble md0', 'mdmesh assemble --scan', 'mdmesh assemble --force md0'))
     .action(
-      run(async (name: string | undefined, options: Spoken & { scan?: boolean }) => {
+      run(async (name: string | undefined, options: Spoken & { scan?: boolean; force?: boolean }) => {
         if ((name === undefined) === (options.scan !== true)) {
           throw new UsageFailure('assemble: name one array, or give --scan for all of them');
         }
+        if (name === undefined && options.force === true) {
+          throw new UsageFailure('assemble: --force is for one array, by its name');
+        }
         const { ask } = await import('./requests.ts');
-        return ask(context, { verb: 'assemble', array: name ?? null }, options);
+        return ask(context, { verb: 'assemble', array: name ?? null, ...(options.force && { force: true }) }, options);
       }),
     );
 

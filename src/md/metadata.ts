@@ -10,7 +10,7 @@
  * copies are written in turn, so a torn header leaves the one before whole. A superblock *newer* than every header was
  * therefore written by somebody else (mdadm on a host that cleared the bit), and is told, never believed.
  */
-import { isRedundant, nodeSlotsOf } from '../arrays/levels.ts';
+import { isDegradedParity, isRedundant, nodeSlotsOf } from '../arrays/levels.ts';
 import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import type { Disk, MeshHeader, MetadataWrite, Superblock } from './driver.ts';
 import {
@@ -87,12 +87,12 @@ function maxDevFor(devices: number): number {
 }
 
 /**
- * Null: clean. With writers at large any part may differ; with a resync alone, what lies before it is in sync. The other copies
- * leave the members in sync alike.
+ * Null: clean. With writers at large any part may differ, and what they left in doubt still does; with a resync alone, what lies before it is
+ * in sync. The other copies leave the members in sync alike.
  */
 function resyncOffsetOf(record: ArrayRecord): number | null {
   if (!isRedundant(record.level)) return null;
-  if (record.writers.length > 0) return 0;
+  if (record.writers.length > 0 || record.parityInDoubt === true) return 0;
   return record.resync?.kind === 'resync' ? record.resync.fromSector : null;
 }
 
@@ -504,7 +504,7 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
       dataSizeSectors: sb.dataSizeSectors,
     });
   }
-  return {
+  const record: ArrayRecord = {
     uuid: newest.setUuid,
     name: newest.setName,
     md: adoption.md,
@@ -523,13 +523,16 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
     syncLimitKib: null,
     bitmap: null,
     lastCheck: null,
-    resync:
-      isRedundant(level) && newest.resyncOffsetSectors !== null
-        ? { ...wholeCopy('resync', adoption.resyncBy, 1), fromSector: newest.resyncOffsetSectors }
-        : null,
+    resync: null,
     events: newest.events + 2,
     utimeSeconds: newest.utimeSeconds,
     members: members.sort((a, b) => a.devNumber - b.devNumber),
     version: { term: adoption.term, index: 1 },
+  };
+  if (!isRedundant(level) || newest.resyncOffsetSectors === null) return record;
+  if (isDegradedParity(record)) return { ...record, parityInDoubt: true };
+  return {
+    ...record,
+    resync: { ...wholeCopy('resync', adoption.resyncBy, 1), fromSector: newest.resyncOffsetSectors },
   };
 }

@@ -91,7 +91,8 @@ export const Request = z.discriminatedUnion('verb', [
     owner: NodeId.optional(),
   }),
   z.object({ verb: z.literal('release'), array: z.string() }),
-  z.object({ verb: z.literal('assemble'), array: z.string().nullable() }),
+  /** null: all. `force`: also where parity is in doubt. */
+  z.object({ verb: z.literal('assemble'), array: z.string().nullable(), force: z.literal(true).optional() }),
   z.object({ verb: z.literal('stop'), array: z.string() }),
   z.object({ verb: z.literal('fail'), array: z.string(), device: z.string() }),
   z.object({ verb: z.literal('remove'), array: z.string(), device: z.string() }),

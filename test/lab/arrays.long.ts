@@ -1,13 +1,14 @@
 /**
  * Every level in the hands of one owner: it runs there and nowhere else, and when the owner's power goes it moves to the
- * master, after fencing, with all that was acknowledged; parity levels can lose a member right after that.
+ * master, after fencing, with all that was acknowledged; parity levels can lose a member right after that. If they then lose their owner as
+ * well, it takes an operator.
  */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import { Cluster } from './cluster.ts';
 import { labAvailable } from './lab.ts';
-import { commits, PATIENT, startInOrder, Writers } from './writers.ts';
+import { commits, mustExamine, PATIENT, startInOrder, Writers } from './writers.ts';
 
 const available = labAvailable();
 if (!available.ok) console.warn(`SKIPPED, exclusive arrays on real kernels: ${available.why}`);
@@ -151,5 +152,36 @@ suite('exclusive arrays', { skip: available.ok ? false : available.why, timeout:
       );
     });
     for (const { md, owner } of wanted) await runsOnlyOn(md, owner === 2 ? 1 : owner);
+  });
+
+  test('an owner dies as it writes to a degraded raid5: nobody goes on with it before an operator says so', async () => {
+    await write('md5', 1, 1024);
+    await writers.get('md5')?.goOn(20);
+    await cluster.lab.guest(1).kill9();
+    const owner = await cluster.master([2, 3]);
+    const array = await cluster.until('the raid5 is in doubt and held', 30_000, async () => {
+      const seen = await cluster.array(owner, 'md5');
+      return seen?.record.parityInDoubt === true && seen.local?.held === true && seen;
+    });
+    assert.deepEqual([array.record.owner, array.record.writers], [owner, []]);
+    await cluster.open([owner], 'md1');
+    const guest = cluster.lab.guest(owner);
+    const read = await guest.sh('timeout 2 dd if=/dev/md5 of=/dev/null bs=4096 count=1 iflag=direct; true');
+    assert.doesNotMatch(read.err, /copied/, 'it is not read');
+    const good = array.record.members.find(({ role }) => role === 'active');
+    const device = array.paths[good?.uuid ?? ''] ?? '';
+    assert.equal(
+      mustExamine(cluster, letters.indexOf(device.slice(-1))).clean,
+      false,
+      'mdadm would ask for --force too',
+    );
+    for (const node of [2, 3]) assert.match(await cluster.must(node, 'status'), /md5: .*mdmesh assemble --force md5/);
+    const refused = await cluster.mdmesh(owner, 'assemble md5');
+    assert.deepEqual([refused.rc, /mdmesh assemble --force md5/.test(refused.err)], [1, true], refused.err);
+    await cluster.must(owner, 'assemble --force md5');
+    assert.deepEqual((await cluster.open([owner], 'md5')).writers, [owner]);
+    await write('md5', owner, 1536);
+    await writers.get('md5')?.goOn(20);
+    await writers.get('md5')?.stop();
   });
 });

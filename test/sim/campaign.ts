@@ -4,6 +4,7 @@
  */
 import type { NodeId } from '#src/arrays/record.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
+import type { Request } from '#src/wire/messages.ts';
 import { AIMED } from './aimed.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { diskName, mirrorOf, SimCluster } from './cluster.ts';
@@ -146,7 +147,7 @@ class Campaign extends Stage {
     const { cluster, ground, random } = this;
     await cluster.boot(...cluster.nodes);
     await this.#until('a first master', CALM_WITHIN_MS, () => this.oneMaster());
-    const { access = 'shared', level = 'raid1' } = setting;
+    const { level = 'raid1', access = level === 'raid5' ? 'exclusive' : 'shared' } = setting;
     const drawnLegs = () => (disks > 2 && random() < 0.4 ? 3 : 2);
     const legs = level === 'raid1' ? (setting.legs ?? drawnLegs()) : MEMBERS[level];
     const devices = cluster.disks().map((name) => `/dev/${name}`);
@@ -254,10 +255,16 @@ class Campaign extends Stage {
     const next = (): void => {
       if (this.#over) return;
       const node = this.pick(this.cluster.up());
-      if (node !== undefined) void this.asks(node, operatorWish(this));
+      if (node !== undefined) void this.asks(node, this.#trusts() ?? operatorWish(this));
       this.later(-Math.log(1 - this.random()) * this.#wishesMeanMs, next);
     };
     this.later(this.random() * this.#wishesMeanMs, next);
+  }
+
+  /** Now and then one decides on what is in doubt. */
+  #trusts(): Request | null {
+    if (this.ground.record?.parityInDoubt !== true || this.random() < 0.5) return null;
+    return { verb: 'assemble', array: 'md0', force: true };
   }
 
   // --- the end --------------------------------------------------------------------------------------------------------
@@ -287,6 +294,7 @@ class Campaign extends Stage {
       const array = cluster.status(1)?.arrays[0];
       if (array === undefined) return false;
       const { record, paths } = array;
+      if (record.parityInDoubt === true) return ask({ verb: 'assemble', array: 'md0', force: true });
       if (record.run === 'stopped') return ask({ verb: 'assemble', array: 'md0' });
       if (record.resync?.halted === true) return ask({ verb: 'action', array: 'md0', action: 'idle' });
       if (record.syncLimitKib !== null) return ask({ verb: 'sync-limit', array: 'md0', limitKib: null });

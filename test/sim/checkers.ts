@@ -5,7 +5,7 @@
 
 import { arraySectors, isWritten, survivesWithout } from '#src/arrays/levels.ts';
 import { type ArrayRecord, type CopyKind, compareVersions, type NodeId, type Version } from '#src/arrays/record.ts';
-import { asksToBegin } from '#src/arrays/seen_here.ts';
+import { asksToBegin, readsPass } from '#src/arrays/seen_here.ts';
 import { copySectors, rangeOnArray } from '#src/arrays/windows.ts';
 import type { MetadataWrite, SectorRange } from '#src/md/driver.ts';
 import { decodeMeshHeaders, MESH_HEADER_BYTES } from '#src/md/mesh_area.ts';
@@ -131,6 +131,20 @@ function isAdmitted(cluster: SimCluster, record: ArrayRecord, node: NodeId): boo
  */
 export function readsUnguarded(cluster: SimCluster, node: NodeId): boolean {
   return cluster.driver(node).guard.stands && isShutOut(cluster, node);
+}
+
+/** Of an array whose parity is in doubt nobody who knows that reads or writes anything, until an operator says so. */
+export function heldInDoubt(cluster: SimCluster, { uuid, md, version, parityInDoubt }: ArrayRecord): string | null {
+  if (parityInDoubt !== true) return null;
+  for (const node of cluster.up()) {
+    const applied = cluster.agent(node)?.arrays.get(uuid)?.applied ?? null;
+    const seen = cluster.driver(node).observe(md);
+    if (applied === null || compareVersions(applied, version) !== 0 || seen === null || seen.arrayUuid !== uuid)
+      continue;
+    if (!seen.held) return `node ${node} lets writes through to ${md}, whose parity is in doubt`;
+    if (readsPass(seen)) return `node ${node} lets reads through to ${md}, whose parity is in doubt`;
+  }
+  return null;
 }
 
 /** A write that was told as done is on every leg that any node would read it from. A machine that stands still reads nothing. */

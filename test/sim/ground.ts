@@ -2,7 +2,7 @@
  * Stands behind a simulated cluster and sees everything: each write to each disk, each lease, each copy, each journal. It asks the
  * checkers at the moments at which their rules can be broken, and keeps the first answer that is not good.
  */
-import { givesUp, parityInDoubt } from '#src/arrays/levels.ts';
+import { givesUp } from '#src/arrays/levels.ts';
 import {
   type ArrayRecord,
   type CopyKind,
@@ -178,6 +178,7 @@ export class Ground {
 
   /** Now and then: what is no event of its own. */
   look(): void {
+    if (this.#newest !== null) this.judge(checkers.heldInDoubt, checkers.heldInDoubt(this.#cluster, this.#newest));
     for (const application of this.applications) this.judge(checkers.noWriteFails, checkers.noWriteFails(application));
     for (const node of this.#cluster.up()) {
       if (!this.#cluster.isRunning(node)) continue;
@@ -233,7 +234,7 @@ export class Ground {
     const writers = this.#writers.get(record.uuid) ?? [];
     this.judge(checkers.evictedHasStopped, checkers.evictedHasStopped(this.#cluster, event, writers));
     this.#writers.set(record.uuid, record.writers);
-    if (body.kind === 'evict' && parityInDoubt(record)) this.parityInDoubt = true;
+    if (record.parityInDoubt === true) this.parityInDoubt = true;
     if (body.kind === 'evict')
       for (const application of this.applications)
         if (writers.includes(application.node) && !record.writers.includes(application.node)) application.settle();

@@ -755,6 +755,16 @@ export const MUTATIONS: readonly Mutation[] = [
     setting: { level: 'raid5', access: 'exclusive' },
     calm: true,
   },
+  {
+    name: 'doubt-is-held',
+    rule: 'where the writer of a degraded parity array has crashed, nobody writes before an operator says so',
+    removed: 'the refusal to admit anybody',
+    file: 'src/arrays/next_change.ts',
+    from: 'if (record.parityInDoubt === true) return false;',
+    to: '',
+    setting: { level: 'raid5', access: 'exclusive' },
+    everyMs: 3000,
+  },
   // --- copies -----------------------------------------------------------------------------------------------------------
   {
     name: 'window-held-by-all',

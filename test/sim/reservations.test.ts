@@ -194,7 +194,11 @@ test('an agent that starts over a copy which cannot be ended says so; once its n
   const master = await cluster.master();
   const others = applications.filter(({ node }) => node !== master);
   for (const verb of ['fail', 'remove', 'add'] as const) {
-    const { ok, text } = await cluster.request(master, { verb, array: 'md0', device: '/dev/sdb', force: true });
+    const asked = { array: 'md0', device: '/dev/sdb' };
+    const { ok, text } = await cluster.request(
+      master,
+      verb === 'add' ? { verb, ...asked, force: true } : { verb, ...asked },
+    );
     assert.equal(ok, true, text);
   }
   await watched(cluster, 'a copy', () => cluster.driver(master).observe('md0')?.syncAction === 'recover');

@@ -148,7 +148,9 @@ export abstract class Stage implements Chance {
       const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
       const isCurrent = known?.version.index === version.index;
       if (access === 'exclusive' && owner !== node) return isCurrent && local === null;
-      const open = local !== null && !local.held && !local.writePending && local.suspended === null;
+      // Reads that are held wait, and writes that need them.
+      const passes = local !== null && !local.held && !local.writePending && local.suspended === null;
+      const open = passes && local.members.every(({ path }) => path !== 'held');
       return open && isCurrent && writers.includes(node);
     });
   }

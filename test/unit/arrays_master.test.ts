@@ -3,8 +3,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkDue } from '../../src/arrays/check_schedule.ts';
 import { masterStep } from '../../src/arrays/master.ts';
-import { type MasterEffect, type MasterInput, type MasterState, masterStart } from '../../src/arrays/master_state.ts';
-import type { ArrayRecord, NodeId, Version } from '../../src/arrays/record.ts';
+import {
+  type Change,
+  type MasterEffect,
+  type MasterInput,
+  type MasterState,
+  masterStart,
+} from '../../src/arrays/master_state.ts';
+import { type ArrayRecord, type NodeId, type Version, wholeCopy } from '../../src/arrays/record.ts';
 import { type ArrayReport, EventBody } from '../../src/wire/messages.ts';
 import {
   ARRAY,
@@ -866,14 +872,72 @@ test('a new master names a needed member that it does not see, as its predecesso
   }
 });
 
-test('a degraded parity array has nothing to compare; the crash of its writer is told as what it is', () => {
+/** What it says to a request. */
+function answerTo(master: Master, change: Change): string {
+  const requestId = `r${master.told.length}`;
+  master.feed({ type: 'ask', array: ARRAY, change, requestId });
+  const answer = master.told.find((effect) => effect.type === 'answer' && effect.requestId === requestId);
+  return answer?.type === 'answer' && !answer.ok ? answer.text : '';
+}
+
+test('a degraded parity array has nothing to compare', () => {
   const master = Master.leading(degradedParity({ access: 'exclusive', owner: 2, writers: [2] }));
-  master.feed({ type: 'ask', array: ARRAY, change: { what: 'action', action: 'check' }, requestId: 'a' });
-  const refused = master.told.find((effect) => effect.type === 'answer' && !effect.ok);
-  assert.match(refused?.type === 'answer' ? refused.text : '', /2 of 3 members in sync: there is nothing to compare/);
+  const refused = answerTo(master, { what: 'action', action: 'check' });
+  assert.match(refused, /2 of 3 members in sync: there is nothing to compare/);
+});
+
+/** Node 2 has crashed as it wrote to it, and that is committed. */
+function doubtful(fields: Partial<ArrayRecord> = {}): Master {
+  const master = Master.leading(degradedParity({ access: 'exclusive', owner: 2, writers: [2], ...fields }));
   master.feed({ type: 'status', node: 2, status: 'dead' }, { type: 'fenced', node: 2, stopped: true, text: 'off' });
   master.durable();
   master.applied(1);
+  return master;
+}
+
+const holdsAll = (record: ArrayRecord | null) => report(record ?? mirror(), { state: 'held' });
+
+test('the writer of a degraded parity array crashes: nobody is let in before an operator says so, also in the next term', () => {
+  const master = doubtful();
   const told = master.told.find((effect) => effect.type === 'notice' && effect.name === 'ParityInDoubt');
   assert.deepEqual(told?.type === 'notice' && [told.severity, told.detail], ['critical', { node: 2, missing: 1 }]);
+  for (const term of [2, 3]) {
+    if (term === 3) {
+      const found = master.record ?? mirror();
+      master.feed({ type: 'lost' }, { type: 'elected', term });
+      master.reports(found, 1, 3);
+      master.feed(onDisks(found));
+      master.durable();
+      master.applied(1);
+    }
+    assert.deepEqual([master.record?.owner, master.record?.writers, master.record?.parityInDoubt], [1, [], true]);
+    const reports = [holdsAll(master.record)];
+    master.feed({ type: 'report', from: 1, kernelBoot: bootOf(1), agentStart: 1, reports });
+    assert.equal(master.pending, null, 'nobody is admitted');
+    assert.match(answerTo(master, { what: 'start' }), /nobody wrote.*mdmesh assemble --force md0/);
+    assert.match(answerTo(master, { what: 'bitmap', bitmap: null }), /mdmesh assemble --force md0/);
+  }
+  answerTo(master, { what: 'start', force: true });
+  assert.equal(master.pending?.parityInDoubt, undefined);
+  master.durable();
+  master.applied(1);
+  const reports = [holdsAll(master.record)];
+  master.feed({ type: 'report', from: 1, kernelBoot: bootOf(1), agentStart: 1, reports });
+  assert.deepEqual(master.pending?.writers, [1]);
+});
+
+test('what was being filled waits with it; a writer that leaves in order leaves no doubt, nor does the crash of one of whole parity', () => {
+  const [first, second, third] = degradedParity().members;
+  assert.ok(first && second && third);
+  const filled = { ...third, role: 'rebuilding' as const };
+  const resync = wholeCopy('recovery', 2, 3);
+  const { record } = doubtful({ members: [first, second, filled], resync });
+  assert.deepEqual([record?.resync, record?.members[2]?.role, record?.parityInDoubt], [null, 'spare', true]);
+  const whole = doubtful({ members: [first, second, { ...third, role: 'active' }] });
+  assert.deepEqual([whole.record?.resync?.kind, whole.record?.parityInDoubt], ['resync', undefined]);
+  const ordered = Master.leading(degradedParity({ access: 'exclusive', owner: 2, writers: [2] }));
+  ordered.feed({ type: 'leaving', node: 2, agentStart: 1 });
+  const reports = [holdsAll(ordered.record)];
+  ordered.feed({ type: 'report', from: 2, kernelBoot: bootOf(2), agentStart: 1, reports });
+  assert.deepEqual([ordered.pending?.writers, ordered.pending?.parityInDoubt], [[], undefined]);
 });

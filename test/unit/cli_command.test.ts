@@ -207,6 +207,9 @@ test('release, assemble and stop ask for what they say; a refusal is exit code 1
   assert.equal((await run(['assemble', '/dev/md0'])).code, 0);
   assert.equal((await run(['assemble', '--scan'])).code, 0);
   assert.equal((await run(['release', arrayUuid])).code, 0);
+  assert.equal((await run(['assemble', '--force', 'md0'])).code, 0);
+  const all = await run(['assemble', '--scan', '--force']);
+  assert.deepEqual([all.code, /--force is for one array/.test(all.err)], [2, true]);
   agent.face.answer = () => ({ ok: false, text: 'md0: mounted on node 3; unmount it there' });
   assert.deepEqual(await run(['stop', 'md0']), {
     code: 1,
@@ -216,10 +219,11 @@ test('release, assemble and stop ask for what they say; a refusal is exit code 1
   const refused = await run(['stop', 'md0', '--json']);
   assert.equal(refused.code, 1);
   assert.deepEqual(JSON.parse(refused.out), { ok: false, text: 'md0: mounted on node 3; unmount it there' });
-  assert.deepEqual(agent.face.asked.slice(0, 3), [
+  assert.deepEqual(agent.face.asked.slice(0, 4), [
     { verb: 'assemble', array: 'md0' },
     { verb: 'assemble', array: null },
     { verb: 'release', array: arrayUuid },
+    { verb: 'assemble', array: 'md0', force: true },
   ]);
 });
 

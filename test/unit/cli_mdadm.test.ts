@@ -621,7 +621,12 @@ test('--assemble of an array of the cluster is the agent’s; --zero-superblock 
   const h = await host(t);
   clusterOfTwo(h);
   assert.equal((await h.run('--assemble /dev/md0 /dev/ubdb /dev/ubdc'.split(' '))).code, 0);
-  assert.deepEqual(h.asked(), ['assemble md0 ']);
+  assert.equal((await h.run('-A --force /dev/md0'.split(' '))).code, 0);
+  assert.deepEqual(h.asked(), ['assemble md0 ', 'assemble md0 ']);
+  assert.deepEqual(h.agent.face.asked, [
+    { verb: 'assemble', array: 'md0' },
+    { verb: 'assemble', array: 'md0', force: true },
+  ]);
   assert.equal((await h.run(['--assemble', '--scan'])).code, 7);
   const member = join(temporary(t), 'member');
   const superblock = (feature: number) => {

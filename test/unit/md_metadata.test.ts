@@ -187,6 +187,8 @@ test('a record becomes superblocks that say the same: roles, events, clean or no
   // A writer may have torn a write before the copier's mark as well.
   assert.equal(clean({ writers: [2], resync: { ...wholeCopy('resync', 1, 7), fromSector: 640 } }), 0);
   assert.equal(clean({ level: 'raid0', writers: [2] }), null);
+  // Given back so, it is one that mdadm does not start without --force.
+  assert.equal(clean({ level: 'raid5', parityInDoubt: true }), 0);
 });
 
 test('a rebuilding member has its slot, and the checkpoint of the recovery; the array is as clean as without it', () => {
@@ -479,6 +481,20 @@ test('adopt keeps the bad-block log, the flags and the place of the mesh area; r
       else assert.equal(role, newest.roles[sb.devNumber] === 0xffff ? 'spare' : 'active');
     }
   }
+});
+
+test('an array that mdadm would not start without --force is adopted as what it is; a dirty one that is whole, with its resync', () => {
+  const dirty = ['raid5-4.3', 'raid5-4.4'].map(stockMember).map((sb) => ({ ...sb, resyncOffsetSectors: 640 }));
+  const adoption = { md: 'md0', access: 'exclusive', owner: 1, term: 2, resyncBy: 1 } as const;
+  const degraded = recordFromSuperblocks(dirty, adoption);
+  assert.deepEqual([degraded.parityInDoubt, degraded.resync], [true, null]);
+  const mirrored = recordFromSuperblocks(
+    dirty.map((sb) => ({ ...sb, level: 1 })),
+    adoption,
+  );
+  assert.deepEqual([mirrored.parityInDoubt, mirrored.resync?.fromSector], [undefined, 640]);
+  const clean = recordFromSuperblocks(['raid5-4.3', 'raid5-4.4'].map(stockMember), adoption);
+  assert.deepEqual([clean.parityInDoubt, clean.resync], [undefined, null]);
 });
 
 test('sizes are rounded as mdadm rounds them', () => {
