@@ -62,7 +62,7 @@ async function read(cluster: Cluster, node: number): Promise<Reading> {
 }
 
 export async function atRest(): Promise<Measured[]> {
-  await using cluster = await Cluster.prepare({ name: 'bench-rest', diskMib: [64, 64] });
+  await using cluster = await Cluster.prepare({ name: 'bench-rest', diskMib: [64, 64], prefault: false });
   const hostTimes = (): HostTime[] => cluster.nodes.map((node) => hostTime(cluster, node));
   await pause(2000);
   const bareFrom = hostTimes();

@@ -51,7 +51,13 @@ export function changeFor(
       if (!allowed(record, change.member)) {
         return refuse(`${record.md}: member ${change.member} holds the only copy of some data; it cannot be failed`);
       }
-      return next('fail', failMember(record, change.member), {}, { member: change.member });
+      const failed = failMember(record, change.member);
+      if (failed.parityInDoubt === true && record.parityInDoubt !== true) {
+        return refuse(
+          `${record.md}: a node crashed as it wrote to it, and its parity is not right again yet; wait for that (mdmesh wait ${record.md})`,
+        );
+      }
+      return next('fail', failed, {}, { member: change.member });
     }
     case 'remove': {
       const member = record.members.find((candidate) => candidate.uuid === change.member);

@@ -53,9 +53,12 @@ function copyText({ md, resync, syncLimitKib }: ArrayRecord): string {
 }
 
 /** null: nothing is in doubt. */
-export function doubtText({ md, parityInDoubt }: ArrayRecord): string | null {
+export function doubtText({ md, parityInDoubt, writers }: ArrayRecord): string | null {
   if (parityInDoubt !== true) return null;
-  return `${md}: a node crashed as it wrote to it while a member was missing: blocks of that member may read as something that nobody wrote, so nothing is written or read; mdmesh assemble --force ${md} lets it go on as it is, then check what is on it (fsck)`;
+  const why = `${md}: a node crashed as it wrote to it, and a member was missing before its parity was right again: blocks of that member may read as something that nobody wrote`;
+  return writers.length > 0
+    ? `${why}; check what is on it (fsck)`
+    : `${why}, so nothing is written or read; mdmesh assemble --force ${md} lets it go on as it is, then check what is on it (fsck)`;
 }
 
 /** Each step of 20 % is told once. */
@@ -100,9 +103,9 @@ export function tellCommit(
   if (kind === 'path-lost' && detail.node !== undefined && detail.member !== undefined) {
     tell('PathLost', 'warning', { node: detail.node, member: detail.member });
   }
-  if (kind === 'evict' && detail.node !== undefined && record.parityInDoubt === true) {
+  if ((kind === 'evict' || kind === 'fail') && record.parityInDoubt === true) {
     const missing = record.raidDisks - activeMembers(record).length;
-    tell('ParityInDoubt', 'critical', { node: detail.node, missing });
+    tell('ParityInDoubt', 'critical', { ...(detail.node !== undefined && { node: detail.node }), missing });
   }
   if (pending.callsOff !== null) tell('CopyCalledOff', 'warning', { kind: pending.callsOff, why: kind });
   const copy = record.resync;

@@ -3,7 +3,15 @@
  * after it.
  */
 import { checkDue } from './check_schedule.ts';
-import { canDiffer, freeSlots, isRedundant, mayTouch, rebuildingMembers } from './levels.ts';
+import {
+  afterCrash,
+  canDiffer,
+  freeSlots,
+  isDegradedParity,
+  isRedundant,
+  mayTouch,
+  rebuildingMembers,
+} from './levels.ts';
 import type { MasterArray, MasterState, NextChange } from './master_state.ts';
 import { lacksOnlyMarked } from './missed.ts';
 import {
@@ -38,7 +46,8 @@ export function withResync(record: ArrayRecord, by: NodeId, markedBy: readonly N
     const marks = known === null || markedBy === null ? null : union(known, markedBy);
     return { ...record, resync: { ...copyOf(record, 'recovery', by), markedBy: marks } };
   }
-  const resync = { ...copyOf(record, 'resync', by), markedBy: markedBy === null ? null : [...markedBy] };
+  const marks = markedBy === null ? null : [...markedBy];
+  const resync = { ...copyOf(record, 'resync', by), markedBy: marks, ...afterCrash(record) };
   return { ...record, members: spareAgain(record.members), resync };
 }
 
@@ -85,7 +94,11 @@ export function withoutCopy(record: ArrayRecord, copy: Copy): ArrayRecord {
           return was === undefined ? member : { ...member, was };
         })
       : record.members;
-  return { ...record, members, resync: null, events: record.events + 1 };
+  const copied = { ...record, members, resync: null, events: record.events + 1 };
+  if (isDegradedParity(copied)) return copied;
+  // What was in doubt is, if wrong, the same on all from here on.
+  const { parityInDoubt: _, ...whole } = copied;
+  return whole;
 }
 
 /** The copy of which nothing is left in the record after. */

@@ -17,8 +17,11 @@ export function failMember(record: ArrayRecord, uuid: string): ArrayRecord {
   const copy = failed.resync;
   if (copy === null) return failed;
   switch (copy.kind) {
-    case 'resync':
-      return canDiffer(failed) ? failed : { ...failed, resync: null };
+    case 'resync': {
+      if (canDiffer(failed)) return failed;
+      // Its writer goes on, as with md: what is in doubt is so until the array is filled.
+      return { ...failed, resync: null, ...(copy.afterCrash && { parityInDoubt: true }) };
+    }
     case 'recovery':
       return rebuildingMembers(failed).length > 0 ? failed : { ...failed, resync: null };
     default:

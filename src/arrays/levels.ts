@@ -77,13 +77,21 @@ export function canDiffer(record: ArrayRecord): boolean {
   }
 }
 
+function hasParity({ level }: ArrayRecord): boolean {
+  return ['raid4', 'raid5', 'raid6'].includes(level);
+}
+
+/** What the resync after a crash of its writer says of that; empty where a member that goes leaves nothing in doubt. */
+export function afterCrash(record: ArrayRecord): { afterCrash?: true } {
+  return hasParity(record) ? { afterCrash: true } : {};
+}
+
 /**
  * What was being written as its writer crashed may have left stripes that do not fit their parity, and of a member that is missing the
  * blocks are made from that: they may read as something that nobody wrote, be it to other blocks of the stripe (md's "dirty degraded").
  */
 export function isDegradedParity(record: ArrayRecord): boolean {
-  const hasParity = ['raid4', 'raid5', 'raid6'].includes(record.level);
-  return hasParity && activeMembers(record).length < record.raidDisks;
+  return hasParity(record) && activeMembers(record).length < record.raidDisks;
 }
 
 /** A member that has what is written now will miss what is written next. */

@@ -127,6 +127,7 @@ export const ArrayRecord = z.object({
    * `halted`: an operator paused it.
    * `markedBy`, of a resync or recovery: what may differ is marked in the bitmaps of these nodes, on every member in sync. null:
    * anything may.
+   * `afterCrash`, of a parity array's resync: a writer has crashed, so that what stands may not fit its parity yet. Left out: it was made so.
    * `foundSectors`, of a check or repair: where copies differed up to there, or a little beyond; left out: nowhere. `foundBefore`:
    * the same, by those who were at it before this one (see mendedBefore).
    */
@@ -138,6 +139,7 @@ export const ArrayRecord = z.object({
       since: z.int().min(0),
       halted: z.boolean().default(false),
       markedBy: z.array(NodeId).nullable().default(null),
+      afterCrash: z.literal(true).optional(),
       foundSectors: z.int().min(1).optional(),
       foundBefore: z.int().min(1).optional(),
     })
@@ -153,8 +155,8 @@ export const ArrayRecord = z.object({
    */
   unreached: z.array(z.object({ uuid: Uuid, since: z.int().min(0) })).optional(),
   /**
-   * A writer has crashed while a member of a parity array was missing (see `isDegradedParity`): nobody writes or reads until an operator
-   * says so, as mdadm does not start such an array without --force.
+   * A writer has crashed while a member of a parity array was missing, or one went before the resync after a crash had ended (see
+   * `isDegradedParity`): nobody begins to write or read until an operator says so, as mdadm does not start such an array without --force.
    */
   parityInDoubt: z.literal(true).optional(),
   /** What a copy may take, in KiB a second; null: as the configuration says. */

@@ -10,7 +10,7 @@
  * copies are written in turn, so a torn header leaves the one before whole. A superblock *newer* than every header was
  * therefore written by somebody else (mdadm on a host that cleared the bit), and is told, never believed.
  */
-import { isDegradedParity, isRedundant, nodeSlotsOf } from '../arrays/levels.ts';
+import { afterCrash, isDegradedParity, isRedundant, nodeSlotsOf } from '../arrays/levels.ts';
 import { type ArrayRecord, compareVersions, type MemberRecord, type NodeId, wholeCopy } from '../arrays/record.ts';
 import type { Disk, MeshHeader, MetadataWrite, Superblock } from './driver.ts';
 import {
@@ -533,6 +533,10 @@ export function recordFromSuperblocks(superblocks: readonly Superblock[], adopti
   if (isDegradedParity(record)) return { ...record, parityInDoubt: true };
   return {
     ...record,
-    resync: { ...wholeCopy('resync', adoption.resyncBy, 1), fromSector: newest.resyncOffsetSectors },
+    resync: {
+      ...wholeCopy('resync', adoption.resyncBy, 1),
+      fromSector: newest.resyncOffsetSectors,
+      ...afterCrash(record),
+    },
   };
 }

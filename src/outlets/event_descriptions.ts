@@ -86,9 +86,12 @@ export const DESCRIPTIONS = {
     from: notice({ mismatchSectors: z.int().describe('Where they did.') }, { mismatchSectors: 128 }),
   },
   ParityInDoubt: {
-    when: 'A node crashed as it wrote to a parity array that lacked a member: blocks of that member may read as something that nobody wrote, as in any degraded raid4, raid5 or raid6 (the "write hole", which md calls dirty degraded). Nothing is read or written until an operator lets it go on as it is: `mdmesh assemble --force md0`, then check what is on it (fsck, a database’s own check), or go back to a backup.',
+    when: 'A node crashed as it wrote to a parity array that lacked a member, or a member failed before the resync after a crash had ended: blocks of that member may read as something that nobody wrote, as in any degraded raid4, raid5 or raid6 (the "write hole", which md calls dirty degraded). No node begins to read or write it until an operator lets it go on as it is: `mdmesh assemble --force md0` (one that writes already goes on). Then check what is on it (fsck, a database’s own check), or go back to a backup.',
     from: notice(
-      { node: NodeId.describe('Which crashed.'), missing: z.int().describe('Members.') },
+      {
+        node: NodeId.optional().describe('Which crashed; left out: a member failed in the resync after that.'),
+        missing: z.int().describe('Members.'),
+      },
       { node: 2, missing: 1 },
     ),
   },

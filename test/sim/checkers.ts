@@ -133,10 +133,13 @@ export function readsUnguarded(cluster: SimCluster, node: NodeId): boolean {
   return cluster.driver(node).guard.stands && isShutOut(cluster, node);
 }
 
-/** Of an array whose parity is in doubt nobody who knows that reads or writes anything, until an operator says so. */
-export function heldInDoubt(cluster: SimCluster, { uuid, md, version, parityInDoubt }: ArrayRecord): string | null {
+/** Of an array whose parity is in doubt nobody who knows that begins to read or write anything, until an operator says so. */
+export function heldInDoubt(
+  cluster: SimCluster,
+  { uuid, md, version, parityInDoubt, writers }: ArrayRecord,
+): string | null {
   if (parityInDoubt !== true) return null;
-  for (const node of cluster.up()) {
+  for (const node of cluster.up().filter((up) => !writers.includes(up))) {
     const applied = cluster.agent(node)?.arrays.get(uuid)?.applied ?? null;
     const seen = cluster.driver(node).observe(md);
     if (applied === null || compareVersions(applied, version) !== 0 || seen === null || seen.arrayUuid !== uuid)

@@ -926,6 +926,44 @@ test('the writer of a degraded parity array crashes: nobody is let in before an 
   assert.deepEqual(master.pending?.writers, [1]);
 });
 
+test('a member fails before the resync after a crash has ended: its writer goes on, as with md, and nobody else begins', () => {
+  const members = degradedParity().members.map((member) => ({ ...member, role: 'active' as const }));
+  const at: Partial<ArrayRecord> = { access: 'exclusive', owner: 2, writers: [2], members };
+  const failing = (afterCrash: { afterCrash?: true }) => {
+    const master = Master.leading(degradedParity({ ...at, resync: { ...wholeCopy('resync', 2, 3), ...afterCrash } }));
+    const asked = answerTo(master, { what: 'fail', member: SPARE });
+    if (asked === '') return { master, asked };
+    master.feed({ type: 'observation', from: 2, observation: { what: 'member-faulty', array: ARRAY, member: SPARE } });
+    return { master, asked };
+  };
+  assert.equal(failing({}).master.pending?.parityInDoubt, undefined, 'of a new array nothing is in doubt');
+  const { master, asked } = failing({ afterCrash: true });
+  assert.match(asked, /its parity is not right again yet; wait for that \(mdmesh wait md0\)/);
+  assert.deepEqual([master.pending?.parityInDoubt, master.pending?.writers, master.pending?.resync], [true, [2], null]);
+  master.durable();
+  master.applied(1, 2);
+  const told = master.told.find((effect) => effect.type === 'notice' && effect.name === 'ParityInDoubt');
+  assert.deepEqual(told?.type === 'notice' && told.detail, { missing: 1 });
+  const goneBy = (record: ArrayRecord | null) => [record?.writers, record?.parityInDoubt];
+  master.feed({ type: 'leaving', node: 2, agentStart: 1 });
+  const reports = [holdsAll(master.record)];
+  master.feed({ type: 'report', from: 2, kernelBoot: bootOf(2), agentStart: 1, reports });
+  assert.deepEqual(goneBy(master.pending), [[], true], 'it has left in order, and the doubt stays');
+});
+
+test('what was in doubt is, if wrong, the same on all as soon as the array is filled', () => {
+  const [first, second, third] = degradedParity().members;
+  assert.ok(first && second && third);
+  const members = [first, second, { ...third, role: 'rebuilding' as const }];
+  const resync = wholeCopy('recovery', 2, 3);
+  const found = degradedParity({ access: 'exclusive', owner: 2, writers: [2], members, resync, parityInDoubt: true });
+  const master = Master.leading(found);
+  const since = master.record?.resync?.since ?? 0;
+  const done = { what: 'resync-done' as const, array: ARRAY, since, mismatchSectors: null };
+  master.feed({ type: 'observation', from: 2, observation: done });
+  assert.deepEqual([master.pending?.members[2]?.role, master.pending?.parityInDoubt], ['active', undefined]);
+});
+
 test('what was being filled waits with it; a writer that leaves in order leaves no doubt, nor does the crash of one of whole parity', () => {
   const [first, second, third] = degradedParity().members;
   assert.ok(first && second && third);
@@ -934,7 +972,7 @@ test('what was being filled waits with it; a writer that leaves in order leaves 
   const { record } = doubtful({ members: [first, second, filled], resync });
   assert.deepEqual([record?.resync, record?.members[2]?.role, record?.parityInDoubt], [null, 'spare', true]);
   const whole = doubtful({ members: [first, second, { ...third, role: 'active' }] });
-  assert.deepEqual([whole.record?.resync?.kind, whole.record?.parityInDoubt], ['resync', undefined]);
+  assert.deepEqual([whole.record?.resync?.afterCrash, whole.record?.parityInDoubt], [true, undefined]);
   const ordered = Master.leading(degradedParity({ access: 'exclusive', owner: 2, writers: [2] }));
   ordered.feed({ type: 'leaving', node: 2, agentStart: 1 });
   const reports = [holdsAll(ordered.record)];

@@ -1,7 +1,7 @@
 /** Builds the laboratory's C++ programs into out/lab-bin, once a change of their sources. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -12,6 +12,7 @@ export const binDir = join(projectDir, 'out', 'lab-bin');
 const programs = [
   { name: 'guestd', dir: 'guest', units: ['guestd.cc', 'init.cc', 'dm_table.cc'] },
   { name: 'labswitch', dir: 'guest', units: ['labswitch.cc'] },
+  { name: 'prefault', dir: 'prefault', units: ['prefault.cc'], preloaded: true },
   {
     name: 'mdio',
     dir: 'disk_writer',
@@ -31,18 +32,22 @@ const programs = [
       'clocks.cc',
     ],
   },
-] as const;
+] as const satisfies readonly { name: string; dir: string; units: readonly string[]; preloaded?: true }[];
 
 export type Program = (typeof programs)[number]['name'];
+
+/** Static, because each library a guest must open and map costs milliseconds. */
+const FLAGS = ['-static', '-pthread'];
+const PRELOADED_FLAGS = ['-shared', '-fPIC', '-fno-exceptions', '-Wall', '-Wextra', '-Werror', '-Wl,--as-needed'];
 
 export function programPath(name: Program): string {
   return join(binDir, name);
 }
 
-/** Static, because each library a guest must open and map costs milliseconds. Throws with the compiler's words. */
+/** Throws with the compiler's words. */
 export function buildPrograms(): void {
   mkdirSync(binDir, { recursive: true });
-  for (const { name, dir, units } of programs) {
+  for (const { name, dir, units, ...kind } of programs) {
     const sourceDir = join(labSources, dir);
     const digest = createHash('sha256');
     for (const file of readdirSync(sourceDir).sort()) {
@@ -55,7 +60,8 @@ export function buildPrograms(): void {
     const fresh = join(binDir, `.${name}.${process.pid}`);
     const sources = units.map((unit) => join(sourceDir, unit));
     try {
-      execFileSync('g++', ['-std=c++20', '-O2', '-static', '-pthread', '-o', fresh, ...sources], { stdio: 'pipe' });
+      const flags = 'preloaded' in kind ? PRELOADED_FLAGS : FLAGS;
+      execFileSync('g++', ['-std=c++20', '-O2', ...flags, '-o', fresh, ...sources], { stdio: 'pipe' });
     } catch (error) {
       rmSync(fresh, { force: true });
       throw new Error(`${name} does not compile: ${error instanceof Error ? error.message : error}`);
@@ -63,4 +69,26 @@ export function buildPrograms(): void {
     renameSync(fresh, programPath(name));
     writeFileSync(stamp, wanted);
   }
+}
+
+/** Which pages a start of the program has in use, as seen on this machine; see prefault/prefault.cc. Made again after each build. */
+export function hotPages(): string {
+  const list = join(binDir, 'hot-pages');
+  const program = join(projectDir, 'out', 'mdmesh.cjs');
+  const parts = [process.execPath, program, join(projectDir, 'out', 'program.cjs')].filter((path) => existsSync(path));
+  const wanted = parts.map((path) => `${path} ${statSync(path).size} ${statSync(path).mtimeMs}`).join('\n');
+  const stamp = `${list}.of`;
+  if (existsSync(list) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return list;
+  const fresh = `${list}.${process.pid}`;
+  // An agent that finds no configuration has loaded nearly all.
+  const words = existsSync(program) ? [program, 'agent', '--config', '/dev/null/mdmesh.yaml'] : ['-e', '0'];
+  const seer = join(labSources, 'prefault', 'hot_pages.ts');
+  const { stderr } = spawnSync(process.execPath, ['--no-warnings', '--import', seer, ...words], {
+    env: { ...process.env, LAB_HOT_PAGES: fresh },
+    encoding: 'utf8',
+  });
+  if (!existsSync(fresh)) throw new Error(`which pages a start has in use cannot be told: ${stderr}`);
+  renameSync(fresh, list);
+  writeFileSync(stamp, wanted);
+  return list;
 }

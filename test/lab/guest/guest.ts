@@ -55,6 +55,8 @@ export interface GuestSettings {
   bootTimeoutMs: number;
   /** Of this machine, the only one it runs on. */
   core: number;
+  /** Pages of programs that are mapped as they start (prefault/prefault.cc); null: each when it is touched. */
+  hotPages: string | null;
   /** Called with the guest's host process as soon as it exists. */
   onProcess(process: HostProcess): void;
 }
@@ -104,7 +106,7 @@ export class Guest {
   async boot(): Promise<void> {
     if (this.#process !== null)
       throw new Error(`n${this.node} is already running as host process ${this.#process.pid}`);
-    const { node, netns, workDir, memoryDir, images, memMib, modules, core } = this.#settings;
+    const { node, netns, workDir, memoryDir, images, memMib, modules, core, hotPages } = this.#settings;
     const argv = [
       'taskset',
       '--cpu-list',
@@ -127,6 +129,7 @@ export class Guest {
       `lab_node=${node}`,
       `lab_dir=${workDir}`,
       ...(memoryDir === null ? [] : [`lab_memory=${memoryDir}`]),
+      ...(hotPages === null ? [] : [`lab_preload=${programPath('prefault')}`, `lab_hot_pages=${hotPages}`]),
       `lab_modules=${modules.join(',')}`,
       `lab_netns=${netns}`,
     ];

@@ -143,6 +143,12 @@ void become_init() {
   interface_up("eth0", "10.77.0." + node);
   interface_up("eth1", "10.78.0." + node);
   load_modules(setting("lab_modules"));
-  for (const char *unwanted : {"lab_node", "lab_dir", "lab_memory", "lab_modules", "lab_netns"}) unsetenv(unwanted);
+  if (const std::string preload = setting_if_given("lab_preload"); !preload.empty()) {
+    setenv("LD_PRELOAD", preload.c_str(), 1);
+    setenv("LAB_HOT_PAGES", setting("lab_hot_pages").c_str(), 1);
+  }
+  for (const char *unwanted :
+       {"lab_node", "lab_dir", "lab_memory", "lab_preload", "lab_hot_pages", "lab_modules", "lab_netns"})
+    unsetenv(unwanted);
   chdir("/root");
 }
