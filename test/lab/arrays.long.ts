@@ -4,6 +4,7 @@
  * well, it takes an operator.
  */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { ArrayRecord, NodeId } from '../../src/arrays/record.ts';
 import { Cluster } from './cluster.ts';
@@ -166,8 +167,12 @@ suite('exclusive arrays', { skip: available.ok ? false : available.why, timeout:
     assert.deepEqual([array.record.owner, array.record.writers], [owner, []]);
     await cluster.open([owner], 'md1');
     const guest = cluster.lab.guest(owner);
-    const read = await guest.sh('timeout 2 dd if=/dev/md5 of=/dev/null bs=4096 count=1 iflag=direct; true');
-    assert.doesNotMatch(read.err, /copied/, 'it is not read');
+    const reads = 'dd if=/dev/md5 of=/dev/null bs=4096 count=1 iflag=direct';
+    const reader = await guest.spawn(reads.split(' '), { logFile: join(guest.dir, 'reader.log') });
+    let isRead = false;
+    const read = reader.exited.then(({ code }) => {
+      isRead = code === 0;
+    });
     const good = array.record.members.find(({ role }) => role === 'active');
     const device = array.paths[good?.uuid ?? ''] ?? '';
     assert.equal(
@@ -178,7 +183,10 @@ suite('exclusive arrays', { skip: available.ok ? false : available.why, timeout:
     for (const node of [2, 3]) assert.match(await cluster.must(node, 'status'), /md5: .*mdmesh assemble --force md5/);
     const refused = await cluster.mdmesh(owner, 'assemble md5');
     assert.deepEqual([refused.rc, /mdmesh assemble --force md5/.test(refused.err)], [1, true], refused.err);
+    assert.equal(isRead, false, 'what was begun before all that waits');
     await cluster.must(owner, 'assemble --force md5');
+    await read;
+    assert.equal(isRead, true);
     assert.deepEqual((await cluster.open([owner], 'md5')).writers, [owner]);
     await write('md5', owner, 1536);
     await writers.get('md5')?.goOn(20);
