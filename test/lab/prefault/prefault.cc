@@ -6,10 +6,12 @@
 // otherwise and back. What is hot of the files was seen on the host (hot_pages.ts); of V8's memory all that it asks for at once.
 #include <cerrno>
 #include <climits>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -20,6 +22,9 @@ namespace {
 constexpr size_t page_bytes = 4096;
 /// V8's pages, pools and buffers; not the stacks of threads.
 constexpr size_t largest_bytes = 4 << 20;
+/// V8 asks for more, so that one of this size and alignment lies in it, and gives the rest back.
+constexpr size_t chunk_bytes = 256 << 10;
+constexpr size_t heap_bytes = 8 << 20;
 constexpr int populate_read = 22, populate_write = 23; // MADV_POPULATE_*, Linux 5.14
 
 bool wanted = false;
@@ -86,12 +91,24 @@ void map_hot_pages(const Hot *hot, size_t count) {
   fclose(maps);
 }
 
+/// What malloc hands out first, and large buffers with it, which it would map and unmap one by one.
+void map_heap() {
+  mallopt(M_MMAP_THRESHOLD, 4 * heap_bytes);
+  mallopt(M_TRIM_THRESHOLD, 4 * heap_bytes);
+  void *heap = malloc(heap_bytes);
+  if (heap == nullptr) return;
+  const auto first = (reinterpret_cast<uintptr_t>(heap) + page_bytes - 1) & ~(page_bytes - 1);
+  map_all(reinterpret_cast<void *>(first), heap_bytes - page_bytes, populate_write, PROT_READ | PROT_WRITE);
+  free(heap);
+}
+
 __attribute__((constructor)) void begin() {
   const char *list = getenv("LAB_HOT_PAGES");
   if (list == nullptr || strcmp(program_invocation_short_name, "node") != 0) return;
   static char text[1 << 16];
   static Hot hot[1024];
   map_hot_pages(hot, read_list(list, text, sizeof text, hot, sizeof hot / sizeof *hot));
+  map_heap();
   wanted = true;
 }
 
@@ -102,7 +119,13 @@ extern "C" {
 void *mmap(void *at, size_t bytes, int protection, int flags, int file, off_t offset) noexcept {
   auto *got = reinterpret_cast<void *>(syscall(SYS_mmap, at, bytes, protection, flags, file, offset));
   const bool is_own = (flags & (MAP_ANONYMOUS | MAP_PRIVATE | MAP_NORESERVE)) == (MAP_ANONYMOUS | MAP_PRIVATE);
-  if (got != MAP_FAILED && is_own && is_new_memory(bytes, protection)) map_all(got, bytes, populate_write, protection);
+  if (got == MAP_FAILED || !is_own || !is_new_memory(bytes, protection)) return got;
+  if (bytes != 2 * chunk_bytes - page_bytes) {
+    map_all(got, bytes, populate_write, protection);
+  } else {
+    const auto chunk = (reinterpret_cast<uintptr_t>(got) + chunk_bytes - 1) & ~(chunk_bytes - 1);
+    map_all(reinterpret_cast<void *>(chunk), chunk_bytes, populate_write, protection);
+  }
   return got;
 }
 
