@@ -43,6 +43,8 @@ outcome() {
   return "$(cat "$out/$1.code")"
 }
 
+driver=test/lab/driver.test.ts
+
 # why NAME: what a failed stage says of its failure; a reader of a log's end looks for it in vain among a thousand lines.
 why() {
   echo
@@ -71,17 +73,24 @@ if [ $# -eq 0 ]; then
   stage build make build
   stage dist make dist
   stage lint make lint
-  set -- unit native sanitizers-ahead compliance transcripts model sanitizers net sim browser dist lab
+  set -- unit native sanitizers-ahead compliance transcripts sanitizers net sim browser dist model-ahead driver model lab
 fi
 for name in "$@"; do
   case $name in
     # Each boots several kernels with their agents, which one at a time run on two cores in time whatever a change of page tables costs
     # there. There are longer stories: make lab.
     lab)
-      mapfile -t stories < <(find test/lab -name '*.test.ts' | sort)
+      mapfile -t stories < <(find test/lab -name '*.test.ts' ! -path "$driver" | sort)
       stage lab "$node" scripts/lab.ts 1 "${stories[@]}"
       ;;
-    # Compilers at work, on the processor that models leave idle. The thread sanitizer takes minutes: make sanitizers runs it too.
+    # One kernel, on the first core.
+    driver) stage driver "$node" scripts/lab.ts 1 "$driver" ;;
+    # Of one thread each, on the last core, which the driver's kernel leaves idle.
+    model-ahead | model)
+      ahead model nice taskset -c "$(($(nproc) - 1))" "$node" --test --test-concurrency=1 --test-reporter=spec test/model/*.test.ts
+      if [ "$name" = model ]; then stage model outcome model; fi
+      ;;
+    # Compilers at work beside what waits more. The thread sanitizer takes minutes: make sanitizers runs it too.
     sanitizers-ahead | sanitizers)
       ahead sanitizers native-addon/test.sh address,undefined
       if [ "$name" = sanitizers ]; then stage sanitizers outcome sanitizers; fi

@@ -6,7 +6,7 @@
  * node is asked whether it sees them — the asking node at the very paths that were typed. If not, the disks get
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
-import { inTheMiddle, leadsNoMore } from '../arrays/commit_words.ts';
+import { doubtText, inTheMiddle, leadsNoMore } from '../arrays/commit_words.ts';
 import { isRedundant, isWritten, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
 import { lacksOnlyMarked } from '../arrays/missed.ts';
 import {
@@ -733,16 +733,19 @@ export function procedures(agent: Agent): Procedures {
         return;
       }
       case 'assemble': {
-        const stopped = agent.records().filter((record) => record.run === 'stopped');
         if (request.array !== null) {
           const record = arrayOf(request.array);
           ask(work, record.uuid, { what: 'start', ...(request.force && { force: true }) });
           return;
         }
+        const waiting = agent.records().filter(({ parityInDoubt, writers }) => parityInDoubt && writers.length === 0);
+        const stopped = agent.records().filter((record) => record.run === 'stopped' && !waiting.includes(record));
         for (const record of stopped) agent.ask(record.uuid, { what: 'start' }, null);
         const names = stopped.map((record) => record.md).join(', ');
-        const text = names === '' ? 'every array of this cluster is started' : `starting ${names}`;
-        agent.answer(work.requestId, { ok: true, text });
+        const others = waiting.length > 0 ? 'every other array' : 'every array';
+        const begun = names === '' ? `${others} of this cluster is started` : `starting ${names}`;
+        const text = [begun, ...waiting.flatMap((record) => doubtText(record) ?? [])].join('; ');
+        agent.answer(work.requestId, { ok: waiting.length === 0, text });
         return;
       }
       case 'stop':

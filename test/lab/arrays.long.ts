@@ -181,8 +181,10 @@ suite('exclusive arrays', { skip: available.ok ? false : available.why, timeout:
       'mdadm would ask for --force too',
     );
     for (const node of [2, 3]) assert.match(await cluster.must(node, 'status'), /md5: .*mdmesh assemble --force md5/);
-    const refused = await cluster.mdmesh(owner, 'assemble md5');
-    assert.deepEqual([refused.rc, /mdmesh assemble --force md5/.test(refused.err)], [1, true], refused.err);
+    for (const words of ['assemble md5', 'assemble --scan']) {
+      const refused = await cluster.mdmesh(owner, words);
+      assert.deepEqual([refused.rc, /mdmesh assemble --force md5/.test(refused.err)], [1, true], refused.err);
+    }
     assert.equal(isRead, false, 'what was begun before all that waits');
     await cluster.must(owner, 'assemble --force md5');
     await read;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { runCampaign } from './campaign.ts';
+import { runCampaign, type Setting } from './campaign.ts';
 import { runComings } from './comings.ts';
 import { editsOf, mutated } from './mutate.ts';
 import { MUTATIONS } from './mutations.ts';
@@ -22,6 +22,28 @@ for (const seed of seeds) {
     const { violation, acknowledged, faults } = await runCampaign({ seed, hours: HOURS });
     assert.equal(violation, null, `make sim SEED=${seed} HOURS=${HOURS}`);
     assert.ok(acknowledged > 0 && faults > 0, `${acknowledged} writes, ${faults} faults`);
+  });
+}
+
+/** A seed of each other campaign; the first two have found something once. */
+const OTHERS: [string, number, Setting, number?][] = [
+  ['QUORUM=disks NODES=2', 1334, { quorum: 'disks' }, 2],
+  ['LEVEL=raid5', 531, { level: 'raid5' }],
+  ['LEVEL=raid10', 401, { level: 'raid10' }],
+  ['ACCESS=exclusive', 211, { access: 'exclusive' }],
+];
+
+for (const [words, seed, setting, nodes] of OTHERS) {
+  test(`${words}, seed ${seed}: a cluster among faults breaks no rule, and is whole when they are over`, async () => {
+    const { violation, faults } = await runCampaign({
+      seed,
+      hours: HOURS,
+      faultsEveryMs: 3000,
+      setting,
+      ...(nodes && { nodes }),
+    });
+    assert.equal(violation, null, `make sim ${words} SEED=${seed} HOURS=${HOURS} EVERY=3000`);
+    assert.ok(faults > 10, `${faults} faults`);
   });
 }
 
