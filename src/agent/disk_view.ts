@@ -39,12 +39,12 @@ export class DiskView {
 
   /** As a new master takes them over. */
   found(): (FoundRecord & Pick<FoundArray, 'stands'>)[] {
-    return this.arrays().map(({ record, members, stands, stale, problems }) => {
+    return this.arrays().map(({ record, members, behind, stands, stale, problems }) => {
       const missing = record.members.filter((member) => member.role === 'active' && !members.has(member.uuid));
       // A member that is not seen is judged by `unseen`; anything else that does not fit together stops here.
       const others = problems.filter((problem) => !missing.some((member) => problem.includes(member.uuid)));
       const problem = others.length === 0 ? null : others.join('; ');
-      return { record, unseen: missing.map(({ uuid }) => uuid), stands, stale, problem };
+      return { record, unseen: missing.map(({ uuid }) => uuid), behind, stands, stale, problem };
     });
   }
 

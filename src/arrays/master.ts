@@ -371,9 +371,9 @@ function withFormerCopiers(state: MasterState, before: ArrayRecord, after: Array
 }
 
 /** A member that is not seen may have missed one commit already that nobody could say so in. */
-function unreachedBy({ record, unseen }: FoundRecord): MasterArray['unreached'] {
+function unreachedBy({ record, unseen, behind }: FoundRecord): MasterArray['unreached'] {
   const said = (record.unreached ?? []).map(({ uuid, since }) => [uuid, since] as const);
-  return new Map([...unseen.map((uuid) => [uuid, record.version.index - 1] as const), ...said]);
+  return new Map([...unseen.map((uuid) => [uuid, record.version.index - 1] as const), ...behind, ...said]);
 }
 
 function unreachedAfter(

@@ -93,6 +93,8 @@ export interface FoundRecord {
   record: ArrayRecord;
   /** Active members that are not seen. */
   unseen: readonly string[];
+  /** Active members that have not taken it, and the index of the last commit that they have. */
+  behind: ReadonlyMap<string, number>;
   /** Members that this record calls good and that have missed too much to be, and why. */
   stale: ReadonlyMap<string, string>;
   /** Whatever else does not fit together. */

@@ -169,6 +169,8 @@ export interface FoundArray {
    * that reached no active member.
    */
   unfinished: string[];
+  /** Active members with an older header, and the index of that. */
+  behind: Map<string, number>;
   /** On an active member that is seen. Otherwise it may be an attempt that nobody was told of: what is not seen tells. */
   stands: boolean;
   /**
@@ -290,6 +292,7 @@ function crossCheck(
   const stale = new Map<string, string>();
   const problems: string[] = [];
   const wanted = new Map(record.members.map((member) => [member.uuid, member]));
+  const behind = new Map<string, number>();
   let stands = false;
 
   for (const { disk, sb, header } of group) {
@@ -329,6 +332,7 @@ function crossCheck(
       if (text !== null) problems.push(`${own}: superblock disagrees: ${text}; compare with mdmesh examine`);
     }
     if (member.role === 'active' && order === 0) stands = true;
+    if (member.role === 'active' && order < 0) behind.set(member.uuid, header.record.version.index);
     if (member.role === 'faulty') continue;
     if (order !== 0 || sb.events < record.events) {
       unfinished.push(member.uuid);
@@ -352,7 +356,7 @@ function crossCheck(
   for (const member of record.members)
     if (member.role === 'active' && !members.has(member.uuid))
       problems.push(`member ${member.uuid} (slot ${member.slot}) of ${record.md}: not seen on any disk here`);
-  return { record, header: newest, members, unfinished, stands, stale, problems };
+  return { record, header: newest, members, unfinished, behind, stands, stale, problems };
 }
 
 export interface CommitWrites {

@@ -260,6 +260,6 @@ export class LocalNode extends FedNode {
 export function onDisks(...records: ArrayRecord[]): Extract<MasterInput, { type: 'disks' }> {
   return {
     type: 'disks',
-    found: records.map((record) => ({ record, unseen: [], stale: new Map(), problem: null })),
+    found: records.map((record) => ({ record, unseen: [], behind: new Map(), stale: new Map(), problem: null })),
   };
 }

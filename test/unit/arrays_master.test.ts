@@ -852,6 +852,22 @@ test('a member that is needed and takes no commit is named in the next ones, wit
   assert.equal(limit('d', 4000)?.unreached, undefined, 'it has all again');
 });
 
+test('a needed member that has not taken its predecessor’s last commit lacks that still when it takes none of the new master', () => {
+  const found = degradedParity({ access: 'exclusive', owner: 1, writers: [1] });
+  const master = new Master();
+  master.alive(1, 2, 3);
+  master.feed({ type: 'elected', term: 2 });
+  master.reports(found, 1, 2, 3);
+  const since = found.version.index - 1;
+  const behind = new Map([[LEG_B, since]]);
+  master.feed({ type: 'disks', found: onDisks(found).found.map((each) => ({ ...each, behind })) });
+  assert.deepEqual(master.pending?.unreached, [{ uuid: LEG_B, since }]);
+  master.durable([LEG_B]);
+  master.applied(1);
+  master.feed({ type: 'ask', array: ARRAY, change: { what: 'sync-limit', limitKib: 1000 }, requestId: 'a' });
+  assert.deepEqual(master.pending?.unreached, [{ uuid: LEG_B, since }], 'not one commit more');
+});
+
 test('a new master names a needed member that it does not see, as its predecessor did or one commit back', () => {
   for (const [unreached, since] of [
     [undefined, 4],

@@ -278,6 +278,14 @@ test('an attempt that reached only a member that is being filled is no commit; w
   assert.deepEqual(found?.unfinished, [memberUuid(1)]);
   const hidden = recordFromDisks(shelf.scan().slice(1), CLUSTER)[0];
   assert.deepEqual(hidden?.record, attempt);
+  assert.deepEqual([found?.stands, hidden?.stands], [true, false]);
+  const both = record();
+  const half = created(both);
+  onlyOn('/dev/sda', half, both, 1);
+  assert.deepEqual(
+    [...(recordFromDisks(half.scan(), CLUSTER)[0]?.behind ?? [])],
+    [[memberUuid(1), both.version.index]],
+  );
 });
 
 test('a create cut at any point leaves a disk without superblock', () => {
