@@ -250,6 +250,7 @@ export class Lab {
       });
     }
 
+    const hot = prefault ? hotPages() : null;
     this.guests = Array.from({ length: guests }, (_, i) => {
       return new Guest({
         node: i + 1,
@@ -261,7 +262,7 @@ export class Lab {
         modules: options.modules ?? labModules,
         bootTimeoutMs: options.bootTimeoutMs ?? 60_000,
         core: coreOf(i + 1),
-        hotPages: prefault ? hotPages() : null,
+        hotPages: hot,
         onProcess: (process) => this.#note(process),
       });
     });
