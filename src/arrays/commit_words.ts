@@ -21,9 +21,10 @@ export function inTheMiddle(node: NodeId): string {
 
 export function outcomeText(pending: PendingCommit): string {
   const { record, kind, detail } = pending;
+  const doubt = doubtText(record);
   const words: Partial<Record<CommitKind, string>> = {
     create: `${record.md} created (UUID ${record.uuid})`,
-    adopt: [`${record.md} is a cluster array now`, doubtText(record) ?? []].flat().join('; '),
+    adopt: `${record.md} is a cluster array now${doubt === null ? '' : `; ${doubt}`}`,
     start: `${record.md} started`,
     fail: `member ${detail.member ?? ''} set faulty in ${record.md}`,
     remove: `member ${detail.member ?? ''} removed from ${record.md}`,
