@@ -28,7 +28,7 @@ import {
   leaseSummary,
   storedVoteForStop,
 } from '../lease/index.ts';
-import { type Disk, MdError, type SectorRange } from '../md/driver.ts';
+import { type Disk, MdError, type MetadataResult, type MetadataWrite, type SectorRange } from '../md/driver.ts';
 import { type MembersEffect, type MembersInput, membersStart, membersStep, statuses, view } from '../members/index.ts';
 import type { AgentFace, Names, NodeReport, Status } from '../outlets/index.ts';
 import {
@@ -82,6 +82,8 @@ const START_HOLD_MS = 15_000;
 /** Far more than a drain of sound disks takes. */
 const DRAIN_MS = 250;
 const KEYS_WAIT_MS = 1000;
+/** Then the record is tried again. */
+const FORMER_WAIT_MS = 1000;
 /** No master looks at the disks for a node that waits for them to decide. */
 const LOOK_FOR_QUORUM_MS = 2000;
 /** What a new master does not see by then others are to lead by. */
@@ -116,6 +118,8 @@ export class Agent implements AgentFace {
   /** Own newest commit of each array, sealed, to send again. */
   readonly #sealedCommits = new Map<string, string>();
   #persisting = 0;
+  /** Writes of metadata that the disks have not answered, each with the term of its lease. */
+  readonly #atDisks = new Set<{ term: number | null }>();
   #certificate: string[] = [];
   readonly #opened = new Map<string, boolean>();
   readonly #counters = { staleTerms: 0, commits: 0 };
@@ -163,6 +167,7 @@ export class Agent implements AgentFace {
     this.#keys = reserved
       ? new MemberKeys(parts, this.disks, this.#state, {
           notice,
+          formerLanded: () => this.#isFormerLanded,
           rescan: () => this.#rescan(),
           looked: (looked) => this.#keysLooked(looked),
         })
@@ -877,7 +882,7 @@ export class Agent implements AgentFace {
       case 'elected':
         this.#certificate = effect.certificate;
         driver.guard.extendLease(effect.untilMs);
-        this.#keys?.elected(effect.shutOut);
+        this.#keys?.elected(effect.shutOut, effect.lapsed);
         this.#tellWall();
         this.#feedMaster({ type: 'elected', term: effect.term });
         for (const [node, { status }] of statuses(this.#state.members))
@@ -925,8 +930,10 @@ export class Agent implements AgentFace {
         break;
       }
       case 'disk-write': {
-        const { disk, id } = effect;
-        this.#quorum?.work.write(effect, (done) => {
+        const { disk, id, block } = effect;
+        // Who reads that it has let go counts on nothing of it landing any more.
+        const mayGo = block.phase === 'free' ? this.#allLanded() : null;
+        this.#quorum?.work.write(effect, mayGo, (done) => {
           if (!this.#state.stopped) this.#feedLease({ type: 'disk-written', disk, id, done });
         });
         break;
@@ -959,8 +966,9 @@ export class Agent implements AgentFace {
   }
 
   async #handOver(term: number, to: NodeId | null): Promise<void> {
-    await this.until(() => this.#persisting === 0, 1000);
-    if (this.#persisting > 0) return;
+    const isDone = (): boolean => this.#persisting === 0 && this.#atDisks.size === 0;
+    await this.until(isDone, 1000);
+    if (!isDone()) return;
     this.#feedLease({ type: 'releasing', term });
     this.parts.driver.guard.endLease();
     const { sealed } = await this.#events.seal({ type: 'lease-release', term, to });
@@ -1231,6 +1239,7 @@ export class Agent implements AgentFace {
 
   /** See `MemberKeys`. */
   async formerLeasesOver(paths: Iterable<string>): Promise<void> {
+    await this.#formerLanded();
     await this.#keys?.formerLeasesOver(paths);
   }
 
@@ -1297,15 +1306,47 @@ export class Agent implements AgentFace {
     await this.#leaveWhatIsUnseen();
   }
 
+  /** @throws Error when this agent ends before */
+  async #allLanded(): Promise<void> {
+    await this.until(() => this.#atDisks.size === 0 || this.#state.stopped, Number.POSITIVE_INFINITY);
+    if (this.#atDisks.size > 0) throw new Error('this agent ends');
+  }
+
+  /**
+   * What this node began to write under an earlier lease is over: it would land on what is written now.
+   * @throws Error when it does not end
+   */
+  async #formerLanded(): Promise<void> {
+    await this.until(() => this.#isFormerLanded, FORMER_WAIT_MS);
+    if (!this.#isFormerLanded)
+      throw new Error('what this node wrote in an earlier term is on its way to the disks still');
+  }
+
+  get #isFormerLanded(): boolean {
+    const term = this.leadsInTerm;
+    return [...this.#atDisks].every((write) => write.term === term);
+  }
+
+  /** As the driver's: what is under way is counted. */
+  async writeMetadata(writes: MetadataWrite[]): Promise<MetadataResult[]> {
+    const write = { term: this.leadsInTerm };
+    this.#atDisks.add(write);
+    try {
+      return await this.parts.driver.writeMetadata(writes);
+    } finally {
+      this.#atDisks.delete(write);
+    }
+  }
+
   async #persist(record: ArrayRecord): Promise<void> {
     this.#persisting += 1;
-    const { config, driver } = this.parts;
+    const { config } = this.parts;
     const stamped = { ...record, utimeSeconds: this.#updatedAt(record) };
     const { leaseOver, ...outcome } = await this.#readyToWrite(stamped)
       .then(() => {
         this.#demandTerm(stamped);
         this.#demandRests(stamped);
-        return writeRecord(driver, this.disks, config.cluster, stamped, this.#keys !== null);
+        return writeRecord(this, this.disks, config.cluster, stamped, this.#keys !== null);
       })
       .catch(notWritten);
     if (leaseOver)
@@ -1342,8 +1383,9 @@ export class Agent implements AgentFace {
     try {
       // By a new look: what a master before this one has given back already is mdadm's.
       await this.#rescan();
+      await this.#formerLanded();
       this.#demandTerm(record);
-      return await giveBack(this.parts.driver, this.disks, record);
+      return await giveBack(this, this.disks, record);
     } finally {
       this.#persisting -= 1;
     }
@@ -1366,6 +1408,7 @@ export class Agent implements AgentFace {
     // Where the last look, on a busy machine, missed a disk, nothing but another one brings it back.
     const unseen = record.members.some((member) => isWritten(member) && !this.disks.paths.has(member.uuid));
     if (unseen) await this.#rescan();
+    await this.#formerLanded();
     const keys = this.#keys;
     if (keys === null) return;
     // A member that refuses this node's writes has not failed.
@@ -1533,6 +1576,8 @@ export class Agent implements AgentFace {
   }
 
   async #takeLease(from: NodeId, message: LeaseMessage): Promise<void> {
+    // What it wrote as the master is to land before its vote makes another one: it is asked again.
+    if (message.kind === 'vote-request' && this.#atDisks.size > 0) return;
     const open = (sealed: string): Promise<Event> => this.#events.open(sealed);
     this.#feedLease(await verified(from, message, this.self, open, this.#certificates));
   }

@@ -34,6 +34,8 @@ export interface KeysLooked {
 
 export interface MemberKeysOptions {
   notice: Notice;
+  /** What this node wrote to superblocks and mesh areas under an earlier lease has been answered by the disks. */
+  formerLanded(): boolean;
   /** Looks at the disks again. */
   rescan(): Promise<void>;
   /** A look has ended; the next begins after it has resolved. */
@@ -208,6 +210,7 @@ export class MemberKeys {
   }
 
   #mayRegister(): boolean {
+    if (!this.#options.formerLanded()) return false;
     const { driver } = this.#parts;
     const running = arraysInKernel(driver);
     // Who leads and runs no array has nothing on its way, granted or not: who has missed a commit has no grant before it is written anew.
@@ -235,9 +238,13 @@ export class MemberKeys {
 
   // --- shutting a node out --------------------------------------------------------------------------------------------
 
+  #haveReservations(): boolean {
+    return this.#members().every(({ member }) => this.states.get(member) !== 'unsupported');
+  }
+
   /** What fencing does to shut this node out of every member. undefined: some member has no reservations. */
   shutterOut(node: NodeId): (() => Promise<void>) | undefined {
-    if (this.#members().some(({ member }) => this.states.get(member) === 'unsupported')) return undefined;
+    if (!this.#haveReservations()) return undefined;
     return () => this.#reservations.shutOut(node, this.#members(), () => this.#state.master.leading);
   }
 
@@ -252,20 +259,25 @@ export class MemberKeys {
     }
   }
 
-  // --- a master elected past a promise (lease/early.ts) ---------------------------------------------------------------
+  // --- a master that came before a former one was done: past a promise (lease/early.ts), or after a lease that ran out --
 
-  /** While leases may live that the votes passed over: whose, until when, and which members these are shut out of since the election. */
+  /**
+   * While former holders may change what the disks say: who, until when that is counted with, and which members these are shut out of
+   * since the election.
+   */
   #early: { holders: readonly NodeId[]; untilMs: number; swept: Set<string> } | null = null;
 
-  /** @param shutOut whose promises the votes passed over */
-  elected(shutOut: readonly NodeId[]): void {
+  /** @param shutOut whose promises the votes passed over @param lapsed whose leases have run out without their word */
+  elected(shutOut: readonly NodeId[], lapsed: readonly NodeId[]): void {
     const untilMs = this.#now() + this.#state.lease.config.voterMs;
-    this.#early = shutOut.length === 0 ? null : { holders: shutOut, untilMs, swept: new Set() };
+    // Where a member knows no keys nothing calls back what was on its way.
+    const holders = [...new Set([...shutOut, ...(this.#haveReservations() ? lapsed : [])])];
+    this.#early = holders.length === 0 ? null : { holders, untilMs, swept: new Set() };
   }
 
   /**
-   * What the disks say counts when none of those holders can change it any more: they are shut out of all that is found there, or their
-   * leases are over.
+   * What the disks say counts when none of those holders can change it any more: they are shut out of all that is found there, or the
+   * time is over that they may have.
    */
   async sweep(): Promise<void> {
     const early = this.#early;

@@ -195,7 +195,7 @@ export function procedures(agent: Agent): Procedures {
 
   async function write(work: Work, writes: MetadataWrite[]): Promise<void> {
     mustBeCurrent(work);
-    const results = await driver.writeMetadata(writes);
+    const results = await agent.writeMetadata(writes);
     for (const { path, error } of results) if (error !== null) throw new Refusal(`${path}: ${error.text}`);
   }
 
@@ -461,7 +461,7 @@ export function procedures(agent: Agent): Procedures {
     } catch (error) {
       const ours = await stillLaid(paths);
       // A master of a later term has read the disks, and may have made its own what it found there.
-      if (agent.leadsInTerm === work.term) await driver.writeMetadata(before.filter(({ path }) => ours.has(path)));
+      if (agent.leadsInTerm === work.term) await agent.writeMetadata(before.filter(({ path }) => ours.has(path)));
       await agent.rescan();
       throw error;
     }

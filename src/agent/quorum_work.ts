@@ -77,10 +77,15 @@ export class QuorumWork {
     this.#operate(disk, () => this.#disks.read(disk), done);
   }
 
-  write({ disk, block }: Write, done: (written: boolean) => void): void {
+  /** @param mayGo not before @param done is told whether it is written */
+  write({ disk, block }: Write, mayGo: Promise<void> | null, done: (written: boolean) => void): void {
     this.#operate(
       disk,
-      () => this.#disks.write(disk, block).then(() => true),
+      async () => {
+        await mayGo;
+        await this.#disks.write(disk, block);
+        return true;
+      },
       (written) => done(written !== null),
     );
   }

@@ -26,7 +26,7 @@ export function notWritten(error: unknown): RecordWritten {
  * @throws Error when the record cannot be laid out on its members
  */
 export async function writeRecord(
-  driver: MdDriver,
+  driver: Pick<MdDriver, 'writeMetadata'>,
   disks: DiskView,
   cluster: { uuid: string; name: string },
   record: ArrayRecord,
@@ -52,7 +52,11 @@ export async function writeRecord(
  * Takes the cluster's mark off the members of an array that has ended.
  * @returns what went wrong; null: none that this node sees has the mark. One that is not seen now is found when it is back.
  */
-export async function giveBack(driver: MdDriver, disks: DiskView, record: ArrayRecord): Promise<string | null> {
+export async function giveBack(
+  driver: Pick<MdDriver, 'writeMetadata'>,
+  disks: DiskView,
+  record: ArrayRecord,
+): Promise<string | null> {
   const writes = releaseWrites(record, pathsFor(record, disks), disks.superblocks);
   const given = await driver.writeMetadata(writes);
   const failed = given.find(({ error }) => error !== null);

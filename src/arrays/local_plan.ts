@@ -221,7 +221,11 @@ export function plan(state: NodeArrays, array: LocalArray, now: number): Plan {
   // A copy that waits for a lost path cannot be ended before that is let go; without a second copy it changes nothing, nor does
   // one that fills only what nobody reads.
   const stuck = runs && pathLost(observation) && (!canDiffer(record) || fillsNobody(record, observation));
-  if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };
+  if (!started && (runs || thawed) && !stuck) {
+    // It has been told to end, and cannot while reads are held: waiting for that, this node could not have the array anew either.
+    const waits = observation.syncAction === 'frozen' && readsHeld(observation);
+    return { op: waits ? null : { op: 'freeze' }, settled: false };
+  }
   const parted = diverged(observation, record, state.self).length > 0;
   // What cannot be drained now must not keep a record from being applied, as above: slots and size can wait.
   const drains = observation.held ? !pathLost(observation) : mayWait;
@@ -344,10 +348,14 @@ export function onlyFailing(record: ArrayRecord, observation: ArrayObservation):
   return !observation.held && !mayDrain(observation) && activeMembers(record).every(({ uuid }) => !good(uuid));
 }
 
-/** Left out with reads held and writes not: the drain that its grant's end began has not ended, and cannot any more. */
+/**
+ * Left out with reads held, and writes not, or a copy of its own under way: the drain that its grant's end began has not ended, and cannot
+ * any more.
+ */
 function isStuckOutside(state: NodeArrays, array: LocalArray, observation: ArrayObservation, now: number): boolean {
   if (state.leaving || now >= state.grantUntilMs || array.record.writers.includes(state.self)) return false;
-  return !observation.held && nothingWaits(observation) && readsHeld(observation) && mustHoldReads(state, array, now);
+  const isDrained = observation.held && !copyRuns(observation);
+  return !isDrained && nothingWaits(observation) && readsHeld(observation) && mustHoldReads(state, array, now);
 }
 
 /** A recovery of members that the record does not take for good. */

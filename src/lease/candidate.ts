@@ -183,5 +183,5 @@ export function elect(turn: Turn, term: number, sealed: string, passed: readonly
     return;
   }
   const shutOut = new Set([...role.shutOut, ...passed.map(({ holder }) => holder)]);
-  becomeMaster(turn, role, [sealed, ...role.votes.values()], [...shutOut]);
+  becomeMaster(turn, role, [sealed, ...role.votes.values()], { shutOut: [...shutOut] });
 }

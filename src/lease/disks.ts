@@ -400,7 +400,19 @@ export function onDiskLeaseSealed(turn: Turn, term: number, sealed: string): voi
     return;
   }
   hold(turn, term);
-  becomeMaster(turn, role, [sealed]);
+  becomeMaster(turn, role, [sealed], { lapsed: lapsedHolders(turn.state) });
+}
+
+/** Whose newest word on the disks is not that it has let go. One that stands for nothing but a bid may have won. */
+function lapsedHolders({ disks }: LeaseState): NodeId[] {
+  const [stands, over] = [new Map<NodeId, number>(), new Map(disks?.released)];
+  for (const { blocks } of disks?.sights.values() ?? [])
+    for (const [node, { block }] of blocks) {
+      if (block === 'torn') continue;
+      const terms = block.phase === 'free' ? over : stands;
+      terms.set(node, Math.max(block.term, terms.get(node) ?? 0));
+    }
+  return [...stands].flatMap(([node, term]) => (term > (over.get(node) ?? 0) ? node : []));
 }
 
 // --- the set ----------------------------------------------------------------------------------------------------------

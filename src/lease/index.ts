@@ -137,8 +137,18 @@ export type LeaseEffect =
   | { type: 'store-vote'; vote: StoredVote; shutOut: readonly PassedHolder[] | null }
   /** Take every key of the holder off every member of every array, and answer with `shut-out`. */
   | { type: 'shut-out'; holder: NodeId; id: number }
-  /** `shutOut`: their leases may live for L more, and the disks alone keep them from writing. */
-  | { type: 'elected'; term: number; certificate: string[]; untilMs: number; shutOut: readonly NodeId[] }
+  /**
+   * `shutOut`: their leases may live for L more, and the disks alone keep them from writing. `lapsed`: they have held the disks, or may
+   * have, and have not let go: their leases are over, but what they wrote last may be on its way still.
+   */
+  | {
+      type: 'elected';
+      term: number;
+      certificate: string[];
+      untilMs: number;
+      shutOut: readonly NodeId[];
+      lapsed: readonly NodeId[];
+    }
   | { type: 'lease-extended'; term: number; untilMs: number }
   /** This node's own permission to write data (also on the master itself). */
   | { type: 'grant'; term: number; untilMs: number }

@@ -21,7 +21,7 @@ export function becomeMaster(
   turn: Turn,
   candidate: Candidate,
   certificate: readonly string[],
-  shutOut: readonly NodeId[] = [],
+  { shutOut = [], lapsed = [] }: { shutOut?: readonly NodeId[]; lapsed?: readonly NodeId[] } = {},
 ): void {
   const { now } = turn;
   const { config } = turn.state;
@@ -51,7 +51,7 @@ export function becomeMaster(
       releasing: false,
     },
   });
-  turn.effects.push({ type: 'elected', term, certificate: [...certificate], untilMs: leaseUntilMs, shutOut });
+  turn.effects.push({ type: 'elected', term, certificate: [...certificate], untilMs: leaseUntilMs, shutOut, lapsed });
   setMaster(turn, { node: config.self, term, heardMs: now });
   watchLowerNodes(turn);
   renewAll(turn);

@@ -119,8 +119,8 @@ export class RealArray {
   }
 
   /**
-   * Else the freeze and the stop would wait for I/O that waits for a path: md's own, of its bitmap. Returns those that are to be held
-   * again if it does not stop.
+   * Else the freeze and the stop would wait for I/O that waits for a path: md's own, of its bitmap or of a copy. Returns those that are to
+   * be held again if it does not stop.
    * @throws MdError EBUSY while some of it is an application's
    */
   async #letQueuesGo(array: SysfsArray): Promise<SysfsMember[]> {
@@ -131,7 +131,8 @@ export class RealArray {
       throw new MdError('EBUSY', `${this.md} is in use: its I/O waits for the path to ${names}; end that first`);
     }
     const held = waiting.filter((member) => this.#paths.stateOf(member) === 'held');
-    for (const member of array.bitmap === null ? waiting.filter((each) => !held.includes(each)) : waiting) {
+    const ownWaits = array.bitmap !== null || copying(array);
+    for (const member of ownWaits ? waiting : waiting.filter((each) => !held.includes(each))) {
       const uuid = memberUuidOf(member);
       if (uuid !== null) await this.#paths.release(uuid);
     }
@@ -483,12 +484,30 @@ export class RealArray {
     for (let again = 0; again < FREEZE_TRIES; again += 1) {
       // Each store reaps a copy that has ended; md's own thread may be late with that, or miss its wakeup (md_check_recovery
       // gives up where it does not get the array's mutex at once).
-      await this.#set('sync_action', 'frozen', 'freezing');
+      await this.#told(array, 'frozen');
       if (await comesTrue(still, FREEZE_PATIENCE_MS, SOON_MS)) return;
     }
     const seen = this.read();
     const waitedMs = FREEZE_TRIES * FREEZE_PATIENCE_MS;
     throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but still ${seen.syncAction} after ${waitedMs} ms`);
+  }
+
+  /**
+   * The store waits for the copy's I/O, with the array's mutex. Where that waits for reads which the guard has begun to hold meanwhile, only
+   * a stop ends it, and nobody may wait here for that.
+   * @throws MdError ETIMEDOUT
+   */
+  async #told({ members }: SysfsArray, action: string): Promise<void> {
+    let over = false;
+    const stored = this.#set('sync_action', action, 'freezing').finally(() => {
+      over = true;
+    });
+    stored.catch(() => undefined);
+    const isHeld = (): boolean => members.some((member) => this.#paths.stateOf(member) === 'held');
+    while (!over && !isHeld()) await comesTrue(() => over || isHeld(), FREEZE_PATIENCE_MS, SOON_MS);
+    // Most of it is on its way, and no more follows.
+    if (await comesTrue(() => over, FREEZE_PATIENCE_MS, SOON_MS)) return stored;
+    throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but its copy waits for reads, which are held`);
   }
 
   /** What people know it by. */

@@ -390,7 +390,7 @@ export class SimulatedNode implements MdDriver {
   async holdReads(md: string): Promise<void> {
     await this.#kernel.moment();
     const array = this.#array(md);
-    await array.endCopy();
+    await array.freeze();
     array.holdPaths();
   }
 

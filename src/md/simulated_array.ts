@@ -73,6 +73,8 @@ interface Copy {
 const COPY_STEP_SECTORS = 128;
 const COPY_STEP_MS = 1;
 const SUSPEND_PATIENCE_MS = 5000;
+/** As the real driver, of a copy that waits for reads. */
+const FREEZE_PATIENCE_MS = 1000;
 /** `time_base` of the bitmap. */
 const BITMAP_ROUND_MS = 5000;
 const ACTIONS = { resync: 'resync', recovery: 'recover', check: 'check', repair: 'repair' } as const;
@@ -283,6 +285,11 @@ export class SimulatedArray {
     await this.#suspend(overlap(range, this.#whole));
   }
 
+  /** What a suspend waits for as well (raid1_quiesce, raid5_quiesce); raid10_quiesce does not. */
+  get #pieceIsDrained(): boolean {
+    return this.#stepping && this.record.level !== 'raid10';
+  }
+
   /** A later suspend, or the opening, takes the place of one that still drains. */
   #suspend(range: SectorRange | null): Promise<void> {
     const draining = { whole: covers(range, this.#sizeSectors) };
@@ -294,7 +301,7 @@ export class SimulatedArray {
         reject(new MdError('ETIMEDOUT', `${this.record.md}: suspend did not return in ${SUSPEND_PATIENCE_MS} ms`)),
       );
       void this.#until(
-        () => this.#admitted === 0 || this.#draining !== draining,
+        () => (this.#admitted === 0 && !this.#pieceIsDrained) || this.#draining !== draining,
         () => {
           if (this.#draining !== draining) return;
           this.#draining = null;
@@ -320,8 +327,12 @@ export class SimulatedArray {
     if (this.#readsHeld && (member.path === 'up' || member.path === 'lost')) member.path = 'held';
   }
 
+  /** However long it takes. */
   async endCopy(): Promise<void> {
-    if (this.#copy !== null || this.#stepping) await this.freeze();
+    if (this.#copy === null && !this.#stepping) return;
+    this.endCopySoon();
+    await this.#until(() => !this.#stepping);
+    this.#tell();
   }
 
   /** @throws MdError EBUSY */
@@ -486,11 +497,21 @@ export class SimulatedArray {
     this.#interrupt();
   }
 
+  /** @throws MdError ETIMEDOUT */
   async freeze(): Promise<void> {
     if (!isRedundant(this.record.level)) return;
     this.endCopySoon();
-    await this.#until(() => !this.#stepping);
+    await this.#until(() => !this.#stepping || this.#readsHeld);
+    let late = false;
+    const callOff = this.#kernel.later(FREEZE_PATIENCE_MS, () => {
+      late = true;
+      this.#wake();
+    });
+    await this.#until(() => !this.#stepping || late);
+    callOff();
     this.#tell();
+    if (this.#stepping)
+      throw new MdError('ETIMEDOUT', `${this.record.md}: told to freeze, but its copy waits for reads, which are held`);
   }
 
   /** `idle` to sync_action: md may copy by itself from now on. */
@@ -571,7 +592,7 @@ export class SimulatedArray {
 
   /** The end: what has no need to stay is cleared at once (md_bitmap_flush). */
   async end(): Promise<void> {
-    await this.freeze();
+    await this.endCopy();
     this.#stopped = true;
     this.#wake();
     const { bitmap } = this.#kept ?? {};

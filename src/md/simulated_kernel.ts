@@ -96,7 +96,7 @@ export class SimulatedKernel {
     const boot = this.#boots;
     return new Promise((resolve, reject) => {
       const { onWrite } = this.storage;
-      const told = { node: this.node, disk, offsetBytes, lengthBytes: bytes.length };
+      const told = { node: this.node, disk, offsetBytes, lengthBytes: bytes.length, bytes };
       onWrite?.({ ...told, stage: 'begins' });
       const landed = () => {
         this.#pending.delete(write);
@@ -148,6 +148,7 @@ export class SimulatedKernel {
           disk,
           offsetBytes,
           lengthBytes: landed * 512,
+          bytes: bytes.subarray(0, landed * 512),
           stage: 'lands',
         });
         this.storage.poke(disk, offsetBytes, bytes.subarray(0, landed * 512));

@@ -56,6 +56,8 @@ export interface DiskWrite {
   disk: string;
   offsetBytes: number;
   lengthBytes: number;
+  /** As handed over; not to be kept. */
+  bytes: Uint8Array;
   stage: 'begins' | 'lands';
 }
 

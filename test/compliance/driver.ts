@@ -438,6 +438,34 @@ export function driverCompliance(name: string, makeFixture: () => Promise<Driver
       await bench.done(driver.letRead(md));
     });
 
+    test('a copy that waits for a path as the grant ends waits for held reads then: it can only be stopped with the array', async () => {
+      // A suspend waits for what raid1 copies, and not for what raid10 does.
+      for (const change of [{}, { level: 'raid10', layout: 0x102, chunkSectors: 128 }] as const) {
+        const bench = await Bench.make(fixture, change);
+        const { driver, md } = bench;
+        await bench.writable();
+        await fixture.breakDisk(bench.path(1), 'all');
+        await bench.done(driver.startCopy(md, { kind: 'check', fromSector: 0, toSector: 1024 }));
+        await fixture.until(() => bench.member(1).path === 'lost', 'the path is lost');
+        const dropped = driver.guard.drop().catch((error: unknown) => error);
+        await fixture.until(() => bench.member(0).path === 'held' && bench.member(1).path === 'held', 'reads are held');
+        await fixture.healDisk(bench.path(1));
+        assert.notEqual(bench.see().syncCompleted, null, 'it is under way still');
+        bench.grant();
+        await refused(bench.done(driver.letRead(md)), 'EBUSY');
+        await refused(bench.done(driver.freeze(md)), 'ETIMEDOUT');
+        await bench.done(driver.stop(md));
+        assert.equal(driver.observe(md), null);
+        await bench.done(dropped);
+        await bench.assemble();
+        assert.equal(bench.member(1).path, 'held');
+        bench.grant();
+        await bench.done(driver.letRead(md));
+        assert.equal((await bench.done(fixture.read(md, 0, BLOCK_BYTES)))[0], 1);
+        await bench.done(driver.stop(md));
+      }
+    });
+
     test('a member that comes in while reads are held is held from the start', async () => {
       const bench = await Bench.make(fixture, { raidDisks: 3, members: [member(0), member(1), rebuilding(2)] });
       const { driver, md } = bench;

@@ -97,9 +97,23 @@ const HEADERS_AT = [MESH_HEADER_BYTES, 2 * MESH_HEADER_BYTES];
 
 /** A record of an earlier term is not written over that of a later one, be it by the node that led in both. */
 export function termsGoOnOnDisk(cluster: SimCluster, node: NodeId, write: MetadataWrite): string | null {
+  if (!cluster.driver(node).guard.leaseLive) return null;
+  return putsBack(cluster, node, { ...write, disk: cluster.storage.at(node, write.path) });
+}
+
+/** Nor does one land there that was on its way for long, where the next master can have it called back. */
+export function nothingOldLands(cluster: SimCluster, write: DiskWrite): string | null {
+  return write.stage === 'lands' && cluster.callsBack ? putsBack(cluster, write.node, write) : null;
+}
+
+function putsBack(
+  cluster: SimCluster,
+  node: NodeId,
+  write: Pick<DiskWrite, 'disk' | 'offsetBytes' | 'bytes'>,
+): string | null {
   if (!HEADERS_AT.includes(write.offsetBytes) || write.bytes.length !== MESH_HEADER_BYTES) return null;
-  const disk = cluster.storage.at(node, write.path);
-  if (!cluster.driver(node).guard.leaseLive || !cluster.storage.mayWrite(node, disk)) return null;
+  const { disk } = write;
+  if (!cluster.storage.mayWrite(node, disk)) return null;
   // What an addition that is refused has overwritten is put back.
   if (!memberDisks(cluster, node).has(disk)) return null;
   const [zero, one] = HEADERS_AT.map((offset) => cluster.storage.glance(disk, offset, MESH_HEADER_BYTES));

@@ -501,6 +501,11 @@ export class SimCluster {
     machine.driver.agentDied();
   }
 
+  /** Who takes over shuts the former holder out of the members, and with that off what it had on its way. */
+  get callsBack(): boolean {
+    return this.#options.fencing?.includes('reservation') ?? false;
+  }
+
   get #isWatched(): boolean {
     return this.#options.fencing?.includes('watchdog') ?? false;
   }

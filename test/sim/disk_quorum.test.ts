@@ -7,8 +7,10 @@ import { test } from 'node:test';
 import { findJournals } from '#src/audit/journals.ts';
 import { verifyJournals } from '#src/audit/verify.ts';
 import { ownerOfTerm } from '#src/lease/index.ts';
+import { decodeNodeBlock } from '#src/md/node_block.ts';
 import { seededRandom } from '#src/md/simulated_time.ts';
 import { assertWhole, recordOn, startedOn, stopAll, watched, watchedPass, writersGoOn, writing } from './afternoon.ts';
+import { nothingOldLands } from './checkers.ts';
 import { CLUSTER_UUID, type SimCluster } from './cluster.ts';
 import { writeJournals } from './journals_on_disk.ts';
 
@@ -220,6 +222,68 @@ for (const how of ['cut off', 'stands still'] as const) {
     cluster.close();
   });
 }
+
+test('two nodes and reservations: what the former master has on its way to slow disks never lands on the next one’s record', async () => {
+  const { cluster, applications } = await writing({ seed: 5, ...MIRROR, fencing: ['reservation'], everyMs: 10 });
+  await formed(cluster, 2);
+  assert.equal(await cluster.master(), 1);
+  const slow = ['sda', 'sdb'].map((disk) => cluster.storage.fault({ node: 1, disk, kind: 'slow', delayMs: 6000 }));
+  cluster.hub.cut(1, 2);
+  let late = 0;
+  cluster.storage.onWrite = (write) => {
+    assert.equal(nothingOldLands(cluster, write), null);
+    if (write.stage === 'lands' && write.node === 1 && cluster.masters().includes(2)) late += 1;
+  };
+  void cluster.request(1, { verb: 'sync-limit', array: 'md0', limitKib: 1000 }).catch(() => undefined);
+  await watched(cluster, 'node 2 is master', () => cluster.masters().includes(2));
+  await watched(cluster, 'node 1 is out', () => !recordOn(cluster, 2).record.writers.includes(1));
+  await watchedPass(cluster, 6000);
+  assert.ok(late > 0, 'it has come to the disks');
+  for (const mend of slow) mend();
+  cluster.hub.heal(1, 2);
+  // Its write was refused, for good.
+  applications[0]?.abandon();
+  await writersGoOn(cluster, applications.slice(1));
+  await stopAll(applications.slice(1));
+  assertWhole(cluster, applications, 2, 2);
+  cluster.close();
+});
+
+test('a holder says that it has let go when all that it wrote has landed', async () => {
+  const { cluster, applications } = await writing({ seed: 6, ...MIRROR, everyMs: 10 });
+  await formed(cluster, 2);
+  assert.equal(await cluster.master(), 1);
+  const driver = cluster.driver(1);
+  const { writeMetadata } = driver;
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+  driver.writeMetadata = async (writes) => {
+    const results = await writeMetadata.call(driver, writes);
+    await answered;
+    return results;
+  };
+  void cluster.request(1, { verb: 'sync-limit', array: 'md0', limitKib: 1000 }).catch(() => undefined);
+  await watchedPass(cluster, 50);
+  const said: string[] = [];
+  const { writeNodeBlock } = driver;
+  driver.writeNodeBlock = (path, offset, bytes) => {
+    const block = decodeNodeBlock(CLUSTER_UUID, 1, bytes);
+    if (block !== null && block !== 'torn') said.push(block.phase);
+    return writeNodeBlock.call(driver, path, offset, bytes);
+  };
+  const faults = ['sda', 'sdb'].map((disk) => cluster.storage.fault({ node: 1, disk, kind: 'all' }));
+  await watched(cluster, 'node 1 has lost its lease', () => cluster.masters().length === 0);
+  // Until it sees the disks again it does not stand.
+  await watchedPass(cluster, 3000);
+  for (const mend of faults) mend();
+  await watchedPass(cluster, 2000);
+  assert.equal(said.includes('free'), false);
+  driver.writeMetadata = writeMetadata;
+  answer();
+  await watched(cluster, 'it says so', () => said.includes('free'));
+  await writersGoOn(cluster, applications);
+  await stopAll(applications);
+  cluster.close();
+});
 
 for (const back of [[1], [2], [1, 2]]) {
   test(`two nodes and reservations: both lose power, and node ${back.join(' and ')} is back: its key of before is another boot’s`, async () => {

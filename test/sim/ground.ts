@@ -269,6 +269,7 @@ export class Ground {
 
   #written(write: DiskWrite): void {
     if (this.violation !== null) return;
+    this.judge(checkers.nothingOldLands, checkers.nothingOldLands(this.#cluster, write));
     const isLate = this.#isLate(write);
     const isHandedOver = write.stage === 'begins' && this.#cluster.storage.mayWrite(write.node, write.disk);
     if (!isLate && !isHandedOver) return;

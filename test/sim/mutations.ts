@@ -287,6 +287,28 @@ export const MUTATIONS: readonly Mutation[] = [
     nodes: 2,
     calm: true,
   },
+  {
+    name: 'lapsed-holder-is-shut-out',
+    rule: 'who comes after a holder that has not let go calls back what that one has on its way',
+    removed: 'that: it writes at once',
+    file: 'src/agent/member_keys.ts',
+    from: '...(this.#haveReservations() ? lapsed : [])',
+    to: '...(this.#haveReservations() ? lapsed.slice(0, 0) : [])',
+    aim: ['disks are slow', 'cut between two', 'holder is cut off'],
+    nodes: 2,
+    setting: { quorum: 'disks', fencing: 'reservation' },
+  },
+  {
+    name: 'keys-wait-for-former-records',
+    rule: 'a node that was shut out puts no key back while a record that it wrote in an earlier term is on its way',
+    removed: 'the waiting',
+    file: 'src/agent/member_keys.ts',
+    from: 'if (!this.#options.formerLanded()) return false;',
+    to: '',
+    aim: ['disks are slow', 'cut between two', 'holder is cut off'],
+    nodes: 2,
+    setting: { quorum: 'disks', fencing: 'reservation' },
+  },
   // --- grants, guard ----------------------------------------------------------------------------------------------------
   {
     name: 'grant-counts-from-sending',

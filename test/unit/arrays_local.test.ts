@@ -237,6 +237,13 @@ test("left out before the drain of its grant's end was over, which waits for rea
   assert.deepEqual(outside(unread(md())), ['stop']);
   assert.deepEqual(outside(md()), ['hold'], 'what is on its way ends by itself');
   assert.deepEqual(outside(unread(md({ held: true }))), [], 'it has ended');
+  const copying = { held: true, syncCompleted: { doneSectors: 0, totalSectors: 100 } };
+  assert.deepEqual(
+    outside(unread(md(copying))),
+    ['stop'],
+    'writes have, and a copy of its own waits for the same reads',
+  );
+  assert.deepEqual(outside(md(copying)), ['hold-reads'], 'that one ends by itself');
   const stale = unread(md());
   const [old, filled] = stale.members;
   assert.ok(old !== undefined && filled !== undefined);
@@ -250,6 +257,14 @@ test("left out before the drain of its grant's end was over, which waits for rea
   assert.deepEqual(outside(last), ['stop'], 'md would not let go of the last that it has in sync');
   const within = Node.writing(mirror(), unread(md()));
   assert.ok(!within.ops(within.feed({ type: 'tick' })).includes('stop'), 'a writer reads again first');
+});
+
+test('a copy that has been told to end and waits for reads that are held: without a grant nobody waits for it', () => {
+  const node = Node.writing(mirror({ writers: [1, 3] }), unread(md({ held: true })));
+  node.now += 60_000;
+  const copying = md({ held: true, syncCompleted: { doneSectors: 0, totalSectors: 100 } });
+  assert.deepEqual(node.ops(node.feed(observed(unread(copying)))), []);
+  assert.deepEqual(node.ops(node.feed(observed(unread({ ...copying, syncAction: 'check' })))), ['freeze']);
 });
 
 test('a gate whose answer the driver has refused is answered again a moment later, not at once', () => {

@@ -149,7 +149,45 @@ test('a bid that stands on a majority, with nobody in its way there, is won; the
   lone.now += 100;
   lone.sealIfWon();
   const elected = lone.effects.find((effect) => effect.type === 'elected');
-  assert.deepEqual(elected, { type: 'elected', term: 65, certificate: ['sealed'], untilMs: bidMs + R, shutOut: [] });
+  const news = { term: 65, certificate: ['sealed'], untilMs: bidMs + R, shutOut: [], lapsed: [] };
+  assert.deepEqual(elected, { type: 'elected', ...news });
+});
+
+test('whose lease has run out without its word is told with the election; who has let go, or said so to the nodes, is not', () => {
+  const lapsedAfter = (befall: (lone: Lone) => void): readonly number[] | undefined => {
+    const lone = new Lone(1, { ...fresh, set: ABW }, [1, 2, 3]);
+    lone.tick();
+    lone.settle('A', 'B', 'W');
+    lone.put(2, { phase: 'holding', term: 66, sequence: 5 }, 'A', 'B');
+    lone.put(3, { phase: 'free', term: 67, sequence: 9 }, 'A');
+    lone.put(3, { phase: 'holding', term: 67, sequence: 8 }, 'B', 'W');
+    befall(lone);
+    lone.see(1, 2, 3);
+    for (let ms = 0; lone.count('elected') === 0 && ms < 3 * L; ms += 200) {
+      lone.tick(200);
+      lone.settle('A', 'B', 'W');
+      lone.sealIfWon();
+    }
+    return lone.all.flatMap((effect) => (effect.type === 'elected' ? [effect.lapsed] : []))[0];
+  };
+  assert.deepEqual(
+    lapsedAfter(() => undefined),
+    [2],
+  );
+  assert.deepEqual(
+    lapsedAfter((lone) => lone.put(2, { phase: 'standing', term: 66, sequence: 5 }, 'A', 'B')),
+    [2],
+    'a bid may have been won',
+  );
+  assert.deepEqual(
+    lapsedAfter((lone) => lone.put(2, { phase: 'free', term: 66, sequence: 6 }, 'W')),
+    [],
+  );
+  const release = { holder: 2, term: 66, to: null };
+  assert.deepEqual(
+    lapsedAfter((lone) => lone.do({ type: 'message', from: 2, message: { kind: 'released', event: '' }, release })),
+    [],
+  );
 });
 
 test('a certificate that is sealed R after its bid elects nobody', () => {
