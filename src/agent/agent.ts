@@ -592,6 +592,11 @@ export class Agent implements AgentFace {
     this.#feedMaster({ type: 'ask', array, change, requestId });
   }
 
+  /** See the input of that name. */
+  putBack(record: ArrayRecord): void {
+    this.#feedMaster({ type: 'put-back', record });
+  }
+
   /** Of a master: see `notTakenOver` (arrays/master.ts). */
   notTakenOver(): ReturnType<typeof notTakenOver> {
     return notTakenOver(this.#state.master);
@@ -600,6 +605,15 @@ export class Agent implements AgentFace {
   /** The newest committed record of each array, as known here. */
   records(): ArrayRecord[] {
     return recordsOf(this.#state);
+  }
+
+  /** Of this array, here or by this node's journal; null: nothing is known of it. */
+  newestKnown(array: string): ArrayRecord | null {
+    const stored = this.parts.journal.landmarks().flatMap(({ event: { body } }) => {
+      return body.type === 'commit' ? [body.record] : [];
+    });
+    const known = [...this.records(), ...stored].filter(({ uuid }) => uuid === array);
+    return known.sort((a, b) => compareVersions(b.version, a.version))[0] ?? null;
   }
 
   // --- members --------------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@
  * back what they carried and the request is refused with the name of the node that does not see the disk.
  */
 import { doubtText, inTheMiddle, leadsNoMore } from '../arrays/commit_words.ts';
-import { isRedundant, isWritten, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
+import { activeMembers, isRedundant, isWritten, mayTouch, nodeSlotsOf } from '../arrays/levels.ts';
 import { lacksOnlyMarked } from '../arrays/missed.ts';
 import {
   type ArrayRecord,
   type BitmapPlace,
+  compareVersions,
   isNew,
   type MemberRecord,
   type NodeId,
@@ -166,6 +167,31 @@ export function procedures(agent: Agent): Procedures {
   function present(again = false): ArrayRecord[] {
     const found = (agent.notTakenOver() ?? []).filter((each) => !again || each.why === null || !isNew(each.record));
     return [...agent.records(), ...found.map(({ record }) => record)];
+  }
+
+  /**
+   * An older record may stand on all members of a newer one: a disk that took long over a write has put it there. Where the newer one is
+   * known, an operator says that it counts, and not what a backup, say, has brought back.
+   * @returns what the array goes on from; null: nothing of the kind is in its way
+   */
+  async function knownAgain(work: Work, word: string): Promise<ArrayRecord | null> {
+    const held = (): ArrayRecord | undefined =>
+      agent.notTakenOver()?.find(({ record, why }) => why !== null && findArray([record], word) !== null)?.record;
+    const found = held();
+    const known = found === undefined ? null : agent.newestKnown(found.uuid);
+    if (found === undefined || known === null || compareVersions(known.version, found.version) <= 0) return null;
+    await agent.rescan();
+    const unseen = activeMembers(known).find(({ uuid }) => !agent.disks.paths.has(uuid));
+    if (unseen !== undefined) {
+      const { term, index } = known.version;
+      throw new Refusal(
+        `${known.md}: member ${unseen.uuid} of commit ${term}.${index} is not seen on the master (node ${agent.self}); bring it back: it may have that commit`,
+      );
+    }
+    mustBeCurrent(work);
+    agent.putBack(known);
+    await agent.until(() => !agent.leading || held() === undefined, TAKE_OVER_MS);
+    return known;
   }
 
   function arrayOf(word: string): ArrayRecord {
@@ -734,7 +760,13 @@ export function procedures(agent: Agent): Procedures {
       }
       case 'assemble': {
         if (request.array !== null) {
+          const putBack = request.force === true ? await knownAgain(work, request.array) : null;
           const record = arrayOf(request.array);
+          if (putBack !== null && record.run === 'started' && record.parityInDoubt !== true) {
+            const { term, index } = putBack.version;
+            agent.answer(work.requestId, { ok: true, text: `${record.md} goes on from commit ${term}.${index}` });
+            return;
+          }
           ask(work, record.uuid, { what: 'start', ...(request.force && { force: true }) });
           return;
         }

@@ -27,7 +27,7 @@ import type { ArrayReport, CommitKind } from '../wire/messages.ts';
 import { inTheMiddle, leadsNoMore, outcomeText, tellCommit, tellPercent } from './commit_words.ts';
 import { calledOff, copierFor } from './copies.ts';
 import { allowed, failMember } from './failures.ts';
-import { givesUp, isWritten, mayTouch, mayTouchYet, survivesWithout } from './levels.ts';
+import { activeMembers, givesUp, isWritten, mayTouch, mayTouchYet, survivesWithout } from './levels.ts';
 import {
   BLANK,
   type Change,
@@ -145,6 +145,16 @@ export function masterStep(
       if (input.agentStart >= (nodes.get(input.node)?.agentStart ?? 0))
         changeNode(input.node, { agentStart: input.agentStart, leaving: true });
       break;
+    case 'put-back': {
+      const { record } = input;
+      const array = arrays.get(record.uuid) ?? emptyArray;
+      if (array.record !== null || array.pending !== null || array.found === null) break;
+      if (compareVersions(record.version, array.found.record.version) <= 0) break;
+      const found = knownInstead(array.found, record);
+      const mustKnow = new Map([...nodes.keys()].map((id) => [id, record.version] as const));
+      changeArray(record.uuid, { found, mustKnow, unreached: unreachedBy(found) });
+      break;
+    }
     case 'disks':
       state.scanned = true;
       for (const [uuid, array] of arrays)
@@ -376,6 +386,14 @@ function unreachedBy({ record, unseen, behind }: FoundRecord): MasterArray['unre
   return new Map([...unseen.map((uuid) => [uuid, record.version.index - 1] as const), ...behind, ...said]);
 }
 
+/** The record goes on although something older stands on its members, as far as those are good enough for that. */
+function knownInstead(found: FoundRecord, record: ArrayRecord): FoundRecord {
+  const active = activeMembers(record).map(({ uuid }) => uuid);
+  const behind = active.map((uuid) => [uuid, found.behind.get(uuid) ?? found.record.version.index] as const);
+  const stale = [...found.stale].filter(([uuid]) => active.includes(uuid));
+  return { ...found, record, unseen: [], behind: new Map(behind), stale: new Map(stale) };
+}
+
 function unreachedAfter(
   before: MasterArray['unreached'],
   { version }: ArrayRecord,
@@ -550,7 +568,7 @@ function provenNewest(state: MasterState, found: NonNullable<MasterArray['found'
   for (const [id, node] of state.nodes) {
     const known = node.reports.get(record.uuid)?.known ?? null;
     if (known !== null && compareVersions(known, record.version) > 0) {
-      return `${record.md}: node ${id} knows commit ${known.term}.${known.index}, the disks seen here only ${record.version.term}.${record.version.index}; members are missing on this node`;
+      return `${record.md}: node ${id} knows commit ${known.term}.${known.index}, the disks seen here only ${record.version.term}.${record.version.index}; bring back the members that have it; where none is missing, mdmesh assemble --force ${record.md} writes again what is known`;
     }
   }
   // What is taken off them one after the other need not stand on all.

@@ -168,6 +168,8 @@ export type MasterInput =
   | { type: 'elected'; term: number }
   | { type: 'lost' }
   | { type: 'disks'; found: FoundRecord[] }
+  /** By an operator's word: known here, newer than what stands on the disks, and all members that it calls active are seen. */
+  | { type: 'put-back'; record: ArrayRecord }
   | { type: 'status'; node: NodeId; status: MemberStatus }
   | {
       type: 'report';

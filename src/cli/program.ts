@@ -281,7 +281,10 @@ ${examples('mdmesh keygen', 'mdmesh keygen --out ./n1.key --state-dir ./n1', 'md
     .description('start an array of this cluster on all nodes')
     .argument('[array]', 'md0, /dev/md0 or its UUID', read(arrayName))
     .option('-s, --scan', 'all arrays of this cluster')
-    .option('-f, --force', 'let a raid4, raid5 or raid6 go on as it is although its parity is in doubt')
+    .option(
+      '-f, --force',
+      'although parity is in doubt, or by the newest record that is known where the disks bear an older one',
+    )
     .addOption(json())
     .addHelpText('after', examples('mdmesh assemble md0', 'mdmesh assemble --scan', 'mdmesh assemble --force md0'))
     .action(

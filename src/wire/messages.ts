@@ -91,7 +91,7 @@ export const Request = z.discriminatedUnion('verb', [
     owner: NodeId.optional(),
   }),
   z.object({ verb: z.literal('release'), array: z.string() }),
-  /** null: all. `force`: also where parity is in doubt. */
+  /** null: all. `force`: also where parity is in doubt, or where the disks bear an older record than is known. */
   z.object({ verb: z.literal('assemble'), array: z.string().nullable(), force: z.literal(true).optional() }),
   z.object({ verb: z.literal('stop'), array: z.string() }),
   z.object({ verb: z.literal('fail'), array: z.string(), device: z.string() }),

@@ -11,6 +11,7 @@ import {
   stopAll,
   watched,
   watchedPass,
+  writersGoOn,
   writing,
 } from './afternoon.ts';
 import { mirrorOf, type SimCluster } from './cluster.ts';
@@ -285,6 +286,56 @@ test('an attempt that reached the spare alone, found by a master that sees no le
   assertWhole(cluster, [...applications, ...later], 1, 2);
   cluster.close();
 });
+
+test('every leg bears an older record than the nodes know: the array is held, until an operator says that the newer one counts', async () => {
+  const { cluster, applications } = await writing({ seed: 10, legs: 2, bitmap: false, everyMs: 10 });
+  await stopAll(applications);
+  const metadata = (recordOn(cluster, 2).record.members[0]?.dataOffsetSectors ?? 0) * 512;
+  const before = cluster.storage.peek('sda', 0, metadata);
+  const failed = await cluster.driven(
+    'no answer',
+    cluster.request(2, { verb: 'fail', array: 'md0', device: '/dev/sdb' }),
+  );
+  assert.equal(failed.ok, true, failed.text);
+  const later = await startedOn(cluster, [2, 3], 1);
+  await writersGoOn(cluster, later);
+  await stopAll(later);
+  cluster.powerCut();
+  // What a former master had on its way for long, or what somebody took from a backup.
+  cluster.storage.poke('sda', 0, before);
+  await cluster.boot(2, 3);
+  const held = (): boolean => cluster.journal(2).read(0, 100_000).entries.some(hasHeld);
+  await watched(cluster, 'node 2 holds it', held);
+  await watchedPass(cluster, 10_000);
+  for (const node of [2, 3]) assert.notEqual(cluster.driver(node).observe('md0')?.held, false, `node ${node}`);
+  const assemble = (force: { force?: true }) =>
+    cluster.driven('no answer', cluster.request(3, { verb: 'assemble', array: 'md0', ...force }));
+  const refused = await assemble({});
+  assert.equal(refused.ok, false);
+  assert.match(refused.text, /node \d knows commit .* mdmesh assemble --force md0 writes again what is known/);
+  cluster.storage.hide(2, 'sda');
+  assert.match((await assemble({ force: true })).text, /is not seen on the master \(node 2\); bring it back/);
+  cluster.storage.show(2, 'sda');
+  const put = await assemble({ force: true });
+  assert.deepEqual([put.ok, /^md0 goes on from commit/.test(put.text)], [true, true], put.text);
+  await watched(cluster, 'it is open', () =>
+    [2, 3].every((node) => cluster.driver(node).observe('md0')?.held === false),
+  );
+  const { record } = recordOn(cluster, 3);
+  assert.deepEqual(
+    record.members.map(({ role }) => role),
+    ['active', 'faulty'],
+  );
+  const last = await startedOn(cluster, [2, 3], 2);
+  await writersGoOn(cluster, last);
+  await stopAll(last);
+  assertWhole(cluster, [...applications, ...later, ...last], 2, 1);
+  cluster.close();
+});
+
+function hasHeld({ event: { body } }: JournalEntry): boolean {
+  return body.type === 'notice' && body.name === 'ArrayHeld' && /knows commit/.test(String(body.detail.why));
+}
 
 function commitHasFailed({ event: { body } }: JournalEntry): boolean {
   return body.type === 'notice' && body.name === 'CommitNotDurable';

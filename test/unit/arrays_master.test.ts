@@ -155,6 +155,37 @@ test('a master that found no disk looks again as long as a node tells of an arra
   assert.equal(kinds(master.feed({ type: 'tick' })).includes('scan'), false, 'it is found');
 });
 
+test('what an operator puts back counts if nobody knows more, for members that are good enough for it', () => {
+  const onDisk = mirror();
+  const known = newer(withFaulty(onDisk, LEG_B), {});
+  const putBack = (by: ArrayRecord, stale: string[]) => {
+    const master = new Master();
+    master.alive(1, 2, 3);
+    master.feed({ type: 'elected', term: 2 });
+    master.reports(known, 1, 2);
+    master.reports(by, 3);
+    const { found } = onDisks(onDisk);
+    master.feed({
+      type: 'disks',
+      found: found.map((each) => ({ ...each, stale: new Map(stale.map((uuid) => [uuid, `${uuid} is old`])) })),
+    });
+    const held = master.pending;
+    assert.equal(held, null);
+    const effects = kinds(master.feed({ type: 'put-back', record: known }));
+    return { effects, pending: master.pending };
+  };
+  const { effects, pending } = putBack(known, []);
+  assert.ok(effects.includes('persist new-term'));
+  assert.deepEqual(pending?.version, { term: 2, index: known.version.index + 1 });
+  assert.deepEqual(
+    pending?.members.map(({ role }) => role),
+    ['active', 'faulty'],
+  );
+  assert.ok(putBack(known, [LEG_B]).effects.includes('persist new-term'), 'given up anyway');
+  assert.ok(!putBack(newer(known, {}), []).effects.includes('persist new-term'), 'node 3 knows more');
+  assert.ok(!putBack(known, [LEG_A]).effects.includes('persist new-term'), 'it is the last one');
+});
+
 test('a leg fails: survivors first, then everybody, then the release', () => {
   const master = Master.leading();
   const seen = master.feed({
