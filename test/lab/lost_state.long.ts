@@ -1,6 +1,16 @@
 /** What a node keeps on its own disk is lost, torn, or not its own. */
 import assert from 'node:assert/strict';
-import { appendFileSync, copyFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  copyFileSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -78,6 +88,48 @@ test('what a node keeps is lost', { skip: available.ok ? false : `no laboratory:
     t.diagnostic(`mdmesh journal verify: ${rc} ${out.trim()} ${err.trim().slice(0, 200)}`);
   });
 
+  await chapter(
+    'every leg bears an older record than the nodes know: held until an operator says what counts',
+    async () => {
+      await writers.start();
+      await writers.goOn(cluster.nodes);
+      const image = cluster.lab.diskImage(0);
+      const [leg] = (await cluster.open()).members;
+      const before = readStart(image, (leg?.dataOffsetSectors ?? 0) * 512);
+      await cluster.must(2, 'manage md0 --fail /dev/ubdb');
+      await writers.goOn(cluster.nodes);
+      await cluster.lab.powerCut();
+      for (const node of cluster.nodes) writers.forget(node);
+      // As a disk that took very long over a former master's write, or somebody who put a backup of it back.
+      writeStart(image, before);
+      await cluster.lab.bootAll();
+      const since = Date.now();
+      await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
+      await cluster.until('the array is held', 60_000, async () =>
+        cluster.nodes.some((node) =>
+          agentLines(cluster, node, since - 1000).some(({ event }) => event === 'ArrayHeld'),
+        ),
+      );
+      const refused = await cluster.mdmesh(3, 'assemble md0');
+      assert.notEqual(refused.rc, 0);
+      assert.match(refused.err, /knows commit .* mdmesh assemble --force md0 writes again what is known/);
+      assert.match(await cluster.must(3, 'assemble --force md0'), /md0 goes on from commit/);
+      const { members } = await cluster.open();
+      assert.deepEqual(
+        members.map(({ role }) => role),
+        ['active', 'faulty'],
+      );
+      await writers.start();
+      await writers.goOn(cluster.nodes);
+      await cluster.must(1, 'manage md0 --remove failed --add /dev/ubdb');
+      await cluster.until('both legs are one again', 60_000, async () => {
+        const record = await cluster.opened();
+        return record?.resync === null && record.members.every(({ role }) => role === 'active');
+      });
+      await proveWhole(cluster, writers);
+    },
+  );
+
   await chapter("two machines with one node's key: both agents end and say why", async () => {
     // As a cloned machine has it: key and config of node 2, its address changed to the machine's own.
     await cluster.stopAgent(3);
@@ -98,3 +150,17 @@ test('what a node keeps is lost', { skip: available.ok ? false : `no laboratory:
     }
   });
 });
+
+function readStart(image: string, lengthBytes: number): Buffer {
+  const bytes = Buffer.alloc(lengthBytes);
+  const fd = openSync(image, 'r');
+  readSync(fd, bytes, 0, lengthBytes, 0);
+  closeSync(fd);
+  return bytes;
+}
+
+function writeStart(image: string, bytes: Buffer): void {
+  const fd = openSync(image, 'r+');
+  writeSync(fd, bytes, 0, bytes.length, 0);
+  closeSync(fd);
+}
