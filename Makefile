@@ -101,12 +101,12 @@ history: build ## random faults under readers and writers of the same blocks, ju
 	$(NODE) test/lab/history.ts
 
 .PHONY: sim
-sim: install ## simulated clusters among faults: SEED= (7, 3,5 or 1-100), NODES=, HOURS= (0.05 each), FAULTS=, EVERY= (ms), FENCING=, QUORUM=disks, ACCESS=exclusive, LEVEL=, COMINGS=1 (arrays come and go); replays exactly
-	@SEED='$(SEED)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' EVERY='$(EVERY)' FENCING='$(FENCING)' QUORUM='$(QUORUM)' ACCESS='$(ACCESS)' LEVEL='$(LEVEL)' COMINGS='$(COMINGS)' $(NODE) --no-warnings test/sim/run.ts
+sim: install ## simulated clusters among faults: SEED= (7, 3,5 or 1-100), NODES=, HOURS= (0.05 each), FAULTS=, EVERY= (ms), FENCING=, QUORUM=disks, ACCESS=exclusive, LEVEL=, ARRAYS=2, COMINGS=1 (arrays come and go); replays exactly
+	@SEED='$(SEED)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' EVERY='$(EVERY)' FENCING='$(FENCING)' QUORUM='$(QUORUM)' ACCESS='$(ACCESS)' LEVEL='$(LEVEL)' ARRAYS='$(ARRAYS)' COMINGS='$(COMINGS)' $(NODE) --no-warnings test/sim/run.ts
 
 .PHONY: sim-night
 sim-night: install ## ten thousand seeds of that on all cores (hours); SEED=1-500: others
-	@SEED='$(or $(SEED),1-10000)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' EVERY='$(EVERY)' FENCING='$(FENCING)' QUORUM='$(QUORUM)' ACCESS='$(ACCESS)' LEVEL='$(LEVEL)' COMINGS='$(COMINGS)' $(NODE) --no-warnings test/sim/run.ts
+	@SEED='$(or $(SEED),1-10000)' NODES='$(NODES)' HOURS='$(HOURS)' FAULTS='$(FAULTS)' EVERY='$(EVERY)' FENCING='$(FENCING)' QUORUM='$(QUORUM)' ACCESS='$(ACCESS)' LEVEL='$(LEVEL)' ARRAYS='$(ARRAYS)' COMINGS='$(COMINGS)' $(NODE) --no-warnings test/sim/run.ts
 
 .PHONY: sim-mutations
 sim-mutations: install ## switches each safety rule off and looks who notices: the table in docs/simulation.md; SEEDS= (12), ONLY=

@@ -183,6 +183,7 @@ export class Agent implements AgentFace {
       nodes: () => this.#state.lease.config.nodes,
       witness: config.quorum.witness,
       records: () => this.records(),
+      hasEnded: (array) => this.#commits.hasEnded(array),
     });
     return { disks, work: new QuorumWork(config.self, disks, log, notice) };
   }

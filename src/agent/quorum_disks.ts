@@ -25,6 +25,8 @@ export interface QuorumDisksOptions {
   witness: string | null;
   /** Newest records known. */
   records: () => readonly ArrayRecord[];
+  /** The cluster has this array no more, as far as is known here. */
+  hasEnded: (array: string) => boolean;
 }
 
 export interface WitnessClaim {
@@ -41,10 +43,13 @@ export class QuorumDisks {
     this.#options = options;
   }
 
-  /** As long as no record has been told, those on the disks count. */
+  /** Of an array that nobody has told of yet what stands on the disks counts: a master that needs them to lead is to tell of it. */
   #records(): readonly ArrayRecord[] {
-    const told = this.#options.records();
-    return told.length > 0 ? told : this.#options.disks.arrays().map(({ record }) => record);
+    const { records, disks, hasEnded } = this.#options;
+    const told = records();
+    const isTold = (array: string): boolean => told.some(({ uuid }) => uuid === array);
+    const found = disks.arrays().map(({ record }) => record);
+    return [...told, ...found.filter(({ uuid, givenBack }) => !isTold(uuid) && givenBack !== true && !hasEnded(uuid))];
   }
 
   /** What the quorum set ought to be: active members of all arrays, the same on every node, and the witness. */

@@ -2,10 +2,10 @@
  * One seed's whole story: a cluster, its writers and readers, people who type commands, and faults, for as long as was asked for;
  * then the faults end, and the cluster has to come to rest, whole, within a bounded time. Everything follows from the seed.
  */
-import type { NodeId } from '#src/arrays/record.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
 import { AIMED } from './aimed.ts';
+import type { Application } from './application.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { diskName, mirrorOf, SimCluster } from './cluster.ts';
 import { AT_QUORUM_DISKS } from './disk_quorum_faults.ts';
@@ -41,6 +41,8 @@ export interface Setting {
   access?: 'shared' | 'exclusive';
   /** raid10 on four members, raid5 on three: of chunks of 16 KiB. @default raid1 */
   level?: 'raid1' | 'raid10' | 'raid5';
+  /** 2: a shared mirror on two or three disks more beside it. @default 1 */
+  arrays?: 1 | 2;
 }
 
 export interface CampaignOptions {
@@ -83,6 +85,7 @@ class Campaign extends Stage {
   #over = false;
   /** The disks are compared: nothing is written any more. */
   #judging = false;
+  readonly #arrays = ['md0'];
   #misfortunes: Misfortunes | null = null;
 
   private constructor(
@@ -107,6 +110,8 @@ class Campaign extends Stage {
     const count = nodes ?? [3, 3, 3, 3, 2, 4, 5][Math.floor(random() * 7)] ?? 3;
     const members = MEMBERS[setting.level ?? 'raid1'];
     const disks = Math.max(2 + Math.floor(random() * 3), setting.legs ?? 0, members + (seed % 2));
+    // Two legs, and a spare now and then.
+    const more = setting.arrays === 2 ? 2 + (seed % 2) : 0;
     const drawn = [random(), random()] as const;
     const fencing = setting.fencing ?? (drawn[0] < 0.45 ? 'command' : drawn[0] < 0.7 ? 'reservation' : 'watchdog');
     const policy = setting.policy ?? (drawn[1] < 0.6 ? 'fail-member' : 'drop-node');
@@ -115,8 +120,8 @@ class Campaign extends Stage {
       time,
       seed,
       nodes: count,
-      diskMib: [...Array(disks).fill(DISK_MIB), ...(setting.quorum === 'disks' ? [WITNESS_MIB] : [])],
-      ...(setting.quorum === 'disks' && { quorum: { by: 'disks', witness: `/dev/${diskName(disks)}` } }),
+      diskMib: [...Array(disks + more).fill(DISK_MIB), ...(setting.quorum === 'disks' ? [WITNESS_MIB] : [])],
+      ...(setting.quorum === 'disks' && { quorum: { by: 'disks', witness: `/dev/${diskName(disks + more)}` } }),
       delayMs: 0.2 + random() * 2,
       fencing: [fencing],
       pathLoss: { policy, waitMs: 3000 },
@@ -150,7 +155,8 @@ class Campaign extends Stage {
     const { level = 'raid1', access = level === 'raid5' ? 'exclusive' : 'shared' } = setting;
     const drawnLegs = () => (disks > 2 && random() < 0.4 ? 3 : 2);
     const legs = level === 'raid1' ? (setting.legs ?? drawnLegs()) : MEMBERS[level];
-    const devices = cluster.disks().map((name) => `/dev/${name}`);
+    const all = cluster.disks().map((name) => `/dev/${name}`);
+    const devices = all.slice(0, disks);
     const drawn = random() < 0.5;
     const bitmap = setting.bitmap ?? drawn;
     const spares = disks - legs;
@@ -164,11 +170,31 @@ class Campaign extends Stage {
       'setting',
       `md0: ${level}, ${access}, ${legs} legs, ${disks - legs} spares, ${bitmap ? 'bitmaps' : 'no bitmap'}`,
     );
-    if (random() < 0.5) await this.#until('a first copy', CALM_WITHIN_MS, () => ground.record?.resync === null);
+    if (random() < 0.5)
+      await this.#until('a first copy', CALM_WITHIN_MS, () => ground.recordOf('md0')?.resync === null);
     const everyMs = this.between(60, 400);
     for (const node of cluster.nodes) {
       const firstBlock = (node - 1) * BLOCKS;
       ground.addApplication({ node, md: 'md0', firstBlock, blocks: BLOCKS, everyMs });
+    }
+    if (setting.arrays === 2) await this.#createSecond(all.slice(disks), everyMs);
+  }
+
+  async #createSecond(devices: readonly string[], everyMs: number): Promise<void> {
+    const { cluster, ground, random } = this;
+    const bitmap = random() < 0.5;
+    const more = { md: 'md1', spares: devices.length - 2, ...(bitmap && { bitmap: 'internal' as const }) };
+    const created = await cluster.request(1, mirrorOf([...devices], more));
+    if (!created.ok) throw new Error(`seed ${this.#seed}: the second array was not created: ${created.text}`);
+    this.#arrays.push('md1');
+    this.transcript.say(
+      'setting',
+      `md1: raid1, shared, 2 legs, ${more.spares} spares, ${bitmap ? 'bitmaps' : 'no bitmap'}`,
+    );
+    // No block has the number of one in the other array.
+    for (const node of cluster.nodes) {
+      const firstBlock = (cluster.nodes.length + node - 1) * BLOCKS;
+      ground.addApplication({ node, md: 'md1', firstBlock, blocks: BLOCKS, everyMs });
     }
   }
 
@@ -214,7 +240,7 @@ class Campaign extends Stage {
   /** Each application runs as long as its machine has power, and begins anew at the next boot. */
   #applicationsGoOn(): void {
     const { cluster, ground } = this;
-    const boots = new Map<NodeId, number>();
+    const boots = new Map<Application, number>();
     const tick = (): void => {
       for (const application of ground.applications) {
         const { node, md } = application;
@@ -222,8 +248,8 @@ class Campaign extends Stage {
         // A file system is there when the array is, and its writes fail when it is taken away; none is begun meanwhile.
         const there = cluster.isUp(node) && driver.observe(md) !== null;
         if (!there || this.#judging) application.abandon();
-        else if (boots.get(node) !== driver.boots || application.stopped) {
-          boots.set(node, driver.boots);
+        else if (boots.get(application) !== driver.boots || application.stopped) {
+          boots.set(application, driver.boots);
           application.start();
         }
       }
@@ -255,7 +281,7 @@ class Campaign extends Stage {
     const next = (): void => {
       if (this.#over) return;
       const node = this.pick(this.cluster.up());
-      if (node !== undefined) void this.asks(node, this.#trusts() ?? operatorWish(this));
+      if (node !== undefined) void this.asks(node, this.#trusts() ?? operatorWish(this, this.#arrays));
       this.later(-Math.log(1 - this.random()) * this.#wishesMeanMs, next);
     };
     this.later(this.random() * this.#wishesMeanMs, next);
@@ -263,7 +289,7 @@ class Campaign extends Stage {
 
   /** Now and then one decides on what is in doubt. */
   #trusts(): Request | null {
-    if (this.ground.record?.parityInDoubt !== true || this.random() < 0.5) return null;
+    if (this.ground.recordOf('md0')?.parityInDoubt !== true || this.random() < 0.5) return null;
     return { verb: 'assemble', array: 'md0', force: true };
   }
 
@@ -274,46 +300,53 @@ class Campaign extends Stage {
     this.#over = true;
     this.#misfortunes?.end();
     await this.#until('one master that all follow', CALM_WITHIN_MS, () => this.oneMaster());
-    await this.#madeWhole();
+    for (const md of this.#arrays) await this.#madeWhole(md);
     const before = new Map(ground.applications.map((each) => [each, each.acknowledged]));
-    const writesHere = ({ node }: { node: NodeId }): boolean =>
-      ground.record?.access !== 'exclusive' || ground.record.owner === node;
+    const writesHere = ({ node, md }: Application): boolean => {
+      const record = ground.recordOf(md);
+      return record?.access !== 'exclusive' || record.owner === node;
+    };
     await this.#until('every application writes on', WRITES_WITHIN_MS, () =>
       ground.applications.every((each) => !writesHere(each) || each.acknowledged > (before.get(each) ?? 0)),
     );
     if (ground.violation !== null) return;
-    await this.#judgeDisks();
+    this.#judging = true;
+    for (const application of ground.applications) application.abandon();
+    await this.pass(1000);
+    for (const md of this.#arrays) this.#judgeDisks(md);
   }
 
   /** What an operator does afterwards: starts what was stopped, lets go on what was halted, gives failed disks back. */
-  async #madeWhole(): Promise<void> {
+  async #madeWhole(md: string): Promise<void> {
     const { cluster } = this;
     const ask = this.patientAsker();
     await this.#until('the array is whole and open on every node', CALM_WITHIN_MS, () => {
       if (!this.oneMaster()) return false;
-      const array = cluster.status(1)?.arrays[0];
+      const arrays = cluster.status(1)?.arrays ?? [];
+      const array = arrays.find(({ record }) => record.md === md);
       if (array === undefined) return false;
       const { record, paths } = array;
-      if (record.parityInDoubt === true) return ask({ verb: 'assemble', array: 'md0', force: true });
-      if (record.run === 'stopped') return ask({ verb: 'assemble', array: 'md0' });
-      if (record.resync?.halted === true) return ask({ verb: 'action', array: 'md0', action: 'idle' });
-      if (record.syncLimitKib !== null) return ask({ verb: 'sync-limit', array: 'md0', limitKib: null });
+      if (record.parityInDoubt === true) return ask({ verb: 'assemble', array: md, force: true });
+      if (record.run === 'stopped') return ask({ verb: 'assemble', array: md });
+      if (record.resync?.halted === true) return ask({ verb: 'action', array: md, action: 'idle' });
+      if (record.syncLimitKib !== null) return ask({ verb: 'sync-limit', array: md, limitKib: null });
       // As --remove failed does: by its UUID where its disk bears no superblock any more.
       const failed = record.members.find(({ role }) => role === 'faulty');
       const device = failed && (paths[failed.uuid] ?? failed.uuid);
-      if (device !== undefined) return ask({ verb: 'remove', array: 'md0', device });
-      const used = new Set(Object.values(paths));
+      if (device !== undefined) return ask({ verb: 'remove', array: md, device });
+      const others = arrays.filter((each) => each !== array).flatMap((each) => Object.values(each.paths));
+      const used = new Set([...others, ...Object.values(paths)]);
       const free = cluster
         .disks()
         .map((name) => `/dev/${name}`)
         .find((path) => !used.has(path));
       const legs = record.members.filter(({ role }) => role === 'active').length;
       if (legs < record.raidDisks && free !== undefined && record.resync === null) {
-        return ask({ verb: 'add', array: 'md0', device: free, force: true });
+        return ask({ verb: 'add', array: md, device: free, force: true });
       }
       // Grown, by force, to more legs than there are disks.
-      if (cluster.disks().length < record.raidDisks && record.resync === null)
-        return ask({ verb: 'grow-devices', array: 'md0', raidDisks: legs, force: false });
+      if (cluster.disks().length - others.length < record.raidDisks && record.resync === null)
+        return ask({ verb: 'grow-devices', array: md, raidDisks: legs, force: false });
       if (
         legs < record.raidDisks ||
         record.resync !== null ||
@@ -324,15 +357,13 @@ class Campaign extends Stage {
     });
   }
 
-  async #judgeDisks(): Promise<void> {
+  #judgeDisks(md: string): void {
     const { cluster, ground } = this;
-    this.#judging = true;
-    for (const application of ground.applications) application.abandon();
-    await this.pass(1000);
-    const array = cluster.status(1)?.arrays[0];
+    const array = cluster.status(1)?.arrays.find(({ record }) => record.md === md);
     if (array === undefined || ground.violation !== null) return;
     const { record } = array;
-    if (!ground.parityInDoubt) ground.judge(noWriteLost, noWriteLost(cluster, record, ground.applications));
+    const applications = ground.applications.filter((application) => application.md === md);
+    if (!ground.parityInDoubt) ground.judge(noWriteLost, noWriteLost(cluster, record, applications));
     ground.judge(legsAgree, legsAgree(cluster, record));
   }
 }

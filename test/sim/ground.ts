@@ -56,15 +56,16 @@ export class Ground {
   readonly #writers = new Map<string, readonly NodeId[]>();
   readonly #reading = new Set<NodeId>();
   readonly #stories = new Map<string, Story>();
-  /** The newest commit that gave up a leg before a resync had made it one with the others: what was read of it is in doubt again. */
-  #inDoubtSince: Version | null = null;
+  /** Of each array the newest commit that gave up a leg before a resync had made it one with the others: what was read of it is in doubt again. */
+  readonly #inDoubtSince = new Map<string, Version>();
   /** Writes under way that their disk would have refused as they were handed to it. */
   readonly #refused = new Set<string>();
-  /** What each node's md was last told to copy. */
-  readonly #copies = new Map<NodeId, CopyKind>();
-  /** Where the copies were compared since the newest check or repair was begun. */
-  #compared: SectorRange[] = [];
-  #newest: ArrayRecord | null = null;
+  /** What each node's md was last told to copy, by array. */
+  readonly #copies = new Map<NodeId, Map<string, CopyKind>>();
+  /** By array: where the copies were compared since the newest check or repair was begun. */
+  readonly #compared = new Map<string, SectorRange[]>();
+  /** The newest record that anybody committed, by the array's name. */
+  readonly #newest = new Map<string, ArrayRecord>();
 
   constructor(cluster: SimCluster, say: (who: string, text: string) => void) {
     this.#cluster = cluster;
@@ -81,8 +82,17 @@ export class Ground {
   }
 
   /** The newest record that anybody committed. */
-  get record(): ArrayRecord | null {
-    return this.#newest;
+  recordOf(md: string): ArrayRecord | null {
+    return this.#newest.get(md) ?? null;
+  }
+
+  /** The array that has this disk for a member, as far as any node's md shows it. */
+  #recordAt(disk: string): ArrayRecord | null {
+    const records = [...this.#newest.values()];
+    if (records.length < 2) return records[0] ?? null;
+    const has = (record: ArrayRecord): boolean =>
+      record.members.some(({ uuid }) => checkers.diskOf(this.#cluster, record, uuid) === disk);
+    return records.find(has) ?? null;
   }
 
   /** A checker's answer. Only the first counts: what follows a violation follows from it. */
@@ -109,9 +119,13 @@ export class Ground {
     return application;
   }
 
+  #applicationsOf({ md }: ArrayRecord): Application[] {
+    return this.applications.filter((application) => application.md === md);
+  }
+
   #acknowledged(application: Application, block: number): void {
-    const record = this.#newest;
-    if (record === null || record.md !== application.md) return;
+    const record = this.recordOf(application.md);
+    if (record === null) return;
     const line = this.#lines.get(record.uuid);
     // Nothing newer could be relied on.
     if (line !== undefined && (line.relied === null || compareVersions(line.relied, record.version) < 0)) {
@@ -150,7 +164,8 @@ export class Ground {
     const arrays = [...(this.#cluster.agent(reader)?.arrays.values() ?? [])];
     const array = arrays.find(({ record }) => record.md === application.md);
     if (array === undefined || array.applied === null || array.record.writers.includes(application.node)) return false;
-    if (this.#inDoubtSince !== null && compareVersions(array.applied, this.#inDoubtSince) < 0) return false;
+    const inDoubtSince = this.#inDoubtSince.get(application.md);
+    if (inDoubtSince !== undefined && compareVersions(array.applied, inDoubtSince) < 0) return false;
     return compareVersions(array.applied, array.record.version) === 0;
   }
 
@@ -161,7 +176,7 @@ export class Ground {
     { acknowledged, begun }: { acknowledged: number; begun: number },
     bytes: Uint8Array,
   ): void {
-    const key = `${application.node} ${block}`;
+    const key = `${application.md} ${application.node} ${block}`;
     const known = this.#stories.get(key);
     const after = application.newestIn(block);
     // Written anew meanwhile.
@@ -178,7 +193,8 @@ export class Ground {
 
   /** Now and then: what is no event of its own. */
   look(): void {
-    if (this.#newest !== null) this.judge(checkers.heldInDoubt, checkers.heldInDoubt(this.#cluster, this.#newest));
+    for (const record of this.#newest.values())
+      this.judge(checkers.heldInDoubt, checkers.heldInDoubt(this.#cluster, record));
     for (const application of this.applications) this.judge(checkers.noWriteFails, checkers.noWriteFails(application));
     for (const node of this.#cluster.up()) {
       if (!this.#cluster.isRunning(node)) continue;
@@ -226,7 +242,7 @@ export class Ground {
     tellOfEvent(this.moments, event);
     if (body.type !== 'commit') return;
     const { record } = body;
-    const before = this.#newest;
+    const before = this.recordOf(record.md);
     this.commits += 1;
     const line = this.#lines.get(record.uuid) ?? { newest: null, relied: null, found: null };
     this.#lines.set(record.uuid, line);
@@ -236,23 +252,28 @@ export class Ground {
     this.#writers.set(record.uuid, record.writers);
     if (record.parityInDoubt === true) this.parityInDoubt = true;
     if (body.kind === 'evict')
-      for (const application of this.applications)
+      for (const application of this.#applicationsOf(record))
         if (writers.includes(application.node) && !record.writers.includes(application.node)) application.settle();
     if (before?.resync?.kind === 'resync' && givesUp(before, record)) {
-      this.#inDoubtSince = record.version;
-      this.#stories.clear();
+      this.#inDoubtSince.set(record.md, record.version);
+      for (const key of this.#stories.keys()) if (key.startsWith(`${record.md} `)) this.#stories.delete(key);
     }
-    this.#newest = record;
+    this.#newest.set(record.md, record);
     this.judge(checkers.dataHasACopy, checkers.dataHasACopy(record));
-    if (body.kind === 'resync-done' && copied(before))
-      this.judge(checkers.legsAgreeWhenCopied, checkers.legsAgreeWhenCopied(this.#cluster, record, this.applications));
-    if (body.kind === 'resync-start' && compares(record.resync?.kind)) this.#compared = [];
-    if (body.kind === 'resync-done' && before !== null && compares(before.resync?.kind))
-      this.judge(checkers.checkedWhole, checkers.checkedWhole(before, this.#compared, record));
+    if (body.kind === 'resync-done' && copied(before)) {
+      const text = checkers.legsAgreeWhenCopied(this.#cluster, record, this.#applicationsOf(record));
+      this.judge(checkers.legsAgreeWhenCopied, text);
+    }
+    if (body.kind === 'resync-start' && compares(record.resync?.kind)) this.#compared.set(record.md, []);
+    if (body.kind === 'resync-done' && before !== null && compares(before.resync?.kind)) {
+      const compared = this.#compared.get(record.md) ?? [];
+      this.judge(checkers.checkedWhole, checkers.checkedWhole(before, compared, record));
+    }
     const { version, resync } = record;
     const copy = resync === null ? '' : `, ${resync.kind} by ${resync.by} from ${resync.fromSector}`;
     const members = record.members.map(({ uuid, role, slot }) => `${uuid.slice(0, 4)} ${role} ${slot ?? '-'}`);
-    const text = `commits ${body.kind} ${version.term}.${version.index}: ${record.run}, writers ${record.writers.join(' ')}${copy}; ${members.join(', ')}`;
+    const which = this.#newest.size > 1 ? ` of ${record.md}` : '';
+    const text = `commits ${body.kind}${which} ${version.term}.${version.index}: ${record.run}, writers ${record.writers.join(' ')}${copy}; ${members.join(', ')}`;
     this.#say(`node ${node}`, text);
   }
 
@@ -279,7 +300,7 @@ export class Ground {
     const dataSector = isMember
       ? dataOffsetSectorsFor(this.#cluster.storage.sizeSectors(write.disk))
       : Number.POSITIVE_INFINITY;
-    const record = this.#newest;
+    const record = this.#recordAt(write.disk);
     if (sector >= dataSector) {
       if (record === null) return;
       const { node } = write;
@@ -315,24 +336,25 @@ export class Ground {
   #watchCopies(node: NodeId): void {
     const driver = this.#cluster.driver(node);
     const look = (md: string, kind: CopyKind, fromSector: number, toSector: number | null): void => {
-      const record = this.#newest;
-      if (record === null || record.md !== md) return;
+      const record = this.recordOf(md);
+      if (record === null) return;
       const end = toSector ?? copySectors(record, kind);
       this.judge(checkers.oneCopier, checkers.oneCopier(this.#cluster, node, md));
       const text = checkers.suspendBeforeSync(this.#cluster, node, record, kind, fromSector, end);
       this.judge(checkers.suspendBeforeSync, text);
     };
     driver.onCompared = (md, range) => {
-      if (this.#newest?.md === md) this.#compared.push(range);
+      this.#compared.get(md)?.push(range);
     };
     const { startCopy, extendCopy } = driver;
     driver.startCopy = async (md, copy) => {
       look(md, copy.kind, copy.fromSector, copy.toSector);
-      this.#copies.set(node, copy.kind);
+      const copies = this.#copies.get(node) ?? new Map<string, CopyKind>();
+      this.#copies.set(node, copies.set(md, copy.kind));
       return startCopy.call(driver, md, copy);
     };
     driver.extendCopy = async (md, toSector) => {
-      const kind = this.#copies.get(node);
+      const kind = this.#copies.get(node)?.get(md);
       const fromSector = driver.copiesFrom(md);
       if (kind !== undefined && fromSector !== null) look(md, kind, fromSector, toSector);
       return extendCopy.call(driver, md, toSector);

@@ -1,7 +1,7 @@
 /**
  * `make sim` and `make sim-night`: campaigns over seeds, and what came of them.
  * SEED: one, a list or a range (7, 3,5, 1-100); NODES; HOURS of each; FAULTS: words of their names, the others stay away; EVERY: ms between
- * two of them, about; FENCING; QUORUM=disks; ACCESS=exclusive; LEVEL=raid10 or raid5; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
+ * two of them, about; FENCING; QUORUM=disks; ACCESS=exclusive; LEVEL=raid10 or raid5; ARRAYS=2; COMINGS=1: arrays come and go (comings.ts); WORKERS; FIRST=1: ends at the first violation.
  */
 import { availableParallelism } from 'node:os';
 import { campaigns, type Job, type Result } from './workers.ts';
@@ -48,6 +48,7 @@ function tellViolation({ seed, outcome, file }: Result, job: Omit<Job, 'seed' | 
     ...(job.setting?.quorum ? [`QUORUM=${job.setting.quorum}`] : []),
     ...(job.setting?.access ? [`ACCESS=${job.setting.access}`] : []),
     ...(job.setting?.level ? [`LEVEL=${job.setting.level}`] : []),
+    ...(job.setting?.arrays ? [`ARRAYS=${job.setting.arrays}`] : []),
     ...(job.comings ? ['COMINGS=1'] : []),
   ];
   process.stdout.write(
@@ -65,7 +66,9 @@ async function main(): Promise<number> {
   const quorum = wordIn('QUORUM', ['nodes', 'disks']);
   const access = wordIn('ACCESS', ['shared', 'exclusive']);
   const level = wordIn('LEVEL', ['raid1', 'raid10', 'raid5']);
+  const arrays = wordIn('ARRAYS', ['2']);
   const setting = {
+    ...(arrays && { arrays: 2 as const }),
     ...(fencing && { fencing }),
     ...(quorum && { quorum }),
     ...(access && { access }),

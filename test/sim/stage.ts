@@ -142,10 +142,11 @@ export abstract class Stage implements Chance {
   }
 
   /** This record is every node's, and lets every one write, or its owner alone. */
-  isOpenOnAll({ version, writers, access, owner }: ArrayRecord): boolean {
+  isOpenOnAll({ uuid, version, writers, access, owner }: ArrayRecord): boolean {
     const { cluster } = this;
     return cluster.nodes.every((node) => {
-      const { local, record: known } = cluster.status(node)?.arrays[0] ?? { local: null, record: null };
+      const array = cluster.status(node)?.arrays.find(({ record }) => record.uuid === uuid);
+      const { local, record: known } = array ?? { local: null, record: null };
       const isCurrent = known?.version.index === version.index;
       if (access === 'exclusive' && owner !== node) return isCurrent && local === null;
       // Reads that are held wait, and writes that need them.

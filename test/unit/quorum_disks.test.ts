@@ -44,6 +44,7 @@ async function scene(witness: string | null) {
   const disks = new DiskView(driver, CLUSTER);
   await done(disks.refresh());
   const records: ArrayRecord[] = [record];
+  const ended = new Set<string>();
   const quorum = new QuorumDisks({
     driver,
     disks,
@@ -51,8 +52,9 @@ async function scene(witness: string | null) {
     nodes: () => [1, 2],
     witness,
     records: () => records,
+    hasEnded: (array) => ended.has(array),
   });
-  return { driver, storage, quorum, record, records, done };
+  return { driver, storage, quorum, record, records, ended, done };
 }
 
 function block(node: number, disks: string[]): DiskBlock {
@@ -74,6 +76,20 @@ test('each node has its own block on every member; the rest of the disk stays as
     (at) => before.compare(after, at, at + 4096, at, at + 4096) !== 0,
   );
   assert.equal(changed.length, 1, 'one block');
+});
+
+test('the disks of an array that nobody has told of yet count beside those of another one, until it has ended', async () => {
+  const { quorum, record, records, ended, done } = await scene(null);
+  const names = record.members.map(({ uuid }) => uuid).sort();
+  const other = '6f7f3f3e-5f0c-4c43-9a6e-3c1d2b7a9003';
+  records.splice(0, 1, { ...record, uuid: other, members: [] });
+  assert.deepEqual(quorum.wanted(), names);
+  const [name = ''] = names;
+  await done(quorum.write(name, block(2, names)));
+  assert.deepEqual(await done(quorum.read(name)), new Map([[2, block(2, names)]]));
+  ended.add(record.uuid);
+  assert.deepEqual(quorum.wanted(), []);
+  await assert.rejects(done(quorum.read(name)), /no member of an array any more/);
 });
 
 test('a disk that no record lists any more is somebody else’s: neither read nor written', async () => {
