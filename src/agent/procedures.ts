@@ -179,7 +179,8 @@ export function procedures(agent: Agent): Procedures {
       agent.notTakenOver()?.find(({ record, why }) => why !== null && findArray([record], word) !== null)?.record;
     const found = held();
     const known = found === undefined ? null : agent.newestKnown(found.uuid);
-    if (found === undefined || known === null || compareVersions(known.version, found.version) <= 0) return null;
+    if (found === undefined || known === null || known.givenBack === true) return null;
+    if (compareVersions(known.version, found.version) <= 0) return null;
     await agent.rescan();
     const unseen = activeMembers(known).find(({ uuid }) => !agent.disks.paths.has(uuid));
     if (unseen !== undefined) {
