@@ -344,7 +344,7 @@ export class Ground {
       this.judge(checkers.suspendBeforeSync, text);
     };
     driver.onCompared = (md, range) => {
-      this.#compared.get(md)?.push(range);
+      this.#compared.set(md, [...(this.#compared.get(md) ?? []), range]);
     };
     const { startCopy, extendCopy } = driver;
     driver.startCopy = async (md, copy) => {
