@@ -247,9 +247,13 @@ export class Agent implements AgentFace {
     for (const md of this.parts.inherited === undefined ? arraysInKernel(driver) : []) {
       let isHeld = false;
       const hold = async (): Promise<void> => {
-        await this.#tryTo(`hold ${md}`, () => driver.hold(md));
-        await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md));
-        isHeld = true;
+        const endMs = this.now() + START_HOLD_MS;
+        while (!isHeld && this.now() < endMs) {
+          isHeld =
+            (await this.#endsInTime(`hold ${md}`, () => driver.hold(md))) &&
+            (await this.#endsInTime(`hold the reads of ${md}`, () => driver.holdReads(md)));
+          if (!isHeld) await this.until(() => false, TICK_MS);
+        }
       };
       // What it has on its way may wait for a path; what is read must not pass until that is back.
       void this.until(() => isHeld, DRAIN_MS).then(() => (isHeld ? undefined : driver.guard.drop()));
@@ -485,6 +489,17 @@ export class Agent implements AgentFace {
 
   until(done: () => boolean, patienceMs: number): Promise<void> {
     return until(this.parts, done, patienceMs);
+  }
+
+  /** @returns false: what is on its way keeps it from ending */
+  async #endsInTime(what: string, act: () => Promise<void>): Promise<boolean> {
+    try {
+      await act();
+    } catch (error) {
+      this.parts.log.error({ err: error }, `${what}: ${textOf(error)}`);
+      return errorOf(error).code !== 'ETIMEDOUT';
+    }
+    return true;
   }
 
   async #tryTo(what: string, act: () => Promise<unknown>): Promise<void> {

@@ -484,7 +484,7 @@ export class RealArray {
     for (let again = 0; again < FREEZE_TRIES; again += 1) {
       // Each store reaps a copy that has ended; md's own thread may be late with that, or miss its wakeup (md_check_recovery
       // gives up where it does not get the array's mutex at once).
-      await this.#told(array, 'frozen');
+      await this.#tellToFreeze(array);
       if (await comesTrue(still, FREEZE_PATIENCE_MS, SOON_MS)) return;
     }
     const seen = this.read();
@@ -497,15 +497,15 @@ export class RealArray {
    * a stop ends it, and nobody may wait here for that.
    * @throws MdError ETIMEDOUT
    */
-  async #told({ members }: SysfsArray, action: string): Promise<void> {
+  async #tellToFreeze({ members }: SysfsArray): Promise<void> {
     let over = false;
-    const stored = this.#set('sync_action', action, 'freezing').finally(() => {
+    const stored = this.#set('sync_action', 'frozen', 'freezing').finally(() => {
       over = true;
     });
     stored.catch(() => undefined);
     const isHeld = (): boolean => members.some((member) => this.#paths.stateOf(member) === 'held');
     while (!over && !isHeld()) await comesTrue(() => over || isHeld(), FREEZE_PATIENCE_MS, SOON_MS);
-    // Most of it is on its way, and no more follows.
+    // What is on its way ends, and what waits does not.
     if (await comesTrue(() => over, FREEZE_PATIENCE_MS, SOON_MS)) return stored;
     throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but its copy waits for reads, which are held`);
   }

@@ -286,7 +286,7 @@ export class SimulatedArray {
   }
 
   /** What a suspend waits for as well (raid1_quiesce, raid5_quiesce); raid10_quiesce does not. */
-  get #pieceIsDrained(): boolean {
+  get #drainsPiece(): boolean {
     return this.#stepping && this.record.level !== 'raid10';
   }
 
@@ -301,7 +301,7 @@ export class SimulatedArray {
         reject(new MdError('ETIMEDOUT', `${this.record.md}: suspend did not return in ${SUSPEND_PATIENCE_MS} ms`)),
       );
       void this.#until(
-        () => (this.#admitted === 0 && !this.#pieceIsDrained) || this.#draining !== draining,
+        () => (this.#admitted === 0 && !this.#drainsPiece) || this.#draining !== draining,
         () => {
           if (this.#draining !== draining) return;
           this.#draining = null;
@@ -502,13 +502,16 @@ export class SimulatedArray {
     if (!isRedundant(this.record.level)) return;
     this.endCopySoon();
     await this.#until(() => !this.#stepping || this.#readsHeld);
-    let late = false;
-    const callOff = this.#kernel.later(FREEZE_PATIENCE_MS, () => {
-      late = true;
-      this.#wake();
-    });
-    await this.#until(() => !this.#stepping || late);
-    callOff();
+    if (this.#stepping) {
+      // What is on its way ends, and what waits does not.
+      let late = false;
+      const callOff = this.#kernel.later(FREEZE_PATIENCE_MS, () => {
+        late = true;
+        this.#wake();
+      });
+      await this.#until(() => !this.#stepping || late);
+      callOff();
+    }
     this.#tell();
     if (this.#stepping)
       throw new MdError('ETIMEDOUT', `${this.record.md}: told to freeze, but its copy waits for reads, which are held`);

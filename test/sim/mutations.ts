@@ -366,8 +366,8 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'an agent that starts holds the arrays that outlived an earlier one',
     removed: 'the hold',
     file: 'src/agent/agent.ts',
-    from: ', () => driver.hold(md));',
-    to: ', async () => undefined);',
+    from: ', () => driver.hold(md))) &&',
+    to: ', async () => undefined)) &&',
     aim: ['out of reach'],
   },
   // --- fencing, eviction ------------------------------------------------------------------------------------------------
@@ -853,8 +853,8 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'only the node that the record names copies; md elsewhere is frozen',
     removed: 'the freezing of whatever runs',
     file: 'src/arrays/local_plan.ts',
-    from: "if (!started && (runs || thawed) && !stuck) return { op: { op: 'freeze' }, settled: false };",
-    to: "if (!started && thawed && !runs && !stuck) return { op: { op: 'freeze' }, settled: false };",
+    from: 'if (!started && (runs || thawed) && !stuck) {',
+    to: 'if (!started && thawed && !runs && !stuck) {',
     aim: ['a slow copy', 'given up, and given back'],
   },
   {
