@@ -931,8 +931,8 @@ export const MUTATIONS: readonly Mutation[] = [
     to: '',
     also: {
       file: 'src/agent/procedures.ts',
-      from: 'if (agent.leadsInTerm === work.term) await driver.writeMetadata(before',
-      to: 'await driver.writeMetadata(before',
+      from: 'if (agent.leadsInTerm === work.term) await agent.writeMetadata(before',
+      to: 'await agent.writeMetadata(before',
     },
     comings: true,
   },
