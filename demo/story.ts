@@ -207,8 +207,10 @@ export class Story {
 
   async #verification(): Promise<void> {
     this.#screen.step('The writers end, the array and the agents are stopped in order, and every leg is read back.');
+    // A busy node may not have answered a moment ago.
+    const told = () => this.#array(this.#living()[0] ?? 1)?.paths ?? null;
+    const { value: paths } = await this.#until('where the legs are', told);
     const record = this.#record();
-    const paths = this.#array(this.#living()[0] ?? 1)?.paths ?? {};
     const results = await this.#stage.stopWriters();
     const stopped = await this.#stage.request(this.#living()[0] ?? 1, { verb: 'stop', array: MD });
     this.#findings.push({ ok: stopped.ok, text: `the array was stopped in order: ${stopped.text}` });
