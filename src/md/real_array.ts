@@ -111,10 +111,7 @@ export class RealArray {
       for (const member of held)
         await this.#paths.hold(memberUuidOf(member) ?? '', this.#paths.diskOf(member)).catch(() => undefined);
       if (!(error instanceof MdError) || error.code !== 'EBUSY') throw error;
-      throw new MdError(
-        'EBUSY',
-        `${this.md} is in use (${this.#users().join(', ') || 'some process has it open'}); end that first`,
-      );
+      throw this.#inUse(this.#users());
     }
   }
 
@@ -130,6 +127,9 @@ export class RealArray {
       const names = waiting.map((member) => this.#nameOf(member)).join(', ');
       throw new MdError('EBUSY', `${this.md} is in use: its I/O waits for the path to ${names}; end that first`);
     }
+    // What it read in this moment would end with an error.
+    const users = this.#users();
+    if (users.length > 0) throw this.#inUse(users);
     const held = waiting.filter((member) => this.#paths.stateOf(member) === 'held');
     const ownWaits = array.bitmap !== null || copying(array);
     for (const member of ownWaits ? waiting : waiting.filter((each) => !held.includes(each))) {
@@ -521,6 +521,13 @@ export class RealArray {
 
   #write(path: string, value: string, step: string): Promise<void> {
     return this.#store.write(`${this.md}: ${step}`, path, value);
+  }
+
+  #inUse(users: readonly string[]): MdError {
+    return new MdError(
+      'EBUSY',
+      `${this.md} is in use (${users.join(', ') || 'some process has it open'}); end that first`,
+    );
   }
 
   /** Mount points and devices on top. */
