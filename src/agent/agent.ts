@@ -249,9 +249,10 @@ export class Agent implements AgentFace {
       const hold = async (): Promise<void> => {
         const endMs = this.now() + START_HOLD_MS;
         while (!isHeld && this.now() < endMs) {
+          // What is on its way may keep it from ending.
           isHeld =
-            (await this.#endsInTime(`hold ${md}`, () => driver.hold(md))) &&
-            (await this.#endsInTime(`hold the reads of ${md}`, () => driver.holdReads(md)));
+            (await this.#tryTo(`hold ${md}`, () => driver.hold(md))) !== 'ETIMEDOUT' &&
+            (await this.#tryTo(`hold the reads of ${md}`, () => driver.holdReads(md))) !== 'ETIMEDOUT';
           if (!isHeld) await this.until(() => false, TICK_MS);
         }
       };
@@ -491,22 +492,14 @@ export class Agent implements AgentFace {
     return until(this.parts, done, patienceMs);
   }
 
-  /** @returns false: what is on its way keeps it from ending */
-  async #endsInTime(what: string, act: () => Promise<void>): Promise<boolean> {
+  /** @returns the code of what went wrong; null: nothing did */
+  async #tryTo(what: string, act: () => Promise<unknown>): Promise<string | null> {
     try {
       await act();
+      return null;
     } catch (error) {
       this.parts.log.error({ err: error }, `${what}: ${textOf(error)}`);
-      return errorOf(error).code !== 'ETIMEDOUT';
-    }
-    return true;
-  }
-
-  async #tryTo(what: string, act: () => Promise<unknown>): Promise<void> {
-    try {
-      await act();
-    } catch (error) {
-      this.parts.log.error({ err: error }, `${what}: ${textOf(error)}`);
+      return errorOf(error).code;
     }
   }
 
@@ -625,10 +618,7 @@ export class Agent implements AgentFace {
 
   /** Of this array, here or by this node's journal; null: nothing is known of it. */
   newestKnown(array: string): ArrayRecord | null {
-    const stored = this.parts.journal.landmarks().flatMap(({ event: { body } }) => {
-      return body.type === 'commit' ? [body.record] : [];
-    });
-    const known = [...this.records(), ...stored].filter(({ uuid }) => uuid === array);
+    const known = [...this.records(), ...this.#commits.records()].filter(({ uuid }) => uuid === array);
     return known.sort((a, b) => compareVersions(b.version, a.version))[0] ?? null;
   }
 

@@ -41,15 +41,20 @@ export class StoredCommits {
     return this.#remembered;
   }
 
+  /** By the journal, the newest of each array. */
+  records(): ArrayRecord[] {
+    return this.#parts.journal
+      .landmarks()
+      .flatMap(({ event: { body } }) => (body.type === 'commit' ? body.record : []));
+  }
+
   /** @returns what ends it */
   start(): () => void {
-    const { journal } = this.#parts;
-    for (const { event } of journal.landmarks()) {
-      if (event.body.type !== 'commit') continue;
-      this.#remembered.set(event.body.record.uuid, event.body.record.version);
-      this.#appended.set(event.body.record.uuid, event.body.record.version);
+    for (const { uuid, version } of this.records()) {
+      this.#remembered.set(uuid, version);
+      this.#appended.set(uuid, version);
     }
-    return journal.onAppend((entry) => this.#onAppend(entry));
+    return this.#parts.journal.onAppend((entry) => this.#onAppend(entry));
   }
 
   /** A commit of an array that this node does not have, in what others remember. What became of the array the master says. */

@@ -78,6 +78,12 @@ export function masterStep(
     arrays.set(uuid, { ...(arrays.get(uuid) ?? emptyArray), ...fields });
   };
   /** A takeover that is not being written now, and rests on an older commit than the disks have shown since, is begun anew. */
+  const takeUp = (found: FoundRecord): void => {
+    const { uuid, version } = found.record;
+    // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
+    const mustKnow = new Map([...nodes.keys()].map((id) => [id, version] as const));
+    changeArray(uuid, { found, mustKnow, unreached: unreachedBy(found) });
+  };
   const dropOverruled = (uuid: string): void => {
     const { pending, found } = arrays.get(uuid) ?? emptyArray;
     if (pending?.before == null || found === null || pending.retryAtMs === Number.POSITIVE_INFINITY) return;
@@ -150,9 +156,7 @@ export function masterStep(
       const array = arrays.get(record.uuid) ?? emptyArray;
       if (array.record !== null || array.pending !== null || array.found === null) break;
       if (compareVersions(record.version, array.found.record.version) <= 0) break;
-      const found = knownInstead(array.found, record);
-      const mustKnow = new Map([...nodes.keys()].map((id) => [id, record.version] as const));
-      changeArray(record.uuid, { found, mustKnow, unreached: unreachedBy(found) });
+      takeUp(knownInstead(array.found, record));
       break;
     }
     case 'disks':
@@ -162,9 +166,7 @@ export function masterStep(
       for (const found of input.found) {
         const known = arrays.get(found.record.uuid);
         if (known !== undefined && (known.record !== null || isBeingIntroduced(known))) continue;
-        // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
-        const mustKnow = new Map([...nodes.keys()].map((id) => [id, found.record.version] as const));
-        changeArray(found.record.uuid, { found, mustKnow, unreached: unreachedBy(found) });
+        takeUp(found);
         dropOverruled(found.record.uuid);
       }
       break;

@@ -498,16 +498,20 @@ export class RealArray {
    * @throws MdError ETIMEDOUT
    */
   async #tellToFreeze({ members }: SysfsArray): Promise<void> {
-    let over = false;
-    const stored = this.#set('sync_action', 'frozen', 'freezing').finally(() => {
-      over = true;
-    });
-    stored.catch(() => undefined);
+    const stored = this.#set('sync_action', 'frozen', 'freezing');
+    let isOver = false;
+    const over = (): void => {
+      isOver = true;
+    };
+    stored.then(over, over);
     const isHeld = (): boolean => members.some((member) => this.#paths.stateOf(member) === 'held');
-    while (!over && !isHeld()) await comesTrue(() => over || isHeld(), FREEZE_PATIENCE_MS, SOON_MS);
-    // What is on its way ends, and what waits does not.
-    if (await comesTrue(() => over, FREEZE_PATIENCE_MS, SOON_MS)) return stored;
-    throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but its copy waits for reads, which are held`);
+    const waitsInVain = async (): Promise<void> => {
+      await comesTrue(() => isOver || isHeld(), Number.POSITIVE_INFINITY);
+      // What is on its way ends, and what waits does not.
+      if (await comesTrue(() => isOver, FREEZE_PATIENCE_MS)) return stored;
+      throw new MdError('ETIMEDOUT', `${this.md}: told to freeze, but its copy waits for reads, which are held`);
+    };
+    await Promise.race([stored, waitsInVain()]);
   }
 
   /** What people know it by. */

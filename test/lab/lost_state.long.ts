@@ -1,16 +1,6 @@
 /** What a node keeps on its own disk is lost, torn, or not its own. */
 import assert from 'node:assert/strict';
-import {
-  appendFileSync,
-  closeSync,
-  copyFileSync,
-  openSync,
-  readdirSync,
-  readSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { appendFileSync, copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -95,13 +85,13 @@ test('what a node keeps is lost', { skip: available.ok ? false : `no laboratory:
       await writers.goOn(cluster.nodes);
       const image = cluster.lab.diskImage(0);
       const [leg] = (await cluster.open()).members;
-      const before = readStart(image, (leg?.dataOffsetSectors ?? 0) * 512);
+      const before = readFileSync(image).subarray(0, (leg?.dataOffsetSectors ?? 0) * 512);
       await cluster.must(2, 'manage md0 --fail /dev/ubdb');
       await writers.goOn(cluster.nodes);
       await cluster.lab.powerCut();
       for (const node of cluster.nodes) writers.forget(node);
       // As a disk that took very long over a former master's write, or somebody who put a backup of it back.
-      writeStart(image, before);
+      writeFileSync(image, before, { flag: 'r+' });
       await cluster.lab.bootAll();
       const since = Date.now();
       await Promise.all(cluster.nodes.map((node) => cluster.startAgent(node)));
@@ -150,17 +140,3 @@ test('what a node keeps is lost', { skip: available.ok ? false : `no laboratory:
     }
   });
 });
-
-function readStart(image: string, lengthBytes: number): Buffer {
-  const bytes = Buffer.alloc(lengthBytes);
-  const fd = openSync(image, 'r');
-  readSync(fd, bytes, 0, lengthBytes, 0);
-  closeSync(fd);
-  return bytes;
-}
-
-function writeStart(image: string, bytes: Buffer): void {
-  const fd = openSync(image, 'r+');
-  writeSync(fd, bytes, 0, bytes.length, 0);
-  closeSync(fd);
-}

@@ -366,8 +366,8 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'an agent that starts holds the arrays that outlived an earlier one',
     removed: 'the hold',
     file: 'src/agent/agent.ts',
-    from: ', () => driver.hold(md))) &&',
-    to: ', async () => undefined)) &&',
+    from: ', () => driver.hold(md)))',
+    to: ', async () => undefined))',
     aim: ['out of reach'],
   },
   // --- fencing, eviction ------------------------------------------------------------------------------------------------
