@@ -597,6 +597,11 @@ export class SimulatedNode implements MdDriver {
     return this.#array(md).enter();
   }
 
+  /** What waits now would be told as done without a leg that is failed in md by hand, and no gate would close for it. */
+  waitForBits(md: string): number {
+    return this.#array(md).waitForBits;
+  }
+
   /** `mdadm --fail`, typed on this node. @throws MdError EBUSY for the last leg */
   mdadmFail(md: string, path: string): void {
     const array = this.#array(md);

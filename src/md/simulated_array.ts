@@ -110,6 +110,8 @@ export class SimulatedArray {
   #mismatchSectors = 0;
   /** Of applications; as the block device's `stat` counts them. */
   writesEnded = 0;
+  /** Writes whose legs are chosen, and which have gone to none of them. */
+  waitForBits = 0;
   /** A piece is being copied, be it of a copy that was stopped meanwhile. */
   #stepping = false;
   /** Interrupted: while a piece of it is under way it is not over. */
@@ -745,7 +747,12 @@ export class SimulatedArray {
         // md chooses the legs before the bits are written, and submits to them after (flush_bio_list, drivers/md/raid1-10.c).
         const legs = pieces.map((piece) => this.#legsOf(piece));
         whole = pieces.every((piece) => this.#hasAllLegs(piece));
-        await (waitsForBits ? this.#flushBitmap() : this.#bitmapTail);
+        this.waitForBits += 1;
+        try {
+          await (waitsForBits ? this.#flushBitmap() : this.#bitmapTail);
+        } finally {
+          this.waitForBits -= 1;
+        }
         const outcomes = await Promise.allSettled(
           pieces.map((piece, index) => {
             const part = data.subarray(piece.at * 512, (piece.at + piece.sectors) * 512);

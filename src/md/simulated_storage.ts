@@ -150,12 +150,17 @@ export class SimulatedStorage {
     return this.names().filter((name) => !this.#hidden.has(`${node}:${name}`));
   }
 
-  /** @throws MdError ENOENT */
-  at(node: number, path: string): string {
+  find(node: number, path: string): string | null {
     const plain = path.slice(5);
     if (this.#paths.size === 0 && this.#hidden.size === 0 && path.startsWith('/dev/') && this.#disks.has(plain))
       return plain;
-    for (const name of this.namesOn(node)) if (this.pathOn(node, name) === path) return name;
+    return this.namesOn(node).find((name) => this.pathOn(node, name) === path) ?? null;
+  }
+
+  /** @throws MdError ENOENT */
+  at(node: number, path: string): string {
+    const found = this.find(node, path);
+    if (found !== null) return found;
     throw new MdError(
       'ENOENT',
       `${path}: no such disk on node ${node}; there are ${this.namesOn(node)

@@ -25,7 +25,11 @@ const COPIED_KIB = 1024;
 /** Two rounds of md's daemon, and a bit. */
 const BITS_REST_MS = 12_000;
 
-function isolate({ cluster }: Chance, node: NodeId, how: 'alone' | 'deaf' | 'mute' = 'alone'): [NodeId, NodeId][] {
+export function isolate(
+  { cluster }: Chance,
+  node: NodeId,
+  how: 'alone' | 'deaf' | 'mute' = 'alone',
+): [NodeId, NodeId][] {
   const cuts = cluster.nodes.filter((other) => other !== node).map((other): [NodeId, NodeId] => [node, other]);
   for (const [, other] of cuts) {
     if (how !== 'deaf') cluster.hub.cutOneWay(node, other);
@@ -39,7 +43,7 @@ function aboutALease(chance: Chance): number {
   return HOLDER_MS * 0.6 + (1.3 * VOTER_MS - HOLDER_MS * 0.6) * chance.random();
 }
 
-function killed(chance: Chance, node: NodeId, awayMs: number): void {
+export function killed(chance: Chance, node: NodeId, awayMs: number): void {
   chance.cluster.killAgent(node);
   chance.later(awayMs, () => void chance.cluster.startAgent(node));
 }
@@ -50,7 +54,7 @@ function back({ cluster }: Chance, node: NodeId): void {
 }
 
 /** A disk that this node's md has in sync. */
-function legOf(chance: Chance, node: NodeId): string | undefined {
+export function legOf(chance: Chance, node: NodeId): string | undefined {
   const members = chance.cluster.driver(node).observe('md0')?.members ?? [];
   return chance.pick(members.filter(({ slot, inSync, faulty }) => slot !== null && inSync && !faulty))?.device;
 }
@@ -65,7 +69,7 @@ function givenBack(chance: Chance, disk: string): void {
     .then(() => chance.cluster.ask(node, { verb: 'add', array: 'md0', device, force: false }));
 }
 
-function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop', lastsMs: number): void {
+export function still(chance: Chance, node: NodeId, what: 'machine' | 'process' | 'loop', lastsMs: number): void {
   chance.cluster.freeze(node, what);
   chance.later(lastsMs, () => chance.cluster.thaw(node));
 }
@@ -510,17 +514,19 @@ const stories: Fault[] = [
       const { cluster } = chance;
       const delayMs = chance.between(5, 400);
       const ends: (() => void)[] = [];
+      let over = false;
       const cancel = chance.at('goes on with a copy', (copier) => {
         chance.later(chance.between(1, 1500), () => {
           const node = chance.pick(others(chance, copier).filter((other) => cluster.isUp(other)));
           if (node === undefined) return;
           crash(chance, [node], () => chance.between(300, 9000));
-          if (chance.random() < 0.7)
+          if (chance.random() < 0.7 && !over)
             for (const disk of cluster.disks())
               ends.push(cluster.storage.fault({ node: copier, disk, kind: 'slow', delayMs }));
         });
       });
       const end = () => {
+        over = true;
         cancel();
         for (const mend of ends) mend();
       };
@@ -624,16 +630,19 @@ const stories: Fault[] = [
       const ends = [cluster.storage.fault({ node, disk, kind: 'slow', delayMs: chance.between(200, 900) })];
       const limit = (to: number | null) => cluster.ask(master, { verb: 'sync-limit', array: 'md0', limitKib: to });
       const delayMs = chance.between(100, 400);
+      let over = false;
       // What the eviction writes takes its time, and the copy ends meanwhile.
       const cancel = chance.at('begins a copy', () =>
         chance.later(copyMs * (0.1 + 0.8 * chance.random()), () => {
           if (cluster.isUp(node)) crash(chance, [node], () => chance.between(50, 300));
+          if (over) return;
           for (const each of cluster.disks())
             ends.push(cluster.storage.fault({ node: master, disk: each, kind: 'slow', delayMs }));
         }),
       );
       void limit(limitKib).then(() => cluster.ask(master, { verb: 'action', array: 'md0', action: 'repair' }));
       const end = () => {
+        over = true;
         cancel();
         for (const mend of ends) mend();
         void limit(null);

@@ -48,6 +48,46 @@ for (const [words, seed, setting, nodes] of OTHERS) {
   });
 }
 
+/** Stories that come by their names alone. */
+const NAMED: [string, number, Setting, number?][] = [
+  ['cut off before it is let in', 6, { legs: 3, bitmap: false }],
+  ['looks for a disk for longer than it leads', 6, { fencing: 'command' }],
+  ['who copies, and is no writer', 18, { fencing: 'command', bitmap: false }, 5],
+];
+
+for (const [name, seed, setting, nodes] of NAMED) {
+  test(`${name}, seed ${seed}: no rule is broken, and the cluster is whole when it is over`, async () => {
+    const { violation, faults } = await runCampaign({
+      seed,
+      hours: HOURS,
+      faultsEveryMs: 20_000,
+      faults: [name],
+      setting,
+      ...(nodes && { nodes }),
+    });
+    assert.equal(violation, null, `make sim FAULTS='${name}' SEED=${seed} HOURS=${HOURS} EVERY=20000`);
+    assert.ok(faults > 0, `${faults} faults`);
+  });
+}
+
+/** Likewise, where arrays come and go. */
+const NAMED_COMINGS = ['away until the array is given back', 'comes as another is made'];
+
+for (const name of NAMED_COMINGS) {
+  test(`${name}: nothing is left over, and the disks can be used again`, async () => {
+    const { violation, faults } = await runComings({
+      seed: 9,
+      nodes: 4,
+      hours: 2 * HOURS,
+      faultsEveryMs: 15_000,
+      faults: [name],
+      setting: { fencing: 'reservation' },
+    });
+    assert.equal(violation, null, `make sim COMINGS=1 FAULTS='${name}' SEED=9 NODES=4 HOURS=${2 * HOURS} EVERY=15000`);
+    assert.ok(faults > 0, `${faults} faults`);
+  });
+}
+
 /** A second each. Of these the first five have found something once, each something else. */
 const COMINGS = [1, 106, 162, 387, 501, 2, 3, 4, 5, 6, 7, 8];
 

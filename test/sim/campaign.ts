@@ -6,6 +6,7 @@ import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import type { Request } from '#src/wire/messages.ts';
 import { AIMED } from './aimed.ts';
 import type { Application } from './application.ts';
+import { BY_NAME } from './by_name.ts';
 import { legsAgree, noWriteLost } from './checkers.ts';
 import { diskName, mirrorOf, SimCluster } from './cluster.ts';
 import { AT_QUORUM_DISKS } from './disk_quorum_faults.ts';
@@ -223,7 +224,7 @@ class Campaign extends Stage {
     onProgress = () => undefined,
   }: CampaignOptions): Promise<void> {
     const all = setting.quorum === 'disks' ? [...FAULTS, ...AT_QUORUM_DISKS] : FAULTS;
-    this.#misfortunes = new Misfortunes(this, faultsNamed(faults, all), faultsEveryMs ?? this.#faultsMeanMs);
+    this.#misfortunes = new Misfortunes(this, faultsNamed(faults, all, BY_NAME), faultsEveryMs ?? this.#faultsMeanMs);
     this.#applicationsGoOn();
     this.#readersGoOn();
     this.#misfortunes.begin();

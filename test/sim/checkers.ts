@@ -40,7 +40,11 @@ function memberDisks(cluster: SimCluster, but: NodeId): Set<string> {
   };
   for (const asked of cluster.up()) {
     const agent = cluster.agent(asked);
-    for (const [uuid, path] of agent?.disks.paths ?? []) disks.set(uuid, storage.at(asked, path));
+    for (const [uuid, path] of agent?.disks.paths ?? []) {
+      // Hidden from it since.
+      const disk = storage.find(asked, path);
+      if (disk !== null) disks.set(uuid, disk);
+    }
     if (agent === null || asked === but) continue;
     for (const record of agent.records()) keep(told, record);
     for (const { record } of agent.disks.arrays()) keep(read, record);

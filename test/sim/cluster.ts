@@ -446,7 +446,7 @@ export class SimCluster {
     machine.driver.crash();
     this.#endLife(machine);
     this.hub.thaw(node);
-    machine.journal.powerCut();
+    machine.journal.cut();
     machine.petted();
     machine.suspended = false;
     machine.powered = false;
@@ -470,6 +470,7 @@ export class SimCluster {
     const machine = this.#machine(node);
     if (machine.agent === null || machine.suspended) return;
     this.#endLife(machine);
+    machine.journal.cut();
     this.#processDied(machine, node);
   }
 

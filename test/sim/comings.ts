@@ -5,14 +5,16 @@
  */
 import type { NodeId } from '#src/arrays/record.ts';
 import type { ArrayObservation } from '#src/md/driver.ts';
+import { dataOffsetSectorsFor } from '#src/md/metadata.ts';
 import type { DiskWrite } from '#src/md/simulated_storage.ts';
 import { seededRandom, VirtualTime } from '#src/md/simulated_time.ts';
 import { decodeSuperblockIfAny, SUPERBLOCK_BYTES, SUPERBLOCK_SECTOR } from '#src/md/superblock.ts';
 import type { Event, Request } from '#src/wire/messages.ts';
 import { AIMED } from './aimed.ts';
 import { Application } from './application.ts';
+import { BY_NAME } from './by_name.ts';
 import type { CampaignOptions, Outcome } from './campaign.ts';
-import { atMostOneMaster, legsAgree, noWriteFails, noWriteLost } from './checkers.ts';
+import { atMostOneMaster, legsAgree, noWriteFails, noWriteLost, writesNeedAGrant } from './checkers.ts';
 import { mirrorOf, SimCluster } from './cluster.ts';
 import { DRAWN, type Fault } from './faults.ts';
 import type { Violation } from './ground.ts';
@@ -34,6 +36,8 @@ const SUPERBLOCK_AT = SUPERBLOCK_SECTOR * 512;
 const HOUR_MS = 3_600_000;
 const LOOK_EVERY_MS = 100;
 const CALM_WITHIN_MS = 240_000;
+/** An agent that is granted writes looks for what is left over once a minute. */
+const LEFT_OVER_WITHIN_MS = 75_000;
 
 /** What the operator has been told: a request that was refused, or never answered, may have been carried out all the same. */
 type Belief = { array: 'none' } | { array: 'there'; uuid: string } | { array: 'unknown' };
@@ -44,6 +48,8 @@ function grantedIsSo(): void {}
 function membersKeepTheirNames(): void {}
 /** A version names one commit. */
 function commitsHaveOneName(): void {}
+/** What md has left of an array that is no more is stopped, with no need of a person or a boot. */
+function nothingIsLeftOver(): void {}
 /** Once faults stop each of these within a bounded time. */
 function disksCanBeUsedAgain(): void {}
 
@@ -57,12 +63,16 @@ class Comings extends Stage {
   #belief: Belief = { array: 'none' };
   #released: string | null = null;
   #over = false;
+  /** By node: what its md has and its agent does not know, and since when. */
+  readonly #leftOver = new Map<NodeId, { uuid: string; sinceMs: number }>();
 
   constructor(options: StageOptions & { applications: Application[] }) {
     super(options);
     const { cluster, moments } = options;
     this.applications = options.applications;
     cluster.storage.onWrite = (write) => {
+      const isData = write.offsetBytes >= dataOffsetSectorsFor(cluster.storage.sizeSectors(write.disk)) * 512;
+      if (isData && write.stage === 'begins') this.judge(writesNeedAGrant, writesNeedAGrant(cluster, write.node));
       if (!coversSuperblock(write)) return;
       if (write.stage === 'begins') moments.tell('writes metadata', write.node);
       else this.#named(write);
@@ -159,9 +169,32 @@ class Comings extends Stage {
         running.set(node, { application, uuid, boots: driver.boots });
       }
       for (const application of this.applications) this.judge(noWriteFails, noWriteFails(application));
+      for (const node of cluster.nodes) this.#leftBehind(node);
       this.later(LOOK_EVERY_MS, tick);
     };
     tick();
+  }
+
+  /** While its agent runs and may write. Writes at a gate may keep md from letting go for good. */
+  #leftBehind(node: NodeId): void {
+    const { cluster } = this;
+    const driver = cluster.driver(node);
+    const seen = cluster.isUp(node) ? driver.observe(MD) : null;
+    const uuid = seen?.arrayUuid ?? null;
+    const isLeft = seen?.held === true && !seen.writePending && !seen.members.some(({ blocked }) => blocked);
+    const agent = cluster.isRunning(node) && driver.guard.grantLive ? cluster.agent(node) : null;
+    if (!isLeft || uuid === null || agent === null || agent.arrays.has(uuid)) {
+      this.#leftOver.delete(node);
+      return;
+    }
+    const known = this.#leftOver.get(node);
+    const since = known?.uuid === uuid ? known : { uuid, sinceMs: this.time.clock() };
+    this.#leftOver.set(node, since);
+    if (this.time.clock() - since.sinceMs > LEFT_OVER_WITHIN_MS)
+      this.judge(
+        nothingIsLeftOver,
+        `node ${node} has ${MD} of an array that is no more (${uuid}), and has not stopped it`,
+      );
   }
 
   #writersOf(uuid: string): Application[] {
@@ -316,7 +349,7 @@ export async function runComings(options: CampaignOptions): Promise<Outcome> {
   transcript.say('setting', `seed ${seed}: arrays come and go on ${count} nodes, fencing by ${fencing}`);
   const comings = new Comings({ cluster, time, random, transcript, moments: new Moments(), applications: [] });
   const meanMs = faultsEveryMs ?? comings.between(2500, 30_000);
-  const misfortunes = new Misfortunes(comings, faultsNamed(faults, FAULTS), meanMs);
+  const misfortunes = new Misfortunes(comings, faultsNamed(faults, FAULTS, BY_NAME), meanMs);
   await comings.run(options, misfortunes);
   const simulatedMs = time.clock();
   cluster.close();

@@ -42,7 +42,8 @@ export class DiskJournal implements Journal {
     this.#syncAfter(GATHER_MS);
   }
 
-  powerCut(): void {
+  /** Its process has died, or its machine. What was gathered, and not stored, is gone. */
+  cut(): void {
     const stored = this.#entries.slice(0, this.#durable);
     this.#ledger = newLedger();
     for (const { link, entry } of stored) this.#ledger.replay(link, entry.event);

@@ -65,10 +65,14 @@ export function crash(chance: Chance, nodes: readonly NodeId[], offMs: () => num
   }
 }
 
-/** As `mdadm --fail` does it: md of one node alone, which closes its gates. @returns whether it was there, and not the last leg */
+/**
+ * As a store to its `state` in sysfs does it: md of one node alone, which closes its gates.
+ * @returns whether it was there, and not the last leg, and no write waited that would be told as done without it (README, "What is not there yet")
+ */
 export function failedByHand({ cluster }: Chance, node: NodeId, disk: string): boolean {
   const driver = cluster.driver(node);
   if (driver.observe('md0')?.members.some(({ device, faulty }) => device === disk && !faulty) !== true) return false;
+  if (driver.waitForBits('md0') > 0) return false;
   try {
     driver.mdadmFail('md0', cluster.storage.pathOn(node, disk));
     return true;

@@ -213,16 +213,16 @@ export class Ground {
   crashed(node: NodeId): void {
     this.#copies.delete(node);
     this.#reading.delete(node);
+  }
+
+  #agentStarts(node: NodeId): void {
+    this.#applied.delete(node);
     // What was not durable is gone from its journal, and may come again.
     const { entries } = this.#cluster.journal(node).read(0, Number.MAX_SAFE_INTEGER);
     this.#journaled.set(
       node,
       new Set(entries.map(({ event }) => `${event.origin}/${event.bootNumber}/${event.sequence}`)),
     );
-  }
-
-  #agentStarts(node: NodeId): void {
-    this.#applied.delete(node);
     this.#leases.agentStarts(node);
     tellOfGuard(this.#cluster, this.moments, node, () =>
       this.judge(checkers.atMostOneMaster, checkers.atMostOneMaster(this.#cluster)),

@@ -1,9 +1,18 @@
 /** Faults, one after the other and now and then two at once, until they are over. */
 import type { Chance, Fault } from './faults.ts';
 
-/** @param words of their names; undefined: all of them. @throws when none is named so */
-export function faultsNamed(words: readonly string[] | undefined, all: readonly Fault[]): readonly Fault[] {
-  const named = words === undefined ? all : all.filter(({ name }) => words.some((word) => name.includes(word)));
+/**
+ * @param words of their names; undefined: all of them
+ * @param more those that come only where they are named
+ * @throws when none is named so
+ */
+export function faultsNamed(
+  words: readonly string[] | undefined,
+  all: readonly Fault[],
+  more: readonly Fault[],
+): readonly Fault[] {
+  const isNamed = ({ name }: Fault): boolean => words?.some((word) => name.includes(word)) ?? false;
+  const named = words === undefined ? all : [...all, ...more].filter(isNamed);
   if (named.length === 0) throw new Error(`no fault is named ${words?.join(' or ')}; see test/sim/faults.ts`);
   return named;
 }

@@ -348,8 +348,9 @@ export const MUTATIONS: readonly Mutation[] = [
       from: 'if (!this.#guard.leaseLive || this.#guard.leaseNumber !== lease)',
       to: 'if (!this.#guard.leaseLive)',
     },
-    aim: ['disk fails', 'stands still', 'goes round', 'goes nowhere'],
-    setting: { fencing: 'reservation' },
+    aim: ['looks for a disk for longer than it leads'],
+    everyMs: 20_000,
+    setting: { fencing: 'command' },
   },
   {
     name: 'assembled-with-its-keys',
@@ -360,6 +361,8 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'if (state === null) {',
     aim: ['all others', 'stands still', 'loses power', 'failed by command'],
     setting: { fencing: 'reservation' },
+    covered:
+      'what is refused is no failure, as the keys are looked at once more before one is told of, and the array is had anew when they are there',
   },
   {
     name: 'held-at-agent-start',
@@ -369,6 +372,8 @@ export const MUTATIONS: readonly Mutation[] = [
     from: ', () => driver.hold(md)))',
     to: ', async () => undefined))',
     aim: ['out of reach'],
+    covered:
+      'what lets writes through is in the journal before, and the core of an agent that knows of it holds it with its first look',
   },
   // --- fencing, eviction ------------------------------------------------------------------------------------------------
   {
@@ -435,10 +440,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'crashed-writer-waits',
     rule: 'a node that crashed as a writer lets no write pass until it is admitted under its new boot',
-    removed: 'that hold',
+    removed: 'that hold, and that of its reads, which covers it',
     file: 'src/arrays/may_pass.ts',
     from: 'if (crashedSince(state, record) || record.blind?.includes(state.self) === true) return true;',
     to: 'if (record.blind?.includes(state.self) === true) return true;',
+    also: {
+      file: 'src/arrays/may_pass.ts',
+      from: 'if (record.blind?.includes(state.self) === true || crashedSince(state, record)) return true;',
+      to: 'if (record.blind?.includes(state.self) === true) return true;',
+    },
     aim: ['writers end one', 'power loss of a node'],
   },
   {
@@ -453,6 +463,7 @@ export const MUTATIONS: readonly Mutation[] = [
     everyMs: 25_000,
     setting: { bitmap: true, fencing: 'command' },
     nodes: 5,
+    covered: 'before it is let in, what md writes of its bitmap waits at its paths, as what it reads does',
   },
   {
     name: 'marks-are-kept',
@@ -465,6 +476,7 @@ export const MUTATIONS: readonly Mutation[] = [
     aim: ['before its eviction'],
     everyMs: 25_000,
     setting: { bitmap: true, fencing: 'command' },
+    covered: 'likewise: the marks are read before it is let in',
   },
   {
     name: 'marks-of-all-crashed',
@@ -485,9 +497,9 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/md/simulated_array.ts',
     from: 'const leg = legs[past ? 0 : Math.floor(this.#random() * legs.length)];',
     to: 'const leg = legs[past && legs.length < 1 ? 0 : Math.floor(this.#random() * legs.length)];',
-    aim: ['before its eviction'],
-    everyMs: 25_000,
-    setting: { bitmap: true, fencing: 'command' },
+    aim: ['a writer ends with its writes on one leg'],
+    everyMs: 12_000,
+    setting: { bitmap: false },
   },
   // --- commits ----------------------------------------------------------------------------------------------------------
   {
@@ -545,14 +557,17 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'reads go on under the released record, once this node has applied it, as a node that commits wait for',
     removed: 'all that: a grant is enough',
     file: 'src/arrays/may_pass.ts',
-    from: 'if (mustHoldReads(state, array, now)) return false;',
-    to: 'if (now >= state.grantUntilMs) return false;',
+    from: `if (record.blind?.includes(state.self) === true || crashedSince(state, record)) return true;
+  return !touches(record, state.self);`,
+    to: 'return touches(record, -1);',
     also: {
       file: 'src/arrays/may_pass.ts',
       from: 'if (!isReleased(array) || !isApplied(array)) return false;',
       to: '',
     },
-    aim: ['power loss of a node', 'isolation', 'given up, and given back'],
+    aim: ['cut off before it is let in'],
+    everyMs: 12_000,
+    setting: { legs: 3, bitmap: false },
   },
   {
     name: 'waits-for-former-writers',
@@ -571,8 +586,10 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/master.ts',
     from: 'return yet.length === 0 ? rest :',
     to: 'return yet.length >= 0 ? rest :',
-    aim: ['slow copy', 'all others', 'stands still'],
-    setting: { fencing: 'reservation' },
+    aim: ['who copies, and is no writer'],
+    everyMs: 25_000,
+    setting: { bitmap: false, fencing: 'command' },
+    nodes: 5,
   },
   {
     name: 'gates-after-release',
@@ -659,10 +676,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'writers-only',
     rule: 'writes pass only on a node that the newest record names as a writer',
-    removed: 'the look at the list',
+    removed: 'the look at the list, also for its reads, which covers it',
     file: 'src/arrays/may_pass.ts',
     from: 'return state.leaving || now >= state.grantUntilMs || !record.writers.includes(state.self);',
     to: 'return state.leaving || now >= state.grantUntilMs;',
+    also: {
+      file: 'src/arrays/may_pass.ts',
+      from: 'return !touches(record, state.self);',
+      to: 'return touches(record, -1);',
+    },
     aim: ['isolation', 'power loss of a node', 'agent killed'],
   },
   {
@@ -737,10 +759,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'newest-by-all-members',
     rule: 'where not all members are seen, every writer must have said what it knows',
-    removed: 'the waiting for their words',
+    removed: 'the waiting for their words, and for the journals of those who apply a failure, which covers it',
     file: 'src/arrays/master.ts',
     from: 'if (found.unseen.length === 0 || record.givenBack === true) return null;',
     to: 'if (found.unseen.length === 0 || record.version.index >= 0) return null;',
+    also: {
+      file: 'src/arrays/local.ts',
+      from: 'if (next.settled && array.unstored === null && (array.busy === null || waits)) {',
+      to: 'if (next.settled && (array.busy === null || waits)) {',
+    },
     aim: ['one node alone knows'],
     everyMs: 25_000,
     setting: { policy: 'fail-member' },
@@ -878,6 +905,8 @@ export const MUTATIONS: readonly Mutation[] = [
     calm: true,
     aim: ['as a copy is about to end'],
     everyMs: 12_000,
+    covered:
+      'another copy is committed when who made the former one has applied what ends it, and has said before, on the same connection, what it had to say of that',
   },
   {
     name: 'check-looks-at-all',
@@ -943,7 +972,10 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/procedures.ts',
     from: 'isBeingMade: (array) => beingMade.get(array) === agent.leadsInTerm,',
     to: 'isBeingMade: (array) => beingMade.get(array) === -1,',
-    aim: ['struck as it writes metadata', 'struck as it is elected'],
+    aim: ['comes as another is made'],
+    everyMs: 20_000,
+    nodes: 4,
+    setting: { fencing: 'reservation' },
     comings: true,
   },
   {
@@ -955,6 +987,8 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'if (known === undefined && ends) return;',
     aim: ['power loss', 'says goodbye', 'isolation'],
     comings: true,
+    covered:
+      'that the array has ended is known before its history, or comes with it, and a master tells whoever reports such an array of its end once more',
   },
   {
     name: 'end-is-news-in-any-term',
@@ -975,15 +1009,23 @@ export const MUTATIONS: readonly Mutation[] = [
     to: '',
     aim: ['held back', 'delay', 'gossip', 'isolation', 'one-way cut'],
     comings: true,
+    covered:
+      'what is missing is had by catch-up before, which makes no array, and a master tells whoever reports such an array of its end once more',
   },
   {
     name: 'gone-before-forgotten',
     rule: 'an array that was given back goes from md before its node forgets it',
-    removed: 'the waiting for md',
+    removed: 'the waiting for md, and the stopping of what is left over, which covers it',
     file: 'src/arrays/local.ts',
     from: 'return givenBack && observation === null && busy === null && pathBusy === null && !gateBusy;',
     to: 'return givenBack;',
-    aim: ['late hands', 'agent killed', 'hands over'],
+    also: {
+      file: 'src/agent/agent.ts',
+      from: 'return (seen.held || gateClosed(seen)) && (!inherited.has(uuid) || this.#commits.hasEnded(uuid));',
+      to: "return seen.held && uuid === '';",
+    },
+    aim: ['away until the array is given back'],
+    setting: { fencing: 'reservation' },
     comings: true,
   },
   {
@@ -1003,7 +1045,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'return (seen.held || gateClosed(seen)) && (!inherited.has(uuid) || this.#commits.hasEnded(uuid));',
     to: "return seen.held && uuid === '';",
-    aim: ['agent killed', 'hands over', 'late hands', 'struck as it commits'],
+    aim: ['away until the array is given back'],
+    setting: { fencing: 'reservation' },
     comings: true,
   },
   {
