@@ -33,7 +33,10 @@ function asSoonAs(chance: Chance, everyMs: number, isSo: () => boolean, run: () 
 }
 
 function recordOf({ cluster }: Chance, node: NodeId) {
-  return cluster.status(node)?.arrays.find(({ record }) => record.md === 'md0')?.record;
+  return cluster
+    .agent(node)
+    ?.records()
+    .find(({ md }) => md === 'md0');
 }
 
 export const BY_NAME: readonly Fault[] = [

@@ -168,6 +168,18 @@ export function heldInDoubt(
   return null;
 }
 
+/** Nor is anybody let in. */
+export function nobodyLetInInDoubt(
+  before: ArrayRecord | null,
+  { md, version, writers, parityInDoubt }: ArrayRecord,
+): string | null {
+  if (before?.parityInDoubt !== true || parityInDoubt !== true) return null;
+  const added = writers.filter((node) => !before.writers.includes(node));
+  return added.length === 0
+    ? null
+    : `commit ${version.term}.${version.index} of ${md}, whose parity is in doubt, lets node ${added.join(' ')} write`;
+}
+
 /** A write that was told as done is on every leg that any node would read it from. A machine that stands still reads nothing. */
 export function noReaderMissesAWrite(
   cluster: SimCluster,

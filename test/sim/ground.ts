@@ -260,6 +260,7 @@ export class Ground {
     }
     this.#newest.set(record.md, record);
     this.judge(checkers.dataHasACopy, checkers.dataHasACopy(record));
+    this.judge(checkers.nobodyLetInInDoubt, checkers.nobodyLetInInDoubt(before, record));
     if (body.kind === 'resync-done' && copied(before)) {
       const text = checkers.legsAgreeWhenCopied(this.#cluster, record, this.#applicationsOf(record));
       this.judge(checkers.legsAgreeWhenCopied, text);

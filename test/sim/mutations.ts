@@ -262,8 +262,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/lease/quorum_set.ts',
     from: 'return set.former === null ? [set.disks] : [set.disks, set.former];',
     to: 'return [set.disks];',
-    setting: BY_DISKS,
-    nodes: 2,
+    setting: { ...BY_DISKS, arrays: 2 },
   },
   {
     name: 'disk-leaves-set-before-array',
@@ -716,7 +715,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/arrays/local.ts',
     from: 'if (known !== undefined && compareVersions(record.version, known.record.version) <= 0) break;',
     to: 'if (known !== undefined && compareVersions(record.version, known.record.version) === 0) break;',
-    aim: ['gossip told twice', 'held back', 'does not hear of it'],
+    aim: ['loss', 'held back', 'does not hear of it', 'gossip'],
     also: {
       file: 'src/agent/agent.ts',
       from: 'if (known !== undefined && compareVersions(known.record.version, record.version) >= 0) return;',
@@ -997,7 +996,10 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/agent/agent.ts',
     from: 'if (staleTerm(event, this.term) && !ends) {',
     to: 'if (staleTerm(event, this.term)) {',
-    aim: ['power loss', 'isolation', 'the mastership goes round'],
+    aim: ['comes as another is made'],
+    everyMs: 20_000,
+    nodes: 4,
+    setting: { fencing: 'reservation' },
     comings: true,
   },
   {
