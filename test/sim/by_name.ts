@@ -39,6 +39,12 @@ function recordOf({ cluster }: Chance, node: NodeId) {
     .find(({ md }) => md === 'md0');
 }
 
+/** No master has it any more, but for this node. @returns the way to look no longer */
+function asGivenBack(chance: Chance, but: NodeId, run: () => void): () => void {
+  const isGone = (master: NodeId): boolean => master !== but && recordOf(chance, master) === undefined;
+  return asSoonAs(chance, 20, () => chance.cluster.masters().some(isGone), run);
+}
+
 export const BY_NAME: readonly Fault[] = [
   {
     name: 'one that is back is cut off before it is let in, and a leg fails',
@@ -89,10 +95,12 @@ export const BY_NAME: readonly Fault[] = [
           if (cluster.isRunning(next)) killed(chance, next, chance.between(VOTER_MS, 2 * VOTER_MS));
         });
       });
+      let over = false;
       chance.later(100, () => {
-        cuts = isolate(chance, master);
+        if (!over) cuts = isolate(chance, master);
       });
       const end = () => {
+        over = true;
         cancel();
         for (const mend of mends) mend();
         heal(chance, cuts);
@@ -111,9 +119,11 @@ export const BY_NAME: readonly Fault[] = [
       const { master } = whole(chance) ?? {};
       if (master === undefined) return null;
       const ends: (() => void)[] = [];
+      let over = false;
       const limit = (limitKib: number | null) =>
         cluster.ask(cluster.masters()[0] ?? master, { verb: 'sync-limit', array: 'md0', limitKib });
       void limit(Math.round(chance.between(100, 300))).then(() => {
+        if (over) return;
         crash(chance, cluster.up(), () => 300);
         ends.push(
           chance.at('begins a copy', (copier) => {
@@ -130,6 +140,7 @@ export const BY_NAME: readonly Fault[] = [
         );
       });
       const end = () => {
+        over = true;
         for (const each of ends) each();
         cluster.powerSwitchWorks = true;
         void limit(null);
@@ -148,15 +159,10 @@ export const BY_NAME: readonly Fault[] = [
       const cuts = isolate(chance, node);
       const dies = chance.random() < 0.5;
       const afterMs = chance.between(1, 300);
-      const cancel = asSoonAs(
-        chance,
-        20,
-        () => cluster.masters().some((leads) => leads !== node && recordOf(chance, leads) === undefined),
-        () => {
-          if (dies) killed(chance, node, afterMs);
-          chance.later(afterMs, () => heal(chance, cuts));
-        },
-      );
+      const cancel = asGivenBack(chance, node, () => {
+        if (dies) killed(chance, node, afterMs);
+        chance.later(afterMs, () => heal(chance, cuts));
+      });
       const end = () => {
         cancel();
         heal(chance, cuts);
@@ -175,25 +181,23 @@ export const BY_NAME: readonly Fault[] = [
       if (cluster.driver(node).observe('md0') === null) return null;
       const cuts = isolate(chance, node);
       const ends: (() => void)[] = [];
-      const isGivenBack = (): boolean =>
-        cluster.masters().some((leads) => leads !== node && recordOf(chance, leads) === undefined);
-      ends.push(
-        asSoonAs(chance, 20, isGivenBack, () => {
-          // Its successor has given nothing back itself.
-          for (const leads of cluster.masters()) killed(chance, leads, 300);
-          chance.later(5000, () =>
-            ends.push(
-              chance.at('writes metadata', () => {
-                // The other disk has it soon, and this one will.
-                const mend = cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs: 7000 });
-                chance.later(1, mend);
-                heal(chance, cuts);
-              }),
-            ),
-          );
-        }),
-      );
+      let over = false;
+      const made = (): void => {
+        // The other disk has it soon, and this one will.
+        const mend = cluster.storage.fault({ node: null, disk, kind: 'slow', delayMs: 7000 });
+        chance.later(1, mend);
+        heal(chance, cuts);
+      };
+      const givenBack = (): void => {
+        // Its successor has given nothing back itself.
+        for (const master of cluster.masters()) killed(chance, master, 300);
+        chance.later(5000, () => {
+          if (!over) ends.push(chance.at('writes metadata', made));
+        });
+      };
+      ends.push(asGivenBack(chance, node, givenBack));
       const end = () => {
+        over = true;
         for (const each of ends) each();
         heal(chance, cuts);
       };

@@ -89,6 +89,8 @@ interface Machine {
   bootNumber: number;
   end: StoredEnd | null;
   powered: boolean;
+  /** In the cluster's time: when its power went. */
+  offSinceMs: number;
   /** null: off, booting, or ended. */
   agent: Agent | null;
   life: ProcessLife;
@@ -212,6 +214,7 @@ export class SimCluster {
         bootNumber: 0,
         end: null,
         powered: false,
+        offSinceMs: 0,
         agent: null,
         life: new ProcessLife(),
         starting: false,
@@ -302,6 +305,11 @@ export class SimCluster {
 
   isUp(node: NodeId): boolean {
     return this.#machine(node).powered;
+  }
+
+  /** 0: it is on. */
+  offForMs(node: NodeId): number {
+    return this.isUp(node) ? 0 : this.time.clock() - this.#machine(node).offSinceMs;
   }
 
   /** Nodes whose power is on. */
@@ -450,6 +458,7 @@ export class SimCluster {
     machine.petted();
     machine.suspended = false;
     machine.powered = false;
+    machine.offSinceMs = this.time.clock();
     this.onCrash?.(node);
   }
 

@@ -16,6 +16,8 @@ const IN_USE_MS = 20_000;
 /** What an agent stops by itself of arrays that are no more, which it looks for once a minute, is gone. */
 const LEFT_OVER_MS = 120_000;
 const ASK_AGAIN_MS = 1000;
+/** No machine is back before what it had on its way has come to the disks, or never will. */
+const BOOT_MS = 300;
 
 export interface StageOptions {
   cluster: SimCluster;
@@ -170,8 +172,9 @@ export abstract class Stage implements Chance {
     for (const node of cluster.nodes) {
       cluster.thaw(node);
       if (this.#wantsBoot(node)) cluster.crash(node);
-      if (!cluster.isUp(node)) void cluster.powerOn(node);
-      else if (cluster.agent(node) === null) void cluster.startAgent(node);
+      if (!cluster.isUp(node)) {
+        if (cluster.offForMs(node) >= BOOT_MS) void cluster.powerOn(node);
+      } else if (cluster.agent(node) === null) void cluster.startAgent(node);
     }
     for (const a of cluster.nodes) for (const b of cluster.nodes) if (a < b) cluster.hub.heal(a, b);
   }
