@@ -149,7 +149,8 @@ export function onRenew(turn: Turn, from: NodeId, renew: RenewMessage): void {
     const later = { theirSentAtMs: null, renew: { from, message: renew } };
     // To follow the winner of a term is recorded as a vote for it, unless the vote of that term was given to a loser.
     const [term, loser] = [renew.term, vote.term === renew.term && vote.candidate !== from ? vote.candidate : null];
-    if (loser === null) store(turn, { term, candidate: from, shutOut: [], ...later }, true);
+    // Also what it passes over, be it that the vote elects nobody any more.
+    if (loser === null) store(turn, { term, candidate: from, shutOut: passedFor(turn, from), ...later }, true);
     else store(turn, { term, candidate: loser, shutOut: vote.shutOut, ...later }, false);
     return;
   }

@@ -642,6 +642,20 @@ test('invariant 11: a voter passes over a promise when it has itself shut the ho
   ]);
 });
 
+test('invariant 11: who follows the winner says as well what it passes over, where that is recorded as a vote', () => {
+  const promise = { holder: 1, untilMs: 11_000, kernelBoot: BOOT };
+  const voter = new Lone(4, 5, { term: 1, candidate: 1, promise });
+  voter.do({ type: 'may-shut-out', may: true });
+  voter.see(2, 3, 4, 5);
+  assert.deepEqual(silentIn(voter.hear(3, past(2, 1))), [[1]]);
+  voter.do(out(1, 1));
+  assert.deepEqual(reasons(voter.hear(3, past(2, 1))), ['lower-alive']);
+  assert.deepEqual(voter.hear(3, renew(2)), [], 'first the file must lose its proof');
+  assert.deepEqual(of(voter.effects, 'store-vote'), [
+    { type: 'store-vote', vote: { term: 2, candidate: 3, promise: null }, shutOut: [{ holder: 1, term: 1 }] },
+  ]);
+});
+
 test('invariant 11: who is seen alive, or cannot be shut out of all, is waited for', () => {
   const seen = follower();
   seen.see(1, 2, 3, 4, 5);
