@@ -77,13 +77,13 @@ export function masterStep(
   const changeArray = (uuid: string, fields: Partial<MasterArray>): void => {
     arrays.set(uuid, { ...(arrays.get(uuid) ?? emptyArray), ...fields });
   };
-  /** A takeover that is not being written now, and rests on an older commit than the disks have shown since, is begun anew. */
   const takeUp = (found: FoundRecord): void => {
     const { uuid, version } = found.record;
     // Also the writers: one that was counted as stopped, before its eviction was written down, may have missed a commit.
     const mustKnow = new Map([...nodes.keys()].map((id) => [id, version] as const));
     changeArray(uuid, { found, mustKnow, unreached: unreachedBy(found) });
   };
+  /** A takeover that is not being written now, and rests on an older commit than the disks have shown since, is begun anew. */
   const dropOverruled = (uuid: string): void => {
     const { pending, found } = arrays.get(uuid) ?? emptyArray;
     if (pending?.before == null || found === null || pending.retryAtMs === Number.POSITIVE_INFINITY) return;

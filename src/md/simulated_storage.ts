@@ -150,6 +150,7 @@ export class SimulatedStorage {
     return this.names().filter((name) => !this.#hidden.has(`${node}:${name}`));
   }
 
+  /** null: no such disk on this node. */
   find(node: number, path: string): string | null {
     const plain = path.slice(5);
     if (this.#paths.size === 0 && this.#hidden.size === 0 && path.startsWith('/dev/') && this.#disks.has(plain))

@@ -33,6 +33,8 @@ const BLOCKS = 8;
 /** Each array that comes is written where those before it were not. */
 const REGIONS = 6;
 const SUPERBLOCK_AT = SUPERBLOCK_SECTOR * 512;
+/** All disks are of one size. */
+const DATA_AT = dataOffsetSectorsFor(DISK_MIB * 2048) * 512;
 const HOUR_MS = 3_600_000;
 const LOOK_EVERY_MS = 100;
 const CALM_WITHIN_MS = 240_000;
@@ -71,8 +73,8 @@ class Comings extends Stage {
     const { cluster, moments } = options;
     this.applications = options.applications;
     cluster.storage.onWrite = (write) => {
-      const isData = write.offsetBytes >= dataOffsetSectorsFor(cluster.storage.sizeSectors(write.disk)) * 512;
-      if (isData && write.stage === 'begins') this.judge(writesNeedAGrant, writesNeedAGrant(cluster, write.node));
+      if (write.stage === 'begins' && write.offsetBytes >= DATA_AT)
+        this.judge(writesNeedAGrant, writesNeedAGrant(cluster, write.node));
       if (!coversSuperblock(write)) return;
       if (write.stage === 'begins') moments.tell('writes metadata', write.node);
       else this.#named(write);

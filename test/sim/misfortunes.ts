@@ -11,8 +11,8 @@ export function faultsNamed(
   all: readonly Fault[],
   more: readonly Fault[],
 ): readonly Fault[] {
-  const isNamed = ({ name }: Fault): boolean => words?.some((word) => name.includes(word)) ?? false;
-  const named = words === undefined ? all : [...all, ...more].filter(isNamed);
+  const named =
+    words === undefined ? all : [...all, ...more].filter(({ name }) => words.some((word) => name.includes(word)));
   if (named.length === 0) throw new Error(`no fault is named ${words?.join(' or ')}; see test/sim/faults.ts`);
   return named;
 }
